@@ -1,0 +1,1 @@
+"""The long-running daemon: sockets, watching, audit log, metrics, service life."""

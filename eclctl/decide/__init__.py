@@ -1,0 +1,1 @@
+"""Policy, trust and image make a decision. No event loop, no sockets, no clock of its own."""

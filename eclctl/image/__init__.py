@@ -1,0 +1,1 @@
+"""Bounded readers over an open file, and what a file's identity is worth."""

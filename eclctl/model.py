@@ -1,0 +1,241 @@
+"""The vocabulary of eclctl: frozen types shared by every layer. No I/O, standard library only.
+
+*Facts* (`Verification` and what it holds) say which key verified which signature over which objects. They hold for
+the content of a file and a set of keys, whatever the time. Whether a key is expired or revoked is *judged* from
+facts at a given time, at each decision (DESIGN: facts are cached, trust is not).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    """What sort of image a file is."""
+
+    SIF = "sif"
+    OCI_SIF = "oci-sif"
+    SANDBOX = "sandbox"
+    SQUASHFS = "squashfs"
+    EXT3 = "ext3"
+    OTHER = "other"
+
+
+class Assurance(StrEnum):
+    """What the identity of a file is worth (DESIGN section 6)."""
+
+    TRUSTED_PATH = "trusted-path"
+    NONE = "none"
+
+    @property
+    def rank(self) -> int:
+        """Higher is stronger."""
+        return 1 if self is Assurance.TRUSTED_PATH else 0
+
+
+class SignatureFormat(StrEnum):
+    """How a signature is written in the file."""
+
+    PGP = "pgp"
+    DSSE = "dsse"
+    LEGACY = "legacy"
+    UNKNOWN = "unknown"
+
+
+class SignerKind(StrEnum):
+    """What sort of key verified a signature."""
+
+    PGP = "pgp"
+    KEY = "key"
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRef:
+    """The key that verified a signature.
+
+    `id` is the primary fingerprint in upper-case hex for OpenPGP, and `sha256:` with the lower-case hex digest of
+    the DER SubjectPublicKeyInfo for a PEM key.
+    """
+
+    kind: SignerKind
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that was found out and does not raise: a code from a closed list and one sentence."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class DataObject:
+    """A data object that is not a signature, as its descriptor shows it.
+
+    `group` is 0 for an object outside every group. `holds` names what it is in the words that a policy's `holds`
+    uses, for instance {"partition", "overlay"}; neither group nor ID is signed (DESIGN section 1 point 6).
+    """
+
+    id: int
+    group: int
+    holds: frozenset[str]
+    size: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A signature that a key verified, and what it covers. A fact: expiry and revocation are judged later.
+
+    `objects` are the data objects whose present content the signature covers. `group` is the object group it is
+    linked to, or None when it is linked to an object (legacy). `whole_group` is true when it covers exactly the
+    objects of that group, and `header` when it covers the image's header. A legacy claim covers data only.
+    `created` and `expires` are the signature's own times; a DSSE signature has none. `key` names the key that
+    made it: for OpenPGP the upper-case hex fingerprint of the primary key or subkey, else `signer.id`.
+    `mismatch` is set when the key verified the signature, but over other content than the file holds now: such a
+    claim covers nothing, and denies.
+    """
+
+    signature: int
+    format: SignatureFormat
+    signer: KeyRef
+    key: str
+    group: int | None
+    objects: frozenset[int]
+    whole_group: bool
+    header: bool
+    created: datetime | None = None
+    expires: datetime | None = None
+    mismatch: Finding | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A signature object that counts for nothing, and why. `signature` is the descriptor ID."""
+
+    signature: int
+    format: SignatureFormat
+    finding: Finding
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """Everything that is known of one image's content under one set of keys.
+
+    `groups` maps each object group to the IDs of its data objects. `tied` is true when the header's UUID is not
+    nil: only then do signatures over several groups belong together. `digests` maps data object IDs to
+    `sha256:<hex>` for those whose SHA-256 was computed.
+    """
+
+    kind: Kind
+    objects: tuple[DataObject, ...]
+    groups: Mapping[int, frozenset[int]]
+    tied: bool
+    claims: tuple[Claim, ...] = ()
+    failures: tuple[Failure, ...] = ()
+    digests: Mapping[int, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks, as the kernel says."""
+
+    uid: int
+    gid: int
+    groups: frozenset[int] = frozenset()
+
+
+class Verdict(StrEnum):
+    """What a decision says."""
+
+    ALLOW = "allow"
+    DENY = "deny"
+
+
+class Code(StrEnum):
+    """The closed list of decision codes."""
+
+    REQUIREMENTS_MET = "requirements-met"
+    RULE_ALLOW = "rule-allow"
+    PERMISSIVE = "permissive"
+
+    REQUIREMENTS_NOT_MET = "requirements-not-met"
+    OBJECT_NOT_APPROVED = "object-not-approved"
+    TAMPERED = "tampered"
+    FORBIDDEN = "forbidden"
+    WITHDRAWN = "withdrawn"
+    UNKNOWN_SIGNATURE = "unknown-signature"
+    RULE_DENY = "rule-deny"
+    NO_RULE = "no-rule"
+    NO_POLICY = "no-policy"
+    ASSURANCE_TOO_LOW = "assurance-too-low"
+    MALFORMED = "malformed"
+    UNREADABLE = "unreadable"
+    UNSUPPORTED_FILE = "unsupported-file"
+    BUSY = "busy"
+    TIMEOUT = "timeout"
+    INTERNAL_ERROR = "internal-error"
+
+
+ALLOWING: frozenset[Code] = frozenset({Code.REQUIREMENTS_MET, Code.RULE_ALLOW, Code.PERMISSIVE})
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """One unmet requirement: what is needed, what there is, and who could still sign."""
+
+    requirement: str
+    needed: int
+    have: int
+    signed: tuple[str, ...]
+    could_sign: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SignerReport:
+    """One signer of a requirement: whether they count, and when not, why not (one sentence)."""
+
+    signer: str
+    counts: bool
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class RequirementReport:
+    """How one requirement came out, for `explain`. `where` is `file:line`."""
+
+    text: str
+    where: str
+    met: bool
+    needed: int
+    have: int
+    signers: tuple[SignerReport, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a policy says of one image and caller.
+
+    `would` is the code that a permissive rule turned into allow, else None. `rule_where` is `file:line` of the
+    rule, else None.
+    """
+
+    code: Code
+    reason: str
+    rule: str | None = None
+    rule_where: str | None = None
+    mode: str = "enforce"
+    signers: tuple[str, ...] = ()
+    missing: tuple[Missing, ...] = ()
+    requirements: tuple[RequirementReport, ...] = ()
+    message: str | None = None
+    would: Code | None = None
+
+    @property
+    def verdict(self) -> Verdict:
+        """Allow only for the codes that say so."""
+        return Verdict.ALLOW if self.code in ALLOWING else Verdict.DENY

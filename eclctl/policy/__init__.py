@@ -1,0 +1,1 @@
+"""The policy language: loading it with every error located, and evaluating it as a pure function."""

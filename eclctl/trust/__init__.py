@@ -1,0 +1,1 @@
+"""Keys as a site has them, and their judgement at a given time."""

@@ -1,0 +1,24 @@
+"""What every test may use: where the corpora are, and the corpus date."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+CORPUS = ROOT / "tests" / "corpus" / "data"
+NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+
+
+def _upstream() -> Path | None:
+    """Return the folder of upstream's own test images: named by the environment, or in a folder beside the project."""
+    named = os.environ.get("ECLCTL_UPSTREAM_CORPUS")
+    path = Path(named) if named else ROOT.parent / "shared" / "corpus" / "upstream"
+    return path if path.is_dir() else None
+
+
+UPSTREAM = _upstream()
+needs_upstream = pytest.mark.skipif(UPSTREAM is None, reason="needs the upstream corpus beside the project")

@@ -1,0 +1,431 @@
+"""YAML documents as marked nodes, and the helpers that type them.
+
+The one reader for everything that an administrator writes: policies and the daemon's configuration. Rules:
+
+- libyaml's events are read as a stream, and reading stops at the first event beyond `MAX_DEPTH`, `MAX_NODES` or at
+  any anchor, alias or tag, before anything is built from it: libyaml's own composer recurses, and aliases multiply.
+- Every scalar is a string until a schema types it. A fingerprint of digits stays one, and `no` is no boolean.
+- Every node knows its file, line and column. Problems are collected in a `Report`, so that one run shows them all;
+  the helpers return None for what they have reported.
+- What is shown of a file's content is escaped and bounded: an error message reaches terminals and logs.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+import yaml
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from yaml._yaml import Mark as _CMark
+
+MAX_BYTES = 16 * 1024 * 1024
+MAX_DEPTH = 64
+MAX_NODES = 1_000_000
+MAX_PROBLEMS = 100
+_SHOWN = 80
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_DURATION = re.compile(r"([0-9]{1,9})([smhdw])")
+_INTEGER = re.compile(r"-?[0-9]{1,18}")
+_NULLS = frozenset({"", "~", "null", "Null", "NULL"})
+_BOOLEANS = {"true": True, "false": False}
+
+
+def printable(text: str) -> str:
+    r"""Return `text` with everything that could move a terminal or break a line escaped.
+
+    Lone surrogates, which stand for bytes of a file name that are not UTF-8, become `\xNN`.
+    """
+    return text if text.isprintable() else "".join(c if c.isprintable() else _escaped(c) for c in text)
+
+
+def _escaped(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def quoted(text: str) -> str:
+    """Return `text` in single quotes, escaped, and cut when it is long."""
+    return "'" + printable(text if len(text) <= _SHOWN else text[:_SHOWN] + "...") + "'"
+
+
+class Mark(NamedTuple):
+    """Where something was written. Line and column count from 1; 0 stands for the whole file."""
+
+    file: str
+    line: int
+    column: int
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """An error or a warning, with its place and, where there is one, what to do about it."""
+
+    file: str
+    line: int
+    column: int
+    message: str
+    hint: str | None = None
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+        hint = f" ({self.hint})" if self.hint else ""
+        return printable(f"{place}: {self.message}{hint}")
+
+
+@dataclass(frozen=True, slots=True)
+class Scalar:
+    """A string. `plain` is true when it was written without quotes, so that `null` can be told from "null"."""
+
+    mark: Mark
+    text: str
+    plain: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ListNode:
+    """A sequence of nodes, in file order."""
+
+    mark: Mark
+    items: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MapNode:
+    """A mapping as its pairs in file order; duplicate keys are still there."""
+
+    mark: Mark
+    pairs: tuple[tuple[Node, Node], ...]
+
+
+Node: TypeAlias = Scalar | ListNode | MapNode
+
+
+@dataclass(slots=True)
+class Report:
+    """Collects problems. At most `MAX_PROBLEMS` of each sort are kept; the rest is counted."""
+
+    errors: list[Problem] = field(default_factory=list)
+    warnings: list[Problem] = field(default_factory=list)
+    left_out: int = 0
+
+    def error(self, at: Node | Mark, message: str, hint: str | None = None) -> None:
+        """Record an error: the document does not load."""
+        self._add(self.errors, at, message, hint)
+
+    def warning(self, at: Node | Mark, message: str, hint: str | None = None) -> None:
+        """Record a warning: the document loads, and says something that its author may not mean."""
+        self._add(self.warnings, at, message, hint)
+
+    def unknown(self, at: Node, what: str, word: str, known: Iterable[str]) -> None:
+        """Record that `word` is none of the `known` words, with the nearest of them as a hint."""
+        if len(self.errors) < MAX_PROBLEMS:
+            self.error(at, f"unknown {what} {quoted(word)}", suggestion(word, known))
+        else:
+            self.left_out += 1
+
+    def _add(self, problems: list[Problem], at: Node | Mark, message: str, hint: str | None) -> None:
+        if len(problems) >= MAX_PROBLEMS:
+            self.left_out += 1
+            return
+        mark = at if isinstance(at, Mark) else at.mark
+        problem = Problem(mark.file, mark.line, mark.column, message, hint)
+        if problem not in problems:
+            problems.append(problem)
+
+
+def suggestion(word: str, known: Iterable[str]) -> str | None:
+    """Return "did you mean 'x'?" for the nearest known word, else the known words when they are few, else None."""
+    words = sorted(set(known))
+    near = difflib.get_close_matches(word.lower(), words, n=1) if len(word) <= _SHOWN else []
+    if near:
+        return f"did you mean {quoted(near[0])}?"
+    return f"known: {', '.join(words)}" if 0 < len(words) <= 16 else None  # noqa: PLR2004 - as many as fit a line
+
+
+def read_document(name: str, text: bytes, report: Report) -> Node | None:
+    """Read one YAML document.
+
+    Args:
+        name: the file's name, for messages.
+        text: the whole file, UTF-8.
+        report: takes what is wrong.
+
+    Returns:
+        The root node, or None when an error was reported: then nothing of the document may be used.
+    """
+    if len(text) > MAX_BYTES:
+        report.error(Mark(name, 0, 0), f"the file is larger than {MAX_BYTES // 1024 // 1024} MiB")
+        return None
+    try:
+        decoded = text.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        report.error(_place(name, text[: error.start]), "the file is not valid UTF-8")
+        return None
+    try:
+        return _Composer(name).compose(decoded)
+    except _RefusedError as refused:
+        report.error(refused.mark, refused.message, refused.hint)
+    except yaml.MarkedYAMLError as error:
+        report.error(_mark(name, error.problem_mark or error.context_mark), *_explained(error))
+    except yaml.reader.ReaderError as error:
+        # libyaml counts this position in bytes of the UTF-8 that it was given.
+        before = decoded.encode()[: error.position] if isinstance(error.position, int) else b""
+        report.error(_place(name, before), "a control character, which YAML does not allow")
+    return None
+
+
+class _RefusedError(Exception):
+    """Ends the stream: YAML that eclctl does not take."""
+
+    def __init__(self, mark: Mark, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.mark, self.message, self.hint = mark, message, hint
+
+
+@dataclass(slots=True)
+class _Open:
+    """A collection whose end has not been seen."""
+
+    mark: Mark
+    is_map: bool
+    children: list[Node] = field(default_factory=list)
+
+    def close(self) -> Node:
+        if self.is_map:
+            return MapNode(self.mark, tuple(zip(self.children[::2], self.children[1::2], strict=True)))
+        return ListNode(self.mark, tuple(self.children))
+
+
+class _Composer:
+    """Builds nodes from libyaml's events, without recursion and within the bounds."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._open: list[_Open] = []
+        self._root: Node | None = None
+        self._nodes = 0
+        self._documents = 0
+
+    def compose(self, text: str) -> Node:
+        for event in yaml.parse(text, Loader=yaml.CSafeLoader):
+            self._take(event)
+        if self._root is None:
+            raise _RefusedError(Mark(self._name, 0, 0), "the file is empty", "it needs at least 'version: 1'")
+        return self._root
+
+    def _take(self, event: yaml.Event) -> None:
+        if isinstance(event, yaml.NodeEvent):
+            self._take_node(event)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            self._place(self._open.pop().close())
+        elif isinstance(event, yaml.DocumentStartEvent):
+            self._documents += 1
+            if self._documents > 1:
+                raise _RefusedError(_mark(self._name, event.start_mark), "a second YAML document in one file")
+
+    def _take_node(self, event: yaml.NodeEvent) -> None:
+        mark = _mark(self._name, event.start_mark)
+        self._refuse_extras(event, mark)
+        self._nodes += 1
+        if self._nodes > MAX_NODES:
+            raise _RefusedError(mark, f"more than {MAX_NODES} values in one file")
+        if isinstance(event, yaml.ScalarEvent):
+            self._place(Scalar(mark, event.value, event.style in (None, "")))
+        elif len(self._open) >= MAX_DEPTH:
+            raise _RefusedError(mark, f"nested deeper than {MAX_DEPTH} levels")
+        else:
+            self._open.append(_Open(mark, isinstance(event, yaml.MappingStartEvent)))
+
+    @staticmethod
+    def _refuse_extras(event: yaml.NodeEvent, mark: Mark) -> None:
+        if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
+            raise _RefusedError(mark, "YAML anchors and aliases are not accepted", "write the value out")
+        if isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent) and event.tag is not None:
+            raise _RefusedError(mark, "YAML tags are not accepted", "a word that begins with '!' needs quotes")
+
+    def _place(self, node: Node) -> None:
+        if self._open:
+            self._open[-1].children.append(node)
+        else:
+            self._root = node
+
+
+def _mark(name: str, mark: yaml.error.Mark | _CMark | None) -> Mark:
+    return Mark(name, mark.line + 1, mark.column + 1) if mark is not None else Mark(name, 0, 0)
+
+
+def _place(name: str, before: bytes) -> Mark:
+    """Return the mark of the character that follows `before`, the valid UTF-8 that precedes it."""
+    line_start = before.rfind(b"\n") + 1
+    return Mark(name, before.count(b"\n") + 1, len(before[line_start:].decode("utf-8", "replace")) + 1)
+
+
+def _explained(error: yaml.MarkedYAMLError) -> tuple[str, str | None]:
+    """Return libyaml's message in one sentence, and a hint for what people run into most."""
+    parts = [part for part in (error.context, error.problem) if part]
+    text = ": ".join(parts) or "not valid YAML"
+    hint = (
+        "indent with spaces, never tabs; quote a word that begins with @, ` or %"
+        if "cannot start any token" in text
+        else None
+    )
+    return f"not valid YAML: {text}", hint
+
+
+def is_null(node: Node) -> bool:
+    """Tell whether `node` is nothing, `~` or `null`, without quotes."""
+    return isinstance(node, Scalar) and node.plain and node.text in _NULLS
+
+
+def _kind(node: Node) -> str:
+    if isinstance(node, Scalar):
+        return "nothing" if is_null(node) else quoted(node.text)
+    return "a list" if isinstance(node, ListNode) else "a mapping"
+
+
+def pairs(node: Node, report: Report, what: str) -> tuple[tuple[Scalar, Node], ...] | None:
+    """Take a mapping with any keys, as (key, value) in file order; each key once, a string.
+
+    Duplicate keys are errors at the second place, and left out of the result.
+    """
+    if not isinstance(node, MapNode):
+        report.error(node, f"{what} must be a mapping, and is {_kind(node)}")
+        return None
+    seen: dict[str, Scalar] = {}
+    kept: list[tuple[Scalar, Node]] = []
+    for key, value in node.pairs:
+        if not isinstance(key, Scalar):
+            report.error(key, f"a key of {what} must be a word, and is {_kind(key)}")
+        elif key.text in seen:
+            report.error(key, f"duplicate key {quoted(key.text)} (first on line {seen[key.text].mark.line})")
+        else:
+            seen[key.text] = key
+            kept.append((key, value))
+    return tuple(kept)
+
+
+def mapping(
+    node: Node, report: Report, what: str, known: Sequence[str], required: Sequence[str] = ()
+) -> dict[str, Node] | None:
+    """Take a mapping whose keys are all among `known`, and that has the `required` ones.
+
+    Returns:
+        The values by key, without those that were reported; None when `node` is no mapping.
+    """
+    found = pairs(node, report, what)
+    if found is None:
+        return None
+    for key, _ in found:
+        if key.text not in known:
+            report.unknown(key, f"key in {what}", key.text, known)
+    fields = {key.text: value for key, value in found if key.text in known}
+    for name in required:
+        if name not in fields:
+            report.error(node, f"{what} needs {quoted(name)}")
+    return fields
+
+
+def items(node: Node, report: Report, what: str, *, may_be_empty: bool = False) -> tuple[Node, ...] | None:
+    """Take a list. An empty one is an error unless `may_be_empty`: a rule that lists nothing says nothing."""
+    if not isinstance(node, ListNode):
+        report.error(node, f"{what} must be a list, and is {_kind(node)}", "write it as [a, b]")
+        return None
+    if not node.items and not may_be_empty:
+        report.error(node, f"{what} is an empty list", "leave the key out, or list something")
+        return None
+    return node.items
+
+
+def text(node: Node, report: Report, what: str, *, longest: int = 4096) -> str | None:
+    """Take a string that is not empty, of at most `longest` characters, without NUL."""
+    if not isinstance(node, Scalar) or is_null(node):
+        report.error(node, f"{what} must be text, and is {_kind(node)}")
+        return None
+    if not node.text or len(node.text) > longest or "\0" in node.text:
+        wrong = f"longer than {longest} characters" if len(node.text) > longest else "empty or contains NUL"
+        report.error(node, f"{what} is {wrong}")
+        return None
+    return node.text
+
+
+def choice(node: Node, report: Report, what: str, options: Sequence[str]) -> str | None:
+    """Take one of the words in `options`."""
+    word = text(node, report, what)
+    if word is not None and word not in options:
+        near = suggestion(word, options)
+        report.error(node, f"{what} must be one of {', '.join(options)}, and is {quoted(word)}", _only_near(near))
+        return None
+    return word
+
+
+def _only_near(hint: str | None) -> str | None:
+    return hint if hint is not None and hint.startswith("did you mean") else None
+
+
+def integer(node: Node, report: Report, what: str, low: int, high: int) -> int | None:
+    """Take a decimal number from `low` to `high`."""
+    word = text(node, report, what)
+    if word is None:
+        return None
+    number = int(word) if _INTEGER.fullmatch(word) else None
+    if number is None or not low <= number <= high:
+        report.error(node, f"{what} must be a number from {low} to {high}, and is {quoted(word)}")
+        return None
+    return number
+
+
+def boolean(node: Node, report: Report, what: str) -> bool | None:
+    """Take `true` or `false`; YAML 1.1's yes, no, on and off are errors, since nobody agrees on them."""
+    word = text(node, report, what)
+    if word is None:
+        return None
+    if word not in _BOOLEANS:
+        report.error(node, f"{what} must be true or false, and is {quoted(word)}")
+        return None
+    return _BOOLEANS[word]
+
+
+def duration(node: Node, report: Report, what: str, *, low: float = 0.0, high: float = math.inf) -> float | None:
+    """Take a time span such as `30s`, `15m`, `12h`, `365d` or `2w`.
+
+    Returns:
+        Seconds, from `low` to `high`.
+    """
+    word = text(node, report, what)
+    if word is None:
+        return None
+    match = _DURATION.fullmatch(word)
+    if match is None:
+        report.error(node, f"{what} must be a duration, and is {quoted(word)}", "a number and s, m, h, d or w: 15m")
+        return None
+    seconds = float(int(match[1]) * _UNITS[match[2]])
+    if not low <= seconds <= high:
+        report.error(node, f"{what} must be from {low:g}s to {high:g}s, and is {quoted(word)}")
+        return None
+    return seconds
+
+
+def texts(node: Node, report: Report, what: str, *, may_be_empty: bool = False) -> tuple[Scalar, ...] | None:
+    """Take a list of strings, each once, as the scalars that still know their places."""
+    found = items(node, report, what, may_be_empty=may_be_empty)
+    if found is None:
+        return None
+    kept: dict[str, Scalar] = {}
+    for item in found:
+        word = text(item, report, f"an entry of {what}")
+        if word is None or not isinstance(item, Scalar):
+            continue
+        if word in kept:
+            report.error(item, f"{quoted(word)} is listed twice in {what}")
+        else:
+            kept[word] = item
+    return tuple(kept.values())

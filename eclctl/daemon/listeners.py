@@ -1,0 +1,113 @@
+"""Unix sockets that appear only when somebody answers behind them.
+
+A socket is bound and made to listen under another name in the same directory, gets its mode and owner there, and
+is renamed into place when the daemon is ready. What is left of a daemon that died is replaced; a socket behind which
+somebody listens is not.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from eclctl.errors import ConfigError
+
+BACKLOG: Final = 1024
+_PATH_LIMIT: Final = 107  # sizeof(sun_path) - 1, unix(7)
+
+
+@dataclass(slots=True)
+class Listener:
+    """A listening socket and where it is to appear; `path` is None when the service manager owns the name."""
+
+    socket: socket.socket
+    path: Path | None = None
+    hidden: Path | None = None
+    identity: tuple[int, int] | None = None
+
+    def publish(self) -> None:
+        """Let the socket appear under its name.
+
+        Raises:
+            ConfigError: the name cannot be taken.
+        """
+        if self.path is None or self.hidden is None:
+            return
+        try:
+            self.hidden.rename(self.path)
+        except OSError as error:
+            raise ConfigError(f"cannot put the socket at {self.path}: {error.strerror}") from error
+        self.hidden = None
+
+    def close(self) -> None:
+        """Stop listening, and remove the name if it is still ours."""
+        for name in (self.path, self.hidden):
+            if name is not None and _identity(name) == self.identity:
+                name.unlink(missing_ok=True)
+        self.socket.close()
+
+
+def open_listener(path: Path, mode: int, group: int | None = None) -> Listener:
+    """Listen on a Unix socket that does not show under its name yet.
+
+    Args:
+        path: where it will appear; missing directories are created.
+        mode: permission bits of the socket.
+        group: numeric group that gets it, or None to leave it.
+
+    Raises:
+        ConfigError: the place cannot be used, or somebody listens there already.
+    """
+    if len(os.fsencode(path)) > _PATH_LIMIT:
+        raise ConfigError(f"the socket path {path} is longer than {_PATH_LIMIT} bytes; choose a shorter one")
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        return _listen(listener, path, mode, group)
+    except OSError as error:
+        listener.close()
+        raise ConfigError(f"cannot listen at {path}: {error.strerror}") from error
+    except ConfigError:
+        listener.close()
+        raise
+
+
+def _listen(listener: socket.socket, path: Path, mode: int, group: int | None) -> Listener:
+    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    _refuse_living(path)
+    hidden = path.with_name(f".{secrets.token_hex(4)}"[: max(2, len(path.name))])
+    listener.bind(str(hidden))
+    hidden.chmod(mode)
+    if group is not None:
+        os.chown(hidden, -1, group)
+    listener.listen(BACKLOG)
+    return Listener(listener, path, hidden, _identity(hidden))
+
+
+def _refuse_living(path: Path) -> None:
+    """A name may be taken over only from a socket that nobody listens on."""
+    try:
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise ConfigError(f"{path} exists and is no socket; remove it or name another place for the socket")
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            return
+        except BlockingIOError:
+            pass  # its queue is full: somebody listens, and is busy
+    raise ConfigError(f"another daemon listens at {path}; stop it first, or name another socket")
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.lstat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

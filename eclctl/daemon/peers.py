@@ -1,0 +1,79 @@
+"""Who is at the other end of a Unix socket, as the kernel says, and who a user is on whose behalf root asks.
+
+The credentials are those of the process that called connect(2) (unix(7), SO_PEERCRED). What a message says about
+its sender never counts.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import pwd
+import socket
+import struct
+from array import array
+from dataclasses import dataclass
+from typing import Final
+
+from eclctl.model import Caller
+
+_SO_PEERGROUPS: Final = 59  # asm-generic/socket.h; not in Python's socket module
+_UCRED: Final = struct.Struct("=iII")  # struct ucred: pid, uid, gid
+_GETSOCKOPT_LIMIT: Final = 1024  # the longest buffer that socket.getsockopt takes: 256 groups
+_GROUPS_LIMIT: Final = 65536  # NGROUPS_MAX
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """The process that connected: its credentials then, and its process ID."""
+
+    caller: Caller
+    pid: int
+
+
+def peer_of(connection: socket.socket) -> Peer:
+    """The process that connected to a Unix socket.
+
+    Raises:
+        OSError: the kernel does not say; the connection must then be closed.
+    """
+    pid, uid, gid = _UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+    return Peer(Caller(uid, gid, _peer_groups(connection) | {gid}), pid)
+
+
+def _peer_groups(connection: socket.socket) -> frozenset[int]:
+    try:
+        raw = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _GETSOCKOPT_LIMIT)
+    except OSError as error:
+        if error.errno != errno.ERANGE:
+            raise
+        raw = _many_groups(connection)
+    return frozenset(array("I", raw))
+
+
+def _many_groups(connection: socket.socket) -> bytes:
+    """SO_PEERGROUPS for a user in more groups than Python's getsockopt has room for."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    groups = (ctypes.c_uint32 * _GROUPS_LIMIT)()
+    size = ctypes.c_uint32(ctypes.sizeof(groups))
+    status = libc.getsockopt(
+        connection.fileno(), socket.SOL_SOCKET, _SO_PEERGROUPS, ctypes.byref(groups), ctypes.byref(size)
+    )
+    if status != 0:
+        failure = ctypes.get_errno()
+        raise OSError(failure, os.strerror(failure))
+    return bytes(groups)[: size.value]
+
+
+def subject(uid: int) -> Caller | None:
+    """The user that root asks for, with the groups that the system's databases give them; None when unknown.
+
+    Blocking: a name service may sit on the network.
+    """
+    try:
+        entry = pwd.getpwuid(uid)
+        groups = os.getgrouplist(entry.pw_name, entry.pw_gid)
+    except (KeyError, OSError):
+        return None
+    return Caller(uid, entry.pw_gid, frozenset(groups) | {entry.pw_gid})

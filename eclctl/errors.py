@@ -51,3 +51,9 @@ class ConfigError(EclctlError):
     """The daemon's configuration or a policy does not load."""
 
     code = "config"
+
+
+class AuditError(EclctlError):
+    """The audit log cannot be opened or written: what it should hold is denied."""
+
+    code = "audit"

@@ -1,0 +1,294 @@
+"""What the daemon counts and measures, in a Prometheus registry of its own.
+
+Every label value comes from a closed list or, for rules, from the policy, cut off at `RULES` different ones: no
+path, digest, user or job ever becomes a label. Whatever is not on its list counts as `other`. Series of closed lists
+exist from the start at 0, so that `rate()` sees the first event.
+
+The counts that every decision touches are plain integers that only the event loop's thread adds to (`Tally`); a
+locked counter for each would cost more than the rest of the record keeping. What others own (cache, connections,
+watcher) is asked for when somebody scrapes.
+"""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+)
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from eclctl import __version__
+from eclctl.model import ALLOWING, Code, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from datetime import datetime
+
+    from prometheus_client.metrics_core import Metric
+
+    from eclctl.decide.engine import Decision
+
+_Name = TypeVar("_Name", bound=str)
+
+OTHER = "other"
+METHODS = ("check", "check_all", "explain", "ping", "status", "reload", "flush", "rescan", "recent")
+PROTOCOL_ERRORS = (
+    "bad-request",
+    "unknown-method",
+    "forbidden",
+    "too-long",
+    "descriptors",
+    "too-many",
+    "timeout",
+    "slow-reader",
+    "internal-error",
+)
+PREFETCH = ("kept", "known", "not-kept", "failed")
+RESCANS = ("start", "interval", "overflow", "request", "retry")
+WATCH_MODES = ("events", "interval", "missing")
+RULES = 200
+
+_DECISION_BUCKETS = (25e-6, 50e-6, 1e-4, 25e-5, 5e-4, 1e-3, 25e-4, 1e-2, 5e-2, 0.25, 1.0, 5.0, 30.0)
+_VERIFY_BUCKETS = (1e-3, 5e-3, 25e-3, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+
+@dataclass(frozen=True, slots=True)
+class CacheStats:
+    """What the cache of facts has done since the start."""
+
+    entries: int = 0
+    hits: int = 0
+    misses: int = 0
+    evictions: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class WatchStats:
+    """What the watcher is doing. `overdue` is how many seconds the oldest image has waited beyond its turn."""
+
+    queued: int = 0
+    overdue: float = 0.0
+    limited: bool = False
+    modes: Mapping[str, int] | None = None
+
+
+class Tally(Collector):
+    """A counter with labels that one thread adds to without a lock. A scrape reads each count at some moment."""
+
+    def __init__(self, name: str, text: str, labels: Sequence[str], start: Iterable[tuple[str, ...]] = ()) -> None:
+        self._name, self._text, self._labels = name, text, tuple(labels)
+        self.counts: dict[tuple[str, ...], int] = dict.fromkeys(start, 0)
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the one metric family; the copy keeps a growing dict from being walked."""
+        family = CounterMetricFamily(self._name, self._text, labels=self._labels)
+        for labels, count in self.counts.copy().items():
+            family.add_metric(labels, count)
+        return [family]
+
+
+class _Asked(Collector):
+    """The metrics whose values others own, asked for at each scrape."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterable[Metric]:
+        yield GaugeMetricFamily("eclctl_connections", "Open client connections.", self._metrics.connections())
+        yield from _cache_families(self._metrics.cache())
+        yield from _watch_families(self._metrics.watcher())
+
+
+def _cache_families(stats: CacheStats) -> Iterable[Metric]:
+    yield GaugeMetricFamily("eclctl_cache_entries", "Images whose facts are in memory.", stats.entries)
+    yield CounterMetricFamily("eclctl_cache_hits", "Look-ups that found facts.", stats.hits)
+    yield CounterMetricFamily("eclctl_cache_misses", "Look-ups that found none.", stats.misses)
+    yield CounterMetricFamily("eclctl_cache_evictions", "Facts dropped to make room.", stats.evictions)
+
+
+def _watch_families(stats: WatchStats) -> Iterable[Metric]:
+    yield GaugeMetricFamily("eclctl_watch_queue_length", "Images waiting to be verified ahead of time.", stats.queued)
+    text = "How long the oldest of them has waited beyond its turn."
+    yield GaugeMetricFamily("eclctl_watch_overdue_seconds", text, stats.overdue)
+    text = "1 when the kernel gave out no more inotify watches and rescans stand in."
+    yield GaugeMetricFamily("eclctl_watch_limit_reached", text, float(stats.limited))
+    roots = GaugeMetricFamily("eclctl_watch_roots", "Watched trees, by how changes are noticed.", labels=["mode"])
+    for mode in WATCH_MODES:
+        roots.add_metric([mode], (stats.modes or {}).get(mode, 0))
+    yield roots
+
+
+class Metrics:
+    """The daemon's metrics. `decision` and `request` are for the event loop's thread alone, the rest for any.
+
+    `connections`, `cache` and `watcher` are callables that a scrape asks; set them once the parts exist.
+    """
+
+    def __init__(self) -> None:
+        # It would add a second series to each counter, of which nothing here makes use.
+        disable_created_metrics()  # type: ignore[no-untyped-call] # upstream left it unannotated
+        self.registry = CollectorRegistry()
+        self.connections: Callable[[], int] = lambda: 0
+        self.cache: Callable[[], CacheStats] = CacheStats
+        self.watcher: Callable[[], WatchStats] = WatchStats
+        self._decisions()
+        self._service()
+        self._policy()
+        self._watch()
+        self.registry.register(_Asked(self))
+        ProcessCollector(registry=self.registry)
+
+    def decision(self, decision: Decision, seconds: float) -> None:
+        """Count one decision that took `seconds`."""
+        code = decision.code
+        self._by_code[self._code_labels[code]] += 1
+        self._by_rule[self._rule_labels(decision.rule, code)] += 1
+        (self._warm if decision.cached else self._cold)(seconds)
+        if decision.would is not None:
+            self._would[decision.would].inc()
+
+    def request(self, method: str) -> None:
+        """Count one request; a method that does not exist counts as `other`."""
+        labels = (method,)
+        if labels not in self._by_method:
+            labels = (OTHER,)
+        self._by_method[labels] += 1
+
+    def error(self, kind: str) -> None:
+        """Count one breach of the protocol, of a kind in `PROTOCOL_ERRORS`."""
+        self._errors.get(kind, self._errors[OTHER]).inc()
+
+    def verification(self, size: int, seconds: float, *, ok: bool) -> None:
+        """Count one image of `size` bytes examined in `seconds`; not `ok` when it could not be read or parsed."""
+        self._verified["ok" if ok else "failed"].inc()
+        self._verified_bytes.inc(size)
+        self._verified_seconds.observe(seconds)
+
+    def reload(self, *, ok: bool, now: datetime) -> None:
+        """Count one attempt to load policy and keys."""
+        self._reloads["ok" if ok else "failed"].inc()
+        self._reload_ok.set(float(ok))
+        self._reload_time.set(now.timestamp())
+
+    def policy(self, generation: int, *, loaded: bool, now: datetime) -> None:
+        """Say which generation came into force at `now`, and whether it has a policy at all."""
+        self._generation.set(generation)
+        self._loaded.set(float(loaded))
+        self._loaded_time.set(now.timestamp())
+
+    def audit(self, records: int, *, ok: bool) -> None:
+        """Count one batch of records that was written, or (not `ok`) could not be."""
+        if ok:
+            self._audited.inc(records)
+        else:
+            self._audit_errors.inc()
+
+    def prefetched(self, status: str) -> None:
+        """Count one image that the watcher had verified ahead of time, by the status that the engine gave."""
+        self._prefetched.get(status, self._prefetched[OTHER]).inc()
+
+    def overflow(self) -> None:
+        """Count one overflow: events were lost, and a rescan is on its way."""
+        self._overflows.inc()
+
+    def rescanned(self, reason: str, seconds: float, now: datetime) -> None:
+        """Record one rescan of one tree, finished at `now` after `seconds`."""
+        self._rescans.get(reason, self._rescans[OTHER]).inc()
+        self._rescan_seconds.set(seconds)
+        self._rescan_time.set(now.timestamp())
+
+    def _decisions(self) -> None:
+        self._code_labels = {code: (_verdict(code), code.value) for code in Code}
+        start = self._code_labels.values()
+        decisions = Tally("eclctl_decisions", "Decisions, by verdict and code.", ["decision", "code"], start)
+        rules = Tally("eclctl_rule_decisions", "Decisions, by deciding rule.", ["rule", "decision"])
+        self.registry.register(decisions)
+        self.registry.register(rules)
+        self._by_code, self._by_rule = decisions.counts, rules.counts
+        self._rules: dict[tuple[str | None, Code], tuple[str, str]] = {}
+        self._rule_names: set[str] = set()
+        seconds = self._histogram("eclctl_decision_seconds", "Time to a decision.", ["cache"], _DECISION_BUCKETS)
+        self._warm, self._cold = seconds.labels("warm").observe, seconds.labels("cold").observe
+        text = "Allowed only because a rule is permissive, by what it would have been."
+        self._would = self._family("eclctl_would_deny", text, "code", Code)
+
+    def _service(self) -> None:
+        requests = Tally("eclctl_requests", "Requests, by method.", ["method"], [(name,) for name in (*METHODS, OTHER)])
+        self.registry.register(requests)
+        self._by_method = requests.counts
+        text = "Breaches of the protocol and of limits, by kind."
+        self._errors = self._family("eclctl_protocol_errors", text, "kind", (*PROTOCOL_ERRORS, OTHER))
+        self._audited = self._counter("eclctl_audit_records", "Records in the audit log.")
+        self._audit_errors = self._counter("eclctl_audit_errors", "Batches of records that could not be written.")
+        text = "Images examined, by whether they could be read and parsed."
+        self._verified = self._family("eclctl_verifications", text, "result", ("ok", "failed"))
+        self._verified_bytes = self._counter("eclctl_verified_bytes", "Bytes of the images examined.")
+        text = "Time to examine an image: read, hash, verify."
+        self._verified_seconds = self._histogram("eclctl_verification_seconds", text, [], _VERIFY_BUCKETS)
+        build = self._gauge("eclctl_build_info", "Always 1; the labels say what runs.", ["version", "python"])
+        build.labels(__version__, platform.python_version()).set(1)
+
+    def _policy(self) -> None:
+        text = "Attempts to load policy and keys, by result."
+        self._reloads = self._family("eclctl_reloads", text, "result", ("ok", "failed"))
+        self._reload_ok = self._gauge("eclctl_last_reload_success", "1 when the last attempt to load succeeded.")
+        self._reload_time = self._gauge("eclctl_last_reload_timestamp_seconds", "When the last attempt to load ended.")
+        self._generation = self._gauge("eclctl_policy_generation", "Generation of policy and keys in force.")
+        self._loaded = self._gauge("eclctl_policy_loaded", "1 when a policy is in force; at 0 everything is denied.")
+        self._loaded_time = self._gauge("eclctl_policy_loaded_timestamp_seconds", "When that generation was loaded.")
+
+    def _watch(self) -> None:
+        text = "Images that the watcher handed in ahead of time, by what came of it."
+        self._prefetched = self._family("eclctl_watch_prefetched", text, "status", (*PREFETCH, OTHER))
+        self._overflows = self._counter("eclctl_watch_overflows", "Times that change events were lost.")
+        text = "Finished rescans of a tree, by what asked for them."
+        self._rescans = self._family("eclctl_watch_rescans", text, "reason", (*RESCANS, OTHER))
+        self._rescan_seconds = self._gauge("eclctl_watch_last_rescan_seconds", "How long the last rescan took.")
+        self._rescan_time = self._gauge("eclctl_watch_last_rescan_timestamp_seconds", "When the last rescan ended.")
+
+    def _rule_labels(self, rule: str | None, code: Code) -> tuple[str, str]:
+        """Return the labels of a rule, known or new, and make sure that its count exists."""
+        labels = self._rules.get((rule, code))
+        return labels if labels is not None else self._new_rule(rule, code)
+
+    def _new_rule(self, rule: str | None, code: Code) -> tuple[str, str]:
+        name = "(none)" if rule is None else rule.encode("ascii", "backslashreplace").decode("ascii")[:100]
+        if name not in self._rule_names and len(self._rule_names) >= RULES:
+            labels = ("(other)", _verdict(code))
+        else:
+            self._rule_names.add(name)
+            labels = self._rules[rule, code] = (name, _verdict(code))
+        self._by_rule.setdefault(labels, 0)
+        return labels
+
+    def _counter(self, name: str, text: str) -> Counter:
+        return Counter(name, text, registry=self.registry)
+
+    def _gauge(self, name: str, text: str, labels: Sequence[str] = ()) -> Gauge:
+        return Gauge(name, text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, labels: Sequence[str], buckets: Sequence[float]) -> Histogram:
+        return Histogram(name, text, labels, buckets=buckets, registry=self.registry)
+
+    def _family(self, name: str, text: str, label: str, values: Iterable[_Name]) -> dict[_Name, Counter]:
+        """Make a counter with one label and all its series; return them by value."""
+        counter = Counter(name, text, [label], registry=self.registry)
+        return {value: counter.labels(str(value)) for value in values}
+
+
+def _verdict(code: Code) -> str:
+    return (Verdict.ALLOW if code in ALLOWING else Verdict.DENY).value
+
+
+def metric_names(registry: CollectorRegistry) -> frozenset[str]:
+    """Return the names of all series that a registry exposes, as a scrape would show them (`_total`, `_bucket`…)."""
+    return frozenset(sample.name for family in registry.collect() for sample in family.samples)

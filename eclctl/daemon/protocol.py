@@ -260,13 +260,18 @@ def _subject(parameters: dict[str, Any]) -> int | None:
 
 def encode_result(request_id: str, result: Mapping[str, Any]) -> bytes:
     """One answer line, ASCII, with its newline."""
-    return _encode({"v": VERSION, "id": request_id, "result": result}).encode("ascii") + b"\n"
+    return _line({"v": VERSION, "id": request_id, "result": result})
 
 
 def encode_error(request_id: str | None, code: ErrorCode, message: str) -> bytes:
     """One error line, ASCII, with its newline. Nothing was decided: a wrapper treats it as deny."""
     error = {"code": code, "message": message}
-    return _encode({"v": VERSION, "id": request_id, "error": error}).encode("ascii") + b"\n"
+    return _line({"v": VERSION, "id": request_id, "error": error})
+
+
+def _line(message: Mapping[str, Any]) -> bytes:
+    """JSON escapes every control character but DEL, which can only stand inside a string."""
+    return _encode(message).replace("\x7f", "\\u007f").encode("ascii") + b"\n"
 
 
 def decision_fields(decision: Decision) -> dict[str, Any]:

@@ -51,7 +51,7 @@ class Notifier:
         if not self._address:
             return
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
-            sender.setblocking(False)
+            sender.settimeout(0)
             try:
                 sender.sendto(state.encode(), self._address)
             except OSError:
@@ -81,8 +81,8 @@ def passed_sockets(environment: Mapping[str, str]) -> dict[str, socket.socket]:
     passed = {}
     for index in range(int(count)):
         descriptor = _FIRST_DESCRIPTOR + index
-        os.set_inheritable(descriptor, False)
+        os.set_inheritable(descriptor, False)  # noqa: FBT003 - takes no keyword
         listener = socket.socket(fileno=descriptor)
-        listener.setblocking(False)
+        listener.settimeout(0)
         passed[names[index] if index < len(names) else f"unknown-{index}"] = listener
     return passed

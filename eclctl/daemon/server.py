@@ -1,0 +1,511 @@
+"""The event loop's side of the daemon: accepting, limits, turns, time-outs. What an answer says is decided elsewhere.
+
+Rules:
+
+1. Who asks is what the kernel said when the connection was made.
+2. Work is done in turns. In one turn each user gets at most `TURN` requests answered, in rotation over their
+   connections, so that a user with many or busy connections costs the others one turn.
+3. At the end of a turn the records of all its decisions are written to the audit log at once; only then are the
+   answers sent.
+4. Everything is bounded: connections in all and for each user, requests in flight for each user, bytes of a line,
+   bytes that a client has not read, descriptors that were not claimed, seconds that a line may take. A user at the
+   limit of requests in flight waits; nothing is refused for that.
+5. Answers may come in another order than the requests: a large image does not hold up the small one behind it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import socket
+from collections import deque
+from dataclasses import dataclass, field
+from functools import partial
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from eclctl.daemon.connection import UNSENT_LIMIT, BrokenConnectionError, Connection
+from eclctl.daemon.peers import Peer, peer_of
+from eclctl.daemon.protocol import (
+    ADMIN_ONLY,
+    ErrorCode,
+    Method,
+    Request,
+    RequestError,
+    encode_error,
+    encode_result,
+    parse_request,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from eclctl.daemon.closing import Closer
+    from eclctl.decide.settings import Limits
+
+TURN: Final = 32
+_SHARE: Final = 8  # requests of one connection before the user's next connection has its go
+_ACCEPTS: Final = 64
+_SWEEP_SECONDS: Final = 1.0
+_LINE_SECONDS: Final = 10.0
+_STALLED_SECONDS: Final = 10.0
+_PAUSE_SECONDS: Final = 0.1
+_NO_DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE})
+_METRIC_KINDS: Final = {ErrorCode.NOT_PERMITTED: "forbidden", ErrorCode.TOO_MANY_CONNECTIONS: "too-many"}
+
+_log = logging.getLogger(__name__)
+
+
+class Observer(Protocol):
+    """What the server tells the metrics."""
+
+    def request(self, method: str) -> None:
+        """A request was read."""
+
+    def error(self, kind: str) -> None:
+        """A line or a connection was refused; `kind` is from a closed list."""
+
+
+@dataclass(slots=True)
+class _User:
+    """What one user has under way."""
+
+    uid: int
+    connections: int = 0
+    in_flight: int = 0
+    ready: deque[Connection] = field(default_factory=deque)
+
+
+class Call:
+    """A request on its way to an answer: the first call of `answer` or `fail` sends it, later ones do nothing.
+
+    Args:
+        server: where the answer goes.
+        connection: the client.
+        request: what they ask.
+        descriptors: what came with it, in the order of the images that want one; whoever answers closes them.
+    """
+
+    __slots__ = ("_answered", "_connection", "_server", "descriptors", "peer", "request", "started")
+
+    def __init__(self, server: Server, connection: Connection, request: Request, descriptors: tuple[int, ...]) -> None:
+        self._server = server
+        self._connection = connection
+        self.request = request
+        self.descriptors = descriptors
+        self.peer: Peer = connection.peer
+        self.started = perf_counter()
+        self._answered = False
+
+    def answer(self, result: Mapping[str, Any]) -> None:
+        """Send a result."""
+        self._send(encode_result(self.request.id, result))
+
+    def fail(self, code: ErrorCode, message: str) -> None:
+        """Say that nothing was decided, and why."""
+        self._send(encode_error(self.request.id, code, message))
+
+    def _send(self, line: bytes) -> None:
+        if not self._answered:
+            self._answered = True
+            self._server.finish(self._connection, line)
+
+
+class Server:
+    """Serves listening sockets on one event loop.
+
+    Args:
+        limits: the bounds.
+        handlers: for each method, what begins to answer a call: at once, or later on the same loop.
+        end_turn: called at the end of each turn, before anything is sent.
+        observer: counts requests and refusals.
+        admins: says whether a peer may use the admin socket, whatever the mode of the socket file.
+        closer: closes descriptors that no request claims.
+    """
+
+    def __init__(
+        self,
+        limits: Limits,
+        *,
+        handlers: Mapping[Method, Callable[[Call], None]],
+        end_turn: Callable[[], None],
+        observer: Observer,
+        admins: Callable[[Peer], bool],
+        closer: Closer,
+    ) -> None:
+        self._limits = limits
+        self._handlers = handlers
+        self._end_turn = end_turn
+        self._observer = observer
+        self._admins = admins
+        self._closer = closer
+        self._loop = asyncio.get_running_loop()
+        self._users: dict[int, _User] = {}
+        self._ready: dict[int, _User] = {}
+        self._connections: set[Connection] = set()
+        self._touched: set[Connection] = set()
+        self._listeners: list[socket.socket] = []
+        self._turn_scheduled = False
+        self._stopping = False
+        self._idle = asyncio.Event()
+        self._reserve = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        self._sweeper = self._loop.call_later(_SWEEP_SECONDS, self._sweep)
+
+    # -- life ------------------------------------------------------------------------------------------------------
+
+    def listen(self, listener: socket.socket, *, admin: bool) -> None:
+        """Accept connections from a non-blocking listening socket."""
+        self._listeners.append(listener)
+        self._loop.add_reader(listener, self._accept, listener, admin)
+
+    def connections(self) -> int:
+        """How many clients are connected."""
+        return len(self._connections)
+
+    def in_flight(self) -> int:
+        """How many requests have been read and not answered."""
+        return sum(user.in_flight for user in self._users.values())
+
+    async def stop(self, patience: float) -> None:
+        """Accept and read nothing more, answer what is under way for at most `patience` seconds, close everything."""
+        self._stopping = True
+        for listener in self._listeners:
+            self._loop.remove_reader(listener)
+        for connection in tuple(self._connections):
+            self._stop_reading(connection)
+            connection.refuse_input()
+        self.wake()
+        try:
+            async with asyncio.timeout(patience):
+                while self._connections and any(not connection.done() for connection in self._connections):
+                    self._idle.clear()
+                    await self._idle.wait()
+        except TimeoutError:
+            pass  # a client that does not read, or a decision that hangs: both get no answer, which is deny
+        for connection in tuple(self._connections):
+            self._close(connection)
+        self._sweeper.cancel()
+        os.close(self._reserve)
+
+    # -- connections -----------------------------------------------------------------------------------------------
+
+    def _accept(self, listener: socket.socket, admin: bool) -> None:  # noqa: FBT001 - add_reader passes positions
+        for _ in range(_ACCEPTS):
+            try:
+                sock, _ = listener.accept()
+            except (BlockingIOError, ConnectionAbortedError, InterruptedError):
+                return
+            except OSError as error:
+                self._observer.error("accept")
+                if error.errno not in _NO_DESCRIPTORS or not self._shed(listener):
+                    self._pause(listener, admin)
+                return
+            self._welcome(sock, admin=admin)
+
+    def _shed(self, listener: socket.socket) -> bool:
+        """Without a free descriptor a waiting connection cannot even be refused: use the one held back for this."""
+        os.close(self._reserve)
+        try:
+            listener.accept()[0].close()
+        except OSError:
+            return False
+        finally:
+            self._reserve = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        return True
+
+    def _pause(self, listener: socket.socket, admin: bool) -> None:  # noqa: FBT001 - as above
+        self._loop.remove_reader(listener)
+        self._loop.call_later(_PAUSE_SECONDS, self._resume_accepting, listener, admin)
+
+    def _resume_accepting(self, listener: socket.socket, admin: bool) -> None:  # noqa: FBT001 - as above
+        if not self._stopping:
+            self._loop.add_reader(listener, self._accept, listener, admin)
+
+    def _welcome(self, sock: socket.socket, *, admin: bool) -> None:
+        sock.setblocking(False)  # noqa: FBT003 - the standard library's signature
+        try:
+            peer = peer_of(sock)
+        except OSError:
+            self._observer.error("credentials")
+            sock.close()
+            return
+        if admin and not self._admins(peer):
+            self._turn_away(sock, ErrorCode.NOT_PERMITTED, "the admin socket is for root and its group")
+            return
+        user = self._users.setdefault(peer.caller.uid, _User(peer.caller.uid))
+        if not self._room_for(user):
+            self._forget(user)
+            self._turn_away(sock, ErrorCode.TOO_MANY_CONNECTIONS, "too many connections; close one and ask again")
+            return
+        user.connections += 1
+        connection = Connection(
+            sock,
+            peer,
+            admin=admin,
+            descriptors_limit=self._limits.descriptors_per_message,
+            release=partial(self._closer.close, user.uid),
+            now=self._loop.time(),
+        )
+        self._connections.add(connection)
+        self._readable(connection)  # the request has often come already
+        self._start_reading(connection)
+
+    def _room_for(self, user: _User) -> bool:
+        return (
+            len(self._connections) < self._limits.connections and user.connections < self._limits.connections_per_user
+        )
+
+    def _turn_away(self, sock: socket.socket, code: ErrorCode, message: str) -> None:
+        self._count(code)
+        try:
+            sock.send(encode_error(None, code, message))
+        except OSError:
+            pass  # nobody listens for the reason
+        finally:
+            sock.close()
+
+    def _close(self, connection: Connection) -> None:
+        if connection.closed:
+            return
+        self._stop_reading(connection)
+        self._stop_writing(connection)
+        connection.close()
+        self._connections.discard(connection)
+        self._touched.discard(connection)
+        user = self._users[connection.peer.caller.uid]
+        user.connections -= 1
+        self._forget(user)
+        self._idle.set()
+
+    def _forget(self, user: _User) -> None:
+        if not user.connections and not user.in_flight:
+            self._users.pop(user.uid, None)
+            self._ready.pop(user.uid, None)
+
+    def _start_reading(self, connection: Connection) -> None:
+        if not connection.reading and not connection.ended and not connection.queued:
+            connection.reading = True
+            self._loop.add_reader(connection.sock, self._readable, connection)
+
+    def _stop_reading(self, connection: Connection) -> None:
+        if connection.reading:
+            connection.reading = False
+            self._loop.remove_reader(connection.sock)
+
+    def _stop_writing(self, connection: Connection) -> None:
+        if connection.writing:
+            connection.writing = False
+            self._loop.remove_writer(connection.sock)
+
+    def _readable(self, connection: Connection) -> None:
+        try:
+            connection.receive(self._loop.time())
+            self._check_closing(connection)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            self._close(connection)
+            return
+        except BrokenConnectionError as error:
+            self._break(connection, error)
+            return
+        if connection.queued:
+            self._stop_reading(connection)  # it has more than its turn takes
+        self._enqueue(connection)
+
+    def _check_closing(self, connection: Connection) -> None:
+        """Descriptors that hang when they are closed may not pile up."""
+        uid = connection.peer.caller.uid
+        if connection.descriptors and self._closer.waiting(uid) > self._limits.requests_in_flight_per_user:
+            raise BrokenConnectionError("descriptors", "too many descriptors of this user cannot be closed")
+
+    def _break(self, connection: Connection, error: BrokenConnectionError) -> None:
+        """Say why, answer what is under way, and end the connection."""
+        self._observer.error(error.kind)
+        self._stop_reading(connection)
+        connection.refuse_input()
+        connection.queue(encode_error(None, ErrorCode.BAD_REQUEST, str(error)))
+        self._touch(connection)
+
+    def _count(self, code: ErrorCode) -> None:
+        self._observer.error(_METRIC_KINDS.get(code, code.value))
+
+    # -- turns -----------------------------------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Have a turn soon."""
+        if not self._turn_scheduled:
+            self._turn_scheduled = True
+            self._loop.call_soon(self._turn)
+
+    def _touch(self, connection: Connection) -> None:
+        self._touched.add(connection)
+        self.wake()
+
+    def _enqueue(self, connection: Connection) -> None:
+        """Put a connection that may have a request into its user's queue."""
+        if connection.queued or connection.closed:
+            return
+        connection.queued = True
+        user = self._users[connection.peer.caller.uid]
+        user.ready.append(connection)
+        if user.in_flight < self._limits.requests_in_flight_per_user:
+            self._ready[user.uid] = user
+            self.wake()
+
+    def _turn(self) -> None:
+        try:
+            for user in tuple(self._ready.values()):
+                self._serve_user(user)
+            self._end_turn()
+            touched, self._touched = self._touched, set()
+            for connection in touched:
+                self._send(connection)
+        finally:
+            self._turn_scheduled = False  # it stays set during the turn: what is touched meanwhile belongs to it
+            if self._ready or self._touched:
+                self.wake()
+
+    def _serve_user(self, user: _User) -> None:
+        budget = TURN
+        while budget > 0 and user.ready and user.in_flight < self._limits.requests_in_flight_per_user:
+            connection = user.ready.popleft()
+            connection.queued = False
+            if not connection.closed:
+                budget -= self._serve(user, connection, min(budget, _SHARE))
+        if not user.ready or user.in_flight >= self._limits.requests_in_flight_per_user:
+            self._ready.pop(user.uid, None)
+
+    def _serve(self, user: _User, connection: Connection, budget: int) -> int:
+        """Begin up to `budget` of a connection's requests; how many were begun."""
+        begun = 0
+        try:
+            while connection.unsent() <= UNSENT_LIMIT:
+                if begun == budget or user.in_flight >= self._limits.requests_in_flight_per_user:
+                    self._stop_reading(connection)
+                    self._enqueue(connection)
+                    return begun
+                line = connection.next_line()
+                if line is None:
+                    self._drained(connection)
+                    return begun
+                begun += 1
+                self._begin(user, connection, line)
+        except BrokenConnectionError as error:
+            self._break(connection, error)
+            return begun
+        self._stop_reading(connection)  # until the client has read what it asked for
+        self._touch(connection)
+        return begun
+
+    def _drained(self, connection: Connection) -> None:
+        """Every complete line has been begun."""
+        if connection.ended:
+            self._stop_reading(connection)
+            connection.refuse_input()  # half a line at the end is no request
+            self._touch(connection)
+        elif connection.descriptors and not connection.has_partial_line():
+            raise BrokenConnectionError("descriptors", "a descriptor came that no request claims")
+        else:
+            self._start_reading(connection)
+
+    def _begin(self, user: _User, connection: Connection, line: bytes) -> None:
+        try:
+            request = parse_request(line)
+            self._permit(connection, request)
+        except RequestError as error:
+            self._count(error.error)
+            connection.queue(encode_error(error.id, error.error, str(error)))
+            self._touch(connection)
+            if connection.descriptors:
+                raise BrokenConnectionError(
+                    "descriptors", "nobody knows for which request the descriptors are"
+                ) from None
+            return
+        self._observer.request(request.method)
+        descriptors = connection.take_descriptors(sum(image.fd for image in request.images))
+        if descriptors is None:
+            raise BrokenConnectionError("descriptors", "a request wants a descriptor, and none came with it")
+        user.in_flight += 1
+        connection.in_flight += 1
+        connection.active = self._loop.time()
+        self._handle(Call(self, connection, request, descriptors))
+
+    def _handle(self, call: Call) -> None:
+        try:
+            self._handlers[call.request.method](call)
+        except Exception:  # noqa: BLE001 - a bug in one handler must cost one answer, not the connection or the daemon
+            _log.exception("a handler failed")
+            call.fail(ErrorCode.INTERNAL_ERROR, "the daemon failed to answer; its log says more")
+
+    def _permit(self, connection: Connection, request: Request) -> None:
+        if request.method in ADMIN_ONLY and not connection.admin:
+            message = f"`{request.method}` is answered on the admin socket only"
+            raise RequestError(ErrorCode.NOT_PERMITTED, message, request.id)
+        if request.subject_uid is not None and connection.peer.caller.uid != 0:
+            raise RequestError(ErrorCode.NOT_PERMITTED, "only root may ask for another user", request.id)
+
+    # -- answers ---------------------------------------------------------------------------------------------------
+
+    def finish(self, connection: Connection, line: bytes) -> None:
+        """A call was answered: queue the line, and let the user's next request begin."""
+        user = self._users[connection.peer.caller.uid]
+        user.in_flight -= 1
+        connection.in_flight -= 1
+        if not connection.closed:
+            connection.active = self._loop.time()
+            connection.queue(line)
+            self._touch(connection)
+        if user.ready:
+            self._ready[user.uid] = user
+            self.wake()
+        self._forget(user)
+
+    def _send(self, connection: Connection) -> None:
+        if connection.closed:
+            return
+        try:
+            connection.send(self._loop.time())
+        except OSError:
+            self._close(connection)
+            return
+        if connection.done():
+            self._close(connection)
+        elif connection.unsent():
+            self._start_writing(connection)
+        else:
+            self._sent(connection)
+
+    def _start_writing(self, connection: Connection) -> None:
+        if not connection.writing:
+            connection.writing = True
+            self._loop.add_writer(connection.sock, self._send, connection)
+
+    def _sent(self, connection: Connection) -> None:
+        """The client has read everything: it may ask on."""
+        self._stop_writing(connection)
+        if connection.has_line():
+            self._enqueue(connection)
+        else:
+            self._start_reading(connection)
+
+    # -- time-outs -------------------------------------------------------------------------------------------------
+
+    def _sweep(self) -> None:
+        now = self._loop.time()
+        for connection in tuple(self._connections):
+            if reason := self._overdue(connection, now):
+                self._observer.error(reason)
+                self._close(connection)
+        self._sweeper = self._loop.call_later(_SWEEP_SECONDS, self._sweep)
+
+    def _overdue(self, connection: Connection, now: float) -> str | None:
+        if connection.unsent():
+            return "slow-reader" if now - max(connection.last_progress, connection.active) > _STALLED_SECONDS else None
+        if connection.in_flight or connection.queued:
+            return None
+        if connection.has_partial_line():
+            return "timeout" if now - connection.active > _LINE_SECONDS else None
+        return "timeout" if now - connection.active > self._limits.idle_timeout else None

@@ -88,10 +88,20 @@ class Locator:
         Raises UnreadableImageError with one and the same text for a file that is missing and one that not every user
         may reach, UnsupportedFileError for what is no file, NotLocalError unless `anywhere`.
         """
-        path, fd = self._reach(name, anywhere=anywhere, public=True)
+        return self._by_name(name, anywhere=anywhere, memo={} if memo is None else memo, public=True)
+
+    def by_own_name(self, name: str) -> Located:
+        """Locate an image for this process itself, which may read more than every user may. Blocks.
+
+        Raises UnreadableImageError and UnsupportedFileError.
+        """
+        return self._by_name(name, anywhere=True, memo={}, public=False)
+
+    def _by_name(self, name: str, *, anywhere: bool, memo: Memo, public: bool) -> Located:
+        path, fd = self._reach(name, anywhere=anywhere, public=public)
         try:
             found = system.attributes(fd)
-            owned = self._walk(path, found, name, {} if memo is None else memo, public=True)
+            owned = self._walk(path, found, name, memo, public=public)
             _check_type(found)
             return _located(fd, path, found, _key(fd, found), self._tier(path, owned=owned), owned=True)
         except BaseException:
@@ -206,7 +216,10 @@ class Locator:
         return above.owned and found.uid in self.owners and not found.mode & _OTHERS_WRITE
 
     def _chain(self, directory: str, *, public: bool) -> Chain:
-        """Look at a directory and all above it. A sticky one does not let others replace what trusted owners put there."""
+        """Look at a directory and all above it.
+
+        A sticky one does not let others replace what trusted owners put there.
+        """
         owned = True
         while True:
             try:
@@ -237,7 +250,7 @@ def _located(
 
 
 def _all_honest(mounts: tuple[Mount, ...]) -> bool:
-    return bool(mounts) and all(mount.honest for mount in mounts)
+    return bool(mounts) and all([mount.honest for mount in mounts])  # noqa: C419 - a list is faster here
 
 
 def _has_acl(path: str) -> bool:

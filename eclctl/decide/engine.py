@@ -1,0 +1,421 @@
+"""The engine: an image, a caller and a snapshot make a decision.
+
+In steps, so that a server with an event loop can take those that never block at once and hand the others to threads:
+
+1. `begin` locates the image and answers from kept facts. When the image lies on a file system that may stall, or has
+   to be read, it returns a `Pending` instead.
+2. `examine` reads the image in a worker thread. Callers whose `Pending` has the same key share one examination.
+3. `conclude` judges the facts at the given time and evaluates the policy.
+
+Everything that goes wrong in any step becomes a deny here and nowhere else. The engine reads no clock: `now` is an
+argument, and never runs backwards, so that setting the clock back revives no expired key.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import secrets
+import threading
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Literal
+
+from eclctl.decide.cache import FactCache, Facts
+from eclctl.decide.snapshot import Snapshot
+from eclctl.errors import BusyImageError, EclctlError, UnreadableImageError
+from eclctl.image import identity
+from eclctl.image.identity import Located, Locator, Memo, NotLocalError
+from eclctl.image.kind import sniff
+from eclctl.model import Assurance, Caller, Code, Finding, Kind, Missing, Outcome, Verdict, Verification
+from eclctl.policy.evaluate import evaluate, withdrawn
+from eclctl.policy.language import Policy, Rule
+from eclctl.policy.select import select_rule
+from eclctl.trust.keyring import judge
+from eclctl.verify import HashPool, examine, kind_of
+
+_FILE_KINDS = (Kind.SIF, Kind.OCI_SIF, Kind.SQUASHFS, Kind.EXT3, Kind.OTHER)
+_SIGNED_KINDS = frozenset({Kind.SIF, Kind.OCI_SIF})
+_NANOSECONDS = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """May this caller run this image?
+
+    `image` is the absolute name as the caller wrote it (bytes decoded with surrogateescape). `descriptor` is the image
+    as the caller opened it; it stays the asker's to close. `explain` asks for the report on each requirement.
+    """
+
+    image: str
+    caller: Caller
+    descriptor: int | None = None
+    role: str = "rootfs"
+    explain: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The answer, with everything that a wrapper, a user, a log record or a metric needs to know of it.
+
+    `outcome` is what the policy said, with the requirement reports when they were asked for.
+    """
+
+    id: str
+    verdict: Verdict
+    code: Code
+    reason: str
+    rule: str | None
+    rule_where: str | None
+    mode: str
+    kind: Kind | None
+    signers: tuple[str, ...]
+    missing: tuple[Missing, ...]
+    cached: bool
+    assurance: Assurance | None
+    generation: int
+    policy: str | None
+    image: str
+    path: str | None
+    role: str
+    caller: Caller
+    would: Code | None
+    message: str | None
+    outcome: Outcome
+
+
+@dataclass(slots=True)
+class Pending:
+    """A question whose answer needs work that may block.
+
+    `stage` "open": call `begin` again with `anywhere` in a worker thread. `stage` "examine": call `examine`, then
+    `conclude`. Pendings with equal keys may share one examination; None is never shared.
+    """
+
+    question: Question
+    snapshot: Snapshot
+    stage: Literal["open", "examine"]
+    now: datetime
+    located: Located | None = None
+    content: bool = True
+    key: Hashable | None = None
+
+    def close(self) -> None:
+        """Give back the descriptor. May be called twice."""
+        located, self.located = self.located, None
+        if located is not None:
+            located.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Prefetched:
+    """What came of verifying an image ahead of time. Never a verdict."""
+
+    status: Literal["kept", "known", "not-kept", "failed"]
+    reason: str = ""
+
+
+@dataclass(slots=True)
+class Engine:
+    """Decides. One for each daemon; safe for use from several threads."""
+
+    locator: Locator
+    pool: HashPool
+    cache: FactCache
+    snapshot: Snapshot
+    _latest: datetime = field(default=datetime.min.replace(tzinfo=UTC), init=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
+    _run: str = field(default_factory=lambda: secrets.token_hex(6), init=False)
+    _count: itertools.count[int] = field(default_factory=lambda: itertools.count(1), init=False)
+
+    def install(self, snapshot: Snapshot) -> None:
+        """Swap in a whole new snapshot. Decisions that have begun finish under the one that they began with."""
+        self.snapshot = snapshot
+
+    def begin(
+        self, question: Question, snapshot: Snapshot, now: datetime, *, anywhere: bool = False, memo: Memo | None = None
+    ) -> Decision | Pending:
+        """Answer at once, or say what is needed first.
+
+        Unless `anywhere`, only local file systems are touched, and nothing is read. Never raises.
+        """
+        now = self._not_before(now)
+        try:
+            if snapshot.policy is None:
+                return self.deny(question, snapshot, Code.NO_POLICY, "no policy is loaded, so nothing may run")
+            located = self._locate(question, anywhere=anywhere, memo=memo)
+        except NotLocalError:
+            return Pending(question, snapshot, "open", now)
+        except Exception as error:  # noqa: BLE001 - the one place where every error is a deny
+            return self._refuse(question, snapshot, _finding(error))
+        pending = Pending(question, snapshot, "examine", now, located)
+        try:
+            return self._from_kept_facts(pending, snapshot.policy, located)
+        except Exception as error:  # noqa: BLE001 - likewise
+            pending.close()
+            return self._refuse(question, snapshot, _finding(error))
+
+    def examine(self, pending: Pending) -> Facts:
+        """Read the image and find out who signed what. Blocks; never raises: an error is part of the facts."""
+        located = pending.located
+        if located is None:
+            return Facts("", None, Finding("internal-error", "the image was closed before it was examined"))
+        try:
+            return self._examined(pending, located)
+        except Exception as error:  # noqa: BLE001 - every error is a deny
+            return Facts(pending.snapshot.store.digest, None, _finding(error))
+
+    def conclude(self, pending: Pending, facts: Facts, now: datetime) -> Decision:
+        """Judge facts at `now` and decide. Closes the pending question; never raises."""
+        located = pending.located
+        try:
+            if located is None:
+                raise RuntimeError("the question was closed before it was answered")  # noqa: TRY301
+            return self._decided(pending, located, facts, self._not_before(now), cached=False)
+        except Exception as error:  # noqa: BLE001 - every error is a deny
+            return self._refuse(pending.question, pending.snapshot, _finding(error))
+        finally:
+            pending.close()
+
+    def decide(self, question: Question, now: datetime) -> Decision:
+        """Decide in one call that may block."""
+        begun = self.begin(question, self.snapshot, now, anywhere=True)
+        if isinstance(begun, Decision):
+            return begun
+        return self.conclude(begun, self.examine(begun), now)
+
+    def deny(self, question: Question, snapshot: Snapshot, code: Code, reason: str) -> Decision:
+        """Return a deny for a reason that no policy gave: a time-out, a limit, a failed audit log."""
+        return self._decision(question, snapshot, Outcome(code, reason))
+
+    def prefetch(self, path: str, now: datetime) -> Prefetched:
+        """Verify an image ahead of time and keep the facts. Blocks; never raises, and never decides."""
+        question = Question(path, Caller(os.getuid(), os.getgid()))
+        snapshot = self.snapshot
+        if snapshot.policy is None:
+            return Prefetched("not-kept", "no policy is loaded")
+        try:
+            located = self.locator.by_own_name(path)
+        except EclctlError as error:
+            return Prefetched("failed", str(error))
+        pending = Pending(question, snapshot, "examine", self._not_before(now), located)
+        try:
+            return self._prefetched(pending, snapshot.policy, located)
+        finally:
+            pending.close()
+
+    def known(self, status: os.stat_result) -> bool:
+        """Whether facts are kept for a file in the state that stat shows. Only saves work; decides nothing."""
+        return self.cache.holds(
+            device=status.st_dev,
+            inode=status.st_ino,
+            size=status.st_size,
+            ctime_ns=status.st_ctime_ns,
+            store=self.snapshot.store.digest,
+        )
+
+    def flush(self) -> int:
+        """Forget all kept facts; return how many images were known."""
+        return self.cache.flush()
+
+    def _locate(self, question: Question, *, anywhere: bool, memo: Memo | None) -> Located:
+        if question.descriptor is None:
+            return self.locator.by_name(question.image, anywhere=anywhere, memo=memo)
+        return self.locator.by_descriptor(question.image, question.descriptor, anywhere=anywhere, memo=memo)
+
+    def _from_kept_facts(self, pending: Pending, policy: Policy, located: Located) -> Decision | Pending:
+        snapshot = pending.snapshot
+        if located.attributes.is_directory:
+            facts = Facts(snapshot.store.digest, Verification(Kind.SANDBOX, (), {}, tied=False))
+            return self._close_with(pending, facts, cached=False)
+        if located.assurance is Assurance.TRUSTED_PATH and located.key is not None:
+            kept = self.cache.get(located.key, store=snapshot.store.digest, digested=policy.withdraws_objects)
+            if kept is not None:
+                return self._close_with(pending, kept, cached=True)
+            pending.key = located.key
+        rules = [
+            select_rule(policy, path=located.path, kind=kind, caller=pending.question.caller) for kind in _FILE_KINDS
+        ]
+        if (early := _before_reading(rules, located)) is not None:
+            pending.close()
+            return self._decision(pending.question, snapshot, early, located)
+        pending.content = bool(policy.withdraws) or any(rule is not None and rule.requires for rule in rules[:2])
+        if pending.key is not None:
+            pending.key = (pending.key, snapshot.store.digest, pending.content, policy.withdraws_objects)
+        return pending
+
+    def _close_with(self, pending: Pending, facts: Facts, *, cached: bool) -> Decision:
+        located = pending.located
+        if located is None:
+            raise RuntimeError("a pending question without an image")
+        decision = self._decided(pending, located, facts, pending.now, cached=cached)
+        pending.close()
+        return decision
+
+    def _examined(self, pending: Pending, located: Located) -> Facts:
+        snapshot = pending.snapshot
+        digests = snapshot.policy is not None and snapshot.policy.withdraws_objects
+        fd = identity.open_for_reading(located)
+        try:
+            now_ns = int(pending.now.timestamp() * _NANOSECONDS)
+            keep = located.assurance is Assurance.TRUSTED_PATH and identity.quiescent(
+                fd, located.attributes, now_ns=now_ns
+            )
+            facts = self._read(fd, snapshot, content=pending.content, digests=digests)
+            if not identity.unchanged(fd, located.attributes) or not self.locator.still_there(located):
+                raise BusyImageError("the image changed while it was read; ask again when it is complete")
+        finally:
+            os.close(fd)
+        if keep and pending.content and located.key is not None:
+            self.cache.put(located.key, facts)
+        return facts
+
+    def _read(self, fd: int, snapshot: Snapshot, *, content: bool, digests: bool) -> Facts:
+        store = snapshot.store
+        try:
+            kind = sniff(fd)
+            if kind is not Kind.SIF:
+                return Facts(store.digest, Verification(kind, (), {}, tied=False), digested=True)
+            if not content:
+                return Facts(store.digest, Verification(kind_of(fd), (), {}, tied=False))
+            found = examine(fd, store, pool=self.pool, digests=digests)
+            return Facts(store.digest, found, digested=digests)
+        except OSError as error:
+            raise UnreadableImageError(f"the image cannot be read: {error.strerror}") from error
+        except EclctlError as error:
+            if isinstance(error, BusyImageError | UnreadableImageError):
+                raise
+            return Facts(store.digest, None, _finding(error), digested=True)
+
+    def _prefetched(self, pending: Pending, policy: Policy, located: Located) -> Prefetched:
+        if located.assurance is not Assurance.TRUSTED_PATH or located.key is None or located.attributes.is_directory:
+            return Prefetched(
+                "not-kept", "others than the trusted owners can change it, so it is read when it is asked for"
+            )
+        digest = pending.snapshot.store.digest
+        if self.cache.get(located.key, store=digest, digested=policy.withdraws_objects) is not None:
+            return Prefetched("known")
+        facts = self.examine(pending)
+        if facts.error is not None:
+            return Prefetched("failed", facts.error.message)
+        kept = self.cache.holds(
+            device=located.key.device,
+            inode=located.key.inode,
+            size=located.key.size,
+            ctime_ns=located.key.ctime_ns,
+            store=digest,
+        )
+        return Prefetched("kept") if kept else Prefetched("not-kept", "somebody has it open for writing, or it is new")
+
+    def _decided(self, pending: Pending, located: Located, facts: Facts, now: datetime, *, cached: bool) -> Decision:
+        question, snapshot = pending.question, pending.snapshot
+        policy, found = snapshot.policy, facts.verification
+        if facts.error is not None or found is None or policy is None:
+            return self._refuse(question, snapshot, facts.error or _NOTHING_FOUND, located)
+        rejected = {
+            number: finding
+            for number, claim in enumerate(found.claims)
+            if (finding := judge(snapshot.store, claim, now)) is not None
+        }
+        outcome = self._outcome(question, policy, located, found, rejected)
+        return self._decision(question, snapshot, outcome, located, kind=found.kind, cached=cached)
+
+    def _outcome(
+        self, question: Question, policy: Policy, located: Located, found: Verification, rejected: dict[int, Finding]
+    ) -> Outcome:
+        if policy.withdraws and (stopped := withdrawn(policy, found, rejected)) is not None:
+            return stopped
+        rule = select_rule(policy, path=located.path, kind=found.kind, caller=question.caller)
+        if rule is None:
+            return _no_rule(located)
+        if located.assurance.rank < rule.assurance.rank:
+            return _too_low(rule, located)
+        return evaluate(policy, rule, found, rejected, explain=question.explain)
+
+    def _refuse(
+        self, question: Question, snapshot: Snapshot, finding: Finding, located: Located | None = None
+    ) -> Decision:
+        code = Code(finding.code) if finding.code in _CODES else Code.INTERNAL_ERROR
+        return self._decision(question, snapshot, Outcome(code, finding.message), located)
+
+    def _decision(
+        self,
+        question: Question,
+        snapshot: Snapshot,
+        outcome: Outcome,
+        located: Located | None = None,
+        *,
+        kind: Kind | None = None,
+        cached: bool = False,
+    ) -> Decision:
+        return Decision(
+            id=f"{self._run}-{next(self._count)}",
+            verdict=outcome.verdict,
+            code=outcome.code,
+            reason=outcome.reason,
+            rule=outcome.rule,
+            rule_where=outcome.rule_where,
+            mode=outcome.mode,
+            kind=kind,
+            signers=outcome.signers,
+            missing=outcome.missing,
+            cached=cached,
+            assurance=located.assurance if located is not None else None,
+            generation=snapshot.generation,
+            policy=snapshot.digest,
+            image=question.image,
+            path=located.path if located is not None else None,
+            role=question.role,
+            caller=question.caller,
+            would=outcome.would,
+            message=outcome.message,
+            outcome=outcome,
+        )
+
+    def _not_before(self, now: datetime) -> datetime:
+        """Return `now`, or the newest time seen where the clock was set back."""
+        with self._lock:
+            self._latest = max(self._latest, now)
+            return self._latest
+
+
+_CODES = frozenset(Code)
+_NOTHING_FOUND = Finding("internal-error", "nothing is known of the image")
+
+
+def _finding(error: Exception) -> Finding:
+    """Return what a person may know of an error: ours in full, of others only their type."""
+    if isinstance(error, EclctlError):
+        return Finding(error.code, str(error))
+    if isinstance(error, OSError):
+        return Finding("unreadable", f"the image cannot be read: {error.strerror}")
+    return Finding("internal-error", f"an internal error ({type(error).__name__}); the daemon's log has more")
+
+
+def _before_reading(rules: list[Rule | None], located: Located) -> Outcome | None:
+    """Return the deny that is certain whatever the file holds: there is no reason to read it then."""
+    matching = [rule for rule in rules if rule is not None]
+    if not matching:
+        return _no_rule(located)
+    if all(located.assurance.rank < rule.assurance.rank for rule in matching):
+        return _too_low(matching[0], located)
+    return None
+
+
+def _no_rule(located: Located) -> Outcome:
+    if located.path is None:
+        reason = (
+            "the name does not lead to the same file on this host, so no rule for paths applies, and no other matches"
+        )
+    else:
+        reason = "no rule matches this image and caller, and nothing else is accepted"
+    return Outcome(Code.NO_RULE, reason)
+
+
+def _too_low(rule: Rule, located: Located) -> Outcome:
+    reason = (
+        f"rule {rule.name} wants assurance {rule.assurance.value}, and this file has {located.assurance.value}: "
+        "others than the trusted owners can write it or a directory above it"
+    )
+    return Outcome(Code.ASSURANCE_TOO_LOW, reason, rule.name, rule.where, rule.mode, message=rule.message)

@@ -1,0 +1,70 @@
+"""Reads the files that decide who may run what, and refuses those that somebody else could have written."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from eclctl.errors import ConfigError
+
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+MAX_FILE = 64 * 1024 * 1024
+
+
+def read_guarded(path: str, *, limit: int = MAX_FILE) -> bytes:
+    """Return the content of a configuration, policy or key file.
+
+    When this process is root, the file must belong to root and be writable by nobody else, and so must the directory
+    that it lies in (unless that is sticky): whoever can write it decides what runs.
+
+    Raises ConfigError with one sentence that does not repeat the path.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    except OSError as error:
+        raise ConfigError(f"cannot be opened: {error.strerror}") from error
+    with os.fdopen(fd, "rb") as file:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise ConfigError("is not a regular file")
+        if os.geteuid() == 0:
+            _require_root_only(status, os.stat(os.path.dirname(path) or "."))
+        try:
+            data = file.read(limit + 1)
+        except OSError as error:
+            raise ConfigError(f"cannot be read: {error.strerror}") from error
+    if len(data) > limit:
+        raise ConfigError(f"is larger than {limit // 1024 // 1024} MiB")
+    return data
+
+
+def _require_root_only(file: os.stat_result, directory: os.stat_result) -> None:
+    if file.st_uid != 0:
+        raise ConfigError("is not owned by root; chown root it")
+    if file.st_mode & _OTHERS_WRITE:
+        raise ConfigError("is writable by others than root; chmod go-w it")
+    if directory.st_uid != 0 or (directory.st_mode & _OTHERS_WRITE and not directory.st_mode & stat.S_ISVTX):
+        raise ConfigError("lies in a directory that others than root can write; chown root and chmod go-w that")
+
+
+def expand(paths: tuple[str, ...], suffixes: tuple[str, ...] = ()) -> list[str]:
+    """Return files for files and directories: of a directory, the regular files in it by name, hidden ones left out.
+
+    With `suffixes`, only those of a directory that end in one. Raises ConfigError that names the path.
+    """
+    files: list[str] = []
+    for path in paths:
+        if not Path(path).is_dir():
+            files.append(path)
+            continue
+        try:
+            names = sorted(os.listdir(path))
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot be listed: {error.strerror}") from error
+        files.extend(
+            str(Path(path, name))
+            for name in names
+            if not name.startswith(".") and not name.endswith("~") and (not suffixes or name.endswith(suffixes))
+        )
+    return files

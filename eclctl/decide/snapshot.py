@@ -1,0 +1,112 @@
+"""One generation of policy and keys, built whole and never changed (DESIGN section 1 point 9)."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from eclctl.decide.files import expand, read_guarded
+from eclctl.decide.settings import Settings
+from eclctl.errors import ConfigError, EclctlError
+from eclctl.policy.document import MAX_BYTES, Problem
+from eclctl.policy.language import Policy
+from eclctl.policy.load import LoadEnvironment, Source, load
+from eclctl.signature import openpgp
+from eclctl.signature.keys import MAX_KEY_FILE
+from eclctl.trust.keyring import MAX_KEYRING_FILE, KeyStore
+
+_POLICY_SUFFIXES = (".yaml", ".yml")
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What decisions are made from. `generation` counts successful loads; 0 is the state before the first.
+
+    `digest` is `sha256:<hex>` over every policy and key, None without a policy.
+    """
+
+    generation: int
+    policy: Policy | None
+    store: KeyStore
+    digest: str | None
+    loaded_at: datetime | None
+
+    @classmethod
+    def empty(cls) -> Snapshot:
+        """Return the snapshot under which everything is denied."""
+        return cls(0, None, KeyStore(openpgp.Keyring.parse()), None, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A snapshot, or every error that kept it from being built."""
+
+    snapshot: Snapshot | None
+    errors: tuple[Problem, ...] = ()
+    warnings: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """How names of users and groups become numbers, while a policy loads and never later."""
+
+    user: Callable[[str], int | None]
+    group: Callable[[str], int | None]
+
+
+def build(settings: Settings, names: Names, *, generation: int, now: datetime) -> Built:
+    """Read every keyring and policy that the settings name. Never raises for what it reads: all errors are returned."""
+    errors: list[Problem] = []
+    ring = _keyring(settings.keyrings, errors)
+    sources = _sources(settings.policies, errors)
+    if errors or ring is None:
+        return Built(None, tuple(errors))
+    environment = LoadEnvironment(keyring=ring, read_key=_read_key, resolve_user=names.user, resolve_group=names.group)
+    loaded = load(sources, environment)
+    if loaded.policy is None:
+        return Built(None, loaded.errors, loaded.warnings)
+    store = KeyStore(ring, loaded.policy.keys)
+    both = f"{loaded.policy.digest}\n{store.digest}"
+    digest = "sha256:" + hashlib.sha256(both.encode()).hexdigest()
+    return Built(Snapshot(generation, loaded.policy, store, digest, now), (), loaded.warnings)
+
+
+def _keyring(paths: tuple[str, ...], errors: list[Problem]) -> openpgp.Keyring | None:
+    blobs: list[bytes] = []
+    for path in _expanded(paths, (), errors):
+        try:
+            blob = read_guarded(path, limit=MAX_KEYRING_FILE)
+            openpgp.Keyring.parse(blob)
+        except EclctlError as error:
+            errors.append(Problem(path, 0, 0, f"the keyring {error}"))
+        else:
+            blobs.append(blob)
+    return None if errors else openpgp.Keyring.parse(*blobs)
+
+
+def _sources(paths: tuple[str, ...], errors: list[Problem]) -> list[Source]:
+    sources: list[Source] = []
+    for path in _expanded(paths, _POLICY_SUFFIXES, errors):
+        try:
+            sources.append(Source(path, read_guarded(path, limit=MAX_BYTES)))
+        except ConfigError as error:
+            errors.append(Problem(path, 0, 0, f"the policy {error}"))
+    if not sources and not errors:
+        where = ", ".join(paths)
+        errors.append(Problem(where, 0, 0, "there is no policy here", "put a .yaml file there"))
+    return sources
+
+
+def _expanded(paths: tuple[str, ...], suffixes: tuple[str, ...], errors: list[Problem]) -> list[str]:
+    try:
+        return expand(paths, suffixes)
+    except ConfigError as error:
+        errors.append(Problem(os.path.commonpath(paths), 0, 0, str(error)))
+        return []
+
+
+def _read_key(path: str) -> bytes:
+    return read_guarded(path, limit=MAX_KEY_FILE)

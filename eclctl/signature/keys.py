@@ -8,6 +8,7 @@ SHA-256 whatever the curve, as SIF signing makes them; Ed25519 signs the message
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import re
 from dataclasses import dataclass, field
@@ -42,12 +43,14 @@ class PublicKey:
     """A public key from a PEM file. Two keys are equal when their `id` is, wherever they were read.
 
     `id` is `sha256:<hex of the DER SubjectPublicKeyInfo>`, `algorithm` a name for people ("RSA-4096", "P-256",
-    "Ed25519") and `source` where the key was read, for messages.
+    "Ed25519") and `source` where the key was read, for messages. `keyid` is what DSSE signers call the key: its SSH
+    fingerprint, `SHA256:<base64>`.
     """
 
     id: str
     algorithm: str = field(compare=False)
     source: str = field(compare=False)
+    keyid: str = field(compare=False)
     _key: _Key = field(compare=False, repr=False)
 
     def verify(self, signature: bytes, message: bytes) -> bool:
@@ -83,7 +86,13 @@ def parse_public_key(text: bytes, *, source: str = "key") -> PublicKey:
         raise KeyMaterialError(f"{source}: only RSA, ECDSA and Ed25519 public keys can verify a signature")
     algorithm = _algorithm(key, source)
     spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    return PublicKey("sha256:" + hashlib.sha256(spki).hexdigest(), algorithm, source, key)
+    return PublicKey("sha256:" + hashlib.sha256(spki).hexdigest(), algorithm, source, _ssh_fingerprint(key), key)
+
+
+def _ssh_fingerprint(key: _Key) -> str:
+    """Return `SHA256:` and the unpadded base64 SHA-256 of the SSH public key (RFC 4253 section 6.6)."""
+    blob = base64.b64decode(key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).split()[1])
+    return "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode("ascii").rstrip("=")
 
 
 def _require_one_public_block(text: bytes, source: str) -> None:

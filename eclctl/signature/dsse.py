@@ -1,0 +1,189 @@
+"""DSSE envelopes (DSSE v1): a payload, its type, and signatures over both together.
+
+What is signed is the pre-authentication encoding, never the payload alone, so that a payload cannot change its type.
+The `keyid` is a hint, but one that names another key than the one that would verify makes the signature nobody's, as
+in the reference.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from eclctl.model import Finding
+from eclctl.signature import strictjson
+from eclctl.signature.keys import PublicKey
+
+__all__ = [
+    "MAX_SIGNATURES",
+    "PAYLOAD_TYPE",
+    "Effort",
+    "Envelope",
+    "EnvelopeSignature",
+    "Verified",
+    "is_envelope",
+    "pae",
+    "parse",
+    "verify",
+]
+
+PAYLOAD_TYPE = "application/vnd.sylabs.sif-metadata+json"
+"""The payload type of SIF metadata, the only one that counts."""
+
+MAX_SIGNATURES = 16
+"""The most signatures that are looked at in one envelope."""
+
+_FAILED = "dsse: verify envelope failed"
+_NOT_ACCEPTED = f"{_FAILED}: accepted signatures do not match threshold, Found: 0, Expected 1"
+_MEMBERS = ("payloadType", "payload", "signatures")
+_STANDARD = re.compile(r"[A-Za-z0-9+/]*={0,2}")
+_URL_SAFE = re.compile(r"[A-Za-z0-9_-]*={0,2}")
+
+
+@dataclass(frozen=True, slots=True)
+class EnvelopeSignature:
+    """One signature of an envelope: the raw bytes, and the SSH fingerprint of a key, or "" for any."""
+
+    keyid: str
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """A DSSE envelope of SIF metadata whose signatures have not been looked at. `payload` is decoded."""
+
+    payload: bytes
+    signatures: tuple[EnvelopeSignature, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """The payload of an envelope and the keys that signed it, each once, at least one."""
+
+    payload: bytes
+    keys: tuple[PublicKey, ...]
+
+
+@dataclass(slots=True)
+class Effort:
+    """How many more signatures may be tried with a key: junk without a keyid must not cost keys times signatures."""
+
+    left: int = 4096
+
+    def spend(self) -> bool:
+        """Take one try; False when there is none left."""
+        self.left -= 1
+        return self.left >= 0
+
+
+class _InvalidError(Exception):
+    """The data is no envelope that can be verified."""
+
+
+def is_envelope(data: bytes) -> bool:
+    """Return whether `data` is JSON that says it is an envelope of SIF metadata."""
+    if not data.lstrip(b" \t\r\n").startswith(b"{"):
+        return False
+    try:
+        document = strictjson.loads(data)
+    except strictjson.JsonError:
+        return PAYLOAD_TYPE.encode() in data  # let `parse` say what is wrong with it
+    return isinstance(document, dict) and document.get("payloadType") == PAYLOAD_TYPE
+
+
+def pae(payload_type: str, payload: bytes) -> bytes:
+    """Return the pre-authentication encoding (DSSE v1, "PAE")."""
+    kind = payload_type.encode()
+    return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
+
+
+def parse(data: bytes) -> Envelope | Finding:
+    """Return the envelope in `data`, or a finding `bad-envelope`."""
+    try:
+        document = strictjson.loads(data)
+        return _envelope(document)
+    except strictjson.JsonError as error:
+        return Finding("bad-envelope", f"{_FAILED}: not valid JSON: {error}")
+    except _InvalidError as error:
+        return Finding("bad-envelope", f"{_FAILED}: {error}")
+
+
+def verify(envelope: Envelope, keys: Sequence[PublicKey], effort: Effort | None = None) -> Verified | Finding:
+    """Return the payload and the keys among `keys` that signed it.
+
+    A key that signed twice is there once. Every other signature is passed over: one is enough.
+
+    Args:
+        envelope: From `parse`.
+        keys: The keys to try.
+        effort: What may be spent, when several envelopes share one budget.
+    """
+    effort = effort or Effort()
+    message = pae(PAYLOAD_TYPE, envelope.payload)
+    accepted: dict[str, PublicKey] = {}
+    named = False
+    for signature in envelope.signatures:
+        for key in keys:
+            if signature.keyid in ("", key.keyid) and key.id not in accepted:
+                if not effort.spend():
+                    return Finding("too-many", f"{_FAILED}: more signatures than are looked at")
+                named = named or signature.keyid != ""
+                if key.verify(signature.signature, message):
+                    accepted[key.id] = key
+                    break
+    if not accepted:
+        return Finding("bad-signature" if named else "unknown-key", _NOT_ACCEPTED)
+    return Verified(envelope.payload, tuple(accepted.values()))
+
+
+def _envelope(document: Any) -> Envelope:
+    # Members that are not ours are allowed: DSSE wants them ignored. Ours in other letters are not: some readers
+    # would take them.
+    if not isinstance(document, dict) or document.get("payloadType") != PAYLOAD_TYPE:
+        raise _InvalidError("unexpected payload type")
+    _refuse_variants(document, _MEMBERS)
+    signatures = document.get("signatures")
+    if signatures is None or signatures == []:
+        raise _InvalidError("no signature found")
+    if not isinstance(signatures, list) or len(signatures) > MAX_SIGNATURES:
+        raise _InvalidError(f"signatures is no list of at most {MAX_SIGNATURES}")
+    return Envelope(_decoded(document.get("payload")), tuple(_signature(item) for item in signatures))
+
+
+def _signature(item: Any) -> EnvelopeSignature:
+    if not isinstance(item, dict):
+        raise _InvalidError("a signature is no object")
+    _refuse_variants(item, ("keyid", "sig"))
+    keyid = item.get("keyid", "")
+    if keyid is None:
+        keyid = ""
+    if not isinstance(keyid, str):
+        raise _InvalidError("a keyid is no string")
+    return EnvelopeSignature(keyid, _decoded(item.get("sig")))
+
+
+def _refuse_variants(members: Mapping[str, Any], names: Sequence[str]) -> None:
+    folded = {name.casefold() for name in names}
+    for name in members:
+        if name not in names and name.casefold() in folded:
+            raise _InvalidError(f"{name[:64]!r} is written in other letters")
+
+
+def _decoded(text: Any) -> bytes:
+    """Return the bytes of base64 text, standard or URL-safe, padded (DSSE v1, "envelope")."""
+    if not isinstance(text, str) or len(text) % 4:
+        raise _InvalidError("unable to base64 decode payload (is payload in the right format?)")
+    if _STANDARD.fullmatch(text):
+        alphabet = None
+    elif _URL_SAFE.fullmatch(text):
+        alphabet = b"-_"
+    else:
+        raise _InvalidError("unable to base64 decode payload (is payload in the right format?)")
+    try:
+        return base64.b64decode(text, altchars=alphabet)
+    except binascii.Error as error:
+        raise _InvalidError(f"unable to base64 decode payload: {error}") from None

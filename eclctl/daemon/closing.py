@@ -41,7 +41,7 @@ class Closer:
             return
         with self._lock:
             self._waiting[uid] += 1
-        self._workers.submit(uid, lambda: self._close(uid, descriptor))
+        self._workers.submit(uid, lambda: self._close(uid, descriptor), gates=(uid,))
 
     def waiting(self, uid: int) -> int:
         """How many descriptors of a user are not closed yet."""

@@ -23,9 +23,9 @@ import socket
 from collections import deque
 from dataclasses import dataclass, field
 from functools import partial
-from time import perf_counter
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
+from eclctl.daemon.call import Call
 from eclctl.daemon.connection import UNSENT_LIMIT, BrokenConnectionError, Connection
 from eclctl.daemon.peers import Peer, peer_of
 from eclctl.daemon.protocol import (
@@ -35,7 +35,6 @@ from eclctl.daemon.protocol import (
     Request,
     RequestError,
     encode_error,
-    encode_result,
     parse_request,
 )
 
@@ -76,41 +75,6 @@ class _User:
     connections: int = 0
     in_flight: int = 0
     ready: deque[Connection] = field(default_factory=deque)
-
-
-class Call:
-    """A request on its way to an answer: the first call of `answer` or `fail` sends it, later ones do nothing.
-
-    Args:
-        server: where the answer goes.
-        connection: the client.
-        request: what they ask.
-        descriptors: what came with it, in the order of the images that want one; whoever answers closes them.
-    """
-
-    __slots__ = ("_answered", "_connection", "_server", "descriptors", "peer", "request", "started")
-
-    def __init__(self, server: Server, connection: Connection, request: Request, descriptors: tuple[int, ...]) -> None:
-        self._server = server
-        self._connection = connection
-        self.request = request
-        self.descriptors = descriptors
-        self.peer: Peer = connection.peer
-        self.started = perf_counter()
-        self._answered = False
-
-    def answer(self, result: Mapping[str, Any]) -> None:
-        """Send a result."""
-        self._send(encode_result(self.request.id, result))
-
-    def fail(self, code: ErrorCode, message: str) -> None:
-        """Say that nothing was decided, and why."""
-        self._send(encode_error(self.request.id, code, message))
-
-    def _send(self, line: bytes) -> None:
-        if not self._answered:
-            self._answered = True
-            self._server.finish(self._connection, line)
 
 
 class Server:
@@ -431,7 +395,7 @@ class Server:
         user.in_flight += 1
         connection.in_flight += 1
         connection.active = self._loop.time()
-        self._handle(Call(self, connection, request, descriptors))
+        self._handle(Call(self.finish, connection, request, descriptors))
 
     def _handle(self, call: Call) -> None:
         try:

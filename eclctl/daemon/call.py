@@ -1,0 +1,55 @@
+"""A request that is being answered, as the handlers see it."""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from eclctl.daemon.protocol import ErrorCode, Request, encode_error, encode_result
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from eclctl.daemon.connection import Connection
+    from eclctl.daemon.peers import Peer
+
+
+class Call:
+    """A request on its way to an answer: the first call of `answer` or `fail` sends it, later ones do nothing.
+
+    Args:
+        finish: takes the answer line and the connection that it goes to.
+        connection: the client.
+        request: what they ask.
+        descriptors: what came with it, in the order of the images that want one; whoever answers closes them.
+    """
+
+    __slots__ = ("_answered", "_connection", "_finish", "descriptors", "peer", "request", "started")
+
+    def __init__(
+        self,
+        finish: Callable[[Connection, bytes], None],
+        connection: Connection,
+        request: Request,
+        descriptors: tuple[int, ...],
+    ) -> None:
+        self._finish = finish
+        self._connection = connection
+        self.request = request
+        self.descriptors = descriptors
+        self.peer: Peer = connection.peer
+        self.started = perf_counter()
+        self._answered = False
+
+    def answer(self, result: Mapping[str, Any]) -> None:
+        """Send a result."""
+        self._send(encode_result(self.request.id, result))
+
+    def fail(self, code: ErrorCode, message: str) -> None:
+        """Say that nothing was decided, and why."""
+        self._send(encode_error(self.request.id, code, message))
+
+    def _send(self, line: bytes) -> None:
+        if not self._answered:
+            self._answered = True
+            self._finish(self._connection, line)

@@ -1,0 +1,444 @@
+"""Decisions for callers: check, check_all and explain.
+
+What can be decided at once is decided in the turn of its request. What may block goes through up to two stages in
+threads: *open* (the image is not on a local file system) and *examine* (its content must be read). Callers whose
+pending answers have the same key wait for one examination.
+
+Rules:
+
+1. A call is answered from one snapshot, taken when it was begun.
+2. Every decision is in the audit log before its answer is sent; when it cannot be, the answer is deny.
+3. A caller waits at most `limits.request_timeout`, then the answer is deny with code `timeout`. The examination goes
+   on as long as anybody waits for it, and what it finds serves later callers.
+4. A descriptor is closed when its image is decided and no thread works on it, never before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Final
+
+from eclctl.daemon.audit import decision_record
+from eclctl.daemon.protocol import RECENT_LIMIT, ErrorCode, Method, decision_fields, explanation_fields
+from eclctl.daemon.workers import Workers
+from eclctl.decide.engine import Decision, Pending, Question
+from eclctl.errors import AuditError
+from eclctl.image.system import attributes
+from eclctl.model import Caller, Code, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Sequence
+    from datetime import datetime
+
+    from eclctl.daemon.audit import AuditLog
+    from eclctl.daemon.call import Call
+    from eclctl.daemon.closing import Closer
+    from eclctl.daemon.metrics import Metrics
+    from eclctl.decide.cache import Facts
+    from eclctl.decide.engine import Engine
+    from eclctl.decide.settings import Limits
+    from eclctl.decide.snapshot import Snapshot
+    from eclctl.image.identity import Memo
+    from eclctl.image.mounts import MountTable
+
+CONCLUSIONS: Final = 32  # conclusions between two looks at the other callers
+_SUBJECT_SECONDS: Final = 60.0
+_SUBJECTS: Final = 4096
+
+_TIMEOUT = "the image could not be examined in time; ask again, it may be done by then"
+_BUG = "the daemon failed to decide; its log says more"
+_UNRECORDED = "the decision could not be recorded in the audit log"
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class _Ask:
+    """One image of one call. `held`: a thread works with its descriptors."""
+
+    case: _Case
+    index: int
+    question: Question
+    pending: Pending | None = None
+    held: bool = False
+    remote: bool = False
+    settled: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class _Case:
+    """One call that is being decided."""
+
+    call: Call
+    snapshot: Snapshot
+    asks: list[_Ask]
+    decisions: list[Decision | None]
+    left: int
+    deadline: asyncio.TimerHandle | None = None
+
+    def decided(self) -> list[Decision]:
+        """All decisions, once there are all."""
+        return [decision for decision in self.decisions if decision is not None]
+
+
+@dataclass(slots=True, eq=False)
+class _Examination:
+    """One look at an image's content, and everybody who waits for it. The first one's pending answer is worked on."""
+
+    key: Hashable | None
+    asks: list[_Ask] = field(default_factory=list)
+
+    def wanted(self) -> bool:
+        """Whether anybody still waits."""
+        return any(not ask.settled for ask in self.asks)
+
+
+class Checks:
+    """Decides calls with an engine, on the event loop and in threads.
+
+    Args:
+        engine: decides.
+        limits: bounds on threads and time.
+        audit: gets a record of every decision.
+        metrics: counts them.
+        closer: closes callers' descriptors.
+        mounts: tells which device a path lies on.
+        wake: asks the server for a turn, at whose end `flush` is called.
+        clock: the time of day, aware, UTC.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        limits: Limits,
+        audit: AuditLog,
+        metrics: Metrics,
+        closer: Closer,
+        mounts: MountTable,
+        wake: Callable[[], None],
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._engine = engine
+        self._limits = limits
+        self._audit = audit
+        self._metrics = metrics
+        self._closer = closer
+        self._mounts = mounts
+        self._wake = wake
+        self._clock = clock
+        self._loop = asyncio.get_running_loop()
+        share = max(1, limits.open_threads // 4)
+        self._opening = Workers("open", limits.open_threads, share)
+        self._local = Workers("verify", limits.verify_threads)
+        self._remote = Workers("verify-remote", max(limits.open_threads, limits.verify_threads), share)
+        self._examinations: dict[Hashable, _Examination] = {}
+        self._to_conclude: deque[tuple[_Ask, Facts]] = deque()
+        self._finished: list[_Case] = []
+        self._memo: Memo = {}  # what was seen of directories in this turn
+        self._subjects: dict[int, tuple[float, Caller]] = {}
+        self._recent: deque[dict[str, object]] = deque(maxlen=RECENT_LIMIT)
+
+    # -- the server's side -----------------------------------------------------------------------------------------
+
+    def handle(self, call: Call, resolve: Callable[[int], Caller | None]) -> None:
+        """Begin to decide a call of check, check_all or explain.
+
+        Args:
+            call: the call; only root's may name another user.
+            resolve: finds that user and their groups; it may block.
+        """
+        uid = call.request.subject_uid
+        if uid is None:
+            self._start(call, call.peer.caller)
+            return
+        known = self._subjects.get(uid)
+        if known is not None and known[0] > self._loop.time():
+            self._start(call, known[1])
+            return
+        self._find_subject(call, uid, resolve)
+
+    def recent(self, limit: int) -> list[dict[str, object]]:
+        """The last decisions as the audit log has them, newest first."""
+        return list(self._recent)[-limit:][::-1]
+
+    def backlog(self) -> dict[str, int]:
+        """What waits for a thread."""
+        return {
+            "opening": self._opening.waiting(),
+            "verifying": self._local.waiting() + self._remote.waiting(),
+            "examinations": len(self._examinations),
+        }
+
+    def stop(self) -> None:
+        """Begin no further work in threads."""
+        for workers in (self._opening, self._local, self._remote):
+            workers.stop()
+
+    # -- subjects --------------------------------------------------------------------------------------------------
+
+    def _find_subject(self, call: Call, uid: int, resolve: Callable[[int], Caller | None]) -> None:
+        deadline = self._loop.call_later(self._limits.request_timeout, self._no_subject, call, None, "is not known yet")
+        self._opening.submit(
+            "subjects", lambda: self._report(self._found_subject, call, deadline, _try(lambda: resolve(uid)))
+        )
+
+    def _found_subject(self, call: Call, deadline: asyncio.TimerHandle, caller: Caller | Exception | None) -> None:
+        expired = deadline.when() <= self._loop.time()
+        deadline.cancel()
+        if expired or not isinstance(caller, Caller):
+            self._no_subject(call, call.descriptors, "does not exist")
+            return
+        if len(self._subjects) >= _SUBJECTS:
+            self._subjects.clear()
+        self._subjects[caller.uid] = (self._loop.time() + _SUBJECT_SECONDS, caller)
+        self._start(call, caller)
+
+    def _no_subject(self, call: Call, descriptors: Sequence[int] | None, what: str) -> None:
+        """Nothing is decided without knowing for whom."""
+        for descriptor in descriptors or ():
+            self._closer.close(call.peer.caller.uid, descriptor)
+        call.fail(ErrorCode.UNKNOWN_USER, f"user {call.request.subject_uid} {what} on this host")
+
+    # -- stages ----------------------------------------------------------------------------------------------------
+
+    def _start(self, call: Call, caller: Caller) -> None:
+        snapshot = self._engine.snapshot
+        descriptors = iter(call.descriptors)
+        images = call.request.images
+        explain = call.request.method is Method.EXPLAIN
+        case = _Case(call, snapshot, [], [None] * len(images), len(images))
+        for index, image in enumerate(images):
+            descriptor = next(descriptors) if image.fd else None
+            question = Question(image.image, caller, descriptor, image.role, explain=explain)
+            case.asks.append(_Ask(case, index, question))
+        for ask in case.asks:
+            self._proceed(ask, self._begin(ask))
+        if case.left:
+            case.deadline = self._loop.call_later(self._limits.request_timeout, self._expire, case)
+
+    def _begin(self, ask: _Ask) -> object:
+        try:
+            return self._engine.begin(ask.question, ask.case.snapshot, self._clock(), memo=self._memo)
+        except Exception as error:  # noqa: BLE001 - a bug in the engine is a deny
+            return error
+
+    def _proceed(self, ask: _Ask, result: object) -> None:
+        """Take an image to its next stage, or settle it."""
+        if isinstance(result, Decision):
+            self._settle(ask, result)
+        elif not isinstance(result, Pending):
+            self._settle_bug(ask, result)
+        elif result.stage == "open":
+            result.close()
+            self._open(ask)
+        else:
+            ask.pending = result
+            self._examine(ask)
+
+    def _open(self, ask: _Ask) -> None:
+        ask.held = ask.remote = True
+        uid, device = ask.case.call.peer.caller.uid, self._device(ask.question)
+        gates = (("device", device), ("user", uid)) if uid else (("device", device),)
+        self._opening.submit((uid, device), lambda: self._work_open(ask), gates)
+
+    def _device(self, question: Question) -> int:
+        """The device whose mount may hang, found without touching it."""
+        if question.descriptor is not None:
+            try:
+                return attributes(question.descriptor).device
+            except OSError:
+                return 0
+        crossed = self._mounts.covering(question.image)
+        return crossed[-1].device if crossed else 0
+
+    def _work_open(self, ask: _Ask) -> None:
+        """In a thread."""
+        result: object = None
+        if not ask.settled:
+            snapshot = ask.case.snapshot
+            result = _try(lambda: self._engine.begin(ask.question, snapshot, self._clock(), anywhere=True))
+        self._report(self._opened, ask, result)
+
+    def _opened(self, ask: _Ask, result: object) -> None:
+        ask.held = False
+        if not ask.settled:
+            self._proceed(ask, result)
+            return
+        if isinstance(result, Pending):
+            result.close()
+        self._release(ask)
+
+    def _examine(self, ask: _Ask) -> None:
+        assert ask.pending is not None
+        key = ask.pending.key
+        examination = None if key is None else self._examinations.get(key)
+        if examination is not None:
+            examination.asks.append(ask)
+            return
+        examination = _Examination(key, [ask])
+        if key is not None:
+            self._examinations[key] = examination
+        self._submit(examination)
+
+    def _submit(self, examination: _Examination) -> None:
+        first = examination.asks[0]
+        first.held = True
+        uid = first.case.call.peer.caller.uid
+        workers, gates = (self._remote, (uid,)) if first.remote else (self._local, ())
+        workers.submit(uid, lambda: self._work_examine(examination), gates)
+
+    def _work_examine(self, examination: _Examination) -> None:
+        """In a thread."""
+        pending = examination.asks[0].pending
+        result: object = None
+        if pending is not None and examination.wanted():
+            result = _try(lambda: self._engine.examine(pending))
+        self._report(self._examined, examination, result)
+
+    def _examined(self, examination: _Examination, facts: Any) -> None:
+        waiting = [ask for ask in examination.asks if not ask.settled]
+        if facts is None and waiting:
+            self._submit(examination)  # somebody came just after everybody had left
+            return
+        if examination.key is not None:
+            del self._examinations[examination.key]
+        first = examination.asks[0]
+        first.held = False
+        if first.settled:
+            self._release(first)
+        self._to_conclude.extend((ask, facts) for ask in waiting)
+        self._conclude()
+
+    def _conclude(self) -> None:
+        for _ in range(min(CONCLUSIONS, len(self._to_conclude))):
+            ask, facts = self._to_conclude.popleft()
+            if not ask.settled:
+                self._conclude_one(ask, facts)
+        if self._to_conclude:
+            self._loop.call_soon(self._conclude)
+
+    def _conclude_one(self, ask: _Ask, facts: Any) -> None:
+        pending = ask.pending
+        if pending is None or isinstance(facts, Exception):
+            self._settle_bug(ask, facts)
+            return
+        result = _try(lambda: self._engine.conclude(pending, facts, self._clock()))
+        self._proceed(ask, result)
+
+    def _report(self, callback: Callable[..., None], *arguments: object) -> None:
+        """From a thread: have the loop take over. A loop that has ended needs nothing any more."""
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(callback, *arguments)
+
+    # -- ends ------------------------------------------------------------------------------------------------------
+
+    def _settle(self, ask: _Ask, decision: Decision) -> None:
+        ask.settled = True
+        if not ask.held:
+            self._release(ask)
+        case = ask.case
+        case.decisions[ask.index] = decision
+        case.left -= 1
+        if case.left == 0:
+            if case.deadline is not None:
+                case.deadline.cancel()
+            self._finished.append(case)
+            self._wake()
+
+    def _settle_bug(self, ask: _Ask, result: object) -> None:
+        """The engine does not raise; if it does all the same, that is deny."""
+        _log.error("deciding failed", exc_info=result if isinstance(result, Exception) else None)
+        self._settle(ask, self._engine.deny(ask.question, ask.case.snapshot, Code.INTERNAL_ERROR, _BUG))
+
+    def _expire(self, case: _Case) -> None:
+        for ask in case.asks:
+            if not ask.settled:
+                self._settle(ask, self._engine.deny(ask.question, case.snapshot, Code.TIMEOUT, _TIMEOUT))
+
+    def _release(self, ask: _Ask) -> None:
+        if ask.pending is not None:
+            ask.pending.close()
+            ask.pending = None
+        if ask.question.descriptor is not None:
+            self._closer.close(ask.case.call.peer.caller.uid, ask.question.descriptor)
+
+    def flush(self) -> None:
+        """Record what has been decided since the last time, and only then answer it."""
+        self._memo = {}
+        if not self._finished:
+            return
+        cases, self._finished = self._finished, []
+        records = self._records(cases)
+        try:
+            self._audit.write(records)
+        except AuditError as error:
+            self._metrics.audit(len(records), ok=False)
+            _log.error("%s", error)
+            self._refuse_all(cases)
+            records = self._records(cases)
+        else:
+            self._metrics.audit(len(records), ok=True)
+        self._recent.extend(records)
+        for case in cases:
+            self._answer(case)
+
+    def _records(self, cases: Sequence[_Case]) -> list[dict[str, object]]:
+        now, clock = self._clock(), perf_counter()
+        return [
+            decision_record(
+                decision,
+                pid=case.call.peer.pid,
+                method=case.call.request.method.value,
+                seconds=clock - case.call.started,
+                now=now,
+            )
+            for case in cases
+            for decision in case.decided()
+        ]
+
+    def _refuse_all(self, cases: Sequence[_Case]) -> None:
+        for case in cases:
+            case.decisions = [
+                self._engine.deny(ask.question, case.snapshot, Code.INTERNAL_ERROR, _UNRECORDED) for ask in case.asks
+            ]
+
+    def _answer(self, case: _Case) -> None:
+        seconds = perf_counter() - case.call.started
+        decisions = case.decided()
+        for decision in decisions:
+            self._metrics.decision(decision, seconds)
+        method = case.call.request.method
+        if method is Method.CHECK_ALL:
+            case.call.answer(_all_fields(decisions))
+        elif method is Method.EXPLAIN:
+            case.call.answer(explanation_fields(decisions[0]))
+        else:
+            case.call.answer(decision_fields(decisions[0]))
+
+
+def _all_fields(decisions: Sequence[Decision]) -> dict[str, Any]:
+    """The result of check_all: allow only if every image is; else the code and reason of the first that is not."""
+    denied = [decision for decision in decisions if decision.verdict is not Verdict.ALLOW]
+    deciding = denied[0] if denied else decisions[0]
+    return {
+        "decision": deciding.verdict,
+        "code": deciding.code,
+        "reason": f"{deciding.image}: {deciding.reason}" if denied else "every image may run",
+        "generation": deciding.generation,
+        "policy": deciding.policy,
+        "results": [{"image": each.image, "role": each.role} | decision_fields(each) for each in decisions],
+    }
+
+
+def _try(work: Callable[[], object]) -> object:
+    """What `work` returns, or the exception that it raised: a bug must cost one answer, not a thread or the loop."""
+    try:
+        return work()
+    except Exception as error:  # noqa: BLE001 - see above
+        return error

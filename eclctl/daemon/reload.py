@@ -1,0 +1,180 @@
+"""Loading policy and keys while the daemon answers, and keeping the last good ones when anything is wrong.
+
+A reload reads the configuration again and builds a whole new snapshot in a thread. Only a snapshot without errors is
+installed, in one step; decisions that have begun finish under the one that they began with. Requests that come while
+a reload runs share the next one, for the files may have changed since the running one began.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from eclctl.daemon.audit import reload_record, timestamp
+from eclctl.daemon.workers import Workers
+from eclctl.decide import settings as configuration
+from eclctl.decide.snapshot import Built, build
+from eclctl.errors import AuditError
+from eclctl.policy.document import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from eclctl.daemon.audit import AuditLog
+    from eclctl.daemon.metrics import Metrics
+    from eclctl.decide.engine import Engine
+    from eclctl.decide.settings import Settings
+    from eclctl.decide.snapshot import Names
+
+_RELOADABLE = frozenset({"policies", "keyrings"})
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What came of one load. `generation` and `policy` are in force after it, whether it succeeded or not."""
+
+    ok: bool
+    at: datetime
+    generation: int
+    policy: str | None
+    errors: tuple[Problem, ...]
+    warnings: tuple[Problem, ...]
+
+    def fields(self) -> dict[str, Any]:
+        """As the protocol shows it."""
+        return {
+            "ok": self.ok,
+            "at": timestamp(self.at),
+            "generation": self.generation,
+            "policy": self.policy,
+            "errors": [str(problem) for problem in self.errors],
+            "warnings": [str(problem) for problem in self.warnings],
+        }
+
+
+class Reloader:
+    """Loads policy and keys into an engine.
+
+    Args:
+        engine: gets each good snapshot.
+        path: the daemon's configuration file.
+        settings: what the daemon was started with; of a changed file, only policies and keyrings count before a restart.
+        names: resolves names of users and groups while a policy loads.
+        audit: gets a record of each load.
+        metrics: counts them.
+        clock: the time of day, aware, UTC.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        path: str,
+        settings: Settings,
+        names: Names,
+        audit: AuditLog,
+        metrics: Metrics,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._engine = engine
+        self._path = path
+        self._settings = settings
+        self._names = names
+        self._audit = audit
+        self._metrics = metrics
+        self._clock = clock
+        self._loop = asyncio.get_running_loop()
+        self._workers = Workers("reload", 1)
+        self._running = False
+        self._waiting: list[Callable[[Report], None]] = []
+        self.last: Report | None = None
+
+    def request(self, done: Callable[[Report], None]) -> None:
+        """Load soon; `done` is called on the loop with what came of it."""
+        self._waiting.append(done)
+        if not self._running:
+            self._run()
+
+    def stop(self) -> None:
+        """Begin no further load."""
+        self._workers.stop()
+
+    def load_first(self) -> Report:
+        """Load at the start, blocking, from the settings at hand."""
+        return self._finish(self._build_from(self._settings))
+
+    def _run(self) -> None:
+        self._running = True
+        waiting, self._waiting = self._waiting, []
+        self._workers.submit(None, lambda: self._work(waiting))
+
+    def _work(self, waiting: list[Callable[[Report], None]]) -> None:
+        """In a thread."""
+        built = self._build()
+        with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits
+            self._loop.call_soon_threadsafe(self._done, waiting, built)
+
+    def _build(self) -> Built:
+        try:
+            loaded = configuration.load(self._path, resolve_user=self._names.user)
+            if loaded.settings is None:
+                return Built(None, loaded.errors)
+            built = self._build_from(loaded.settings)
+            return Built(built.snapshot, built.errors, (*built.warnings, *self._unapplied(loaded.settings)))
+        except Exception as error:  # noqa: BLE001 - a bug in loading must leave the last good policy in force
+            _log.exception("loading failed")
+            return Built(None, (Problem(self._path, 0, 0, f"an internal error ({type(error).__name__})"),))
+
+    def _build_from(self, settings: Settings) -> Built:
+        generation = self._engine.snapshot.generation + 1
+        return build(settings, self._names, generation=generation, now=self._clock())
+
+    def _unapplied(self, new: Settings) -> list[Problem]:
+        changed = [
+            field.name
+            for field in fields(new)
+            if field.name not in _RELOADABLE and getattr(new, field.name) != getattr(self._settings, field.name)
+        ]
+        text = "{} changed; restart the daemon for that to take effect"
+        return [Problem(self._path, 0, 0, text.format(name)) for name in changed]
+
+    def _done(self, waiting: list[Callable[[Report], None]], built: Built) -> None:
+        report = self._finish(built)
+        for done in waiting:
+            done(report)
+        self._running = False
+        if self._waiting:
+            self._run()
+
+    def _finish(self, built: Built) -> Report:
+        """Install a good snapshot, and say everywhere what came of the load."""
+        now = self._clock()
+        if built.snapshot is not None:
+            self._engine.install(built.snapshot)
+            self._metrics.policy(built.snapshot.generation, loaded=True, now=now)
+        snapshot = self._engine.snapshot
+        ok = built.snapshot is not None
+        report = Report(ok, now, snapshot.generation, snapshot.digest, built.errors, built.warnings)
+        self._metrics.reload(ok=ok, now=now)
+        for problem in (*built.errors, *built.warnings):
+            _log.log(logging.WARNING if ok else logging.ERROR, "%s", problem)
+        self._record(report)
+        self.last = report
+        return report
+
+    def _record(self, report: Report) -> None:
+        errors = [str(problem) for problem in report.errors]
+        record = reload_record(
+            ok=report.ok, generation=report.generation, policy=report.policy, errors=errors, now=report.at
+        )
+        try:
+            self._audit.write([record])
+        except AuditError as error:
+            self._metrics.audit(1, ok=False)
+            _log.error("%s", error)

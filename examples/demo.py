@@ -1,0 +1,233 @@
+"""A real daemon over a small image library: what it allows, what it denies, and why.
+
+`make demo` runs through a tour and stops; `make run` leaves the daemon in the foreground. Everything happens in a
+directory of its own under the temporary directory, which is removed at the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ECLCTL = Path(sys.executable).parent / "eclctl"
+PATIENCE = 30.0
+
+CONFIG = """\
+version: 1
+sockets: {{check: run/eclctl.sock, admin: run/admin.sock}}
+state_dir: state
+policies: [policies.d]
+keyrings: [keys.d]
+watch: [{{path: library, recursive: true, rescan: 15m}}]
+metrics: {{textfile: run/eclctl.prom}}
+audit: {{path: audit.jsonl}}
+trusted_owners: [root, "{uid}"]
+"""
+
+
+class Site:
+    """A private directory with a configuration, policies, keys and a library of images."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.library = root / "library"
+        self.config = root / "config.yaml"
+        self.policy = root / "policies.d" / "10-production.yaml"
+        self.check_socket = root / "run" / "eclctl.sock"
+        self.admin_socket = root / "run" / "admin.sock"
+
+    def lay_out(self) -> None:
+        for name in ("policies.d", "keys.d", "run", "library"):
+            (self.root / name).mkdir()
+        for image in sorted((HERE / "library").glob("*.sif")):
+            shutil.copyfile(image, self.library / image.name)
+        shutil.copyfile(HERE / "keys" / "site.asc", self.root / "keys.d" / "site.asc")
+        self.write_policy((HERE / "policies" / "10-production.yaml").read_text())
+        self.config.write_text(CONFIG.format(uid=os.getuid()))
+
+    def write_policy(self, text: str) -> None:
+        self.policy.write_text(text.replace("@LIBRARY@", str(self.library)))
+
+
+@contextmanager
+def site() -> Iterator[Site]:
+    os.umask(0o022)
+    root = Path(tempfile.mkdtemp(prefix="eclctl-demo-")).resolve()
+    root.chmod(0o755)
+    try:
+        made = Site(root)
+        made.lay_out()
+        yield made
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+
+
+@contextmanager
+def daemon(made: Site) -> Iterator[subprocess.Popen[bytes]]:
+    with (made.root / "daemon.log").open("wb") as log:
+        process = subprocess.Popen([ECLCTL, "daemon", "--config", made.config], stderr=log, stdout=log)
+        try:
+            if (
+                not wait_for(lambda: made.check_socket.exists() or process.poll() is not None)
+                or process.poll() is not None
+            ):
+                raise SystemExit("the daemon did not start:\n" + (made.root / "daemon.log").read_text())
+            yield process
+        finally:
+            process.terminate()
+            process.wait(PATIENCE)
+
+
+def wait_for(condition: Callable[[], object]) -> bool:
+    """Wait until a condition holds; return whether it came to hold in time."""
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def say(text: str) -> None:
+    print(f"\n\033[1m# {text}\033[0m" if sys.stdout.isatty() else f"\n# {text}", flush=True)
+
+
+def show(made: Site, command: str, *, expect: int | None = 0) -> str:
+    """Print a command as a reader would type it, run it, print what it says; fail on another exit status."""
+    print(f"$ {command}", flush=True)
+    words = [str(ECLCTL) if word == "eclctl" else word for word in shlex.split(command)]
+    if words[1] in {"check", "explain"}:
+        words += ["--socket", str(made.check_socket)]
+    if words[1] in {"status", "reload"}:
+        words += ["--socket", str(made.admin_socket)]
+    done = subprocess.run(words, cwd=made.root, capture_output=True, text=True, check=False)
+    sys.stdout.write(done.stdout + done.stderr)
+    print(f"[exit {done.returncode}]", flush=True)
+    if expect is not None and done.returncode != expect:
+        raise SystemExit(f"expected exit status {expect}")
+    return done.stdout
+
+
+def is_cached(made: Site, image: str) -> bool:
+    words = [ECLCTL, "check", "--json", "--socket", made.check_socket, made.library / image]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    return bool(json.loads(done.stdout).get("cached"))
+
+
+def tour(made: Site) -> None:
+    say("The policy")
+    print(made.policy.read_text().rstrip())
+    say("Built, and approved by two of the security team: it may run.")
+    show(made, "eclctl check library/approved.sif")
+    say("Built, with one of two approvals: it may not, and the answer says who is missing.")
+    show(made, "eclctl check library/half-approved.sif", expect=1)
+    say("Not signed at all.")
+    show(made, "eclctl check library/unsigned.sif", expect=1)
+    say("Approved once, then one bit of its root file system was changed.")
+    show(made, "eclctl check library/tampered.sif", expect=1)
+    say("A stranger's signature that carries the builder's fingerprint in its descriptor.")
+    show(made, "eclctl check library/forged.sif", expect=1)
+    say("Why can't I run this, and who can help?")
+    show(made, "eclctl explain library/half-approved.sif", expect=None)
+    say("What Singularity's own verify would say of the signatures.")
+    show(made, "eclctl verify --keyring keys.d/site.asc library/approved.sif")
+    drop_image(made)
+    change_policy(made)
+    show_records(made)
+
+
+def drop_image(made: Site) -> None:
+    say("A new image is dropped into the watched directory; the daemon verifies it ahead of the first launch.")
+    print("$ cp approved.sif library/new.sif")
+    shutil.copyfile(made.library / "approved.sif", made.root / "new.part")
+    (made.root / "new.part").rename(made.library / "new.sif")
+    if not wait_for(
+        lambda: (
+            '"prefetch"' in (made.root / "daemon.log").read_text()
+            and "new.sif" in (made.root / "daemon.log").read_text()
+        )
+    ):
+        raise SystemExit("the watcher did not pick the image up")
+    answer = json.loads(show(made, "eclctl check --json library/new.sif"))
+    print(f"-> cached: {answer['cached']} (the very first question about it)")
+    if not answer["cached"]:
+        raise SystemExit("the image was not verified ahead of time")
+
+
+def change_policy(made: Site) -> None:
+    say("The policy is relaxed to one approval, and reloaded: the half approved image may run now.")
+    text = made.policy.read_text()
+    made.policy.write_text(text.replace("count: 2", "count: 1"))
+    show(made, "eclctl reload")
+    show(made, "eclctl check library/half-approved.sif")
+    say("A broken policy is refused, and the last good one stays.")
+    made.policy.write_text(text.replace("of: security", "of: securty"))
+    show(made, "eclctl reload", expect=1)
+    show(made, "eclctl check library/half-approved.sif")
+    made.policy.write_text(text)
+    show(made, "eclctl reload")
+    show(made, "eclctl check library/half-approved.sif", expect=1)
+
+
+def show_records(made: Site) -> None:
+    say("Status")
+    show(made, "eclctl status")
+    say("One audit record for each decision; the last one:")
+    print((made.root / "audit.jsonl").read_text().splitlines()[-1])
+    say("Metrics")
+    for line in metrics(made):
+        print(line)
+
+
+def metrics(made: Site) -> list[str]:
+    text = made.root / "run" / "eclctl.prom"
+    wait_for(text.exists)
+    wanted = ("eclctl_decisions_total", "eclctl_reloads_total", "eclctl_policy_generation", "eclctl_cache_entries")
+    return [line for line in text.read_text().splitlines() if line.startswith(wanted)]
+
+
+def serve(made: Site) -> None:
+    process = subprocess.Popen([ECLCTL, "daemon", "--config", made.config])
+    try:
+        if wait_for(lambda: made.check_socket.exists() or process.poll() is not None) and process.poll() is None:
+            print(f"\nThe daemon answers. In another terminal:\n\n  export ECLCTL={ECLCTL} SOCKET={made.check_socket}")
+            print(f"  $ECLCTL check --socket $SOCKET {made.library}/approved.sif")
+            print(f"  $ECLCTL explain --socket $SOCKET {made.library}/half-approved.sif")
+            print(
+                f"  $ECLCTL status --socket {made.admin_socket}\n\nIts files are in {made.root}. Ctrl-C stops it.\n",
+                flush=True,
+            )
+        process.wait()
+    except KeyboardInterrupt:
+        process.terminate()
+        process.wait(PATIENCE)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--serve", action="store_true", help="leave the daemon in the foreground until Ctrl-C")
+    arguments = parser.parse_args()
+    with site() as made:
+        if arguments.serve:
+            serve(made)
+            return
+        with daemon(made) as process:
+            tour(made)
+            say("SIGTERM ends it.")
+            process.terminate()
+            print(f"[exit {process.wait(PATIENCE)}]")
+
+
+if __name__ == "__main__":
+    main()

@@ -27,6 +27,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from eclctl import __version__
+from eclctl.decide.cache import CacheStats
 from eclctl.model import ALLOWING, Code, Verdict
 
 if TYPE_CHECKING:
@@ -50,25 +51,18 @@ PROTOCOL_ERRORS = (
     "too-many",
     "timeout",
     "slow-reader",
+    "accept",
+    "credentials",
+    "unknown-user",
     "internal-error",
 )
 PREFETCH = ("kept", "known", "not-kept", "failed")
-RESCANS = ("start", "interval", "overflow", "request", "retry")
+RESCANS = ("start", "interval", "overflow", "request", "reload", "retry")
 WATCH_MODES = ("events", "interval", "missing")
 RULES = 200
 
 _DECISION_BUCKETS = (25e-6, 50e-6, 1e-4, 25e-5, 5e-4, 1e-3, 25e-4, 1e-2, 5e-2, 0.25, 1.0, 5.0, 30.0)
 _VERIFY_BUCKETS = (1e-3, 5e-3, 25e-3, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
-
-
-@dataclass(frozen=True, slots=True)
-class CacheStats:
-    """What the cache of facts has done since the start."""
-
-    entries: int = 0
-    hits: int = 0
-    misses: int = 0
-    evictions: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +132,7 @@ class Metrics:
         disable_created_metrics()  # type: ignore[no-untyped-call] # upstream left it unannotated
         self.registry = CollectorRegistry()
         self.connections: Callable[[], int] = lambda: 0
-        self.cache: Callable[[], CacheStats] = CacheStats
+        self.cache: Callable[[], CacheStats] = lambda: CacheStats(0, 0, 0, 0)
         self.watcher: Callable[[], WatchStats] = WatchStats
         self._decisions()
         self._service()

@@ -18,11 +18,11 @@ from eclctl.daemon.metrics import (
     PROTOCOL_ERRORS,
     RESCANS,
     RULES,
-    CacheStats,
     Metrics,
     WatchStats,
     metric_names,
 )
+from eclctl.decide.cache import CacheStats
 from eclctl.model import ALLOWING, Code
 from tests.support import ROOT
 

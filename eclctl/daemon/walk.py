@@ -1,0 +1,64 @@
+"""Walk a directory tree for files that could be images, without following symbolic links and without opening files."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from eclctl.image.system import open_exactly
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SANDBOX_MARK = ".singularity.d"
+_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NONBLOCK | os.O_NOCTTY
+
+
+def walk(root: str, *, recursive: bool) -> Iterator[list[tuple[str, os.stat_result]]]:
+    """Yield, one directory at a time, the regular files that are not empty, with their attributes.
+
+    `root` is absolute and free of symbolic links. Every directory is opened by a path none of whose components may be
+    a link, so that nobody who can write in the tree can lead the walk out of it by swapping one in. A directory that
+    holds `.singularity.d` is the root of a sandbox image, not a place for images: neither it nor anything below is
+    walked. What cannot be opened or read is left out.
+    """
+    pending = [root]
+    while pending:
+        directory = pending.pop()
+        files, directories = _list(directory)
+        if recursive:
+            pending += directories
+        if files:
+            yield files
+
+
+def _list(directory: str) -> tuple[list[tuple[str, os.stat_result]], list[str]]:
+    try:
+        descriptor = open_exactly(os.fsencode(directory), _FLAGS)
+    except OSError:
+        return [], []
+    try:
+        return _entries(directory.rstrip("/"), descriptor)
+    except OSError:
+        return [], []
+    finally:
+        os.close(descriptor)
+
+
+def _entries(directory: str, descriptor: int) -> tuple[list[tuple[str, os.stat_result]], list[str]]:
+    files: list[tuple[str, os.stat_result]] = []
+    directories: list[str] = []
+    with os.scandir(descriptor) as entries:
+        for entry in entries:
+            if entry.is_file(follow_symlinks=False):
+                try:
+                    status = entry.stat(follow_symlinks=False)
+                except OSError:
+                    continue
+                if status.st_size:
+                    files.append((f"{directory}/{entry.name}", status))
+            elif entry.is_dir(follow_symlinks=False):
+                if entry.name == SANDBOX_MARK:
+                    return [], []
+                directories.append(f"{directory}/{entry.name}")
+    return files, directories

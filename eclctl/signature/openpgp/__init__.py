@@ -1,0 +1,37 @@
+"""A strict OpenPGP verifier for clear-signed messages (RFC 9580, RFC 4880), on `cryptography`.
+
+`verify` does everything for one message at one time. `check` and `judge` are its two halves: facts that hold whatever
+the time and may be kept, and whether they count at a given time.
+"""
+
+from __future__ import annotations
+
+from .certificate import Certificate
+from .errors import CertificateError, FindingCode, VerificationError
+from .keyring import Keyring
+from .verification import (
+    CheckedMessage,
+    FailedSignature,
+    GoodSignature,
+    Signer,
+    VerifiedMessage,
+    check,
+    judge,
+    verify,
+)
+
+__all__ = [
+    "Certificate",
+    "CertificateError",
+    "CheckedMessage",
+    "FailedSignature",
+    "FindingCode",
+    "GoodSignature",
+    "Keyring",
+    "Signer",
+    "VerificationError",
+    "VerifiedMessage",
+    "check",
+    "judge",
+    "verify",
+]

@@ -1,0 +1,139 @@
+"""Keyrings: reading certificates, merging copies of one, finding keys by key ID."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from .armor import split_blocks
+from .certificate import Certificate, Component, KeyStatus, Material
+from .errors import CertificateError, PacketError
+from .keys import PublicKey
+from .packets import Tag, read_packets
+
+__all__ = ["Keyring"]
+
+_PUBLIC_BLOCK: Final = "PUBLIC KEY BLOCK"
+_PRIVATE_BLOCK: Final = "PRIVATE KEY BLOCK"
+
+
+@dataclass(frozen=True, slots=True)
+class Keyring:
+    """Certificates, indexed by fingerprint and key ID.
+
+    `digest` is lower-case hex over everything that was read. It does not depend on order, on armor or on how often a
+    certificate occurs: two keyrings with one digest verify and judge alike.
+    """
+
+    certificates: tuple[Certificate, ...]
+    digest: str
+    _by_fingerprint: dict[str, Certificate] = field(repr=False)
+    _by_key_id: dict[bytes, list[tuple[Certificate, PublicKey]]] = field(repr=False)
+
+    @classmethod
+    def parse(cls, *blobs: bytes) -> Keyring:
+        """Read certificates and index them. Nothing is verified yet; that happens once, on first use.
+
+        Copies of a certificate are merged, so that a revocation in any of them counts. Certificates that are broken,
+        weak or of an unknown version do not affect the others.
+
+        Args:
+            blobs: Files' contents: armored (any number of blocks) or binary.
+
+        Raises:
+            CertificateError: A file is damaged as a whole, holds private keys, or holds no certificate.
+        """
+        materials: dict[str, Material] = {}
+        for blob in blobs:
+            _read_blob(blob, materials)
+        by_key_id: dict[bytes, list[tuple[Certificate, PublicKey]]] = {}
+
+        def find_keys(key_id: bytes) -> Iterator[PublicKey]:
+            return (key for _, key in by_key_id.get(key_id, ()))
+
+        # Sorted, so that nothing depends on the order of the files.
+        certificates = tuple(Certificate(materials[fingerprint], find_keys) for fingerprint in sorted(materials))
+        for certificate in certificates:
+            for key in certificate.keys:
+                by_key_id.setdefault(key.key_id, []).append((certificate, key))
+        by_fingerprint = {certificate.fingerprint: certificate for certificate in certificates}
+        return cls(certificates, _digest(materials.values()), by_fingerprint, by_key_id)
+
+    def get(self, fingerprint: str) -> Certificate | None:
+        """Return the certificate with a primary fingerprint (upper-case hex), or None."""
+        return self._by_fingerprint.get(fingerprint)
+
+    def find(self, key_id: bytes) -> tuple[tuple[Certificate, PublicKey], ...]:
+        """Return every primary key and subkey with a key ID (8 octets), with the certificate that holds it."""
+        return tuple(self._by_key_id.get(key_id, ()))
+
+    def status(self, certificate: str, key: str) -> KeyStatus | None:
+        """Return what a key of a certificate is worth, both given by fingerprint, or None when there is no such."""
+        found = self._by_fingerprint.get(certificate)
+        return None if found is None else found.status(key)
+
+
+def _digest(materials: Iterable[Material]) -> str:
+    leaves = sorted(
+        hashlib.sha256(b"".join(len(part).to_bytes(8) + part for part in (material.primary.prefix, *leaf))).digest()
+        for material in materials
+        for leaf in material.leaves()
+    )
+    return hashlib.sha256(b"".join(leaves)).hexdigest()
+
+
+def _read_blob(blob: bytes, materials: dict[str, Material]) -> None:
+    try:
+        count = sum(_read_certificates(data, materials) for data in _dearmor(blob))
+    except PacketError as error:
+        raise CertificateError(f"the keyring is damaged: {error}") from error
+    if not count:
+        raise CertificateError("no OpenPGP certificate found")
+
+
+def _dearmor(blob: bytes) -> Iterator[bytes]:
+    if blob[:1] >= b"\x80":
+        yield blob
+        return
+    for kind, data in split_blocks(blob):
+        if kind == _PRIVATE_BLOCK:
+            raise _private_keys()
+        if kind == _PUBLIC_BLOCK:
+            yield data
+
+
+def _private_keys() -> CertificateError:
+    return CertificateError("the keyring holds private keys: export the public keys alone (gpg --export --armor)")
+
+
+def _read_certificates(data: bytes, materials: dict[str, Material]) -> int:
+    """Sort the packets of one binary keyring into certificates (section 10.1); return how many there were."""
+    count = 0
+    material: Material | None = None
+    signatures: dict[bytes, None] | None = None
+    for tag, body in read_packets(data):
+        if tag in (Tag.SECRET_KEY, Tag.SECRET_SUBKEY):
+            raise _private_keys()
+        if tag == Tag.PUBLIC_KEY:
+            count += 1
+            material = _open(body, materials)
+            signatures = None if material is None else material.direct
+        elif tag == Tag.SIGNATURE and signatures is not None:
+            signatures[body] = None
+        elif tag == Tag.USER_ID and material is not None:
+            signatures = material.user_ids.setdefault(body, Component(body)).signatures
+        elif tag == Tag.PUBLIC_SUBKEY and material is not None:
+            signatures = material.subkeys.setdefault(body, Component(body)).signatures
+        elif tag == Tag.USER_ATTRIBUTE:
+            signatures = None
+    return count
+
+
+def _open(body: bytes, materials: dict[str, Material]) -> Material | None:
+    try:
+        primary = PublicKey.parse(body)
+    except PacketError:
+        return None
+    return materials.setdefault(primary.fingerprint, Material(primary))

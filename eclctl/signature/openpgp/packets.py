@@ -1,0 +1,121 @@
+"""The packet layer of OpenPGP: RFC 9580 sections 3.2 (numbers) and 4.2 (packet headers).
+
+Everything here is a plain walk over bytes with a bound on each step. Partial and indeterminate body lengths are for
+streamed data (section 4.2.1.4) and never occur in signatures and certificates: they are refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from .errors import PacketError
+
+__all__ = ["Tag", "read_mpis", "read_packets", "read_subpacket"]
+
+_MAX_PACKETS: Final = 500_000
+
+
+class Tag:
+    """Packet type IDs, RFC 9580 section 5."""
+
+    SIGNATURE: Final = 2
+    SECRET_KEY: Final = 5
+    PUBLIC_KEY: Final = 6
+    SECRET_SUBKEY: Final = 7
+    USER_ID: Final = 13
+    PUBLIC_SUBKEY: Final = 14
+    USER_ATTRIBUTE: Final = 17
+
+
+def read_packets(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield the packet type ID and body of each packet in `data`.
+
+    Raises:
+        PacketError: A header is malformed, a body is truncated, or there are too many packets.
+    """
+    position = 0
+    for _ in range(_MAX_PACKETS):
+        if position == len(data):
+            return
+        tag, start, end = _read_header(data, position)
+        if end > len(data):
+            raise PacketError("a packet is truncated")
+        yield tag, data[start:end]
+        position = end
+    raise PacketError(f"more than {_MAX_PACKETS} packets")
+
+
+def _read_header(data: bytes, position: int) -> tuple[int, int, int]:
+    """Return the packet type ID, and where the body starts and ends."""
+    first = data[position]
+    if not first & 0x80:
+        raise PacketError("not a packet")
+    if first & 0x40:
+        length, start = _new_length(data, position + 1)
+        return first & 0x3F, start, start + length
+    length, start = _legacy_length(data, position + 1, first & 3)
+    return (first >> 2) & 0x0F, start, start + length
+
+
+def _new_length(data: bytes, position: int) -> tuple[int, int]:
+    """Read an OpenPGP format length (section 4.2.1); return it and the position behind it."""
+    first = data[position] if position < len(data) else 255
+    if first < 192:  # noqa: PLR2004 - the format's own bounds
+        return first, position + 1
+    if first < 224 and position + 1 < len(data):  # noqa: PLR2004
+        return ((first - 192) << 8) + data[position + 1] + 192, position + 2
+    if first == 255 and position + 5 <= len(data):  # noqa: PLR2004
+        return int.from_bytes(data[position + 1 : position + 5]), position + 5
+    raise PacketError("a packet length is malformed")
+
+
+def _legacy_length(data: bytes, position: int, kind: int) -> tuple[int, int]:
+    """Read a legacy format length (section 4.2.2); return it and the position behind it."""
+    end = position + (1 << kind)
+    if kind == 3 or end > len(data):  # noqa: PLR2004 - 3 is the indeterminate length
+        raise PacketError("a packet length is malformed")
+    return int.from_bytes(data[position:end]), end
+
+
+def read_subpacket(data: bytes, position: int) -> tuple[int, bytes, int]:
+    """Read one signature subpacket (section 5.2.3.7).
+
+    Returns:
+        The type octet with its critical bit, the body, and the position behind it.
+
+    Raises:
+        PacketError: The subpacket is empty or truncated.
+    """
+    first = data[position]
+    if first < 192:  # noqa: PLR2004 - the format's own bounds
+        length, position = first, position + 1
+    elif first < 255:  # noqa: PLR2004
+        length, position = ((first - 192) << 8) + int.from_bytes(data[position + 1 : position + 2]) + 192, position + 2
+    else:
+        length, position = int.from_bytes(data[position + 1 : position + 5]), position + 5
+    end = position + length
+    if not length or end > len(data):
+        raise PacketError("a signature subpacket is malformed")
+    return data[position], data[position + 1 : end], end
+
+
+def read_mpis(data: bytes, count: int) -> tuple[list[bytes], bytes]:
+    """Read multiprecision integers (section 3.2) as big-endian bytes without leading zeros.
+
+    The bit count only says how many octets follow: writers of real images set it too large, which changes no value.
+
+    Returns:
+        The numbers, and what follows them.
+
+    Raises:
+        PacketError: A number is truncated.
+    """
+    numbers = []
+    for _ in range(count):
+        end = 2 + (int.from_bytes(data[:2]) + 7) // 8
+        if len(data) < end:
+            raise PacketError("a number is truncated")
+        numbers.append(data[2:end].lstrip(b"\0"))
+        data = data[end:]
+    return numbers, data

@@ -1,0 +1,294 @@
+"""Signature packets, versions 4 and 6: RFC 9580 section 5.2.
+
+Only the hashed area is believed. Of the unhashed area, the issuer (a hint) and an embedded signature (which proves
+itself) are read; everything else there is ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from eclctl.model import Finding
+
+from .algorithms import HASHES, HashAlgorithm
+from .errors import FindingCode, PacketError
+from .packets import read_subpacket
+
+__all__ = ["Signature", "SignatureType"]
+
+_MAX_SUBPACKETS: Final = 256
+
+
+class SignatureType:
+    """Signature type IDs, RFC 9580 section 5.2.1."""
+
+    TEXT: Final = 0x01
+    CERTIFICATIONS: Final = frozenset({0x10, 0x11, 0x12, 0x13})
+    SUBKEY_BINDING: Final = 0x18
+    PRIMARY_BINDING: Final = 0x19
+    DIRECT_KEY: Final = 0x1F
+    KEY_REVOCATION: Final = 0x20
+    SUBKEY_REVOCATION: Final = 0x28
+    CERTIFICATION_REVOCATION: Final = 0x30
+
+
+@dataclass(slots=True)
+class _Subpackets:
+    """What the subpackets say. Filled while parsing, then frozen into the Signature."""
+
+    created: int | None = None
+    lifetime: int = 0
+    key_lifetime: int | None = None
+    flags: int | None = None
+    primary: bool = False
+    fingerprints: list[str] = field(default_factory=list)
+    key_ids: list[bytes] = field(default_factory=list)
+    embedded: list[bytes] = field(default_factory=list)
+    revokers: list[str] = field(default_factory=list)
+    critical_notation: str | None = None
+    problem: Finding | None = None
+    seen: set[int] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """A signature packet.
+
+    `trailer` is what is hashed after the signed content, `salt` what is hashed before it. `fields` are the
+    algorithm-specific fields. Times are seconds since 1970, lifetimes in seconds, where 0 is for ever. `key_lifetime`
+    and `flags` are None when the signature says nothing of them. `fingerprints` (upper-case hex) and `key_ids` are
+    every hint at the issuer. `embedded` are the bodies of embedded signatures, `revokers` the fingerprints of
+    designated revokers. `problem` is set when the signature may not be relied on whatever its mathematics say.
+    """
+
+    version: int
+    type: int
+    algorithm: int
+    hash: HashAlgorithm
+    hash_id: int
+    salt: bytes
+    trailer: bytes
+    left16: bytes
+    fields: bytes
+    created: int | None
+    lifetime: int
+    key_lifetime: int | None
+    flags: int | None
+    primary: bool
+    fingerprints: tuple[str, ...]
+    key_ids: tuple[bytes, ...]
+    embedded: tuple[bytes, ...]
+    revokers: tuple[str, ...]
+    critical_notation: str | None
+    problem: Finding | None
+
+    @classmethod
+    def parse(cls, body: bytes) -> Signature:
+        """Read the body of a signature packet.
+
+        Subpackets that are malformed, or critical and not known, give a signature with a `problem`: one that revokes
+        still revokes.
+
+        Raises:
+            PacketError: The body is malformed, of another version than 4 and 6, or under an unknown hash.
+        """
+        version = body[0] if body else 0
+        if version not in _AREA_OCTETS:
+            raise PacketError(f"a signature packet of version {version}")
+        wide = _AREA_OCTETS[version]
+        hashed, position = _read_area(body, 4, wide)
+        hashed_end = position
+        unhashed, position = _read_area(body, position, wide)
+        left16, position = body[position : position + 2], position + 2
+        algorithm = HASHES.get(body[3])
+        if algorithm is None:
+            raise PacketError(f"hash function {body[3]}")
+        salt = b""
+        if version == 6:  # noqa: PLR2004 - the packet version
+            salt, position = _read_salt(body, position, algorithm)
+        said = _read_subpackets(hashed, unhashed, version)
+        return cls(
+            version,
+            body[1],
+            body[2],
+            algorithm,
+            body[3],
+            salt,
+            body[:hashed_end] + bytes((version, 0xFF)) + hashed_end.to_bytes(4),
+            left16,
+            body[position:],
+            said.created,
+            said.lifetime,
+            said.key_lifetime,
+            said.flags,
+            said.primary,
+            tuple(said.fingerprints),
+            tuple(said.key_ids),
+            tuple(said.embedded),
+            tuple(said.revokers),
+            said.critical_notation,
+            said.problem,
+        )
+
+    @property
+    def expires(self) -> int | None:
+        """When the signature expires, or None for never."""
+        return self.created + self.lifetime if self.created is not None and self.lifetime else None
+
+    def names(self, fingerprint: str, key_id: bytes) -> bool:
+        """Return whether there are hints at the issuer and every one of them is this key."""
+        hints = bool(self.fingerprints or self.key_ids)
+        return (
+            hints
+            and all(hint == fingerprint for hint in self.fingerprints)
+            and all(hint == key_id for hint in self.key_ids)
+        )
+
+
+_AREA_OCTETS: Final = {4: 2, 6: 4}
+"""How many octets the length of a subpacket area takes, by packet version."""
+
+
+def _read_area(body: bytes, position: int, wide: int) -> tuple[bytes, int]:
+    start = position + wide
+    end = start + int.from_bytes(body[position:start])
+    if start > len(body) or end > len(body):
+        raise PacketError("a signature packet is truncated")
+    return body[start:end], end
+
+
+def _read_salt(body: bytes, position: int, algorithm: HashAlgorithm) -> tuple[bytes, int]:
+    """Version 6 only: a salt whose size the hash prescribes (section 5.2.3 and table 23)."""
+    end = position + 1 + algorithm.salt
+    if not algorithm.salt or body[position : position + 1] != bytes((algorithm.salt,)) or end > len(body):
+        raise PacketError("unexpected salt size for the given hash algorithm")
+    return body[position + 1 : end], end
+
+
+def _read_subpackets(hashed: bytes, unhashed: bytes, version: int) -> _Subpackets:
+    said = _Subpackets()
+    try:
+        _read_subpacket_area(hashed, said, _HASHED, version, hashed=True)
+        said.seen.clear()
+        _read_subpacket_area(unhashed, said, _UNHASHED, version, hashed=False)
+    except PacketError as error:
+        said.problem = Finding(FindingCode.UNSUPPORTED, f"openpgp: invalid data: {error}")
+    return said
+
+
+def _read_subpacket_area(
+    area: bytes, said: _Subpackets, readers: dict[int, _Reader], version: int, *, hashed: bool
+) -> None:
+    position = count = 0
+    while position < len(area):
+        octet, body, position = read_subpacket(area, position)
+        count += 1
+        if count > _MAX_SUBPACKETS:
+            raise PacketError("too many signature subpackets")
+        kind, critical = octet & 0x7F, octet >= 0x80  # noqa: PLR2004 - the critical bit
+        reader = readers.get(kind)
+        if reader is not None:
+            if kind in _SINGLE and kind in said.seen:
+                raise PacketError(f"signature subpacket {kind} twice")
+            said.seen.add(kind)
+            reader(said, body, critical)
+        elif hashed and critical and kind not in _HARMLESS:
+            said.problem = Finding(
+                FindingCode.UNSUPPORTED,
+                f"openpgp: unsupported feature: unknown critical signature subpacket type {kind}",
+            )
+        if kind == _ISSUER_KEY_ID and version == 6 and hashed:  # noqa: PLR2004 - section 5.2.3.12
+            raise PacketError("issuer subpacket found in v6 key")
+
+
+_Reader = Callable[[_Subpackets, bytes, bool], None]
+
+
+def _number(body: bytes, what: str) -> int:
+    if len(body) != 4:  # noqa: PLR2004 - a four-octet field
+        raise PacketError(f"{what} not four bytes")
+    return int.from_bytes(body)
+
+
+def _read_created(said: _Subpackets, body: bytes, _critical: bool) -> None:  # noqa: FBT001 - the readers' signature
+    said.created = _number(body, "signature creation time")
+
+
+def _read_lifetime(said: _Subpackets, body: bytes, _critical: bool) -> None:  # noqa: FBT001
+    said.lifetime = _number(body, "signature expiration time")
+
+
+def _read_exportable(said: _Subpackets, body: bytes, _critical: bool) -> None:  # noqa: FBT001
+    if body != b"\x01":
+        said.problem = Finding(
+            FindingCode.UNSUPPORTED, "openpgp: unsupported feature: signature with non-exportable certification"
+        )
+
+
+def _read_key_lifetime(said: _Subpackets, body: bytes, _critical: bool) -> None:  # noqa: FBT001
+    said.key_lifetime = _number(body, "key expiration time")
+
+
+def _read_flags(said: _Subpackets, body: bytes, _critical: bool) -> None:  # noqa: FBT001
+    said.flags = body[0] if body else 0
+
+
+def _read_primary(said: _Subpackets, body: bytes, _critical: bool) -> None:  # noqa: FBT001
+    if len(body) != 1:
+        raise PacketError("primary user id subpacket with bad length")
+    said.primary = body != b"\0"
+
+
+def _read_issuer_key_id(said: _Subpackets, body: bytes, _critical: bool) -> None:  # noqa: FBT001
+    if len(body) != 8:  # noqa: PLR2004 - octets of a key ID
+        raise PacketError("issuer subpacket with bad length")
+    said.key_ids.append(body)
+
+
+def _read_issuer_fingerprint(said: _Subpackets, body: bytes, _critical: bool) -> None:  # noqa: FBT001
+    if not body or len(body) != {4: 21, 6: 33}.get(body[0]):
+        raise PacketError("bad fingerprint length")
+    said.fingerprints.append(body[1:].hex().upper())
+
+
+def _read_notation(said: _Subpackets, body: bytes, critical: bool) -> None:  # noqa: FBT001
+    name_end = 8 + int.from_bytes(body[4:6])
+    if len(body) < 8 or len(body) != name_end + int.from_bytes(body[6:8]):  # noqa: PLR2004 - the fixed part
+        raise PacketError("notation data subpacket with bad length")
+    if critical:
+        said.critical_notation = body[8:name_end].decode("utf-8", "replace")
+
+
+def _read_revoker(said: _Subpackets, body: bytes, _critical: bool) -> None:  # noqa: FBT001
+    if len(body) in (22, 34) and body[0] & 0x80:
+        said.revokers.append(body[2:].hex().upper())
+
+
+def _read_embedded(said: _Subpackets, body: bytes, _critical: bool) -> None:  # noqa: FBT001
+    said.embedded.append(body)
+
+
+_ISSUER_KEY_ID: Final = 16
+_UNHASHED: Final[dict[int, _Reader]] = {
+    _ISSUER_KEY_ID: _read_issuer_key_id,
+    32: _read_embedded,
+    33: _read_issuer_fingerprint,
+}
+_HASHED: Final[dict[int, _Reader]] = {
+    2: _read_created,
+    3: _read_lifetime,
+    4: _read_exportable,
+    9: _read_key_lifetime,
+    12: _read_revoker,
+    20: _read_notation,
+    25: _read_primary,
+    27: _read_flags,
+    **_UNHASHED,
+}
+_SINGLE: Final = frozenset({2, 3, 4, 9, 25, 27})
+"""Said twice, these leave open which one counts."""
+
+_HARMLESS: Final = frozenset({5, 6, 7, 11, 21, 22, 23, 24, 26, 28, 29, 30, 35, 39})
+"""Known subpackets that change nothing here: preferences, features, trust in third parties, texts, revocability."""

@@ -1,0 +1,322 @@
+"""Verifying clear-signed messages: first what holds whatever the time, then judgement at a given time.
+
+Several signatures on one message must all verify and all count; anything else would leave a reader guessing which
+one did.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from eclctl.errors import KeyMaterialError
+from eclctl.model import Finding
+
+from .algorithms import STRONG_HASHES
+from .certificate import Certificate, KeyStatus
+from .cleartext import parse_cleartext
+from .errors import (
+    HASH_MISMATCH_WORDS,
+    KEY_EXPIRED,
+    KEY_NOT_YET_VALID,
+    SIGNATURE_EXPIRED,
+    SIGNATURE_FROM_FUTURE,
+    UNKNOWN_ENTITY,
+    FindingCode,
+    PacketError,
+    VerificationError,
+    bad_certificate,
+)
+from .keyring import Keyring
+from .keys import PublicKey
+from .signature import Signature, SignatureType
+
+__all__ = [
+    "CheckedMessage",
+    "FailedSignature",
+    "GoodSignature",
+    "Signer",
+    "VerifiedMessage",
+    "check",
+    "judge",
+    "verify",
+]
+
+_MAX_CANDIDATES: Final = 8
+"""Keys with one key ID that are tried: a second one takes 2^64 work, or a certificate that adopts another's subkey."""
+
+
+@dataclass(frozen=True, slots=True)
+class GoodSignature:
+    """A signature that a key made. A fact: whether it counts at some time is for `judge`.
+
+    `certificate` and `key` are fingerprints in upper-case hex, of the primary key and of the key that signed. Times
+    are aware, UTC; `expires` is None for never. `hash` is its name in armor headers.
+    """
+
+    certificate: str
+    key: str
+    created: datetime
+    expires: datetime | None
+    hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class FailedSignature:
+    """A signature that counts for nothing, whatever the time."""
+
+    finding: Finding
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedMessage:
+    """A message whose framing is right. `text` is what the good ones among its signatures sign, with CR LF."""
+
+    text: bytes
+    signatures: tuple[GoodSignature | FailedSignature, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """Who signed. `id` is the primary fingerprint, `key` the fingerprint of the key that signed (upper-case hex).
+
+    `name` is the user ID as text, unescaped. Times are aware, UTC.
+    """
+
+    id: str
+    key: str
+    name: str
+    created: datetime
+    expires: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedMessage:
+    """A message that every one of its signatures verifies. `text` is exactly the signed bytes, with CR LF."""
+
+    text: bytes
+    signers: tuple[Signer, ...]
+
+
+def verify(message: bytes, certificates: bytes | Keyring, *, now: datetime) -> VerifiedMessage:
+    """Verify a clear-signed message at a given time.
+
+    Args:
+        message: The message, nothing around it.
+        certificates: Armored (any number of blocks) or binary; or a keyring, which is read and indexed once.
+        now: Aware.
+
+    Returns:
+        The signed text, and the signers in the order of the signatures.
+
+    Raises:
+        VerificationError: The framing is wrong, or any signature does not verify or does not count at `now`.
+    """
+    keyring = certificates if isinstance(certificates, Keyring) else _parse_keyring(certificates)
+    checked = check(message, keyring)
+    signers = []
+    for signature in checked.signatures:
+        if isinstance(signature, FailedSignature):
+            raise VerificationError(signature.finding)
+        finding = judge(signature.certificate, signature.key, signature.created, signature.expires, keyring, now)
+        if finding is not None:
+            raise VerificationError(finding)
+        signers.append(_signer(signature, keyring))
+    return VerifiedMessage(checked.text, tuple(signers))
+
+
+def _parse_keyring(certificates: bytes) -> Keyring:
+    try:
+        return Keyring.parse(certificates)
+    except KeyMaterialError as error:
+        raise VerificationError(Finding(FindingCode.BAD_CERTIFICATE, f"openpgp: {error}")) from error
+
+
+def _signer(signature: GoodSignature, keyring: Keyring) -> Signer:
+    certificate = keyring.get(signature.certificate)
+    name = "" if certificate is None else certificate.name
+    return Signer(signature.certificate, signature.key, name, signature.created, signature.expires)
+
+
+def check(message: bytes, keyring: Keyring) -> CheckedMessage:
+    """Find out which keys signed a clear-signed message. The time plays no part.
+
+    Args:
+        message: The message, nothing around it.
+        keyring: The keys to look for.
+
+    Raises:
+        VerificationError: The framing is wrong: code `bad-framing`.
+    """
+    cleartext = parse_cleartext(message)
+    signatures = [_parse(body) for body in cleartext.signatures]
+    _check_hash_headers(cleartext.hashes, [found for found in signatures if isinstance(found, Signature)])
+    return CheckedMessage(
+        cleartext.text,
+        tuple(
+            found if isinstance(found, FailedSignature) else _check_signature(found, cleartext.text, keyring)
+            for found in signatures
+        ),
+    )
+
+
+def _parse(body: bytes) -> Signature | FailedSignature:
+    try:
+        return Signature.parse(body)
+    except PacketError:
+        # The reference skips what it cannot read, and then finds nobody who signed.
+        return FailedSignature(Finding(FindingCode.UNSUPPORTED, UNKNOWN_ENTITY.message))
+
+
+def _check_hash_headers(names: frozenset[str], signatures: Iterable[Signature]) -> None:
+    """Refuse Hash headers that name other hashes than the signatures' (RFC 9580 section 7.1).
+
+    Without a header only version 6 signatures may stand: for older ones none means MD5 (RFC 4880 section 7).
+    """
+    signatures = tuple(signatures)
+    used = {signature.hash.name for signature in signatures}
+    only_v6 = all(signature.version == 6 for signature in signatures)  # noqa: PLR2004 - the packet version
+    if signatures and names != used and (names or not only_v6):
+        raise VerificationError(Finding(FindingCode.BAD_FRAMING, HASH_MISMATCH_WORDS))
+
+
+def _check_signature(signature: Signature, text: bytes, keyring: Keyring) -> GoodSignature | FailedSignature:
+    finding = _refusal(signature)
+    if finding is not None:
+        return FailedSignature(finding)
+    candidates = _find_candidates(signature, keyring)
+    if not candidates:
+        return FailedSignature(UNKNOWN_ENTITY)
+    signing = _find_signing_key(signature, text, candidates)
+    if isinstance(signing, Finding):
+        return FailedSignature(signing)
+    return _attribute(signature, signing, candidates)
+
+
+def _refusal(signature: Signature) -> Finding | None:
+    """Return why a data signature counts for nothing, before looking for its key."""
+    if signature.hash_id not in STRONG_HASHES:
+        return Finding(FindingCode.WEAK_HASH, HASH_MISMATCH_WORDS)
+    if signature.problem is not None:
+        return signature.problem
+    if signature.created is None:
+        return Finding(FindingCode.UNSUPPORTED, "openpgp: invalid data: no creation time in signature")
+    if not signature.fingerprints and not signature.key_ids:
+        return Finding(FindingCode.UNKNOWN_KEY, "openpgp: invalid data: signature doesn't have an issuer")
+    if signature.type != SignatureType.TEXT:
+        words = f"openpgp: unsupported feature: unsupported signature type: {signature.type}"
+        return Finding(FindingCode.UNSUPPORTED, words)
+    return None
+
+
+def _find_candidates(signature: Signature, keyring: Keyring) -> list[tuple[Certificate, PublicKey]]:
+    """Return the keys that every hint at the issuer names."""
+    key_id = signature.key_ids[0] if signature.key_ids else _key_id(signature.fingerprints[0])
+    return [found for found in keyring.find(key_id) if signature.names(found[1].fingerprint, found[1].key_id)]
+
+
+def _key_id(fingerprint: str) -> bytes:
+    """RFC 9580 section 5.5.4: the end of a V4 fingerprint, the beginning of a V6 one."""
+    return bytes.fromhex(fingerprint[-16:] if len(fingerprint) == 40 else fingerprint[:16])  # noqa: PLR2004
+
+
+def _find_signing_key(
+    signature: Signature, text: bytes, candidates: list[tuple[Certificate, PublicKey]]
+) -> PublicKey | Finding:
+    """Return the key that made the signature, or why none of the candidates did."""
+    finding = UNKNOWN_ENTITY
+    unique = {key.fingerprint: key for _, key in candidates}
+    for key in list(unique.values())[:_MAX_CANDIDATES]:
+        if key.weakness is not None:
+            finding = key.weakness
+        elif not key.is_long_enough(signature):
+            words = f"openpgp: {signature.hash.name} is too short for this {key.algorithm_name} key"
+            finding = Finding(FindingCode.WEAK_HASH, words)
+        elif key.verifies(signature, text):
+            return key
+        else:
+            words = f"openpgp: invalid signature: {key.algorithm_name} verification failure"
+            finding = Finding(FindingCode.BAD_SIGNATURE, words)
+    return finding
+
+
+def _attribute(
+    signature: Signature, key: PublicKey, candidates: list[tuple[Certificate, PublicKey]]
+) -> GoodSignature | FailedSignature:
+    """Find the one certificate that speaks for the key. A certificate may hold another's subkey without right."""
+    held = [(certificate, certificate.status(key.fingerprint)) for certificate, found in candidates if found == key]
+    owners = [(certificate, status) for certificate, status in held if status is not None and status.attributable]
+    if not owners:
+        faults = [status.fault for _, status in held if status is not None and status.fault is not None]
+        return FailedSignature(faults[0] if faults else UNKNOWN_ENTITY)
+    if len(owners) > 1:
+        return FailedSignature(bad_certificate("the key belongs to several certificates"))
+    if signature.critical_notation is not None:
+        words = f"openpgp: invalid signature: unknown critical notation: {signature.critical_notation}"
+        return FailedSignature(Finding(FindingCode.UNSUPPORTED, words))
+    created, expires = _time(signature.created or 0), signature.expires
+    return GoodSignature(
+        owners[0][0].fingerprint,
+        key.fingerprint,
+        created,
+        None if expires is None else _time(expires),
+        signature.hash.name,
+    )
+
+
+def _time(seconds: int) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def judge(  # noqa: PLR0917 - a claim's fields, in its order
+    certificate: str, key: str, created: datetime | None, expires: datetime | None, keyring: Keyring, now: datetime
+) -> Finding | None:
+    """Return why a verified signature does not count at `now`, or None when it does.
+
+    Args:
+        certificate: The primary fingerprint, in upper-case hex.
+        key: The fingerprint of the key that made the signature.
+        created: The signature's creation time; without one it never counts.
+        expires: When the signature expires, None for never.
+        keyring: The certificates that are trusted now; they may be others than those that verified the signature.
+        now: Aware.
+    """
+    status = keyring.status(certificate, key)
+    if status is None or created is None:
+        return UNKNOWN_ENTITY
+    if status.fault is not None:
+        return status.fault
+    seconds = now.timestamp()
+    return (
+        _judge_key(status, seconds, created.timestamp())
+        or _judge_vouching(status, seconds)
+        or _judge_times(created, expires, now)
+    )
+
+
+def _judge_key(status: KeyStatus, now: float, created: float) -> Finding | None:
+    """The key must be valid now, and must have been when it signed."""
+    if now < status.valid_from or created < status.created:
+        return KEY_NOT_YET_VALID
+    if status.valid_until is not None and max(now, created) >= status.valid_until:
+        return KEY_EXPIRED
+    return None
+
+
+def _judge_vouching(status: KeyStatus, now: float) -> Finding | None:
+    """The self-signatures must be valid now. They may be newer than the signature: keys are prolonged."""
+    if now < status.vouched_from:
+        return SIGNATURE_FROM_FUTURE
+    if status.vouched_until is not None and now >= status.vouched_until:
+        return SIGNATURE_EXPIRED
+    return None
+
+
+def _judge_times(created: datetime, expires: datetime | None, now: datetime) -> Finding | None:
+    if now < created:
+        return SIGNATURE_FROM_FUTURE
+    if expires is not None and now >= expires:
+        return SIGNATURE_EXPIRED
+    return None

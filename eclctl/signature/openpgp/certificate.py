@@ -13,8 +13,8 @@ Strict where opinions differ:
 - Any revocation of the primary key or the subkey that verifies, under whatever hash, for whatever reason and of
   whatever date, refuses the key for good, and so does one by a designated revoker. One that this build cannot verify
   counts too; one that does not verify is ignored.
-- A version 4 certificate needs a user ID that its self-signature binds and nothing revokes, a version 6 certificate a
-  direct-key signature.
+- A version 4 certificate needs a user ID that a self-signature binds and nothing ever revoked, a version 6 certificate
+  a direct-key signature.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from typing import Final
 from eclctl.model import Finding
 
 from .algorithms import STRONG_HASHES
-from .errors import KEY_REVOKED, NOT_A_SIGNING_KEY, PacketError, bad_certificate
+from .errors import KEY_REVOKED, NOT_A_SIGNING_KEY, PacketError, UnknownHashError, bad_certificate
 from .keys import PublicKey
 from .signature import Signature, SignatureType
 
@@ -108,8 +108,7 @@ class Certificate:
     def __init__(self, material: Material, find_keys: FindKeys) -> None:
         self._material = material
         self._find_keys = find_keys
-        self.subkeys = tuple(_parse_subkeys(material))
-        """Every subkey that can be read, whether anything binds it or not."""
+        self._subkeys = tuple(_parse_subkeys(material))
 
     @property
     def fingerprint(self) -> str:
@@ -123,8 +122,8 @@ class Certificate:
 
     @property
     def keys(self) -> tuple[PublicKey, ...]:
-        """The primary key and the subkeys."""
-        return (self.primary, *self.subkeys)
+        """The primary key and every subkey that can be read, whether anything binds it or not."""
+        return (self.primary, *(key for key, _ in self._subkeys))
 
     @property
     def name(self) -> str:
@@ -143,17 +142,17 @@ class Certificate:
 
     @cached_property
     def _assessed(self) -> _Assessment:
-        return _Assessor(self._material, self.subkeys, self._find_keys).assess()
+        return _Assessor(self._material, self._subkeys, self._find_keys).assess()
 
 
-def _parse_subkeys(material: Material) -> Iterator[PublicKey]:
+def _parse_subkeys(material: Material) -> Iterator[tuple[PublicKey, Component]]:
     for component in material.subkeys.values():
         try:
             key = PublicKey.parse(component.body)
         except PacketError:
             continue
         if key.version == material.primary.version:
-            yield key
+            yield key, component
 
 
 def _parse_signatures(bodies: Iterable[bytes]) -> Iterator[Signature]:
@@ -192,28 +191,28 @@ def _user_id_prefix(user_id: bytes) -> bytes:
 class _Assessor:
     """Assesses one certificate."""
 
-    def __init__(self, material: Material, subkeys: Iterable[PublicKey], find_keys: FindKeys) -> None:
+    def __init__(self, material: Material, subkeys: Iterable[tuple[PublicKey, Component]], find_keys: FindKeys) -> None:
         self._material = material
         self._primary = material.primary
         self._subkeys = tuple(subkeys)
         self._find_keys = find_keys
-        self._why = "its certificate has no self-signature"
+        self._fault = bad_certificate("its certificate has no self-signature")
         self._count = 0
 
     def assess(self) -> _Assessment:
         identity = self._identity()
         revoked = self._is_revoked(identity)
         if identity is None:
-            fault = self._primary.weakness or (KEY_REVOKED if revoked else bad_certificate(self._why))
-            return _Assessment({key.fingerprint: KeyStatus(key, fault=fault) for key in self._all_keys()}, None)
+            fault = self._primary.weakness or (KEY_REVOKED if revoked else self._fault)
+            keys = (self._primary, *(key for key, _ in self._subkeys))
+            return _Assessment({key.fingerprint: KeyStatus(key, fault=fault) for key in keys}, None)
         base = self._base(identity)
-        statuses = [self._primary_status(base, identity), *(self._subkey_status(base, key) for key in self._subkeys)]
+        subkeys = [self._subkey_status(base, key, component) for key, component in self._subkeys]
+        statuses = [self._primary_status(base, identity), *subkeys]
         if revoked:
             statuses = [replace(status, fault=KEY_REVOKED) for status in statuses]
+        # Reversed, so that the primary key stays itself when something lists it as a subkey too.
         return _Assessment({status.key.fingerprint: status for status in reversed(statuses)}, identity.user_id)
-
-    def _all_keys(self) -> tuple[PublicKey, ...]:
-        return (self._primary, *self._subkeys)
 
     def _base(self, identity: _Identity) -> KeyStatus:
         """Return the status of the primary key; a subkey's can only be narrower."""
@@ -255,7 +254,7 @@ class _Assessor:
             if problem is None:
                 yield signature
             else:
-                self._why = problem
+                self._fault = bad_certificate(problem)
 
     def _verifies(self, key: PublicKey, signature: Signature, content: bytes) -> bool | None:
         self._count += 1
@@ -266,39 +265,41 @@ class _Assessor:
     def _identity(self) -> _Identity | None:
         if self._primary.version == 6:  # noqa: PLR2004 - section 10.1.1: V6 is vouched for by a direct-key signature
             direct = next(self._valid(self._material.direct, {SignatureType.DIRECT_KEY}, b""), None)
-            return None if direct is None else _Identity(direct, next(self._bound_user_ids(), None))
-        identities = [
-            _Identity(signature, user_id)
-            for user_id in self._bound_user_ids()
-            if (signature := self._certification(user_id)) is not None
-        ]
+            named = next(self._bound_user_ids(), None)
+            return None if direct is None else _Identity(direct, None if named is None else named.user_id)
         # As the reference chooses: those marked primary first, of those the newest.
         return max(
-            identities,
+            self._bound_user_ids(),
             key=lambda found: (found.signature.primary, found.signature.created or 0, found.signature.trailer),
             default=None,
         )
 
-    def _certification(self, user_id: bytes) -> Signature | None:
-        bodies = self._material.user_ids[user_id].signatures
-        return next(self._valid(bodies, SignatureType.CERTIFICATIONS, _user_id_prefix(user_id)), None)
-
-    def _bound_user_ids(self) -> Iterator[bytes]:
-        """Yield the user IDs that a self-signature binds and nothing revokes."""
+    def _bound_user_ids(self) -> Iterator[_Identity]:
+        """Yield the user IDs that a self-signature binds and nothing revokes, each with the newest that does."""
         for user_id, component in self._material.user_ids.items():
-            if self._certification(user_id) is None:
+            content = _user_id_prefix(user_id)
+            signature = next(self._valid(component.signatures, SignatureType.CERTIFICATIONS, content), None)
+            if signature is None:
                 continue
-            if self._revokes(component.signatures, SignatureType.CERTIFICATION_REVOCATION, _user_id_prefix(user_id)):
-                self._why = "its user ID is revoked"
+            if self._revokes(component.signatures, SignatureType.CERTIFICATION_REVOCATION, content):
+                self._fault = KEY_REVOKED
                 continue
-            yield user_id
+            yield _Identity(signature, user_id)
 
     # Revocations
 
     def _revokes(self, bodies: Iterable[bytes], kind: int, content: bytes) -> bool:
-        """Return whether the primary key revoked something; one that nobody here can verify counts (`None`)."""
-        found = _parse_signatures(body for body in bodies if len(body) > 1 and body[1] == kind)
-        return any(self._verifies(self._primary, signature, content) is not False for signature in found)
+        """Return whether the primary key revoked something; a revocation that nobody here can verify counts."""
+        return any(self._is_by_primary(body, content) for body in bodies if len(body) > 1 and body[1] == kind)
+
+    def _is_by_primary(self, body: bytes, content: bytes) -> bool:
+        try:
+            signature = Signature.parse(body)
+        except UnknownHashError:
+            return True
+        except PacketError:
+            return False
+        return self._verifies(self._primary, signature, content) is not False
 
     def _is_revoked(self, identity: _Identity | None) -> bool:
         if self._revokes(self._material.direct, SignatureType.KEY_REVOCATION, b""):
@@ -327,9 +328,8 @@ class _Assessor:
 
     # Subkeys
 
-    def _subkey_status(self, base: KeyStatus, key: PublicKey) -> KeyStatus:
-        """Return what a subkey is worth (section 10.1.5 and 5.2.1.8)."""
-        component = next(c for c in self._material.subkeys.values() if key.prefix.endswith(c.body))
+    def _subkey_status(self, base: KeyStatus, key: PublicKey, component: Component) -> KeyStatus:
+        """Return what a subkey is worth (sections 5.2.1.8 and 5.2.3.34)."""
         status = replace(base, key=key)
         if key.weakness is not None:
             return replace(status, fault=key.weakness)

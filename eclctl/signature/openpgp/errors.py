@@ -10,7 +10,7 @@ from typing import ClassVar, Final
 from eclctl.errors import EclctlError, KeyMaterialError
 from eclctl.model import Finding
 
-__all__ = ["CertificateError", "FindingCode", "PacketError", "VerificationError"]
+__all__ = ["CertificateError", "FindingCode", "PacketError", "UnknownHashError", "VerificationError"]
 
 
 class FindingCode:
@@ -49,6 +49,10 @@ class PacketError(EclctlError):
     """Bytes that are no well-formed packet, armor or number. Never leaves this package."""
 
     code: ClassVar[str] = "openpgp"
+
+
+class UnknownHashError(PacketError):
+    """A signature packet under a hash that nobody here can compute."""
 
 
 UNKNOWN_ENTITY: Final = Finding(FindingCode.UNKNOWN_KEY, "openpgp: signature made by unknown entity")

@@ -19,7 +19,7 @@ _PUBLIC_BLOCK: Final = "PUBLIC KEY BLOCK"
 _PRIVATE_BLOCK: Final = "PRIVATE KEY BLOCK"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Keyring:
     """Certificates, indexed by fingerprint and key ID.
 

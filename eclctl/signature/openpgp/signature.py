@@ -13,7 +13,7 @@ from typing import Final
 from eclctl.model import Finding
 
 from .algorithms import HASHES, HashAlgorithm
-from .errors import FindingCode, PacketError
+from .errors import FindingCode, PacketError, UnknownHashError
 from .packets import read_subpacket
 
 __all__ = ["Signature", "SignatureType"]
@@ -104,7 +104,7 @@ class Signature:
         left16, position = body[position : position + 2], position + 2
         algorithm = HASHES.get(body[3])
         if algorithm is None:
-            raise PacketError(f"hash function {body[3]}")
+            raise UnknownHashError(f"hash function {body[3]}")
         salt = b""
         if version == 6:  # noqa: PLR2004 - the packet version
             salt, position = _read_salt(body, position, algorithm)

@@ -246,11 +246,15 @@ def _attribute(
     signature: Signature, key: PublicKey, candidates: list[tuple[Certificate, PublicKey]]
 ) -> GoodSignature | FailedSignature:
     """Find the one certificate that speaks for the key. A certificate may hold another's subkey without right."""
-    held = [(certificate, certificate.status(key.fingerprint)) for certificate, found in candidates if found == key]
-    owners = [(certificate, status) for certificate, status in held if status is not None and status.attributable]
+    held = {
+        certificate.fingerprint: status
+        for certificate, found in candidates
+        if found.fingerprint == key.fingerprint and (status := certificate.status(key.fingerprint)) is not None
+    }
+    owners = [fingerprint for fingerprint, status in held.items() if status.attributable]
     if not owners:
-        faults = [status.fault for _, status in held if status is not None and status.fault is not None]
-        return FailedSignature(faults[0] if faults else UNKNOWN_ENTITY)
+        faults = (status.fault for status in held.values() if status.fault is not None)
+        return FailedSignature(next(faults, UNKNOWN_ENTITY))
     if len(owners) > 1:
         return FailedSignature(bad_certificate("the key belongs to several certificates"))
     if signature.critical_notation is not None:
@@ -258,7 +262,7 @@ def _attribute(
         return FailedSignature(Finding(FindingCode.UNSUPPORTED, words))
     created, expires = _time(signature.created or 0), signature.expires
     return GoodSignature(
-        owners[0][0].fingerprint,
+        owners[0],
         key.fingerprint,
         created,
         None if expires is None else _time(expires),

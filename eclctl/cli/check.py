@@ -1,0 +1,248 @@
+"""`eclctl check`: asks the daemon whether images may run. Parses its arguments by hand to start fast."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+
+from eclctl.client import CHECK_SOCKET, TIMEOUT, NoAnswerError, Question, ask_in_order, open_image, wire_path
+
+TYPE_CHECKING = False  # typing itself costs more to import than a check
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import Any
+
+ALLOW, DENY, USAGE, NO_DECISION = 0, 1, 2, 3
+
+HELP = """usage: eclctl check [OPTION]... IMAGE...
+       eclctl check [OPTION]... --batch < LIST
+
+Asks the daemon whether images may run. Each image is opened here, as you, and the daemon decides on that open file.
+
+  --batch         read the images' paths from standard input, one a line
+  --json          print one JSON object for each image, one a line
+  -q, --quiet     print nothing; the exit status says it
+  --role ROLE     what the image is for: rootfs (the default), overlay, data
+  --socket PATH   the daemon's socket (default: /run/eclctl/eclctl.sock)
+  --timeout SECS  how long to wait for an answer (default: 40)
+  -h, --help      show this
+
+exit status:
+  0  every image may run
+  1  an image may not run
+  2  the command line is wrong
+  3  there is no decision: the daemon is down, late or refused the question. Treat it as deny.
+
+examples:
+  eclctl check /srv/containers/prod/solver.sif && singularity run /srv/containers/prod/solver.sif
+  eclctl check --json solver.sif
+  find /srv/containers -name '*.sif' | eclctl check --batch --quiet || echo "not all may run"
+"""
+
+
+class UsageError(ValueError):
+    """The command line is wrong; the message says how."""
+
+
+class Options:
+    """What the command line asks for."""
+
+    __slots__ = ("batch", "help", "images", "json", "quiet", "role", "socket", "timeout")
+
+    def __init__(self) -> None:
+        self.images: list[str] = []
+        self.batch = self.help = self.json = self.quiet = False
+        self.role = "rootfs"
+        self.socket = CHECK_SOCKET
+        self.timeout = TIMEOUT
+
+
+_FLAGS = {"--batch": "batch", "--json": "json", "--quiet": "quiet", "-q": "quiet", "--help": "help", "-h": "help"}
+_VALUES = ("--socket", "--role", "--timeout")
+
+
+def parse(argv: list[str]) -> Options:
+    """Parse the arguments after `check`.
+
+    Raises:
+        UsageError: they are wrong.
+    """
+    options = Options()
+    rest = iter(argv)
+    for argument in rest:
+        name, equals, value = argument.partition("=")
+        if argument == "--":
+            options.images.extend(rest)
+        elif argument in _FLAGS:
+            setattr(options, _FLAGS[argument], True)
+        elif name in _VALUES:
+            _set(options, name, value if equals else next(rest, None))
+        elif argument.startswith("-") and argument != "-":
+            raise UsageError(f"there is no option {_shown(argument)}")
+        else:
+            options.images.append(argument)
+    _consistent(options)
+    return options
+
+
+def _set(options: Options, name: str, value: str | None) -> None:
+    if not value:
+        raise UsageError(f"{name} needs a value")
+    if name == "--timeout":
+        options.timeout = seconds(value)
+    else:
+        setattr(options, name[2:], value)
+
+
+def seconds(value: str) -> float:
+    """Parse a time-out.
+
+    Raises:
+        UsageError: it is no sensible number of seconds.
+    """
+    try:
+        parsed = float(value)
+    except ValueError:
+        parsed = 0.0
+    if not 0 < parsed <= 86400:  # noqa: PLR2004 - a day; also refuses nan and inf
+        raise UsageError(f"--timeout needs a number of seconds, not {_shown(value)}")
+    return parsed
+
+
+def _consistent(options: Options) -> None:
+    if options.help:
+        return
+    if options.batch and options.images:
+        raise UsageError("with --batch the images come from standard input, not from the command line")
+    if not options.batch and not options.images:
+        raise UsageError("name at least one image")
+    if options.quiet and options.json:
+        raise UsageError("--quiet and --json exclude each other")
+    if "" in options.images:
+        raise UsageError("an image's name is empty")
+
+
+def run(argv: list[str]) -> int:
+    """Run `eclctl check`; return its exit status."""
+    try:
+        options = parse(argv)
+    except UsageError as error:
+        print(f"eclctl check: {error}; `eclctl check --help` shows how", file=sys.stderr)
+        return USAGE
+    if options.help:
+        print(HELP, end="")
+        return ALLOW
+    worst = ALLOW
+    for image, outcome in decide(_batch() if options.batch else options.images, options):
+        worst = max(worst, status_of(outcome))
+        if not options.quiet:
+            _print(image, outcome, as_json=options.json)
+    return worst
+
+
+def _batch() -> Iterator[str]:
+    """The lines of standard input, as names: any byte but newline and NUL may be in one."""
+    for line in sys.stdin.buffer:
+        name = os.fsdecode(line.removesuffix(b"\n"))
+        if name:
+            yield name
+
+
+def decide(images: Iterable[str], options: Options) -> Iterator[tuple[str, dict[str, Any] | NoAnswerError]]:
+    """Ask for each image.
+
+    Yields:
+        The image's name as given, and the daemon's result, the deny that opening it gave, or why there is no decision.
+    """
+    asked: list[tuple[str, int | None, dict[str, Any] | None]] = []
+    for outcome in ask_in_order(options.socket, _questions(images, options.role, asked), options.timeout):
+        image, descriptor, refused = asked.pop(0)
+        if descriptor is not None:
+            os.close(descriptor)
+        if refused is not None:
+            yield image, refused
+        elif outcome is not None:
+            yield image, outcome
+
+
+def _questions(
+    images: Iterable[str], role: str, asked: list[tuple[str, int | None, dict[str, Any] | None]]
+) -> Iterator[Question | None]:
+    for image in images:
+        try:
+            name = wire_path(image)
+            descriptor = open_image(image)
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+            asked.append((image, None, unreadable(error)))
+            yield None
+            continue
+        asked.append((image, descriptor, None))
+        yield Question("check", {"image": name, "role": role, "fd": True}, (descriptor,))
+
+
+def unreadable(error: OSError | ValueError) -> dict[str, Any]:
+    """The deny for an image that its caller cannot open: who cannot read it cannot run it, so nobody is asked."""
+    code, reason = "unreadable", f"you cannot open it: {getattr(error, 'strerror', None) or error}"
+    if isinstance(error, OSError) and error.errno == errno.EWOULDBLOCK:
+        code, reason = "busy", "somebody holds a lease on it; ask again when they have finished"
+    elif isinstance(error, OSError) and error.errno == errno.ENXIO:
+        code, reason = "unsupported-file", "it is a socket or a device, not an image"
+    nothing = dict.fromkeys(("rule", "kind", "assurance", "generation", "policy", "decision_id", "would", "message"))
+    return nothing | {
+        "decision": "deny",
+        "code": code,
+        "reason": reason,
+        "mode": "enforce",
+        "signers": [],
+        "missing": [],
+        "cached": False,
+    }
+
+
+def status_of(outcome: dict[str, Any] | NoAnswerError) -> int:
+    """The exit status for one outcome. Whatever is not plainly allow or deny is no decision."""
+    if isinstance(outcome, NoAnswerError):
+        return NO_DECISION
+    return {"allow": ALLOW, "deny": DENY}.get(str(outcome.get("decision")), NO_DECISION)
+
+
+def _print(image: str, outcome: dict[str, Any] | NoAnswerError, *, as_json: bool) -> None:
+    if as_json:
+        print(_as_json(image, outcome))
+    elif isinstance(outcome, NoAnswerError):
+        print(f"eclctl check: no decision on {_shown(image)}: {_shown(str(outcome))}", file=sys.stderr)
+    else:
+        print("\n".join(_lines(image, outcome)))
+
+
+def _as_json(image: str, outcome: dict[str, Any] | NoAnswerError) -> str:
+    from json import dumps  # noqa: PLC0415 - only here
+
+    if isinstance(outcome, NoAnswerError):
+        fields: dict[str, Any] = {"error": {"code": outcome.code, "message": str(outcome)}}
+    else:
+        fields = outcome
+    return dumps({"v": 1, "image": image} | fields).replace("\x7f", "\\u007f")
+
+
+def _lines(image: str, result: dict[str, Any]) -> Iterator[str]:
+    decision, reason = result.get("decision"), _shown(str(result.get("reason")))
+    if decision == "allow":
+        yield f"allow  {_shown(image)}: {reason}"
+    else:
+        yield f"deny   {_shown(image)}: {reason} ({_shown(str(result.get('code')))})"
+    for unmet in result.get("missing") or ():
+        could = ", ".join(_shown(name) for name in unmet["could_sign"]) or "nobody"
+        yield f"       needs {_shown(unmet['requirement'])}: {unmet['have']} of {unmet['needed']}; {could} could sign"
+    if result.get("message"):
+        yield f"       {_shown(result['message'])}"
+
+
+def _shown(text: str) -> str:
+    """Text from a file, a name or a request, made safe for a terminal."""
+    if text.isascii() and text.isprintable() and "\\" not in text:
+        return text
+    from eclctl.cli.text import printable  # noqa: PLC0415 - hardly ever needed
+
+    return printable(text)

@@ -1,0 +1,85 @@
+"""The first code that runs. It imports nothing that `eclctl check` does not need."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+TYPE_CHECKING = False  # typing itself costs more to import than a check
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+COMMANDS = {
+    "check": "may these images run? (exit status 0 allow, 1 deny, 2 usage, 3 no decision)",
+    "explain": "why an image may run or not, as a tree",
+    "verify": "verify the signatures in images, as `singularity verify` does",
+    "policy": "check policy files before the daemon loads them",
+    "daemon": "the daemon that decides",
+    "status": "what the daemon is doing",
+    "reload": "have the daemon load policy and keys again",
+}
+_NO_DECISION = 3
+
+
+def main() -> int:
+    """Run the command that the arguments name; return its exit status."""
+    argv = sys.argv[1:]
+    try:
+        status = _run(argv)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing more is flushed into the pipe
+        return _NO_DECISION
+    except KeyboardInterrupt:
+        return 130  # 128 + SIGINT, as shells report it
+    return status
+
+
+def _run(argv: list[str]) -> int:
+    name = argv[0] if argv else "--help"
+    if name in {"-h", "--help", "help"}:
+        print(usage())
+        return 0 if argv else 2
+    if name == "--version":
+        from eclctl import __version__  # noqa: PLC0415 - see the module's first line
+
+        print(f"eclctl {__version__}")
+        return 0
+    if name not in COMMANDS:
+        from eclctl.cli.text import printable  # noqa: PLC0415 - as above
+
+        print(f"eclctl: there is no command {printable(name)}; `eclctl --help` lists them", file=sys.stderr)
+        return 2
+    return _command(name)(argv[1:])
+
+
+def _command(name: str) -> Callable[[list[str]], int]:
+    if name == "check":
+        from eclctl.cli.check import run  # noqa: PLC0415 - as above
+
+        return run
+    if name in {"status", "reload"}:
+        from eclctl.cli import admin  # noqa: PLC0415 - as above
+
+        return admin.status if name == "status" else admin.reload
+    from importlib import import_module  # noqa: PLC0415 - as above
+
+    command: Callable[[list[str]], int] = import_module(f"eclctl.cli.{name}").run
+    return command
+
+
+def usage() -> str:
+    """The list of commands, and examples."""
+    commands = "\n".join(f"  {name:<10}{text}" for name, text in COMMANDS.items())
+    return f"""usage: eclctl COMMAND [OPTION]...
+
+Decides from signatures and policy whether a container image may run.
+
+{commands}
+
+`eclctl COMMAND --help` says more about each.
+
+examples:
+  eclctl daemon --config /etc/eclctl/config.yaml
+  eclctl check /srv/containers/prod/solver.sif && singularity run /srv/containers/prod/solver.sif
+  eclctl explain /srv/containers/prod/solver.sif"""

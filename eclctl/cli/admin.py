@@ -22,7 +22,7 @@ examples:
   eclctl status
   eclctl status --json | jq .cache
 """
-_RELOAD_EXAMPLES = """exit status: 0 the new policy is in force, 1 it has errors (the old one stays), 2 usage, 3 no answer
+_RELOAD_EXAMPLES = """exit status: 0 the new policy is in force, 1 the old one stays, 2 usage, 3 no answer
 
 examples:
   eclctl policy check /etc/eclctl/policies.d && eclctl reload

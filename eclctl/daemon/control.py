@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from eclctl.daemon.call import Call
     from eclctl.daemon.checks import Checks
-    from eclctl.daemon.reload import Reloader
+    from eclctl.daemon.reload import Reloader, Report
     from eclctl.daemon.server import Server
     from eclctl.decide.engine import Engine
     from eclctl.decide.settings import Settings
@@ -34,7 +34,7 @@ class Watching(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """Handlers for the methods that decide nothing. `started` is the time of day, `clock` reads it."""
+    """Handlers for the methods that decide nothing. `clock` is the time of day, `reload` begins a reload."""
 
     engine: Engine
     checks: Checks
@@ -44,6 +44,7 @@ class Control:
     settings: Settings
     started: datetime
     clock: Callable[[], datetime]
+    reload: Callable[[Callable[[Report], None]], None]
 
     def handlers(self) -> dict[Method, Callable[[Call], None]]:
         """The handler of each method."""
@@ -60,7 +61,7 @@ class Control:
         call.answer({"protocol": VERSION, "version": __version__})
 
     def _reload(self, call: Call) -> None:
-        self.reloader.request(lambda report: call.answer(report.fields()))
+        self.reload(lambda report: call.answer(report.fields()))
 
     def _flush(self, call: Call) -> None:
         call.answer({"dropped": self.engine.flush()})

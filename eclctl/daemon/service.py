@@ -1,0 +1,361 @@
+"""The daemon from start to stop: builds its parts, listens, tells systemd, minds signals, ends cleanly.
+
+The order of the start matters: configuration, instance lock, audit log, policy, sockets (not visible yet), watcher and
+metrics; then the sockets appear and READY=1 is sent. A daemon whose policy does not load starts all the same, denies
+everything with code `no-policy`, and says so in its log, status and metrics; a configuration that does not load is
+the end of the start, with every error located.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import grp
+import logging
+import os
+import pwd
+import resource
+import signal
+import sys
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from eclctl import __version__
+from eclctl.daemon.audit import AuditLog, start_record, stop_record
+from eclctl.daemon.checks import Checks
+from eclctl.daemon.closing import Closer
+from eclctl.daemon.control import Control
+from eclctl.daemon.exposition import HttpExposition, TextfileExposition
+from eclctl.daemon.listeners import Listener, open_listener
+from eclctl.daemon.log import setup
+from eclctl.daemon.metrics import CacheStats, Metrics
+from eclctl.daemon.peers import Peer, subject
+from eclctl.daemon.protocol import Method
+from eclctl.daemon.reload import Reloader, Report
+from eclctl.daemon.server import Server
+from eclctl.daemon.systemd import Notifier, passed_sockets, watchdog_interval
+from eclctl.daemon.watch import Watcher
+from eclctl.daemon.workers import Workers
+from eclctl.decide import settings as configuration
+from eclctl.decide.cache import FactCache
+from eclctl.decide.engine import Engine
+from eclctl.decide.snapshot import Names, Snapshot
+from eclctl.errors import AuditError, ConfigError
+from eclctl.image.identity import Locator
+from eclctl.image.mounts import MountTable
+from eclctl.verify import HashPool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from eclctl.decide.settings import Settings
+
+OK, FAILED, MISCONFIGURED = 0, 1, 2
+ADMIN_GROUP: Final = "eclctl"
+_PATIENCE: Final = 2.0  # seconds for requests under way when the daemon stops
+_CLOSING_THREADS: Final = 8
+_DESCRIPTORS_EACH: Final = 4  # a connection, an image that came, an image that is open, some room
+
+_log = logging.getLogger(__name__)
+
+
+def run(config: str, *, log_level: str = "info", log_json: bool = False) -> int:
+    """Run the daemon until a signal ends it.
+
+    Args:
+        config: path of config.yaml.
+        log_level: what is logged to standard error.
+        log_json: as JSON lines.
+
+    Returns:
+        The exit status: `OK`, `FAILED` when it could not start, `MISCONFIGURED`.
+    """
+    setup(log_level, json=log_json)
+    loaded = configuration.load(config, resolve_user=NAMES.user)
+    if loaded.settings is None:
+        for problem in loaded.errors:
+            print(problem, file=sys.stderr)  # noqa: T201 - for whoever typed the command, whatever the log's form
+        return MISCONFIGURED
+    try:
+        return asyncio.run(_Service(config, loaded.settings).run())
+    except (AuditError, ConfigError) as error:
+        _log.error("cannot start: %s", error)
+        return FAILED
+
+
+def _uid(name: str) -> int | None:
+    try:
+        return pwd.getpwnam(name).pw_uid
+    except (KeyError, ValueError):
+        return None
+
+
+def _gid(name: str) -> int | None:
+    try:
+        return grp.getgrnam(name).gr_gid
+    except (KeyError, ValueError):
+        return None
+
+
+NAMES: Final = Names(user=_uid, group=_gid)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class _Admins:
+    """Who may use the admin socket: root, the daemon's own user, and the group `eclctl` where there is one."""
+
+    group: int | None
+
+    def __call__(self, peer: Peer) -> bool:
+        caller = peer.caller
+        return caller.uid in {0, os.geteuid()} or (self.group is not None and self.group in caller.groups)
+
+
+class _Service:
+    """One run of the daemon."""
+
+    def __init__(self, config: str, settings: Settings) -> None:
+        self._config = config
+        self._settings = settings
+        self._notifier = Notifier(os.environ.get("NOTIFY_SOCKET"))
+        self._started = _now()
+        self._stack = contextlib.ExitStack()
+
+    async def run(self) -> int:
+        """Start, serve until a signal comes, stop."""
+        with self._stack:
+            self._prepare_process()
+            self._build()
+            listeners = self._open_listeners()
+            self._server = self._build_server(listeners)
+            self._start_helpers()
+            self._mind_signals()
+            self._record_start()
+            for listener, _ in listeners:
+                listener.publish()
+            self._notifier.ready(self._summary())
+            self._beat()
+            _log.info("ready: %s", self._summary())
+            reason = await self._reason
+            self._notifier.stopping()
+            _log.info("stopping: %s", reason)
+            for listener, _ in listeners:
+                listener.close()
+            await self._server.stop(_PATIENCE)
+            self._record_stop(reason)
+        return OK
+
+    # -- start -----------------------------------------------------------------------------------------------------
+
+    def _prepare_process(self) -> None:
+        os.umask(0o077)
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        signal.signal(signal.SIGIO, signal.SIG_IGN)  # sent when somebody breaks a lease of ours
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        self._fit_limits(hard)
+        self._lock_state()
+
+    def _fit_limits(self, descriptors: int) -> None:
+        """Fewer connections rather than none, where the descriptors do not suffice for what is configured."""
+        limits = self._settings.limits
+        possible = max(16, descriptors // _DESCRIPTORS_EACH) if descriptors > 0 else limits.connections
+        if possible < limits.connections:
+            _log.warning("only %d connections: the limit on open files (LimitNOFILE=) is %d", possible, descriptors)
+            self._settings = replace(self._settings, limits=replace(limits, connections=possible))
+
+    def _lock_state(self) -> None:
+        """One daemon for each state directory."""
+        directory = Path(self._settings.state_dir)
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = os.open(directory / "eclctl.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            raise ConfigError(f"cannot use the state directory {directory}: {error.strerror}") from error
+        self._stack.callback(os.close, lock)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigError(f"another daemon runs with the state directory {directory}; stop it first") from error
+
+    def _build(self) -> None:
+        settings, limits = self._settings, self._settings.limits
+        if settings.audit_path is not None:
+            Path(settings.audit_path).parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+        self._audit = AuditLog(settings.audit_path)
+        self._stack.callback(self._audit.close)
+        self._metrics = Metrics()
+        self._mounts = MountTable(settings.trusted_mounts)
+        self._stack.callback(self._mounts.close)
+        self._engine = Engine(
+            Locator(self._mounts, settings.trusted_owners),
+            HashPool(limits.verify_threads),
+            FactCache(limits.cache_entries),
+            Snapshot.empty(),
+        )
+        self._reloader = Reloader(
+            self._engine,
+            path=self._config,
+            settings=settings,
+            names=NAMES,
+            audit=self._audit,
+            metrics=self._metrics,
+            clock=_now,
+        )
+        self._stack.callback(self._reloader.stop)
+        self._metrics.policy(0, loaded=False, now=self._started)
+        self._reloader.load_first()
+        self._watcher = Watcher(settings.watch, self._engine, self._metrics)
+
+    def _open_listeners(self) -> list[tuple[Listener, bool]]:
+        """The check and the admin socket, each with whether it is the admin one."""
+        passed = passed_sockets(os.environ)
+        if unknown := set(passed) - {"check", "admin"}:
+            names = ", ".join(sorted(unknown))
+            raise ConfigError(f"systemd passed sockets that are named neither check nor admin: {names}")
+        group = _gid(ADMIN_GROUP)
+        listeners = []
+        for name, path, mode, owner in (
+            ("check", self._settings.check_socket, 0o666, None),
+            ("admin", self._settings.admin_socket, 0o600 if group is None else 0o660, group),
+        ):
+            listener = Listener(passed[name]) if name in passed else self._listener(Path(path), mode, owner)
+            self._stack.callback(listener.close)
+            listeners.append((listener, name == "admin"))
+        return listeners
+
+    def _listener(self, path: Path, mode: int, group: int | None) -> Listener:
+        if group is not None and os.geteuid() != 0 and group not in {os.getegid(), *os.getgroups()}:
+            mode, group = 0o600, None  # not ours to give away
+        return open_listener(path, mode, group)
+
+    def _build_server(self, listeners: list[tuple[Listener, bool]]) -> Server:
+        closer = Closer(self._mounts, Workers("close", _CLOSING_THREADS))
+        checks = Checks(
+            self._engine,
+            limits=self._settings.limits,
+            audit=self._audit,
+            metrics=self._metrics,
+            closer=closer,
+            mounts=self._mounts,
+            wake=lambda: self._server.wake(),  # noqa: PLW0108 - the server exists only later
+            clock=_now,
+        )
+        self._stack.callback(checks.stop)
+        control = Control(
+            self._engine,
+            checks,
+            self._reloader,
+            self._watcher,
+            lambda: self._server,
+            self._settings,
+            self._started,
+            _now,
+            self._reload,
+        )
+        decide = partial(checks.handle, resolve=subject)
+        server = Server(
+            self._settings.limits,
+            handlers=control.handlers() | dict.fromkeys((Method.CHECK, Method.CHECK_ALL, Method.EXPLAIN), decide),
+            end_turn=checks.flush,
+            observer=self._metrics,
+            admins=_Admins(_gid(ADMIN_GROUP)),
+            closer=closer,
+        )
+        for listener, admin in listeners:
+            server.listen(listener.socket, admin=admin)
+        return server
+
+    def _start_helpers(self) -> None:
+        self._metrics.connections = self._server.connections
+        self._metrics.cache = self._cache_stats
+        self._metrics.watcher = self._watcher.stats
+        self._watcher.start()
+        self._stack.callback(self._watcher.stop)
+        for exposition in self._expositions():
+            exposition.start()
+            self._stack.callback(exposition.stop)
+
+    def _expositions(self) -> list[HttpExposition | TextfileExposition]:
+        settings, registry = self._settings, self._metrics.registry
+        if settings.metrics_textfile is not None:
+            return [TextfileExposition(registry, settings.metrics_textfile)]
+        if settings.metrics_listen is not None:
+            return [HttpExposition(registry, *settings.metrics_listen)]
+        return []
+
+    def _cache_stats(self) -> CacheStats:
+        stats = self._engine.cache.stats()
+        return CacheStats(stats.entries, stats.hits, stats.misses, stats.evictions)
+
+    def _record_start(self) -> None:
+        snapshot = self._engine.snapshot
+        record = start_record(
+            version=__version__,
+            generation=snapshot.generation,
+            policy=snapshot.digest,
+            pid=os.getpid(),
+            now=_now(),
+        )
+        self._audit.write([record])
+
+    # -- life ------------------------------------------------------------------------------------------------------
+
+    def _mind_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._reason = loop.create_future()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop, signal.Signals(number).name)
+        loop.add_signal_handler(signal.SIGHUP, self._hang_up)
+
+    def _stop(self, reason: str) -> None:
+        if not self._reason.done():
+            self._reason.set_result(reason)
+
+    def _hang_up(self) -> None:
+        """SIGHUP: log rotation and reload, as is the custom."""
+        try:
+            self._audit.reopen()
+        except AuditError as error:
+            self._metrics.audit(0, ok=False)
+            _log.error("%s", error)
+        self._reload(lambda _: None)
+
+    def _reload(self, done: Callable[[Report], None]) -> None:
+        """Reload, and let everybody know."""
+        self._notifier.reloading()
+        self._reloader.request(partial(self._reloaded, done))
+
+    def _reloaded(self, done: Callable[[Report], None], report: Report) -> None:
+        self._notifier.ready(self._summary())
+        if report.ok:
+            self._watcher.rescan("reload")
+        done(report)
+
+    def _summary(self) -> str:
+        snapshot, last = self._engine.snapshot, self._reloader.last
+        if snapshot.policy is None:
+            return "no policy is loaded: every image is denied"
+        state = f"policy generation {snapshot.generation} is in force"
+        return state if last is None or last.ok else f"{state}; the last reload failed"
+
+    def _beat(self) -> None:
+        """Tell the watchdog from the event loop itself, so that a loop that hangs is noticed."""
+        interval = watchdog_interval(os.environ)
+        if interval is not None:
+            self._notifier.alive()
+            asyncio.get_running_loop().call_later(interval, self._beat)
+
+    def _record_stop(self, reason: str) -> None:
+        try:
+            self._audit.write([stop_record(reason=reason, pid=os.getpid(), now=_now())])
+        except AuditError as error:
+            _log.error("%s", error)

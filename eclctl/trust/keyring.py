@@ -13,13 +13,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Protocol
 
 from eclctl.errors import KeyMaterialError
-from eclctl.model import Claim, Finding, SignerKind
+from eclctl.model import Finding, KeyRef, SignerKind
 from eclctl.signature import openpgp
 from eclctl.signature.keys import MAX_KEY_FILE, PublicKey, parse_public_key
 
-__all__ = ["MAX_KEYRING_FILE", "KeyStore", "judge", "load_keyring", "load_public_keys"]
+__all__ = ["MAX_KEYRING_FILE", "KeyStore", "Signed", "judge", "load_keyring", "load_public_keys"]
 
 MAX_KEYRING_FILE = 64 * 1024 * 1024
 """The longest keyring file that is read, in bytes."""
@@ -44,7 +45,27 @@ class KeyStore:
         object.__setattr__(self, "digest", "sha256:" + hashlib.sha256("\n".join(lines).encode()).hexdigest())
 
 
-def judge(store: KeyStore, claim: Claim, now: datetime) -> Finding | None:
+class Signed(Protocol):
+    """The part of a `Claim` that is judged: which key signed, and when."""
+
+    @property
+    def signer(self) -> KeyRef:
+        """Whose key it is."""
+
+    @property
+    def key(self) -> str:
+        """The key that made the signature."""
+
+    @property
+    def created(self) -> datetime | None:
+        """When the signature was made."""
+
+    @property
+    def expires(self) -> datetime | None:
+        """When it expires."""
+
+
+def judge(store: KeyStore, claim: Signed, now: datetime) -> Finding | None:
     """Return why a verified signature does not count at `now`, or None when it does.
 
     Args:

@@ -1,0 +1,34 @@
+"""Signatures of one image, put together from reader, keys and digests.
+
+`examine` finds facts for the policy engine: every signature of the image, whatever the time. `verify_scope` mirrors the
+reference's `verify` command: every signature in scope must pass, now.
+"""
+
+from __future__ import annotations
+
+from eclctl.image import sif
+from eclctl.model import Kind
+from eclctl.verify.examine import examine
+from eclctl.verify.hashing import DigestCache, HashPool
+from eclctl.verify.reference import Material, Report, Scope, SignatureReport, verify_scope
+
+__all__ = [
+    "DigestCache",
+    "HashPool",
+    "Material",
+    "Report",
+    "Scope",
+    "SignatureReport",
+    "examine",
+    "kind_of",
+    "verify_scope",
+]
+
+
+def kind_of(fd: int) -> Kind:
+    """Return whether the SIF image on an open descriptor is an OCI-SIF.
+
+    Raises:
+        EclctlError: As `image.sif.read`.
+    """
+    return sif.read(fd).kind

@@ -1,0 +1,206 @@
+"""Digests of data objects: each object is read once, for all algorithms together.
+
+Small objects are hashed on the spot, larger ones in parallel threads: hashlib and `preadv` both release the
+interpreter's lock. The caller of a pool works as well, so a busy pool slows a verification and never stops it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import NamedTuple, Self, TypeVar
+
+from eclctl.errors import BusyImageError, UnreadableImageError
+from eclctl.image.sif import Descriptor, Sif
+from eclctl.signature.metadata import ALGORITHMS, Hash
+
+__all__ = ["DigestCache", "HashPool", "Want", "hash_objects"]
+
+INLINE = 256 * 1024
+"""Objects up to this many bytes are hashed on the spot."""
+
+CHUNK = 1024 * 1024
+
+_Result = TypeVar("_Result")
+_buffers = threading.local()
+
+
+class Want(NamedTuple):
+    """A digest that is needed: of the data of one object, or of several one after the other (legacy groups)."""
+
+    algorithm: str
+    objects: tuple[int, ...]
+
+
+class DigestCache:
+    """Digests found before in *the same content*; whoever keeps one answers for that.
+
+    It lets a changed keyring be applied to a large image without reading the image again. Safe between threads.
+    """
+
+    __slots__ = ("_digests",)
+
+    def __init__(self) -> None:
+        self._digests: dict[Want, bytes] = {}
+
+    def get(self, want: Want) -> bytes | None:
+        """Return a digest found before."""
+        return self._digests.get(want)
+
+    def put(self, want: Want, digest: bytes) -> None:
+        """Keep a digest; the image bounds how many there are."""
+        self._digests[want] = digest
+
+
+class HashPool:
+    """Threads that hash. One pool serves any number of verifications at once; close it when they are done."""
+
+    def __init__(self, threads: int) -> None:
+        """Take `threads`, at least 1, beside those that call."""
+        self._threads = threads
+        self._executor = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="eclctl-hash")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Wait for running jobs and end the threads."""
+        self._executor.shutdown()
+
+    def run(self, jobs: Sequence[Callable[[], _Result]]) -> list[_Result]:
+        """Return the results of all jobs, in order; the first error ends it, when no job runs any more."""
+        queue = deque(enumerate(jobs))
+        results: dict[int, _Result] = {}
+
+        def work() -> None:
+            try:
+                while queue:
+                    number, job = queue.popleft()
+                    results[number] = job()
+            except IndexError:  # another thread took the last job
+                return
+            except BaseException:
+                queue.clear()
+                raise
+
+        helpers = [self._executor.submit(work) for _ in range(min(self._threads, len(jobs) - 1))]
+        try:
+            work()
+        finally:
+            # The image's descriptor must stay open for as long as a helper reads it.
+            _settle(helpers)
+        return [results[number] for number in range(len(jobs))]
+
+
+def hash_objects(
+    sif: Sif, wants: Iterable[Want], *, pool: HashPool | None = None, known: DigestCache | None = None
+) -> Mapping[Want, bytes]:
+    """Return the wanted digests.
+
+    Args:
+        sif: The open image; every object ID of `wants` is in it.
+        wants: In any order, with repetitions.
+        pool: Hashes large objects in parallel; without one they follow each other.
+        known: Digests of the same content found before; what is found is added.
+
+    Raises:
+        BusyImageError: The file became shorter.
+        UnreadableImageError: Reading failed.
+    """
+    found: dict[Want, bytes] = {}
+    groups: dict[tuple[int, ...], set[str]] = {}
+    for want in wants:
+        digest = known.get(want) if known is not None else None
+        if digest is None:
+            groups.setdefault(want.objects, set()).add(want.algorithm)
+        else:
+            found[want] = digest
+    if groups:
+        fresh = _hash_groups(sif, groups, pool)
+        found |= fresh
+        if known is not None:
+            for want, digest in fresh.items():
+                known.put(want, digest)
+    return found
+
+
+def _hash_groups(sif: Sif, groups: Mapping[tuple[int, ...], set[str]], pool: HashPool | None) -> dict[Want, bytes]:
+    by_id = {descriptor.id: descriptor for descriptor in sif.descriptors}
+    found: dict[Want, bytes] = {}
+    jobs: list[tuple[int, Callable[[], dict[Want, bytes]]]] = []
+    for ids, algorithms in groups.items():
+        descriptors = [by_id[identity] for identity in ids]
+        size = sum(descriptor.size for descriptor in descriptors)
+        if size <= INLINE:
+            found |= _hash_inline(sif, ids, descriptors, algorithms)
+        else:
+            jobs.append((size, _job(sif, ids, descriptors, algorithms)))
+    jobs.sort(key=lambda job: -job[0])  # the largest first: it bounds how long all take
+    calls = [call for _, call in jobs]
+    for result in pool.run(calls) if pool is not None and len(calls) > 1 else (call() for call in calls):
+        found |= result
+    return found
+
+
+def _hash_inline(
+    sif: Sif, ids: tuple[int, ...], descriptors: Sequence[Descriptor], algorithms: Iterable[str]
+) -> dict[Want, bytes]:
+    hashes = {name: ALGORITHMS[name]() for name in algorithms}
+    for descriptor in descriptors:
+        data = sif.data(descriptor)
+        for made in hashes.values():
+            made.update(data)
+    return {Want(name, ids): made.digest() for name, made in hashes.items()}
+
+
+def _job(
+    sif: Sif, ids: tuple[int, ...], descriptors: Sequence[Descriptor], algorithms: Iterable[str]
+) -> Callable[[], dict[Want, bytes]]:
+    def job() -> dict[Want, bytes]:
+        hashes = {name: ALGORITHMS[name]() for name in algorithms}
+        for descriptor in descriptors:
+            _hash_extent(sif.fd, descriptor.offset, descriptor.size, tuple(hashes.values()))
+        return {Want(name, ids): made.digest() for name, made in hashes.items()}
+
+    return job
+
+
+def _hash_extent(fd: int, offset: int, size: int, hashes: Sequence[Hash]) -> None:
+    """Add `size` bytes from `offset` to every hash, through one buffer a thread."""
+    view = memoryview(_buffer())
+    end = offset + size
+    while offset < end:
+        try:
+            count = os.preadv(fd, [view[: min(CHUNK, end - offset)]], offset)
+        except OSError as error:
+            raise UnreadableImageError(f"cannot read the image: {error.strerror}") from error
+        if count == 0:
+            raise BusyImageError("the image changed while it was read: it has become shorter")
+        chunk = view[:count]
+        for made in hashes:
+            made.update(chunk)
+        offset += count
+
+
+def _buffer() -> bytearray:
+    buffer: bytearray | None = getattr(_buffers, "buffer", None)
+    if buffer is None:
+        buffer = _buffers.buffer = bytearray(CHUNK)
+    return buffer
+
+
+def _settle(helpers: Iterable[Future[None]]) -> None:
+    """Wait until no helper runs, then raise the first error among them."""
+    running = [helper for helper in helpers if not helper.cancel()]
+    errors = [error for helper in running if (error := helper.exception()) is not None]
+    if errors:
+        raise errors[0]

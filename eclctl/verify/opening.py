@@ -1,0 +1,172 @@
+"""From a signature object to what it says: which keys signed which statement.
+
+The order of checks is the reference's: format, descriptor's hash type, cryptography, statement, and only then the
+fingerprint that the descriptor claims.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from eclctl.image.sif import Descriptor, Sif
+from eclctl.model import Finding, KeyRef, SignatureFormat, SignerKind
+from eclctl.signature import dsse, formats, legacy, metadata, openpgp
+from eclctl.signature.metadata import Digest, Metadata
+from eclctl.trust.keyring import KeyStore
+
+__all__ = [
+    "MAX_SIGNATURES",
+    "MAX_SIGNATURE_BYTES",
+    "MAX_SIGNATURE_SIZE",
+    "NOT_RECOGNIZED",
+    "OTHER_FINGERPRINT",
+    "Opened",
+    "SignatureData",
+    "SigningKey",
+    "load",
+    "open_signature",
+]
+
+MAX_SIGNATURES = 256
+"""The most signature objects of an image that are looked at."""
+
+MAX_SIGNATURE_SIZE = 1024 * 1024
+"""The largest signature object that is read, in bytes. One object signed takes about 230."""
+
+MAX_SIGNATURE_BYTES = 8 * 1024 * 1024
+"""The most bytes of signature objects that are read of one image."""
+
+NOT_RECOGNIZED = Finding("unrecognized", "signature format not recognized")
+_TOO_MANY = Finding("too-many", f"only {MAX_SIGNATURES} signatures and {MAX_SIGNATURE_BYTES} bytes are looked at")
+_TOO_LARGE = Finding("too-large", f"larger than the {MAX_SIGNATURE_SIZE} bytes that a signature may have")
+OTHER_FINGERPRINT = Finding("wrong-fingerprint", "fingerprint in descriptor does not correspond to signing entity")
+_NOBODY = Finding("unknown-key", "openpgp: signature made by unknown entity")
+_HASH_TYPES = range(1, 6)  # SHA-256, SHA-384, SHA-512, BLAKE2s, BLAKE2b: what a descriptor may name
+
+
+@dataclass(frozen=True, slots=True)
+class SigningKey:
+    """A key that verified a signature, and the signature's own times (None for DSSE)."""
+
+    signer: KeyRef
+    key: str
+    created: datetime | None = None
+    expires: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SignatureData:
+    """A signature object that has been read and recognized. `refused` is set when it is not to be looked at."""
+
+    descriptor: Descriptor
+    format: SignatureFormat
+    data: bytes = b""
+    refused: Finding | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What a signature object turned out to be.
+
+    `failure` is set when no key verified it, and then there is nothing else. `keys` verified it otherwise. `statement`
+    is what they signed; it is None when `defect` says what is wrong with the text. `fingerprint` is a finding
+    when the descriptor claims another key.
+    """
+
+    signature: SignatureData
+    failure: Finding | None = None
+    keys: tuple[SigningKey, ...] = ()
+    statement: Metadata | Digest | None = None
+    defect: Finding | None = None
+    fingerprint: Finding | None = None
+
+
+def load(sif: Sif, descriptors: Iterable[Descriptor]) -> list[SignatureData]:
+    """Read and recognize signature objects, up to the bounds of this module.
+
+    Raises:
+        BusyImageError, UnreadableImageError: As `Sif.data`.
+    """
+    loaded: list[SignatureData] = []
+    left = MAX_SIGNATURE_BYTES
+    for number, descriptor in enumerate(descriptors):
+        if descriptor.size > MAX_SIGNATURE_SIZE:
+            loaded.append(SignatureData(descriptor, SignatureFormat.UNKNOWN, refused=_TOO_LARGE))
+        elif number >= MAX_SIGNATURES or descriptor.size > left:
+            loaded.append(SignatureData(descriptor, SignatureFormat.UNKNOWN, refused=_TOO_MANY))
+        else:
+            left -= descriptor.size
+            data = bytes(sif.data(descriptor))
+            kind = formats.recognize(data)
+            refused = NOT_RECOGNIZED if kind is SignatureFormat.UNKNOWN else None
+            loaded.append(SignatureData(descriptor, kind, data, refused))
+    return loaded
+
+
+def open_signature(
+    signature: SignatureData, store: KeyStore, effort: dsse.Effort, *, legacy_statement: bool | None = None
+) -> Opened:
+    """Verify one signature object with the keys of a store and read its statement.
+
+    Args:
+        signature: From `load`.
+        store: The keys that may verify it.
+        effort: Shared by the signatures of one image.
+        legacy_statement: Whether the text must be a legacy digest; None means that the format decides.
+    """
+    if signature.refused is not None:
+        return Opened(signature, signature.refused)
+    wants_digest = signature.format is SignatureFormat.LEGACY if legacy_statement is None else legacy_statement
+    if not wants_digest and signature.descriptor.hash_type not in _HASH_TYPES:
+        return Opened(signature, legacy.UNSUPPORTED_HASH)
+    if signature.format is SignatureFormat.DSSE:
+        text, keys = _open_dsse(signature.data, store, effort)
+    else:
+        text, keys = _open_pgp(signature.data, store)
+    if isinstance(text, Finding):
+        return Opened(signature, text)
+    fingerprint = _fingerprint(signature.descriptor, keys)
+    hash_type = signature.descriptor.hash_type
+    statement = legacy.parse(text, hash_type) if wants_digest else metadata.parse(text)
+    if isinstance(statement, Finding):
+        return Opened(signature, None, keys, None, statement, fingerprint)
+    return Opened(signature, None, keys, statement, None, fingerprint)
+
+
+def _open_dsse(data: bytes, store: KeyStore, effort: dsse.Effort) -> tuple[bytes | Finding, tuple[SigningKey, ...]]:
+    envelope = dsse.parse(data)
+    if isinstance(envelope, Finding):
+        return envelope, ()
+    verified = dsse.verify(envelope, store.keys, effort)
+    if isinstance(verified, Finding):
+        return verified, ()
+    return verified.payload, tuple(SigningKey(KeyRef(SignerKind.KEY, key.id), key.id) for key in verified.keys)
+
+
+def _open_pgp(data: bytes, store: KeyStore) -> tuple[bytes | Finding, tuple[SigningKey, ...]]:
+    """Check a clear-signed message; when it bears several signatures, every one must verify."""
+    try:
+        message = openpgp.check(data, store.pgp)
+    except openpgp.VerificationError as error:
+        return error.finding, ()
+    keys: dict[str, SigningKey] = {}
+    for signature in message.signatures:
+        if isinstance(signature, openpgp.FailedSignature):
+            return signature.finding, ()
+        signer = KeyRef(SignerKind.PGP, signature.certificate)
+        keys.setdefault(signature.key, SigningKey(signer, signature.key, signature.created, signature.expires))
+    if not keys:
+        return _NOBODY, ()
+    return message.text, tuple(keys.values())
+
+
+def _fingerprint(descriptor: Descriptor, keys: Iterable[SigningKey]) -> Finding | None:
+    """Return a finding when a PGP signature's descriptor names another key than the one that signed."""
+    for key in keys:
+        if key.signer.kind is SignerKind.PGP:
+            fingerprint = bytes.fromhex(key.signer.id)
+            if descriptor.entity[: len(fingerprint)] != fingerprint:
+                return OTHER_FINGERPRINT
+    return None

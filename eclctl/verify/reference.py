@@ -1,0 +1,327 @@
+"""The mirror of the reference's `verify`: every signature in scope must pass, now.
+
+Checks come in the reference's order, and their messages are its words, so that an administrator who knows one knows
+the other. One thing differs: all failing signatures are reported, not the first alone.
+
+1. The scope: groups and objects that exist, and nothing outside every group.
+2. For each group or object its signatures: at least one.
+3. For each signature: format, key material, cryptography at the time given, statement, fingerprint in the descriptor.
+4. The signed set (the group's, exactly, unless an object was asked for), the header, each descriptor and its data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from eclctl.image.sif import Descriptor, Sif, read
+from eclctl.model import Finding, KeyRef, SignatureFormat, SignerKind
+from eclctl.signature.dsse import Effort
+from eclctl.signature.metadata import Digest
+from eclctl.trust.keyring import KeyStore, judge
+from eclctl.verify.content import Groups, Plan, absolute_ids, not_signed, plan_legacy, plan_objects, signed_set
+from eclctl.verify.hashing import HashPool, hash_objects
+from eclctl.verify.opening import NOT_RECOGNIZED, OTHER_FINGERPRINT, Opened, SignatureData, load, open_signature
+
+__all__ = ["Material", "Report", "Scope", "SignatureReport", "verify_scope"]
+
+_V4_HEX = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What to verify. Without groups and objects: every group, or with `legacy` the primary system partition.
+
+    `groups` and `objects` are numbers above 0. `legacy` looks at legacy signatures instead of modern ones, and
+    `every_object` then at one signature for each object.
+    """
+
+    groups: frozenset[int] = frozenset()
+    objects: frozenset[int] = frozenset()
+    legacy: bool = False
+    every_object: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """The keys, and which sorts of keys were given at all: a signature of another sort fails for want of them."""
+
+    store: KeyStore
+    has_keyring: bool
+    has_keys: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SignatureReport:
+    """How one signature object came out. `signer` is the key that made it, known also when it does not count.
+
+    `objects` are the IDs of the data objects that a valid signature verified in this scope. `error` is None when valid.
+    """
+
+    id: int
+    format: SignatureFormat
+    signer: KeyRef | None
+    objects: tuple[int, ...]
+    error: Finding | None
+
+    @property
+    def valid(self) -> bool:
+        """Whether nothing is wrong with it."""
+        return self.error is None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How an image came out. `error` is the reference's: the first thing wrong, or None.
+
+    `signatures` holds every signature in scope, in table order; `descriptors` the image's, for tables.
+    """
+
+    error: Finding | None
+    signatures: tuple[SignatureReport, ...] = ()
+    descriptors: tuple[Descriptor, ...] = ()
+
+    @property
+    def verified(self) -> bool:
+        """Whether everything in scope is signed and every signature valid."""
+        return self.error is None
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """A group or an object that must be signed. `objects` are what its signatures must cover."""
+
+    group: int
+    objects: tuple[Descriptor, ...]
+    single: bool
+    legacy: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Check:
+    """One signature of one task. `plan` is what is left to check of it, None when `error` came first."""
+
+    signature: SignatureData
+    signer: KeyRef | None
+    plan: Plan | None = None
+    error: Finding | None = None
+
+
+def verify_scope(fd: int, material: Material, scope: Scope, now: datetime, *, pool: HashPool | None = None) -> Report:
+    """Verify the SIF image on an open descriptor as the reference would.
+
+    Args:
+        fd: Open for reading.
+        material: The keys.
+        scope: What to verify.
+        now: Aware, UTC.
+        pool: Threads that hash large objects in parallel.
+
+    Raises:
+        MalformedImageError, BusyImageError, UnreadableImageError, UnsupportedFileError: As `image.sif.read`.
+    """
+    sif = read(fd)
+    groups = Groups(sif)
+    tasks = _tasks(sif, groups, scope)
+    refused = tasks if isinstance(tasks, Finding) else _ungrouped(sif)
+    if isinstance(tasks, Finding) or refused is not None:
+        return Report(refused, (), sif.descriptors)
+    session = _Session(sif, groups, material, now)
+    steps: list[Finding | _Check] = []
+    for task in tasks:
+        signatures = session.signatures(task)
+        steps += [session.check(task, signature) for signature in signatures]
+        if not signatures:
+            steps.append(_signature_not_found(task))
+    return _report(sif, steps, pool)
+
+
+def _tasks(sif: Sif, groups: Groups, scope: Scope) -> list[_Task] | Finding:
+    """Return what must be signed, groups before objects, each in order; or why the scope is empty."""
+    identities = set(scope.objects)
+    if scope.legacy and scope.every_object:
+        identities |= {item.id for item in sif.descriptors if item.group and not item.is_signature}
+    elif scope.legacy and not scope.groups and not identities:
+        primary = _primary_partition(sif)
+        if isinstance(primary, Finding):
+            return primary
+        identities = {primary.id}
+    wanted = sorted(scope.groups)
+    if not wanted and not identities:
+        wanted = sorted(groups.members)
+        if not wanted:
+            return _integrity("no-groups", "no groups found")
+    if sif.header.free == sif.header.total:
+        return _integrity("no-objects", "no objects in image")
+    return _selected(sif, groups, wanted, sorted(identities), legacy=scope.legacy)
+
+
+def _selected(
+    sif: Sif, groups: Groups, wanted: Iterable[int], identities: Iterable[int], *, legacy: bool
+) -> list[_Task] | Finding:
+    tasks = []
+    for group in wanted:
+        if not groups.get(group):
+            return _integrity("group-not-found", "group not found")
+        tasks.append(_Task(group, tuple(groups.get(group)), single=False, legacy=legacy))
+    by_id = {descriptor.id: descriptor for descriptor in sif.descriptors}
+    for identity in identities:
+        if identity not in by_id:
+            return _integrity("object-not-found", "object not found")
+        tasks.append(_Task(by_id[identity].group, (by_id[identity],), single=True, legacy=legacy))
+    return tasks
+
+
+def _primary_partition(sif: Sif) -> Descriptor | Finding:
+    found = [descriptor for descriptor in sif.descriptors if descriptor.is_primary_partition]
+    if not found:
+        return Finding("object-not-found", "object not found")
+    return found[0] if len(found) == 1 else Finding("object-not-found", "multiple objects found")
+
+
+def _ungrouped(sif: Sif) -> Finding | None:
+    if any(not descriptor.group and not descriptor.is_signature for descriptor in sif.descriptors):
+        return _integrity("ungrouped-object", "non-signature object not associated with object group")
+    return None
+
+
+def _signature_not_found(task: _Task) -> Finding:
+    if not task.legacy or not task.single:
+        return Finding("signature-not-found", f"signature not found for object group {task.group}")
+    return Finding("signature-not-found", f"signature not found for object {task.objects[0].id}")
+
+
+def _integrity(code: str, message: str) -> Finding:
+    return Finding(code, f"integrity: {message}")
+
+
+class _Session:
+    """The signature objects of one image, each read and verified once, when a task needs it."""
+
+    __slots__ = ("_effort", "_groups", "_loaded", "_material", "_now", "_opened", "_sif")
+
+    def __init__(self, sif: Sif, groups: Groups, material: Material, now: datetime) -> None:
+        self._sif = sif
+        self._groups = groups
+        self._material = material
+        self._now = now
+        self._loaded = load(sif, (descriptor for descriptor in sif.descriptors if descriptor.is_signature))
+        self._opened: dict[int, Opened] = {}
+        self._effort = Effort()
+
+    def signatures(self, task: _Task) -> list[SignatureData]:
+        """Return the signatures that a task selects, in table order."""
+        return [signature for signature in self._loaded if _selects(task, signature)]
+
+    def check(self, task: _Task, signature: SignatureData) -> _Check:
+        """Do everything for one signature of a task but hashing data."""
+        opened = self._open(signature, legacy=task.legacy)
+        signer = opened.keys[0].signer if opened.keys else None
+        error = _failure(opened, self._judged(opened), legacy=task.legacy)
+        if error is not None or opened.statement is None:
+            return _Check(signature, signer, error=error or NOT_RECOGNIZED)
+        if isinstance(opened.statement, Digest):
+            return _Check(signature, signer, plan_legacy(opened.statement, task.objects, single=task.single))
+        signed = absolute_ids(opened.statement, self._groups.get(task.group))
+        if signed is None:
+            return _Check(signature, signer, error=_not_valid(signature, _PAST_LAST_ID))
+        if task.single:
+            error = None if task.objects[0].id in signed else not_signed(task.objects[0].id)
+        else:
+            error = signed_set(signed, task.objects, exactly=True)
+        plan = None if error is not None else plan_objects(self._sif, opened.statement, signed, task.objects)
+        return _Check(signature, signer, plan, error)
+
+    def _open(self, signature: SignatureData, *, legacy: bool) -> Opened:
+        missing = self._missing_material(signature.format)
+        if missing is not None:
+            return Opened(signature, missing)
+        identity = signature.descriptor.id
+        if identity not in self._opened:
+            store = self._material.store
+            self._opened[identity] = open_signature(signature, store, self._effort, legacy_statement=legacy)
+        return self._opened[identity]
+
+    def _judged(self, opened: Opened) -> Finding | None:
+        """Return why a key that made the signature does not count now."""
+        judged = (judge(self._material.store, key, self._now) for key in opened.keys)
+        return next((finding for finding in judged if finding is not None), None)
+
+    def _missing_material(self, kind: SignatureFormat) -> Finding | None:
+        if kind is SignatureFormat.DSSE and not self._material.has_keys:
+            return Finding("no-key-material", "key material not provided for DSSE envelope signature")
+        if kind in {SignatureFormat.PGP, SignatureFormat.LEGACY} and not self._material.has_keyring:
+            return Finding("no-key-material", "key material not provided for PGP clear-sign signature")
+        return None
+
+
+def _selects(task: _Task, signature: SignatureData) -> bool:
+    descriptor = signature.descriptor
+    if task.legacy and task.single:
+        return not descriptor.links_group and descriptor.link == task.objects[0].id
+    if not descriptor.links_group or descriptor.link != task.group or not task.group:
+        return False
+    return (signature.format is SignatureFormat.LEGACY) == task.legacy
+
+
+_PAST_LAST_ID = Finding("bad-metadata", "relativeId leads past the last object ID")
+_BARE = frozenset({"unrecognized", "unsupported-hash", "no-key-material"})
+
+
+def _failure(opened: Opened, judged: Finding | None, *, legacy: bool) -> Finding | None:
+    """Return the first thing wrong with a signature by itself, in the reference's order and words."""
+    signature = opened.signature
+    if opened.failure is not None:
+        return opened.failure if opened.failure.code in _BARE else _not_valid(signature, opened.failure)
+    if judged is not None:
+        return _not_valid(signature, judged)
+    if opened.defect is not None and not legacy:
+        return _not_valid(signature, opened.defect)
+    return opened.fingerprint or _too_long(opened) or opened.defect
+
+
+def _too_long(opened: Opened) -> Finding | None:
+    """The reference compares 20 bytes of fingerprint, so a key whose fingerprint has 32 never matches there."""
+    if any(key.signer.kind is SignerKind.PGP and len(key.signer.id) != _V4_HEX for key in opened.keys):
+        return OTHER_FINGERPRINT
+    return None
+
+
+def _not_valid(signature: SignatureData, finding: Finding) -> Finding:
+    return Finding(finding.code, f"signature object {signature.descriptor.id} not valid: {finding.message}")
+
+
+def _report(sif: Sif, steps: Sequence[Finding | _Check], pool: HashPool | None) -> Report:
+    """Hash what is still needed and put the results together, the first error first."""
+    checks = [step for step in steps if isinstance(step, _Check)]
+    wants = [need.want for check in checks if check.plan for need in check.plan.needs]
+    digests = hash_objects(sif, wants, pool=pool)
+    reports: dict[int, SignatureReport] = {}
+    first: Finding | None = None
+    for step in steps:
+        if isinstance(step, Finding):
+            first = first or step
+            continue
+        error = step.error if step.plan is None else step.plan.conclude(digests)
+        first = first or error
+        report = _signature_report(step, error)
+        reports[report.id] = _merged(reports.get(report.id), report)
+    if first is not None:
+        first = _integrity(first.code, first.message)
+    order = [descriptor.id for descriptor in sif.descriptors if descriptor.id in reports]
+    return Report(first, tuple(reports[identity] for identity in order), sif.descriptors)
+
+
+def _signature_report(check: _Check, error: Finding | None) -> SignatureReport:
+    objects = check.plan.objects if check.plan is not None and error is None else ()
+    return SignatureReport(check.signature.descriptor.id, check.signature.format, check.signer, objects, error)
+
+
+def _merged(before: SignatureReport | None, report: SignatureReport) -> SignatureReport:
+    """Put together what a signature is worth for several tasks."""
+    if before is None:
+        return report
+    error = before.error or report.error
+    objects = () if error else tuple(sorted({*before.objects, *report.objects}))
+    return SignatureReport(report.id, report.format, before.signer or report.signer, objects, error)

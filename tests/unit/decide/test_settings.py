@@ -1,0 +1,127 @@
+"""config.yaml as frozen types."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from eclctl.decide.settings import Limits, Settings, Watch, load
+from tests.support import ROOT
+
+MINIMAL = """\
+version: 1
+sockets: {check: c.sock, admin: a.sock}
+state_dir: state
+policies: [policies.d]
+keyrings: [keys.d]
+"""
+
+
+def settings(tmp_path: Path, text: str) -> Settings:
+    loaded = loading(tmp_path, text)
+    assert loaded[1] == []
+    assert loaded[0] is not None
+    return loaded[0]
+
+
+def loading(tmp_path: Path, text: str) -> tuple[Settings | None, list[str]]:
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    path.chmod(0o644)
+    loaded = load(str(path), resolve_user={"root": 0, "joe": 1000}.get)
+    return loaded.settings, [str(error).removeprefix(f"{path}:") for error in loaded.errors]
+
+
+def test_relative_paths_are_relative_to_the_file(tmp_path: Path) -> None:
+    assert settings(tmp_path, MINIMAL).policies == (str(tmp_path / "policies.d"),)
+
+
+def test_what_is_left_out_has_the_documented_default(tmp_path: Path) -> None:
+    found = settings(tmp_path, MINIMAL)
+    assert found.watch == ()
+    assert found.metrics_listen == ("127.0.0.1", 9469)
+    assert found.audit_path is None
+    assert found.trusted_owners == frozenset({0})
+    assert found.limits == Limits()
+
+
+def test_the_example_loads_and_says_what_its_comments_say(tmp_path: Path) -> None:
+    found = settings(tmp_path, (ROOT / "config.example.yaml").read_text())
+    assert found.watch == (Watch("/srv/containers", recursive=True, rescan=900.0),)
+    assert found.trusted_owners == frozenset({0})
+    commented = "\n".join(
+        line.removeprefix("# ")
+        for line in (ROOT / "config.example.yaml").read_text().splitlines()
+        if line.startswith(("# limits:", "#   "))
+    )
+    limits = settings(tmp_path, MINIMAL + commented + "\n").limits
+    assert limits == Limits(verify_threads=limits.verify_threads)
+
+
+def test_metrics_can_be_a_text_file_or_nothing(tmp_path: Path) -> None:
+    assert settings(tmp_path, MINIMAL + "metrics: null\n").metrics_listen is None
+    found = settings(tmp_path, MINIMAL + "metrics: {textfile: m.prom}\n")
+    assert (found.metrics_listen, found.metrics_textfile) == (None, str(tmp_path / "m.prom"))
+
+
+def test_an_ipv6_address_is_written_in_brackets(tmp_path: Path) -> None:
+    assert settings(tmp_path, MINIMAL + 'metrics: {listen: "[::1]:9000"}\n').metrics_listen == ("::1", 9000)
+
+
+def test_owners_are_names_or_numbers(tmp_path: Path) -> None:
+    assert settings(tmp_path, MINIMAL + 'trusted_owners: [root, joe, "77"]\n').trusted_owners == {0, 1000, 77}
+
+
+@pytest.mark.parametrize(
+    ("extra", "error"),
+    [
+        ("trusted_owners: [nobody-here]\n", "6:18: there is no user 'nobody-here' on this host"),
+        ("metrics: {listen: 9469}\n", "6:19: metrics.listen must be HOST:PORT, and is '9469'"),
+        ("metrics: {}\n", "6:10: metrics needs either listen or textfile (write null for no metrics)"),
+        ("limits: {connections: 0}\n", "6:23: limits.connections must be a number from 1 to 10000000, and is '0'"),
+        (
+            "limits: {request_timeout: 30}\n",
+            "6:27: limits.request_timeout must be a duration, and is '30' (a number and s, m, h, d or w: 15m)",
+        ),
+        ("shared_cache: {url: x}\n", "6:15: shared_cache is not known to this version of eclctl (remove it)"),
+        ("polices: [x]\n", "6:1: unknown key in the configuration 'polices' (did you mean 'policies'?)"),
+        ("watch: [{rescan: 5m}]\n", "6:9: a watch needs 'path'"),
+        ("trusted_owners: []\n", "6:17: trusted_owners is an empty list (leave the key out, or list something)"),
+    ],
+)
+def test_an_error_says_where_what_and_what_to_do(tmp_path: Path, extra: str, error: str) -> None:
+    assert loading(tmp_path, MINIMAL + extra) == (None, [error])
+
+
+def test_all_errors_are_reported_at_once(tmp_path: Path) -> None:
+    found, errors = loading(tmp_path, "version: 2\nsockets: {check: c.sock}\n")
+    assert found is None
+    assert len(errors) == 5
+
+
+def test_a_missing_file_is_an_error_too(tmp_path: Path) -> None:
+    loaded = load(str(tmp_path / "none.yaml"), resolve_user=lambda _: None)
+    assert loaded.settings is None
+    assert "cannot be opened: No such file or directory" in str(loaded.errors[0])
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root")
+@pytest.mark.parametrize(("mode", "owner"), [(0o664, 0), (0o646, 0), (0o644, 1000)])
+def test_root_refuses_a_file_that_others_could_have_written(tmp_path: Path, mode: int, owner: int) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(MINIMAL)
+    path.chmod(mode)
+    os.chown(path, owner, 0)
+    loaded = load(str(path), resolve_user=lambda _: 0)
+    assert loaded.settings is None
+    assert "chmod go-w" in str(loaded.errors[0]) or "chown root" in str(loaded.errors[0])
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root")
+def test_root_refuses_a_file_in_a_directory_that_others_can_write(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(MINIMAL)
+    tmp_path.chmod(0o777)
+    loaded = load(str(tmp_path / "config.yaml"), resolve_user=lambda _: 0)
+    assert "lies in a directory that others than root can write" in str(loaded.errors[0])

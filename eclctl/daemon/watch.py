@@ -103,16 +103,14 @@ class Watcher:
         if running.notifier is not None and not any(thread.is_alive() for thread in running.threads):
             running.notifier.stop()
 
-    def rescan(self, reason: str = "request") -> int:
-        """Ask for a rescan of every tree, also of files that came to nothing before. Returns how many trees."""
-        trees = self._trees()
-        for tree in trees:
+    def rescan(self, reason: str = "request") -> None:
+        """Ask for a rescan of every tree, also of files that came to nothing before: `request`, or after a `reload`."""
+        for tree in self._trees():
             tree.want(reason, forget=True)
-        return len(trees)
 
-    def status(self) -> list[dict[str, object]]:
+    def status(self) -> dict[str, object]:
         """Describe every tree, as JSON types."""
-        return [tree.status() for tree in self._trees()]
+        return {"trees": [tree.status() for tree in self._trees()]}
 
     def stats(self) -> WatchStats:
         """Sum up for the metrics."""

@@ -1,0 +1,43 @@
+"""No byte string makes the protocol do anything but answer or refuse."""
+
+import json
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eclctl.daemon.protocol import Method, Request, RequestError, parse_request
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=10,
+)
+NAMES = st.sampled_from(["v", "id", "method", "parameters", "image", "images", "role", "fd", "subject_uid", "limit"])
+VALUES = st.sampled_from([1, "1", "/a", True, *Method]) | JSON
+REQUESTS = st.dictionaries(NAMES, VALUES | st.dictionaries(NAMES, VALUES, max_size=4), max_size=5)
+
+
+def outcome(line):
+    try:
+        return parse_request(line)
+    except RequestError as error:
+        return error
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_are_a_request_or_refused(line):
+    assert isinstance(outcome(line), Request | RequestError)
+
+
+@given(JSON | REQUESTS)
+def test_any_json_is_a_request_or_refused(value):
+    assert isinstance(outcome(json.dumps(value).encode()), Request | RequestError)
+
+
+@given(REQUESTS)
+def test_what_is_taken_for_a_request_has_only_checked_values(value):
+    request = outcome(json.dumps({"v": 1, "id": "7", "method": "check"} | value).encode())
+    if isinstance(request, Request):
+        assert request.images or request.method not in {Method.CHECK, Method.CHECK_ALL, Method.EXPLAIN}
+        assert all(image.image.startswith("/") and "\0" not in image.image for image in request.images)
+        assert request.subject_uid is None or type(request.subject_uid) is int

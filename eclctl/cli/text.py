@@ -10,6 +10,11 @@ __all__ = ["printable"]
 # separators: whatever can move the cursor, reorder a line or show as nothing.
 _UNSAFE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
+_SURROGATE_ESCAPE = 0xDC00
+_NOT_UTF_8 = range(0xDC80, 0xDD00)  # what os.fsdecode makes of a byte that is not UTF-8
+_BYTE = 0xFF
+_BASIC_PLANE = 0xFFFF
+
 
 def printable(text: str) -> str:
     r"""Return `text` with every character escaped that is not plainly visible.
@@ -29,8 +34,8 @@ def _escaped(character: str) -> str:
         return "\\\\"
     if character == " " or (unicodedata.category(character) not in _UNSAFE and character.isprintable()):
         return character
-    if 0xDC80 <= point <= 0xDCFF:  # os.fsdecode of a byte that is not UTF-8
-        return f"\\x{point - 0xDC00:02x}"
-    if point <= 0xFF:
+    if point in _NOT_UTF_8:
+        point -= _SURROGATE_ESCAPE
+    if point <= _BYTE:
         return f"\\x{point:02x}"
-    return f"\\u{point:04x}" if point <= 0xFFFF else f"\\U{point:08x}"
+    return f"\\u{point:04x}" if point <= _BASIC_PLANE else f"\\U{point:08x}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -40,6 +41,7 @@ MAX_SIGNATURES = 16
 _FAILED = "dsse: verify envelope failed"
 _NOT_ACCEPTED = f"{_FAILED}: accepted signatures do not match threshold, Found: 0, Expected 1"
 _MEMBERS = ("payloadType", "payload", "signatures")
+_LENIENT = json.JSONDecoder()
 _STANDARD = re.compile(r"[A-Za-z0-9+/]*={0,2}")
 _URL_SAFE = re.compile(r"[A-Za-z0-9_-]*={0,2}")
 
@@ -85,13 +87,17 @@ class _InvalidError(Exception):
 
 
 def is_envelope(data: bytes) -> bool:
-    """Return whether `data` is JSON that says it is an envelope of SIF metadata."""
-    if not data.lstrip(b" \t\r\n").startswith(b"{"):
+    """Return whether `data` begins with JSON that says it is an envelope of SIF metadata.
+
+    This is lenient, as the reference is: what `parse` then refuses was an envelope, if a broken one.
+    """
+    start = data.lstrip(b" \t\r\n")
+    if not start.startswith(b"{"):
         return False
     try:
-        document = strictjson.loads(data)
-    except strictjson.JsonError:
-        return PAYLOAD_TYPE.encode() in data  # let `parse` say what is wrong with it
+        document, _ = _LENIENT.raw_decode(start.decode("utf-8", "replace"))
+    except (ValueError, RecursionError):
+        return False
     return isinstance(document, dict) and document.get("payloadType") == PAYLOAD_TYPE
 
 

@@ -27,6 +27,8 @@ def loads(text: bytes) -> Any:
         return _DECODER.decode(text.decode("utf-8"))
     except JsonError:
         raise
+    except UnicodeDecodeError:
+        raise JsonError("not UTF-8") from None
     except RecursionError:
         raise JsonError("nested too deeply") from None
     except ValueError as error:

@@ -75,7 +75,8 @@ class SignatureReport:
 class Report:
     """How an image came out. `error` is the reference's: the first thing wrong, or None.
 
-    `signatures` holds every signature in scope, in table order; `descriptors` the image's, for tables.
+    `signatures` holds every signature in scope, once, in the order of groups and objects; `descriptors` the image's,
+    for tables.
     """
 
     error: Finding | None
@@ -309,8 +310,7 @@ def _report(sif: Sif, steps: Sequence[Finding | _Check], pool: HashPool | None) 
         reports[report.id] = _merged(reports.get(report.id), report)
     if first is not None:
         first = _integrity(first.code, first.message)
-    order = [descriptor.id for descriptor in sif.descriptors if descriptor.id in reports]
-    return Report(first, tuple(reports[identity] for identity in order), sif.descriptors)
+    return Report(first, tuple(reports.values()), sif.descriptors)
 
 
 def _signature_report(check: _Check, error: Finding | None) -> SignatureReport:

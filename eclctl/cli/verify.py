@@ -1,0 +1,269 @@
+"""`eclctl verify`: what the signatures of SIF images say, as `singularity verify` would."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import stat
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from eclctl.cli.text import printable
+from eclctl.errors import EclctlError, KeyMaterialError, UnreadableImageError, UnsupportedFileError
+from eclctl.image.sif import DataType, Descriptor
+from eclctl.model import Finding, SignerKind
+from eclctl.signature import openpgp
+from eclctl.trust.keyring import KeyStore, load_keyring, load_public_keys
+from eclctl.verify import HashPool, Material, Report, Scope, SignatureReport, verify_scope
+
+__all__ = ["run"]
+
+SYSTEM_KEYS = "/etc/eclctl/keys.d"
+"""The keyring that is used when neither a key nor a keyring is given."""
+
+OK, FAILED, USAGE = 0, 1, 2
+
+_TYPES = {
+    DataType.DEFFILE: "Def.FILE",
+    DataType.ENVVAR: "Env.Vars",
+    DataType.LABELS: "JSON.Labels",
+    DataType.PARTITION: "FS",
+    DataType.SIGNATURE: "Signature",
+    DataType.GENERIC_JSON: "JSON.Generic",
+    DataType.GENERIC: "Generic/Raw",
+    DataType.CRYPT_MESSAGE: "Cryptographic Message",
+    DataType.SBOM: "SBOM",
+    DataType.OCI_ROOT_INDEX: "OCI.RootIndex",
+    DataType.OCI_BLOB: "OCI.Blob",
+}
+_TYPE_NAMES = {int(kind): name for kind, name in _TYPES.items()}
+
+_EXAMPLES = """\
+exit status: 0 when every image verified, 1 when any did not, 2 for usage
+
+examples:
+  eclctl verify --keyring site-ring.asc app.sif
+  eclctl verify --key ci.pem --keyring site-ring.asc --json *.sif
+  eclctl verify --keyring site-ring.asc --group-id 1 app.sif
+  eclctl verify --keyring old-ring.asc --legacy-insecure --all old.sif
+  find /srv/containers -name '*.sif' | eclctl verify --keyring site-ring.asc --json --from-file -
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Result:
+    """How one image came out: a report, or the error that there is none."""
+
+    image: str
+    report: Report
+
+    @property
+    def verified(self) -> bool:
+        return self.report.verified
+
+
+def run(argv: list[str]) -> int:
+    """Run the command with the arguments after its name and return the exit status."""
+    parser = _parser()
+    try:
+        options = parser.parse_args(argv)
+    except SystemExit as end:  # argparse ends the process after --help and usage errors
+        return int(end.code or 0)
+    try:
+        images = [*options.images, *_listed(options.from_file)]
+    except OSError as error:
+        return _usage(f"{error.filename}: {error.strerror}")
+    if not images:
+        return _usage("name an image, or a file of paths with --from-file")
+    if not options.key and not options.keyring and not Path(SYSTEM_KEYS).is_dir():
+        return _usage(f"give --keyring FILE or --key FILE: there is no system keyring {SYSTEM_KEYS}")
+    return _verify_all(images, options)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="eclctl verify",
+        description="Verify the signatures of SIF images. Every signature in scope must be valid.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("images", nargs="*", metavar="IMAGE", help="a SIF image")
+    keys = parser.add_argument_group("keys", "once either is given, there is no other keyring")
+    keys.add_argument("--keyring", action="append", default=[], metavar="FILE", help="OpenPGP certificates; repeatable")
+    keys.add_argument("--key", action="append", default=[], metavar="FILE", help="a PEM public key; repeatable")
+    scope = parser.add_argument_group("scope", "without these: every object group")
+    scope.add_argument("-g", "--group-id", action="append", default=[], type=_number, metavar="ID", help="object group")
+    scope.add_argument("-i", "--sif-id", action="append", default=[], type=_number, metavar="ID", help="data object")
+    scope.add_argument("-a", "--all", action="store_true", help="with --legacy-insecure: every object")
+    scope.add_argument(
+        "--legacy-insecure", action="store_true", help="signatures of before 2020, which cover data and nothing else"
+    )
+    parser.add_argument(
+        "--from-file", action="append", default=[], metavar="FILE", help="paths, one a line; - is stdin"
+    )
+    parser.add_argument("-j", "--json", action="store_true", help="one object a line, one for each image")
+    return parser
+
+
+def _number(text: str) -> int:
+    number = int(text) if text.isascii() and text.isdigit() else 0
+    if not 0 < number < 1 << 32:
+        raise argparse.ArgumentTypeError(f"{printable(text)} is no number from 1 to {(1 << 32) - 1}")
+    return number
+
+
+def _listed(files: Iterable[str]) -> Iterator[str]:
+    """Return the paths in list files; empty lines are passed over."""
+    for name in files:
+        text = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+        yield from (os.fsdecode(line) for line in text.split(b"\n") if line)
+
+
+def _usage(message: str) -> int:
+    print(f"eclctl verify: {printable(message)}\nTry 'eclctl verify --help'.", file=sys.stderr)
+    return USAGE
+
+
+def _verify_all(images: Sequence[str], options: argparse.Namespace) -> int:
+    show = _show_json if options.json else _show_text
+    try:
+        material = _material(options)
+    except KeyMaterialError as error:
+        if options.json:
+            for image in images:
+                show(_Result(image, Report(Finding(error.code, str(error)))), None, options)
+        return _usage(str(error))
+    scope = Scope(
+        frozenset(options.group_id), frozenset(options.sif_id), legacy=options.legacy_insecure, every_object=options.all
+    )
+    status = OK
+    with HashPool(max(1, (os.cpu_count() or 1) - 1)) as pool:
+        for image in images:
+            result = _Result(image, _verify(image, material, scope, pool))
+            show(result, material.store, options)
+            status = status if result.verified else FAILED
+    return status
+
+
+def _material(options: argparse.Namespace) -> Material:
+    implicit = not options.key and not options.keyring
+    paths = [SYSTEM_KEYS] if implicit else options.keyring
+    ring = load_keyring(paths) if paths else openpgp.Keyring.parse()
+    return Material(KeyStore(ring, load_public_keys(options.key)), bool(paths), bool(options.key))
+
+
+def _verify(image: str, material: Material, scope: Scope, pool: HashPool) -> Report:
+    try:
+        fd = _open(image)
+        try:
+            return verify_scope(fd, material, scope, datetime.now(UTC), pool=pool)
+        finally:
+            os.close(fd)
+    except EclctlError as error:
+        return Report(Finding(error.code, str(error)))
+
+
+def _open(image: str) -> int:
+    """Open a regular file for reading, without waiting for anybody."""
+    try:
+        if not stat.S_ISREG(os.stat(image).st_mode):
+            raise UnsupportedFileError("not a regular file")
+        return os.open(image, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    except OSError as error:
+        raise UnreadableImageError(f"cannot open the image: {error.strerror}") from error
+    except ValueError as error:  # a NUL in the name
+        raise UnreadableImageError("cannot open the image: the name holds a NUL character") from error
+
+
+def _name(store: KeyStore | None, signature: SignatureReport) -> str:
+    """Return what the signer is called: a user ID, or the file of a PEM key. Unescaped."""
+    if store is None or signature.signer is None:
+        return ""
+    if signature.signer.kind is SignerKind.PGP:
+        certificate = store.pgp.get(signature.signer.id)
+        return certificate.name if certificate is not None else ""
+    return next((key.source for key in store.keys if key.id == signature.signer.id), "")
+
+
+def _show_json(result: _Result, store: KeyStore | None, _: argparse.Namespace) -> None:
+    shape = {
+        "v": 1,
+        "image": result.image,
+        "verified": result.verified,
+        "error": _error(result.report.error),
+        "signatures": [_signature(store, signature) for signature in result.report.signatures],
+        "payloads": [],
+    }
+    print(json.dumps(shape), flush=True)
+
+
+def _signature(store: KeyStore | None, signature: SignatureReport) -> dict[str, Any]:
+    signer = signature.signer
+    return {
+        "id": signature.id,
+        "format": signature.format.value,
+        "valid": signature.valid,
+        "signer": signer and {"kind": signer.kind.value, "id": signer.id, "name": _name(store, signature)},
+        "objects": list(signature.objects),
+        "error": _error(signature.error),
+    }
+
+
+def _error(finding: Finding | None) -> dict[str, str] | None:
+    return None if finding is None else {"code": finding.code, "message": finding.message}
+
+
+def _show_text(result: _Result, store: KeyStore | None, options: argparse.Namespace) -> None:
+    image = printable(result.image)
+    if len(options.images) + len(options.from_file) > 1 or options.from_file:
+        print(f"Image: {image}", flush=True)
+    _say(f"INFO:    Verifying image with {_material_words(options)}")
+    by_id = {descriptor.id: descriptor for descriptor in result.report.descriptors}
+    for signature in result.report.signatures:
+        _show_signature(signature, _name(store, signature), [by_id[identity] for identity in signature.objects])
+    if result.report.error is None:
+        _say(f"INFO:    Verified signature(s) from image '{image}'")
+    else:
+        _say(f"FATAL:   failed to verify container '{image}': {printable(result.report.error.message)}")
+
+
+def _material_words(options: argparse.Namespace) -> str:
+    words = ["PGP key material"] if options.keyring or not options.key else []
+    words += [f"key material from '{printable(path)}'" for path in options.key]
+    return " and ".join(words)
+
+
+def _show_signature(signature: SignatureReport, name: str, objects: Sequence[Descriptor]) -> None:
+    if signature.signer is not None and signature.signer.kind is SignerKind.PGP:
+        print(f"[LOCAL]            Signing entity: {printable(name)}")
+        print(f"[LOCAL]            Fingerprint: {signature.signer.id}")
+    elif signature.signer is not None:
+        print(f"[LOCAL]            Signing key: {printable(name)}")
+        print(f"[LOCAL]            Fingerprint: {signature.signer.id}")
+    if signature.error is not None:
+        print(f"Error encountered during signature verification: {printable(signature.error.message)}\n", flush=True)
+        return
+    print("Objects verified:\nID  |GROUP   |LINK    |TYPE\n" + "-" * 48)
+    for descriptor in objects:
+        print(f"{descriptor.id:<4}|{descriptor.group or 'NONE':<8}|{_link(descriptor):<8}|{_type(descriptor)}")
+    sys.stdout.flush()
+
+
+def _link(descriptor: Descriptor) -> str:
+    if not descriptor.link:
+        return "NONE"
+    return f"{descriptor.link:<3} (G)" if descriptor.links_group else str(descriptor.link)
+
+
+def _type(descriptor: Descriptor) -> str:
+    return _TYPE_NAMES.get(descriptor.type, "Unknown")
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -61,7 +61,8 @@ def test_sockets_for_another_process_are_left_alone(environment):
 
 def test_passed_sockets_have_their_names(tmp_path):
     code = (
-        "import os; from eclctl.daemon.systemd import passed_sockets\n"
+        "import os, sys; from eclctl.daemon.systemd import passed_sockets\n"
+        "os.dup2(int(sys.argv[1]), 3)\n"  # 3 is the first that systemd passes
         "found = passed_sockets(os.environ | {'LISTEN_PID': str(os.getpid())})\n"
         "print(*((name, sock.getsockname()) for name, sock in found.items()))"
     )
@@ -69,9 +70,8 @@ def test_passed_sockets_have_their_names(tmp_path):
         listener.bind(str(tmp_path / "s"))
         listener.listen()
         environment = os.environ | {"LISTEN_FDS": "1", "LISTEN_FDNAMES": "check"}
-        shell = f'exec 3<&{listener.fileno()}; exec "$0" -c "$1"'  # 3 is the first that systemd passes
         done = subprocess.run(
-            ["/bin/sh", "-c", shell, sys.executable, code],
+            [sys.executable, "-c", code, str(listener.fileno())],
             env=environment,
             capture_output=True,
             text=True,

@@ -1,0 +1,238 @@
+"""Who approves what: the counting rules (DESIGN section 1 points 3 to 5).
+
+1. A claim that counts is one that was not judged out, is over the present content, and, when it is a legacy one, is
+   accepted by the rule. `evaluate` drops the others first.
+2. A key that several people list speaks for one of them at a time, in the whole rule. Every way to share such keys
+   out is tried, within `MAX_ASSIGNMENTS`; beyond that they speak for nobody.
+3. A person approves a group when one claim of theirs covers exactly its objects and the header, and the image when
+   they approve every group; several groups only when the header ties them together.
+4. A person approves objects by number when one claim of theirs covers all of them and the header. Claims over single
+   objects never add up.
+5. A legacy claim approves only a whole image of one group, all of which it covers.
+6. With `distinct`, no person serves two requirements: an exact matching of people to places.
+7. Every object must be covered by a claim that satisfied some requirement.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from eclctl.model import Claim, SignatureFormat, SignerKind, Verification
+from eclctl.policy.language import Holder, Policy, Requirement, Rule, Scope
+from eclctl.policy.matching import match
+
+MAX_ASSIGNMENTS = 4096
+
+_LEGACY = SignatureFormat.LEGACY
+_PGP = SignerKind.PGP
+_NOBODY = ""
+
+
+@dataclass(slots=True)
+class Standing:
+    """What each person says, under one way to share keys out.
+
+    `voices` are the claims with the people that they speak for. `groups` has the groups that each person approves,
+    `whole` the people who approve the image.
+    """
+
+    voices: list[tuple[Claim, tuple[str, ...]]]
+    groups: dict[str, set[int]]
+    whole: set[str]
+
+
+@dataclass(slots=True)
+class Settlement:
+    """How the requirements of a rule came out.
+
+    For each requirement, in order, `approvers` are the people who approve its part, and `serving` those who were
+    counted for it (the same unless the rule is `distinct`). `uncovered` are the IDs of objects that no satisfied
+    requirement covers; it is only filled when all requirements are met.
+    """
+
+    approvers: list[set[str]]
+    serving: list[set[str]]
+    met: bool
+    uncovered: tuple[int, ...] = ()
+    places: int = field(default=0)
+
+
+def settle(policy: Policy, rule: Rule, image: Verification, claims: Sequence[Claim]) -> Settlement:
+    """Count `claims` for a rule, and return the best outcome over all ways to share keys out."""
+    best: Settlement | None = None
+    for shared_out in _assignments(policy, rule, claims):
+        settlement = _settle(policy, rule, image, claims, shared_out)
+        if settlement.met and not settlement.uncovered:
+            return settlement
+        if best is None or (settlement.met, settlement.places) > (best.met, best.places):
+            best = settlement
+    if best is None:
+        raise RuntimeError("there is always at least one way to share keys out")
+    return best
+
+
+def holds(image: Verification, objects: frozenset[int], words: frozenset[str]) -> bool:
+    """Tell whether these objects of the image together hold at least `words`."""
+    found: set[str] = set()
+    for item in image.objects:
+        if item.id in objects:
+            found |= item.holds
+    return words <= found
+
+
+def scope_groups(image: Verification, scope: Scope) -> frozenset[int]:
+    """Return the groups that a scope is about; none when one is missing or does not hold what it must."""
+    if not scope.groups:
+        return frozenset(number for number, ids in image.groups.items() if holds(image, ids, scope.holds))
+    for number in scope.groups:
+        if number not in image.groups or not holds(image, image.groups[number], scope.holds):
+            return frozenset()
+    return scope.groups
+
+
+def _assignments(policy: Policy, rule: Rule, claims: Sequence[Claim]) -> Iterator[Mapping[int, str]]:
+    """Yield every way to give each contested key to one of the people who list it."""
+    contested = _contested(policy, rule, claims) if policy.shared else {}
+    if math.prod(map(len, contested.values())) > MAX_ASSIGNMENTS:
+        yield dict.fromkeys(contested, _NOBODY)
+        return
+    for people in itertools.product(*contested.values()):
+        yield dict(zip(contested, people, strict=True))
+
+
+def _contested(policy: Policy, rule: Rule, claims: Sequence[Claim]) -> dict[int, list[str]]:
+    """Return the keys among `claims` that more than one person whom the rule asks could count with."""
+    anyone = any(need.anyone for need in rule.require)
+    asked = frozenset().union(*(need.names for need in rule.require))
+    people: dict[int, set[str]] = {}
+    for claim in claims:
+        holder = policy.holders.get(claim.signer.id)
+        if holder is not None and holder.key in policy.shared:
+            people.setdefault(holder.key, set()).update(name for name in holder.people if anyone or name in asked)
+    return {key: sorted(names) for key, names in people.items() if len(names) > 1}
+
+
+def _settle(
+    policy: Policy, rule: Rule, image: Verification, claims: Sequence[Claim], shared_out: Mapping[int, str]
+) -> Settlement:
+    standing = _standing(policy.holders, image, claims, shared_out)
+    ring = standing
+    if any(need.anyone for need in rule.require):
+        in_ring = [claim for claim in claims if claim.signer.kind is _PGP]
+        ring = _standing(policy.holders, image, in_ring, shared_out)
+    approvers = [_approvers(need, image, ring if need.anyone else standing) for need in rule.require]
+    serving = _distinct(rule.require, approvers) if rule.distinct else approvers
+    met = all(len(people) >= need.count for need, people in zip(rule.require, serving, strict=True))
+    settlement = Settlement(approvers, serving, met)
+    settlement.places = sum(min(len(s), need.count) for need, s in zip(rule.require, serving, strict=True))
+    if met:
+        settlement.uncovered = _uncovered(rule.require, image, standing, approvers)
+    return settlement
+
+
+def _standing(
+    holders: Mapping[str, Holder], image: Verification, claims: Sequence[Claim], shared_out: Mapping[int, str]
+) -> Standing:
+    voices: list[tuple[Claim, tuple[str, ...]]] = []
+    groups: dict[str, set[int]] = {}
+    legacy: set[str] = set()
+    for claim in claims:
+        holder = holders.get(claim.signer.id)
+        if holder is None:
+            continue
+        people = holder.people
+        if shared_out and holder.key in shared_out:
+            people = tuple(name for name in people if name == shared_out[holder.key])
+        voices.append((claim, people))
+        if claim.format is _LEGACY:
+            legacy.update(people if _covers_all_of_one_group(claim, image) else ())
+        elif (group := _approved_group(claim, image)) is not None:
+            for name in people:
+                groups.setdefault(name, set()).add(group)
+    return Standing(voices, groups, _whole(image, groups) | legacy)
+
+
+def _approved_group(claim: Claim, image: Verification) -> int | None:
+    """Return the group that a claim approves: it covers the header and exactly the objects of the group."""
+    group = claim.group
+    if group is None or not claim.whole_group or not claim.header:
+        return None
+    return group if image.groups.get(group) == claim.objects else None
+
+
+def _whole(image: Verification, groups: Mapping[str, set[int]]) -> set[str]:
+    """Return the people who approve every group, which mean something together only under a header that ties them."""
+    everything = len(image.groups)
+    if everything == 0 or (everything > 1 and not image.tied):
+        return set()
+    return {name for name, approved in groups.items() if len(approved) == everything}
+
+
+def _covers_all_of_one_group(claim: Claim, image: Verification) -> bool:
+    """Tell whether a legacy claim covers the data of an image that is one group."""
+    return claim.whole_group and len(image.groups) == 1 and claim.objects >= next(iter(image.groups.values()))
+
+
+def _approvers(need: Requirement, image: Verification, standing: Standing) -> set[str]:
+    scope = need.scope
+    if scope is None:
+        people = standing.whole
+    elif scope.ids:
+        people = {name for _, names in _over_objects(scope, image, standing) for name in names}
+    else:
+        people = _approve_groups(scope, image, standing)
+    return people if need.anyone else people & need.names
+
+
+def _approve_groups(scope: Scope, image: Verification, standing: Standing) -> set[str]:
+    wanted = scope_groups(image, scope)
+    if not wanted or (len(wanted) > 1 and not image.tied):
+        return set()
+    return {name for name, approved in standing.groups.items() if wanted <= approved}
+
+
+def _over_objects(scope: Scope, image: Verification, standing: Standing) -> list[tuple[Claim, tuple[str, ...]]]:
+    """Return the voices each of which alone covers all objects that the scope names, and the header."""
+    present = frozenset(item.id for item in image.objects)
+    if not image.groups or not scope.ids <= present or not holds(image, scope.ids, scope.holds):
+        return []
+    return [
+        (claim, names)
+        for claim, names in standing.voices
+        if claim.header and claim.format is not _LEGACY and scope.ids <= claim.objects
+    ]
+
+
+def _distinct(needs: Sequence[Requirement], approvers: Sequence[set[str]]) -> list[set[str]]:
+    """Give as many places as possible a person of their own."""
+    places = [number for number, need in enumerate(needs) for _ in range(need.count)]
+    serving: list[set[str]] = [set() for _ in needs]
+    wishes = [sorted(people) for people in approvers]
+    for number, person in zip(places, match([wishes[number] for number in places]), strict=True):
+        if person is not None:
+            serving[number].add(person)
+    return serving
+
+
+def _uncovered(
+    needs: Sequence[Requirement], image: Verification, standing: Standing, approvers: Sequence[set[str]]
+) -> tuple[int, ...]:
+    """Return the objects that no satisfied requirement covers: all, when nothing ties several groups together."""
+    covered: set[int] = set()
+    if len(image.groups) > 1 and not image.tied:
+        return tuple(item.id for item in image.objects)
+    for need, people in zip(needs, approvers, strict=True):
+        covered |= _covered(need, image, standing, people)
+    return tuple(item.id for item in image.objects if item.id not in covered)
+
+
+def _covered(need: Requirement, image: Verification, standing: Standing, people: set[str]) -> set[int]:
+    if need.scope is None:
+        return {number for ids in image.groups.values() for number in ids}
+    if need.scope.ids:
+        voices = _over_objects(need.scope, image, standing)
+        return {number for claim, names in voices if not people.isdisjoint(names) for number in claim.objects}
+    return {number for group in scope_groups(image, need.scope) for number in image.groups[group]}

@@ -1,0 +1,127 @@
+"""What a rule says of an image: a pure function of facts and of what was judged out.
+
+The order is fixed. What is withdrawn comes before all rules (`withdrawn`, which the engine asks first). Of a rule
+then: a flat deny; a forbidden signer; a signature over other content; an unknown signature; requirements; objects
+that nothing covers. Only the outcome of the requirements can be softened by `mode: permissive`.
+
+A forbidden or withdrawn signer is recognised by any signature that their key verified, also one that is expired,
+revoked, legacy, partial or over other content: it still shows that they had a hand in the image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+from eclctl.model import Claim, Code, Finding, Outcome, SignatureFormat, Verdict, Verification
+from eclctl.policy import report
+from eclctl.policy.counting import Settlement, settle
+from eclctl.policy.language import Policy, Rule
+
+_LEGACY = SignatureFormat.LEGACY
+
+
+def withdrawn(policy: Policy, image: Verification, rejected: Mapping[int, Finding]) -> Outcome | None:
+    """Return a deny when something in the image is withdrawn, else None. Asked before a rule is chosen.
+
+    Args:
+        policy: the policy.
+        image: facts; with the digest of every data object when `policy.withdraws_objects`.
+        rejected: ignored: a signature that no longer counts still shows who signed.
+    """
+    del rejected
+    named = _claim_of(policy, image, policy.withdrawn.keys)
+    if named is not None:
+        return Outcome(Code.WITHDRAWN, f"everything signed by {report.signer_of(policy, named)} is withdrawn")
+    if not policy.withdrawn.digests:
+        return None
+    for item in image.objects:
+        digest = image.digests.get(item.id)
+        if digest is None:
+            return Outcome(Code.INTERNAL_ERROR, f"object {item.id} was not compared with what is withdrawn")
+        if digest in policy.withdrawn.digests:
+            return Outcome(Code.WITHDRAWN, f"object {item.id} of the image is withdrawn ({digest})")
+    return None
+
+
+def evaluate(
+    policy: Policy, rule: Rule, image: Verification, rejected: Mapping[int, Finding], *, explain: bool = False
+) -> Outcome:
+    """Return what `rule` says of an image.
+
+    Args:
+        policy: the policy of the rule.
+        rule: what `select_rule` chose.
+        image: facts; empty for a kind that carries no signatures.
+        rejected: for those of `image.claims` that do not count now, by index, why.
+        explain: report on each requirement also when the answer is allow.
+    """
+    if rule.decision is Verdict.DENY:
+        return _outcome(rule, Code.RULE_DENY, f"rule {rule.name!r} denies")
+    stopped = _stopped(policy, rule, image, rejected)
+    if stopped is not None:
+        return stopped
+    if rule.decision is Verdict.ALLOW:
+        return _outcome(rule, Code.RULE_ALLOW, f"rule {rule.name!r} allows")
+    claims = _counting(rule, image.claims, rejected)
+    settlement = settle(policy, rule, image, claims)
+    if settlement.met and not settlement.uncovered and not explain:
+        return _allowed(rule, settlement)
+    return report.Reporter(policy, rule, image, rejected, settlement).outcome()
+
+
+def _stopped(policy: Policy, rule: Rule, image: Verification, rejected: Mapping[int, Finding]) -> Outcome | None:
+    """Return a deny for what no requirement can make up for."""
+    if rule.forbidden_keys and (claim := _claim_of(policy, image, rule.forbidden_keys)) is not None:
+        return _outcome(
+            rule, Code.FORBIDDEN, f"the image is signed by {report.signer_of(policy, claim)}, who is forbidden"
+        )
+    for number, claim in enumerate(image.claims):
+        if (
+            claim.mismatch is not None
+            and number not in rejected
+            and (rule.accept_legacy or claim.format is not _LEGACY)
+        ):
+            return _outcome(rule, Code.TAMPERED, report.tampered(policy, claim))
+    if rule.deny_unknown and image.failures:
+        failure = image.failures[0]
+        reason = (
+            f"signature {failure.signature} is by no known signer, and this rule denies that: {failure.finding.message}"
+        )
+        return _outcome(rule, Code.UNKNOWN_SIGNATURE, reason)
+    return None
+
+
+def _claim_of(policy: Policy, image: Verification, keys: Collection[int]) -> Claim | None:
+    """Return the first claim by one of these keys, whatever became of it."""
+    if not keys:
+        return None
+    for claim in image.claims:
+        holder = policy.holders.get(claim.signer.id)
+        if holder is not None and holder.key in keys:
+            return claim
+    return None
+
+
+def _counting(rule: Rule, claims: Sequence[Claim], rejected: Mapping[int, Finding]) -> list[Claim]:
+    """Return the claims that count, mismatches having been dealt with."""
+    return [
+        claim
+        for number, claim in enumerate(claims)
+        if number not in rejected and claim.mismatch is None and (rule.accept_legacy or claim.format is not _LEGACY)
+    ]
+
+
+def _allowed(rule: Rule, settlement: Settlement) -> Outcome:
+    return Outcome(
+        Code.REQUIREMENTS_MET,
+        f"all requirements of rule {rule.name!r} are met",
+        rule.name,
+        rule.where,
+        rule.mode,
+        report.counted(rule.require, settlement.serving),
+    )
+
+
+def _outcome(rule: Rule, code: Code, reason: str) -> Outcome:
+    message = None if code is Code.RULE_ALLOW else rule.message
+    return Outcome(code, reason, rule.name, rule.where, rule.mode, message=message)

@@ -1,0 +1,85 @@
+"""Path patterns: matched by component on the resolved path, never by string prefix.
+
+`*` stands for any characters inside one component and `?` for one of them. `**`, as a whole component, stands for any
+number of directories; at the end it stands for everything below, and not for the directory itself. All else is
+literal. Paths are str with surrogateescape, so that names which are not UTF-8 match `*`.
+
+A pattern becomes one regular expression. Everything between two wildcards is an atomic group that takes the earliest
+match: that is enough for wildcards, and it keeps the time linear in the path whatever names a user invents.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+MAX_LENGTH = 4096
+_WILD = re.compile(r"[*?]")
+_UNSUPPORTED = re.compile(r"[\[\]{}]")
+
+
+@dataclass(frozen=True, slots=True)
+class Glob:
+    """A compiled pattern. `prefix` is the literal directory that everything it matches lies in, "" for the root."""
+
+    pattern: str
+    prefix: str
+    regex: re.Pattern[str] = field(repr=False, compare=False)
+
+    def matches(self, path: str) -> bool:
+        """Tell whether an absolute, resolved path matches."""
+        return self.regex.fullmatch(path) is not None
+
+
+def objection(pattern: str) -> tuple[str, str] | None:
+    """Return what is wrong with a pattern and what to write instead, or None when `compile_glob` takes it."""
+    if len(pattern) > MAX_LENGTH:
+        return "is longer than a path can be", "shorten it"
+    if not pattern.startswith("/"):
+        return "is not absolute", "begin it with /"
+    if _UNSUPPORTED.search(pattern):
+        return "uses brackets or braces", "only *, ** and ? are special; list several paths instead"
+    components = pattern[1:].split("/")
+    if components[-1] == "":
+        return "ends in a slash", "end it in /** for everything below a directory"
+    if any(component in {"", ".", ".."} for component in components):
+        return "has an empty, '.' or '..' component", "write the resolved path"
+    if any("**" in component and component != "**" for component in components):
+        return "has ** beside other characters", "** stands alone between slashes; * is for inside a name"
+    return None
+
+
+def compile_glob(pattern: str) -> Glob:
+    """Compile a pattern that `objection` has nothing against."""
+    components = pattern[1:].split("/")
+    wild = next((n for n, component in enumerate(components) if _WILD.search(component)), len(components))
+    prefix = "".join("/" + component for component in components[: min(wild, len(components) - 1)])
+    return Glob(pattern, prefix, re.compile(_expression(components)))
+
+
+def _expression(components: list[str]) -> str:
+    """Return the regular expression for all components.
+
+    A run is the components between two `**`. The earliest place for each run leaves the most for those after it, so
+    each is atomic, but for the last, which must reach the end.
+    """
+    runs: list[list[str]] = [[]]
+    for component in components:
+        if component == "**":
+            runs.append([])
+        else:
+            runs[-1].append(component)
+    first, *rest = ["".join("/" + _component(component) for component in run) for run in runs]
+    if not rest:
+        return first
+    middle = "".join(f"(?>(?:/[^/]+)*?{run}(?=/))" for run in rest[:-1] if run)
+    return first + middle + r"(?:/[^/]+)" + ("+" if not rest[-1] else f"*{rest[-1]}")
+
+
+def _component(component: str) -> str:
+    """Return the expression for one component, which can match in one way only as far as its neighbours can tell."""
+    first, *rest = [re.escape(part).replace(r"\?", "[^/]") for part in re.split(r"\*+", component)]
+    if not rest:
+        return first
+    middle = "".join(f"(?>[^/]*?{part})" for part in rest[:-1] if part)
+    return f"(?>{first}{middle}[^/]*{rest[-1]}(?=/|\\Z))"

@@ -1,0 +1,102 @@
+"""Who holds which key, and which names are one key.
+
+A key has several names: the fingerprints of certificates that contain it, and the digest of a PEM file. Names that
+share any key material count as one key, so that a person's certificate and PEM file, or two people's copies of one
+key, never count twice (DESIGN section 1 point 5).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from eclctl.policy.declare import Certificates, Declarations, place
+from eclctl.policy.document import Report, quoted
+from eclctl.policy.language import Holder
+from eclctl.policy.matching import match
+
+
+@dataclass(frozen=True, slots=True)
+class Holders:
+    """Every key that can count, and its people.
+
+    `by_name` is by `KeyRef.id`. `keys` has the key numbers of each person, `ring` only those in the keyrings.
+    `shared` has the keys that more than one person lists.
+    """
+
+    by_name: dict[str, Holder]
+    keys: dict[str, frozenset[int]]
+    ring: dict[str, frozenset[int]]
+    shared: frozenset[int]
+
+    def most(self, people: Iterable[str]) -> int:
+        """Return how many of these people could count at once, when no key counts for two of them."""
+        return _most([self.keys.get(person, frozenset()) for person in people])
+
+    def most_of_ring(self) -> int:
+        """Return how many people the role `anyone` has."""
+        return _most(list(self.ring.values()))
+
+    def keys_of(self, people: Iterable[str]) -> frozenset[int]:
+        """Return every key of these people."""
+        return frozenset().union(*(self.keys.get(person, ()) for person in people))
+
+
+def _most(keys: list[frozenset[int]]) -> int:
+    return sum(key is not None for key in match(keys))
+
+
+def find_holders(declared: Declarations, keyring: Certificates) -> Holders:
+    """Number the keys of all signers and of all certificates, and say who holds each."""
+    certificates = {certificate.fingerprint: certificate.materials for certificate in keyring.certificates}
+    names = {**{key: frozenset({key}) for key in declared.keys}, **certificates}
+    numbers = _numbered(names)
+    people: dict[str, list[str]] = {name: [] for name in names}
+    for signer in declared.signers.values():
+        for key in signer.keys:
+            people.setdefault(key, []).append(signer.name)
+    by_name = {name: Holder(numbers[name], tuple(people[name]) or (name,)) for name in names}
+    keys = _collect(by_name, by_name)
+    claimed = Counter(key for held in keys.values() for key in held)
+    shared = frozenset(key for key, count in claimed.items() if count > 1)
+    return Holders(by_name, keys, _collect(by_name, certificates), shared)
+
+
+def _collect(by_name: dict[str, Holder], names: Iterable[str]) -> dict[str, frozenset[int]]:
+    """Return the key numbers of each person, over these names of keys."""
+    keys: dict[str, set[int]] = {}
+    for name in names:
+        for person in by_name[name].people:
+            keys.setdefault(person, set()).add(by_name[name].key)
+    return {person: frozenset(held) for person, held in keys.items()}
+
+
+def _numbered(names: dict[str, frozenset[str]]) -> dict[str, int]:
+    """Give names that share material, directly or through others, one number (union-find)."""
+    parent: dict[str, str] = {}
+
+    def root(token: str) -> str:
+        while parent.setdefault(token, token) != token:
+            parent[token] = parent[parent[token]]
+            token = parent[token]
+        return token
+
+    for name, materials in names.items():
+        for material in materials:
+            parent[root(material)] = root(name)
+    numbers: dict[str, int] = {}
+    return {name: numbers.setdefault(root(name), len(numbers)) for name in names}
+
+
+def warn_of_shared_keys(declared: Declarations, holders: Holders, report: Report) -> None:
+    """Warn of every key that two signers list: it counts for one of them at a time."""
+    first: dict[int, tuple[str, str]] = {}
+    for key, person, entry in declared.key_places:
+        holder = holders.by_name.get(key)
+        if holder is None:
+            continue
+        known_person, where = first.setdefault(holder.key, (person, place(entry)))
+        if known_person != person:
+            message = f"this key of {quoted(person)} is also listed for {quoted(known_person)} at {where}"
+            report.warning(entry, message, "it counts for one of them at a time, never for both")

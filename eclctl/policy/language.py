@@ -1,0 +1,200 @@
+"""The policy language as frozen types: what a loaded policy says, with everything resolved and nothing left to look up.
+
+`load` makes these, `select` and `evaluate` read them. Names of users, groups, roles and files are gone: what remains
+is numbers, compiled patterns, and who holds which key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from eclctl.model import Assurance, Kind, Verdict
+from eclctl.policy.globs import Glob
+from eclctl.signature.keys import PublicKey
+
+ANYONE = "anyone"
+"""The built-in role: every certificate in the keyrings."""
+
+SIGNED_KINDS = frozenset({Kind.SIF, Kind.OCI_SIF})
+"""The kinds of image that can carry signatures, and the ones that a rule matches when it names none."""
+
+HOLDS = (
+    "deffile",
+    "envvar",
+    "labels",
+    "partition",
+    "system",
+    "primary",
+    "data",
+    "overlay",
+    "squashfs",
+    "ext3",
+    "archive",
+    "raw",
+    "encrypted-squashfs",
+    "generic-json",
+    "generic",
+    "crypt-message",
+    "sbom",
+    "oci-root-index",
+    "oci-blob",
+)
+"""The words of `holds`: object types, and for partitions their use and file system (`model.DataObject.holds`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """A person, team or robot, with every key that speaks for it.
+
+    `keys` are `KeyRef.id`s: upper-case primary fingerprints and `sha256:` names of PEM keys, which cannot be confused.
+    """
+
+    name: str
+    keys: tuple[str, ...]
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """The part of an image that a requirement is about.
+
+    With `groups`: each of them, which together must exist and each hold at least `holds`. With `ids`: one signature
+    over all of these objects, which together hold at least `holds`. With `holds` alone: every group that holds them.
+    """
+
+    groups: frozenset[int] = frozenset()
+    ids: frozenset[int] = frozenset()
+    holds: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """At least `count` of `people` must approve `scope`, or the whole image when that is None.
+
+    `anyone` stands for every certificate in the keyrings; `people` is empty then. `text` says what is needed as a
+    noun phrase ("2 approvals from security"), `where` is `file:line`.
+    """
+
+    people: tuple[str, ...]
+    count: int
+    text: str
+    where: str
+    anyone: bool = False
+    scope: Scope | None = None
+    names: frozenset[str] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "names", frozenset(self.people))
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """Which questions a rule answers. None means any; all that is given must match."""
+
+    paths: tuple[Glob, ...] | None = None
+    kinds: frozenset[Kind] = SIGNED_KINDS
+    users: frozenset[int] | None = None
+    groups: frozenset[int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule. It has either requirements or a decision.
+
+    `order` is its place among all rules, from 0. `forbidden` are the names of `forbid: {signed_by: …}` and
+    `forbidden_keys` every key of theirs, by key number (`Holder.key`).
+    """
+
+    name: str
+    where: str
+    order: int
+    match: Match
+    require: tuple[Requirement, ...] = ()
+    decision: Verdict | None = None
+    distinct: bool = False
+    forbidden: tuple[str, ...] = ()
+    forbidden_keys: frozenset[int] = frozenset()
+    deny_unknown: bool = False
+    accept_legacy: bool = False
+    assurance: Assurance = Assurance.TRUSTED_PATH
+    permissive: bool = False
+    message: str | None = None
+
+    @property
+    def requires(self) -> bool:
+        """Whether the answer depends on the image's content; a rule that denies, or allows a sandbox, needs none."""
+        return self.decision is not Verdict.DENY and not self.match.kinds.isdisjoint(SIGNED_KINDS)
+
+    @property
+    def mode(self) -> str:
+        """`enforce` or `permissive`."""
+        return "permissive" if self.permissive else "enforce"
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """What may not run whatever a rule says. Digests are `sha256:` and lower-case hex."""
+
+    digests: frozenset[str] = frozenset()
+    signers: tuple[str, ...] = ()
+    keys: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who speaks with a key.
+
+    `key` numbers the key: two names of one key (a certificate and a PEM file) have the same number. `people` are the
+    signers that list this name of it; a certificate that no signer lists is a person of its own.
+    """
+
+    key: int
+    people: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RuleIndex:
+    """Rules by the literal directory that their paths lie in.
+
+    `by_prefix` has, for each such directory, the rules with a path there and that path; `anywhere` the rules without
+    paths. Both are in rule order.
+    """
+
+    by_prefix: Mapping[str, tuple[tuple[int, Glob], ...]]
+    anywhere: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A whole policy. `digest` is `sha256:<hex>` over its files and the key files that they name.
+
+    `keys` are the PEM keys of its signers. `holders` is by `KeyRef.id`. `shared` has the numbers of the keys that
+    more than one person could claim.
+    """
+
+    digest: str
+    signers: Mapping[str, Signer]
+    roles: Mapping[str, tuple[str, ...]]
+    rules: tuple[Rule, ...]
+    withdrawn: Withdrawn
+    keys: tuple[PublicKey, ...]
+    holders: Mapping[str, Holder] = field(repr=False)
+    shared: frozenset[int]
+    index: RuleIndex = field(repr=False)
+
+    @property
+    def withdraws(self) -> bool:
+        """Whether anything is withdrawn, so that content must be looked at before all rules."""
+        return bool(self.withdrawn.digests or self.withdrawn.keys)
+
+    @property
+    def withdraws_objects(self) -> bool:
+        """Whether the digest of every data object is needed."""
+        return bool(self.withdrawn.digests)
+
+
+def frozen(mapping: Mapping[str, Holder]) -> Mapping[str, Holder]:
+    """Return a view of a copy, which nobody can change."""
+    return MappingProxyType(dict(mapping))

@@ -1,0 +1,87 @@
+"""Loads a policy: files in, a whole policy or every error out.
+
+In steps: read each file into marked nodes; take the declarations of all; number the keys; read the rules against
+them. A policy with any error is no policy, and the caller keeps the last good one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from eclctl.policy.declare import Certificates, Declarations, Declarer, LoadEnvironment, place
+from eclctl.policy.document import Mark, Problem, Report, read_document
+from eclctl.policy.holders import Holders, find_holders, warn_of_shared_keys
+from eclctl.policy.language import Policy, Rule, Withdrawn, frozen
+from eclctl.policy.rules import RuleReader
+from eclctl.policy.select import build_index
+
+__all__ = ["Certificates", "LoadEnvironment", "Loaded", "Problem", "Source", "load", "place"]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A policy file: its path, for messages and for the files that it names relative to it, and its content."""
+
+    path: str
+    text: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A policy, or the errors that kept it from loading; warnings come with both."""
+
+    policy: Policy | None
+    errors: tuple[Problem, ...]
+    warnings: tuple[Problem, ...]
+
+
+def load(sources: Sequence[Source], environment: LoadEnvironment) -> Loaded:
+    """Load a policy from files in the order given, which is the order of their rules.
+
+    Never raises for what the files say. Whatever is wrong is in `errors`, with its place, and `policy` is None then.
+    """
+    report = Report()
+    declarer = Declarer(environment, report)
+    if not sources:
+        report.error(Mark("policy", 0, 0), "there is no policy file", "add a file that ends in .yaml")
+    for source in sources:
+        root = read_document(source.path, source.text, report)
+        if root is not None:
+            declarer.file(root)
+    declared = declarer.finish()
+    holders = find_holders(declared, environment.keyring)
+    rules = RuleReader(environment, declared, report, holders).rules()
+    warn_of_shared_keys(declared, holders, report)
+    if not declared.rules and sources:
+        report.warning(Mark(sources[0].path, 0, 0), "there are no rules, so nothing may run")
+    policy = None if report.errors else _policy(sources, declared, holders, rules)
+    return Loaded(policy, _in_order(report.errors, sources), _in_order(report.warnings, sources))
+
+
+def _policy(sources: Sequence[Source], declared: Declarations, holders: Holders, rules: tuple[Rule, ...]) -> Policy:
+    withdrawn = tuple(declared.withdrawn_signers)
+    return Policy(
+        digest=_digest([*(source.text for source in sources), *declared.key_files.values()]),
+        signers=dict(declared.signers),
+        roles=dict(declared.roles),
+        rules=rules,
+        withdrawn=Withdrawn(frozenset(declared.withdrawn_digests), withdrawn, holders.keys_of(withdrawn)),
+        keys=tuple(declared.keys.values()),
+        holders=frozen(holders.by_name),
+        shared=holders.shared,
+        index=build_index(rules),
+    )
+
+
+def _digest(parts: Sequence[bytes]) -> str:
+    """Return one digest over all parts; each is hashed alone first, so that none can run into the next."""
+    digests = b"".join(hashlib.sha256(part).digest() for part in parts)
+    return "sha256:" + hashlib.sha256(digests).hexdigest()
+
+
+def _in_order(problems: list[Problem], sources: Sequence[Source]) -> tuple[Problem, ...]:
+    """Return problems by file, in the order given, and then by place."""
+    order = {source.path: number for number, source in enumerate(sources)}
+    return tuple(sorted(problems, key=lambda found: (order.get(found.file, -1), found.line, found.column)))

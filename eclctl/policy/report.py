@@ -1,0 +1,206 @@
+"""What people read: why a rule said no, what is missing, and who could still sign.
+
+Only made for a deny, or when asked: allowing an image does not pay for sentences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from eclctl.model import (
+    Claim,
+    Code,
+    Finding,
+    Missing,
+    Outcome,
+    RequirementReport,
+    SignatureFormat,
+    SignerReport,
+    Verification,
+)
+from eclctl.policy.counting import Settlement, holds, scope_groups
+from eclctl.policy.language import Policy, Requirement, Rule, Scope
+
+_MOST_NAMED = 20
+
+
+def signer_of(policy: Policy, claim: Claim) -> str:
+    """Return the people whose key made a claim, or the key when nobody lists it."""
+    holder = policy.holders.get(claim.signer.id)
+    return " or ".join(holder.people) if holder is not None else claim.signer.id
+
+
+def tampered(policy: Policy, claim: Claim) -> str:
+    """Return the sentence for a signature that verifies over other content."""
+    why = f": {claim.mismatch.message}" if claim.mismatch is not None else ""
+    return f"signature {claim.signature} by {signer_of(policy, claim)} is over other content than the image holds{why}"
+
+
+def counted(needs: Sequence[Requirement], serving: Sequence[Collection[str]]) -> tuple[str, ...]:
+    """Return the people who were counted, in the order in which the rule names them."""
+    names: dict[str, None] = {}
+    for need, people in zip(needs, serving, strict=True):
+        names.update(dict.fromkeys(_ordered(need, people)))
+    return tuple(names)
+
+
+def _ordered(need: Requirement, people: Collection[str]) -> Iterable[str]:
+    return sorted(people) if need.anyone else [name for name in need.people if name in people]
+
+
+def _numbers(numbers: Iterable[int]) -> str:
+    found = sorted(numbers)
+    more = f" and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
+    return ", ".join(map(str, found[:_MOST_NAMED])) + more
+
+
+@dataclass(frozen=True, slots=True)
+class Reporter:
+    """Puts a settlement into words."""
+
+    policy: Policy
+    rule: Rule
+    image: Verification
+    rejected: Mapping[int, Finding]
+    settlement: Settlement
+
+    def outcome(self) -> Outcome:
+        """Return the outcome of the rule's requirements, with a report on each."""
+        code, reason = self._code_and_reason()
+        softened = code is Code.REQUIREMENTS_NOT_MET and self.rule.permissive
+        return Outcome(
+            code=Code.PERMISSIVE if softened else code,
+            reason=f"rule {self.rule.name!r} is permissive; enforced it would deny: {reason}" if softened else reason,
+            rule=self.rule.name,
+            rule_where=self.rule.where,
+            mode=self.rule.mode,
+            signers=counted(self.rule.require, self.settlement.serving),
+            missing=tuple(self._missing(number) for number in self._unmet()),
+            requirements=tuple(self._report(number) for number in range(len(self.rule.require))),
+            message=None if code is Code.REQUIREMENTS_MET else self.rule.message,
+            would=code if softened else None,
+        )
+
+    def _code_and_reason(self) -> tuple[Code, str]:
+        unmet = self._unmet()
+        if unmet:
+            more = f"; {len(unmet) - 1} more of the rule's requirements are not met" if len(unmet) > 1 else ""
+            return Code.REQUIREMENTS_NOT_MET, self._needed(unmet[0]) + more
+        if self.settlement.uncovered:
+            return Code.OBJECT_NOT_APPROVED, self._not_covered()
+        return Code.REQUIREMENTS_MET, f"all requirements of rule {self.rule.name!r} are met"
+
+    def _unmet(self) -> list[int]:
+        needs = enumerate(zip(self.rule.require, self.settlement.serving, strict=True))
+        return [number for number, (need, people) in needs if len(people) < need.count]
+
+    def _needed(self, number: int) -> str:
+        need = self.rule.require[number]
+        have = list(_ordered(need, self.settlement.serving[number]))
+        plural = need.text.startswith("approvals") or need.count > 1
+        there = (
+            f"there {'is' if len(have) == 1 else 'are'} {len(have)} ({', '.join(have)})" if have else "there is none"
+        )
+        reason = f"{need.text} {'are' if plural else 'is'} needed and {there}"
+        part = self._absent_part(need.scope)
+        return f"{reason}: {part}" if part else reason + self._first_rejected(number)
+
+    def _first_rejected(self, number: int) -> str:
+        """Return why a signature of somebody who is asked does not count: what a user can do something about."""
+        need = self.rule.require[number]
+        for claim_number, finding in self.rejected.items():
+            claim = self.image.claims[claim_number]
+            for name in self._people(claim):
+                if name not in self.settlement.serving[number] and (need.anyone or name in need.names):
+                    return f"; signature {claim.signature} by {name} does not count: {finding.message}"
+        return ""
+
+    def _absent_part(self, scope: Scope | None) -> str | None:
+        """Return what is missing from the image itself, so that no signature could help."""
+        if not self.image.objects or not self.image.groups:
+            return "the image has no object group that a signature could cover"
+        if scope is None:
+            return None
+        absent = scope.ids - {item.id for item in self.image.objects}
+        if absent:
+            return f"the image has no object {_numbers(absent)}"
+        if scope.ids:
+            return None if holds(self.image, scope.ids, scope.holds) else "the objects do not hold that"
+        return None if scope_groups(self.image, scope) else "the image has no such group"
+
+    def _not_covered(self) -> str:
+        if len(self.image.groups) > 1 and not self.image.tied:
+            return "the image has several object groups and a nil UUID, so that nothing ties their signatures together"
+        loose = [number for number in self.settlement.uncovered if not self._in_group(number)]
+        if loose:
+            return f"no signature can cover object {_numbers(loose)}, which is in no object group"
+        ids = self.settlement.uncovered
+        return f"object {_numbers(ids)} is not covered by any approval that rule {self.rule.name!r} asks for"
+
+    def _in_group(self, number: int) -> bool:
+        return any(number in ids for ids in self.image.groups.values())
+
+    def _people(self, claim: Claim) -> tuple[str, ...]:
+        holder = self.policy.holders.get(claim.signer.id)
+        return holder.people if holder is not None else ()
+
+    def _missing(self, number: int) -> Missing:
+        need, serving = self.rule.require[number], self.settlement.serving[number]
+        signed = tuple(_ordered(need, serving))
+        approved = self.settlement.approvers[number]
+        could: tuple[str, ...] = ("anyone whose key is in the keyrings",)
+        if not need.anyone:
+            could = tuple(name for name in need.people if name not in serving and name not in approved)
+        return Missing(need.text, need.count, len(signed), signed, could)
+
+    def _report(self, number: int) -> RequirementReport:
+        need, serving = self.rule.require[number], self.settlement.serving[number]
+        people = need.people or sorted({name for claim in self.image.claims for name in self._people(claim)})
+        return RequirementReport(
+            text=need.text,
+            where=need.where,
+            met=len(serving) >= need.count,
+            needed=need.count,
+            have=len(serving),
+            signers=tuple(SignerReport(name, name in serving, self._why(name, number)) for name in people),
+        )
+
+    def _why(self, name: str, number: int) -> str:
+        """Return in a few words why a person counts for a requirement, or why not."""
+        mine = [(index, claim) for index, claim in enumerate(self.image.claims) if name in self._people(claim)]
+        valid = [claim for index, claim in mine if index not in self.rejected]
+        signatures = _numbers({claim.signature for claim in valid})
+        if name in self.settlement.serving[number]:
+            return f"signed (signature {signatures})"
+        if name in self.settlement.approvers[number]:
+            return f"signed (signature {signatures}), and serves another requirement"
+        for index, claim in mine:
+            if (why := self._objection(index, claim)) is not None:
+                return why
+        return self._partly(number, valid) if valid else "has not signed"
+
+    def _objection(self, index: int, claim: Claim) -> str | None:
+        if (finding := self.rejected.get(index)) is not None:
+            return f"signature {claim.signature} does not count: {finding.message}"
+        if claim.format is SignatureFormat.LEGACY and not self.rule.accept_legacy:
+            return f"signature {claim.signature} is a legacy signature, which this rule does not accept"
+        if claim.mismatch is not None:
+            return f"signature {claim.signature} is over other content"
+        return None
+
+    def _partly(self, number: int, valid: Sequence[Claim]) -> str:
+        """Return what a person signed whose signatures are good, and are not what the requirement asks for."""
+        scope, groups = self.rule.require[number].scope, self.image.groups
+        if (absent := self._absent_part(scope)) is not None:
+            return f"signed, but {absent}"
+        whole = {claim.group for claim in valid if claim.whole_group and claim.header and claim.group is not None}
+        if scope is None and whole and whole == set(groups):
+            return "signed every group, and nothing ties the groups together" if not self.image.tied else _ELSEWHERE
+        if whole:
+            return f"signed only group {_numbers(whole)} of {len(groups)}"
+        covered = {number for claim in valid for number in claim.objects}
+        return f"signed only parts: object {_numbers(covered)}"
+
+
+_ELSEWHERE = "signed with a key that counts for somebody else"

@@ -1,0 +1,78 @@
+"""Which rule answers: the first that matches, found without asking every rule.
+
+Rules are indexed by the literal directory of their paths, so that ten thousand rules cost as much as the path has
+components.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Iterator
+
+from eclctl.model import Caller, Kind
+from eclctl.policy.globs import Glob
+from eclctl.policy.language import Match, Policy, Rule, RuleIndex
+
+_FEW = 8  # below this, asking each rule is quicker than the index
+
+
+def build_index(rules: Iterable[Rule]) -> RuleIndex:
+    """Index rules by the literal prefixes of their paths."""
+    by_prefix: dict[str, list[tuple[int, Glob]]] = {}
+    anywhere: list[int] = []
+    for rule in rules:
+        if rule.match.paths is None:
+            anywhere.append(rule.order)
+        for glob in rule.match.paths or ():
+            by_prefix.setdefault(glob.prefix, []).append((rule.order, glob))
+    return RuleIndex({prefix: tuple(found) for prefix, found in by_prefix.items()}, tuple(anywhere))
+
+
+def select_rule(policy: Policy, *, path: str | None, kind: Kind, caller: Caller) -> Rule | None:
+    """Return the first rule, in order, that matches, or None.
+
+    Args:
+        policy: the policy.
+        path: the image's resolved absolute path (surrogateescape), or None when the name that was asked about does
+            not lead to the file: a rule with paths does not match then.
+        kind: what the image is.
+        caller: who asks.
+    """
+    if len(policy.rules) <= _FEW:
+        for rule in policy.rules:
+            if _applies(rule.match, kind, caller) and _on_path(rule.match, path):
+                return rule
+        return None
+    matching = (policy.rules[order] for order in _candidates(policy, path))
+    return next((rule for rule in matching if _applies(rule.match, kind, caller)), None)
+
+
+def _applies(match: Match, kind: Kind, caller: Caller) -> bool:
+    if kind not in match.kinds or (match.users is not None and caller.uid not in match.users):
+        return False
+    wanted = match.groups
+    return wanted is None or caller.gid in wanted or not wanted.isdisjoint(caller.groups)
+
+
+def _on_path(match: Match, path: str | None) -> bool:
+    if match.paths is None:
+        return True
+    return path is not None and any(glob.matches(path) for glob in match.paths)
+
+
+def _candidates(policy: Policy, path: str | None) -> Iterator[int]:
+    """Yield the rules that match the path, in order."""
+    index = policy.index
+    found: set[int] = set()
+    if path is not None:
+        for prefix in _prefixes(path):
+            found.update(order for order, glob in index.by_prefix.get(prefix, ()) if glob.matches(path))
+    return heapq.merge(sorted(found), index.anywhere)
+
+
+def _prefixes(path: str) -> Iterator[str]:
+    """Yield every directory above `path`, the root as ""."""
+    end = path.find("/")
+    while end >= 0:
+        yield path[:end]
+        end = path.find("/", end + 1)

@@ -176,7 +176,11 @@ def _problem(signature: Signature) -> str | None:
 
 def _newest(signatures: Iterable[Signature]) -> list[Signature]:
     """Sort, newest first; of one second the order of their octets decides, so that a ring's order does not."""
-    return sorted(signatures, key=lambda signature: (signature.created or 0, signature.trailer), reverse=True)
+
+    def age(signature: Signature) -> tuple[int, bytes, bytes]:
+        return signature.created or 0, signature.trailer, signature.fields
+
+    return sorted(signatures, key=age, reverse=True)
 
 
 def _earliest(*times: int | None) -> int | None:
@@ -200,6 +204,13 @@ class _Assessor:
         self._count = 0
 
     def assess(self) -> _Assessment:
+        assessment = self._assess()
+        if self._count <= _MAX_SIGNATURES:
+            return assessment
+        fault = bad_certificate(f"its certificate has more than {_MAX_SIGNATURES} signatures to verify")
+        return _Assessment({name: KeyStatus(status.key, fault=fault) for name, status in assessment.keys.items()}, None)
+
+    def _assess(self) -> _Assessment:
         identity = self._identity()
         revoked = self._is_revoked(identity)
         if identity is None:
@@ -270,7 +281,7 @@ class _Assessor:
         # As the reference chooses: those marked primary first, of those the newest.
         return max(
             self._bound_user_ids(),
-            key=lambda found: (found.signature.primary, found.signature.created or 0, found.signature.trailer),
+            key=lambda found: (found.signature.primary, found.signature.created or 0, found.user_id or b""),
             default=None,
         )
 

@@ -77,7 +77,7 @@ def open_listener(path: Path, mode: int, group: int | None = None) -> Listener:
 
 
 def _listen(listener: socket.socket, path: Path, mode: int, group: int | None) -> Listener:
-    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    _make_directory(path.parent)
     _refuse_living(path)
     hidden = path.with_name(f".{secrets.token_hex(4)}"[: max(2, len(path.name))])
     listener.bind(str(hidden))
@@ -86,6 +86,15 @@ def _listen(listener: socket.socket, path: Path, mode: int, group: int | None) -
         os.chown(hidden, -1, group)
     listener.listen(BACKLOG)
     return Listener(listener, path, hidden, _identity(hidden))
+
+
+def _make_directory(directory: Path) -> None:
+    """Make what is missing, open to all whatever the umask: the socket's own mode says who may connect."""
+    if directory.is_dir():
+        return
+    _make_directory(directory.parent)
+    directory.mkdir(exist_ok=True)
+    directory.chmod(0o755)
 
 
 def _refuse_living(path: Path) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from typing import TYPE_CHECKING, Protocol
 
 from watchdog.events import DirCreatedEvent, DirMovedEvent, FileClosedEvent, FileMovedEvent, FileSystemEventHandler
@@ -130,6 +131,7 @@ class Notifier:
         self._inotify = _Inotify(on_overflow, on_limit)
         self._observer = BaseObserver(_Emitter, inotify_fd=self._inotify)
         self._watches: dict[str, ObservedWatch] = {}
+        self._lock = threading.Lock()
 
     def start(self) -> None:
         """Start watchdog's threads."""
@@ -149,15 +151,17 @@ class Notifier:
         Raises:
             OSError: the directory itself cannot be watched, or is already.
         """
-        if path in self._watches:
-            raise FileExistsError(errno.EEXIST, "watched already", path)
-        self._watches[path] = self._observer.schedule(_Handler(listener), path, recursive=recursive)
+        with self._lock:
+            if path in self._watches:
+                raise FileExistsError(errno.EEXIST, "watched already", path)
+            self._watches[path] = self._observer.schedule(_Handler(listener), path, recursive=recursive)
 
     def disarm(self, path: str) -> None:
         """Watch a directory no longer; nothing happens when it was not watched."""
-        watch = self._watches.pop(path, None)
-        if watch is not None:
-            self._observer.unschedule(watch)
+        with self._lock:
+            watch = self._watches.pop(path, None)
+            if watch is not None:
+                self._observer.unschedule(watch)
 
     def alive(self, path: str) -> bool:
         """Whether a directory is still watched: it is not once it was removed."""

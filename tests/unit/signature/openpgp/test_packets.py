@@ -75,9 +75,9 @@ def test_truncated_number_is_refused(data):
 )
 def test_malformed_subpacket_is_refused(data):
     with pytest.raises(PacketError):
-        read_subpacket(bytes.fromhex(data), 0)
+        read_subpacket(data, 0)
 
 
 @pytest.mark.parametrize("data", [b"\x02\x90a", b"\xff\x00\x00\x00\x02\x90a"])
 def test_subpacket_is_read_with_its_critical_bit(data):
-    assert read_subpacket(bytes.fromhex(data), 0) == (0x90, b"a", len(data))
+    assert read_subpacket(data, 0) == (0x90, b"a", len(data))

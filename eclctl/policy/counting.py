@@ -18,7 +18,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from eclctl.model import Claim, SignatureFormat, SignerKind, Verification
 from eclctl.policy.language import Holder, Policy, Requirement, Rule, Scope
@@ -29,6 +29,7 @@ MAX_ASSIGNMENTS = 4096
 _LEGACY = SignatureFormat.LEGACY
 _PGP = SignerKind.PGP
 _NOBODY = ""
+_NOTHING_SHARED: Mapping[int, str] = {}
 
 
 @dataclass(slots=True)
@@ -49,19 +50,22 @@ class Settlement:
     """How the requirements of a rule came out.
 
     For each requirement, in order, `approvers` are the people who approve its part, and `serving` those who were
-    counted for it (the same unless the rule is `distinct`). `uncovered` are the IDs of objects that no satisfied
+    counted for it (the same unless the rule is `distinct`). `places` is how many of the approvals that the rule needs
+    there are. `uncovered` are the IDs of objects that no satisfied
     requirement covers; it is only filled when all requirements are met.
     """
 
     approvers: list[set[str]]
     serving: list[set[str]]
-    met: bool
+    places: int
+    met: bool = False
     uncovered: tuple[int, ...] = ()
-    places: int = field(default=0)
 
 
 def settle(policy: Policy, rule: Rule, image: Verification, claims: Sequence[Claim]) -> Settlement:
     """Count `claims` for a rule, and return the best outcome over all ways to share keys out."""
+    if not policy.shared:
+        return _settle(policy, rule, image, claims, _NOTHING_SHARED)
     best: Settlement | None = None
     for shared_out in _assignments(policy, rule, claims):
         settlement = _settle(policy, rule, image, claims, shared_out)
@@ -95,7 +99,7 @@ def scope_groups(image: Verification, scope: Scope) -> frozenset[int]:
 
 def _assignments(policy: Policy, rule: Rule, claims: Sequence[Claim]) -> Iterator[Mapping[int, str]]:
     """Yield every way to give each contested key to one of the people who list it."""
-    contested = _contested(policy, rule, claims) if policy.shared else {}
+    contested = _contested(policy, rule, claims)
     if math.prod(map(len, contested.values())) > MAX_ASSIGNMENTS:
         yield dict.fromkeys(contested, _NOBODY)
         return
@@ -105,32 +109,35 @@ def _assignments(policy: Policy, rule: Rule, claims: Sequence[Claim]) -> Iterato
 
 def _contested(policy: Policy, rule: Rule, claims: Sequence[Claim]) -> dict[int, list[str]]:
     """Return the keys among `claims` that more than one person whom the rule asks could count with."""
-    anyone = any(need.anyone for need in rule.require)
     asked = frozenset().union(*(need.names for need in rule.require))
     people: dict[int, set[str]] = {}
     for claim in claims:
         holder = policy.holders.get(claim.signer.id)
         if holder is not None and holder.key in policy.shared:
-            people.setdefault(holder.key, set()).update(name for name in holder.people if anyone or name in asked)
+            people.setdefault(holder.key, set()).update(
+                name for name in holder.people if rule.asks_anyone or name in asked
+            )
     return {key: sorted(names) for key, names in people.items() if len(names) > 1}
 
 
 def _settle(
     policy: Policy, rule: Rule, image: Verification, claims: Sequence[Claim], shared_out: Mapping[int, str]
 ) -> Settlement:
-    standing = _standing(policy.holders, image, claims, shared_out)
-    ring = standing
-    if any(need.anyone for need in rule.require):
+    standing = ring = _standing(policy.holders, image, claims, shared_out)
+    if rule.asks_anyone:
         in_ring = [claim for claim in claims if claim.signer.kind is _PGP]
         ring = _standing(policy.holders, image, in_ring, shared_out)
-    approvers = [_approvers(need, image, ring if need.anyone else standing) for need in rule.require]
+    standings = [ring if need.anyone else standing for need in rule.require]
+    approvers = [_approvers(need, image, heard) for need, heard in zip(rule.require, standings, strict=True)]
     serving = _distinct(rule.require, approvers) if rule.distinct else approvers
-    met = all(len(people) >= need.count for need, people in zip(rule.require, serving, strict=True))
-    settlement = Settlement(approvers, serving, met)
-    settlement.places = sum(min(len(s), need.count) for need, s in zip(rule.require, serving, strict=True))
-    if met:
-        settlement.uncovered = _uncovered(rule.require, image, standing, approvers)
-    return settlement
+    places = met = 0
+    for need, people in zip(rule.require, serving, strict=True):
+        have = len(people)
+        places += min(have, need.count)
+        met += have >= need.count
+    if met < len(rule.require):
+        return Settlement(approvers, serving, places)
+    return Settlement(approvers, serving, places, met=True, uncovered=_uncovered(rule, image, standings, approvers))
 
 
 def _standing(
@@ -151,7 +158,10 @@ def _standing(
             legacy.update(people if _covers_all_of_one_group(claim, image) else ())
         elif (group := _approved_group(claim, image)) is not None:
             for name in people:
-                groups.setdefault(name, set()).add(group)
+                if name in groups:
+                    groups[name].add(group)
+                else:
+                    groups[name] = {group}
     return Standing(voices, groups, _whole(image, groups) | legacy)
 
 
@@ -218,20 +228,24 @@ def _distinct(needs: Sequence[Requirement], approvers: Sequence[set[str]]) -> li
 
 
 def _uncovered(
-    needs: Sequence[Requirement], image: Verification, standing: Standing, approvers: Sequence[set[str]]
+    rule: Rule, image: Verification, standings: Sequence[Standing], approvers: Sequence[set[str]]
 ) -> tuple[int, ...]:
     """Return the objects that no satisfied requirement covers: all, when nothing ties several groups together."""
-    covered: set[int] = set()
     if len(image.groups) > 1 and not image.tied:
-        return tuple(item.id for item in image.objects)
-    for need, people in zip(needs, approvers, strict=True):
-        covered |= _covered(need, image, standing, people)
-    return tuple(item.id for item in image.objects if item.id not in covered)
+        return tuple([item.id for item in image.objects])
+    covered: set[int] = set()
+    if rule.asks_whole:
+        covered.update(*image.groups.values())
+    else:
+        for need, heard, people in zip(rule.require, standings, approvers, strict=True):
+            covered |= _covered(need, image, heard, people)
+    return tuple([item.id for item in image.objects if item.id not in covered])
 
 
 def _covered(need: Requirement, image: Verification, standing: Standing, people: set[str]) -> set[int]:
+    """Return the objects that the claims behind a met requirement on a part cover."""
     if need.scope is None:
-        return {number for ids in image.groups.values() for number in ids}
+        return set().union(*image.groups.values())
     if need.scope.ids:
         voices = _over_objects(need.scope, image, standing)
         return {number for claim, names in voices if not people.isdisjoint(names) for number in claim.objects}

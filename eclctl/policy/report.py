@@ -39,9 +39,9 @@ def tampered(policy: Policy, claim: Claim) -> str:
 
 def counted(needs: Sequence[Requirement], serving: Sequence[Collection[str]]) -> tuple[str, ...]:
     """Return the people who were counted, in the order in which the rule names them."""
-    names: dict[str, None] = {}
+    names: list[str] = []
     for need, people in zip(needs, serving, strict=True):
-        names.update(dict.fromkeys(_ordered(need, people)))
+        names += [name for name in _ordered(need, people) if name not in names]
     return tuple(names)
 
 

@@ -11,10 +11,12 @@ import json
 import os
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,10 +32,16 @@ state_dir: state
 policies: [policies.d]
 keyrings: [keys.d]
 watch: [{{path: library, recursive: true, rescan: 15m}}]
-metrics: {{textfile: run/eclctl.prom}}
+metrics: {{listen: "127.0.0.1:{port}"}}
 audit: {{path: audit.jsonl}}
 trusted_owners: [root, "{uid}"]
 """
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
 
 
 class Site:
@@ -46,6 +54,7 @@ class Site:
         self.policy = root / "policies.d" / "10-production.yaml"
         self.check_socket = root / "run" / "eclctl.sock"
         self.admin_socket = root / "run" / "admin.sock"
+        self.port = free_port()
 
     def lay_out(self) -> None:
         for name in ("policies.d", "keys.d", "run", "library"):
@@ -54,7 +63,7 @@ class Site:
             shutil.copyfile(image, self.library / image.name)
         shutil.copyfile(HERE / "keys" / "site.asc", self.root / "keys.d" / "site.asc")
         self.write_policy((HERE / "policies" / "10-production.yaml").read_text())
-        self.config.write_text(CONFIG.format(uid=os.getuid()))
+        self.config.write_text(CONFIG.format(uid=os.getuid(), port=self.port))
 
     def write_policy(self, text: str) -> None:
         self.policy.write_text(text.replace("@LIBRARY@", str(self.library)))
@@ -111,18 +120,21 @@ def show(made: Site, command: str, *, expect: int | None = 0) -> str:
         words += ["--socket", str(made.check_socket)]
     if words[1] in {"status", "reload"}:
         words += ["--socket", str(made.admin_socket)]
-    done = subprocess.run(words, cwd=made.root, capture_output=True, text=True, check=False)
-    sys.stdout.write(done.stdout + done.stderr)
+    done = subprocess.run(
+        words, cwd=made.root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    sys.stdout.write(done.stdout)
     print(f"[exit {done.returncode}]", flush=True)
     if expect is not None and done.returncode != expect:
         raise SystemExit(f"expected exit status {expect}")
     return done.stdout
 
 
-def is_cached(made: Site, image: str) -> bool:
-    words = [ECLCTL, "check", "--json", "--socket", made.check_socket, made.library / image]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    return bool(json.loads(done.stdout).get("cached"))
+def images_known(made: Site) -> int:
+    """Ask the daemon how many images it has verified and remembers."""
+    words = [ECLCTL, "status", "--json", "--socket", made.admin_socket]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    return int(json.loads(done.stdout)["cache"]["entries"])
 
 
 def tour(made: Site) -> None:
@@ -149,15 +161,12 @@ def tour(made: Site) -> None:
 
 def drop_image(made: Site) -> None:
     say("A new image is dropped into the watched directory; the daemon verifies it ahead of the first launch.")
-    print("$ cp approved.sif library/new.sif")
+    wait_for(lambda: images_known(made) == len(list(made.library.iterdir())))
+    before = images_known(made)
+    print("$ cp library/approved.sif new.part && mv new.part library/new.sif")
     shutil.copyfile(made.library / "approved.sif", made.root / "new.part")
     (made.root / "new.part").rename(made.library / "new.sif")
-    if not wait_for(
-        lambda: (
-            '"prefetch"' in (made.root / "daemon.log").read_text()
-            and "new.sif" in (made.root / "daemon.log").read_text()
-        )
-    ):
+    if not wait_for(lambda: images_known(made) > before):
         raise SystemExit("the watcher did not pick the image up")
     answer = json.loads(show(made, "eclctl check --json library/new.sif"))
     print(f"-> cached: {answer['cached']} (the very first question about it)")
@@ -191,10 +200,16 @@ def show_records(made: Site) -> None:
 
 
 def metrics(made: Site) -> list[str]:
-    text = made.root / "run" / "eclctl.prom"
-    wait_for(text.exists)
-    wanted = ("eclctl_decisions_total", "eclctl_reloads_total", "eclctl_policy_generation", "eclctl_cache_entries")
-    return [line for line in text.read_text().splitlines() if line.startswith(wanted)]
+    wanted = (
+        "eclctl_decisions_total",
+        "eclctl_reloads_total",
+        "eclctl_policy_generation",
+        "eclctl_cache_entries",
+        "eclctl_prefetched",
+    )
+    with urllib.request.urlopen(f"http://127.0.0.1:{made.port}/metrics", timeout=PATIENCE) as answer:
+        lines = answer.read().decode().splitlines()
+    return [line for line in lines if line.startswith(wanted) and not line.endswith(" 0.0")]
 
 
 def serve(made: Site) -> None:

@@ -64,7 +64,7 @@ class Reloader:
     Args:
         engine: gets each good snapshot.
         path: the daemon's configuration file.
-        settings: what the daemon was started with; of a changed file, only policies and keyrings count before a restart.
+        settings: what the daemon was started with; only policies and keyrings of a changed file count before a restart.
         names: resolves names of users and groups while a policy loads.
         audit: gets a record of each load.
         metrics: counts them.

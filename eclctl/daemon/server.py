@@ -471,5 +471,5 @@ class Server:
         if connection.in_flight or connection.queued:
             return None
         if connection.has_partial_line():
-            return "timeout" if now - connection.active > _LINE_SECONDS else None
+            return "timeout" if now - connection.active > min(_LINE_SECONDS, self._limits.idle_timeout) else None
         return "timeout" if now - connection.active > self._limits.idle_timeout else None

@@ -65,11 +65,9 @@ class RuleReader:
 
     def _rule(self, node: Node, order: int) -> Rule | None:
         fields = document.mapping(node, self.report, "a rule", (*_RULE, *_LATER), ("name",))
-        if fields is None or "name" not in fields:
+        if fields is None:
             return None
-        name = name_of(fields["name"], self.report, "rule")
-        if name is None:
-            return None
+        name = (name_of(fields["name"], self.report, "rule") if "name" in fields else None) or f"#{order + 1}"
         what = f"rule {quoted(name)}"
         self._refuse_later(fields, what)
         match = self._match(fields["match"], what) if "match" in fields else Match()

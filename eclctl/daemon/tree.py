@@ -159,6 +159,7 @@ class Tree:
         self._scan_at: float | None = None
         self._scan: _Scan | None = None
         self._backlog: dict[str, tuple[float, _State]] = {}
+        self._since: float | None = None  # when the examination under way began
         self._tried = _Tried()
         self._last_scan: tuple[datetime, float] | None = None
         self._work: deque[Callable[[float], bool]] = deque((self._serve_file, self._serve_scan, self._serve_backlog))
@@ -208,18 +209,19 @@ class Tree:
 
     @property
     def queued(self) -> int:
-        """How many images wait."""
+        """How many images wait, with the one that is being examined."""
         with self._wake:
-            return len(self._files) + len(self._backlog)
+            return len(self._files) + len(self._backlog) + (self._since is not None)
 
     @property
     def overdue(self) -> float:
-        """How many seconds the image that waits longest has waited beyond its turn."""
+        """How many seconds the image that waits longest has waited beyond its turn, or is being examined."""
         now = self._clock()
         with self._wake:
             due = self._files.next_due()
-        first = next(iter(self._backlog.copy().values()), (now, ()))[0]
-        return max(0.0, now - first, now - (now if due is None else due))
+        found = next(iter(self._backlog.copy().values()), None)
+        times = (due, self._since, None if found is None else found[0])
+        return max(0.0, *(now - since for since in times if since is not None), 0.0)
 
     def covers(self, path: str) -> bool:
         """Whether a path without links is in the tree."""
@@ -375,22 +377,24 @@ class Tree:
         if found is None:
             return False
         path, (_, state) = found
-        try:
-            self._examine(path, state)
-        finally:
-            del self._backlog[path]
+        del self._backlog[path]
+        self._examine(path, state)
         return True
 
     def _examine(self, path: str, state: _State) -> None:
-        with self._gates[0 if self._local else 1]:
-            status = self._engine.prefetch(path, self._timing.now()).status
+        self._since = self._clock()
+        try:
+            with self._gates[0 if self._local else 1]:
+                status = self._engine.prefetch(path, self._timing.now()).status
+        finally:
+            self._since = None
         self._metrics.prefetched(status)
         if status not in ("kept", "known"):
             self._tried.add(path, state, self._clock())
 
     def _is_young(self, status: os.stat_result, wall: float) -> bool:
-        """Whether a file was written so recently that its writer may not be done."""
-        return 0 <= wall - status.st_mtime < self._timing.settle
+        """Whether a file changed so recently that somebody may not be done, or facts not be kept yet."""
+        return any(0 <= wall - changed < self._timing.settle for changed in (status.st_mtime, status.st_ctime))
 
     def _wall(self) -> float:
         return self._timing.now().timestamp()

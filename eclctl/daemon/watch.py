@@ -44,14 +44,16 @@ class _Running:
     """What there is between start and stop."""
 
     notifier: Notifier | None
-    trees: list[Tree]
+    mounts: MountTable
+    trees: list[Tree] = field(default_factory=list)
     threads: list[threading.Thread] = field(default_factory=list)
 
 
 class Watcher:
     """Watches directories. `start` it once; `rescan`, `status` and `stats` are for any thread.
 
-    `engine` examines, `metrics` counts, `local` says whether a path is on a local file system.
+    `engine` examines, `metrics` counts, `local` says whether a path is on a local file system; by default the table of
+    mounts says it.
     """
 
     def __init__(
@@ -66,13 +68,13 @@ class Watcher:
         self._watches = tuple(watches)
         self._engine = engine
         self._metrics = metrics
-        self._local = MountTable().local if local is None else local
+        self._local = local
         self._timing = timing or Timing()
         self._running: _Running | None = None
 
     def start(self) -> None:
         """Start watching and the first rescans. Returns at once: nothing here waits for a file system."""
-        running = _Running(self._notifier() if self._watches else None, [])
+        running = _Running(self._notifier() if self._watches else None, MountTable())
         gates = (threading.Semaphore(EXAMINERS), threading.Semaphore(EXAMINERS))
         for watch in self._watches:
             tree = Tree(
@@ -80,7 +82,7 @@ class Watcher:
                 self._engine,
                 self._metrics,
                 notifier=running.notifier,
-                local=self._local,
+                local=self._local or running.mounts.local,
                 gates=gates,
                 timing=self._timing,
             )
@@ -100,7 +102,10 @@ class Watcher:
         deadline = self._timing.clock() + timeout
         for thread in running.threads:
             thread.join(max(0.0, deadline - self._timing.clock()))
-        if running.notifier is not None and not any(thread.is_alive() for thread in running.threads):
+        if any(thread.is_alive() for thread in running.threads):
+            return
+        running.mounts.close()
+        if running.notifier is not None:
             running.notifier.stop()
 
     def rescan(self, reason: str = "request") -> None:

@@ -86,6 +86,19 @@ def test_a_young_file_that_a_rescan_finds_settles_first(tmp_path: Path, clock: C
     assert engine.given == [str(path)]
 
 
+def test_a_file_with_old_content_that_was_just_moved_in_settles_first(tmp_path: Path, engine: Examiner) -> None:
+    """Its change time is new: facts could not be kept yet, and would not be asked for again for long."""
+    path = image(tmp_path / "a.sif")
+    clock = Clock()
+    clock.seconds += path.stat().st_ctime + 0.5 - clock.now().timestamp()
+    watched = tree(tmp_path, engine, clock)
+    drain(watched)
+    assert engine.given == []
+    clock.seconds += 2.0
+    drain(watched)
+    assert engine.given == [str(path)]
+
+
 def test_a_file_that_keeps_growing_is_left_until_two_looks_agree(
     tmp_path: Path, clock: Clock, engine: Examiner
 ) -> None:

@@ -63,6 +63,7 @@ class Site:
         self.policy(POLICY)
         self.config = self.root / "config.yaml"
         self.configure(limits)
+        self.log = ""
         self.process: subprocess.Popen[str] | None = None
         self._manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._manager.bind(str(self.root / "notify"))
@@ -143,7 +144,9 @@ class Site:
         assert self.process is not None
         self.process.send_signal(number)
         status = self.process.wait(5)
-        self.log = self.process.stderr.read() if self.process.stderr else ""
+        assert self.process.stderr is not None
+        with self.process.stderr as log:
+            self.log = log.read()
         return status
 
     def close(self) -> None:
@@ -151,8 +154,8 @@ class Site:
             if self.process.poll() is None:
                 self.process.kill()
                 self.process.wait()
-            if self.process.stderr:
-                self.process.stderr.close()
+            assert self.process.stderr is not None
+            self.process.stderr.close()
         self._manager.close()
         shutil.rmtree(self.root)
 

@@ -344,3 +344,8 @@ def corpus_store(*rings: str, pem: tuple[str, ...] = ()) -> KeyStore:
 def private_pem(key: PemKey) -> bytes:
     """Return a private key as PEM."""
     return key.private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def same_in_every_process(value: object) -> str | None:
+    """Name a test's parameter: bytes with a fresh signature in them would be another name in each xdist worker."""
+    return "bytes" if isinstance(value, bytes) else None

@@ -19,7 +19,7 @@ DESCRIPTOR_ALGORITHMS = {1: "sha256", 2: "sha384", 3: "sha512"}
 UNSUPPORTED_HASH = Finding("unsupported-hash", "hash algorithm unsupported")
 
 _SIZES = {"sha256": 32, "sha384": 48, "sha512": 64}
-_TEXT = re.compile(rb"SIFHASH:\r?\n((?:[0-9a-fA-F]{2})+)(?:\r?\n)?")
+_TEXT = re.compile(rb"SIFHASH:\r?\n((?:[0-9a-fA-F]{2})+)")
 
 
 def parse(text: bytes, hash_type: int) -> Digest | Finding:

@@ -1,0 +1,38 @@
+"""The format of a signature object is recognized where the reference recognizes it."""
+
+from __future__ import annotations
+
+import pytest
+
+from eclctl.model import SignatureFormat
+from eclctl.signature import formats
+from tests import pgp
+from tests.sifbuilder import envelope, pem_key, same_in_every_process
+
+KEY = pgp.Key()
+LEGACY_TEXT = b"SIFHASH:\n" + b"ab" * 32
+MODERN = pgp.clearsign(KEY, text=b'{"version":1}')
+LEGACY = pgp.clearsign(KEY, text=LEGACY_TEXT)
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (MODERN, SignatureFormat.PGP),
+        (LEGACY, SignatureFormat.LEGACY),
+        (LEGACY.replace(b"\n", b"\r\n"), SignatureFormat.LEGACY),
+        (LEGACY.replace(b"SIFHASH:\n", b"- SIFHASH: \t\n"), SignatureFormat.LEGACY),
+        (b"junk\n" + LEGACY, SignatureFormat.LEGACY),
+        (MODERN.replace(b"Hash: SHA256\n", b""), SignatureFormat.PGP),
+        (envelope(b"x", pem_key("p256")), SignatureFormat.DSSE),
+        (b"junk" + MODERN, SignatureFormat.UNKNOWN),
+        (MODERN.replace(b"Hash:", b"Comment:"), SignatureFormat.UNKNOWN),
+        (MODERN[:60], SignatureFormat.UNKNOWN),
+        (envelope(b"x", pem_key("p256"), payload_type="text/plain"), SignatureFormat.UNKNOWN),
+        (b"", SignatureFormat.UNKNOWN),
+        (bytes(1000), SignatureFormat.UNKNOWN),
+    ],
+    ids=same_in_every_process,
+)
+def test_recognizes(data, kind):
+    assert formats.recognize(data) is kind

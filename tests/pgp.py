@@ -53,7 +53,7 @@ class Key:
     private: object = field(default_factory=ed25519.Ed25519PrivateKey.generate)
     version: int = 4
     created: int = CREATED
-    legacy: bool = True
+    legacy: bool | None = None
 
     def __post_init__(self) -> None:
         self.algorithm, material = self._material()
@@ -87,7 +87,7 @@ class Key:
             case ed448.Ed448PrivateKey():
                 return 28, self.private.public_key().public_bytes_raw()
         raw = self.private.public_key().public_bytes_raw()
-        if self.legacy and self.version == 4:
+        if self.version == 4 if self.legacy is None else self.legacy:
             oid = bytes.fromhex("2B06010401DA470F01")
             return 22, bytes((len(oid),)) + oid + mpi(int.from_bytes(b"\x40" + raw))
         return 27, raw

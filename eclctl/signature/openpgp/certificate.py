@@ -47,8 +47,9 @@ class KeyStatus:
     """What a key of a certificate is worth, whatever the time. Times are seconds since 1970.
 
     `attributable` is true when the certificate provably speaks for the key, and lets it sign. `fault` is why the key
-    never counts. It counts from `valid_from` until before `valid_until`; the self-signatures that say so hold from
-    `vouched_from` until before `vouched_until`. None is for ever. `created` is when the key itself was made.
+    never counts. It counts from `valid_from`, when its primary key was made, until before `valid_until`; the
+    self-signatures that say so hold from `vouched_from` until before `vouched_until`. None is for ever. `created` is
+    when the key itself was made: what it signed is no older.
     """
 
     key: PublicKey
@@ -374,7 +375,6 @@ def _narrow(status: KeyStatus, key: PublicKey, binding: Signature, back: Signatu
     return replace(
         status,
         created=key.created,
-        valid_from=max(status.valid_from, key.created),
         valid_until=_earliest(status.valid_until, key.created + lifetime if lifetime else None),
         vouched_from=max(status.vouched_from, binding.created or 0, back.created or 0),
         vouched_until=_earliest(status.vouched_until, binding.expires, back.expires),

@@ -9,6 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, rsa
 
 from eclctl.signature import openpgp
+from eclctl.signature.openpgp.keys import PublicKey
 from tests import pgp
 from tests.pgp import CERTIFY, CREATED, SIGN, SIGNED, Key, certificate, clearsign, flags, packet, sub, time, user_id
 from tests.support import NOW
@@ -102,6 +103,45 @@ def test_only_text_signatures_count(alice, kind):
     assert refusal(clearsign(packet(2, body)), certificate(alice)) == "unsupported"
 
 
+def test_signature_of_another_version_than_its_key_is_refused():
+    """RFC 9580 section 5.2: a version 6 key makes version 6 signatures, a version 4 key version 4 ones."""
+    new = Key(version=6)
+    old = Key(new.private, legacy=False)
+    body = old.sign(1, pgp.TEXT, created=SIGNED, issuer=new.issuer())
+    assert refusal(clearsign(packet(2, body)), certificate(new)) == "bad-signature"
+
+
+def test_signature_of_another_algorithm_than_its_key_is_refused():
+    key = Key(rsa_key(2048))
+    ring = certificate(key)
+    key.algorithm = 3
+    assert refusal(clearsign(key), ring) == "bad-signature"
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_digest_prefix_is_checked_in_version_6_as_in_the_reference(version):
+    key = Key(version=version)
+    body = key.sign(1, pgp.TEXT, created=SIGNED)
+    at = len(body) - (64 + 1 + 16 + 1 if version == 6 else 2 * (2 + 32) + 1)
+    message = clearsign(packet(2, body[:at] + bytes((body[at] ^ 1,)) + body[at + 1 :]))
+    if version == 6:
+        assert refusal(message, certificate(key)) == "bad-signature"
+    else:
+        assert verify(message, certificate(key))
+
+
+def test_legacy_eddsa_in_a_version_6_key_is_refused():
+    """RFC 9580 section 5.5.5.5."""
+    key = Key(version=6, legacy=True)
+    assert refusal(clearsign(key), certificate(key)) == "unsupported"
+
+
+@pytest.mark.parametrize(("bits", "exponent"), [(2048, (1 << 24) + 1), (16400, 65537), (2048, 1)])
+def test_rsa_numbers_that_make_verifying_slow_or_void_are_refused(bits, exponent):
+    material = pgp.mpi((1 << bits) - 1) + pgp.mpi(exponent)
+    assert PublicKey.parse(b"\x04" + time(CREATED) + b"\x01" + material).weakness.code == "unsupported"
+
+
 class TestIssuer:
     def test_key_id_alone_in_the_unhashed_area_is_enough(self, alice):
         body = alice.sign(1, pgp.TEXT, created=SIGNED, issuer=b"", unhashed=sub(16, alice.key_id))
@@ -111,6 +151,12 @@ class TestIssuer:
     def test_one_hint_that_names_another_key_refuses(self, alice, unhashed):
         body = alice.sign(1, pgp.TEXT, created=SIGNED, unhashed=unhashed(Key()))
         assert refusal(clearsign(packet(2, body)), certificate(alice)) == "unknown-key"
+
+    def test_key_id_in_the_hashed_area_of_version_6_refuses(self):
+        """RFC 9580 section 5.2.3.12."""
+        key = Key(version=6)
+        body = key.sign(1, pgp.TEXT, sub(16, key.key_id), created=SIGNED)
+        assert refusal(clearsign(packet(2, body)), certificate(key)) == "unsupported"
 
     def test_signature_without_any_hint_is_refused(self, alice):
         body = alice.sign(1, pgp.TEXT, created=SIGNED, issuer=b"")
@@ -132,6 +178,10 @@ class TestSubpackets:
         twice = sub(kind, body) * (1 if kind == 2 else 2)
         signature = alice.sign(1, pgp.TEXT, twice, created=SIGNED)
         assert refusal(clearsign(packet(2, signature)), certificate(alice)) == "unsupported"
+
+    def test_signature_that_is_not_exportable_refuses(self, alice):
+        body = alice.sign(1, pgp.TEXT, sub(4, b"\0"), created=SIGNED)
+        assert refusal(clearsign(packet(2, body)), certificate(alice)) == "unsupported"
 
     def test_too_many_subpackets_refuse(self, alice):
         body = alice.sign(1, pgp.TEXT, sub(99, b"") * 300, created=SIGNED)
@@ -226,6 +276,25 @@ class TestSelfSignatures:
         forged = Key().sign(0x13, pgp.user_id_content(alice, b"A"), flags(SIGN), issuer=alice.issuer())
         assert refusal(clearsign(alice), certificate(alice, packet(13, b"A"), packet(2, forged))) == "bad-certificate"
 
+    @pytest.mark.parametrize("critical", [False, True])
+    def test_self_signature_with_a_critical_notation_vouches_for_nothing(self, alice, critical):
+        notation = sub(20, b"\x80\0\0\0\0\x04\0\x01x@y.v", critical=critical)
+        ring = certificate(alice, user_id(alice, b"A", flags(SIGN), notation))
+        if critical:
+            assert refusal(clearsign(alice), ring) == "bad-certificate"
+        else:
+            assert verify(clearsign(alice), ring)
+
+    def test_self_signature_that_also_names_another_key_vouches_for_nothing(self, alice):
+        named = user_id(alice, b"A", flags(SIGN), unhashed=sub(16, Key().key_id))
+        assert refusal(clearsign(alice), certificate(alice, named)) == "bad-certificate"
+
+    def test_signature_on_a_photo_is_not_taken_for_one_on_the_user_id(self, alice):
+        revocation = bytearray(alice.sign(0x30, b"photo"))
+        revocation[3] = 3
+        ring = certificate(alice, user_id(alice), packet(17, b"photo"), packet(2, bytes(revocation)))
+        assert verify(clearsign(alice), ring)
+
     def test_self_signature_under_sha1_vouches_for_nothing(self, alice):
         assert refusal(clearsign(alice), certificate(alice, user_id(alice, hash_id=2))) == "bad-certificate"
 
@@ -287,6 +356,23 @@ class TestSubkeys:
         ring = certificate(alice, user_id(alice), pgp.subkey(alice, key, back=back(alice, key)))
         assert refusal(clearsign(key), ring) == "bad-certificate"
 
+    def test_back_signature_that_names_another_key_is_refused(self, alice):
+        key = Key()
+        back = sub(32, key.sign(0x19, alice.prefix + key.prefix, issuer=Key().issuer()))
+        ring = certificate(alice, user_id(alice), pgp.subkey(alice, key, back=back))
+        assert refusal(clearsign(key), ring) == "bad-certificate"
+
+    def test_subkey_of_another_version_than_its_primary_key_is_not_used(self):
+        primary, key = Key(version=6), Key()
+        direct = packet(2, primary.sign(0x1F, primary.prefix, flags(CERTIFY)))
+        ring = certificate(primary, direct, pgp.subkey(primary, key))
+        assert refusal(clearsign(key), ring) == "unknown-key"
+
+    def test_subkey_does_not_count_before_its_primary_key(self, alice):
+        primary = Key(created=PRESENT + DAY)
+        ring = certificate(primary, user_id(primary), pgp.subkey(primary, alice))
+        assert refusal(clearsign(alice), ring) == "key-not-yet-valid"
+
     def test_subkey_without_signing_flag_is_refused(self, alice):
         key = Key()
         ring = certificate(alice, user_id(alice), pgp.subkey(alice, key, flags(0x0C)))
@@ -313,7 +399,7 @@ class TestSubkeys:
         assert refusal(clearsign(key), *rings) == "bad-certificate"
 
     def test_certificate_that_lists_its_primary_key_as_subkey_is_one_owner(self, alice):
-        ring = certificate(alice, user_id(alice), pgp.subkey(alice, alice))
+        ring = certificate(alice, user_id(alice), pgp.subkey(alice, alice, flags(0x0C)))
         assert verify(clearsign(alice), ring).signers[0].id == alice.fingerprint
 
     def test_broken_subkey_leaves_the_primary_key_usable(self, alice):

@@ -85,6 +85,19 @@ def test_private_keys_are_refused_with_advice(name):
         openpgp.Keyring.parse((CORPUS / "keys" / "pgp" / name).read_bytes())
 
 
+@pytest.mark.parametrize("tag", [5, 7])
+def test_private_keys_are_refused_whatever_the_block_says(tag):
+    with pytest.raises(KeyMaterialError, match="private keys"):
+        openpgp.Keyring.parse(armor(BLOCK, certificate(ALICE) + packet(tag, BOB.body)))
+
+
+def test_certificates_are_in_one_order_whatever_the_files():
+    rings = [openpgp.Keyring.parse(*ring) for ring in (RINGS, RINGS[::-1])]
+    rings.append(openpgp.Keyring.parse(certificate(BOB) + certificate(ALICE)))
+    orders = [[found.fingerprint for found in ring.certificates] for ring in rings]
+    assert orders == [sorted((ALICE.fingerprint, BOB.fingerprint))] * 3
+
+
 @pytest.mark.parametrize(
     "broken",
     [

@@ -8,10 +8,53 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from eclctl.image.identity import FileKey
-from eclctl.model import Finding, Verification
+from eclctl.model import Finding, Outcome, Verification
+from eclctl.policy.language import Policy, Rule
+
+
+class Outcomes:
+    """What one policy says of one set of facts, by everything else that it depends on.
+
+    Evaluating is a pure function of the policy, the rule, the facts and what was judged out; with equal arguments it
+    need not be done again. Trust is not kept here: what is judged out is found anew for each decision and is part of
+    the question.
+    """
+
+    __slots__ = ("_kept",)
+
+    def __init__(self) -> None:
+        self._kept: tuple[Policy | None, dict[_Arguments, Outcome]] = (None, {})  # swapped whole: threads share this
+
+    def find(
+        self, policy: Policy, rule: Rule | None, rejected: Mapping[int, Finding], *, explain: bool
+    ) -> Outcome | None:
+        """Return what `keep` was given for the same arguments."""
+        kept = self._kept
+        return kept[1].get(_arguments(rule, rejected, explain=explain)) if kept[0] is policy else None
+
+    def keep(
+        self, policy: Policy, rule: Rule | None, rejected: Mapping[int, Finding], outcome: Outcome, *, explain: bool
+    ) -> None:
+        """Keep what evaluating returned."""
+        kept = self._kept
+        if kept[0] is not policy or len(kept[1]) >= _MAX_OUTCOMES:
+            kept = self._kept = (policy, {})
+        kept[1][_arguments(rule, rejected, explain=explain)] = outcome
+
+
+_Arguments: TypeAlias = tuple[int | bool | tuple[int, Finding], ...]
+
+
+def _arguments(rule: Rule | None, rejected: Mapping[int, Finding], *, explain: bool) -> _Arguments:
+    return (-1 if rule is None else rule.order, explain, *rejected.items())
+
+
+_MAX_OUTCOMES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +69,7 @@ class Facts:
     verification: Verification | None
     error: Finding | None = None
     digested: bool = False
+    outcomes: Outcomes = field(default_factory=Outcomes, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

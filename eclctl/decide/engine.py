@@ -17,10 +17,10 @@ import itertools
 import os
 import secrets
 import threading
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from eclctl.decide.cache import FactCache, Facts
 from eclctl.decide.snapshot import Snapshot
@@ -40,8 +40,7 @@ _SIGNED_KINDS = frozenset({Kind.SIF, Kind.OCI_SIF})
 _NANOSECONDS = 1_000_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(NamedTuple):
     """May this caller run this image?
 
     `image` is the absolute name as the caller wrote it (bytes decoded with surrogateescape). `descriptor` is the image
@@ -55,34 +54,87 @@ class Question:
     explain: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """The answer, with everything that a wrapper, a user, a log record or a metric needs to know of it.
 
-    `outcome` is what the policy said, with the requirement reports when they were asked for.
+    `outcome` is what the policy said, with the requirement reports when they were asked for. `path` is the image's
+    resolved name, None when its name does not lead to it or it was not found.
     """
 
     id: str
-    verdict: Verdict
-    code: Code
-    reason: str
-    rule: str | None
-    rule_where: str | None
-    mode: str
+    question: Question
+    outcome: Outcome
     kind: Kind | None
-    signers: tuple[str, ...]
-    missing: tuple[Missing, ...]
-    cached: bool
+    path: str | None
     assurance: Assurance | None
+    cached: bool
     generation: int
     policy: str | None
-    image: str
-    path: str | None
-    role: str
-    caller: Caller
-    would: Code | None
-    message: str | None
-    outcome: Outcome
+
+    @property
+    def verdict(self) -> Verdict:
+        """Allow or deny."""
+        return self.outcome.verdict
+
+    @property
+    def code(self) -> Code:
+        """The reason, from the closed list."""
+        return self.outcome.code
+
+    @property
+    def reason(self) -> str:
+        """One sentence for the user."""
+        return self.outcome.reason
+
+    @property
+    def rule(self) -> str | None:
+        """The name of the deciding rule."""
+        return self.outcome.rule
+
+    @property
+    def rule_where(self) -> str | None:
+        """Where that is written, `file:line`."""
+        return self.outcome.rule_where
+
+    @property
+    def mode(self) -> str:
+        """`enforce` or `permissive`."""
+        return self.outcome.mode
+
+    @property
+    def signers(self) -> tuple[str, ...]:
+        """Who signed, of those that the policy knows."""
+        return self.outcome.signers
+
+    @property
+    def missing(self) -> tuple[Missing, ...]:
+        """Each unmet requirement."""
+        return self.outcome.missing
+
+    @property
+    def would(self) -> Code | None:
+        """What a permissive rule turned into allow."""
+        return self.outcome.would
+
+    @property
+    def message(self) -> str | None:
+        """What the rule tells a user who is denied."""
+        return self.outcome.message
+
+    @property
+    def image(self) -> str:
+        """The name as the caller wrote it."""
+        return self.question.image
+
+    @property
+    def role(self) -> str:
+        """What the caller wants the image for."""
+        return self.question.role
+
+    @property
+    def caller(self) -> Caller:
+        """Who asked."""
+        return self.question.caller
 
 
 @dataclass(slots=True)
@@ -318,20 +370,17 @@ class Engine:
             for number, claim in enumerate(found.claims)
             if (finding := judge(snapshot.store, claim, now)) is not None
         }
-        outcome = self._outcome(question, policy, located, found, rejected)
-        return self._decision(question, snapshot, outcome, located, kind=found.kind, cached=cached)
-
-    def _outcome(
-        self, question: Question, policy: Policy, located: Located, found: Verification, rejected: dict[int, Finding]
-    ) -> Outcome:
-        if policy.withdraws and (stopped := withdrawn(policy, found, rejected)) is not None:
-            return stopped
         rule = select_rule(policy, path=located.path, kind=found.kind, caller=question.caller)
-        if rule is None:
-            return _no_rule(located)
-        if located.assurance.rank < rule.assurance.rank:
-            return _too_low(rule, located)
-        return evaluate(policy, rule, found, rejected, explain=question.explain)
+        outcome = facts.outcomes.find(policy, rule, rejected, explain=question.explain)
+        if outcome is None:
+            outcome = _evaluated(policy, rule, found, rejected, explain=question.explain)
+            facts.outcomes.keep(policy, rule, rejected, outcome, explain=question.explain)
+        if outcome.code is not Code.WITHDRAWN:
+            if rule is None:
+                outcome = _no_rule(located)
+            elif located.assurance.rank < rule.assurance.rank:
+                outcome = _too_low(rule, located)
+        return self._decision(question, snapshot, outcome, located, kind=found.kind, cached=cached)
 
     def _refuse(
         self, question: Question, snapshot: Snapshot, finding: Finding, located: Located | None = None
@@ -350,27 +399,15 @@ class Engine:
         cached: bool = False,
     ) -> Decision:
         return Decision(
-            id=f"{self._run}-{next(self._count)}",
-            verdict=outcome.verdict,
-            code=outcome.code,
-            reason=outcome.reason,
-            rule=outcome.rule,
-            rule_where=outcome.rule_where,
-            mode=outcome.mode,
-            kind=kind,
-            signers=outcome.signers,
-            missing=outcome.missing,
-            cached=cached,
-            assurance=located.assurance if located is not None else None,
-            generation=snapshot.generation,
-            policy=snapshot.digest,
-            image=question.image,
-            path=located.path if located is not None else None,
-            role=question.role,
-            caller=question.caller,
-            would=outcome.would,
-            message=outcome.message,
-            outcome=outcome,
+            f"{self._run}-{next(self._count)}",
+            question,
+            outcome,
+            kind,
+            located.path if located is not None else None,
+            located.assurance if located is not None else None,
+            cached,
+            snapshot.generation,
+            snapshot.digest,
         )
 
     def _not_before(self, now: datetime) -> datetime:
@@ -393,6 +430,15 @@ def _finding(error: Exception) -> Finding:
     return Finding("internal-error", f"an internal error ({type(error).__name__}); the daemon's log has more")
 
 
+def _evaluated(
+    policy: Policy, rule: Rule | None, found: Verification, rejected: Mapping[int, Finding], *, explain: bool
+) -> Outcome:
+    """Return what the policy says of the image's content, whoever asks and wherever it lies."""
+    if policy.withdraws and (stopped := withdrawn(policy, found, rejected)) is not None:
+        return stopped
+    return _NO_RULE if rule is None else evaluate(policy, rule, found, rejected, explain=explain)
+
+
 def _before_reading(rules: list[Rule | None], located: Located) -> Outcome | None:
     """Return the deny that is certain whatever the file holds: there is no reason to read it then."""
     matching = [rule for rule in rules if rule is not None]
@@ -404,13 +450,14 @@ def _before_reading(rules: list[Rule | None], located: Located) -> Outcome | Non
 
 
 def _no_rule(located: Located) -> Outcome:
-    if located.path is None:
-        reason = (
-            "the name does not lead to the same file on this host, so no rule for paths applies, and no other matches"
-        )
-    else:
-        reason = "no rule matches this image and caller, and nothing else is accepted"
-    return Outcome(Code.NO_RULE, reason)
+    return _NO_RULE if located.path is not None else _NO_RULE_FOR_NAMELESS
+
+
+_NO_RULE = Outcome(Code.NO_RULE, "no rule matches this image and caller, and nothing else is accepted")
+_NO_RULE_FOR_NAMELESS = Outcome(
+    Code.NO_RULE,
+    "the name does not lead to the same file on this host, so no rule for paths applies, and no other matches",
+)
 
 
 def _too_low(rule: Rule, located: Located) -> Outcome:

@@ -477,6 +477,11 @@ class TestRevocations:
         forged = packet(2, Key().sign(0x20, alice.prefix, issuer=bob.issuer()))
         assert verify(clearsign(alice), certificate(alice, forged, named), certificate(bob))
 
+    def test_revocation_that_names_nobody_is_not_a_designated_revokers(self, alice):
+        named = user_id(alice, b"A", flags(SIGN), sub(12, b"\x80\x16" + Key().raw))
+        unnamed = packet(2, Key().sign(0x20, alice.prefix, issuer=b""))
+        assert verify(clearsign(alice), certificate(alice, unnamed, named))
+
     def test_revocation_by_somebody_who_is_not_designated_is_ignored(self, alice):
         bob = Key()
         revocation = packet(2, bob.sign(0x20, alice.prefix))

@@ -155,7 +155,9 @@ class Site:
                 self.process.kill()
                 self.process.wait()
             assert self.process.stderr is not None
-            self.process.stderr.close()
+            if not self.process.stderr.closed:
+                with self.process.stderr as log:
+                    print(log.read())  # which pytest shows for a test that failed
         self._manager.close()
         shutil.rmtree(self.root)
 

@@ -20,6 +20,7 @@ import contextlib
 import logging
 from collections import deque
 from dataclasses import dataclass, field
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
@@ -374,19 +375,23 @@ class Checks:
         if not self._finished:
             return
         cases, self._finished = self._finished, []
-        records = self._records(cases)
+        records: list[dict[str, object]] = []
         try:
+            records = self._records(cases)
             self._audit.write(records)
-        except AuditError as error:
+        except Exception as error:  # noqa: BLE001 - whatever keeps a decision from the log keeps its answer from allowing
             self._metrics.audit(len(records), ok=False)
-            _log.error("%s", error)
+            _log.error("%s", error, exc_info=None if isinstance(error, AuditError) else error)
             self._refuse_all(cases)
             records = self._records(cases)
         else:
             self._metrics.audit(len(records), ok=True)
         self._recent.extend(records)
         for case in cases:
-            self._answer(case)
+            failure = _try(partial(self._answer, case))
+            if isinstance(failure, Exception):
+                _log.error("answering failed", exc_info=failure)
+                case.call.fail(ErrorCode.INTERNAL_ERROR, _BUG)
 
     def _records(self, cases: Sequence[_Case]) -> list[dict[str, object]]:
         now, clock = self._clock(), perf_counter()

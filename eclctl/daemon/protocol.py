@@ -169,8 +169,8 @@ def _request(request_id: str, message: dict[str, Any]) -> Request:
     if type(parameters) is not dict:
         _refuse("`parameters` must be an object")
     name = message.get("method")
-    parse = _PARSERS.get(name) if type(name) is str else None
-    if parse is None:
+    parse = _PARSERS.get(name) if isinstance(name, str) else None
+    if parse is None or not isinstance(name, str):
         raise RequestError(ErrorCode.UNKNOWN_METHOD, f"`method` must be one of {', '.join(Method)}")
     return parse(request_id, Method(name), parameters)
 

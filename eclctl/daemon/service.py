@@ -32,7 +32,7 @@ from eclctl.daemon.control import Control
 from eclctl.daemon.exposition import HttpExposition, TextfileExposition
 from eclctl.daemon.listeners import Listener, open_listener
 from eclctl.daemon.log import setup
-from eclctl.daemon.metrics import CacheStats, Metrics
+from eclctl.daemon.metrics import Metrics
 from eclctl.daemon.peers import Peer, subject
 from eclctl.daemon.protocol import Method
 from eclctl.daemon.reload import Reloader, Report
@@ -276,7 +276,7 @@ class _Service:
 
     def _start_helpers(self) -> None:
         self._metrics.connections = self._server.connections
-        self._metrics.cache = self._cache_stats
+        self._metrics.cache = self._engine.cache.stats
         self._metrics.watcher = self._watcher.stats
         self._watcher.start()
         self._stack.callback(self._watcher.stop)
@@ -291,10 +291,6 @@ class _Service:
         if settings.metrics_listen is not None:
             return [HttpExposition(registry, *settings.metrics_listen)]
         return []
-
-    def _cache_stats(self) -> CacheStats:
-        stats = self._engine.cache.stats()
-        return CacheStats(stats.entries, stats.hits, stats.misses, stats.evictions)
 
     def _record_start(self) -> None:
         snapshot = self._engine.snapshot

@@ -45,8 +45,8 @@ class Workers:
         """Call `work`, which must not raise, in a thread when it is the lane's turn and its gates let it through."""
         with self._changed:
             self._lanes.setdefault(lane, deque()).append(_Job(work, gates))
-            if self._idle == 0 and self._threads < self._size:
-                self._start_thread()
+            if self._threads < self._size and self._idle < sum(map(len, self._lanes.values())):
+                self._start_thread()  # those that are idle have been woken for the jobs before this one
             else:
                 self._changed.notify()
 

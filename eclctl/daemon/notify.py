@@ -78,15 +78,24 @@ class _Inotify(InotifyFD):
         if self._in_sandbox(path):
             raise OSError(errno.ENOENT, "inside a sandbox image", path)
         try:
-            descriptor = super().add_callback(path, mask, callback, id_)
+            return super().add_callback(path, mask, callback, id_)
         except OSError as error:
             if is_full(error):
                 self._on_limit(os.fsdecode(path))
             raise
-        if descriptor == -1:  # watchdog takes EACCES for success, and all such directories for one
-            self.remove_callbacks([(descriptor, id_)])
+
+    def _add_callback(self, path: bytes, mask: Mask, callback: WatchCallback, id_: CallbackId) -> WatchDescriptor:
+        """Add a callback as watchdog does, but take a second time for what it is, and EACCES for no success.
+
+        A directory that is filled while it is found is found twice. watchdog warns of it with all that it knows, and
+        where warnings are errors its reading thread ends.
+        """
+        watch = self._get_or_create_watch(path, mask)
+        if watch.wd == -1:
+            del self._watch_for_wd[watch.wd]
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
-        return descriptor
+        watch.callbacks[id_] = callback
+        return watch.wd
 
     def _in_sandbox(self, path: bytes) -> bool:
         """Whether the directory is a sandbox or in one. Parents come first, so that one look up is enough."""
@@ -149,11 +158,13 @@ class Notifier:
         """Watch a directory (absolute, no links) and with `recursive` everything below. Returns when it is watched.
 
         Raises:
-            OSError: the directory itself cannot be watched, or is already.
+            OSError: the directory itself cannot be watched, or is already, or nobody reads events any more.
         """
         with self._lock:
             if path in self._watches:
                 raise FileExistsError(errno.EEXIST, "watched already", path)
+            if self._inotify.ident is not None and not self._inotify.is_alive():
+                raise OSError(errno.EIO, "the thread that reads events has ended", path)
             self._watches[path] = self._observer.schedule(_Handler(listener), path, recursive=recursive)
 
     def disarm(self, path: str) -> None:

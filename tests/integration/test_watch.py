@@ -273,6 +273,26 @@ def test_a_lost_event_is_reported_after_the_watches_have_been_renewed(tmp_path: 
         notifier.stop()
 
 
+def test_a_directory_found_twice_is_no_reason_to_stop_reading(tmp_path: Path) -> None:
+    """One that is filled while it is found is found twice; warnings are errors in these tests."""
+    heard = Heard()
+    notifier = Notifier(lambda: None, lambda _path: None)
+    notifier._observer.start()
+    try:
+        notifier.arm(str(tmp_path), heard, recursive=True)
+        for name in ("a/b/c", "d/e/f"):
+            (tmp_path / name).mkdir(parents=True)
+        notifier._inotify.start()  # reads of `a` now, finds `b` and `c` by itself, and then reads of `d`
+        (tmp_path / "d" / "e" / "f" / "x.sif").touch()
+        with heard.news:
+            assert heard.news.wait_for(lambda: str(tmp_path / "d" / "e" / "f" / "x.sif") in heard.paths, WAIT)
+        assert notifier._inotify.is_alive()
+        with pytest.raises(FileExistsError):
+            notifier.arm(str(tmp_path), heard, recursive=True)
+    finally:
+        notifier.stop()
+
+
 _LIMITED = """
 import sys
 from pathlib import Path

@@ -9,6 +9,7 @@ import sys
 import threading
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import pytest
@@ -274,23 +275,51 @@ def test_a_lost_event_is_reported_after_the_watches_have_been_renewed(tmp_path: 
 
 
 def test_a_directory_found_twice_is_no_reason_to_stop_reading(tmp_path: Path) -> None:
-    """One that is filled while it is found is found twice; warnings are errors in these tests."""
-    heard = Heard()
+    """Made, removed and made again before anyone reads of it; warnings are errors in these tests."""
+    heard, path = Heard(), tmp_path / "again"
     notifier = Notifier(lambda: None, lambda _path: None)
     notifier._observer.start()
     try:
         notifier.arm(str(tmp_path), heard, recursive=True)
-        for name in ("a/b/c", "d/e/f"):
-            (tmp_path / name).mkdir(parents=True)
-        notifier._inotify.start()  # reads of `a` now, finds `b` and `c` by itself, and then reads of `d`
-        (tmp_path / "d" / "e" / "f" / "x.sif").touch()
+        path.mkdir()
+        path.rmdir()
+        path.mkdir()
+        notifier._inotify.start()
         with heard.news:
-            assert heard.news.wait_for(lambda: str(tmp_path / "d" / "e" / "f" / "x.sif") in heard.paths, WAIT)
-        assert notifier._inotify.is_alive()
-        with pytest.raises(FileExistsError):
-            notifier.arm(str(tmp_path), heard, recursive=True)
+            assert heard.news.wait_for(lambda: str(path) in heard.paths, WAIT)
+        (path / "x.sif").touch()
+        with heard.news:
+            assert heard.news.wait_for(lambda: str(path / "x.sif") in heard.paths, WAIT)
+        assert notifier.alive(str(tmp_path))
     finally:
         notifier.stop()
+
+
+_UNPRIVILEGED = """
+import os, sys
+sys.path.insert(0, sys.argv[2])
+from eclctl.daemon.notify import Notifier
+os.setuid(65534)
+class Deaf:
+    changed = directory = lambda *_, **__: None
+notifier = Notifier(lambda: None, lambda path: sys.exit(path))
+notifier.start()
+notifier.arm(sys.argv[1], Deaf(), recursive=True)
+print(len(notifier._inotify._watch_for_wd), notifier.alive(sys.argv[1]))
+notifier.stop()
+"""
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root, to become somebody else")
+def test_directories_that_may_not_be_read_are_left_out_one_by_one() -> None:
+    with TemporaryDirectory() as name:
+        root = Path(name)
+        root.chmod(0o755)
+        for number in range(3):
+            (root / str(number)).mkdir(mode=0o700)
+        program = [sys.executable, "-W", "error", "-c", _UNPRIVILEGED, name, str(ROOT)]
+        done = subprocess.run(program, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.stdout, done.stderr) == ("1 True\n", "")
 
 
 _LIMITED = """

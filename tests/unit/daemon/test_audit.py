@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -21,6 +22,7 @@ from hypothesis import strategies as st
 from eclctl.daemon import audit
 from eclctl.errors import AuditError
 from eclctl.model import Assurance, Caller, Code, Kind, Verdict
+from tests.support import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -281,3 +283,14 @@ def test_a_processor_put_before_the_renderer_sees_every_record(tmp_path: Path) -
     log = audit.AuditLog(str(tmp_path / "audit.jsonl"), processors=(number, *audit.PROCESSORS))
     log.write([{"n": 1}, {"n": 2}])
     assert [line["seen"] for line in lines(tmp_path / "audit.jsonl")] == [True, True]
+
+
+def test_the_documentation_names_every_field_and_no_other() -> None:
+    text = (ROOT / "docs" / "audit-log.md").read_text("utf-8")
+    table = text.split("## Fields of a decision", 1)[1].split("## ", 1)[0]
+    named = [
+        name
+        for line in table.splitlines()
+        for name in re.findall(r"`(\w+)`", line.split("|")[1] if "|" in line else "")
+    ]
+    assert named == list(record())

@@ -9,7 +9,9 @@ import pytest
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """With ECLCTL_TEST_EVERYTHING set, a test that is skipped because something is missing has failed."""
     report = yield
     if report.skipped and os.environ.get("ECLCTL_TEST_EVERYTHING") and isinstance(report.longrepr, tuple):

@@ -255,7 +255,7 @@ class Checks:
                 return attributes(question.descriptor).device
             except OSError:
                 return 0
-        crossed = self._mounts.covering(question.image)
+        crossed = self._mounts.covering(question.image).mounts
         return crossed[-1].device if crossed else 0
 
     def _work_open(self, ask: _Ask) -> None:

@@ -34,7 +34,7 @@ def walk(root: str, *, recursive: bool) -> Iterator[list[tuple[str, os.stat_resu
 
 def _list(directory: str) -> tuple[list[tuple[str, os.stat_result]], list[str]]:
     try:
-        descriptor = open_exactly(os.fsencode(directory), _FLAGS)
+        descriptor = open_exactly(directory, _FLAGS)
     except OSError:
         return [], []
     try:

@@ -17,13 +17,14 @@ from typing import NamedTuple, TypeAlias
 
 from eclctl.errors import BusyImageError, UnreadableImageError, UnsupportedFileError
 from eclctl.image import system
-from eclctl.image.mounts import Mount, MountTable
+from eclctl.image.mounts import MountTable
 from eclctl.image.system import Attributes
 from eclctl.model import Assurance
 
 _MAX_LINKS = 40  # as the kernel's own limit (path_resolution(7))
 _PATH_MAX = 4096
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+_IMAGE_TYPES = frozenset({stat.S_IFREG, stat.S_IFDIR})
 _SETTLED_NS = 20_000_000  # two ticks of a 100 Hz kernel, the coarsest change time there is
 _SEALED = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK
 
@@ -98,6 +99,7 @@ class Locator:
         return self._by_name(name, anywhere=True, memo={}, public=False)
 
     def _by_name(self, name: str, *, anywhere: bool, memo: Memo, public: bool) -> Located:
+        self.mounts.refresh()
         path, fd = self._reach(name, anywhere=anywhere, public=public)
         try:
             found = system.attributes(fd)
@@ -114,6 +116,7 @@ class Locator:
         The name counts only if it reaches the same file here too; otherwise `path` is None and the tier `none`.
         Raises UnsupportedFileError for a descriptor that nothing could be read or launched from.
         """
+        self.mounts.refresh()
         found = system.attributes(fd)
         _check_type(found)
         _check_access(fd, found)
@@ -154,17 +157,17 @@ class Locator:
         if not name.startswith("/") or "\0" in name or len(name) >= _PATH_MAX:
             raise _unreadable(name)
         plain = os.path.normpath(name) if "//" in name or "/." in name or name.endswith("/") else name
-        if not anywhere and not self.mounts.local(plain):
+        if not anywhere and not self.mounts.covering(plain).local:
             raise NotLocalError
         try:
             if plain == name:
-                return plain, system.open_exactly(os.fsencode(plain), os.O_PATH)
+                return plain, system.open_exactly(plain, os.O_PATH)
         except OSError as error:
             if error.errno != errno.ELOOP:
                 raise _unreadable(name) from error
         path = self._follow(name, anywhere=anywhere, public=public)
         try:
-            return path, system.open_exactly(os.fsencode(path), os.O_PATH)
+            return path, system.open_exactly(path, os.O_PATH)
         except OSError as error:
             raise _unreadable(name) from error
 
@@ -179,7 +182,7 @@ class Locator:
                 done = done.rpartition("/")[0]
                 continue
             here = f"{done}/{part}"
-            if not anywhere and not self.mounts.local(here):
+            if not anywhere and not self.mounts.covering(here).local:
                 raise NotLocalError
             try:
                 if public and not os.stat(done or "/").st_mode & stat.S_IXOTH:
@@ -237,10 +240,7 @@ class Locator:
 
     def _tier(self, path: str, *, owned: bool) -> Assurance:
         """Return what the identity of a file at this path is worth."""
-        mounts = self.mounts.covering(path)
-        if mounts and self.mounts.vouched(mounts[-1]):
-            return Assurance.TRUSTED_PATH
-        return Assurance.TRUSTED_PATH if owned and _all_honest(mounts) else Assurance.NONE
+        return Assurance.TRUSTED_PATH if self.mounts.trustworthy(path, owned=owned) else Assurance.NONE
 
 
 def _located(
@@ -249,16 +249,11 @@ def _located(
     return Located(fd, owned, path, found, key, assurance)
 
 
-def _all_honest(mounts: tuple[Mount, ...]) -> bool:
-    return bool(mounts) and all([mount.honest for mount in mounts])  # noqa: C419 - a list is faster here
-
-
 def _has_acl(path: str) -> bool:
     try:
-        os.getxattr(path, "system.posix_acl_access")
+        return "system.posix_acl_access" in os.listxattr(path)  # getxattr would have to raise for every file without
     except OSError:
         return False
-    return True
 
 
 def _unreadable(name: str) -> UnreadableImageError:
@@ -269,7 +264,7 @@ def _unreadable(name: str) -> UnreadableImageError:
 
 
 def _check_type(found: Attributes) -> None:
-    if not (found.is_file or found.is_directory):
+    if stat.S_IFMT(found.mode) not in _IMAGE_TYPES:
         raise UnsupportedFileError("neither a regular file nor a directory; an image is one of these")
 
 

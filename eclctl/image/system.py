@@ -87,7 +87,7 @@ class Attributes(NamedTuple):
         return S_ISDIR(self.mode)
 
 
-def _fail(path: bytes | None = None) -> OSError:
+def _fail(path: str | None = None) -> OSError:
     number = ctypes.get_errno()
     return OSError(number, os.strerror(number), path)
 
@@ -130,13 +130,13 @@ def handle(fd: int) -> bytes | None:
     return raw[4 : 8 + int.from_bytes(raw[:4], "little")]
 
 
-def open_exactly(path: bytes, flags: int) -> int:
-    """Open an absolute path that must hold no symbolic link in any component; ELOOP when it does.
+def open_exactly(path: str, flags: int) -> int:
+    """Open an absolute path (surrogateescape) that must hold no symbolic link in any component; ELOOP when it does.
 
     Returns a close-on-exec descriptor.
     """
     how = _OPEN_HOW.pack(flags | os.O_CLOEXEC, 0, RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS)
-    fd = _syscall(_SYS_OPENAT2, AT_FDCWD, path, how, len(how))
+    fd: int = _syscall(_SYS_OPENAT2, AT_FDCWD, path.encode("utf-8", "surrogateescape"), how, len(how))
     if fd < 0:
         raise _fail(path)
-    return int(fd)
+    return fd

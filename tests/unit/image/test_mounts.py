@@ -61,13 +61,13 @@ def test_only_file_systems_of_this_host_are_local() -> None:
 
 
 def test_a_path_crosses_the_mounts_above_it(table: MountTable) -> None:
-    crossed = table.covering("/proc/self/status")
+    crossed = table.covering("/proc/self/status").mounts
     assert [mount.point for mount in crossed] == ["/", "/proc"]
     assert not table.local("/proc/self/status")
 
 
 def test_a_component_is_not_a_prefix(table: MountTable) -> None:
-    assert "/proc" not in [mount.point for mount in table.covering("/process/x")]
+    assert "/proc" not in [mount.point for mount in table.covering("/process/x").mounts]
 
 
 def test_a_read_only_mount_below_a_trusted_point_is_vouched_for() -> None:

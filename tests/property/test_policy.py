@@ -1,0 +1,178 @@
+"""Properties of policies that hold whatever an administrator writes and an attacker signs."""
+
+from __future__ import annotations
+
+import itertools
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from eclctl.model import Claim, Finding, Verdict
+from eclctl.policy import counting
+from eclctl.policy.evaluate import evaluate
+from eclctl.policy.language import Policy
+from tests.unit.policy.facts import EXPIRED, HEAD, Image, load_text, policy, rule
+
+ONE = Image()
+TWO = Image({1: (1, 2), 2: (3,)}, holds={3: {"partition", "overlay"}})
+SHARED = HEAD.replace("bob: {pgp", "bob: {key: [p384.pem], pgp").replace("carol: {pgp", "carol: {key: [p384.pem], pgp")
+REQUIREMENTS = (
+    "{any_of: [alice, bob]}",
+    "{all_of: [bob, carol]}",
+    "{any_of: [ci]}",
+    "{approvals: {count: 2, of: security}}",
+    "{approvals: {count: 2, of: anyone}}",
+    "{any_of: [dave], objects: {groups: [1]}}",
+    "{any_of: [bob], objects: {groups: [2], holds: [overlay]}}",
+    "{any_of: [carol, alice], objects: {ids: [1, 2]}}",
+    "{any_of: [dave], objects: {holds: [partition]}}",
+)
+OPTIONS = ("distinct: true", "legacy_signatures: accept", "unknown_signatures: deny", "forbid: {signed_by: [dave]}")
+
+
+def _policies() -> list[Policy]:
+    made = []
+    for head in (HEAD, SHARED):
+        for size in (1, 2, 3):
+            for needs in itertools.combinations(REQUIREMENTS, size):
+                for options in ((), ("distinct: true",), OPTIONS[1:]):
+                    loaded = load_text(head + rule(f"[{', '.join(needs)}]", *options))
+                    made += [loaded.policy] if loaded.policy is not None else []
+    return made
+
+
+POLICIES = st.sampled_from(_policies())
+IMAGES = st.sampled_from([ONE, TWO, Image(TWO.groups, tied=False), Image(loose=(9,)), Image({})])
+
+
+@st.composite
+def claims(draw: st.DrawFn, image: Image, letters: str = "ABCDF") -> Claim:
+    """A claim of any sort by one of the known certificates, or by a PEM key."""
+    group = draw(st.sampled_from([*image.groups, 7]))
+    sort = draw(st.sampled_from(["whole", "whole", "whole", "part", "legacy", "headerless", "pem", "pem"]))
+    if sort == "pem":
+        return image.by_pem(draw(st.sampled_from(["p256", "p384"])), group)
+    letter = draw(st.sampled_from(letters))
+    if sort == "part":
+        return image.part(letter, *draw(st.sets(st.integers(1, 3), min_size=1)))
+    if sort == "legacy":
+        return image.legacy(letter, group=group)
+    return image.by(letter, group, header=sort != "headerless")
+
+
+def verdict(made: Policy, image: Image, signed: list[Claim], rejected: dict[int, Finding] | None = None) -> Verdict:
+    return evaluate(made, made.rules[0], image.with_claims(*signed), rejected or {}).verdict
+
+
+@given(st.data(), POLICIES, IMAGES)
+@settings(max_examples=400, deadline=None)
+def test_a_signature_by_an_untrusted_key_never_turns_deny_into_allow(data, made, image) -> None:
+    signed = data.draw(st.lists(claims(image), max_size=6))
+    stranger = data.draw(claims(image, "X").filter(lambda claim: claim.signer.id.startswith("X")))
+    place = data.draw(st.integers(0, len(signed)))
+    more = [*signed[:place], stranger, *signed[place:]]
+    assert verdict(made, image, signed) is verdict(made, image, more)
+
+
+@given(st.data(), POLICIES, IMAGES)
+@settings(max_examples=400, deadline=None)
+def test_removing_a_signature_that_nobody_forbids_never_turns_deny_into_allow(data, made, image) -> None:
+    forbidden = {"D" * 40} if made.rules[0].forbidden else set()
+    drawn = data.draw(st.lists(claims(image), min_size=1, max_size=7))
+    signed = [claim for claim in drawn if claim.signer.id not in forbidden]
+    removed = [claim for claim in signed if data.draw(st.booleans())]
+    if verdict(made, image, signed) is Verdict.DENY:
+        assert verdict(made, image, removed) is Verdict.DENY
+
+
+@given(st.data(), POLICIES, IMAGES)
+@settings(max_examples=200, deadline=None)
+def test_judging_a_signature_out_never_turns_deny_into_allow(data, made, image) -> None:
+    signed = data.draw(st.lists(claims(image), min_size=1, max_size=6))
+    rejected = {number: EXPIRED for number in range(len(signed)) if data.draw(st.booleans())}
+    if verdict(made, image, signed) is Verdict.DENY:
+        assert verdict(made, image, signed, rejected) is Verdict.DENY
+
+
+@given(st.data(), POLICIES, IMAGES)
+@settings(max_examples=200, deadline=None)
+def test_the_order_of_signatures_does_not_matter(data, made, image) -> None:
+    signed = data.draw(st.lists(claims(image), max_size=6))
+    assert verdict(made, image, signed) is verdict(made, image, data.draw(st.permutations(signed)))
+
+
+@given(st.data(), POLICIES, IMAGES)
+@settings(max_examples=300, deadline=None)
+def test_an_allowed_image_is_covered_object_by_object(data, made, image) -> None:
+    signed = data.draw(st.lists(claims(image), max_size=7))
+    if verdict(made, image, signed) is Verdict.ALLOW:
+        seen = image.with_claims(*signed)
+        covered = set().union(*(claim.objects for claim in signed))
+        assert covered >= {item.id for item in seen.objects}
+        assert seen.objects
+        assert len(seen.groups) == 1 or seen.tied
+
+
+@given(st.data(), POLICIES, IMAGES)
+@settings(max_examples=200, deadline=None)
+def test_explaining_does_not_change_the_answer(data, made, image) -> None:
+    signed = data.draw(st.lists(claims(image), max_size=6))
+    seen, only = image.with_claims(*signed), made.rules[0]
+    short, long = (evaluate(made, only, seen, {}, explain=explain) for explain in (False, True))
+    assert (short.code, short.signers) == (long.code, long.signers)
+
+
+@given(st.lists(st.sampled_from("ABC"), max_size=3), st.booleans(), st.integers(1, 3))
+def test_a_key_that_two_people_share_never_makes_two_of_one(letters, pem: bool, count: int) -> None:
+    """Counted by hand: distinct certificates, and one more for the shared key while one of its people is free."""
+    made = policy(rule(f"[{{approvals: {{count: {count}, of: security}}}}]"), SHARED)
+    signed = [ONE.by(letter) for letter in letters] + ([ONE.by_pem("p384")] if pem else [])
+    people = set(letters)
+    expected = len(people) + (1 if pem and not {"B", "C"} <= people else 0)
+    assert (verdict(made, ONE, signed) is Verdict.ALLOW) is (expected >= count)
+    assert counting.settle(made, made.rules[0], ONE.with_claims(*signed), signed).met is (expected >= count)
+
+
+KEYS = [
+    "version",
+    "signers",
+    "roles",
+    "rules",
+    "withdrawn",
+    "name",
+    "match",
+    "require",
+    "any_of",
+    "pgp",
+    "key",
+    "A" * 40,
+]
+VALUES = st.recursive(
+    st.sampled_from([*KEYS, "1", "alice", "", "~", "true", "/srv/**", "p256.pem", "deny", "-1"]),
+    lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(st.sampled_from(KEYS), inner, max_size=5)),
+    max_leaves=25,
+)
+
+
+def _flow(value: object) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_flow(item)}" for key, item in value.items()) + "}"
+    return "[" + ", ".join(map(_flow, value)) + "]" if isinstance(value, list) else f'"{value}"'
+
+
+@given(st.dictionaries(st.sampled_from(KEYS[:5]), VALUES, min_size=1))
+@settings(max_examples=300, deadline=None)
+def test_whatever_a_document_says_the_loader_answers_with_a_policy_or_located_errors(document) -> None:
+    loaded = load_text(_flow({"version": "1", **document}))
+    assert (loaded.policy is None) == bool(loaded.errors)
+    assert all(problem.file == "0.yaml" and problem.line >= 1 and problem.column >= 1 for problem in loaded.errors)
+
+
+@given(
+    st.one_of(st.binary(max_size=300), st.text(alphabet="{}[]:,-?&*!|>'\"%@`#\n\t ab1", max_size=300).map(str.encode))
+)
+@settings(max_examples=500, deadline=None)
+def test_no_byte_string_makes_the_loader_raise(text: bytes) -> None:
+    loaded = load_text(text)
+    assert (loaded.policy is None) == bool(loaded.errors)
+    assert all(str(problem).isprintable() for problem in loaded.errors)

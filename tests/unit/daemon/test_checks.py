@@ -1,0 +1,189 @@
+"""Calls are decided together, in time, and on the record."""
+
+import asyncio
+import json
+import os
+import socket
+import threading
+from datetime import UTC, datetime
+
+import pytest
+
+from eclctl.daemon.audit import AuditLog
+from eclctl.daemon.call import Call
+from eclctl.daemon.checks import Checks
+from eclctl.daemon.closing import Closer
+from eclctl.daemon.connection import Connection
+from eclctl.daemon.metrics import Metrics
+from eclctl.daemon.peers import Peer
+from eclctl.daemon.protocol import ImageRef, Method, Request
+from eclctl.daemon.service import NAMES
+from eclctl.daemon.workers import Workers
+from eclctl.decide import settings
+from eclctl.decide.cache import FactCache
+from eclctl.decide.engine import Engine
+from eclctl.decide.snapshot import Snapshot, build
+from eclctl.image.identity import Locator
+from eclctl.image.mounts import MountTable
+from eclctl.model import Caller
+from eclctl.verify import HashPool
+from tests.site import APPROVED, Site
+
+PATIENCE = 20.0
+
+
+def clock():
+    return datetime.now(UTC)
+
+
+class HeldEngine(Engine):
+    """The engine, with a door before each examination that the test opens."""
+
+    def prepare(self):
+        self.examinations, self.inside, self.door = 0, threading.Event(), threading.Event()
+
+    def examine(self, pending):
+        self.examinations += 1
+        self.inside.set()
+        assert self.door.wait(PATIENCE)
+        return super().examine(pending)
+
+
+class Desk:
+    """Checks with an engine that is held, and a loop that flushes when it is woken."""
+
+    def __init__(self, site, timeout):
+        loaded = settings.load(str(site.config), resolve_user=NAMES.user).settings
+        self.mounts, self.pool = MountTable(), HashPool(1)
+        self.engine = HeldEngine(
+            Locator(self.mounts, loaded.trusted_owners), self.pool, FactCache(10), Snapshot.empty()
+        )
+        self.engine.prepare()
+        self.engine.install(build(loaded, NAMES, generation=1, now=clock()).snapshot)
+        self.audit = AuditLog(str(site.root / "audit.jsonl"))
+        self.answers, self.answered = [], asyncio.Event()
+        self.closing = Workers("close", 1)
+        self.checks = Checks(
+            self.engine,
+            limits=settings.Limits(request_timeout=timeout),
+            audit=self.audit,
+            metrics=Metrics(),
+            closer=Closer(self.mounts, self.closing),
+            mounts=self.mounts,
+            wake=lambda: asyncio.get_running_loop().call_soon(self.checks.flush),
+            clock=clock,
+        )
+        ours, self.client = socket.socketpair()
+        peer = Peer(Caller(os.getuid(), os.getgid()), os.getpid())
+        self.connection = Connection(ours, peer, admin=False, descriptors_limit=1, release=os.close, now=0.0)
+
+    def ask(self, path, descriptor=None):
+        image = ImageRef(str(path), fd=descriptor is not None)
+        request = Request("1", Method.CHECK, (image,))
+        descriptors = () if descriptor is None else (descriptor,)
+        self.checks.handle(Call(self._finish, self.connection, request, descriptors), resolve=lambda _: None)
+
+    def _finish(self, _connection, line):
+        self.answers.append(json.loads(line)["result"])
+        self.answered.set()
+
+    async def wait_for(self, count):
+        async with asyncio.timeout(PATIENCE):
+            while len(self.answers) < count:
+                self.answered.clear()
+                await self.answered.wait()
+
+    def close(self):
+        self.engine.door.set()
+        self.checks.stop()
+        self.closing.stop()
+        self.pool.close()
+        self.connection.close()
+        self.client.close()
+        self.audit.close()
+        self.mounts.close()
+
+
+def run(scenario, timeout=PATIENCE):
+    async def main():
+        site = Site()
+        desk = Desk(site, timeout)
+        try:
+            return await scenario(site, desk)
+        finally:
+            desk.close()
+            site.close()
+
+    return asyncio.run(main())
+
+
+def is_open(descriptor):
+    return os.path.exists(f"/proc/self/fd/{descriptor}")
+
+
+def test_one_examination_serves_everybody_who_waits_for_the_image():
+    async def scenario(site, desk):
+        for _ in range(50):
+            desk.ask(site.image(APPROVED))
+        desk.engine.door.set()
+        await desk.wait_for(50)
+        assert {answer["decision"] for answer in desk.answers} == {"allow"}
+        assert desk.engine.examinations == 1
+        assert len({answer["decision_id"] for answer in desk.answers}) == 50
+
+    run(scenario)
+
+
+def test_an_examination_that_takes_too_long_is_deny_and_the_descriptor_lives_until_it_ends():
+    async def scenario(site, desk):
+        descriptor = os.open(site.image(APPROVED), os.O_RDONLY)
+        desk.ask(site.image(APPROVED), descriptor)
+        await desk.wait_for(1)
+        assert (desk.answers[0]["decision"], desk.answers[0]["code"]) == ("deny", "timeout")
+        assert desk.engine.inside.wait(PATIENCE)
+        assert is_open(descriptor)
+        desk.ask(site.image(APPROVED))
+        desk.engine.door.set()
+        await desk.wait_for(2)
+        assert not is_open(descriptor)
+
+    run(scenario, timeout=2.0)
+
+
+def test_who_waits_longer_gets_the_answer_though_the_first_has_given_up():
+    async def scenario(site, desk):
+        desk.ask(site.image(APPROVED))
+        await desk.wait_for(1)
+        desk.ask(site.image(APPROVED))
+        desk.engine.door.set()
+        await desk.wait_for(2)
+        assert [answer["code"] for answer in desk.answers] == ["timeout", "requirements-met"]
+        assert desk.engine.examinations == 1
+
+    run(scenario, timeout=2.0)
+
+
+@pytest.mark.parametrize("passed", [True, False])
+def test_a_descriptor_is_closed_once_its_image_is_decided(passed):
+    async def scenario(site, desk):
+        descriptor = os.open(site.image(APPROVED), os.O_RDONLY)
+        path = site.image(APPROVED) if passed else "/dev/null"
+        desk.engine.door.set()
+        desk.ask(path, descriptor)
+        await desk.wait_for(1)
+        assert not is_open(descriptor)
+
+    run(scenario)
+
+
+def test_a_decision_that_cannot_be_recorded_is_deny():
+    async def scenario(site, desk):
+        desk.audit.close()
+        (site.root / "audit.jsonl").unlink()
+        (site.root / "audit.jsonl").mkdir()
+        desk.engine.door.set()
+        desk.ask(site.image(APPROVED))
+        await desk.wait_for(1)
+        assert (desk.answers[0]["decision"], desk.answers[0]["code"]) == ("deny", "internal-error")
+
+    run(scenario)

@@ -148,6 +148,14 @@ def test_an_unknown_key_is_a_failure_and_costs_no_hashing():
     assert facts(builder).digests == {}
 
 
+def test_a_message_that_a_stranger_signed_too_counts_for_nothing():
+    builder = sample()
+    text = builder.metadata()
+    packets = b"".join(pgp.packet(2, key.sign(1, text, created=pgp.SIGNED)) for key in (BUILDER, MALLORY))
+    builder.attach(pgp.clearsign(packets, text=text), fingerprint=BUILDER.raw)
+    assert failure(builder) == "unknown-key"
+
+
 def test_a_signature_does_not_spoil_the_others():
     builder = sample()
     builder.attach(b"junk")

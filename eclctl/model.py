@@ -221,7 +221,7 @@ class Outcome:
     """What a policy says of one image and caller.
 
     `would` is the code that a permissive rule turned into allow, else None. `rule_where` is `file:line` of the
-    rule, else None.
+    rule, else None. `verdict` follows from `code`: allow only for the codes that say so.
     """
 
     code: Code
@@ -234,8 +234,7 @@ class Outcome:
     requirements: tuple[RequirementReport, ...] = ()
     message: str | None = None
     would: Code | None = None
+    verdict: Verdict = field(init=False)
 
-    @property
-    def verdict(self) -> Verdict:
-        """Allow only for the codes that say so."""
-        return Verdict.ALLOW if self.code in ALLOWING else Verdict.DENY
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "verdict", Verdict.ALLOW if self.code in ALLOWING else Verdict.DENY)

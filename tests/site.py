@@ -198,6 +198,14 @@ class Site:
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
 
+def eventually(condition):
+    """Wait for what the daemon does when it comes round to it, such as noticing that a client has left."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def read_lines(sock: socket.socket, count: int) -> list[dict]:
     """Read answers; fewer when the daemon ends the connection."""
     data = b""

@@ -481,3 +481,14 @@ def test_evaluating_does_not_depend_on_the_order_of_claims() -> None:
     rules = SHARING.rules[0]
     first = evaluate(SHARING, rules, ONE.with_claims(*claims), {})
     assert first.signers == evaluate(SHARING, rules, ONE.with_claims(*reversed(claims)), {}).signers
+
+
+def test_a_signature_on_an_object_is_none_on_a_group_of_that_object_alone() -> None:
+    image = Image({1: (1,)})
+    assert decide(ALICE, image.with_claims(image.part("A", 1))).code is Code.REQUIREMENTS_NOT_MET
+
+
+def test_a_requirement_on_several_groups_is_not_met_under_a_nil_uuid() -> None:
+    image = Image(TWO.groups, tied=False)
+    made = policy(rule("[{any_of: [alice], objects: {groups: [1, 2]}}]"))
+    assert decide(made, image.with_claims(image.by("A", 1), image.by("A", 2))).code is Code.REQUIREMENTS_NOT_MET

@@ -1,0 +1,86 @@
+"""`eclctl policy check`: every error with its place, and an exit status that scripts can use."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from eclctl.cli.policy import run
+from tests.support import CORPUS, ROOT
+
+RING = str(CORPUS / "keys" / "pgp" / "site-ring.asc")
+BUILDER = "81F111F6190C46143937EF7C22BC3A3BC942487F"
+EXPIRED = "5802C950CB0D8BE07A134CAFA3709DE698D7BD64"
+GOOD = f"version: 1\nsigners: {{ci: {{pgp: [{BUILDER}]}}}}\nrules: [{{name: it, require: [{{any_of: [ci]}}]}}]\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "policies.d"
+    made.mkdir(mode=0o755)
+    return made
+
+
+def write(folder: Path, text: str, name: str = "a.yaml") -> Path:
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    path.chmod(0o644)
+    return path
+
+
+def test_a_policy_that_loads_is_0_and_says_what_is_in_it(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(folder, GOOD)
+    assert run(["check", "--keyring", RING, str(folder)]) == 0
+    assert capsys.readouterr().out.startswith("the policy loads: 1 rule, 1 signer, 0 warnings (sha256:")
+
+
+def test_all_errors_of_all_files_are_printed_with_their_places(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = write(folder, GOOD.replace("any_of", "anyof")), write(folder, "version: 2\n", "b.yaml")
+    assert run(["check", "--keyring", RING, str(folder)]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert f"error: {first}:3:31: unknown key in a requirement of rule 'it' 'anyof' (did you mean 'any_of'?)" in lines
+    assert f"error: {second}:1:10: version '2' is not known to this eclctl (write 'version: 1')" in lines
+    assert lines[-1] == "the policy does not load: 3 errors"
+
+
+def test_json_has_every_field_of_every_problem(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(folder, "version: 1\nrulez: []\n")
+    assert run(["check", "--json", str(path)]) == 1
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["v"], answer["loads"], answer["policy"]) == (1, False, None)
+    problem = {"file": str(path), "line": 2, "column": 1, "message": "unknown key in the policy 'rulez'"}
+    assert answer["errors"] == [{**problem, "hint": "did you mean 'rules'?"}]
+
+
+def test_a_certificate_that_cannot_count_is_a_warning(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(folder, GOOD.replace(BUILDER, EXPIRED))
+    assert run(["check", "--keyring", RING, str(path)]) == 0
+    assert f"warning: {path}:2:1: no signature by {EXPIRED} of 'ci' counts now: " in capsys.readouterr().err
+
+
+def test_a_file_that_is_missing_is_an_error(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["check", str(folder / "none.yaml")]) == 1
+    assert "none.yaml" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["--config", "a", "b"], ["--keyring", "a"]])
+def test_arguments_that_contradict_each_other_are_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["check", *arguments]) == 2
+    assert "eclctl policy check:" in capsys.readouterr().err
+
+
+def test_control_characters_of_a_policy_reach_no_terminal(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(folder, 'version: 1\nsigners: {"\\e[2J\\n": {pgp: [x]}}\n', "a\x1b[2J.yaml")
+    assert run(["check", str(path)]) == 1
+    assert all(line.isprintable() for line in capsys.readouterr().err.splitlines())
+
+
+def test_the_policies_that_come_with_eclctl_load_without_warnings(capsys: pytest.CaptureFixture[str]) -> None:
+    files = sorted(str(path) for path in (ROOT / "policies").glob("*.yaml"))
+    assert files
+    assert run(["check", "--keyring", RING, *files]) == 0
+    assert capsys.readouterr().err == ""

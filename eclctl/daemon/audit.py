@@ -46,7 +46,8 @@ def encode(record: Mapping[str, object], **_: object) -> str:
     return _encoder.encode(record).replace("\x7f", "\\u007f")
 
 
-# The one place that every record passes through. A processor takes and returns the record; the last one renders it.
+# Every record passes through here, whole or (a decision's) in its repeated part. A processor takes and returns the
+# record; the last one renders it.
 PROCESSORS: tuple[Processor, ...] = (JSONRenderer(serializer=encode),)
 
 
@@ -78,8 +79,8 @@ class AuditLog:
         with self._lock:
             self._open()
 
-    def write(self, records: Sequence[Mapping[str, object]]) -> None:
-        """Append `records`, one line each, as one batch.
+    def write(self, records: Sequence[Mapping[str, object] | str]) -> None:
+        """Append `records`, one line each, as one batch. A string is a record that is rendered already.
 
         When it returns, every line is in the file. When it raises, some of the lines may be.
 
@@ -88,7 +89,8 @@ class AuditLog:
         """
         if self.path is None or not records:
             return
-        data = "".join([self._render(record) for record in records]).encode("ascii")
+        lines = [record if isinstance(record, str) else _render(record, self._processors) for record in records]
+        data = ("\n".join(lines) + "\n").encode("ascii")
         with self._lock:
             if self._clock() >= self._next_check:
                 self._follow_rotation()
@@ -107,15 +109,6 @@ class AuditLog:
         """Close the file. A later `write` opens it again."""
         with self._lock:
             self._close()
-
-    def _render(self, record: Mapping[str, object]) -> str:
-        rendered: Any = dict(record)
-        try:
-            for processor in self._processors:
-                rendered = processor(None, "info", rendered)
-        except (TypeError, ValueError) as error:
-            raise AuditError(f"cannot render an audit record: {error}") from error
-        return f"{rendered}\n"
 
     def _append(self, data: bytes) -> None:
         if self._descriptor < 0:
@@ -176,6 +169,16 @@ class AuditLog:
             os.close(descriptor)
 
 
+def _render(record: Mapping[str, object], processors: Sequence[Processor]) -> str:
+    rendered: Any = dict(record)
+    try:
+        for processor in processors:
+            rendered = processor(None, "info", rendered)
+    except (TypeError, ValueError) as error:
+        raise AuditError(f"cannot render an audit record: {error}") from error
+    return str(rendered)
+
+
 def _open_or_create(path: str) -> int:
     try:
         descriptor = os.open(path, _FLAGS | os.O_CREAT | os.O_EXCL, _MODE)
@@ -190,21 +193,12 @@ def timestamp(now: datetime) -> str:
     return now.astimezone(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
 
 
-def decision_record(decision: Decision, *, pid: int, method: str, seconds: float, now: datetime) -> dict[str, object]:
-    """Make the audit record of one decision.
-
-    `pid` is the caller's process as the kernel said, `method` the request's, `seconds` how long the decision took,
-    and `now` the aware time at which it was made. Field by field: docs/audit-log.md.
-    """
-    caller, would, kind, assurance = decision.caller, decision.would, decision.kind, decision.assurance
+def decision_fields(decision: Decision) -> dict[str, object]:
+    """Return what many records repeat of a decision; `rendering` puts before it what is the decision's own."""
+    would, kind, assurance = decision.would, decision.kind, decision.assurance
     return {
-        "time": timestamp(now),
-        "event": "decision",
-        "id": decision.id,
         "decision": decision.verdict.value,
         "code": decision.code.value,
-        "image": decision.image,
-        "path": decision.path,
         "rule": decision.rule,
         "mode": decision.mode,
         "would": would and would.value,
@@ -214,13 +208,16 @@ def decision_record(decision: Decision, *, pid: int, method: str, seconds: float
         "cached": decision.cached,
         "generation": decision.generation,
         "policy": decision.policy,
-        "uid": caller.uid,
-        "gid": caller.gid,
-        "pid": pid,
-        "role": decision.role,
-        "method": method,
-        "ms": round(seconds * 1000, 3),
     }
+
+
+def encode_members(record: Mapping[str, object]) -> str:
+    """Render a record without its braces.
+
+    Raises:
+        AuditError: it cannot be rendered.
+    """
+    return _render(record, PROCESSORS)[1:-1]
 
 
 def reload_record(

@@ -45,6 +45,10 @@ class Call:
         """Send a result."""
         self._send(encode_result(self.request.id, result))
 
+    def answer_line(self, line: bytes) -> None:
+        """Send an answer that is a line already."""
+        self._send(line)
+
     def fail(self, code: ErrorCode, message: str) -> None:
         """Say that nothing was decided, and why."""
         self._send(encode_error(self.request.id, code, message))

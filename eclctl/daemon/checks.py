@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 from collections import deque
 from dataclasses import dataclass, field
@@ -24,8 +25,9 @@ from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
-from eclctl.daemon.audit import decision_record
+from eclctl.daemon.audit import timestamp
 from eclctl.daemon.protocol import RECENT_LIMIT, ErrorCode, Method, decision_fields, explanation_fields
+from eclctl.daemon.rendering import Renderer
 from eclctl.daemon.workers import Workers
 from eclctl.decide.engine import Decision, Pending, Question
 from eclctl.errors import AuditError
@@ -143,7 +145,8 @@ class Checks:
         self._finished: list[_Case] = []
         self._memo: Memo = {}  # what was seen of directories in this turn
         self._subjects: dict[int, tuple[float, Caller]] = {}
-        self._recent: deque[dict[str, object]] = deque(maxlen=RECENT_LIMIT)
+        self._recent: deque[str] = deque(maxlen=RECENT_LIMIT)
+        self._renderer = Renderer()
 
     # -- the server's side -----------------------------------------------------------------------------------------
 
@@ -166,7 +169,7 @@ class Checks:
 
     def recent(self, limit: int) -> list[dict[str, object]]:
         """The last decisions as the audit log has them, newest first."""
-        return list(self._recent)[-limit:][::-1]
+        return [json.loads(line) for line in list(self._recent)[-limit:][::-1]]
 
     def backlog(self) -> dict[str, int]:
         """What waits for a thread."""
@@ -375,7 +378,7 @@ class Checks:
         if not self._finished:
             return
         cases, self._finished = self._finished, []
-        records: list[dict[str, object]] = []
+        records: list[str] = []
         try:
             records = self._records(cases)
             self._audit.write(records)
@@ -393,15 +396,15 @@ class Checks:
                 _log.error("answering failed", exc_info=failure)
                 case.call.fail(ErrorCode.INTERNAL_ERROR, _BUG)
 
-    def _records(self, cases: Sequence[_Case]) -> list[dict[str, object]]:
-        now, clock = self._clock(), perf_counter()
+    def _records(self, cases: Sequence[_Case]) -> list[str]:
+        time, clock, record = timestamp(self._clock()), perf_counter(), self._renderer.record
         return [
-            decision_record(
+            record(
                 decision,
                 pid=case.call.peer.pid,
-                method=case.call.request.method.value,
+                method=case.call.request.method._value_,
                 seconds=clock - case.call.started,
-                now=now,
+                time=time,
             )
             for case in cases
             for decision in case.decided()
@@ -424,7 +427,7 @@ class Checks:
         elif method is Method.EXPLAIN:
             case.call.answer(explanation_fields(decisions[0]))
         else:
-            case.call.answer(decision_fields(decisions[0]))
+            case.call.answer_line(self._renderer.answer(case.call.request, decisions[0]))
 
 
 def _all_fields(decisions: Sequence[Decision]) -> dict[str, Any]:

@@ -270,6 +270,11 @@ def encode_error(request_id: str | None, code: ErrorCode, message: str) -> bytes
     return _line({"v": VERSION, "id": request_id, "error": error})
 
 
+def encode_members(fields: Mapping[str, Any]) -> str:
+    """A JSON object without its braces, to be put into a larger one."""
+    return _encode(fields)[1:-1]
+
+
 def _line(message: Mapping[str, Any]) -> bytes:
     """JSON escapes every control character but DEL, which can only stand inside a string."""
     return _encode(message).replace("\x7f", "\\u007f").encode("ascii") + b"\n"

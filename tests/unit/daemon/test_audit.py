@@ -12,16 +12,17 @@ import subprocess
 import sys
 import threading
 from datetime import UTC, datetime, timedelta, timezone
-from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from eclctl.daemon import audit
+from eclctl.daemon.rendering import Renderer
+from eclctl.decide.engine import Decision, Question
 from eclctl.errors import AuditError
-from eclctl.model import Assurance, Caller, Code, Kind, Verdict
+from eclctl.model import Assurance, Caller, Code, Kind, Outcome
 from tests.support import ROOT
 
 if TYPE_CHECKING:
@@ -40,30 +41,37 @@ class Clock:
         return self.now
 
 
-def decision(**changes: object) -> SimpleNamespace:
+def decision(**changes: object) -> Decision:
     values: dict[str, object] = {
         "id": "d-1",
-        "verdict": Verdict.ALLOW,
-        "code": Code.PERMISSIVE,
         "image": "/srv/a.sif",
-        "path": "/srv/a.sif",
+        "role": "rootfs",
+        "code": Code.PERMISSIVE,
         "rule": "production",
         "mode": "permissive",
         "would": Code.REQUIREMENTS_NOT_MET,
-        "kind": Kind.SIF,
         "signers": ("ci", "alice"),
+        "kind": Kind.SIF,
+        "path": "/srv/a.sif",
         "assurance": Assurance.TRUSTED_PATH,
         "cached": True,
         "generation": 4,
         "policy": "sha256:00",
-        "caller": Caller(1000, 100, frozenset({100})),
-        "role": "rootfs",
     }
-    return SimpleNamespace(**(values | changes))
+    found = values | changes
+
+    def some(*names: str) -> dict[str, Any]:
+        return {name: found[name] for name in names}
+
+    question = Question(caller=Caller(1000, 100, frozenset({100})), **some("image", "role"))
+    outcome = Outcome(reason="a reason", **some("code", "rule", "mode", "would", "signers"))
+    rest = some("id", "kind", "path", "assurance", "cached", "generation", "policy")
+    return Decision(question=question, outcome=outcome, **rest)
 
 
-def record(**changes: object) -> dict[str, object]:
-    return audit.decision_record(decision(**changes), pid=77, method="check", seconds=0.0000314159, now=NOW)
+def record(**changes: object) -> str:
+    time = audit.timestamp(NOW)
+    return Renderer().record(decision(**changes), pid=77, method="check", seconds=0.0000314159, time=time)
 
 
 def lines(path: Path) -> list[dict[str, object]]:
@@ -102,7 +110,7 @@ def test_a_decision_becomes_one_line_with_every_field(tmp_path: Path) -> None:
 
 
 def test_what_is_not_known_is_null() -> None:
-    made = record(would=None, kind=None, assurance=None, rule=None, path=None, policy=None)
+    made = json.loads(record(would=None, kind=None, assurance=None, rule=None, path=None, policy=None))
     assert [made[key] for key in ("would", "kind", "assurance", "rule", "path", "policy")] == [None] * 6
 
 
@@ -293,4 +301,4 @@ def test_the_documentation_names_every_field_and_no_other() -> None:
         for line in table.splitlines()
         for name in re.findall(r"`(\w+)`", line.split("|")[1] if "|" in line else "")
     ]
-    assert named == list(record())
+    assert named == list(json.loads(record()))

@@ -11,17 +11,22 @@ from eclctl.client import Client, NoAnswerError, Question, ask_in_order, open_im
 
 @pytest.fixture
 def served(tmp_path, monkeypatch):
-    """Serve one connection with fixed answer bytes; a short relative path, whatever pytest's directory is called."""
+    """Serve one connection with fixed answer bytes, once so many request lines have come.
+
+    Its path is relative and short, whatever pytest's directory is called.
+    """
     monkeypatch.chdir(tmp_path)
     listener = socket.socket(socket.AF_UNIX)
     listener.bind("s")
     listener.listen()
     threads = []
 
-    def serve(answer, hang_up=True):
+    def serve(answer, *, hang_up=True, lines=1):
         def work():
             with listener.accept()[0] as connection:
-                connection.recv(65536)
+                came = 0
+                while came < lines:
+                    came += connection.recv(65536).count(b"\n")
                 connection.sendall(answer)
                 if not hang_up:
                     connection.recv(65536)
@@ -70,7 +75,7 @@ def test_an_answer_that_does_not_come_is_no_decision(served):
 def test_answers_in_another_order_come_in_the_order_of_the_questions(served):
     answers = b"".join(b'{"v":1,"id":"%d","result":{"n":%d}}\n' % (n, n) for n in (3, 1, 2))
     questions = [Question("check"), None, Question("check"), Question("check")]
-    assert list(ask_in_order(served(answers), iter(questions), 10)) == [{"n": 1}, None, {"n": 2}, {"n": 3}]
+    assert list(ask_in_order(served(answers, lines=3), iter(questions), 10)) == [{"n": 1}, None, {"n": 2}, {"n": 3}]
 
 
 def test_when_the_daemon_hangs_up_what_was_not_answered_is_no_decision(served):

@@ -1,0 +1,322 @@
+"""The counting rules against a second evaluator that counts in the dullest way there is: it tries everything.
+
+It shares no code with `eclctl.policy`: it works on the description that the policy text is written from, tries every
+way to share keys out and every way to give people to places, and looks at every signature each time.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from random import Random
+
+import pytest
+
+from eclctl.model import Claim, Code, Failure, Finding, SignatureFormat, SignerKind, Verdict, Verification
+from eclctl.policy.language import Policy
+from tests.unit.policy.facts import EXPIRED, PEM_IDS, Image, decide, fingerprint, load_text, ring
+
+LETTERS = "ABCDEX"
+"""Certificates in the keyring. Nobody lists X."""
+PEOPLE = ("alice", "bob", "carol", "dave")
+PEMS = ("p256", "p384")
+POLICIES, QUESTIONS = 60, 12
+MISMATCH = Finding("mismatch", "other content")
+
+
+@dataclass(frozen=True)
+class Need:
+    people: tuple[str, ...]  # empty: anyone
+    count: int
+    text: str
+    groups: frozenset[int] = frozenset()
+    ids: frozenset[int] = frozenset()
+    holds: frozenset[str] = frozenset()
+
+    @property
+    def whole(self) -> bool:
+        return not (self.groups or self.ids or self.holds)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a policy says, before it is written as YAML. `material` is which keys are in a certificate."""
+
+    listed: Mapping[str, tuple[str, ...]]
+    material: Mapping[str, frozenset[str]]
+    needs: tuple[Need, ...]
+    options: tuple[str, ...]
+    roles: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def text(self) -> str:
+        lines = ["version: 1", "signers:"]
+        for person, names in self.listed.items():
+            pgp = ", ".join(name for name in names if name not in PEM_IDS.values())
+            pem = ", ".join(f"{name}.pem" for name in PEMS if PEM_IDS[name] in names)
+            parts = ([f"pgp: [{pgp}]"] if pgp else []) + ([f"key: [{pem}]"] if pem else [])
+            lines.append(f"  {person}: {{{', '.join(parts)}}}")
+        lines += ["roles:", *(f"  {role}: [{', '.join(people)}]" for role, people in self.roles.items())]
+        lines += ["rules:", "  - name: it", f"    require: [{', '.join(need.text for need in self.needs)}]"]
+        return "\n".join([*lines, *(f"    {option}" for option in self.options), ""])
+
+    def load(self) -> Policy | None:
+        extra = [(name[0], keys) for name, keys in self.material.items() if len(name) == len(fingerprint("A"))]
+        return load_text(self.text(), keyring=ring(*extra, letters=LETTERS)).policy
+
+
+# -- what the answer should be -------------------------------------------------------------------------------------
+
+
+def keys_of(plan: Plan) -> dict[str, int]:
+    """Number the names of keys; names that share material, through whatever others, have one number."""
+    numbers = {name: number for number, name in enumerate(plan.material)}
+    for _ in numbers:
+        for one, other in itertools.permutations(numbers, 2):
+            if plan.material[one] & plan.material[other]:
+                numbers[one] = numbers[other] = min(numbers[one], numbers[other])
+    return numbers
+
+
+def speakers(plan: Plan, name: str) -> tuple[str, ...]:
+    return tuple(person for person, names in plan.listed.items() if name in names) or (name,)
+
+
+def ways(plan: Plan, claims: Sequence[Claim]) -> Iterator[dict[int, str]]:
+    """Every way to give each key that signed to one person."""
+    numbers, people = keys_of(plan), dict[int, set[str]]()
+    for claim in claims:
+        people.setdefault(numbers[claim.signer.id], set()).update(speakers(plan, claim.signer.id))
+    for chosen in itertools.product(*(sorted(names) for names in people.values())):
+        yield dict(zip(people, chosen, strict=True))
+
+
+def content(image: Verification, ids: frozenset[int]) -> set[str]:
+    return {word for item in image.objects if item.id in ids for word in item.holds}
+
+
+def satisfies(need: Need, image: Verification, mine: Sequence[Claim]) -> set[int] | None:
+    """What one person's signatures cover if they are what the requirement asks for, else None."""
+    complete = {c.group for c in mine if c.format is not SignatureFormat.LEGACY and c.header and c.whole_group}
+    together = len(image.groups) == 1 or image.tied
+    if need.ids:
+        there = need.ids <= {item.id for item in image.objects} and need.holds <= content(image, need.ids)
+        over = [c for c in mine if c.format is not SignatureFormat.LEGACY and c.header and need.ids <= c.objects]
+        return {number for claim in over for number in claim.objects} if there and over else None
+    if need.whole:
+        old = [c for c in mine if c.format is SignatureFormat.LEGACY and c.whole_group]
+        fine = together and complete >= set(image.groups)
+        fine = fine or (len(image.groups) == 1 and any(c.objects >= ids for c in old for ids in image.groups.values()))
+        return {number for ids in image.groups.values() for number in ids} if fine and image.groups else None
+    holding = {number for number, ids in image.groups.items() if need.holds <= content(image, ids)}
+    wanted = set(need.groups) or holding
+    if not wanted or not wanted <= holding or not wanted <= complete or (len(wanted) > 1 and not image.tied):
+        return None
+    return {number for group in wanted for number in image.groups[group]}
+
+
+def places_filled(needs: Sequence[Need], approvers: Sequence[set[str]], *, distinct: bool) -> bool:
+    if not distinct:
+        return all(len(people) >= need.count for need, people in zip(needs, approvers, strict=True))
+    teams = [itertools.combinations(sorted(people), need.count) for need, people in zip(needs, approvers, strict=True)]
+    return any(
+        len({person for team in chosen for person in team}) == sum(map(len, chosen))
+        for chosen in itertools.product(*teams)
+    )
+
+
+def one_way(plan: Plan, image: Verification, claims: Sequence[Claim], way: Mapping[int, str]) -> Code:
+    numbers = keys_of(plan)
+    said: list[tuple[str, Claim]] = [
+        (way[numbers[claim.signer.id]], claim)
+        for claim in claims
+        if way[numbers[claim.signer.id]] in speakers(plan, claim.signer.id)
+    ]
+    approvers: list[set[str]] = []
+    covered: set[int] = set()
+    for need in plan.needs:
+        heard = [(p, c) for p, c in said if (p in need.people if need.people else c.signer.kind is SignerKind.PGP)]
+        approved = {p: satisfies(need, image, [c for who, c in heard if who == p]) for p, _ in heard}
+        approvers.append({p for p, over in approved.items() if over is not None})
+        covered |= {number for over in approved.values() for number in over or ()}
+    if not places_filled(plan.needs, approvers, distinct="distinct: true" in plan.options):
+        return Code.REQUIREMENTS_NOT_MET
+    if (len(image.groups) > 1 and not image.tied) or {item.id for item in image.objects} - covered:
+        return Code.OBJECT_NOT_APPROVED
+    return Code.REQUIREMENTS_MET
+
+
+def expected(plan: Plan, image: Verification, rejected: Sequence[int]) -> Code:
+    """The answer by trying everything."""
+    legacy_counts = "legacy_signatures: accept" in plan.options
+    forbidden = (
+        {keys_of(plan)[name] for name in plan.listed["dave"]}
+        if "forbid: {signed_by: [dave]}" in plan.options
+        else set()
+    )
+    if any(keys_of(plan)[claim.signer.id] in forbidden for claim in image.claims):
+        return Code.FORBIDDEN
+    standing = [claim for number, claim in enumerate(image.claims) if number not in rejected]
+    heard = [claim for claim in standing if legacy_counts or claim.format is not SignatureFormat.LEGACY]
+    if any(claim.mismatch for claim in heard):
+        return Code.TAMPERED
+    if "unknown_signatures: deny" in plan.options and image.failures:
+        return Code.UNKNOWN_SIGNATURE
+    codes = {one_way(plan, image, heard, way) for way in ways(plan, heard)}
+    for code in (Code.REQUIREMENTS_MET, Code.OBJECT_NOT_APPROVED):
+        if code in codes:
+            return code
+    return Code.PERMISSIVE if "mode: permissive" in plan.options else Code.REQUIREMENTS_NOT_MET
+
+
+# -- what is asked -------------------------------------------------------------------------------------------------
+
+
+def some(random: Random, things: Sequence[str], low: int, high: int) -> tuple[str, ...]:
+    return tuple(random.sample(list(things), random.randint(low, min(high, len(things)))))
+
+
+def random_need(random: Random) -> Need:
+    part = random.choice(["", "", "", "groups", "groups", "ids", "holds"])
+    holds = (
+        frozenset(some(random, ["partition", "overlay"], 1, 1)) if part == "holds" or random.random() < 0.3 else None
+    )
+    numbers = frozenset(random.sample([1, 2], random.randint(1, 2)))
+    objects = {"groups": f"groups: {sorted(numbers)}", "ids": f"ids: {sorted(numbers)}"}.get(part, "")
+    if not part:
+        holds = None
+    words = [objects] if objects else []
+    words += [f"holds: [{', '.join(holds)}]"] if holds else []
+    scope = f", objects: {{{', '.join(words)}}}" if part else ""
+    sort = random.choice(["any_of", "all_of", "role", "anyone"])
+    people = some(random, PEOPLE, 1, 3)
+    count = {"any_of": 1, "all_of": len(people)}.get(sort, random.randint(1, 2))
+    role = {"role": "team", "anyone": "anyone"}.get(sort)
+    ask = f"approvals: {{count: {count}, of: {role}}}" if role else f"{sort}: [{', '.join(people)}]"
+    if role:
+        people = ("alice", "bob", "carol") if role == "team" else ()
+    return Need(
+        people,
+        count,
+        f"{{{ask}{scope}}}",
+        numbers if part == "groups" else frozenset(),
+        numbers if part == "ids" else frozenset(),
+        holds or frozenset(),
+    )
+
+
+def random_plan(random: Random) -> Plan:
+    own = {person: [fingerprint(letter)] for person, letter in zip(PEOPLE, "ABCD", strict=True)}
+    names = [*map(fingerprint, "ABCE"), *(PEM_IDS[name] for name in PEMS)]
+    for _ in range(random.choice([0, 1, 2, 3, 4])):  # more keys, some of them somebody else's
+        person = random.choice(PEOPLE)
+        own[person] = list(dict.fromkeys([*own[person], random.choice(names)]))
+    material = {fingerprint(letter): {f"sha256:{letter}"} for letter in LETTERS}
+    material |= {PEM_IDS[name]: {PEM_IDS[name]} for name in PEMS if any(PEM_IDS[name] in keys for keys in own.values())}
+    for _ in range(random.choice([0, 0, 1, 2])):  # certificates that contain another's key, or that of a PEM file
+        material[fingerprint(random.choice(LETTERS))] |= material[random.choice(list(material))]
+    options = [("distinct: true", 0.4), ("legacy_signatures: accept", 0.4), ("unknown_signatures: deny", 0.15)]
+    options += [("forbid: {signed_by: [dave]}", 0.15), ("mode: permissive", 0.15)]
+    return Plan(
+        {person: tuple(keys) for person, keys in own.items()},
+        {name: frozenset(keys) for name, keys in material.items()},
+        tuple(random_need(random) for _ in range(random.randint(1, 3))),
+        tuple(option for option, chance in options if random.random() < chance),
+        {"team": ("alice", "bob", "carol")},
+    )
+
+
+def random_claim(random: Random, plan: Plan, image: Image, number: int) -> Claim:
+    group = random.choice([*image.groups, *image.groups, 7])
+    form = random.choice(["whole"] * 6 + ["part", "part", "legacy", "legacy", "headerless", "mismatch"])
+    pem = [name for name in PEMS if PEM_IDS[name] in plan.material]
+    if pem and random.random() < 0.25:
+        made = image.by_pem(random.choice(pem), group, signature=number)
+    else:
+        made = image.by(random.choice(LETTERS), group, signature=number)
+    if form == "part":
+        ids = [item for ids in image.groups.values() for item in ids] or [1]
+        made = replace(made, objects=frozenset(random.sample(ids, random.randint(1, len(ids)))), whole_group=False)
+    elif form == "legacy":
+        part = random.random() < 0.3
+        made = replace(made, format=SignatureFormat.LEGACY, header=False, whole_group=not part)
+    elif form == "headerless":
+        made = replace(made, header=False)
+    elif form == "mismatch" and random.random() < 0.2:
+        made = replace(made, objects=frozenset(), whole_group=False, header=False, mismatch=MISMATCH)
+    return made
+
+
+IMAGES = (
+    *[Image()] * 3,
+    *[Image({1: (1, 2), 2: (3,)}, holds={3: {"partition", "overlay"}})] * 4,
+    Image({1: (3,), 2: (1, 2)}, holds={3: {"partition", "overlay"}}),
+    Image({1: (1, 2), 2: (3,)}, tied=False),
+    Image({1: (1,)}, tied=False),
+    Image({1: (1, 2)}, loose=(9,)),
+    Image({}),
+    Image({}, loose=(1,)),
+)
+
+
+def random_question(random: Random, plan: Plan) -> tuple[Verification, tuple[int, ...]]:
+    image = random.choice(IMAGES)
+    signed = [random_claim(random, plan, image, number) for number in range(10, 10 + random.randint(0, 8))]
+    if random.random() < 0.4:  # some of the people sign everything, so that there is something to allow
+        letters = random.sample("ABCD", random.randint(1, 4))
+        signed += [image.by(letter, group, signature=50) for letter in letters for group in image.groups]
+    failures = (Failure(90, SignatureFormat.PGP, EXPIRED),) if random.random() < 0.2 else ()
+    rejected = tuple(number for number in range(len(signed)) if random.random() < 0.1)
+    return image.with_claims(*signed, failures=failures), rejected
+
+
+def policies(seed: int) -> Iterator[tuple[Random, Plan, Policy]]:
+    random = Random(seed)
+    made = 0
+    while made < POLICIES:
+        plan = random_plan(random)
+        policy = plan.load()
+        if policy is not None:  # many can never be met, which is an error
+            made += 1
+            yield random, plan, policy
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_answer_is_that_of_an_evaluator_that_tries_everything(seed: int) -> None:
+    """8 by 60 policies, 12 images each: the same code, whatever is shared, partial, legacy or renumbered."""
+    seen: set[Code] = set()
+    for random, plan, policy in policies(seed):
+        for _ in range(QUESTIONS):
+            image, rejected = random_question(random, plan)
+            want = expected(plan, image, rejected)
+            got = decide(policy, image, *rejected)
+            assert got.code is want, (plan.text(), plan.material, image, rejected)
+            seen.add(want)
+    assert seen >= {Code.REQUIREMENTS_MET, Code.REQUIREMENTS_NOT_MET, Code.OBJECT_NOT_APPROVED, Code.TAMPERED}
+
+
+@pytest.mark.parametrize("seed", range(100, 104))
+def test_no_signature_of_a_stranger_and_no_removed_one_turns_deny_into_allow(seed: int) -> None:
+    """Removing is only tried where the deny is for what is missing: a forbidden signature escapes by being stripped."""
+    for random, plan, policy in policies(seed):
+        for _ in range(QUESTIONS):
+            image, rejected = random_question(random, plan)
+            before = decide(policy, image, *rejected)
+            asks_anyone = any(not need.people for need in plan.needs)
+            stranger = random_claim(random, plan, random.choice(IMAGES), 70)
+            stranger = replace(stranger, signer=replace(stranger.signer, kind=SignerKind.PGP, id=fingerprint("Z")))
+            more = replace(image, claims=(*image.claims, stranger))
+            assert not turned(before.verdict, decide(policy, more, *rejected).verdict), plan.text()
+            if not asks_anyone and plan.material[fingerprint("X")] == {"sha256:X"}:
+                known = replace(stranger, signer=replace(stranger.signer, id=fingerprint("X")))
+                more = replace(image, claims=(*image.claims, known))
+                assert not turned(before.verdict, decide(policy, more, *rejected).verdict), plan.text()
+            if image.claims and before.code in {Code.REQUIREMENTS_NOT_MET, Code.OBJECT_NOT_APPROVED}:
+                gone = random.randrange(len(image.claims))
+                after = decide(policy, image, *{*rejected, gone})
+                softened = after.code is Code.PERMISSIVE and before.code is Code.OBJECT_NOT_APPROVED
+                assert softened or not turned(before.verdict, after.verdict), plan.text()
+
+
+def turned(before: Verdict, after: Verdict) -> bool:
+    return before is Verdict.DENY and after is Verdict.ALLOW

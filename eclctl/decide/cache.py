@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TypeAlias
 
 from eclctl.image.identity import FileKey
-from eclctl.model import Finding, Outcome, Verification
+from eclctl.model import Claim, Finding, Outcome, Verification
 from eclctl.policy.language import Policy, Rule
+from eclctl.trust.keyring import KeyStore, judge, next_turning_point
 
 
 class Outcomes:
@@ -47,6 +49,31 @@ class Outcomes:
         kept[1][_arguments(rule, rejected, explain=explain)] = outcome
 
 
+class Judgements:
+    """What was judged out of one set of facts, kept for as long as judging again could only say the same.
+
+    A judgement depends on keys and time alone. It holds for one key store, from the time it was made until the next
+    turning point: the instant at which some key or signature begins or ceases to be valid.
+    """
+
+    __slots__ = ("_kept",)
+
+    def __init__(self) -> None:
+        self._kept: tuple[KeyStore | None, float, float, Mapping[int, Finding]] = (None, 0.0, 0.0, {})
+
+    def rejected(self, store: KeyStore, claims: Sequence[Claim], now: datetime) -> Mapping[int, Finding]:
+        """Return, for those claims that do not count at `now`, by index, why."""
+        seconds = now.timestamp()
+        kept = self._kept  # swapped whole: threads share this
+        if kept[0] is store and kept[1] <= seconds < kept[2]:
+            return kept[3]
+        found = {
+            number: finding for number, claim in enumerate(claims) if (finding := judge(store, claim, now)) is not None
+        }
+        self._kept = (store, seconds, next_turning_point(store, claims, seconds), found)
+        return found
+
+
 _Arguments: TypeAlias = tuple[int | bool | tuple[int, Finding], ...]
 
 
@@ -70,6 +97,7 @@ class Facts:
     error: Finding | None = None
     digested: bool = False
     outcomes: Outcomes = field(default_factory=Outcomes, compare=False, repr=False)
+    judgements: Judgements = field(default_factory=Judgements, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

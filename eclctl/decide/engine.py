@@ -32,7 +32,6 @@ from eclctl.model import Assurance, Caller, Code, Finding, Kind, Missing, Outcom
 from eclctl.policy.evaluate import evaluate, withdrawn
 from eclctl.policy.language import Policy, Rule
 from eclctl.policy.select import select_rule
-from eclctl.trust.keyring import judge
 from eclctl.verify import HashPool, examine, kind_of
 
 _FILE_KINDS = (Kind.SIF, Kind.OCI_SIF, Kind.SQUASHFS, Kind.EXT3, Kind.OTHER)
@@ -365,11 +364,7 @@ class Engine:
         policy, found = snapshot.policy, facts.verification
         if facts.error is not None or found is None or policy is None:
             return self._refuse(question, snapshot, facts.error or _NOTHING_FOUND, located)
-        rejected = {
-            number: finding
-            for number, claim in enumerate(found.claims)
-            if (finding := judge(snapshot.store, claim, now)) is not None
-        }
+        rejected = facts.judgements.rejected(snapshot.store, found.claims, now)
         rule = select_rule(policy, path=located.path, kind=found.kind, caller=question.caller)
         outcome = facts.outcomes.find(policy, rule, rejected, explain=question.explain)
         if outcome is None:

@@ -7,6 +7,7 @@ time: keys expire and are revoked, PEM keys are trusted for as long as they are 
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import stat
 from collections.abc import Iterable, Sequence
@@ -20,7 +21,7 @@ from eclctl.model import Finding, KeyRef, SignerKind
 from eclctl.signature import openpgp
 from eclctl.signature.keys import MAX_KEY_FILE, PublicKey, parse_public_key
 
-__all__ = ["MAX_KEYRING_FILE", "KeyStore", "Signed", "judge", "load_keyring", "load_public_keys"]
+__all__ = ["MAX_KEYRING_FILE", "KeyStore", "Signed", "judge", "load_keyring", "load_public_keys", "next_turning_point"]
 
 MAX_KEYRING_FILE = 64 * 1024 * 1024
 """The longest keyring file that is read, in bytes."""
@@ -78,6 +79,20 @@ def judge(store: KeyStore, claim: Signed, now: datetime) -> Finding | None:
     if any(key.id == claim.signer.id for key in store.keys):
         return None
     return Finding("unknown-key", "signature made by a key that is no longer trusted")
+
+
+def next_turning_point(store: KeyStore, claims: Iterable[Signed], now: float) -> float:
+    """Return the first time after `now` at which `judge` may say something else of any of the claims.
+
+    Times are seconds since the epoch; infinity when there is none.
+    """
+    times = (
+        time
+        for claim in claims
+        if claim.signer.kind is SignerKind.PGP
+        for time in openpgp.turning_points(claim.signer.id, claim.key, claim.created, claim.expires, store.pgp)
+    )
+    return min((time for time in times if time > now), default=math.inf)
 
 
 def load_keyring(paths: Iterable[str | os.PathLike[str]]) -> openpgp.Keyring:

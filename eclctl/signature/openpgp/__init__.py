@@ -17,6 +17,7 @@ from .verification import (
     VerifiedMessage,
     check,
     judge,
+    turning_points,
     verify,
 )
 
@@ -33,5 +34,6 @@ __all__ = [
     "VerifiedMessage",
     "check",
     "judge",
+    "turning_points",
     "verify",
 ]

@@ -300,6 +300,21 @@ def judge(  # noqa: PLR0917 - a claim's fields, in its order
     )
 
 
+def turning_points(
+    certificate: str, key: str, created: datetime | None, expires: datetime | None, keyring: Keyring
+) -> tuple[float, ...]:
+    """Return every time (seconds since the epoch) at which `judge` may come to say something else.
+
+    Between two neighbouring times, and from one of them on, it always says the same.
+    """
+    status = keyring.status(certificate, key)
+    if status is None or created is None:
+        return ()
+    times = (status.valid_from, status.valid_until, status.vouched_from, status.vouched_until, created.timestamp())
+    ends = None if expires is None else expires.timestamp()
+    return tuple(time for time in (*times, ends) if time is not None)
+
+
 def _judge_key(status: KeyStatus, now: float, created: float) -> Finding | None:
     """The key must be valid now, and must have been when it signed."""
     if now < status.valid_from or created < status.created:

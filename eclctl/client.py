@@ -74,9 +74,10 @@ class Client:
         except OSError as error:
             self._socket.close()
             reason = "it is too busy" if isinstance(error, BlockingIOError) else error.strerror or error
-            raise NoAnswerError(
-                "no-daemon", f"cannot reach the daemon at {path}: {reason}; is it running (systemctl status eclctl)?"
-            ) from error
+            hint = "is it running (systemctl status eclctl)?"
+            if isinstance(error, PermissionError):
+                hint = "the admin socket is for root and the group eclctl"
+            raise NoAnswerError("no-daemon", f"cannot reach the daemon at {path}: {reason}; {hint}") from error
 
     def _limit_waiting(self, seconds: float) -> None:
         """Let the kernel limit each wait: a non-blocking connect would fail at once when the daemon's queue is full."""

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 import sys
 
+from eclctl.cli.options import Parser
 from eclctl.daemon import service
 
-_EXAMPLES = """The sockets appear when the daemon is ready. SIGHUP loads policy and keys again, SIGTERM stops it.
+CONFIG = "/etc/eclctl/config.yaml"
 
-exit status: 0 after a clean stop, 2 when the configuration or the command line is wrong, 1 when it cannot start
+_EXAMPLES = """The sockets appear when the daemon is ready. SIGHUP loads policy and keys again,
+SIGTERM stops it. A daemon whose policy does not load runs, and denies everything.
+
+exit status:
+  0  after SIGTERM
+  1  it cannot start
+  2  the configuration or the command line is wrong
 
 examples:
   eclctl daemon --config /etc/eclctl/config.yaml
@@ -21,14 +27,10 @@ examples:
 
 def run(argv: list[str]) -> int:
     """Run `eclctl daemon`; return its exit status."""
-    parser = argparse.ArgumentParser(
-        prog="eclctl daemon",
-        description="Decides which container images may run, and answers on Unix sockets.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--config", metavar="FILE", default="/etc/eclctl/config.yaml", help="its configuration")
-    parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="info")
+    text = "Decides which container images may run, and answers on Unix sockets."
+    parser = Parser("eclctl daemon", text, _EXAMPLES)
+    parser.add_argument("--config", metavar="FILE", default=CONFIG, help=f"its configuration ({CONFIG})")
+    parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="info", help="info")
     parser.add_argument("--log-json", action="store_true", help="log JSON lines instead of text")
     options = parser.parse_args(argv)
     status = service.run(options.config, log_level=options.log_level, log_json=options.log_json)

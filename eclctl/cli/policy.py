@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
@@ -10,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 
+from eclctl.cli.options import USAGE, Parser
 from eclctl.cli.text import printable
 from eclctl.daemon.service import NAMES
 from eclctl.decide import settings
@@ -24,12 +24,21 @@ __all__ = ["run"]
 SYSTEM_CONFIG = "/etc/eclctl/config.yaml"
 """What is checked when nothing is named."""
 
-OK, FAILED, USAGE = 0, 1, 2
+OK, FAILED = 0, 1
 
-_EXAMPLES = """Errors and warnings are printed as FILE:LINE:COLUMN: MESSAGE (HINT). A daemon that is told to reload a
-policy with errors keeps the one that it has.
+_OVERVIEW = """`eclctl policy COMMAND --help` says more.
 
-exit status: 0 when the policy loads, with or without warnings, 1 when it does not, 2 for a wrong command line
+examples:
+  eclctl policy check
+  eclctl policy check --keyring site-ring.asc policies.d/
+"""
+_EXAMPLES = """Errors and warnings are printed as FILE:LINE:COLUMN: MESSAGE (HINT). A daemon that
+is told to reload a policy with errors keeps the one that it has.
+
+exit status:
+  0  the policy loads, with or without warnings
+  1  it does not
+  2  the command line is wrong
 
 examples:
   eclctl policy check
@@ -55,19 +64,18 @@ def run(argv: list[str]) -> int:
     return OK if built.snapshot is not None else FAILED
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="eclctl policy", description="Work on policies, without a daemon.")
-    commands = parser.add_subparsers(dest="command", required=True)
+def _parser() -> Parser:
+    parser = Parser("eclctl policy", "Works on policies, without a daemon.", _OVERVIEW)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     check = commands.add_parser(
         "check",
         help="load policy files and print every error and warning",
         description="Loads policy files as the daemon would, and prints every error and warning.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        examples=_EXAMPLES,
     )
     check.add_argument("paths", nargs="*", metavar="FILE_OR_DIR", help="policies, in the order of their rules")
-    check.add_argument("--config", metavar="FILE", help=f"check what this configuration names ({SYSTEM_CONFIG})")
-    check.add_argument("--keyring", metavar="FILE_OR_DIR", action="append", default=[], help="may be repeated")
+    check.add_argument("--config", metavar="FILE", help=f"check what it names ({SYSTEM_CONFIG})")
+    check.add_argument("--keyring", metavar="FILE_OR_DIR", action="append", default=[], help="certificates; repeatable")
     check.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
 

@@ -1,7 +1,8 @@
 """Which sort of signature a signature object holds, before anything of it is believed.
 
-This decides what is tried, never what counts. It looks where the reference looks: first for a DSSE envelope of the SIF
-payload type, then for the first clear-signed message, whose text begins with `SIFHASH:` in legacy signatures alone.
+This decides what is tried, never what counts. It looks where the reference looks, and as leniently: at the first
+clear-signed message that is whole, whose text begins with `SIFHASH:` in legacy signatures alone, and for a DSSE
+envelope of the SIF payload type. A damaged message must not pass for a legacy one: those are not looked at.
 """
 
 from __future__ import annotations
@@ -14,19 +15,34 @@ from eclctl.signature import dsse
 __all__ = ["recognize"]
 
 _BEGIN = b"-----BEGIN PGP SIGNED MESSAGE-----"
-_HEAD = re.compile(rb"\r?\n((?:Hash ?:[ -~]*\r?\n)*)\r?\n")
+_HASHES = rb"(?i:MD5|SHA1|RIPEMD160|SHA224|SHA256|SHA384|SHA512|SHA3-256|SHA3-512)"
+_HEADER = rb" *Hash *: *" + _HASHES + rb" *(?:, *" + _HASHES + rb" *)*\r?\n"
+_BLANK = rb"[ \t\r\f\v]*\n"
+_HEAD = re.compile(rb"\r?\n(?:" + _HEADER + rb")*" + _BLANK)
+_SIGNATURE = re.compile(rb"\n-----BEGIN PGP SIGNATURE-----\r?\n(?:[^\n:]*:[^\n]*\n)*" + _BLANK)
+_SIGNATURE_LINE = re.compile(rb"\n-----BEGIN PGP SIGNATURE-----\r?\n")
+_END = b"\n-----END PGP SIGNATURE-----"
 _LEGACY = re.compile(rb"(?:- )?SIFHASH:[ \t]*\r?\n")
-_SIGNATURE = b"\n-----BEGIN PGP SIGNATURE-----"
 
 
 def recognize(data: bytes) -> SignatureFormat:
     """Return the format of a signature object's data; UNKNOWN when it is none of ours."""
+    text = _find_text(data)
+    if text is not None and _LEGACY.match(data, *text):
+        return SignatureFormat.LEGACY
     if dsse.is_envelope(data):
         return SignatureFormat.DSSE
+    return SignatureFormat.UNKNOWN if text is None else SignatureFormat.PGP
+
+
+def _find_text(data: bytes) -> tuple[int, int] | None:
+    """Return where the text of the first clear-signed message starts and ends, if that message is whole."""
     start = 0 if data.startswith(_BEGIN) else data.find(b"\n" + _BEGIN) + 1
     if start == 0 and not data.startswith(_BEGIN):
-        return SignatureFormat.UNKNOWN
+        return None
     head = _HEAD.match(data, start + len(_BEGIN))
-    if head is None or data.find(_SIGNATURE, head.end() - 1) < 0:
-        return SignatureFormat.UNKNOWN
-    return SignatureFormat.LEGACY if _LEGACY.match(data, head.end()) else SignatureFormat.PGP
+    line = head and _SIGNATURE_LINE.search(data, head.end() - 1)
+    if head is None or line is None or line.start() < head.end():
+        return None
+    end = data.find(_END, line.start() + 1)
+    return (head.end(), line.start()) if end >= 0 and _SIGNATURE.match(data, line.start(), end) else None

@@ -1,7 +1,8 @@
 """Legacy signatures, as they were made before 2020: a clear-signed digest of data alone.
 
-The signed text is `SIFHASH:`, a line feed and the hex digest, by the algorithm that the (unsigned) descriptor names.
-Nothing else of the image is covered, which is why such signatures count only where a site asks for them.
+The signed text is `SIFHASH:`, a line feed, the hex digest by the algorithm that the (unsigned) descriptor names, and
+perhaps a line feed. Nothing else of the image is covered, which is why such signatures count only where a site asks
+for them.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ DESCRIPTOR_ALGORITHMS = {1: "sha256", 2: "sha384", 3: "sha512"}
 UNSUPPORTED_HASH = Finding("unsupported-hash", "hash algorithm unsupported")
 
 _SIZES = {"sha256": 32, "sha384": 48, "sha512": 64}
-_TEXT = re.compile(rb"SIFHASH:\r?\n((?:[0-9a-fA-F]{2})+)")
+_TEXT = re.compile(rb"SIFHASH:\r?\n((?:[0-9a-fA-F]{2})+)(?:\r?\n)?")
 
 
 def parse(text: bytes, hash_type: int) -> Digest | Finding:

@@ -189,6 +189,8 @@ def _ungrouped(sif: Sif) -> Finding | None:
 
 def _signature_not_found(task: _Task) -> Finding:
     if not task.legacy or not task.single:
+        if not task.group:  # a signature was asked for by its ID
+            return Finding("group-not-found", "invalid group ID")
         return Finding("signature-not-found", f"signature not found for object group {task.group}")
     return Finding("signature-not-found", f"signature not found for object {task.objects[0].id}")
 

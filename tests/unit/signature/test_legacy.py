@@ -14,6 +14,7 @@ from eclctl.signature.metadata import Digest
 def test_a_digest_of_the_descriptors_hash_is_read(hash_type, name, size, line):
     text = b"SIFHASH:" + line + b"ab" * size
     assert legacy.parse(text, hash_type) == Digest(name, b"\xab" * size)
+    assert legacy.parse(text + line, hash_type) == Digest(name, b"\xab" * size)
 
 
 @pytest.mark.parametrize("hash_type", [0, 4, 5, 6, -1])
@@ -28,7 +29,7 @@ def test_a_digest_of_another_length_is_malformed(size):
 
 @pytest.mark.parametrize(
     "text",
-    [b"", b"SIFHASH:\n", b"ab" * 32, b"SIFHASH:\n" + b"a" * 63, b"SIFHASH:\n" + b"ab" * 32 + b"\n", b'{"version":1}'],
+    [b"", b"SIFHASH:\n", b"ab" * 32, b"SIFHASH:\n" + b"a" * 63, b"SIFHASH:\n" + b"ab" * 32 + b"\n\n", b'{"version":1}'],
 )
 def test_other_texts_are_no_legacy_digest(text):
     found = legacy.parse(text, 1)

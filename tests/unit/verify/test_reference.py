@@ -195,3 +195,24 @@ def test_a_version_6_key_never_matches_as_in_the_reference():
     material = Material(type(store)(ring), has_keyring=True, has_keys=False)
     words = "integrity: fingerprint in descriptor does not correspond to signing entity"
     assert report(builder, material).error.message == words
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [(b"END PGP", b"END"), (b"SIGNATURE-----\n\n", b"SIGNATURE-----\n"), (b"SHA256", b"SHA257")],
+    ids=["no-end", "no-armor", "no-hash"],
+)
+def test_a_damaged_legacy_signature_is_not_passed_over_as_one(damage):
+    """A whole legacy signature is out of scope; what merely begins like one is a signature that fails."""
+    builder = sample()
+    builder.sign_pgp(BUILDER)
+    entry = builder.sign_legacy(BUILDER, group=1)
+    assert report(builder).verified
+    entry.data = entry.data.replace(*damage)
+    assert message(builder) == "integrity: signature format not recognized"
+
+
+def test_a_signature_object_asked_for_by_its_id_is_in_no_group():
+    builder = sample()
+    entry = builder.sign_pgp(BUILDER)
+    assert message(builder, objects=[entry.id]) == "integrity: invalid group ID"

@@ -8,6 +8,11 @@ from collections.abc import Generator
 import pytest
 
 
+def pytest_configure() -> None:
+    """What tests make is writable by its owner alone, as a trusted path must be, whatever the user's own umask is."""
+    os.umask(0o022)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]

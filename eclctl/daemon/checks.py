@@ -75,7 +75,7 @@ class _Ask:
 
 @dataclass(slots=True, eq=False)
 class _Case:
-    """One call that is being decided."""
+    """One call that is being decided. `asks` are those of its images that could not be decided at once."""
 
     call: Call
     snapshot: Snapshot
@@ -214,21 +214,27 @@ class Checks:
     def _start(self, call: Call, caller: Caller) -> None:
         snapshot = self._engine.snapshot
         descriptors = iter(call.descriptors)
-        images = call.request.images
         explain = call.request.method is Method.EXPLAIN
-        case = _Case(call, snapshot, [], [None] * len(images), len(images))
-        for index, image in enumerate(images):
-            descriptor = next(descriptors) if image.fd else None
-            question = Question(image.image, caller, descriptor, image.role, explain=explain)
-            case.asks.append(_Ask(case, index, question))
-        for ask in case.asks:
-            self._proceed(ask, self._begin(ask))
+        questions = [
+            Question(image.image, caller, next(descriptors) if image.fd else None, image.role, explain)
+            for image in call.request.images
+        ]
+        results = [self._begin(question, snapshot) for question in questions]
+        case = _Case(call, snapshot, [], [None] * len(questions), len(questions))
+        for index, (question, result) in enumerate(zip(questions, results, strict=True)):
+            if isinstance(result, Decision):
+                self._release_descriptor(call, question)
+                self._settle_case(case, index, result)
+            else:
+                ask = _Ask(case, index, question)
+                case.asks.append(ask)
+                self._proceed(ask, result)
         if case.left:
             case.deadline = self._loop.call_later(self._limits.request_timeout, self._expire, case)
 
-    def _begin(self, ask: _Ask) -> object:
+    def _begin(self, question: Question, snapshot: Snapshot) -> object:
         try:
-            return self._engine.begin(ask.question, ask.case.snapshot, self._clock(), memo=self._memo)
+            return self._engine.begin(question, snapshot, self._clock(), memo=self._memo)
         except Exception as error:  # noqa: BLE001 - a bug in the engine is a deny
             return error
 
@@ -346,8 +352,10 @@ class Checks:
         ask.settled = True
         if not ask.held:
             self._release(ask)
-        case = ask.case
-        case.decisions[ask.index] = decision
+        self._settle_case(ask.case, ask.index, decision)
+
+    def _settle_case(self, case: _Case, index: int, decision: Decision) -> None:
+        case.decisions[index] = decision
         case.left -= 1
         if case.left == 0:
             if case.deadline is not None:
@@ -369,8 +377,11 @@ class Checks:
         if ask.pending is not None:
             ask.pending.close()
             ask.pending = None
-        if ask.question.descriptor is not None:
-            self._closer.close(ask.case.call.peer.caller.uid, ask.question.descriptor)
+        self._release_descriptor(ask.case.call, ask.question)
+
+    def _release_descriptor(self, call: Call, question: Question) -> None:
+        if question.descriptor is not None:
+            self._closer.close(call.peer.caller.uid, question.descriptor)
 
     def flush(self) -> None:
         """Record what has been decided since the last time, and only then answer it."""
@@ -413,7 +424,8 @@ class Checks:
     def _refuse_all(self, cases: Sequence[_Case]) -> None:
         for case in cases:
             case.decisions = [
-                self._engine.deny(ask.question, case.snapshot, Code.INTERNAL_ERROR, _UNRECORDED) for ask in case.asks
+                self._engine.deny(decision.question, case.snapshot, Code.INTERNAL_ERROR, _UNRECORDED)
+                for decision in case.decided()
             ]
 
     def _answer(self, case: _Case) -> None:

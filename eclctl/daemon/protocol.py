@@ -110,6 +110,7 @@ def _no_constant(name: str) -> NoReturn:
 
 
 _decode = JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant).decode
+_decode_quickly = JSONDecoder(parse_constant=_no_constant).decode
 _encode = JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False).encode
 
 
@@ -139,7 +140,7 @@ def _object(line: bytes) -> dict[str, Any]:
     if len(line) > LINE_LIMIT:
         raise RequestError(ErrorCode.BAD_REQUEST, f"a request is longer than {LINE_LIMIT} bytes")
     try:
-        message = _decode(line.decode("utf-8"))
+        message = _decoded(line.decode("utf-8"))
     except UnicodeDecodeError:
         raise RequestError(ErrorCode.BAD_REQUEST, "the line is not UTF-8") from None
     except JSONDecodeError as error:
@@ -151,6 +152,20 @@ def _object(line: bytes) -> dict[str, Any]:
     if type(message) is not dict:
         raise RequestError(ErrorCode.BAD_REQUEST, "a request is a JSON object")
     return message
+
+
+def _decoded(text: str) -> Any:
+    """Decode JSON; a repeated key is an error.
+
+    Each member of an object has a colon of its own. Where there are as many colons as members that arrived, no member
+    was repeated, and the slower decoder that looks at every pair is not needed.
+    """
+    message = _decode_quickly(text)
+    if type(message) is dict:
+        parameters = message.get("parameters")
+        if text.count(":") == len(message) + (len(parameters) if type(parameters) is dict else 0):
+            return message
+    return _decode(text)
 
 
 def _refuse(message: str) -> NoReturn:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import gc
 import grp
 import logging
 import os
@@ -58,6 +59,7 @@ OK, FAILED, MISCONFIGURED = 0, 1, 2
 ADMIN_GROUP: Final = "eclctl"
 _PATIENCE: Final = 2.0  # seconds for requests under way when the daemon stops
 _CLOSING_THREADS: Final = 8
+_GC_THRESHOLDS: Final = (20_000, 20, 20)  # a turn makes some thousand objects and drops them all
 _DESCRIPTORS_EACH: Final = 4  # a connection, an image that came, an image that is open, some room
 
 _log = logging.getLogger(__name__)
@@ -213,6 +215,10 @@ class _Service:
         self._stack.callback(self._reloader.stop)
         self._metrics.policy(0, loaded=False, now=self._started)
         self._reloader.load_first()
+        # What exists now stays: looking through it for garbage again and again would cost every answer.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*_GC_THRESHOLDS)
         self._watcher = Watcher(settings.watch, self._engine, self._metrics)
 
     def _open_listeners(self) -> list[tuple[Listener, bool]]:

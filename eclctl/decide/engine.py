@@ -35,7 +35,7 @@ from eclctl.policy.select import select_rule
 from eclctl.verify import HashPool, examine, kind_of
 
 _FILE_KINDS = (Kind.SIF, Kind.OCI_SIF, Kind.SQUASHFS, Kind.EXT3, Kind.OTHER)
-_SIGNED_KINDS = frozenset({Kind.SIF, Kind.OCI_SIF})
+_TRUSTED_PATH = Assurance.TRUSTED_PATH
 _NANOSECONDS = 1_000_000_000
 
 
@@ -192,20 +192,22 @@ class Engine:
         Unless `anywhere`, only local file systems are touched, and nothing is read. Never raises.
         """
         now = self._not_before(now)
+        policy = snapshot.policy
+        if policy is None:
+            return self.deny(question, snapshot, Code.NO_POLICY, "no policy is loaded, so nothing may run")
         try:
-            if snapshot.policy is None:
-                return self.deny(question, snapshot, Code.NO_POLICY, "no policy is loaded, so nothing may run")
-            located = self._locate(question, anywhere=anywhere, memo=memo)
+            located = self._locate(question, anywhere, memo)
         except NotLocalError:
             return Pending(question, snapshot, "open", now)
         except Exception as error:  # noqa: BLE001 - the one place where every error is a deny
             return self._refuse(question, snapshot, _finding(error))
-        pending = Pending(question, snapshot, "examine", now, located)
         try:
-            return self._from_kept_facts(pending, snapshot.policy, located)
+            answer = self._from_kept_facts(question, snapshot, policy, located, now)
         except Exception as error:  # noqa: BLE001 - likewise
-            pending.close()
-            return self._refuse(question, snapshot, _finding(error))
+            answer = self._refuse(question, snapshot, _finding(error), located)
+        if isinstance(answer, Decision):
+            located.close()
+        return answer
 
     def examine(self, pending: Pending) -> Facts:
         """Read the image and find out who signed what. Blocks; never raises: an error is part of the facts."""
@@ -223,7 +225,7 @@ class Engine:
         try:
             if located is None:
                 raise RuntimeError("the question was closed before it was answered")  # noqa: TRY301
-            return self._decided(pending, located, facts, self._not_before(now), cached=False)
+            return self._decided(pending.question, pending.snapshot, located, facts, self._not_before(now))
         except Exception as error:  # noqa: BLE001 - every error is a deny
             return self._refuse(pending.question, pending.snapshot, _finding(error))
         finally:
@@ -270,39 +272,30 @@ class Engine:
         """Forget all kept facts; return how many images were known."""
         return self.cache.flush()
 
-    def _locate(self, question: Question, *, anywhere: bool, memo: Memo | None) -> Located:
+    def _locate(self, question: Question, anywhere: bool, memo: Memo | None) -> Located:  # noqa: FBT001 - as begin's
         if question.descriptor is None:
             return self.locator.by_name(question.image, anywhere=anywhere, memo=memo)
         return self.locator.by_descriptor(question.image, question.descriptor, anywhere=anywhere, memo=memo)
 
-    def _from_kept_facts(self, pending: Pending, policy: Policy, located: Located) -> Decision | Pending:
-        snapshot = pending.snapshot
-        if located.attributes.is_directory:
-            facts = Facts(snapshot.store.digest, Verification(Kind.SANDBOX, (), {}, tied=False))
-            return self._close_with(pending, facts, cached=False)
-        if located.assurance is Assurance.TRUSTED_PATH and located.key is not None:
-            kept = self.cache.get(located.key, store=snapshot.store.digest, digested=policy.withdraws_objects)
+    def _from_kept_facts(
+        self, question: Question, snapshot: Snapshot, policy: Policy, located: Located, now: datetime
+    ) -> Decision | Pending:
+        digest = snapshot.store.digest
+        key = located.key if located.assurance is _TRUSTED_PATH else None
+        if key is not None:
+            kept = self.cache.get(key, store=digest, digested=policy.withdraws_objects)
             if kept is not None:
-                return self._close_with(pending, kept, cached=True)
-            pending.key = located.key
-        rules = [
-            select_rule(policy, path=located.path, kind=kind, caller=pending.question.caller) for kind in _FILE_KINDS
-        ]
+                return self._decided(question, snapshot, located, kept, now, cached=True)
+        if located.attributes.is_directory:
+            facts = Facts(digest, Verification(Kind.SANDBOX, (), {}, tied=False))
+            return self._decided(question, snapshot, located, facts, now)
+        caller, path = question.caller, located.path
+        rules = [select_rule(policy, path=path, kind=kind, caller=caller) for kind in _FILE_KINDS]
         if (early := _before_reading(rules, located)) is not None:
-            pending.close()
-            return self._decision(pending.question, snapshot, early, located)
-        pending.content = bool(policy.withdraws) or any(rule is not None and rule.requires for rule in rules[:2])
-        if pending.key is not None:
-            pending.key = (pending.key, snapshot.store.digest, pending.content, policy.withdraws_objects)
-        return pending
-
-    def _close_with(self, pending: Pending, facts: Facts, *, cached: bool) -> Decision:
-        located = pending.located
-        if located is None:
-            raise RuntimeError("a pending question without an image")
-        decision = self._decided(pending, located, facts, pending.now, cached=cached)
-        pending.close()
-        return decision
+            return self._decision(question, snapshot, early, located)
+        content = policy.withdraws or any(rule is not None and rule.requires for rule in rules[:2])
+        shared = None if key is None else (key, digest, content, policy.withdraws_objects)
+        return Pending(question, snapshot, "examine", now, located, content, shared)
 
     def _examined(self, pending: Pending, located: Located) -> Facts:
         snapshot = pending.snapshot
@@ -313,7 +306,9 @@ class Engine:
             keep = located.assurance is Assurance.TRUSTED_PATH and identity.quiescent(
                 fd, located.attributes, now_ns=now_ns
             )
-            facts = self._read(fd, snapshot, content=pending.content, digests=digests)
+            # A file system that hangs must not take the threads that hash for everybody.
+            pool = self.pool if self.locator.mounts.local_device(located.attributes.device) else None
+            facts = self._read(fd, snapshot, pool, content=pending.content, digests=digests)
             if not identity.unchanged(fd, located.attributes) or not self.locator.still_there(located):
                 raise BusyImageError("the image changed while it was read; ask again when it is complete")
         finally:
@@ -322,7 +317,7 @@ class Engine:
             self.cache.put(located.key, facts)
         return facts
 
-    def _read(self, fd: int, snapshot: Snapshot, *, content: bool, digests: bool) -> Facts:
+    def _read(self, fd: int, snapshot: Snapshot, pool: HashPool | None, *, content: bool, digests: bool) -> Facts:
         store = snapshot.store
         try:
             kind = sniff(fd)
@@ -330,7 +325,7 @@ class Engine:
                 return Facts(store.digest, Verification(kind, (), {}, tied=False), digested=True)
             if not content:
                 return Facts(store.digest, Verification(kind_of(fd), (), {}, tied=False))
-            found = examine(fd, store, pool=self.pool, digests=digests)
+            found = examine(fd, store, pool=pool, digests=digests)
             return Facts(store.digest, found, digested=digests)
         except OSError as error:
             raise UnreadableImageError(f"the image cannot be read: {error.strerror}") from error
@@ -359,8 +354,16 @@ class Engine:
         )
         return Prefetched("kept") if kept else Prefetched("not-kept", "somebody has it open for writing, or it is new")
 
-    def _decided(self, pending: Pending, located: Located, facts: Facts, now: datetime, *, cached: bool) -> Decision:
-        question, snapshot = pending.question, pending.snapshot
+    def _decided(
+        self,
+        question: Question,
+        snapshot: Snapshot,
+        located: Located,
+        facts: Facts,
+        now: datetime,
+        *,
+        cached: bool = False,
+    ) -> Decision:
         policy, found = snapshot.policy, facts.verification
         if facts.error is not None or found is None or policy is None:
             return self._refuse(question, snapshot, facts.error or _NOTHING_FOUND, located)

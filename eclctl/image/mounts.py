@@ -26,7 +26,7 @@ _ESCAPE = re.compile(r"\\([0-7]{3})")
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """One line of mountinfo: where, what, and whether it can be written there.
+    """One line of mountinfo: where, what, and whether the file system itself (not just this mount) is read-only.
 
     `local` is whether touching it never waits for another machine. `honest` is whether its ownership, modes and times
     are a kernel's word: not those of FUSE, where any process may lie.
@@ -36,7 +36,6 @@ class Mount:
     device: int
     type: str
     read_only: bool
-    by_root: bool
     local: bool = field(init=False)
     honest: bool = field(init=False)
 
@@ -57,10 +56,8 @@ def _parse_line(line: str) -> Mount | None:
         return None
     major, _, minor = fields[2].partition(":")
     point = _ESCAPE.sub(lambda match: chr(int(match[1], 8)), fields[4])
-    options, super_options = fields[5].split(","), tail[2].split(",")
-    user = next((option[8:] for option in super_options if option.startswith("user_id=")), "0")
-    read_only = "ro" in options or "ro" in super_options
-    return Mount(point, os.makedev(int(major), int(minor)), tail[0], read_only, user == "0")
+    super_options = tail[2].split(",")
+    return Mount(point, os.makedev(int(major), int(minor)), tail[0], "ro" in super_options)
 
 
 class Crossing(NamedTuple):
@@ -122,11 +119,14 @@ class MountTable:
         return device in self._local_devices
 
     def vouched(self, mount: Mount) -> bool:
-        """Whether a read-only file system mounted by root lies at or below a mount point that the admin trusts."""
-        inside = any(mount.point == point or mount.point.startswith(point.rstrip("/") + "/") for point in self._trusted)
-        return inside and mount.read_only and mount.by_root
+        """Whether a read-only file system lies at or below a mount point that the admin trusts.
 
-    def trustworthy(self, path: str, *, owned: bool) -> bool:
+        Only root can mount on a directory that others cannot write, and on such a file system nobody can write one.
+        """
+        inside = any(mount.point == point or mount.point.startswith(point.rstrip("/") + "/") for point in self._trusted)
+        return inside and mount.read_only
+
+    def trustworthy(self, path: str, owned: bool) -> bool:  # noqa: FBT001 - every decision asks
         """Whether a file at this path, which `owned` says only trusted owners can write, is what it seems to be."""
         crossing = self.covering(path)
         if self._trusted and crossing.mounts and self.vouched(crossing.mounts[-1]):

@@ -12,8 +12,9 @@ from eclctl.image.mounts import Mount, MountTable, parse_mountinfo
 LINES = """\
 22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
 30 22 0:25 / /home rw,relatime - nfs4 server:/home rw,vers=4.2
-31 22 0:26 / /cvmfs/repo.example ro,nosuid - fuse cvmfs2 rw,user_id=0,group_id=0
+31 22 0:26 / /cvmfs/repo.example ro,nosuid - fuse cvmfs2 ro,user_id=990,group_id=990
 32 22 0:27 / /home/joe/mnt rw - fuse.sshfs host: rw,user_id=1000,group_id=1000
+35 22 8:1 /srv /bound ro - ext4 /dev/sda1 rw
 33 22 0:28 / /with\\040space rw - tmpfs tmpfs rw
 34 22 0:29 / /odd
 """
@@ -32,9 +33,8 @@ def by_point(text: str = LINES) -> dict[str, Mount]:
 
 def test_reads_device_type_and_options() -> None:
     mounts = by_point()
-    assert mounts["/"] == Mount("/", os.makedev(8, 1), "ext4", read_only=False, by_root=True)
+    assert mounts["/"] == Mount("/", os.makedev(8, 1), "ext4", read_only=False)
     assert mounts["/cvmfs/repo.example"].read_only
-    assert not mounts["/home/joe/mnt"].by_root
 
 
 def test_unescapes_mount_points() -> None:
@@ -76,6 +76,10 @@ def test_a_read_only_mount_below_a_trusted_point_is_vouched_for() -> None:
     assert table.vouched(mounts["/cvmfs/repo.example"])
     assert not table.vouched(mounts["/home/joe/mnt"])
     table.close()
+
+
+def test_a_read_only_mount_of_a_file_system_that_can_be_written_elsewhere_is_not_read_only() -> None:
+    assert not by_point()["/bound"].read_only
 
 
 def test_a_trusted_point_vouches_for_nothing_that_can_be_written() -> None:

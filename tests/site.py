@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from eclctl.client import Client, Question
-from tests.support import CORPUS
+from tests.support import CORPUS, own_copy
 
 PATIENCE = 60.0
 BUILDER = "81F111F6190C46143937EF7C22BC3A3BC942487F"
@@ -57,7 +57,7 @@ class Site:
             (self.root / name).mkdir()
             (self.root / name).chmod(0o755)
         for name in ("builder", "scanner"):
-            shutil.copy(CORPUS / "keys" / "pgp" / f"{name}.asc", self.root / "keys.d")
+            own_copy(CORPUS / "keys" / "pgp" / f"{name}.asc", self.root / "keys.d")
         for name in (APPROVED, HALF, UNSIGNED):
             self.add(name)
         self.policy(POLICY)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,6 +13,11 @@ ROOT = Path(__file__).resolve().parent.parent
 CORPUS = ROOT / "tests" / "corpus" / "data"
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 """After the newest signature in the corpus, which GnuPG dated 2026-11-22 16:37."""
+
+
+def own_copy(source: Path, folder: Path) -> Path:
+    """Copy a file so that it is the tests' own and nobody else can write it, whoever made the clone."""
+    return Path(shutil.copyfile(source, folder / source.name))
 
 
 def _upstream() -> Path | None:

@@ -117,7 +117,7 @@ def test_watching_directory_created_and_filled_at_once(tmp_path: Path, how: str)
             for name in names:
                 image(root / "new" / name)
         elif how == "copied":
-            shutil.copytree(source, root / "new")
+            shutil.copytree(source, root / "new", copy_function=shutil.copyfile)
         else:
             source.rename(root / "new")
         assert all(examiner.wait_for(root / "new" / name) for name in names)
@@ -179,7 +179,7 @@ def test_watching_only_prefetches_so_every_decision_is_what_it_would_have_been(
 ) -> None:
     root, engine = library
     for path in LIBRARY.iterdir():
-        shutil.copy(path, root / path.name)
+        shutil.copyfile(path, root / path.name)
         os.utime(root / path.name, (1, 1))
     without = verdicts(root, engine)
     engine.flush()
@@ -194,7 +194,7 @@ def test_watching_an_image_that_lost_its_approval_is_denied_though_it_was_prefet
     library: tuple[Path, Engine],
 ) -> None:
     root, engine = library
-    shutil.copy(LIBRARY / "approved.sif", root / "a.sif")
+    shutil.copyfile(LIBRARY / "approved.sif", root / "a.sif")
     with Watched(root, engine) as watched:
         wait_until(lambda: watched.count("eclctl_watch_prefetched_total", status="kept") == 1)
     assert verdicts(root, engine)["a.sif"][0] is Verdict.ALLOW

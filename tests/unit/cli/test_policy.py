@@ -8,12 +8,17 @@ from pathlib import Path
 import pytest
 
 from eclctl.cli.policy import run
-from tests.support import CORPUS, ROOT
+from tests.support import CORPUS, ROOT, own_copy
 
-RING = str(CORPUS / "keys" / "pgp" / "site-ring.asc")
+RING = CORPUS / "keys" / "pgp" / "site-ring.asc"
 BUILDER = "81F111F6190C46143937EF7C22BC3A3BC942487F"
 EXPIRED = "5802C950CB0D8BE07A134CAFA3709DE698D7BD64"
 GOOD = f"version: 1\nsigners: {{ci: {{pgp: [{BUILDER}]}}}}\nrules: [{{name: it, require: [{{any_of: [ci]}}]}}]\n"
+
+
+@pytest.fixture
+def ring(tmp_path: Path) -> str:
+    return str(own_copy(RING, tmp_path))
 
 
 @pytest.fixture
@@ -30,17 +35,19 @@ def write(folder: Path, text: str, name: str = "a.yaml") -> Path:
     return path
 
 
-def test_a_policy_that_loads_is_0_and_says_what_is_in_it(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_policy_that_loads_is_0_and_says_what_is_in_it(
+    folder: Path, ring: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     write(folder, GOOD)
-    assert run(["check", "--keyring", RING, str(folder)]) == 0
+    assert run(["check", "--keyring", ring, str(folder)]) == 0
     assert capsys.readouterr().out.startswith("the policy loads: 1 rule, 1 signer, 0 warnings (sha256:")
 
 
 def test_all_errors_of_all_files_are_printed_with_their_places(
-    folder: Path, capsys: pytest.CaptureFixture[str]
+    folder: Path, ring: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first, second = write(folder, GOOD.replace("any_of", "anyof")), write(folder, "version: 2\n", "b.yaml")
-    assert run(["check", "--keyring", RING, str(folder)]) == 1
+    assert run(["check", "--keyring", ring, str(folder)]) == 1
     lines = capsys.readouterr().err.splitlines()
     assert f"error: {first}:3:31: unknown key in a requirement of rule 'it' 'anyof' (did you mean 'any_of'?)" in lines
     assert f"error: {second}:1:10: version '2' is not known to this eclctl (write 'version: 1')" in lines
@@ -56,9 +63,11 @@ def test_json_has_every_field_of_every_problem(folder: Path, capsys: pytest.Capt
     assert answer["errors"] == [{**problem, "hint": "did you mean 'rules'?"}]
 
 
-def test_a_certificate_that_cannot_count_is_a_warning(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_certificate_that_cannot_count_is_a_warning(
+    folder: Path, ring: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = write(folder, GOOD.replace(BUILDER, EXPIRED))
-    assert run(["check", "--keyring", RING, str(path)]) == 0
+    assert run(["check", "--keyring", ring, str(path)]) == 0
     assert f"warning: {path}:2:1: no signature by {EXPIRED} of 'ci' counts now: " in capsys.readouterr().err
 
 
@@ -79,8 +88,10 @@ def test_control_characters_of_a_policy_reach_no_terminal(folder: Path, capsys: 
     assert all(line.isprintable() for line in capsys.readouterr().err.splitlines())
 
 
-def test_the_policies_that_come_with_eclctl_load_without_warnings(capsys: pytest.CaptureFixture[str]) -> None:
-    files = sorted(str(path) for path in (ROOT / "policies").glob("*.yaml"))
+def test_the_policies_that_come_with_eclctl_load_without_warnings(
+    folder: Path, ring: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = sorted(str(own_copy(path, folder)) for path in (ROOT / "policies").glob("*.yaml"))
     assert files
-    assert run(["check", "--keyring", RING, *files]) == 0
+    assert run(["check", "--keyring", ring, *files]) == 0
     assert capsys.readouterr().err == ""

@@ -235,8 +235,10 @@ def random_claim(random: Random, plan: Plan, image: Image, number: int) -> Claim
     else:
         made = image.by(random.choice(LETTERS), group, signature=number)
     if form == "part":
-        ids = [item for ids in image.groups.values() for item in ids] or [1]
-        made = replace(made, objects=frozenset(random.sample(ids, random.randint(1, len(ids)))), whole_group=False)
+        ids = [item for ids in image.groups.values() for item in ids]  # what is in no group cannot be signed
+        made = replace(
+            made, objects=frozenset(random.sample(ids, random.randint(min(1, len(ids)), len(ids)))), whole_group=False
+        )
     elif form == "legacy":
         part = random.random() < 0.3
         made = replace(made, format=SignatureFormat.LEGACY, header=False, whole_group=not part)

@@ -107,7 +107,7 @@ class Reloader:
 
     def load_first(self) -> Report:
         """Load at the start, blocking, from the settings at hand."""
-        return self._finish(self._build_from(self._settings))
+        return self._finish(self._guarded(lambda: self._build_from(self._settings)))
 
     def _run(self) -> None:
         self._running = True
@@ -116,17 +116,20 @@ class Reloader:
 
     def _work(self, waiting: list[Callable[[Report], None]]) -> None:
         """In a thread."""
-        built = self._build()
+        built = self._guarded(self._build)
         with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits
             self._loop.call_soon_threadsafe(self._done, waiting, built)
 
     def _build(self) -> Built:
+        loaded = configuration.load(self._path, resolve_user=self._names.user)
+        if loaded.settings is None:
+            return Built(None, loaded.errors)
+        built = self._build_from(loaded.settings)
+        return Built(built.snapshot, built.errors, (*built.warnings, *self._unapplied(loaded.settings)))
+
+    def _guarded(self, load: Callable[[], Built]) -> Built:
         try:
-            loaded = configuration.load(self._path, resolve_user=self._names.user)
-            if loaded.settings is None:
-                return Built(None, loaded.errors)
-            built = self._build_from(loaded.settings)
-            return Built(built.snapshot, built.errors, (*built.warnings, *self._unapplied(loaded.settings)))
+            return load()
         except Exception as error:  # noqa: BLE001 - a bug in loading must leave the last good policy in force
             _log.exception("loading failed")
             return Built(None, (Problem(self._path, 0, 0, f"an internal error ({type(error).__name__})"),))

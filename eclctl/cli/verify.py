@@ -155,7 +155,18 @@ def _material(options: argparse.Namespace) -> Material:
     implicit = not options.key and not options.keyring
     paths = [SYSTEM_KEYS] if implicit else options.keyring
     ring = load_keyring(paths) if paths else openpgp.Keyring.parse()
+    if ring.secret:
+        _warn_of_private_keys(paths)
     return Material(KeyStore(ring, load_public_keys(options.key)), bool(paths), bool(options.key))
+
+
+def _warn_of_private_keys(paths: Iterable[str]) -> None:
+    for path in paths:
+        for fingerprint in load_keyring([path]).secret:
+            _say(
+                f"WARNING: {printable(path)} holds the private key of {fingerprint}, with which anyone who reads it can"
+                " sign. Keep the public key alone there: gpg --export --armor"
+            )
 
 
 def _verify(image: str, material: Material, scope: Scope, pool: HashPool) -> Report:

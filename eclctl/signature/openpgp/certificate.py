@@ -7,8 +7,9 @@ comparisons.
 
 Strict where opinions differ:
 
-- A self-signature or binding counts only under SHA-224/256/384/512, without unknown critical subpackets and critical
-  notations. Of several the newest counts, also one that is dated in the future (which then is not yet valid).
+- A self-signature or binding counts only under SHA-224/256/384/512, without unknown critical subpackets. Of several the
+  newest counts, also one that is dated in the future (which then is not yet valid) or has a critical notation (which
+  then refuses the key, as nobody here knows what it demands).
 - Key flags must allow signing explicitly; a signing subkey must have signed its primary key back.
 - Any revocation of the primary key or the subkey that verifies, under whatever hash, for whatever reason and of
   whatever date, refuses the key for good, and so does one by a designated revoker. One that this build cannot verify
@@ -37,6 +38,7 @@ _MAX_SIGNATURES: Final = 1024
 """Signatures of one certificate that may need verifying; a certificate with more is not looked at."""
 
 _SIGN: Final = 0x02
+_CRITICAL_NOTATION: Final = bad_certificate("a self-signature has an unknown critical notation")
 
 FindKeys = Callable[[bytes], Iterable[PublicKey]]
 """Finds the keys of the keyring that have a key ID."""
@@ -168,8 +170,6 @@ def _problem(signature: Signature) -> str | None:
     """Return why a self-signature may not be relied on, before verifying it."""
     if signature.hash_id not in STRONG_HASHES:
         return f"a self-signature is under {signature.hash.name}, which is too weak"
-    if signature.critical_notation is not None:
-        return "a self-signature has an unknown critical notation"
     if signature.created is None:
         return "a self-signature has no creation time"
     return None if signature.problem is None else signature.problem.message
@@ -219,6 +219,8 @@ class _Assessor:
             keys = (self._primary, *(key for key, _ in self._subkeys))
             return _Assessment({key.fingerprint: KeyStatus(key, fault=fault) for key in keys}, None)
         base = self._base(identity)
+        if identity.signature.critical_notation is not None:
+            base = replace(base, fault=_CRITICAL_NOTATION)
         subkeys = [self._subkey_status(base, key, component) for key, component in self._subkeys]
         statuses = [self._primary_status(base, identity), *subkeys]
         if revoked:
@@ -324,8 +326,11 @@ class _Assessor:
         )
 
     def _direct_revokers(self) -> Iterator[str]:
-        for signature in self._valid(self._material.direct, {SignatureType.DIRECT_KEY}, b""):
-            yield from signature.revokers
+        """Yield who may revoke this key, also by direct-key signatures that may not be relied on for anything else."""
+        for signature in _parse_signatures(self._material.direct):
+            names_some = signature.type == SignatureType.DIRECT_KEY and signature.revokers
+            if names_some and self._verifies(self._primary, signature, b"") is not False:
+                yield from signature.revokers
 
     def _revoked_by(self, signature: Signature, revokers: set[str]) -> bool:
         """Return whether a designated revoker (section 5.2.3.23) made this revocation; absent, they are believed."""
@@ -353,6 +358,8 @@ class _Assessor:
         back = self._back_signature(key, binding)
         if back is None:
             return replace(status, fault=bad_certificate("signing subkey is missing cross-signature"))
+        if binding.critical_notation is not None or back.critical_notation is not None:
+            return replace(status, fault=_CRITICAL_NOTATION)
         revoked = self._revokes(component.signatures, SignatureType.SUBKEY_REVOCATION, key.prefix)
         return replace(
             _narrow(status, key, binding, back), attributable=True, fault=KEY_REVOKED if revoked else status.fault

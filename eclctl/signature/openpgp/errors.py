@@ -42,7 +42,7 @@ class VerificationError(EclctlError):
 
 
 class CertificateError(KeyMaterialError):
-    """A keyring that is damaged as a whole: broken armor, truncated packets, private keys, nothing in it."""
+    """A keyring that is damaged as a whole: broken armor, truncated packets, nothing in it."""
 
 
 class PacketError(EclctlError):

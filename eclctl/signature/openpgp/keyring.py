@@ -10,13 +10,14 @@ from typing import Final
 from .armor import split_blocks
 from .certificate import Certificate, Component, KeyStatus, Material
 from .errors import CertificateError, PacketError
-from .keys import PublicKey
+from .keys import PublicKey, public_part
 from .packets import Tag, read_packets
 
 __all__ = ["Keyring"]
 
 _PUBLIC_BLOCK: Final = "PUBLIC KEY BLOCK"
 _PRIVATE_BLOCK: Final = "PRIVATE KEY BLOCK"
+_PUBLIC_TAGS: Final = {Tag.SECRET_KEY: Tag.PUBLIC_KEY, Tag.SECRET_SUBKEY: Tag.PUBLIC_SUBKEY}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,13 +25,16 @@ class Keyring:
     """Certificates, indexed by fingerprint and key ID.
 
     `digest` is lower-case hex over everything that was read. It does not depend on order, on armor or on how often a
-    certificate occurs: two keyrings with one digest verify and judge alike.
+    certificate occurs: two keyrings with one digest verify and judge alike. `secret` are the primary fingerprints of
+    those whose private keys were in a file too. Only their public parts are kept, but such a file is a mistake: whoever
+    reads it signs in their names.
     """
 
     certificates: tuple[Certificate, ...]
     digest: str
     _by_fingerprint: dict[str, Certificate] = field(repr=False)
     _by_key_id: dict[bytes, list[tuple[Certificate, PublicKey]]] = field(repr=False)
+    secret: tuple[str, ...] = ()
 
     @classmethod
     def parse(cls, *blobs: bytes) -> Keyring:
@@ -43,11 +47,12 @@ class Keyring:
             blobs: Files' contents: armored (any number of blocks) or binary.
 
         Raises:
-            CertificateError: A file is damaged as a whole, holds private keys, or holds no certificate.
+            CertificateError: A file is damaged as a whole, or holds no certificate.
         """
         materials: dict[str, Material] = {}
+        secret: set[str] = set()
         for blob in blobs:
-            _read_blob(blob, materials)
+            _read_blob(blob, materials, secret)
         by_key_id: dict[bytes, list[tuple[Certificate, PublicKey]]] = {}
 
         def find_keys(key_id: bytes) -> Iterator[PublicKey]:
@@ -59,7 +64,7 @@ class Keyring:
             for key in certificate.keys:
                 by_key_id.setdefault(key.key_id, []).append((certificate, key))
         by_fingerprint = {certificate.fingerprint: certificate for certificate in certificates}
-        return cls(certificates, _digest(materials.values()), by_fingerprint, by_key_id)
+        return cls(certificates, _digest(materials.values()), by_fingerprint, by_key_id, tuple(sorted(secret)))
 
     def get(self, fingerprint: str) -> Certificate | None:
         """Return the certificate with a primary fingerprint (upper-case hex), or None."""
@@ -84,9 +89,9 @@ def _digest(materials: Iterable[Material]) -> str:
     return hashlib.sha256(b"".join(leaves)).hexdigest()
 
 
-def _read_blob(blob: bytes, materials: dict[str, Material]) -> None:
+def _read_blob(blob: bytes, materials: dict[str, Material], secret: set[str]) -> None:
     try:
-        count = sum(_read_certificates(data, materials) for data in _dearmor(blob))
+        count = sum(_read_certificates(data, materials, secret) for data in _dearmor(blob))
     except PacketError as error:
         raise CertificateError(f"the keyring is damaged: {error}") from error
     if not count:
@@ -98,24 +103,29 @@ def _dearmor(blob: bytes) -> Iterator[bytes]:
         yield blob
         return
     for kind, data in split_blocks(blob):
-        if kind == _PRIVATE_BLOCK:
-            raise _private_keys()
-        if kind == _PUBLIC_BLOCK:
+        if kind in {_PUBLIC_BLOCK, _PRIVATE_BLOCK}:
             yield data
 
 
-def _private_keys() -> CertificateError:
-    return CertificateError("the keyring holds private keys: export the public keys alone (gpg --export --armor)")
+def _public_packets(data: bytes) -> Iterator[tuple[int, bytes, bool]]:
+    """Yield the packets, of secret keys the public part alone, and whether there was a secret part."""
+    for tag, body in read_packets(data):
+        if tag not in _PUBLIC_TAGS:
+            yield tag, body, False
+            continue
+        try:
+            yield _PUBLIC_TAGS[tag], public_part(body), True
+        except PacketError:
+            # An empty body is a key that cannot be read: what follows belongs to it, and is passed over.
+            yield _PUBLIC_TAGS[tag], b"", True
 
 
-def _read_certificates(data: bytes, materials: dict[str, Material]) -> int:
+def _read_certificates(data: bytes, materials: dict[str, Material], secret: set[str]) -> int:
     """Sort the packets of one binary keyring into certificates (section 10.1); return how many there were."""
     count = 0
     material: Material | None = None
     signatures: dict[bytes, None] | None = None
-    for tag, body in read_packets(data):
-        if tag in (Tag.SECRET_KEY, Tag.SECRET_SUBKEY):
-            raise _private_keys()
+    for tag, body, is_secret in _public_packets(data):
         if tag == Tag.PUBLIC_KEY:
             count += 1
             material = _open(body, materials)
@@ -128,6 +138,8 @@ def _read_certificates(data: bytes, materials: dict[str, Material]) -> int:
             signatures = material.subkeys.setdefault(body, Component(body)).signatures
         elif tag == Tag.USER_ATTRIBUTE:
             signatures = None
+        if is_secret and material is not None:
+            secret.add(material.primary.fingerprint)
     return count
 
 

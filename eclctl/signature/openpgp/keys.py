@@ -1,4 +1,4 @@
-"""Public-key packets, versions 4 and 6: RFC 9580 sections 5.5.2 and 5.5.4, and verifying with them."""
+"""Public-key packets, versions 4 and 6: RFC 9580 sections 5.5.2 to 5.5.4, and verifying with them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,19 @@ from eclctl.model import Finding
 
 from .algorithms import Verifier, WeakKeyError, digest, load_verifier
 from .errors import FindingCode, PacketError
+from .packets import read_mpis
 from .signature import Signature
 
-__all__ = ["PublicKey"]
+__all__ = ["PublicKey", "public_part"]
+
+_NUMBERS = {1: 2, 2: 2, 3: 2, 16: 3, 17: 4}
+"""How many numbers the public fields of RSA, Elgamal and DSA keys have."""
+
+_CURVE_KEYS = {18: True, 19: False, 22: False}
+"""ECDH, ECDSA and EdDSALegacy: a curve, a point, and for ECDH the parameters of its KDF."""
+
+_OCTETS = {25: 32, 26: 56, 27: 32, 28: 57}
+"""X25519, X448, Ed25519, Ed448: octets as they are."""
 
 
 @dataclass(frozen=True)
@@ -106,3 +116,36 @@ class PublicKey:
         if isinstance(self._loaded, Finding):
             return None
         return "sha256:" + hashlib.sha256(self._loaded.spki()).hexdigest()
+
+
+def public_part(body: bytes) -> bytes:
+    """Return the public-key packet that a secret-key packet begins with (RFC 9580 section 5.5.3).
+
+    Raises:
+        PacketError: The packet is truncated, or of a version or algorithm whose public fields have no known end.
+    """
+    if body[:1] == b"\x06":
+        end = 10 + int.from_bytes(body[6:10])
+    elif body[:1] == b"\x04" and len(body) > 6:  # noqa: PLR2004 - the packet version and its fixed part
+        end = len(body) - len(_after_public_fields(body[5], body[6:]))
+    else:
+        raise PacketError("a secret key packet is malformed or of an unknown version")
+    if end > len(body):
+        raise PacketError("a secret key packet is truncated")
+    return body[:end]
+
+
+def _after_public_fields(algorithm: int, material: bytes) -> bytes:
+    """Return what follows the public fields (section 5.5.5)."""
+    if algorithm in _NUMBERS:
+        return read_mpis(material, _NUMBERS[algorithm])[1]
+    if algorithm in _OCTETS and len(material) >= _OCTETS[algorithm]:
+        return material[_OCTETS[algorithm] :]
+    if algorithm not in _CURVE_KEYS:
+        raise PacketError("a secret key of an unknown algorithm, or truncated")
+    rest = read_mpis(material[1 + material[0] :], 1)[1]
+    if not _CURVE_KEYS[algorithm]:
+        return rest
+    if not rest or len(rest) <= rest[0]:
+        raise PacketError("a secret key packet is truncated")
+    return rest[1 + rest[0] :]

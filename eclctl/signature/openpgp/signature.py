@@ -49,6 +49,7 @@ class _Subpackets:
     revokers: list[str] = field(default_factory=list)
     critical_notation: str | None = None
     problem: Finding | None = None
+    type: int = 0
     seen: set[int] = field(default_factory=set)
 
 
@@ -108,7 +109,7 @@ class Signature:
         salt = b""
         if version == 6:  # noqa: PLR2004 - the packet version
             salt, position = _read_salt(body, position, algorithm)
-        said = _read_subpackets(hashed, unhashed, version)
+        said = _read_subpackets(hashed, unhashed, version, body[1])
         return cls(
             version,
             body[1],
@@ -167,8 +168,8 @@ def _read_salt(body: bytes, position: int, algorithm: HashAlgorithm) -> tuple[by
     return body[position + 1 : end], end
 
 
-def _read_subpackets(hashed: bytes, unhashed: bytes, version: int) -> _Subpackets:
-    said = _Subpackets()
+def _read_subpackets(hashed: bytes, unhashed: bytes, version: int, signature_type: int) -> _Subpackets:
+    said = _Subpackets(type=signature_type)
     try:
         _read_subpacket_area(hashed, said, _HASHED, version, hashed=True)
         said.seen.clear()
@@ -194,7 +195,9 @@ def _read_subpacket_area(
                 raise PacketError(f"signature subpacket {kind} twice")
             said.seen.add(kind)
             reader(said, body, critical)
-        elif hashed and critical and kind not in _HARMLESS:
+        elif hashed and not _has_shape(kind, body):
+            raise PacketError(f"signature subpacket {kind} with bad length")
+        if hashed and critical and kind not in _KNOWN:
             said.problem = Finding(
                 FindingCode.UNSUPPORTED,
                 f"openpgp: unsupported feature: unknown critical signature subpacket type {kind}",
@@ -267,7 +270,35 @@ def _read_revoker(said: _Subpackets, body: bytes, _critical: bool) -> None:  # n
 
 
 def _read_embedded(said: _Subpackets, body: bytes, _critical: bool) -> None:  # noqa: FBT001
+    """Section 5.2.3.34: one back-signature. Its type is looked at before anything in it, so that none nests."""
+    if said.embedded:
+        raise PacketError("cannot have multiple embedded signatures")
+    if said.type == SignatureType.PRIMARY_BINDING:
+        raise PacketError("embedded signature within a primary key binding signature")
+    if len(body) < 2 or body[1] != SignatureType.PRIMARY_BINDING:  # noqa: PLR2004 - version and type
+        raise PacketError("cross-signature has unexpected type")
+    back = Signature.parse(body)
+    if back.problem is not None:
+        said.problem = back.problem
+    elif back.created is None:
+        raise PacketError("no creation time in signature")
     said.embedded.append(body)
+
+
+def _has_shape(kind: int, body: bytes) -> bool:
+    """Return whether a subpacket that changes nothing here has the form that RFC 9580 section 5.2.3 gives it."""
+    match kind:
+        case 5:  # trust signature
+            return len(body) == 2  # noqa: PLR2004 - level and amount
+        case 6:  # regular expression
+            return body.endswith(b"\0")
+        case 29:  # reason for revocation
+            return bool(body)
+        case 35:  # intended recipient fingerprint
+            return bool(body) and len(body) == (21 if body[0] < 5 else 33)  # noqa: PLR2004 - the key's version
+        case 39:  # preferred AEAD ciphersuites
+            return len(body) % 2 == 0
+    return True
 
 
 _ISSUER_KEY_ID: Final = 16
@@ -290,5 +321,9 @@ _HASHED: Final[dict[int, _Reader]] = {
 _SINGLE: Final = frozenset({2, 3, 4, 9, 25, 27})
 """Said twice, these leave open which one counts."""
 
-_HARMLESS: Final = frozenset({5, 6, 7, 11, 21, 22, 23, 24, 26, 28, 29, 30, 35, 39})
-"""Known subpackets that change nothing here: preferences, features, trust in third parties, texts, revocability."""
+_REVOKER: Final = 12
+_HARMLESS: Final = frozenset({5, 6, 11, 21, 22, 23, 24, 26, 28, 29, 30, 35, 39})
+"""Subpackets that change nothing here: preferences, features, trust in third parties, texts."""
+
+_KNOWN: Final = _HARMLESS | _HASHED.keys() - {_REVOKER}
+"""What may be critical, as in the reference, which does not know revokers. They count here, critical or not."""

@@ -197,3 +197,11 @@ def test_text_reports_every_failing_signature(capsys, tmp_path):
 def test_help_ends_in_examples(capsys):
     assert verify.run(["--help"]) == 0
     assert "examples:" in capsys.readouterr().out
+
+
+def test_a_keyring_that_holds_a_private_key_verifies_and_is_complained_about(capsys):
+    secret = str(CORPUS / "keys" / "pgp" / "builder-secret.asc")
+    assert verify.run(["--json", "--keyring", RING, "--keyring", secret, image("one-builder.sif")]) == 0
+    complaints = capsys.readouterr().err.splitlines()
+    assert len(complaints) == 1
+    assert complaints[0].startswith(f"WARNING: {secret} holds the private key of {BUILDER},")

@@ -183,6 +183,51 @@ class TestSubpackets:
         body = alice.sign(1, pgp.TEXT, sub(4, b"\0"), created=SIGNED)
         assert refusal(clearsign(packet(2, body)), certificate(alice)) == "unsupported"
 
+    @pytest.mark.parametrize("critical", [False, True])
+    @pytest.mark.parametrize(
+        ("kind", "good", "bad"),
+        [
+            (5, bytes(2), bytes(3)),
+            (6, b"x\0", b"x"),
+            (29, b"\0", b""),
+            (35, b"\x04" + bytes(20), b"\x04" + bytes(32)),
+            (35, b"\x06" + bytes(32), b""),
+            (39, bytes(2), bytes(3)),
+        ],
+    )
+    def test_known_subpacket_with_another_form_refuses(self, alice, kind, good, bad, critical):
+        """As in the reference. What is in them changes nothing here."""
+        for body, accepted in ((good, True), (bad, False)):
+            signature = alice.sign(1, pgp.TEXT, sub(kind, body, critical=critical), created=SIGNED)
+            message = clearsign(packet(2, signature))
+            vouching = certificate(alice, user_id(alice, b"A", flags(SIGN), sub(kind, body, critical=critical)))
+            if accepted:
+                assert verify(message, vouching)
+            else:
+                assert refusal(message, certificate(alice)) == "unsupported"
+                assert refusal(clearsign(alice), vouching) == "bad-certificate"
+
+    @pytest.mark.parametrize("kind", [7, 12])
+    def test_critical_subpacket_that_the_reference_does_not_know_refuses(self, alice, kind):
+        body = alice.sign(1, pgp.TEXT, sub(kind, bytes(22), critical=True), created=SIGNED)
+        assert refusal(clearsign(packet(2, body)), certificate(alice)) == "unsupported"
+        body = alice.sign(1, pgp.TEXT, sub(kind, bytes(22)), created=SIGNED)
+        assert verify(clearsign(packet(2, body)), certificate(alice))
+
+    @pytest.mark.parametrize("hashed", [True, False])
+    def test_embedded_signature_must_be_one_whole_back_signature(self, alice, hashed):
+        good = alice.sign(0x19, b"x")
+        nested = alice.sign(0x19, b"x", sub(32, good))
+        undated = alice.sign(0x19, b"x", created=None)
+        critical = alice.sign(0x19, b"x", sub(99, b"", critical=True))
+        bad = [b"", good[:1], good[:20], alice.sign(0x18, b"x"), nested, undated, critical]
+        for parts, accepted in [((good,), True), ((good, good), False), *(((body,), False) for body in bad)]:
+            subpackets = b"".join(sub(32, part) for part in parts)
+            where = {"unhashed": b"" if hashed else subpackets}
+            body = alice.sign(1, pgp.TEXT, *([subpackets] if hashed else []), created=SIGNED, **where)
+            message = clearsign(packet(2, body))
+            assert verify(message, certificate(alice)) if accepted else refusal(message, certificate(alice))
+
     def test_too_many_subpackets_refuse(self, alice):
         body = alice.sign(1, pgp.TEXT, sub(99, b"") * 300, created=SIGNED)
         assert refusal(clearsign(packet(2, body)), certificate(alice)) == "unsupported"
@@ -275,6 +320,21 @@ class TestSelfSignatures:
     def test_self_signature_by_another_key_vouches_for_nothing(self, alice):
         forged = Key().sign(0x13, pgp.user_id_content(alice, b"A"), flags(SIGN), issuer=alice.issuer())
         assert refusal(clearsign(alice), certificate(alice, packet(13, b"A"), packet(2, forged))) == "bad-certificate"
+
+    def test_newest_self_signature_with_a_critical_notation_is_not_passed_over(self, alice):
+        """Nobody here knows what it demands, so what an older one allowed does not hold any more."""
+        notation = sub(20, b"\x80\0\0\0\0\x04\0\x01x@y.v", critical=True)
+        newer = packet(
+            2, alice.sign(0x13, pgp.user_id_content(alice, b"A"), flags(SIGN), notation, created=CREATED + 1)
+        )
+        ring = certificate(alice, user_id(alice, b"A"), newer)
+        assert refusal(clearsign(alice), ring) == "bad-certificate"
+        key = Key()
+        content = alice.prefix + key.prefix
+        back = sub(32, key.sign(0x19, content))
+        newer = packet(2, alice.sign(0x18, content, flags(SIGN), notation, back, created=CREATED + 1))
+        ring = certificate(alice, user_id(alice), pgp.subkey(alice, key), newer)
+        assert refusal(clearsign(key), ring) == "bad-certificate"
 
     @pytest.mark.parametrize("critical", [False, True])
     def test_self_signature_with_a_critical_notation_vouches_for_nothing(self, alice, critical):
@@ -470,6 +530,16 @@ class TestRevocations:
         ring = certificate(alice, revocation, named)
         assert refusal(clearsign(alice), ring) == "key-revoked"
         assert refusal(clearsign(alice), ring, certificate(bob)) == "key-revoked"
+
+    @pytest.mark.parametrize("options", [{}, {"hash_id": 2}])
+    @pytest.mark.parametrize("critical", [False, True])
+    def test_revoker_is_designated_also_where_nothing_else_would_count(self, alice, critical, options):
+        bob = Key()
+        designation = alice.sign(0x1F, alice.prefix, sub(12, b"\x80\x16" + bob.raw, critical=critical), **options)
+        revocation = packet(2, bob.sign(0x20, alice.prefix))
+        rest = (packet(2, designation), user_id(alice))
+        assert verify(clearsign(alice), certificate(alice, *rest), certificate(bob))
+        assert refusal(clearsign(alice), certificate(alice, revocation, *rest), certificate(bob)) == "key-revoked"
 
     def test_forged_revocation_in_the_name_of_a_designated_revoker_is_ignored(self, alice):
         bob = Key()

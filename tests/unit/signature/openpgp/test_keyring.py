@@ -6,10 +6,12 @@ from datetime import timedelta
 from itertools import count
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, rsa
 
-from eclctl.errors import KeyMaterialError
 from eclctl.signature import openpgp
+from eclctl.signature.openpgp.errors import PacketError
+from eclctl.signature.openpgp.keys import public_part
+from eclctl.signature.openpgp.packets import read_packets
 from tests import pgp
 from tests.pgp import Key, armor, certificate, clearsign, packet, user_id
 from tests.support import CORPUS, NOW
@@ -79,16 +81,81 @@ def test_file_that_is_damaged_or_holds_no_certificate_is_an_error(blob):
         openpgp.verify(clearsign(ALICE), blob, now=NOW)
 
 
-@pytest.mark.parametrize("name", ["builder-secret.asc", "scanner-secret.asc"])
-def test_private_keys_are_refused_with_advice(name):
-    with pytest.raises(KeyMaterialError, match=r"private keys.*--export"):
-        openpgp.Keyring.parse((CORPUS / "keys" / "pgp" / name).read_bytes())
+def secret_packets(ring):
+    """Return a binary ring with every key turned into a secret one: its public part, then something unencrypted."""
+    tags = {6: 5, 14: 7}
+    return b"".join(
+        packet(tags.get(tag, tag), body + (b"\0" + b"secret" if tag in tags else b""))
+        for tag, body in read_packets(ring)
+    )
 
 
-@pytest.mark.parametrize("tag", [5, 7])
-def test_private_keys_are_refused_whatever_the_block_says(tag):
-    with pytest.raises(KeyMaterialError, match="private keys"):
-        openpgp.Keyring.parse(armor(BLOCK, certificate(ALICE) + packet(tag, BOB.body)))
+SECRETS = sorted(path.name for path in (CORPUS / "keys" / "pgp").glob("*-secret.asc"))
+EVERY_ALGORITHM = [
+    Key(rsa.generate_private_key(65537, 2048)),
+    Key(ec.generate_private_key(ec.SECP521R1())),
+    Key(),
+    Key(legacy=False),
+    Key(ed448.Ed448PrivateKey.generate()),
+    Key(version=6),
+    Key(rsa.generate_private_key(65537, 2048), version=6),
+]
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_of_a_private_key_file_the_public_part_is_the_certificate(name):
+    secret = openpgp.Keyring.parse((CORPUS / "keys" / "pgp" / name).read_bytes())
+    public = openpgp.Keyring.parse((CORPUS / "keys" / "pgp" / name.replace("-secret", "")).read_bytes())
+    assert [found.fingerprint for found in secret.certificates] == [found.fingerprint for found in public.certificates]
+    assert secret.secret == tuple(found.fingerprint for found in public.certificates)
+    assert public.secret == ()
+    keys = [[key.fingerprint for key in found.keys] for ring in (secret, public) for found in ring.certificates]
+    assert keys[0] == keys[1]
+
+
+@pytest.mark.parametrize("key", EVERY_ALGORITHM, ids=count())
+@pytest.mark.parametrize("form", ["binary", "armored", "armored as public"])
+def test_private_keys_of_every_algorithm_have_a_public_part(key, form):
+    subkey = Key(version=key.version)
+    rest = user_id(key) if key.version == 4 else packet(2, key.sign(0x1F, key.prefix, pgp.flags(3)))
+    ring = certificate(key, rest, pgp.subkey(key, subkey))
+    secret = secret_packets(ring)
+    if form != "binary":
+        secret = armor("PRIVATE KEY BLOCK" if form == "armored" else BLOCK, secret)
+    assert openpgp.Keyring.parse(secret).digest == openpgp.Keyring.parse(ring).digest
+    assert openpgp.Keyring.parse(secret).secret == (key.fingerprint,)
+    assert openpgp.verify(clearsign(subkey), secret, now=NOW).signers[0].id == key.fingerprint
+
+
+@pytest.mark.parametrize("algorithm", [2, 16, 17, 18, 25, 26])
+def test_public_part_ends_where_the_algorithm_says(algorithm):
+    number = pgp.mpi(5)
+    curve = b"\x03abc" + number
+    octets = {
+        25: bytes(32),
+        26: bytes(56),
+        18: curve + b"\x03\x01\x08\x07",
+        2: number * 2,
+        16: number * 3,
+        17: number * 4,
+    }
+    public = b"\x04" + pgp.time(1) + bytes((algorithm,)) + octets[algorithm]
+    assert public_part(public + b"\0secret") == public
+    with pytest.raises(PacketError):
+        public_part(public[:-1])
+
+
+def test_a_secret_subkey_alone_is_reported_under_its_certificate():
+    ring = openpgp.Keyring.parse(certificate(ALICE) + packet(7, Key().body + b"\0"), certificate(BOB))
+    assert ring.secret == (ALICE.fingerprint,)
+
+
+@pytest.mark.parametrize("body", [b"", b"\x04", b"\x03" + bytes(40), b"\x04" + bytes(40), b"\x06" + b"\xff" * 20])
+def test_a_private_key_that_cannot_be_read_leaves_the_others(body):
+    junk = packet(5, body) + user_id(ALICE, b"not mine")
+    ring = openpgp.Keyring.parse(junk + certificate(ALICE) + packet(7, body))
+    assert [found.fingerprint for found in ring.certificates] == [ALICE.fingerprint]
+    assert ring.certificates[0].name == "Alice <alice@example.org>"
 
 
 def test_certificates_are_in_one_order_whatever_the_files():

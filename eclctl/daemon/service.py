@@ -106,6 +106,13 @@ def _gid(name: str) -> int | None:
 NAMES: Final = Names(user=_uid, group=_gid)
 
 
+def _make_log_directory(directory: Path) -> None:
+    try:
+        directory.mkdir(mode=0o750, parents=True, exist_ok=True)
+    except OSError as error:
+        raise AuditError(f"cannot make the directory of the audit log, {directory}: {error.strerror}") from error
+
+
 def _now() -> datetime:
     return datetime.now(UTC)
 
@@ -187,11 +194,13 @@ class _Service:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise ConfigError(f"another daemon runs with the state directory {directory}; stop it first") from error
+        except OSError as error:
+            raise ConfigError(f"cannot lock the state directory {directory}: {error.strerror}") from error
 
     def _build(self) -> None:
         settings, limits = self._settings, self._settings.limits
         if settings.audit_path is not None:
-            Path(settings.audit_path).parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+            _make_log_directory(Path(settings.audit_path).parent)
         self._audit = AuditLog(settings.audit_path)
         self._stack.callback(self._audit.close)
         self._metrics = Metrics()

@@ -212,3 +212,13 @@ def test_the_service_is_hardened(tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stdout[-500:]
+
+
+@pytest.mark.parametrize("place", ["policies.d/10.yaml/below/audit.jsonl", "images"])
+def test_an_audit_log_that_cannot_be_is_the_end_of_the_start_in_one_sentence(quiet_site, place):
+    quiet_site.config.write_text(quiet_site.config.read_text().replace("audit.jsonl", place))
+    quiet_site.launch()
+    _, log = quiet_site.process.communicate(timeout=60)
+    assert quiet_site.process.returncode == 1
+    assert "cannot start: " in log
+    assert "Traceback" not in log

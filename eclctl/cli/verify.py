@@ -80,8 +80,6 @@ def run(argv: list[str]) -> int:
         return _usage(f"{error.filename}: {error.strerror}")
     if not images:
         return _usage("name an image, or a file of paths with --from-file")
-    if not options.key and not options.keyring and not Path(SYSTEM_KEYS).is_dir():
-        return _usage(f"give --keyring FILE or --key FILE: there is no system keyring {SYSTEM_KEYS}")
     return _verify_all(images, options)
 
 
@@ -153,6 +151,8 @@ def _verify_all(images: Sequence[str], options: argparse.Namespace) -> int:
 
 def _material(options: argparse.Namespace) -> Material:
     implicit = not options.key and not options.keyring
+    if implicit and not Path(SYSTEM_KEYS).is_dir():
+        raise KeyMaterialError(f"give --keyring FILE or --key FILE: there is no system keyring {SYSTEM_KEYS}")
     paths = [SYSTEM_KEYS] if implicit else options.keyring
     ring = load_keyring(paths) if paths else openpgp.Keyring.parse()
     if ring.secret:

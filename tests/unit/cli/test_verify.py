@@ -205,3 +205,14 @@ def test_a_keyring_that_holds_a_private_key_verifies_and_is_complained_about(cap
     complaints = capsys.readouterr().err.splitlines()
     assert len(complaints) == 1
     assert complaints[0].startswith(f"WARNING: {secret} holds the private key of {BUILDER},")
+
+
+def test_without_any_keys_each_image_still_gets_its_json_object(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(verify, "SYSTEM_KEYS", str(tmp_path / "none"))
+    status, shapes = run_json(capsys, image("one-builder.sif"), "none")
+    assert status == 2
+    assert [(shape["image"], shape["verified"]) for shape in shapes] == [
+        (image("one-builder.sif"), False),
+        ("none", False),
+    ]
+    assert {shape["error"]["code"] for shape in shapes} == {"key-material"}

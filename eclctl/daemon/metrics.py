@@ -143,12 +143,14 @@ class Metrics:
 
     def decision(self, decision: Decision, seconds: float) -> None:
         """Count one decision that took `seconds`."""
-        code = decision.code
-        self._by_code[self._code_labels[code]] += 1
-        self._by_rule[self._rule_labels(decision.rule, code)] += 1
+        outcome = decision.outcome
+        labels = self._labels.get((outcome.rule, outcome.code._value_))  # the hash of a member itself is slow
+        by_code, by_rule = labels if labels is not None else self._new_labels(outcome.rule, outcome.code)
+        self._by_code[by_code] += 1
+        self._by_rule[by_rule] += 1
         (self._warm if decision.cached else self._cold)(seconds)
-        if decision.would is not None:
-            self._would[decision.would].inc()
+        if outcome.would is not None:
+            self._would[outcome.would].inc()
 
     def request(self, method: str) -> None:
         """Count one request; a method that does not exist counts as `other`."""
@@ -201,14 +203,13 @@ class Metrics:
         self._rescan_time.set(now.timestamp())
 
     def _decisions(self) -> None:
-        self._code_labels = {code: (_verdict(code), code.value) for code in Code}
-        start = self._code_labels.values()
+        start = [(_verdict(code), code.value) for code in Code]
         decisions = Tally("eclctl_decisions", "Decisions, by verdict and code.", ["decision", "code"], start)
         rules = Tally("eclctl_rule_decisions", "Decisions, by deciding rule.", ["rule", "decision"])
         self.registry.register(decisions)
         self.registry.register(rules)
         self._by_code, self._by_rule = decisions.counts, rules.counts
-        self._rules: dict[tuple[str | None, Code], tuple[str, str]] = {}
+        self._labels: dict[tuple[str | None, str], tuple[tuple[str, str], tuple[str, str]]] = {}
         self._rule_names: set[str] = set()
         seconds = self._histogram("eclctl_decision_seconds", "Time to a decision.", ["cache"], _DECISION_BUCKETS)
         self._warm, self._cold = seconds.labels("warm").observe, seconds.labels("cold").observe
@@ -249,19 +250,17 @@ class Metrics:
         self._rescan_seconds = self._gauge("eclctl_watch_last_rescan_seconds", "How long the last rescan took.")
         self._rescan_time = self._gauge("eclctl_watch_last_rescan_timestamp_seconds", "When the last rescan ended.")
 
-    def _rule_labels(self, rule: str | None, code: Code) -> tuple[str, str]:
-        """Return the labels of a rule, known or new, and make sure that its count exists."""
-        labels = self._rules.get((rule, code))
-        return labels if labels is not None else self._new_rule(rule, code)
-
-    def _new_rule(self, rule: str | None, code: Code) -> tuple[str, str]:
+    def _new_labels(self, rule: str | None, code: Code) -> tuple[tuple[str, str], tuple[str, str]]:
+        """Return the labels of a code and of a rule, and make sure that the rule's count exists."""
+        verdict = _verdict(code)
         name = "(none)" if rule is None else rule.encode("ascii", "backslashreplace").decode("ascii")[:100]
+        by_code = (verdict, code.value)
         if name not in self._rule_names and len(self._rule_names) >= RULES:
-            labels = ("(other)", _verdict(code))
+            labels = by_code, ("(other)", verdict)
         else:
             self._rule_names.add(name)
-            labels = self._rules[rule, code] = (name, _verdict(code))
-        self._by_rule.setdefault(labels, 0)
+            labels = self._labels[rule, code.value] = by_code, (name, verdict)
+        self._by_rule.setdefault(labels[1], 0)
         return labels
 
     def _counter(self, name: str, text: str) -> Counter:

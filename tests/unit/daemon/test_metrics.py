@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from prometheus_client import generate_latest
@@ -23,15 +24,16 @@ from eclctl.daemon.metrics import (
     metric_names,
 )
 from eclctl.decide.cache import CacheStats
-from eclctl.model import ALLOWING, Code
+from eclctl.model import ALLOWING, Code, Outcome
 from tests.support import ROOT
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 
 
 def decision(code: Code = Code.REQUIREMENTS_MET, **changes: object) -> SimpleNamespace:
-    values: dict[str, object] = {"code": code, "rule": "production", "cached": True, "would": None}
-    return SimpleNamespace(**(values | changes))
+    cached = changes.pop("cached", True)
+    said: dict[str, Any] = {"rule": "production", "would": None} | changes
+    return SimpleNamespace(outcome=Outcome(code, "a reason", **said), cached=cached)
 
 
 def value(metrics: Metrics, name: str, **labels: str) -> float | None:

@@ -275,7 +275,7 @@ def malformed_at_once(image):
     assert sum(read) <= 65_536 + sif.MAX_SLOTS * DESCRIPTOR.size
 
 
-def test_an_8_eib_sparse_file_is_refused_without_reading_it():
+def test_file_kinds_an_8_eib_sparse_file_is_refused_without_reading_it():
     """file kinds | … 8 EiB sparse."""
     with tempfile.TemporaryFile(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as file:
         file.write(sample().build())
@@ -290,7 +290,7 @@ def test_an_8_eib_sparse_file_is_refused_without_reading_it():
             examine(file.fileno(), STORE)
 
 
-def test_a_fifo_and_a_directory_are_refused_without_waiting(tmp_path):
+def test_file_kinds_a_fifo_and_a_directory_are_refused_without_waiting(tmp_path):
     """file kinds | FIFO … directory."""
     os.mkfifo(tmp_path / "fifo")
     for path, flags in ((tmp_path / "fifo", os.O_RDONLY | os.O_NONBLOCK), (tmp_path, os.O_RDONLY)):
@@ -310,7 +310,7 @@ def test_one_signer_twice_is_one_key():
     assert {claim.key for claim in facts(builder).claims} == {BUILDER.fingerprint}
 
 
-def test_a_text_around_the_signed_one_is_never_parsed():
+def test_clear_sign_framing_a_text_around_the_signed_one_is_never_parsed():
     """clear-sign framing | only the text that was verified is ever parsed."""
     builder = sample()
     signed = pgp.clearsign(BUILDER, text=b'{"version":1}')

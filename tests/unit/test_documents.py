@@ -1,0 +1,78 @@
+"""The documents say what is so: their policies load, their lists are whole, their links lead somewhere."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from pathlib import Path
+
+import pytest
+
+from eclctl.cli.policy import run
+from eclctl.model import Code
+from eclctl.policy.language import HOLDS
+from tests.support import CORPUS, ROOT, own_copy
+
+RING = CORPUS / "keys" / "pgp" / "site-ring.asc"
+DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+POLICY = (ROOT / "docs" / "policy.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_between_documents_lead_to_files(document: Path) -> None:
+    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", document.read_text(encoding="utf-8"))
+    assert [link for link in links if not (document.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_policies_in_documents_load_without_a_warning(
+    document: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for text in re.findall(r"```yaml\n(version: 1\n.*?)```", document.read_text(encoding="utf-8"), re.DOTALL):
+        if "rules:" in text:
+            path = tmp_path / "policy.yaml"
+            path.write_text(text, encoding="utf-8")
+            path.chmod(0o644)
+            assert run(["check", "--keyring", str(own_copy(RING, tmp_path)), str(path)]) == 0
+            assert ", 0 warnings (" in capsys.readouterr().out
+
+
+def test_the_policy_language_lists_every_word_of_holds() -> None:
+    listed = re.search(r"use and file system:\n(.*?)\.\n", POLICY, re.DOTALL)
+    assert listed is not None
+    assert tuple(re.findall(r"`([^`]+)`", listed[1])) == HOLDS
+
+
+def test_every_code_of_a_decision_is_in_the_protocol_document() -> None:
+    text = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
+    assert [code for code in Code if f"`{code}`" not in text] == []
+
+
+def attack_rows() -> dict[str, list[str]]:
+    """The tests that docs/attacks.md names for each attack, `file::pattern`."""
+    text = (ROOT / "docs" / "attacks.md").read_text(encoding="utf-8").split("Not yet")[0]
+    rows = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("| ")][1:]
+    return {row[0].strip(): re.findall(r"`([^`]+\.py::[^`]+)`", row[2]) for row in rows}
+
+
+def functions(file: str) -> list[str]:
+    return re.findall(r"^(?:async )?def (test_\w+)", (ROOT / "tests" / file).read_text(encoding="utf-8"), re.MULTILINE)
+
+
+ATTACKS = attack_rows()
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_every_attack_has_the_tests_that_the_list_names(attack: str) -> None:
+    assert ATTACKS[attack]
+    for test in ATTACKS[attack]:
+        file, pattern = test.split("::")
+        assert fnmatch.filter(functions(file), pattern), test
+
+
+def test_every_test_of_an_attack_is_in_the_list() -> None:
+    listed = [test.split("::") for tests in ATTACKS.values() for test in tests]
+    for path in (ROOT / "tests" / "attacks").glob("test_*.py"):
+        patterns = [pattern for file, pattern in listed if file == f"attacks/{path.name}"]
+        found = {name for pattern in patterns for name in fnmatch.filter(functions(f"attacks/{path.name}"), pattern)}
+        assert found == set(functions(f"attacks/{path.name}"))

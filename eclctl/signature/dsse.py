@@ -38,6 +38,9 @@ PAYLOAD_TYPE = "application/vnd.sylabs.sif-metadata+json"
 MAX_SIGNATURES = 16
 """The most signatures that are looked at in one envelope."""
 
+_MAX_COMMAS = 4096
+"""Envelopes have a handful. A megabyte of small values would cost more to parse than a thousand signatures."""
+
 _FAILED = "dsse: verify envelope failed"
 _NOT_ACCEPTED = f"{_FAILED}: accepted signatures do not match threshold, Found: 0, Expected 1"
 _MEMBERS = ("payloadType", "payload", "signatures")
@@ -92,7 +95,7 @@ def is_envelope(data: bytes) -> bool:
     This is lenient, as the reference is: what `parse` then refuses was an envelope, if a broken one.
     """
     start = data.lstrip(b" \t\r\n")
-    if not start.startswith(b"{"):
+    if not start.startswith(b"{") or start.count(b",") > _MAX_COMMAS:
         return False
     try:
         document, _ = _LENIENT.raw_decode(start.decode("utf-8", "replace"))

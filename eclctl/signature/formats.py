@@ -16,10 +16,11 @@ __all__ = ["recognize"]
 
 _BEGIN = b"-----BEGIN PGP SIGNED MESSAGE-----"
 _HASHES = rb"(?i:MD5|SHA1|RIPEMD160|SHA224|SHA256|SHA384|SHA512|SHA3-256|SHA3-512)"
-_HEADER = rb" *Hash *: *" + _HASHES + rb" *(?:, *" + _HASHES + rb" *)*\r?\n"
-_BLANK = rb"[ \t\r\f\v]*\n"
-_HEAD = re.compile(rb"\r?\n(?:" + _HEADER + rb")*" + _BLANK)
-_SIGNATURE = re.compile(rb"\n-----BEGIN PGP SIGNATURE-----\r?\n(?:[^\n:]*:[^\n]*\n)*" + _BLANK)
+_HEADER = rb" *+Hash *+: *+" + _HASHES + rb" *+(?:, *+" + _HASHES + rb" *+)*+\r?\n"
+_BLANK = rb"[ \t\r\f\v]*+\n"
+_HEAD = re.compile(rb"\r?\n(?:" + _HEADER + rb")*+" + _BLANK)
+_SIGNATURE = re.compile(rb"\n-----BEGIN PGP SIGNATURE-----\r?\n(?:[^\n:]*+:[^\n]*+\n)*+" + _BLANK)
+# Possessive: nothing here can match in two ways, and nobody's header shall make us remember every place to go back to.
 _SIGNATURE_LINE = re.compile(rb"\n-----BEGIN PGP SIGNATURE-----\r?\n")
 _END = b"\n-----END PGP SIGNATURE-----"
 _LEGACY = re.compile(rb"(?:- )?SIFHASH:[ \t]*\r?\n")

@@ -40,6 +40,7 @@ LEGACY = pgp.clearsign(KEY, text=LEGACY_TEXT)
         (LEGACY.replace(b"-----BEGIN PGP SIGNATURE-----", b"-----BEGIN PGP SIGNATURE----- "), SignatureFormat.UNKNOWN),
         (LEGACY.replace(b"SHA256", b"SHA257"), SignatureFormat.UNKNOWN),
         (envelope(b"x", pem_key("p256")) + b"\n" + LEGACY, SignatureFormat.LEGACY),
+        (envelope(b"x", pem_key("p256"))[:-1] + b',"more":[' + b"1," * 5000 + b"1]}", SignatureFormat.UNKNOWN),
         (b"", SignatureFormat.UNKNOWN),
         (bytes(1000), SignatureFormat.UNKNOWN),
     ],

@@ -217,6 +217,20 @@ class RequirementReport:
 
 
 @dataclass(frozen=True, slots=True)
+class SignatureReport:
+    """What became of one signature of the image, for `explain`.
+
+    `id` is the signature object's. `signer` is who made it, None when nobody knows. `why` is one sentence.
+    """
+
+    id: int
+    format: SignatureFormat
+    signer: str | None
+    counts: bool
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What a policy says of one image and caller.
 

@@ -326,7 +326,7 @@ def decision_fields(decision: Decision) -> dict[str, Any]:
 
 
 def explanation_fields(decision: Decision) -> dict[str, Any]:
-    """The result of `explain`: a check's fields, where the rule stands, and the tree of requirements."""
+    """The result of `explain`: a check's fields, the rule's place, its requirements, and every signature."""
     return decision_fields(decision) | {
         "image": decision.image,
         "path": decision.path,
@@ -344,5 +344,9 @@ def explanation_fields(decision: Decision) -> dict[str, Any]:
                 ],
             }
             for report in decision.outcome.requirements
+        ],
+        "signatures": [
+            {"id": each.id, "format": each.format, "signer": each.signer, "counts": each.counts, "why": each.why}
+            for each in decision.signatures
         ],
     }

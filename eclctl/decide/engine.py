@@ -28,9 +28,21 @@ from eclctl.errors import BusyImageError, EclctlError, UnreadableImageError
 from eclctl.image import identity
 from eclctl.image.identity import Located, Locator, Memo, NotLocalError
 from eclctl.image.kind import sniff
-from eclctl.model import Assurance, Caller, Code, Finding, Kind, Missing, Outcome, Verdict, Verification
+from eclctl.model import (
+    Assurance,
+    Caller,
+    Code,
+    Finding,
+    Kind,
+    Missing,
+    Outcome,
+    SignatureReport,
+    Verdict,
+    Verification,
+)
 from eclctl.policy.evaluate import evaluate, withdrawn
 from eclctl.policy.language import Policy, Rule
+from eclctl.policy.report import signatures
 from eclctl.policy.select import select_rule
 from eclctl.verify import HashPool, examine, kind_of
 
@@ -56,8 +68,8 @@ class Question(NamedTuple):
 class Decision(NamedTuple):
     """The answer, with everything that a wrapper, a user, a log record or a metric needs to know of it.
 
-    `outcome` is what the policy said, with the requirement reports when they were asked for. `path` is the image's
-    resolved name, None when its name does not lead to it or it was not found.
+    `outcome` is what the policy said; its requirement reports, and `signatures`, are there when they were asked for.
+    `path` is the image's resolved name, None when its name does not lead to it or it was not found.
     """
 
     id: str
@@ -69,6 +81,7 @@ class Decision(NamedTuple):
     cached: bool
     generation: int
     policy: str | None
+    signatures: tuple[SignatureReport, ...] = ()
 
     @property
     def verdict(self) -> Verdict:
@@ -378,7 +391,10 @@ class Engine:
                 outcome = _no_rule(located)
             elif located.assurance.rank < rule.assurance.rank:
                 outcome = _too_low(rule, located)
-        return self._decision(question, snapshot, outcome, located, kind=found.kind, cached=cached)
+        decision = self._decision(question, snapshot, outcome, located, kind=found.kind, cached=cached)
+        if question.explain:
+            return decision._replace(signatures=signatures(policy, rule, found, rejected))
+        return decision
 
     def _refuse(
         self, question: Question, snapshot: Snapshot, finding: Finding, located: Located | None = None

@@ -16,6 +16,7 @@ from eclctl.model import (
     Outcome,
     RequirementReport,
     SignatureFormat,
+    SignatureReport,
     SignerReport,
     Verification,
 )
@@ -35,6 +36,47 @@ def tampered(policy: Policy, claim: Claim) -> str:
     """Return the sentence for a signature that verifies over other content."""
     why = f": {claim.mismatch.message}" if claim.mismatch is not None else ""
     return f"signature {claim.signature} by {signer_of(policy, claim)} is over other content than the image holds{why}"
+
+
+def signatures(
+    policy: Policy, rule: Rule | None, image: Verification, rejected: Mapping[int, Finding]
+) -> tuple[SignatureReport, ...]:
+    """Return what became of every signature of an image, in the order of their objects.
+
+    Args:
+        policy: the policy.
+        rule: the rule that decides, None when no rule does.
+        image: facts.
+        rejected: for those of `image.claims` that do not count now, by index, why.
+    """
+    legacy = rule is not None and rule.accept_legacy
+    found = [
+        _of_claim(policy, claim, rejected.get(number), accept_legacy=legacy)
+        for number, claim in enumerate(image.claims)
+    ]
+    found += [
+        SignatureReport(failure.signature, failure.format, None, counts=False, why=failure.finding.message)
+        for failure in image.failures
+    ]
+    return tuple(sorted(found, key=lambda each: each.id))
+
+
+def _of_claim(policy: Policy, claim: Claim, fault: Finding | None, *, accept_legacy: bool) -> SignatureReport:
+    why = fault.message if fault is not None else None
+    if why is None and claim.mismatch is not None:
+        why = f"it is over other content than the image holds: {claim.mismatch.message}"
+    if why is None and claim.format is SignatureFormat.LEGACY and not accept_legacy:
+        why = "it is a legacy signature, which the rule does not accept"
+    if why is None and claim.signer.id not in policy.holders:
+        why = "no signer of the policy has its key"
+    name = signer_of(policy, claim)
+    return SignatureReport(claim.signature, claim.format, name, why is None, why or _coverage(claim))
+
+
+def _coverage(claim: Claim) -> str:
+    if claim.whole_group:
+        return f"it covers group {claim.group}"
+    return f"it covers object {_numbers(claim.objects)} only"
 
 
 def counted(needs: Sequence[Requirement], serving: Sequence[Collection[str]]) -> tuple[str, ...]:

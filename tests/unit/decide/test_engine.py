@@ -411,3 +411,20 @@ def test_time_moves_on(site: Site) -> None:
     site.ask(image)
     site.now = NOW + timedelta(days=1)
     assert site.ask(image).code is Code.REQUIREMENTS_MET
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("one-builder+scanner.sif", [("builder", True), ("scanner", True)]),
+        ("one-builder+mallory.sif", [("builder", True), (None, False)]),
+        ("one-revoked.sif", [("F5A4C20B8C7054A68A09D71A88B82E9124DD2498", False)]),
+        ("one-unsigned.sif", []),
+    ],
+)
+def test_an_explanation_says_what_became_of_every_signature(
+    site: Site, source: str, expected: list[tuple[str | None, bool]]
+) -> None:
+    found = site.ask(site.image("a.sif", source), explain=True).signatures
+    assert [(each.signer, each.counts) for each in found] == expected
+    assert all(each.why for each in found)

@@ -205,7 +205,7 @@ def metrics(made: Site) -> list[str]:
         "eclctl_reloads_total",
         "eclctl_policy_generation",
         "eclctl_cache_entries",
-        "eclctl_prefetched",
+        "eclctl_watch_prefetched",
     )
     with urllib.request.urlopen(f"http://127.0.0.1:{made.port}/metrics", timeout=PATIENCE) as answer:
         lines = answer.read().decode().splitlines()

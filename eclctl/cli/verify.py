@@ -95,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     keys = parser.add_argument_group("keys", "once either is given, there is no other keyring")
     keys.add_argument("--keyring", action="append", default=[], metavar="FILE", help="OpenPGP certificates; repeatable")
     keys.add_argument("--key", action="append", default=[], metavar="FILE", help="a PEM public key; repeatable")
+    keys.add_argument("-l", "--local", action="store_true", help="no key servers; this version asks none in any case")
     scope = parser.add_argument_group("scope", "without these: every object group")
     scope.add_argument("-g", "--group-id", action="append", default=[], type=_number, metavar="ID", help="object group")
     scope.add_argument("-i", "--sif-id", action="append", default=[], type=_number, metavar="ID", help="data object")

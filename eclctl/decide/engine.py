@@ -32,6 +32,7 @@ from eclctl.model import (
     Assurance,
     Caller,
     Code,
+    DataObject,
     Finding,
     Kind,
     Missing,
@@ -44,7 +45,7 @@ from eclctl.policy.evaluate import evaluate, withdrawn
 from eclctl.policy.language import Policy, Rule
 from eclctl.policy.report import signatures
 from eclctl.policy.select import select_rule
-from eclctl.verify import HashPool, examine, kind_of
+from eclctl.verify import HashPool, examine, hash_file, kind_of
 
 _FILE_KINDS = (Kind.SIF, Kind.OCI_SIF, Kind.SQUASHFS, Kind.EXT3, Kind.OTHER)
 _TRUSTED_PATH = Assurance.TRUSTED_PATH
@@ -335,7 +336,7 @@ class Engine:
         try:
             kind = sniff(fd)
             if kind is not Kind.SIF:
-                return Facts(store.digest, Verification(kind, (), {}, tied=False), digested=True)
+                return Facts(store.digest, _plain(fd, kind, digests=digests), digested=digests)
             if not content:
                 return Facts(store.digest, Verification(kind_of(fd), (), {}, tied=False))
             found = examine(fd, store, pool=pool, digests=digests)
@@ -442,6 +443,15 @@ def _finding(error: Exception) -> Finding:
     if isinstance(error, OSError):
         return Finding("unreadable", f"the image cannot be read: {error.strerror}")
     return Finding("internal-error", f"an internal error ({type(error).__name__}); the daemon's log has more")
+
+
+def _plain(fd: int, kind: Kind, *, digests: bool) -> Verification:
+    """Return the facts of a file without signatures. What is withdrawn is withdrawn outside a SIF image too."""
+    if not digests:
+        return Verification(kind, (), {}, tied=False)
+    size, digest = hash_file(fd)
+    whole = DataObject(1, 0, frozenset(), size, "")
+    return Verification(kind, (whole,), {}, tied=False, digests={whole.id: digest})
 
 
 def _evaluated(

@@ -24,10 +24,11 @@ def read_guarded(path: str, *, limit: int = MAX_FILE) -> bytes:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     except OSError as error:
         raise ConfigError(f"cannot be opened: {error.strerror}") from error
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(fd)  # os.fdopen refuses a directory in its own words
+        raise ConfigError("is not a regular file")
     with os.fdopen(fd, "rb") as file:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            raise ConfigError("is not a regular file")
         if os.geteuid() == 0:
             _require_root_only(status, os.stat(os.path.dirname(path) or "."))
         try:
@@ -49,7 +50,7 @@ def _require_root_only(file: os.stat_result, directory: os.stat_result) -> None:
 
 
 def expand(paths: tuple[str, ...], suffixes: tuple[str, ...] = ()) -> list[str]:
-    """Return files for files and directories: of a directory, the regular files in it by name, hidden ones left out.
+    """Return files for files and directories: of a directory, those in it by name, but hidden ones and directories.
 
     With `suffixes`, only those of a directory that end in one. Raises ConfigError that names the path.
     """
@@ -66,5 +67,6 @@ def expand(paths: tuple[str, ...], suffixes: tuple[str, ...] = ()) -> list[str]:
             str(Path(path, name))
             for name in names
             if not name.startswith(".") and not name.endswith("~") and (not suffixes or name.endswith(suffixes))
+            if not Path(path, name).is_dir()
         )
     return files

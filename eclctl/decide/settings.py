@@ -143,7 +143,10 @@ class _Reader:
         if node is not None:
             found = document.mapping(node, self.report, "sockets", ("check", "admin"), ("check", "admin"))
         found = found or {}
-        return self._path(found.get("check"), "sockets.check"), self._path(found.get("admin"), "sockets.admin")
+        check, admin = self._path(found.get("check"), "sockets.check"), self._path(found.get("admin"), "sockets.admin")
+        if admin and check == admin:
+            self.report.error(found["admin"], "sockets.admin is the same path as sockets.check")
+        return check, admin
 
     def _watches(self, node: Node | None) -> tuple[Watch, ...]:
         found = () if node is None else document.items(node, self.report, "watch", may_be_empty=True) or ()

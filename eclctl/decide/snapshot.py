@@ -60,30 +60,34 @@ class Names:
 def build(settings: Settings, names: Names, *, generation: int, now: datetime) -> Built:
     """Read every keyring and policy that the settings name. Never raises for what it reads: all errors are returned."""
     errors: list[Problem] = []
-    ring = _keyring(settings.keyrings, errors)
+    warnings: list[Problem] = []
+    ring = _keyring(settings.keyrings, errors, warnings)
     sources = _sources(settings.policies, errors)
     if errors or ring is None:
-        return Built(None, tuple(errors))
+        return Built(None, tuple(errors), tuple(warnings))
     environment = LoadEnvironment(keyring=ring, read_key=_read_key, resolve_user=names.user, resolve_group=names.group)
     loaded = load(sources, environment)
+    warnings += loaded.warnings
     if loaded.policy is None:
-        return Built(None, loaded.errors, loaded.warnings)
+        return Built(None, loaded.errors, tuple(warnings))
     store = KeyStore(ring, loaded.policy.keys)
     both = f"{loaded.policy.digest}\n{store.digest}"
     digest = "sha256:" + hashlib.sha256(both.encode()).hexdigest()
-    return Built(Snapshot(generation, loaded.policy, store, digest, now), (), loaded.warnings)
+    return Built(Snapshot(generation, loaded.policy, store, digest, now), (), tuple(warnings))
 
 
-def _keyring(paths: tuple[str, ...], errors: list[Problem]) -> openpgp.Keyring | None:
+def _keyring(paths: tuple[str, ...], errors: list[Problem], warnings: list[Problem]) -> openpgp.Keyring | None:
     blobs: list[bytes] = []
     for path in _expanded(paths, (), errors):
         try:
             blob = read_guarded(path, limit=MAX_KEYRING_FILE)
-            openpgp.Keyring.parse(blob)
+            ring = openpgp.Keyring.parse(blob)
         except EclctlError as error:
             errors.append(Problem(path, 0, 0, f"the keyring {error}"))
         else:
             blobs.append(blob)
+            advice = "only its public part is used; take the private key out of this file"
+            warnings.extend(Problem(path, 0, 0, f"holds the private key {key}", advice) for key in ring.secret)
     return None if errors else openpgp.Keyring.parse(*blobs)
 
 

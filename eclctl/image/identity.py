@@ -175,12 +175,12 @@ class Locator:
                 return plain, system.open_exactly(plain, os.O_PATH)
         except OSError as error:
             if error.errno != errno.ELOOP:
-                raise _unreadable(name) from error
+                raise _not_opened(name, error) from error
         path = self._follow(name, anywhere=anywhere, public=public)
         try:
             return path, system.open_exactly(path, os.O_PATH)
         except OSError as error:
-            raise _unreadable(name) from error
+            raise _not_opened(name, error) from error
 
     def _follow(self, name: str, *, anywhere: bool, public: bool) -> str:
         """Resolve component by component, as the kernel would; `public` wants every directory open to all users."""
@@ -267,6 +267,13 @@ def _unreadable(name: str) -> UnreadableImageError:
         f"{name}: there is no such image, or not every user may read it; name an absolute path, "
         "and ask with an open descriptor (as `eclctl check` does) about a private image"
     )
+
+
+def _not_opened(name: str, error: OSError) -> UnreadableImageError | BusyImageError:
+    """Tell a file that is not there from a process that can open no more files."""
+    if error.errno in {errno.EMFILE, errno.ENFILE}:
+        return BusyImageError("too many files are open here; ask again later")
+    return _unreadable(name)
 
 
 def _check_type(found: Attributes) -> None:

@@ -241,7 +241,7 @@ def read(fd: int) -> Sif:
         BusyImageError: The file changed while it was read.
         UnreadableImageError: Reading failed, for instance on a descriptor that is not open for reading.
     """
-    size = _size(fd)
+    size = checked_size(fd)
     prefix = pread(fd, min(size, _PREFIX), 0)
     header = _header(prefix)
     table = _table(fd, header, prefix, size)
@@ -270,7 +270,14 @@ def pread(fd: int, size: int, offset: int) -> bytes:
     return data
 
 
-def _size(fd: int) -> int:
+def checked_size(fd: int) -> int:
+    """Return the size of a regular file in bytes, unless it claims far more than it holds.
+
+    Raises:
+        UnsupportedFileError: It is no regular file.
+        MalformedImageError: It is almost all holes: reading it would cost its reader and nobody else.
+        UnreadableImageError: Its attributes cannot be had.
+    """
     try:
         status = os.fstat(fd)
     except OSError as error:

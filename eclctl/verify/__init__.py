@@ -9,7 +9,7 @@ from __future__ import annotations
 from eclctl.image import sif
 from eclctl.model import Kind
 from eclctl.verify.examine import examine
-from eclctl.verify.hashing import DigestCache, HashPool
+from eclctl.verify.hashing import DigestCache, HashPool, hash_file
 from eclctl.verify.reference import Material, Report, Scope, SignatureReport, verify_scope
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Scope",
     "SignatureReport",
     "examine",
+    "hash_file",
     "kind_of",
     "verify_scope",
 ]

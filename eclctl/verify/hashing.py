@@ -6,6 +6,7 @@ interpreter's lock. The caller of a pool works as well, so a busy pool slows a v
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 from collections import deque
@@ -15,7 +16,7 @@ from types import TracebackType
 from typing import NamedTuple, Self, TypeVar
 
 from eclctl.errors import BusyImageError, UnreadableImageError
-from eclctl.image.sif import Descriptor, Sif
+from eclctl.image.sif import Descriptor, Sif, checked_size
 from eclctl.signature.metadata import ALGORITHMS, Hash
 
 __all__ = ["DigestCache", "HashPool", "Want", "hash_objects"]
@@ -132,6 +133,18 @@ def hash_objects(
             for want, digest in fresh.items():
                 known.put(want, digest)
     return found
+
+
+def hash_file(fd: int) -> tuple[int, str]:
+    """Return the size of a file that is no SIF image, and `sha256:<hex>` over all of it.
+
+    Raises:
+        EclctlError: It cannot be read, is almost all holes, or becomes shorter meanwhile.
+    """
+    size = checked_size(fd)
+    digest = hashlib.sha256()
+    _hash_extent(fd, 0, size, [digest])
+    return size, f"sha256:{digest.hexdigest()}"
 
 
 def _hash_groups(sif: Sif, groups: Mapping[tuple[int, ...], set[str]], pool: HashPool | None) -> dict[Want, bytes]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import resource
 import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -428,3 +429,40 @@ def test_an_explanation_says_what_became_of_every_signature(
     found = site.ask(site.image("a.sif", source), explain=True).signatures
     assert [(each.signer, each.counts) for each in found] == expected
     assert all(each.why for each in found)
+
+
+BARE = """\
+  - name: bare
+    match: {paths: ["@LIBRARY@/**"], kinds: [squashfs]}
+    decision: allow
+"""
+
+
+def test_a_withdrawn_partition_is_withdrawn_as_a_file_of_its_own(site: Site) -> None:
+    image = site.image("a.sif")
+    bare = site.library / "a.sqfs"
+    bare.write_bytes(image.read_bytes()[32768:36864])
+    site.use_policy(RULES + BARE)
+    assert site.ask(bare).code is Code.RULE_ALLOW
+    site.use_policy(f"withdrawn: {{objects: ['sha256:{sha256_of_partition(image)}']}}\n" + RULES + BARE)
+    assert [site.ask(bare).code for _ in range(2)] == [Code.WITHDRAWN] * 2
+
+
+def test_a_file_of_holes_is_not_read_to_find_out_whether_it_is_withdrawn(site: Site) -> None:
+    make_sparse(site.library / "a.sqfs")
+    with (site.library / "a.sqfs").open("r+b") as file:
+        file.write(b"hsqs")
+    site.use_policy(f"withdrawn: {{objects: ['sha256:{'0' * 64}']}}\n" + RULES + BARE)
+    assert site.ask(site.library / "a.sqfs").code is Code.MALFORMED
+
+
+def test_a_process_that_can_open_no_more_files_says_busy_and_not_missing(site: Site) -> None:
+    image = site.image("a.sif")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    held = os.open("/dev/null", os.O_RDONLY)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (held, limits[1]))
+        assert site.ask(image).code is Code.BUSY
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        os.close(held)

@@ -95,6 +95,16 @@ def test_an_error_says_where_what_and_what_to_do(tmp_path: Path, extra: str, err
     assert loading(tmp_path, MINIMAL + extra) == (None, [error])
 
 
+def test_both_sockets_at_one_path_are_an_error(tmp_path: Path) -> None:
+    found, errors = loading(tmp_path, MINIMAL.replace("a.sock", "c.sock"))
+    assert (found, errors) == (None, ["2:33: sockets.admin is the same path as sockets.check"])
+
+
+def test_a_directory_is_no_configuration(tmp_path: Path) -> None:
+    loaded = load(str(tmp_path), resolve_user=lambda _: None)
+    assert "the configuration is not a regular file" in str(loaded.errors[0])
+
+
 def test_all_errors_are_reported_at_once(tmp_path: Path) -> None:
     found, errors = loading(tmp_path, "version: 2\nsockets: {check: c.sock}\n")
     assert found is None

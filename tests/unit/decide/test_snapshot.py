@@ -1,0 +1,80 @@
+"""Building a generation of policy and keys."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from eclctl.decide.snapshot import Built, Names, build
+from tests.support import CORPUS, NOW
+from tests.unit.decide.support import Site
+
+
+def built(site: Site) -> Built:
+    return build(site.settings(), Names(lambda _: None, lambda _: None), generation=7, now=NOW)
+
+
+def test_a_snapshot_names_its_generation_and_everything_that_it_was_made_from(site: Site) -> None:
+    first = built(site).snapshot
+    site.use_keyring("approval-ring.asc")
+    second = built(site).snapshot
+    assert first is not None
+    assert second is not None
+    assert (first.generation, first.loaded_at) == (7, NOW)
+    assert first.digest != second.digest
+    assert first.store.digest != second.store.digest
+
+
+def test_a_directory_among_keys_or_policies_is_passed_over(site: Site) -> None:
+    (site.root / "keys.d" / "old").mkdir()
+    (site.root / "policies.d" / "old.yaml").mkdir()
+    assert built(site).errors == ()
+
+
+def test_hidden_files_and_editors_copies_are_passed_over(site: Site) -> None:
+    for name in (".hidden.yaml", "policy.yaml~"):
+        (site.root / "policies.d" / name).write_text("nonsense")
+    assert built(site).errors == ()
+
+
+def test_a_private_key_in_a_keyring_is_a_warning_that_names_the_file(site: Site) -> None:
+    shutil.copyfile(CORPUS / "keys" / "pgp" / "lab-secret.asc", site.root / "keys.d" / "lab.asc")
+    found = built(site)
+    assert found.errors == ()
+    expected = (
+        f"{site.root}/keys.d/lab.asc: holds the private key 649A002A63A1A167FD2F75AC0EC27A65F62BBDD1 "
+        "(only its public part is used; take the private key out of this file)"
+    )
+    assert expected in [str(warning) for warning in found.warnings]
+
+
+@pytest.mark.parametrize("name", ["keys.d/ring.asc", "policies.d/policy.yaml"])
+def test_a_file_that_is_missing_or_broken_keeps_the_whole_snapshot_from_being_built(site: Site, name: str) -> None:
+    (site.root / name).write_bytes(b"\xff broken")
+    found = built(site)
+    assert found.snapshot is None
+    assert str(site.root / name) in str(found.errors[0])
+
+
+def test_no_policy_at_all_is_an_error(site: Site) -> None:
+    (site.root / "policies.d" / "policy.yaml").unlink()
+    assert "there is no policy here" in str(built(site).errors[0])
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root")
+@pytest.mark.parametrize("name", ["keys.d/ring.asc", "policies.d/policy.yaml"])
+def test_root_refuses_keys_and_policies_that_others_could_have_written(site: Site, name: str) -> None:
+    (site.root / name).chmod(0o666)
+    found = built(site)
+    assert found.snapshot is None
+    assert "is writable by others than root; chmod go-w it" in str(found.errors[0])
+
+
+def test_a_site_reads_only_what_it_names(tmp_path: Path) -> None:
+    made = Site(tmp_path)
+    (tmp_path / "elsewhere.yaml").write_text("nonsense")
+    assert built(made).errors == ()
+    made.close()

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from tests.site import APPROVED, ECLCTL, HALF, LENIENT, UNSIGNED
-from tests.support import ROOT
+from tests.support import CORPUS, ROOT
 
 
 def eclctl(*arguments, text=None, **environment):
@@ -119,6 +119,13 @@ def test_explain_draws_in_ascii_where_the_locale_is_not_utf8(site):
     done = eclctl("explain", "--socket", site.check_socket, site.image(HALF), PYTHONUTF8="0", PYTHONIOENCODING="ascii")
     assert done.stdout.isascii()
     assert b"`- " in done.stdout
+
+
+def test_explain_lists_the_signatures_that_count_for_nothing(site):
+    site.add("forged.sif", CORPUS / "images" / "forged-fingerprint.sif")
+    text = eclctl("explain", "--socket", site.check_socket, site.image("forged.sif")).stdout.decode()
+    assert "├─ signatures that count for nothing" in text
+    assert "└─ signature 4 (pgp): " in text
 
 
 def test_explain_in_json_carries_the_tree(site):

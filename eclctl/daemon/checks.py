@@ -393,13 +393,9 @@ class Checks:
         try:
             records = self._records(cases)
             self._audit.write(records)
-        except Exception as error:  # noqa: BLE001 - whatever keeps a decision from the log keeps its answer from allowing
-            self._metrics.audit(len(records), ok=False)
-            _log.error("%s", error, exc_info=None if isinstance(error, AuditError) else error)
-            self._refuse_all(cases)
-            records = self._records(cases)
-        else:
             self._metrics.audit(len(records), ok=True)
+        except Exception as error:  # noqa: BLE001 - whatever keeps a decision from the log keeps its answer from allowing
+            records = self._unrecorded(cases, error)
         self._recent.extend(records)
         for case in cases:
             failure = _try(partial(self._answer, case))
@@ -421,12 +417,23 @@ class Checks:
             for decision in case.decided()
         ]
 
-    def _refuse_all(self, cases: Sequence[_Case]) -> None:
+    def _unrecorded(self, cases: Sequence[_Case], error: Exception) -> list[str]:
+        """Turn all decisions into denies; how they would have been recorded, for `recent`, unless that is the bug."""
+        self._metrics.audit(0, ok=False)
+        _log.error("%s", error, exc_info=None if isinstance(error, AuditError) else error)
         for case in cases:
-            case.decisions = [
-                self._engine.deny(decision.question, case.snapshot, Code.INTERNAL_ERROR, _UNRECORDED)
-                for decision in case.decided()
-            ]
+            if isinstance(_try(partial(self._refuse, case)), Exception):
+                case.call.fail(ErrorCode.INTERNAL_ERROR, _BUG)  # what is answered later does nothing
+        try:
+            return self._records(cases)
+        except Exception:  # noqa: BLE001 - the log has it already, and everybody must be answered
+            return []
+
+    def _refuse(self, case: _Case) -> None:
+        case.decisions = [
+            self._engine.deny(decision.question, case.snapshot, Code.INTERNAL_ERROR, _UNRECORDED)
+            for decision in case.decided()
+        ]
 
     def _answer(self, case: _Case) -> None:
         seconds = perf_counter() - case.call.started

@@ -320,13 +320,19 @@ class Server:
             self.wake()
 
     def _turn(self) -> None:
+        """Whatever fails, what is decided is recorded, and what is recorded is sent."""
         try:
             for user in tuple(self._ready.values()):
                 self._serve_user(user)
+        except Exception:  # noqa: BLE001 - a bug must not keep from their answers those who have been decided
+            _log.exception("serving a user failed")
+        try:
             self._end_turn()
-            touched, self._touched = self._touched, set()
-            for connection in touched:
-                self._send(connection)
+        except Exception:  # noqa: BLE001 - as above
+            _log.exception("the end of a turn failed")
+        try:
+            while self._touched:
+                self._send(self._touched.pop())
         finally:
             self._turn_scheduled = False  # it stays set during the turn: what is touched meanwhile belongs to it
             if self._ready or self._touched:
@@ -359,6 +365,10 @@ class Server:
                 self._begin(user, connection, line)
         except BrokenConnectionError as error:
             self._break(connection, error)
+            return begun
+        except Exception:  # noqa: BLE001 - a bug costs this connection: nobody knows what it waits for
+            _log.exception("a request could not be begun")
+            self._close(connection)
             return begun
         self._stop_reading(connection)  # until the client has read what it asked for
         self._touch(connection)

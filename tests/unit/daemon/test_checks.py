@@ -187,3 +187,18 @@ def test_a_decision_that_cannot_be_recorded_is_deny():
         assert (desk.answers[0]["decision"], desk.answers[0]["code"]) == ("deny", "internal-error")
 
     run(scenario)
+
+
+def test_when_records_cannot_even_be_rendered_everybody_is_denied_all_the_same():
+    def fail(*_arguments, **_more):
+        raise RuntimeError("a bug")
+
+    async def scenario(site, desk):
+        desk.checks._renderer.record = fail
+        desk.engine.door.set()
+        for _ in range(3):
+            desk.ask(site.image(APPROVED))
+        await desk.wait_for(3)
+        assert {(answer["decision"], answer["code"]) for answer in desk.answers} == {("deny", "internal-error")}
+
+    run(scenario)

@@ -1,0 +1,150 @@
+"""The server's turns and bounds, with handlers that the tests supply."""
+
+import array
+import asyncio
+import contextlib
+import json
+import os
+import socket
+
+import pytest
+
+from eclctl.daemon import server as module
+from eclctl.daemon.protocol import Method
+from eclctl.daemon.server import Server
+from eclctl.decide.settings import Limits
+from tests.site import request
+
+PATIENCE = 20.0
+
+
+class Observed:
+    """Remembers what the server reports."""
+
+    def __init__(self):
+        self.errors = []
+
+    def request(self, method):
+        pass
+
+    def error(self, kind):
+        self.errors.append(kind)
+
+
+class Closer:
+    """Closes at once."""
+
+    def close(self, _uid, descriptor):
+        os.close(descriptor)
+
+    def waiting(self, _uid):
+        return 0
+
+
+class Hall:
+    """A server on two sockets, whose handler keeps the calls until the test answers them."""
+
+    def __init__(self, directory, **limits):
+        self.calls, self.observed, self.end_turn = [], Observed(), lambda: None
+        handlers = dict.fromkeys(Method, self.calls.append) | {Method.PING: lambda call: call.answer({})}
+        self.handlers = handlers
+        self.server = Server(
+            Limits(**limits),
+            handlers=handlers,
+            end_turn=lambda: self.end_turn(),
+            observer=self.observed,
+            admins=lambda _: True,
+            closer=Closer(),
+        )
+        self.paths, self.listeners, self.clients = {}, [], []
+        for admin in (False, True):
+            listener = socket.socket(socket.AF_UNIX)
+            listener.setblocking(False)
+            self.paths[admin] = str(directory / f"socket-{admin}")
+            listener.bind(self.paths[admin])
+            listener.listen(64)
+            self.listeners.append(listener)
+            self.server.listen(listener, admin=admin)
+
+    def connect(self, *, admin=False):
+        client = socket.socket(socket.AF_UNIX)
+        client.connect(self.paths[admin])
+        client.setblocking(False)
+        self.clients.append(client)
+        return client
+
+    async def read(self, client):
+        """One answer, or None at the end of the connection."""
+        loop, data = asyncio.get_running_loop(), b""
+        async with asyncio.timeout(PATIENCE):
+            while not data.endswith(b"\n"):
+                part = await loop.sock_recv(client, 65536)
+                if not part:
+                    return None
+                data += part
+        return json.loads(data)
+
+    async def until(self, condition):
+        async with asyncio.timeout(PATIENCE):
+            while not condition():
+                await asyncio.sleep(0)
+
+    async def close(self):
+        await self.server.stop(0.0)
+        for sock in (*self.clients, *self.listeners):
+            sock.close()
+
+
+def run(directory, scenario, **limits):
+    async def main():
+        hall = Hall(directory, **limits)
+        try:
+            await scenario(hall)
+        finally:
+            await hall.close()
+
+    asyncio.run(main())
+
+
+def fail(*_arguments):
+    raise RuntimeError("a bug")
+
+
+def test_a_bug_in_beginning_a_request_costs_its_connection_and_nobody_elses_turn(tmp_path, monkeypatch):
+    async def scenario(hall):
+        waiting, broken = hall.connect(), hall.connect()
+        waiting.send(request("explain", image="/a"))
+        await hall.until(lambda: hall.calls)
+        hall.end_turn = lambda: hall.calls[0].answer({"decision": "deny"})
+        with monkeypatch.context() as patched:
+            patched.setattr(module, "parse_request", fail)
+            broken.send(request("ping"))
+            assert await hall.read(broken) is None
+        assert (await hall.read(waiting))["result"] == {"decision": "deny"}
+
+    run(tmp_path, scenario)
+
+
+def test_a_bug_in_serving_a_user_does_not_keep_the_decided_from_their_answers(tmp_path, monkeypatch):
+    async def scenario(hall):
+        waiting, other = hall.connect(), hall.connect()
+        waiting.send(request("explain", image="/a"))
+        await hall.until(lambda: hall.calls)
+        hall.end_turn = lambda: hall.calls[0].answer({"decision": "deny"})
+        monkeypatch.setattr(hall.server, "_serve_user", fail)
+        monkeypatch.setattr(asyncio.get_running_loop(), "call_exception_handler", lambda _: None)
+        other.send(request("ping"))
+        assert (await hall.read(waiting))["result"] == {"decision": "deny"}
+        monkeypatch.undo()
+
+    run(tmp_path, scenario)
+
+
+def test_a_bug_at_the_end_of_a_turn_does_not_hold_back_what_is_answered(tmp_path):
+    async def scenario(hall):
+        hall.end_turn = fail
+        client = hall.connect()
+        client.send(request("ping"))
+        assert (await hall.read(client))["result"] == {}
+
+    run(tmp_path, scenario)

@@ -10,7 +10,6 @@ import shutil
 import socket
 import subprocess
 from contextlib import closing
-from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,8 +20,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from eclctl.daemon import exposition
 from eclctl.daemon.exposition import HttpExposition, TextfileExposition
 from eclctl.daemon.metrics import Metrics, metric_names
+from eclctl.decide.engine import Decision, Question
 from eclctl.errors import ConfigError
-from eclctl.model import Code
+from eclctl.model import Caller, Code, Kind, Outcome
 from tests.support import ROOT
 
 if TYPE_CHECKING:
@@ -40,8 +40,9 @@ def promtool(*arguments: str, given: bytes | None = None) -> None:
 
 def full_metrics() -> Metrics:
     metrics = Metrics()
-    decision = SimpleNamespace(code=Code.REQUIREMENTS_MET, rule="production", cached=True, would=None)
-    metrics.decision(decision, 0.001)
+    question = Question("/a.sif", Caller(0, 0))
+    outcome = Outcome(Code.REQUIREMENTS_MET, "all requirements are met", "production")
+    metrics.decision(Decision("1", question, outcome, Kind.SIF, "/a.sif", None, True, 1, None), 0.001)
     return metrics
 
 

@@ -136,9 +136,10 @@ class Checks:
         self._wake = wake
         self._clock = clock
         self._loop = asyncio.get_running_loop()
-        share = max(1, limits.open_threads // 4)
-        self._opening = Workers("open", limits.open_threads, share)
-        self._local = Workers("verify", limits.verify_threads)
+        # At least two threads each: of a single one, whoever waits behind the same gate as it leaves nothing to others.
+        share, examiners = max(1, limits.open_threads // 4), max(2, limits.verify_threads)
+        self._opening = Workers("open", max(2, limits.open_threads), share)
+        self._local = Workers("verify", examiners, examiners - 1)
         self._remote = Workers("verify-remote", max(limits.open_threads, limits.verify_threads), share)
         self._examinations: dict[Hashable, _Examination] = {}
         self._to_conclude: deque[tuple[_Ask, Facts]] = deque()
@@ -300,7 +301,8 @@ class Checks:
         first = examination.asks[0]
         first.held = True
         uid = first.case.call.peer.caller.uid
-        workers, gates = (self._remote, (uid,)) if first.remote else (self._local, ())
+        workers = self._remote if first.remote else self._local
+        gates = (uid,) if uid or first.remote else ()
         workers.submit(uid, lambda: self._work_examine(examination), gates)
 
     def _work_examine(self, examination: _Examination) -> None:

@@ -37,22 +37,24 @@ def clock():
 
 
 class HeldEngine(Engine):
-    """The engine, with a door before each examination that the test opens."""
+    """The engine, with a door before each examination (but those for `unheld`) that the test opens."""
 
     def prepare(self):
         self.examinations, self.inside, self.door = 0, threading.Event(), threading.Event()
+        self.entered, self.unheld = threading.Semaphore(0), None
 
     def examine(self, pending):
         self.examinations += 1
         self.inside.set()
-        assert self.door.wait(PATIENCE)
+        self.entered.release()
+        assert pending.question.caller.uid == self.unheld or self.door.wait(PATIENCE)
         return super().examine(pending)
 
 
 class Desk:
     """Checks with an engine that is held, and a loop that flushes when it is woken."""
 
-    def __init__(self, site, timeout):
+    def __init__(self, site, timeout, **limits):
         loaded = settings.load(str(site.config), resolve_user=NAMES.user).settings
         self.mounts, self.pool = MountTable(), HashPool(1)
         self.engine = HeldEngine(
@@ -65,7 +67,7 @@ class Desk:
         self.closing = Workers("close", 1)
         self.checks = Checks(
             self.engine,
-            limits=settings.Limits(request_timeout=timeout),
+            limits=settings.Limits(request_timeout=timeout, **limits),
             audit=self.audit,
             metrics=Metrics(),
             closer=Closer(self.mounts, self.closing),
@@ -77,11 +79,14 @@ class Desk:
         peer = Peer(Caller(os.getuid(), os.getgid()), os.getpid())
         self.connection = Connection(ours, peer, admin=False, descriptors_limit=1, release=os.close, now=0.0)
 
-    def ask(self, path, descriptor=None):
+    def ask(self, path, descriptor=None, uid=None):
         image = ImageRef(str(path), fd=descriptor is not None)
         request = Request("1", Method.CHECK, (image,))
         descriptors = () if descriptor is None else (descriptor,)
-        self.checks.handle(Call(self._finish, self.connection, request, descriptors), resolve=lambda _: None)
+        call = Call(self._finish, self.connection, request, descriptors)
+        if uid is not None:
+            call.peer = Peer(Caller(uid, uid), os.getpid())
+        self.checks.handle(call, resolve=lambda _: None)
 
     def _finish(self, _connection, line):
         self.answers.append(json.loads(line)["result"])
@@ -104,10 +109,10 @@ class Desk:
         self.mounts.close()
 
 
-def run(scenario, timeout=PATIENCE):
+def run(scenario, timeout=PATIENCE, **limits):
     async def main():
         site = Site()
-        desk = Desk(site, timeout)
+        desk = Desk(site, timeout, **limits)
         try:
             return await scenario(site, desk)
         finally:
@@ -202,3 +207,20 @@ def test_when_records_cannot_even_be_rendered_everybody_is_denied_all_the_same()
         assert {(answer["decision"], answer["code"]) for answer in desk.answers} == {("deny", "internal-error")}
 
     run(scenario)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_one_users_cold_images_leave_a_thread_to_the_others(threads):
+    async def scenario(site, desk):
+        desk.engine.unheld = 1002
+        for number in range(threads + 1):
+            desk.ask(site.add(f"cold{number}.sif", site.root / "images" / APPROVED), uid=1001)
+        for _ in range(max(1, threads - 1)):
+            assert desk.engine.entered.acquire(timeout=PATIENCE)
+        desk.ask(site.image(APPROVED), uid=1002)
+        await desk.wait_for(1)
+        assert desk.answers[0]["code"] == "requirements-met"
+        desk.engine.door.set()
+        await desk.wait_for(threads + 2)
+
+    run(scenario, verify_threads=threads)

@@ -1,13 +1,9 @@
 """The server's turns and bounds, with handlers that the tests supply."""
 
-import array
 import asyncio
-import contextlib
 import json
 import os
 import socket
-
-import pytest
 
 from eclctl.daemon import server as module
 from eclctl.daemon.protocol import Method
@@ -51,7 +47,7 @@ class Hall:
         self.server = Server(
             Limits(**limits),
             handlers=handlers,
-            end_turn=lambda: self.end_turn(),
+            end_turn=lambda: self.end_turn(),  # noqa: PLW0108 - tests put another in its place
             observer=self.observed,
             admins=lambda _: True,
             closer=Closer(),
@@ -86,7 +82,7 @@ class Hall:
 
     async def until(self, condition):
         async with asyncio.timeout(PATIENCE):
-            while not condition():
+            while not condition():  # noqa: ASYNC110 - the server tells nobody what it has read
                 await asyncio.sleep(0)
 
     async def close(self):

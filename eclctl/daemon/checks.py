@@ -190,7 +190,9 @@ class Checks:
     def _find_subject(self, call: Call, uid: int, resolve: Callable[[int], Caller | None]) -> None:
         deadline = self._loop.call_later(self._limits.request_timeout, self._no_subject, call, None, "is not known yet")
         self._opening.submit(
-            "subjects", lambda: self._report(self._found_subject, call, deadline, _try(lambda: resolve(uid)))
+            "subjects",
+            lambda: self._report(self._found_subject, call, deadline, _try(lambda: resolve(uid))),
+            gates=("subjects",),  # a name service that hangs
         )
 
     def _found_subject(self, call: Call, deadline: asyncio.TimerHandle, caller: Caller | Exception | None) -> None:

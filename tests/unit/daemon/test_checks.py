@@ -79,14 +79,14 @@ class Desk:
         peer = Peer(Caller(os.getuid(), os.getgid()), os.getpid())
         self.connection = Connection(ours, peer, admin=False, descriptors_limit=1, release=os.close, now=0.0)
 
-    def ask(self, path, descriptor=None, uid=None):
+    def ask(self, path, descriptor=None, uid=None, subject=None, resolve=lambda _: None):
         image = ImageRef(str(path), fd=descriptor is not None)
-        request = Request("1", Method.CHECK, (image,))
+        request = Request("1", Method.CHECK, (image,), subject)
         descriptors = () if descriptor is None else (descriptor,)
         call = Call(self._finish, self.connection, request, descriptors)
         if uid is not None:
             call.peer = Peer(Caller(uid, uid), os.getpid())
-        self.checks.handle(call, resolve=lambda _: None)
+        self.checks.handle(call, resolve)
 
     def _finish(self, _connection, line):
         self.answers.append(json.loads(line)["result"])
@@ -224,3 +224,16 @@ def test_one_users_cold_images_leave_a_thread_to_the_others(threads):
         await desk.wait_for(threads + 2)
 
     run(scenario, verify_threads=threads)
+
+
+def test_a_name_service_that_hangs_leaves_opening_threads_to_the_others():
+    async def scenario(site, desk):
+        name_service = threading.Event()
+        for uid in range(8):
+            desk.ask(site.image(APPROVED), subject=uid, resolve=lambda _: name_service.wait(PATIENCE))
+        opened = threading.Event()
+        desk.checks._opening.submit("device", opened.set)
+        assert opened.wait(PATIENCE / 2)
+        name_service.set()
+
+    run(scenario, open_threads=4)

@@ -204,7 +204,9 @@ class Checks:
         if len(self._subjects) >= _SUBJECTS:
             self._subjects.clear()
         self._subjects[caller.uid] = (self._loop.time() + _SUBJECT_SECONDS, caller)
+        self._memo = {}  # this is no part of a turn: what is seen now holds for nothing else
         self._start(call, caller)
+        self._memo = {}
 
     def _no_subject(self, call: Call, descriptors: Sequence[int] | None, what: str) -> None:
         """Nothing is decided without knowing for whom."""

@@ -89,7 +89,8 @@ class Desk:
         self.checks.handle(call, resolve)
 
     def _finish(self, _connection, line):
-        self.answers.append(json.loads(line)["result"])
+        message = json.loads(line)
+        self.answers.append(message.get("result") or message["error"])
         self.answered.set()
 
     async def wait_for(self, count):
@@ -237,3 +238,25 @@ def test_a_name_service_that_hangs_leaves_opening_threads_to_the_others():
         name_service.set()
 
     run(scenario, open_threads=4)
+
+
+def test_what_was_seen_of_directories_while_a_user_was_looked_up_serves_no_other_decision():
+    async def scenario(site, desk):
+        memos, begin = [], desk.engine.begin
+
+        def watched(*arguments, memo=None, **more):
+            memos.append(dict(memo))
+            result = begin(*arguments, memo=memo, **more)
+            memos.append(memo)
+            return result
+
+        desk.engine.begin = watched
+        desk.checks._memo["stale"] = None
+        desk.engine.door.set()
+        desk.ask(site.image(APPROVED), subject=0, resolve=lambda uid: Caller(uid, uid))
+        await desk.wait_for(1)
+        assert desk.answers[0]["code"] == "requirements-met"
+        assert memos[0] == {}
+        assert desk.checks._memo is not memos[1]
+
+    run(scenario)

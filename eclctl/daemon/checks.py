@@ -147,6 +147,7 @@ class Checks:
         self._memo: Memo = {}  # what was seen of directories in this turn
         self._subjects: dict[int, tuple[float, Caller]] = {}
         self._recent: deque[str] = deque(maxlen=RECENT_LIMIT)
+        self._unwritten = 0  # batches in a row that could not be recorded
         self._renderer = Renderer()
 
     # -- the server's side -----------------------------------------------------------------------------------------
@@ -400,6 +401,9 @@ class Checks:
             records = self._records(cases)
             self._audit.write(records)
             self._metrics.audit(len(records), ok=True)
+            if self._unwritten:
+                _log.warning("decisions are recorded again; %d batches before could not be", self._unwritten)
+                self._unwritten = 0
         except Exception as error:  # noqa: BLE001 - whatever keeps a decision from the log keeps its answer from allowing
             records = self._unrecorded(cases, error)
         self._recent.extend(records)
@@ -426,7 +430,9 @@ class Checks:
     def _unrecorded(self, cases: Sequence[_Case], error: Exception) -> list[str]:
         """Turn all decisions into denies; how they would have been recorded, for `recent`, unless that is the bug."""
         self._metrics.audit(0, ok=False)
-        _log.error("%s", error, exc_info=None if isinstance(error, AuditError) else error)
+        if not self._unwritten:  # the first of a row tells: a full disk must not flood the log of another
+            _log.error("%s", error, exc_info=None if isinstance(error, AuditError) else error)
+        self._unwritten += 1
         for case in cases:
             if isinstance(_try(partial(self._refuse, case)), Exception):
                 case.call.fail(ErrorCode.INTERNAL_ERROR, _BUG)  # what is answered later does nothing

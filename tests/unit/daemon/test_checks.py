@@ -23,6 +23,7 @@ from eclctl.decide import settings
 from eclctl.decide.cache import FactCache
 from eclctl.decide.engine import Engine
 from eclctl.decide.snapshot import Snapshot, build
+from eclctl.errors import AuditError
 from eclctl.image.identity import Locator
 from eclctl.image.mounts import MountTable
 from eclctl.model import Caller
@@ -258,5 +259,27 @@ def test_what_was_seen_of_directories_while_a_user_was_looked_up_serves_no_other
         assert desk.answers[0]["code"] == "requirements-met"
         assert memos[0] == {}
         assert desk.checks._memo is not memos[1]
+
+    run(scenario)
+
+
+def test_a_log_that_cannot_be_written_is_complained_of_once_and_its_recovery_told(caplog):
+    def fail(_records):
+        raise AuditError("no space")
+
+    async def scenario(site, desk):
+        write = desk.audit.write
+        desk.engine.door.set()
+        desk.audit.write = fail
+        for number in range(3):
+            desk.ask(site.image(APPROVED))
+            await desk.wait_for(number + 1)
+        assert [record.getMessage() for record in caplog.records] == ["no space"]
+        desk.audit.write = write
+        for number in (3, 4):
+            desk.ask(site.image(APPROVED))
+            await desk.wait_for(number + 1)
+        assert len(caplog.records) == 2
+        assert "3 batches" in caplog.records[1].getMessage()
 
     run(scenario)

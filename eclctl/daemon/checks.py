@@ -314,11 +314,12 @@ class Checks:
         """In a thread."""
         pending = examination.asks[0].pending
         result: object = None
+        begun = perf_counter()
         if pending is not None and examination.wanted():
             result = _try(lambda: self._engine.examine(pending))
-        self._report(self._examined, examination, result)
+        self._report(self._examined, examination, result, perf_counter() - begun)
 
-    def _examined(self, examination: _Examination, facts: Any) -> None:
+    def _examined(self, examination: _Examination, facts: Any, seconds: float) -> None:
         waiting = [ask for ask in examination.asks if not ask.settled]
         if facts is None and waiting:
             self._submit(examination)  # somebody came just after everybody had left
@@ -326,11 +327,18 @@ class Checks:
         if examination.key is not None:
             del self._examinations[examination.key]
         first = examination.asks[0]
+        if facts is not None:
+            self._count_examination(first, facts, seconds)
         first.held = False
         if first.settled:
             self._release(first)
         self._to_conclude.extend((ask, facts) for ask in waiting)
         self._conclude()
+
+    def _count_examination(self, ask: _Ask, facts: Any, seconds: float) -> None:
+        located = None if ask.pending is None else ask.pending.located
+        size = 0 if located is None else located.attributes.size
+        self._metrics.verification(size, seconds, ok=not isinstance(facts, Exception) and facts.error is None)
 
     def _conclude(self) -> None:
         for _ in range(min(CONCLUSIONS, len(self._to_conclude))):

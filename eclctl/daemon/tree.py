@@ -38,6 +38,7 @@ BACKLOG_LIMIT = 4_096
 TRIED_LIMIT = 200_000
 
 _State = tuple[int, ...]
+_SIZE = 2  # its place in a `_State`
 _Files = list[tuple[str, os.stat_result]]
 _log = structlog.get_logger("eclctl.watch")
 
@@ -382,13 +383,18 @@ class Tree:
         return True
 
     def _examine(self, path: str, state: _State) -> None:
+        size = state[_SIZE]
         self._since = self._clock()
         try:
             with self._gates[0 if self._local else 1]:
+                begun = self._clock()
                 status = self._engine.prefetch(path, self._timing.now()).status
+                seconds = self._clock() - begun
         finally:
             self._since = None
         self._metrics.prefetched(status)
+        if status in ("kept", "failed"):  # of the others, hardly any is read
+            self._metrics.verification(size, seconds, ok=status == "kept")
         if status not in ("kept", "known"):
             self._tried.add(path, state, self._clock())
 

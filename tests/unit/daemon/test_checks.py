@@ -64,13 +64,13 @@ class Desk:
         self.engine.prepare()
         self.engine.install(build(loaded, NAMES, generation=1, now=clock()).snapshot)
         self.audit = AuditLog(str(site.root / "audit.jsonl"))
-        self.answers, self.answered = [], asyncio.Event()
+        self.answers, self.answered, self.metrics = [], asyncio.Event(), Metrics()
         self.closing = Workers("close", 1)
         self.checks = Checks(
             self.engine,
             limits=settings.Limits(request_timeout=timeout, **limits),
             audit=self.audit,
-            metrics=Metrics(),
+            metrics=self.metrics,
             closer=Closer(self.mounts, self.closing),
             mounts=self.mounts,
             wake=lambda: asyncio.get_running_loop().call_soon(self.checks.flush),
@@ -281,5 +281,23 @@ def test_a_log_that_cannot_be_written_is_complained_of_once_and_its_recovery_tol
             await desk.wait_for(number + 1)
         assert len(caplog.records) == 2
         assert "3 batches" in caplog.records[1].getMessage()
+
+    run(scenario)
+
+
+def test_every_examination_is_counted_with_its_bytes_and_not_its_askers():
+    async def scenario(site, desk):
+        value = desk.metrics.registry.get_sample_value
+        broken = site.add("broken.sif", site.root / "images" / APPROVED)
+        broken.write_bytes(broken.read_bytes()[:100])
+        desk.engine.door.set()
+        for path in (site.image(APPROVED), site.image(APPROVED), broken):
+            desk.ask(path)
+        await desk.wait_for(3)
+        assert value("eclctl_verifications_total", {"result": "ok"}) == 1
+        assert value("eclctl_verifications_total", {"result": "failed"}) == 1
+        assert value("eclctl_verified_bytes_total") == os.stat(site.image(APPROVED)).st_size + 100
+        assert value("eclctl_verification_seconds_count") == 2
+        assert value("eclctl_verification_seconds_sum") > 0
 
     run(scenario)

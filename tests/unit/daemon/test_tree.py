@@ -411,3 +411,14 @@ def test_the_status_says_how_the_last_rescan_went(tmp_path: Path, clock: Clock, 
         "last_rescan": clock.now().isoformat(),
         "last_rescan_seconds": 0.0,
     }
+
+
+@pytest.mark.parametrize(("status", "ok", "failed"), [("kept", 1, 0), ("failed", 0, 1), ("known", 0, 0)])
+def test_what_was_examined_ahead_of_time_counts_as_examined(tmp_path: Path, status: str, ok: int, failed: int) -> None:
+    clock, metrics = Clock(), Metrics()
+    image(tmp_path / "a.sif", "12345", clock=clock)
+    drain(tree(tmp_path, Examiner(status), clock, metrics=metrics))
+    assert value(metrics, "eclctl_verifications_total", result="ok") == ok
+    assert value(metrics, "eclctl_verifications_total", result="failed") == failed
+    assert value(metrics, "eclctl_verified_bytes_total") == 5 * (ok + failed)
+    assert value(metrics, "eclctl_verification_seconds_count") == ok + failed

@@ -18,7 +18,7 @@ class Call:
     """A request on its way to an answer: the first call of `answer` or `fail` sends it, later ones do nothing.
 
     Args:
-        finish: takes the answer line and the connection that it goes to.
+        finish: takes the connection that the answer goes to, the line, and what the request cost: its images, or one.
         connection: the client.
         request: what they ask.
         descriptors: what came with it, in the order of the images that want one; whoever answers closes them.
@@ -28,7 +28,7 @@ class Call:
 
     def __init__(
         self,
-        finish: Callable[[Connection, bytes], None],
+        finish: Callable[[Connection, bytes, int], None],
         connection: Connection,
         request: Request,
         descriptors: tuple[int, ...],
@@ -56,4 +56,4 @@ class Call:
     def _send(self, line: bytes) -> None:
         if not self._answered:
             self._answered = True
-            self._finish(self._connection, line)
+            self._finish(self._connection, line, len(self.request.images) or 1)

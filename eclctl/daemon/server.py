@@ -4,7 +4,8 @@ Rules:
 
 1. Who asks is what the kernel said when the connection was made.
 2. Work is done in turns. In one turn each user gets at most `TURN` requests answered, in rotation over their
-   connections, so that a user with many or busy connections costs the others one turn.
+   connections, so that a user with many or busy connections costs the others one turn. A request counts as often as
+   it has images, here and among those in flight; it is begun whole once there is room for one more.
 3. At the end of a turn the records of all its decisions are written to the audit log at once; only then are the
    answers sent.
 4. Everything is bounded: connections in all and for each user, requests in flight for each user, bytes of a line,
@@ -69,7 +70,7 @@ class Observer(Protocol):
 
 @dataclass(slots=True)
 class _User:
-    """What one user has under way."""
+    """What one user has under way: `in_flight` counts requests, those with several images as often as that."""
 
     uid: int
     connections: int = 0
@@ -129,7 +130,7 @@ class Server:
         return len(self._connections)
 
     def in_flight(self) -> int:
-        """How many requests have been read and not answered."""
+        """How many requests have been read and not answered, each counted as often as it has images."""
         return sum(user.in_flight for user in self._users.values())
 
     async def stop(self, patience: float) -> None:
@@ -349,30 +350,29 @@ class Server:
             self._ready.pop(user.uid, None)
 
     def _serve(self, user: _User, connection: Connection, budget: int) -> int:
-        """Begin up to `budget` of a connection's requests; how many were begun."""
-        begun = 0
+        """Begin a connection's requests until they cost `budget`; what they cost."""
+        spent = 0
         try:
             while connection.unsent() <= UNSENT_LIMIT:
-                if begun == budget or user.in_flight >= self._limits.requests_in_flight_per_user:
+                if spent >= budget or user.in_flight >= self._limits.requests_in_flight_per_user:
                     self._stop_reading(connection)
                     self._enqueue(connection)
-                    return begun
+                    return spent
                 line = connection.next_line()
                 if line is None:
                     self._drained(connection)
-                    return begun
-                begun += 1
-                self._begin(user, connection, line)
+                    return spent
+                spent += self._begin(user, connection, line)
         except BrokenConnectionError as error:
             self._break(connection, error)
-            return begun
+            return spent
         except Exception:  # noqa: BLE001 - a bug costs this connection: nobody knows what it waits for
             _log.exception("a request could not be begun")
             self._close(connection)
-            return begun
+            return spent
         self._stop_reading(connection)  # until the client has read what it asked for
         self._touch(connection)
-        return begun
+        return spent
 
     def _drained(self, connection: Connection) -> None:
         """Every complete line has been begun."""
@@ -385,7 +385,8 @@ class Server:
         else:
             self._start_reading(connection)
 
-    def _begin(self, user: _User, connection: Connection, line: bytes) -> None:
+    def _begin(self, user: _User, connection: Connection, line: bytes) -> int:
+        """Begin a request; what it costs: one, or as many as it has images."""
         try:
             request = parse_request(line)
             self._permit(connection, request)
@@ -397,15 +398,17 @@ class Server:
                 raise BrokenConnectionError(
                     "descriptors", "nobody knows for which request the descriptors are"
                 ) from None
-            return
+            return 1
         self._observer.request(request.method)
         descriptors = connection.take_descriptors(sum(image.fd for image in request.images))
         if descriptors is None:
             raise BrokenConnectionError("descriptors", "a request wants a descriptor, and none came with it")
-        user.in_flight += 1
-        connection.in_flight += 1
+        cost = len(request.images) or 1
+        user.in_flight += cost
+        connection.in_flight += cost
         connection.active = self._loop.time()
         self._handle(Call(self.finish, connection, request, descriptors))
+        return cost
 
     def _handle(self, call: Call) -> None:
         try:
@@ -423,11 +426,11 @@ class Server:
 
     # -- answers ---------------------------------------------------------------------------------------------------
 
-    def finish(self, connection: Connection, line: bytes) -> None:
-        """A call was answered: queue the line, and let the user's next request begin."""
+    def finish(self, connection: Connection, line: bytes, cost: int) -> None:
+        """A call that cost `cost` was answered: queue the line, and let the user's next request begin."""
         user = self._users[connection.peer.caller.uid]
-        user.in_flight -= 1
-        connection.in_flight -= 1
+        user.in_flight -= cost
+        connection.in_flight -= cost
         if not connection.closed:
             connection.active = self._loop.time()
             connection.queue(line)

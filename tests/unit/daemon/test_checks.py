@@ -89,7 +89,7 @@ class Desk:
             call.peer = Peer(Caller(uid, uid), os.getpid())
         self.checks.handle(call, resolve)
 
-    def _finish(self, _connection, line):
+    def _finish(self, _connection, line, _cost):
         message = json.loads(line)
         self.answers.append(message.get("result") or message["error"])
         self.answered.set()

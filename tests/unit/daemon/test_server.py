@@ -144,3 +144,39 @@ def test_a_bug_at_the_end_of_a_turn_does_not_hold_back_what_is_answered(tmp_path
         assert (await hall.read(client))["result"] == {}
 
     run(tmp_path, scenario)
+
+
+def test_a_request_counts_as_often_as_it_has_images(tmp_path):
+    many = request("check_all", images=[{"image": f"/{number}"} for number in range(5)])
+
+    async def scenario(hall):
+        client = hall.connect()
+        client.send(many + request("explain", "2", image="/a") + many)
+        await hall.until(lambda: len(hall.calls) == 2)
+        other = hall.connect()
+        for _ in range(5):  # as many turns
+            other.send(request("ping"))
+            await asyncio.sleep(0)
+        assert (len(hall.calls), hall.server.in_flight()) == (2, 6)
+        hall.calls[0].answer({})
+        await hall.until(lambda: len(hall.calls) == 3)
+        assert hall.server.in_flight() == 6
+        for call in hall.calls:
+            call.answer({})
+        assert hall.server.in_flight() == 0
+
+    run(tmp_path, scenario, requests_in_flight_per_user=6)
+
+
+def test_one_turn_begins_no_more_images_than_requests(tmp_path):
+    many = request("check_all", images=[{"image": "/a"}] * module.TURN)
+
+    async def scenario(hall):
+        begun = []
+        hall.end_turn = lambda: begun.append(len(hall.calls))
+        hall.connect().send(many * 3)
+        await hall.until(lambda: len(hall.calls) == 3)
+        await hall.until(lambda: begun and begun[-1] == 3)
+        assert [count for count in begun if count] == [1, 2, 3]
+
+    run(tmp_path, scenario, requests_in_flight_per_user=1000)

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 TURN: Final = 32
 _SHARE: Final = 8  # requests of one connection before the user's next connection has its go
 _ACCEPTS: Final = 64
+_SPARE_MESSAGES: Final = 4  # so many messages' descriptors may wait for requests, however few connections are allowed
 _SWEEP_SECONDS: Final = 1.0
 _LINE_SECONDS: Final = 10.0
 _STALLED_SECONDS: Final = 10.0
@@ -73,7 +74,7 @@ class _User:
     """What one user has under way: `in_flight` counts requests, those with several images as often as that."""
 
     uid: int
-    connections: int = 0
+    connections: set[Connection] = field(default_factory=set)
     in_flight: int = 0
     ready: deque[Connection] = field(default_factory=deque)
 
@@ -106,6 +107,7 @@ class Server:
         self._observer = observer
         self._admins = admins
         self._closer = closer
+        self._spare_limit = max(limits.connections_per_user, _SPARE_MESSAGES * limits.descriptors_per_message)
         self._loop = asyncio.get_running_loop()
         self._users: dict[int, _User] = {}
         self._ready: dict[int, _User] = {}
@@ -204,7 +206,6 @@ class Server:
             self._forget(user)
             self._turn_away(sock, ErrorCode.TOO_MANY_CONNECTIONS, "too many connections; close one and ask again")
             return
-        user.connections += 1
         connection = Connection(
             sock,
             peer,
@@ -214,12 +215,14 @@ class Server:
             now=self._loop.time(),
         )
         self._connections.add(connection)
+        user.connections.add(connection)
         self._readable(connection)  # the request has often come already
         self._start_reading(connection)
 
     def _room_for(self, user: _User) -> bool:
         return (
-            len(self._connections) < self._limits.connections and user.connections < self._limits.connections_per_user
+            len(self._connections) < self._limits.connections
+            and len(user.connections) < self._limits.connections_per_user
         )
 
     def _turn_away(self, sock: socket.socket, code: ErrorCode, message: str) -> None:
@@ -240,7 +243,7 @@ class Server:
         self._connections.discard(connection)
         self._touched.discard(connection)
         user = self._users[connection.peer.caller.uid]
-        user.connections -= 1
+        user.connections.discard(connection)
         self._forget(user)
         self._idle.set()
 
@@ -265,9 +268,14 @@ class Server:
             self._loop.remove_writer(connection.sock)
 
     def _readable(self, connection: Connection) -> None:
+        if self._users[connection.peer.caller.uid].in_flight >= self._limits.requests_in_flight_per_user:
+            self._stop_reading(connection)  # what waits there is the kernel's to keep, descriptors above all
+            self._enqueue(connection)
+            return
         try:
             connection.receive(self._loop.time())
-            self._check_closing(connection)
+            if connection.descriptors:
+                self._check_descriptors(connection)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
@@ -280,11 +288,17 @@ class Server:
             self._stop_reading(connection)  # it has more than its turn takes
         self._enqueue(connection)
 
-    def _check_closing(self, connection: Connection) -> None:
-        """Descriptors that hang when they are closed may not pile up."""
+    def _check_descriptors(self, connection: Connection) -> None:
+        """Neither descriptors that hang when they are closed may pile up, nor those that no request has claimed."""
         uid = connection.peer.caller.uid
-        if connection.descriptors and self._closer.waiting(uid) > self._limits.requests_in_flight_per_user:
+        if self._closer.waiting(uid) > self._limits.requests_in_flight_per_user:
             raise BrokenConnectionError("descriptors", "too many descriptors of this user cannot be closed")
+        if len(connection.descriptors) > 1 and self._spare(self._users[uid]) > self._spare_limit:
+            raise BrokenConnectionError("descriptors", "too many descriptors of this user wait for requests")
+
+    def _spare(self, user: _User) -> int:
+        """How many descriptors wait to be claimed beyond one for each connection, which is what a check brings."""
+        return sum(len(each.descriptors) - 1 for each in user.connections if each.descriptors)
 
     def _break(self, connection: Connection, error: BrokenConnectionError) -> None:
         """Say why, answer what is under way, and end the connection."""

@@ -60,7 +60,9 @@ ADMIN_GROUP: Final = "eclctl"
 _PATIENCE: Final = 2.0  # seconds for requests under way when the daemon stops
 _CLOSING_THREADS: Final = 8
 _GC_THRESHOLDS: Final = (20_000, 20, 20)  # a turn makes some thousand objects and drops them all
-_DESCRIPTORS_EACH: Final = 4  # a connection, an image that came, an image that is open, some room
+# What a user with all of their connections can make the daemon hold, for each: the socket, two descriptors that wait
+# for requests (`Server`), and, of a quarter as many requests in flight, the image that came and the one that is open.
+_DESCRIPTORS_EACH: Final = 4
 
 _log = logging.getLogger(__name__)
 

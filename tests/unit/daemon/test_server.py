@@ -1,5 +1,6 @@
 """The server's turns and bounds, with handlers that the tests supply."""
 
+import array
 import asyncio
 import json
 import os
@@ -180,3 +181,49 @@ def test_one_turn_begins_no_more_images_than_requests(tmp_path):
         assert [count for count in begun if count] == [1, 2, 3]
 
     run(tmp_path, scenario, requests_in_flight_per_user=1000)
+
+
+def pass_descriptors(client, data, count):
+    opened = [os.open("/dev/null", os.O_RDONLY) for _ in range(count)]
+    client.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", opened))])
+    for descriptor in opened:
+        os.close(descriptor)
+
+
+def test_descriptors_that_wait_for_requests_are_bounded_for_all_connections_of_a_user(tmp_path):
+    async def scenario(hall):
+        *clients, last = [hall.connect() for _ in range(6)]
+        for client in clients:
+            pass_descriptors(client, b"half a line", 5)
+        await hall.until(lambda: sum(len(each.descriptors) for each in hall.server._connections) == 25)
+        before = len(os.listdir("/proc/self/fd"))
+        pass_descriptors(last, b"half a line", 5)
+        assert (await hall.read(last))["error"]["code"] == "bad-request"
+        assert await hall.read(last) is None
+        assert len(os.listdir("/proc/self/fd")) < before
+
+    run(tmp_path, scenario, connections_per_user=10, descriptors_per_message=5)
+
+
+def test_a_descriptor_for_each_connection_is_not_too_many(tmp_path):
+    async def scenario(hall):
+        for _ in range(30):
+            pass_descriptors(hall.connect(), b"half a line", 1)
+        await hall.until(lambda: sum(len(each.descriptors) for each in hall.server._connections) == 30)
+        assert hall.observed.errors == []
+
+    run(tmp_path, scenario, connections_per_user=30, descriptors_per_message=1)
+
+
+def test_of_a_user_at_the_limit_nothing_is_read_until_it_can_be_begun(tmp_path):
+    async def scenario(hall):
+        hall.connect().send(request("explain", image="/a"))
+        await hall.until(lambda: hall.calls)
+        pass_descriptors(hall.connect(), request("check", image="/b", fd=True), 1)
+        await hall.until(lambda: any(each.queued for each in hall.server._connections))
+        assert not any(each.descriptors for each in hall.server._connections)
+        hall.calls[0].answer({})
+        await hall.until(lambda: len(hall.calls) == 2)
+        os.close(*hall.calls[1].descriptors)
+
+    run(tmp_path, scenario, requests_in_flight_per_user=1)

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 TURN: Final = 32
 _SHARE: Final = 8  # requests of one connection before the user's next connection has its go
 _ACCEPTS: Final = 64
+_ADMIN_CONNECTIONS: Final = 16  # on the admin socket beyond the limits
 _SPARE_MESSAGES: Final = 4  # so many messages' descriptors may wait for requests, however few connections are allowed
 _SWEEP_SECONDS: Final = 1.0
 _LINE_SECONDS: Final = 10.0
@@ -202,7 +203,7 @@ class Server:
             self._turn_away(sock, ErrorCode.NOT_PERMITTED, "the admin socket is for root and its group")
             return
         user = self._users.setdefault(peer.caller.uid, _User(peer.caller.uid))
-        if not self._room_for(user):
+        if not self._room_for(user, admin=admin):
             self._forget(user)
             self._turn_away(sock, ErrorCode.TOO_MANY_CONNECTIONS, "too many connections; close one and ask again")
             return
@@ -219,10 +220,12 @@ class Server:
         self._readable(connection)  # the request has often come already
         self._start_reading(connection)
 
-    def _room_for(self, user: _User) -> bool:
+    def _room_for(self, user: _User, *, admin: bool) -> bool:
+        """Whether one more fits. However many there are, the admin socket takes some: for status and reload."""
+        kept = _ADMIN_CONNECTIONS if admin else 0
         return (
-            len(self._connections) < self._limits.connections
-            and len(user.connections) < self._limits.connections_per_user
+            len(self._connections) < self._limits.connections + kept
+            and len(user.connections) < self._limits.connections_per_user + kept
         )
 
     def _turn_away(self, sock: socket.socket, code: ErrorCode, message: str) -> None:

@@ -6,6 +6,8 @@ import json
 import os
 import socket
 
+import pytest
+
 from eclctl.daemon import server as module
 from eclctl.daemon.protocol import Method
 from eclctl.daemon.server import Server
@@ -227,3 +229,21 @@ def test_of_a_user_at_the_limit_nothing_is_read_until_it_can_be_begun(tmp_path):
         os.close(*hall.calls[1].descriptors)
 
     run(tmp_path, scenario, requests_in_flight_per_user=1)
+
+
+@pytest.mark.parametrize("limits", [{"connections": 3}, {"connections_per_user": 3}], ids=["of all", "of one user"])
+def test_when_all_connections_are_taken_the_admin_socket_answers_all_the_same(tmp_path, limits):
+    async def scenario(hall):
+        for _ in range(3):
+            hall.connect()
+        await hall.until(lambda: hall.server.connections() == 3)
+        refused, admin = hall.connect(), hall.connect(admin=True)
+        assert (await hall.read(refused))["error"]["code"] == "too-many-connections"
+        admin.send(request("ping"))
+        assert (await hall.read(admin))["result"] == {}
+        for _ in range(15):
+            hall.connect(admin=True)
+        beyond = hall.connect(admin=True)
+        assert (await hall.read(beyond))["error"]["code"] == "too-many-connections"
+
+    run(tmp_path, scenario, **limits)

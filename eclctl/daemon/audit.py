@@ -113,8 +113,10 @@ class AuditLog:
     def _append(self, data: bytes) -> None:
         if self._descriptor < 0:
             self._open()
-        rest = memoryview(b"\n" + data if self._torn else data)
         try:
+            if self._torn:
+                self._torn = _ends_torn(self._descriptor)  # whoever made room may have cut the torn end off
+            rest = memoryview(b"\n" + data if self._torn else data)
             while rest:
                 written = os.write(self._descriptor, rest)
                 self._torn = True
@@ -156,7 +158,7 @@ class AuditLog:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise AuditError(f"the audit log {self.path} is not a regular file")
-            self._torn = status.st_size > 0 and os.pread(descriptor, 1, status.st_size - 1) != b"\n"
+            self._torn = _ends_torn(descriptor)
         except OSError as error:
             raise AuditError(f"cannot read the audit log {self.path}: {error.strerror}") from error
         self._descriptor = descriptor
@@ -177,6 +179,11 @@ def _render(record: Mapping[str, object], processors: Sequence[Processor]) -> st
     except (TypeError, ValueError) as error:
         raise AuditError(f"cannot render an audit record: {error}") from error
     return str(rendered)
+
+
+def _ends_torn(descriptor: int) -> bool:
+    size = os.fstat(descriptor).st_size
+    return size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
 
 
 def _open_or_create(path: str) -> int:

@@ -109,10 +109,14 @@ NAMES: Final = Names(user=_uid, group=_gid)
 
 
 def _make_log_directory(directory: Path) -> None:
+    """The group that reads the log must get there, whatever the umask; what exists stays as it is."""
+    umask = os.umask(0o027)
     try:
-        directory.mkdir(mode=0o750, parents=True, exist_ok=True)
+        directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise AuditError(f"cannot make the directory of the audit log, {directory}: {error.strerror}") from error
+    finally:
+        os.umask(umask)
 
 
 def _now() -> datetime:

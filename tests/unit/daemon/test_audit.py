@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from eclctl.daemon import audit
 from eclctl.daemon.rendering import Renderer
+from eclctl.daemon.service import _make_log_directory
 from eclctl.decide.engine import Decision, Question
 from eclctl.errors import AuditError
 from eclctl.model import Assurance, Caller, Code, Kind, Outcome
@@ -164,6 +165,38 @@ def test_a_torn_end_is_closed_so_that_it_costs_only_itself(tmp_path: Path) -> No
     path.write_text('{"old":1}\n{"torn":')
     audit.AuditLog(str(path)).write([{"new": 2}])
     assert path.read_text() == '{"old":1}\n{"torn":\n{"new":2}\n'
+
+
+def test_a_log_that_was_emptied_while_its_end_was_torn_begins_without_a_blank_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "audit.jsonl"
+    log, write = audit.AuditLog(str(path)), os.write
+    taken = iter((3,))
+
+    def on_a_full_disk(descriptor: int, data: memoryview) -> int:
+        if (size := next(taken, None)) is None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(descriptor, data[:size])
+
+    with monkeypatch.context() as full:
+        full.setattr(os, "write", on_a_full_disk)
+        with pytest.raises(AuditError):
+            log.write([{"torn": 1}])
+    assert path.stat().st_size == 3
+    os.truncate(path, 0)
+    log.write([{"new": 2}])
+    assert path.read_text() == '{"new":2}\n'
+
+
+def test_the_logs_group_can_enter_the_directories_made_for_it(tmp_path: Path) -> None:
+    old = os.umask(0o077)
+    try:
+        _make_log_directory(tmp_path / "log" / "eclctl")
+        assert os.umask(0o077) == 0o077
+    finally:
+        os.umask(old)
+    assert [(tmp_path / name).stat().st_mode & 0o7777 for name in ("log", "log/eclctl")] == [0o750, 0o750]
 
 
 def test_a_symbolic_link_is_refused(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import sys
 TYPE_CHECKING = False  # typing itself costs more to import than a check
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import TextIO
 
 COMMANDS = {
     "check": "may these images run? (exit status 0 allow, 1 deny, 2 usage, 3 no decision)",
@@ -25,14 +26,43 @@ def main() -> int:
     """Run the command that the arguments name; return its exit status."""
     argv = sys.argv[1:]
     try:
-        status = _run(argv)
-        sys.stdout.flush()
+        status = _run_to_end(argv)
+        if sys.stdout is not None:  # None where it was closed
+            sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing more is flushed into the pipe
+        _drop(sys.stdout)  # whoever read has seen enough
+        return _NO_DECISION
+    except OSError as error:
+        _drop(sys.stdout)
+        _complain(error)
         return _NO_DECISION
     except KeyboardInterrupt:
         return 130  # 128 + SIGINT, as shells report it
     return status
+
+
+def _run_to_end(argv: list[str]) -> int:
+    """Run the command, also to an end such as that of `--help`, after which output may wait to be written."""
+    try:
+        return _run(argv)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 2
+
+
+def _drop(stream: TextIO | None) -> None:
+    """Send what is still in a stream's buffer nowhere: it cannot be written, and the interpreter would try again."""
+    if stream is not None:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)
+
+
+def _complain(error: OSError) -> None:
+    what = "cannot write the output" if error.filename is None else repr(error.filename)
+    try:
+        print(f"eclctl: {what}: {error.strerror or error}", file=sys.stderr)
+    except OSError:
+        _drop(sys.stderr)  # nobody can be told
 
 
 def _run(argv: list[str]) -> int:
@@ -77,7 +107,8 @@ Decides from signatures and policy whether a container image may run.
 
 {commands}
 
-`eclctl COMMAND --help` says more about each.
+`eclctl COMMAND --help` says more about each. The exit status is 3 when the output
+cannot be written.
 
 examples:
   eclctl daemon --config /etc/eclctl/config.yaml

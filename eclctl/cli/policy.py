@@ -39,6 +39,7 @@ exit status:
   0  the policy loads, with or without warnings
   1  it does not
   2  the command line is wrong
+  3  the output cannot be written
 
 examples:
   eclctl policy check

@@ -44,7 +44,8 @@ _TYPES = {
 _TYPE_NAMES = {int(kind): name for kind, name in _TYPES.items()}
 
 _EXAMPLES = """\
-exit status: 0 when every image verified, 1 when any did not, 2 for usage
+exit status: 0 when every image verified, 1 when any did not, 2 for usage,
+3 when the output cannot be written
 
 examples:
   eclctl verify --keyring site-ring.asc app.sif

@@ -222,7 +222,7 @@ def test_of_a_user_at_the_limit_nothing_is_read_until_it_can_be_begun(tmp_path):
         hall.connect().send(request("explain", image="/a"))
         await hall.until(lambda: hall.calls)
         pass_descriptors(hall.connect(), request("check", image="/b", fd=True), 1)
-        await hall.until(lambda: any(each.queued for each in hall.server._connections))
+        await hall.until(lambda: [each.queued for each in hall.server._connections] == [True, True])
         assert not any(each.descriptors for each in hall.server._connections)
         hall.calls[0].answer({})
         await hall.until(lambda: len(hall.calls) == 2)

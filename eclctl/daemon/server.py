@@ -223,10 +223,8 @@ class Server:
     def _room_for(self, user: _User, *, admin: bool) -> bool:
         """Whether one more fits. However many there are, the admin socket takes some: for status and reload."""
         kept = _ADMIN_CONNECTIONS if admin else 0
-        return (
-            len(self._connections) < self._limits.connections + kept
-            and len(user.connections) < self._limits.connections_per_user + kept
-        )
+        every, own = len(self._connections) - kept, len(user.connections) - kept
+        return every < self._limits.connections and own < self._limits.connections_per_user
 
     def _turn_away(self, sock: socket.socket, code: ErrorCode, message: str) -> None:
         self._count(code)
@@ -296,12 +294,10 @@ class Server:
         uid = connection.peer.caller.uid
         if self._closer.waiting(uid) > self._limits.requests_in_flight_per_user:
             raise BrokenConnectionError("descriptors", "too many descriptors of this user cannot be closed")
-        if len(connection.descriptors) > 1 and self._spare(self._users[uid]) > self._spare_limit:
-            raise BrokenConnectionError("descriptors", "too many descriptors of this user wait for requests")
-
-    def _spare(self, user: _User) -> int:
-        """How many descriptors wait to be claimed beyond one for each connection, which is what a check brings."""
-        return sum(len(each.descriptors) - 1 for each in user.connections if each.descriptors)
+        if len(connection.descriptors) > 1:  # a check brings one; of a user's connections, the others may not pile up
+            spare = sum(len(each.descriptors) - 1 for each in self._users[uid].connections if each.descriptors)
+            if spare > self._spare_limit:
+                raise BrokenConnectionError("descriptors", "too many descriptors of this user wait for requests")
 
     def _break(self, connection: Connection, error: BrokenConnectionError) -> None:
         """Say why, answer what is under way, and end the connection."""
@@ -412,9 +408,7 @@ class Server:
             connection.queue(encode_error(error.id, error.error, str(error)))
             self._touch(connection)
             if connection.descriptors:
-                raise BrokenConnectionError(
-                    "descriptors", "nobody knows for which request the descriptors are"
-                ) from None
+                raise BrokenConnectionError("descriptors", "nobody knows whose the descriptors are") from None
             return 1
         self._observer.request(request.method)
         descriptors = connection.take_descriptors(sum(image.fd for image in request.images))

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 CONCLUSIONS: Final = 32  # conclusions between two looks at the other callers
 _SUBJECT_SECONDS: Final = 60.0
 _SUBJECTS: Final = 4096
+_EXPLAIN: Final = Method.EXPLAIN
 
 _TIMEOUT = "the image could not be examined in time; ask again, it may be done by then"
 _BUG = "the daemon failed to decide; its log says more"
@@ -161,7 +162,10 @@ class Checks:
         """
         uid = call.request.subject_uid
         if uid is None:
-            self._start(call, call.peer.caller)
+            if len(call.request.images) == 1:
+                self._start_one(call)
+            else:
+                self._start(call, call.peer.caller)
             return
         known = self._subjects.get(uid)
         if known is not None and known[0] > self._loop.time():
@@ -217,6 +221,22 @@ class Checks:
 
     # -- stages ----------------------------------------------------------------------------------------------------
 
+    def _start_one(self, call: Call) -> None:
+        """What `_start` does, for one image and the caller themselves: hardly any call is of another kind."""
+        snapshot = self._engine.snapshot
+        image = call.request.images[0]
+        descriptor = call.descriptors[0] if image.fd else None
+        explain = call.request.method is _EXPLAIN
+        question = Question(image.image, call.peer.caller, descriptor, image.role, explain)
+        result = self._begin(question, snapshot)
+        if isinstance(result, Decision):
+            if descriptor is not None:
+                self._release_descriptor(call, question)
+            self._finished.append(_Case(call, snapshot, [], [result], 0))
+            self._wake()
+        else:
+            self._wait_for(_Case(call, snapshot, [], [None], 1), [(0, question, result)])
+
     def _start(self, call: Call, caller: Caller) -> None:
         snapshot = self._engine.snapshot
         descriptors = iter(call.descriptors)
@@ -227,14 +247,22 @@ class Checks:
         ]
         results = [self._begin(question, snapshot) for question in questions]
         case = _Case(call, snapshot, [], [None] * len(questions), len(questions))
+        waiting = []
         for index, (question, result) in enumerate(zip(questions, results, strict=True)):
             if isinstance(result, Decision):
                 self._release_descriptor(call, question)
                 self._settle_case(case, index, result)
             else:
-                ask = _Ask(case, index, question)
-                case.asks.append(ask)
-                self._proceed(ask, result)
+                waiting.append((index, question, result))
+        if waiting:
+            self._wait_for(case, waiting)
+
+    def _wait_for(self, case: _Case, waiting: Sequence[tuple[int, Question, object]]) -> None:
+        """Have what cannot be decided at once decided, in time."""
+        for index, question, result in waiting:
+            ask = _Ask(case, index, question)
+            case.asks.append(ask)
+            self._proceed(ask, result)
         if case.left:
             case.deadline = self._loop.call_later(self._limits.request_timeout, self._expire, case)
 

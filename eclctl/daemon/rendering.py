@@ -15,11 +15,9 @@ from eclctl.daemon import audit
 from eclctl.daemon.protocol import VERSION, decision_fields, encode_members
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
-
     from eclctl.daemon.protocol import Request
     from eclctl.decide.engine import Decision
-    from eclctl.model import Caller
+    from eclctl.model import Caller, Outcome
 
 _MAX_REMEMBERED = 1024
 
@@ -35,17 +33,19 @@ class Renderer:
     """Renders decisions. Not for several threads at once."""
 
     def __init__(self) -> None:
-        self._known: dict[Hashable, Texts] = {}
+        self._known: dict[tuple[int, bool, int, int, int], tuple[Outcome, Texts]] = {}
 
     def texts(self, decision: Decision) -> Texts:
         """Return what every decision says that says the same."""
-        said = _said(decision)
-        texts = self._known.get(said)
-        if texts is None:
+        outcome = decision.outcome
+        # An outcome is known by identity while it is remembered; equal ones of other images are mostly one object.
+        said = (id(outcome), decision.cached, decision.generation, id(decision.kind), id(decision.assurance))
+        known = self._known.get(said)
+        if known is None:
             if len(self._known) >= _MAX_REMEMBERED:
                 self._known.clear()
-            texts = self._known[said] = _rendered(decision)
-        return texts
+            known = self._known[said] = (outcome, _rendered(decision))
+        return known[1]
 
     def answer(self, request: Request, decision: Decision) -> bytes:
         """Return the answer line to a `check`, ASCII, with its newline."""
@@ -69,26 +69,6 @@ class Renderer:
             f'"ms":{seconds * 1000:.3f},{self.texts(decision).record}}}'
         )
         return line.replace("\x7f", "\\u007f")
-
-
-def _said(decision: Decision) -> Hashable:
-    """Return everything that `_rendered` reads. Members of enumerations count by identity: their hashes are slow."""
-    outcome = decision.outcome
-    return (
-        id(outcome.code),
-        outcome.reason,
-        outcome.rule,
-        outcome.mode,
-        outcome.signers,
-        outcome.missing,
-        outcome.message,
-        id(outcome.would),
-        id(decision.kind),
-        id(decision.assurance),
-        decision.cached,
-        decision.generation,
-        decision.policy,
-    )
 
 
 def _rendered(decision: Decision) -> Texts:

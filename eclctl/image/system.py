@@ -10,6 +10,7 @@ import ctypes
 import os
 import struct
 import threading
+from functools import cache
 from stat import S_ISDIR, S_ISREG
 from typing import NamedTuple
 
@@ -130,12 +131,17 @@ def handle(fd: int) -> bytes | None:
     return raw[4 : 8 + int.from_bytes(raw[:4], "little")]
 
 
+@cache
+def _how(flags: int) -> bytes:
+    return _OPEN_HOW.pack(flags | os.O_CLOEXEC, 0, RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS)
+
+
 def open_exactly(path: str, flags: int) -> int:
     """Open an absolute path (surrogateescape) that must hold no symbolic link in any component; ELOOP when it does.
 
     Returns a close-on-exec descriptor.
     """
-    how = _OPEN_HOW.pack(flags | os.O_CLOEXEC, 0, RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS)
+    how = _how(flags)
     fd: int = _syscall(_SYS_OPENAT2, AT_FDCWD, path.encode("utf-8", "surrogateescape"), how, len(how))
     if fd < 0:
         raise _fail(path)

@@ -23,6 +23,8 @@ class Kind(StrEnum):
     EXT3 = "ext3"
     OTHER = "other"
 
+    __hash__ = str.__hash__  # what Enum brings is Python code, and every decision asks for the kind
+
 
 class Assurance(StrEnum):
     """What the identity of a file is worth (DESIGN section 6)."""

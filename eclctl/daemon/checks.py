@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 CONCLUSIONS: Final = 32  # conclusions between two looks at the other callers
 _SUBJECT_SECONDS: Final = 60.0
 _SUBJECTS: Final = 4096
+_CHECK: Final = Method.CHECK
 _EXPLAIN: Final = Method.EXPLAIN
 
 _TIMEOUT = "the image could not be examined in time; ask again, it may be done by then"
@@ -443,10 +444,12 @@ class Checks:
         except Exception as error:  # noqa: BLE001 - whatever keeps a decision from the log keeps its answer from allowing
             records = self._unrecorded(cases, error)
         self._recent.extend(records)
+        now = perf_counter()
         for case in cases:
-            failure = _try(partial(self._answer, case))
-            if isinstance(failure, Exception):
-                _log.error("answering failed", exc_info=failure)
+            try:
+                self._answer(case, now)
+            except Exception:  # noqa: BLE001 - a bug in one answer must not keep the others from theirs
+                _log.exception("answering failed")
                 case.call.fail(ErrorCode.INTERNAL_ERROR, _BUG)
 
     def _records(self, cases: Sequence[_Case]) -> list[str]:
@@ -483,18 +486,17 @@ class Checks:
             for decision in case.decided()
         ]
 
-    def _answer(self, case: _Case) -> None:
-        seconds = perf_counter() - case.call.started
-        decisions = case.decided()
+    def _answer(self, case: _Case, now: float) -> None:
+        call, decisions = case.call, case.decided()
         for decision in decisions:
-            self._metrics.decision(decision, seconds)
-        method = case.call.request.method
-        if method is Method.CHECK_ALL:
-            case.call.answer(_all_fields(decisions))
-        elif method is Method.EXPLAIN:
-            case.call.answer(explanation_fields(decisions[0]))
+            self._metrics.decision(decision, now - call.started)
+        method = call.request.method
+        if method is _CHECK:
+            call.answer_line(self._renderer.answer(call.request, decisions[0]))
+        elif method is _EXPLAIN:
+            call.answer(explanation_fields(decisions[0]))
         else:
-            case.call.answer_line(self._renderer.answer(case.call.request, decisions[0]))
+            call.answer(_all_fields(decisions))
 
 
 def _all_fields(decisions: Sequence[Decision]) -> dict[str, Any]:

@@ -45,6 +45,8 @@ class Method(StrEnum):
     RESCAN = "rescan"
     RECENT = "recent"
 
+    __hash__ = str.__hash__  # what Enum brings is Python code, and every request is looked up by its method
+
 
 ADMIN_ONLY: Final = frozenset({Method.STATUS, Method.RELOAD, Method.FLUSH, Method.RESCAN, Method.RECENT})
 

@@ -45,8 +45,8 @@ if TYPE_CHECKING:
     from eclctl.daemon.closing import Closer
     from eclctl.decide.settings import Limits
 
-TURN: Final = 32
-_SHARE: Final = 8  # requests of one connection before the user's next connection has its go
+TURN: Final = 64
+_SHARE: Final = 32  # requests of one connection before the user's next connection has its go
 _ACCEPTS: Final = 64
 _ADMIN_CONNECTIONS: Final = 16  # on the admin socket beyond the limits
 _SPARE_MESSAGES: Final = 4  # so many messages' descriptors may wait for requests, however few connections are allowed

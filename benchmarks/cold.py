@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from random import Random
 
 from benchmarks import site
 from benchmarks.harness import Result, interleaved, median, note, pinned, ratio, seconds
+from eclctl.errors import EclctlError
 from eclctl.model import Verification
 from eclctl.trust.keyring import KeyStore
 from eclctl.verify import HashPool, examine
@@ -16,6 +20,8 @@ from tests.sifbuilder import SifBuilder, corpus_pgp_key, corpus_store
 
 MIB = 1 << 20
 SMALL = 500
+MALFORMED = 3000
+HOSTILE = (b"\xff" * 8, b"\0" * 8, b"\x7f" + b"\xff" * 7, b"\xff" * 7 + b"\x7f", b"\x01\0\0\0\0\0\0\0", b"\x80" * 8)
 
 
 def measure() -> list[Result]:
@@ -26,7 +32,7 @@ def measure() -> list[Result]:
             _write(image, keys)
         store = corpus_store("site-ring")
         results = [_against_hashlib(image, count, store) for image, count in zip(images, (1, 3), strict=False)]
-        return [*results, _together(images[0], images[2], store), _small(store)]
+        return [*results, _together(images[0], images[2], store), _small(store), *_malformed(root, store)]
 
 
 def _write(path: Path, keys: list[str]) -> None:
@@ -90,3 +96,43 @@ def _small(store: KeyStore) -> Result:
     pool.close()
     detail = f"RSA-4096, on one core, {min(rates):,.0f} to {max(rates):,.0f} in 9 runs"
     return Result("small images verified a second", median(rates), 1500, at_least=True, detail=detail)
+
+
+def _malformed(root: Path, store: KeyStore) -> list[Result]:
+    """The slowest and the most memory-hungry of many damaged images, each read as the daemon reads it."""
+    note("malformed images …")
+    random = Random(7)
+    good = (site.CORPUS / "images" / "one-builder+scanner+approver.sif").read_bytes()
+    path = root / "malformed.sif"
+    slowest, hungriest = 0.0, 0
+    for number in range(MALFORMED):
+        damaged = bytearray(good)
+        for _ in range(random.randint(1, 6)):
+            at = random.choice((random.randrange(128), random.randrange(4096, 8192)))
+            damaged[at : at + 8] = random.choice(HOSTILE)[: len(good) - at]
+        path.write_bytes(damaged)
+        took, peak = _cost(path, store, memory=number % 10 == 0)
+        slowest, hungriest = max(slowest, took), max(hungriest, peak)
+    detail = f"of {MALFORMED:,} images with hostile headers and descriptors"
+    return [
+        Result("slowest malformed image, ms", slowest * 1000, 50, at_least=False, detail=detail),
+        Result("most memory for a malformed image, MiB", hungriest / MIB, 64, at_least=False, detail=detail),
+    ]
+
+
+def _cost(path: Path, store: KeyStore, *, memory: bool) -> tuple[float, int]:
+    """Return seconds, or the peak of allocated bytes, which is measured apart because measuring it is slow."""
+
+    def read() -> None:
+        fd = os.open(path, os.O_RDONLY)
+        with suppress(EclctlError):
+            examine(fd, store, pool=None)
+        os.close(fd)
+
+    if not memory:
+        return seconds(read), 0
+    tracemalloc.start()
+    read()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return 0.0, peak

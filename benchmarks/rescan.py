@@ -8,6 +8,7 @@ from pathlib import Path
 
 from benchmarks import site
 from benchmarks.harness import Result, interleaved, median, note, ratio, seconds
+from eclctl.daemon import log
 from eclctl.daemon.metrics import Metrics
 from eclctl.daemon.tree import Timing, Tree
 from eclctl.decide.cache import FactCache, Facts
@@ -23,6 +24,7 @@ DIRECTORIES = 1000
 
 
 def measure() -> list[Result]:
+    log.setup("warning")
     note(f"rescan of {FILES:,} unchanged images …")
     with site.directory() as root:
         engine = _engine()

@@ -20,12 +20,12 @@ import contextlib
 import json
 import logging
 from collections import deque
-from dataclasses import dataclass, field
 from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
 from eclctl.daemon.audit import timestamp
+from eclctl.daemon.cases import Ask, Case, Examination
 from eclctl.daemon.protocol import RECENT_LIMIT, ErrorCode, Method, decision_fields, explanation_fields
 from eclctl.daemon.rendering import Renderer
 from eclctl.daemon.workers import Workers
@@ -60,47 +60,6 @@ _BUG = "the daemon failed to decide; its log says more"
 _UNRECORDED = "the decision could not be recorded in the audit log"
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True, eq=False)
-class _Ask:
-    """One image of one call. `held`: a thread works with its descriptors."""
-
-    case: _Case
-    index: int
-    question: Question
-    pending: Pending | None = None
-    held: bool = False
-    remote: bool = False
-    settled: bool = False
-
-
-@dataclass(slots=True, eq=False)
-class _Case:
-    """One call that is being decided. `asks` are those of its images that could not be decided at once."""
-
-    call: Call
-    snapshot: Snapshot
-    asks: list[_Ask]
-    decisions: list[Decision | None]
-    left: int
-    deadline: asyncio.TimerHandle | None = None
-
-    def decided(self) -> list[Decision]:
-        """All decisions, once there are all."""
-        return [decision for decision in self.decisions if decision is not None]
-
-
-@dataclass(slots=True, eq=False)
-class _Examination:
-    """One look at an image's content, and everybody who waits for it. The first one's pending answer is worked on."""
-
-    key: Hashable | None
-    asks: list[_Ask] = field(default_factory=list)
-
-    def wanted(self) -> bool:
-        """Whether anybody still waits."""
-        return any(not ask.settled for ask in self.asks)
 
 
 class Checks:
@@ -143,9 +102,9 @@ class Checks:
         self._opening = Workers("open", max(2, limits.open_threads), share)
         self._local = Workers("verify", examiners, examiners - 1)
         self._remote = Workers("verify-remote", max(limits.open_threads, limits.verify_threads), share)
-        self._examinations: dict[Hashable, _Examination] = {}
-        self._to_conclude: deque[tuple[_Ask, Facts]] = deque()
-        self._finished: list[_Case] = []
+        self._examinations: dict[Hashable, Examination] = {}
+        self._to_conclude: deque[tuple[Ask, Facts]] = deque()
+        self._finished: list[Case] = []
         self._memo: Memo = {}  # what was seen of directories in this turn
         self._subjects: dict[int, tuple[float, Caller]] = {}
         self._recent: deque[str] = deque(maxlen=RECENT_LIMIT)
@@ -233,10 +192,10 @@ class Checks:
         if isinstance(result, Decision):
             if descriptor is not None:
                 self._release_descriptor(call, question)
-            self._finished.append(_Case(call, snapshot, [], [result], 0))
+            self._finished.append(Case(call, snapshot, [], [result], 0))
             self._wake()
         else:
-            self._wait_for(_Case(call, snapshot, [], [None], 1), [(0, question, result)])
+            self._wait_for(Case(call, snapshot, [], [None], 1), [(0, question, result)])
 
     def _start(self, call: Call, caller: Caller) -> None:
         snapshot = self._engine.snapshot
@@ -247,7 +206,7 @@ class Checks:
             for image in call.request.images
         ]
         results = [self._begin(question, snapshot) for question in questions]
-        case = _Case(call, snapshot, [], [None] * len(questions), len(questions))
+        case = Case(call, snapshot, [], [None] * len(questions), len(questions))
         waiting = []
         for index, (question, result) in enumerate(zip(questions, results, strict=True)):
             if isinstance(result, Decision):
@@ -258,10 +217,10 @@ class Checks:
         if waiting:
             self._wait_for(case, waiting)
 
-    def _wait_for(self, case: _Case, waiting: Sequence[tuple[int, Question, object]]) -> None:
+    def _wait_for(self, case: Case, waiting: Sequence[tuple[int, Question, object]]) -> None:
         """Have what cannot be decided at once decided, in time."""
         for index, question, result in waiting:
-            ask = _Ask(case, index, question)
+            ask = Ask(case, index, question)
             case.asks.append(ask)
             self._proceed(ask, result)
         if case.left:
@@ -273,7 +232,7 @@ class Checks:
         except Exception as error:  # noqa: BLE001 - a bug in the engine is a deny
             return error
 
-    def _proceed(self, ask: _Ask, result: object) -> None:
+    def _proceed(self, ask: Ask, result: object) -> None:
         """Take an image to its next stage, or settle it."""
         if isinstance(result, Decision):
             self._settle(ask, result)
@@ -286,7 +245,7 @@ class Checks:
             ask.pending = result
             self._examine(ask)
 
-    def _open(self, ask: _Ask) -> None:
+    def _open(self, ask: Ask) -> None:
         ask.held = ask.remote = True
         uid, device = ask.case.call.peer.caller.uid, self._device(ask.question)
         gates = (("device", device), ("user", uid)) if uid else (("device", device),)
@@ -302,7 +261,7 @@ class Checks:
         crossed = self._mounts.covering(question.image).mounts
         return crossed[-1].device if crossed else 0
 
-    def _work_open(self, ask: _Ask) -> None:
+    def _work_open(self, ask: Ask) -> None:
         """In a thread."""
         result: object = None
         if not ask.settled:
@@ -310,7 +269,7 @@ class Checks:
             result = _try(lambda: self._engine.begin(ask.question, snapshot, self._clock(), anywhere=True))
         self._report(self._opened, ask, result)
 
-    def _opened(self, ask: _Ask, result: object) -> None:
+    def _opened(self, ask: Ask, result: object) -> None:
         ask.held = False
         if not ask.settled:
             self._proceed(ask, result)
@@ -319,19 +278,19 @@ class Checks:
             result.close()
         self._release(ask)
 
-    def _examine(self, ask: _Ask) -> None:
+    def _examine(self, ask: Ask) -> None:
         assert ask.pending is not None
         key = ask.pending.key
         examination = None if key is None else self._examinations.get(key)
         if examination is not None:
             examination.asks.append(ask)
             return
-        examination = _Examination(key, [ask])
+        examination = Examination(key, [ask])
         if key is not None:
             self._examinations[key] = examination
         self._submit(examination)
 
-    def _submit(self, examination: _Examination) -> None:
+    def _submit(self, examination: Examination) -> None:
         first = examination.asks[0]
         first.held = True
         uid = first.case.call.peer.caller.uid
@@ -339,7 +298,7 @@ class Checks:
         gates = (uid,) if uid or first.remote else ()
         workers.submit(uid, lambda: self._work_examine(examination), gates)
 
-    def _work_examine(self, examination: _Examination) -> None:
+    def _work_examine(self, examination: Examination) -> None:
         """In a thread."""
         pending = examination.asks[0].pending
         result: object = None
@@ -348,7 +307,7 @@ class Checks:
             result = _try(lambda: self._engine.examine(pending))
         self._report(self._examined, examination, result, perf_counter() - begun)
 
-    def _examined(self, examination: _Examination, facts: Any, seconds: float) -> None:
+    def _examined(self, examination: Examination, facts: Any, seconds: float) -> None:
         waiting = [ask for ask in examination.asks if not ask.settled]
         if facts is None and waiting:
             self._submit(examination)  # somebody came just after everybody had left
@@ -364,7 +323,7 @@ class Checks:
         self._to_conclude.extend((ask, facts) for ask in waiting)
         self._conclude()
 
-    def _count_examination(self, ask: _Ask, facts: Any, seconds: float) -> None:
+    def _count_examination(self, ask: Ask, facts: Any, seconds: float) -> None:
         located = None if ask.pending is None else ask.pending.located
         size = 0 if located is None else located.attributes.size
         self._metrics.verification(size, seconds, ok=not isinstance(facts, Exception) and facts.error is None)
@@ -377,7 +336,7 @@ class Checks:
         if self._to_conclude:
             self._loop.call_soon(self._conclude)
 
-    def _conclude_one(self, ask: _Ask, facts: Any) -> None:
+    def _conclude_one(self, ask: Ask, facts: Any) -> None:
         pending = ask.pending
         if pending is None or isinstance(facts, Exception):
             self._settle_bug(ask, facts)
@@ -392,13 +351,13 @@ class Checks:
 
     # -- ends ------------------------------------------------------------------------------------------------------
 
-    def _settle(self, ask: _Ask, decision: Decision) -> None:
+    def _settle(self, ask: Ask, decision: Decision) -> None:
         ask.settled = True
         if not ask.held:
             self._release(ask)
         self._settle_case(ask.case, ask.index, decision)
 
-    def _settle_case(self, case: _Case, index: int, decision: Decision) -> None:
+    def _settle_case(self, case: Case, index: int, decision: Decision) -> None:
         case.decisions[index] = decision
         case.left -= 1
         if case.left == 0:
@@ -407,17 +366,17 @@ class Checks:
             self._finished.append(case)
             self._wake()
 
-    def _settle_bug(self, ask: _Ask, result: object) -> None:
+    def _settle_bug(self, ask: Ask, result: object) -> None:
         """The engine does not raise; if it does all the same, that is deny."""
         _log.error("deciding failed", exc_info=result if isinstance(result, Exception) else None)
         self._settle(ask, self._engine.deny(ask.question, ask.case.snapshot, Code.INTERNAL_ERROR, _BUG))
 
-    def _expire(self, case: _Case) -> None:
+    def _expire(self, case: Case) -> None:
         for ask in case.asks:
             if not ask.settled:
                 self._settle(ask, self._engine.deny(ask.question, case.snapshot, Code.TIMEOUT, _TIMEOUT))
 
-    def _release(self, ask: _Ask) -> None:
+    def _release(self, ask: Ask) -> None:
         if ask.pending is not None:
             ask.pending.close()
             ask.pending = None
@@ -452,7 +411,7 @@ class Checks:
                 _log.exception("answering failed")
                 case.call.fail(ErrorCode.INTERNAL_ERROR, _BUG)
 
-    def _records(self, cases: Sequence[_Case]) -> list[str]:
+    def _records(self, cases: Sequence[Case]) -> list[str]:
         time, clock, record = timestamp(self._clock()), perf_counter(), self._renderer.record
         return [
             record(
@@ -466,7 +425,7 @@ class Checks:
             for decision in case.decided()
         ]
 
-    def _unrecorded(self, cases: Sequence[_Case], error: Exception) -> list[str]:
+    def _unrecorded(self, cases: Sequence[Case], error: Exception) -> list[str]:
         """Turn all decisions into denies; how they would have been recorded, for `recent`, unless that is the bug."""
         self._metrics.audit(0, ok=False)
         if not self._unwritten:  # the first of a row tells: a full disk must not flood the log of another
@@ -480,13 +439,13 @@ class Checks:
         except Exception:  # noqa: BLE001 - the log has it already, and everybody must be answered
             return []
 
-    def _refuse(self, case: _Case) -> None:
+    def _refuse(self, case: Case) -> None:
         case.decisions = [
             self._engine.deny(decision.question, case.snapshot, Code.INTERNAL_ERROR, _UNRECORDED)
             for decision in case.decided()
         ]
 
-    def _answer(self, case: _Case, now: float) -> None:
+    def _answer(self, case: Case, now: float) -> None:
         call, decisions = case.call, case.decided()
         for decision in decisions:
             self._metrics.decision(decision, now - call.started)

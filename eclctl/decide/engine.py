@@ -23,6 +23,7 @@ from datetime import UTC, datetime
 from typing import Literal, NamedTuple
 
 from eclctl.decide.cache import FactCache, Facts
+from eclctl.decide.refusals import NO_RULE, before_reading, no_rule, too_low
 from eclctl.decide.snapshot import Snapshot
 from eclctl.errors import BusyImageError, EclctlError, UnreadableImageError
 from eclctl.image import identity
@@ -305,7 +306,7 @@ class Engine:
             return self._decided(question, snapshot, located, facts, now)
         caller, path = question.caller, located.path
         rules = [select_rule(policy, path=path, kind=kind, caller=caller) for kind in _FILE_KINDS]
-        if (early := _before_reading(rules, located)) is not None:
+        if (early := before_reading(rules, located)) is not None:
             return self._decision(question, snapshot, early, located)
         content = policy.withdraws or any(rule is not None and rule.requires for rule in rules[:2])
         shared = None if key is None else (key, digest, content, policy.withdraws_objects)
@@ -389,9 +390,9 @@ class Engine:
             facts.outcomes.keep(policy, rule, rejected, outcome, explain=question.explain)
         if outcome.code is not Code.WITHDRAWN:
             if rule is None:
-                outcome = _no_rule(located)
+                outcome = no_rule(located, found.kind)
             elif located.assurance.rank < rule.assurance.rank:
-                outcome = _too_low(rule, located)
+                outcome = too_low(rule, located)
         decision = self._decision(question, snapshot, outcome, located, kind=found.kind, cached=cached)
         if question.explain:
             return decision._replace(signatures=signatures(policy, rule, found, rejected))
@@ -460,33 +461,4 @@ def _evaluated(
     """Return what the policy says of the image's content, whoever asks and wherever it lies."""
     if policy.withdraws and (stopped := withdrawn(policy, found, rejected)) is not None:
         return stopped
-    return _NO_RULE if rule is None else evaluate(policy, rule, found, rejected, explain=explain)
-
-
-def _before_reading(rules: list[Rule | None], located: Located) -> Outcome | None:
-    """Return the deny that is certain whatever the file holds: there is no reason to read it then."""
-    matching = [rule for rule in rules if rule is not None]
-    if not matching:
-        return _no_rule(located)
-    if all(located.assurance.rank < rule.assurance.rank for rule in matching):
-        return _too_low(matching[0], located)
-    return None
-
-
-def _no_rule(located: Located) -> Outcome:
-    return _NO_RULE if located.path is not None else _NO_RULE_FOR_NAMELESS
-
-
-_NO_RULE = Outcome(Code.NO_RULE, "no rule matches this image and caller, and nothing else is accepted")
-_NO_RULE_FOR_NAMELESS = Outcome(
-    Code.NO_RULE,
-    "the name does not lead to the same file on this host, so no rule for paths applies, and no other matches",
-)
-
-
-def _too_low(rule: Rule, located: Located) -> Outcome:
-    reason = (
-        f"rule {rule.name} wants assurance {rule.assurance.value}, and this file has {located.assurance.value}: "
-        "others than the trusted owners can write it or a directory above it"
-    )
-    return Outcome(Code.ASSURANCE_TOO_LOW, reason, rule.name, rule.where, rule.mode, message=rule.message)
+    return NO_RULE if rule is None else evaluate(policy, rule, found, rejected, explain=explain)

@@ -134,6 +134,11 @@ def test_whatever_lies_there_is_answered(site: Site, make: Callable[[Path], None
     assert (decision.code, decision.verdict) == (expected, Verdict.DENY)
 
 
+def test_a_file_that_is_no_sif_image_is_told_so(site: Site) -> None:
+    make_empty(site.library / "a.sif")
+    assert "no SIF image but of kind other" in site.ask(site.library / "a.sif").reason
+
+
 def test_facts_are_kept_and_the_next_question_reads_nothing(site: Site) -> None:
     image = site.image("a.sif")
     assert not site.ask(image).cached

@@ -29,7 +29,7 @@ from eclctl.daemon.cases import Ask, Case, Examination
 from eclctl.daemon.protocol import RECENT_LIMIT, ErrorCode, Method, decision_fields, explanation_fields
 from eclctl.daemon.rendering import Renderer
 from eclctl.daemon.workers import Workers
-from eclctl.decide.engine import Decision, Pending, Question
+from eclctl.decide.engine import Decision, Pending, Question, Turn
 from eclctl.errors import AuditError
 from eclctl.image.system import attributes
 from eclctl.model import Caller, Code, Verdict
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     from eclctl.decide.engine import Engine
     from eclctl.decide.settings import Limits
     from eclctl.decide.snapshot import Snapshot
-    from eclctl.image.identity import Memo
     from eclctl.image.mounts import MountTable
 
 CONCLUSIONS: Final = 32  # conclusions between two looks at the other callers
@@ -105,7 +104,7 @@ class Checks:
         self._examinations: dict[Hashable, Examination] = {}
         self._to_conclude: deque[tuple[Ask, Facts]] = deque()
         self._finished: list[Case] = []
-        self._memo: Memo = {}  # what was seen of directories in this turn
+        self._turn = Turn()
         self._subjects: dict[int, tuple[float, Caller]] = {}
         self._recent: deque[str] = deque(maxlen=RECENT_LIMIT)
         self._unwritten = 0  # batches in a row that could not be recorded
@@ -169,9 +168,9 @@ class Checks:
         if len(self._subjects) >= _SUBJECTS:
             self._subjects.clear()
         self._subjects[caller.uid] = (self._loop.time() + _SUBJECT_SECONDS, caller)
-        self._memo = {}  # this is no part of a turn: what is seen now holds for nothing else
+        self._turn = Turn()  # this is no part of the server's turn: what is seen now holds for nothing else
         self._start(call, caller)
-        self._memo = {}
+        self._turn = Turn()
 
     def _no_subject(self, call: Call, descriptors: Sequence[int] | None, what: str) -> None:
         """Nothing is decided without knowing for whom."""
@@ -228,7 +227,7 @@ class Checks:
 
     def _begin(self, question: Question, snapshot: Snapshot) -> object:
         try:
-            return self._engine.begin(question, snapshot, self._clock(), memo=self._memo)
+            return self._engine.begin(question, snapshot, self._clock(), turn=self._turn)
         except Exception as error:  # noqa: BLE001 - a bug in the engine is a deny
             return error
 
@@ -388,7 +387,7 @@ class Checks:
 
     def flush(self) -> None:
         """Record what has been decided since the last time, and only then answer it."""
-        self._memo = {}
+        self._turn = Turn()
         if not self._finished:
             return
         cases, self._finished = self._finished, []

@@ -154,6 +154,8 @@ class Connection:
 
     def take_descriptors(self, count: int) -> tuple[int, ...] | None:
         """The next `count` descriptors, now the caller's to close; None when there are not as many."""
+        if not count:
+            return ()
         if count > len(self.descriptors):
             return None
         return tuple(self.descriptors.popleft() for _ in range(count))

@@ -12,7 +12,9 @@ watcher) is asked for when somebody scrapes.
 from __future__ import annotations
 
 import platform
+from bisect import bisect_left
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING, TypeVar
 
 from prometheus_client import (
@@ -23,7 +25,7 @@ from prometheus_client import (
     ProcessCollector,
     disable_created_metrics,
 )
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 from eclctl import __version__
@@ -90,6 +92,29 @@ class Tally(Collector):
         return [family]
 
 
+class Durations(Collector):
+    """A histogram of seconds with one label that one thread adds to without a lock, as to a `Tally`."""
+
+    def __init__(self, name: str, text: str, label: str, values: Iterable[str], buckets: Sequence[float]) -> None:
+        self._name, self._text, self._label, self._buckets = name, text, label, tuple(buckets)
+        self._counts = {value: [0] * (len(self._buckets) + 1) for value in values}
+        self._sums = dict.fromkeys(self._counts, 0.0)
+
+    def observe(self, value: str, seconds: float) -> None:
+        """Add one duration. A bucket holds what is at most its bound."""
+        self._counts[value][bisect_left(self._buckets, seconds)] += 1
+        self._sums[value] += seconds
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the one metric family, with cumulative buckets."""
+        family = HistogramMetricFamily(self._name, self._text, labels=[self._label])
+        bounds = [*map(str, self._buckets), "+Inf"]
+        for value, counts in self._counts.items():
+            buckets = list(zip(bounds, map(float, accumulate(counts)), strict=True))
+            family.add_metric([value], buckets, self._sums[value])
+        return [family]
+
+
 class _Asked(Collector):
     """The metrics whose values others own, asked for at each scrape."""
 
@@ -148,7 +173,7 @@ class Metrics:
         by_code, by_rule = labels if labels is not None else self._new_labels(outcome.rule, outcome.code)
         self._by_code[by_code] += 1
         self._by_rule[by_rule] += 1
-        (self._warm if decision.cached else self._cold)(seconds)
+        self._seconds.observe("warm" if decision.cached else "cold", seconds)
         if outcome.would is not None:
             self._would[outcome.would].inc()
 
@@ -211,8 +236,10 @@ class Metrics:
         self._by_code, self._by_rule = decisions.counts, rules.counts
         self._labels: dict[tuple[str | None, str], tuple[tuple[str, str], tuple[str, str]]] = {}
         self._rule_names: set[str] = set()
-        seconds = self._histogram("eclctl_decision_seconds", "Time to a decision.", ["cache"], _DECISION_BUCKETS)
-        self._warm, self._cold = seconds.labels("warm").observe, seconds.labels("cold").observe
+        self._seconds = Durations(
+            "eclctl_decision_seconds", "Time to a decision.", "cache", ("warm", "cold"), _DECISION_BUCKETS
+        )
+        self.registry.register(self._seconds)
         text = "Allowed only because a rule is permissive, by what it would have been."
         self._would = self._family("eclctl_would_deny", text, "code", Code)
 

@@ -411,7 +411,7 @@ class Server:
                 raise BrokenConnectionError("descriptors", "nobody knows whose the descriptors are") from None
             return 1
         self._observer.request(request.method)
-        descriptors = connection.take_descriptors(sum(image.fd for image in request.images))
+        descriptors = connection.take_descriptors([image.fd for image in request.images].count(True))
         if descriptors is None:
             raise BrokenConnectionError("descriptors", "a request wants a descriptor, and none came with it")
         cost = len(request.images) or 1

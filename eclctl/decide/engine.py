@@ -67,6 +67,19 @@ class Question(NamedTuple):
     explain: bool = False
 
 
+@dataclass(slots=True)
+class Turn:
+    """What was seen while one batch of questions is answered, all of which were asked before the first is answered.
+
+    `directories` is what was seen of those above images. `answers` are the decisions on images asked for by name: when
+    many ask the same in one moment, as the tasks of a parallel job do, one look at the image is an answer to each of
+    them that is younger than the question. Not kept any longer.
+    """
+
+    directories: Memo = field(default_factory=dict)
+    answers: dict[Question, Decision] = field(default_factory=dict)
+
+
 class Decision(NamedTuple):
     """The answer, with everything that a wrapper, a user, a log record or a metric needs to know of it.
 
@@ -200,12 +213,30 @@ class Engine:
         self.snapshot = snapshot
 
     def begin(
-        self, question: Question, snapshot: Snapshot, now: datetime, *, anywhere: bool = False, memo: Memo | None = None
+        self, question: Question, snapshot: Snapshot, now: datetime, *, anywhere: bool = False, turn: Turn | None = None
     ) -> Decision | Pending:
         """Answer at once, or say what is needed first.
 
         Unless `anywhere`, only local file systems are touched, and nothing is read. Never raises.
         """
+        if turn is None:
+            return self._begin(question, snapshot, now, anywhere, {})
+        given = turn.answers.get(question)
+        if given is not None and given.generation == snapshot.generation:
+            return self._again(given)
+        answer = self._begin(question, snapshot, now, anywhere, turn.directories)
+        if question.descriptor is None and isinstance(answer, Decision):
+            turn.answers[question] = answer
+        return answer
+
+    def _begin(
+        self,
+        question: Question,
+        snapshot: Snapshot,
+        now: datetime,
+        anywhere: bool,  # noqa: FBT001 - as begin's
+        memo: Memo,
+    ) -> Decision | Pending:
         now = self._not_before(now)
         policy = snapshot.policy
         if policy is None:
@@ -287,7 +318,7 @@ class Engine:
         """Forget all kept facts; return how many images were known."""
         return self.cache.flush()
 
-    def _locate(self, question: Question, anywhere: bool, memo: Memo | None) -> Located:  # noqa: FBT001 - as begin's
+    def _locate(self, question: Question, anywhere: bool, memo: Memo) -> Located:  # noqa: FBT001 - as begin's
         if question.descriptor is None:
             return self.locator.by_name(question.image, anywhere=anywhere, memo=memo)
         return self.locator.by_descriptor(question.image, question.descriptor, anywhere=anywhere, memo=memo)
@@ -425,6 +456,10 @@ class Engine:
             snapshot.generation,
             snapshot.digest,
         )
+
+    def _again(self, decision: Decision) -> Decision:
+        """The same answer to another who asked the same, under an ID of its own."""
+        return Decision(f"{self._run}-{next(self._count)}", *decision[1:])
 
     def _not_before(self, now: datetime) -> datetime:
         """Return `now`, or the newest time seen where the clock was set back."""

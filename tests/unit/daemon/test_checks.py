@@ -243,22 +243,22 @@ def test_a_name_service_that_hangs_leaves_opening_threads_to_the_others():
 
 def test_what_was_seen_of_directories_while_a_user_was_looked_up_serves_no_other_decision():
     async def scenario(site, desk):
-        memos, begin = [], desk.engine.begin
+        turns, begin = [], desk.engine.begin
 
-        def watched(*arguments, memo=None, **more):
-            memos.append(dict(memo))
-            result = begin(*arguments, memo=memo, **more)
-            memos.append(memo)
+        def watched(*arguments, turn=None, **more):
+            turns.append(dict(turn.directories))
+            result = begin(*arguments, turn=turn, **more)
+            turns.append(turn)
             return result
 
         desk.engine.begin = watched
-        desk.checks._memo["stale"] = None
+        desk.checks._turn.directories["stale"] = None
         desk.engine.door.set()
         desk.ask(site.image(APPROVED), subject=0, resolve=lambda uid: Caller(uid, uid))
         await desk.wait_for(1)
         assert desk.answers[0]["code"] == "requirements-met"
-        assert memos[0] == {}
-        assert desk.checks._memo is not memos[1]
+        assert turns[0] == {}
+        assert desk.checks._turn is not turns[1]
 
     run(scenario)
 

@@ -44,6 +44,7 @@ class SignatureFormat(StrEnum):
     PGP = "pgp"
     DSSE = "dsse"
     LEGACY = "legacy"
+    COSIGN = "cosign"
     UNKNOWN = "unknown"
 
 
@@ -52,6 +53,8 @@ class SignerKind(StrEnum):
 
     PGP = "pgp"
     KEY = "key"
+    CERTIFICATE = "certificate"
+    COSIGN = "cosign"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,9 @@ class KeyRef:
     """The key that verified a signature.
 
     `id` is the primary fingerprint in upper-case hex for OpenPGP, and `sha256:` with the lower-case hex digest of
-    the DER SubjectPublicKeyInfo for a PEM key.
+    the DER SubjectPublicKeyInfo for a PEM key. A key that a certificate speaks for goes by that (`x509:…`,
+    `trust.x509.Credential.id`), and one for cosign signatures by `cosign:sha256:…`: what a key was listed for is the
+    only thing that it can sign, so one key can have several of these names.
     """
 
     kind: SignerKind
@@ -98,6 +103,8 @@ class Claim:
     objects of that group, and `header` when it covers the image's header. A legacy claim covers data only.
     `created` and `expires` are the signature's own times; a DSSE signature has none. `key` names the key that
     made it: for OpenPGP the upper-case hex fingerprint of the primary key or subkey, else `signer.id`.
+    A cosign claim belongs to no group and never covers the header; `annotations` are the texts in its payload's
+    `optional`, and `repository` is its docker-reference, "" when it names none.
     `mismatch` is set when the key verified the signature, but over other content than the file holds now: such a
     claim covers nothing, and denies.
     """
@@ -113,6 +120,8 @@ class Claim:
     created: datetime | None = None
     expires: datetime | None = None
     mismatch: Finding | None = None
+    annotations: frozenset[tuple[str, str]] = frozenset()
+    repository: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,12 +134,26 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class OciContent:
+    """The one image that an OCI-SIF runs, by data object IDs.
+
+    `manifest` is its digest, `sha256:<hex>`. `subject` are its manifest, config and layers, which are what a cosign
+    claim covers. `carriers` are the objects that only point at it or carry its signatures (root index, cosign
+    manifests, their configs and payloads): nothing in them can run.
+    """
+
+    manifest: str
+    subject: frozenset[int]
+    carriers: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
 class Verification:
     """Everything that is known of one image's content under one set of keys.
 
     `groups` maps each object group to the IDs of its data objects. `tied` is true when the header's UUID is not
     nil: only then do signatures over several groups belong together. `digests` maps data object IDs to
-    `sha256:<hex>` for those whose SHA-256 was computed.
+    `sha256:<hex>` for those whose SHA-256 was computed. `oci` is None for what is no OCI-SIF with exactly one image.
     """
 
     kind: Kind
@@ -140,6 +163,7 @@ class Verification:
     claims: tuple[Claim, ...] = ()
     failures: tuple[Failure, ...] = ()
     digests: Mapping[int, str] = field(default_factory=dict)
+    oci: OciContent | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +195,7 @@ class Code(StrEnum):
     FORBIDDEN = "forbidden"
     WITHDRAWN = "withdrawn"
     UNKNOWN_SIGNATURE = "unknown-signature"
+    UNSUPPORTED_SIGNATURE_FORMAT = "unsupported-signature-format"
     RULE_DENY = "rule-deny"
     NO_RULE = "no-rule"
     NO_POLICY = "no-policy"

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from itertools import pairwise
 from typing import NamedTuple, Protocol
 
 from cryptography import x509
@@ -50,7 +51,7 @@ class Link:
 
 def links(path: Sequence[x509.Certificate]) -> tuple[Link, ...]:
     """Return what must be asked about a path, leaf first and root last: every certificate but the root."""
-    return tuple(Link(certificate, issuer) for certificate, issuer in zip(path, path[1:], strict=False))
+    return tuple(Link(certificate, issuer) for certificate, issuer in pairwise(path))
 
 
 class Known(NamedTuple):

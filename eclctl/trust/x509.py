@@ -1,0 +1,218 @@
+"""X.509 credentials: a certificate that signs containers, and the path from it to a root that the site trusts.
+
+A path is found in four steps, the first three once for each credential, because they hold whatever the time.
+
+1. Candidates: chains from the leaf to a root in which each certificate's issuer is the next one's subject, byte for
+   byte. The leaf is never its own root, no name with its key occurs twice, and number and length are bounded.
+2. For each candidate the rules of `trust.chains`: what each certificate may be used for, how deep it may reach, which
+   names it constrains, how strong its signature is.
+3. Signatures and the rest of RFC 5280's profile, by `cryptography.x509.verification`.
+4. `path` then asks of the candidates that are left whether all of their certificates, the root too, are valid now.
+
+Findings are in the words of the reference (Go's crypto/x509) where it has words for them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from eclctl.errors import KeyMaterialError
+from eclctl.model import Finding
+from eclctl.signature.keys import PublicKey, parse_public_key
+from eclctl.trust.chains import UNKNOWN_AUTHORITY, UNREADABLE, Chain, Read, chains, read
+
+__all__ = [
+    "MAX_CERTIFICATES",
+    "MAX_CERTIFICATE_FILE",
+    "Credential",
+    "load_credential",
+    "path",
+    "turning_points",
+]
+
+MAX_CERTIFICATE_FILE = 4 * 1024 * 1024
+"""The longest file of certificates that is read, in bytes."""
+
+MAX_CERTIFICATES = 1024
+"""The most certificates that are looked at of one sort: intermediates, or roots. A system's roots are some 150."""
+
+_BEGIN = re.compile(rb"^-----BEGIN ([^\r\n]*?)-----", re.MULTILINE)
+_LABELS = frozenset({b"CERTIFICATE", b"X509 CERTIFICATE"})
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """A certificate that signs containers, with what leads from it to trusted roots. Equal when their `id` is.
+
+    `id` is `x509:` and the hex SHA-256 over leaf, intermediates, roots and `ocsp`, whatever the order within each.
+    `fingerprint` is `sha256:<hex>` of the leaf's DER, `name` its subject (RFC 4514) and `key` its public key. `ocsp`
+    says whether every certificate of the path but the root must be known not to be revoked. `source` is where the
+    leaf was read, for messages.
+    """
+
+    id: str
+    leaf: x509.Certificate = field(compare=False, repr=False)
+    intermediates: tuple[x509.Certificate, ...] = field(compare=False, repr=False)
+    roots: tuple[x509.Certificate, ...] = field(compare=False, repr=False)
+    ocsp: bool = field(compare=False)
+    key: PublicKey = field(compare=False, repr=False)
+    name: str = field(compare=False)
+    fingerprint: str = field(compare=False)
+    source: str = field(compare=False)
+    _validity: tuple[datetime, datetime] = field(compare=False, repr=False)
+    _chains: tuple[Chain, ...] = field(compare=False, repr=False)
+
+
+def load_credential(
+    certificate: bytes,
+    intermediates: Sequence[bytes] = (),
+    roots: Sequence[bytes] = (),
+    *,
+    ocsp: bool,
+    source: str = "certificate",
+) -> Credential:
+    """Return the credential that PEM files make up. Whether there is a path from it to a root is asked of `path`.
+
+    Args:
+        certificate: PEM (RFC 7468 section 5). The first certificate is the signer's; more are taken as intermediates.
+        intermediates: PEM files, each of one certificate or more. Nothing in them is trusted.
+        roots: PEM files of those that are trusted; they need not have signed themselves.
+        ocsp: Whether the path counts only when nothing in it is revoked.
+        source: Where `certificate` comes from, for messages.
+
+    Raises:
+        KeyMaterialError: A file holds no certificate, too many, something else than certificates or one that cannot be
+            decoded, or the signer's key is of a kind or size that does not count. The message begins with `source`.
+    """
+    own = _certificates([certificate], source)
+    others = _unique([*own[1:], *_certificates(intermediates, f"{source}: intermediates")])
+    trusted = _unique(_certificates(roots, f"{source}: roots"))
+    leaf = own[0]
+    return Credential(
+        id=_id(leaf, others, trusted, ocsp=ocsp),
+        leaf=leaf.certificate,
+        intermediates=tuple(each.certificate for each in others),
+        roots=tuple(each.certificate for each in trusted),
+        ocsp=ocsp,
+        key=_public_key(leaf.certificate, source),
+        name=leaf.certificate.subject.rfc4514_string(),
+        fingerprint="sha256:" + leaf.certificate.fingerprint(SHA256()).hex(),
+        source=source,
+        _validity=(leaf.begins, leaf.ends),
+        _chains=chains(leaf, others, trusted),
+    )
+
+
+def path(credential: Credential, now: datetime) -> tuple[x509.Certificate, ...] | Finding:
+    """Return a path that is valid at `now`, leaf first and root last, at least two certificates; or why there is none.
+
+    Args:
+        credential: From `load_credential`.
+        now: Aware, UTC. A certificate is valid from its notBefore to its notAfter, both included.
+    """
+    for chain in credential._chains:  # noqa: SLF001 (found once, for this function)
+        if chain.refusal is None and chain.begins <= now <= chain.ends:
+            return chain.certificates
+    return _why_none(credential, now)
+
+
+def turning_points(credential: Credential) -> tuple[float, ...]:
+    """Return the times at which `path` may begin to say something else, in seconds since the epoch, in order.
+
+    They are every notBefore in the chains that could become a path, and the instant after every notAfter.
+    """
+    usable = [chain for chain in credential._chains if chain.refusal is None]  # noqa: SLF001 (as in path)
+    certificates = {certificate for chain in usable for certificate in chain.certificates} | {credential.leaf}
+    begins = {each.not_valid_before_utc.timestamp() for each in certificates}
+    ends = {math.nextafter(each.not_valid_after_utc.timestamp(), math.inf) for each in certificates}
+    return tuple(sorted(begins | ends))
+
+
+def _why_none(credential: Credential, now: datetime) -> Finding:
+    begins, ends = credential._validity  # noqa: SLF001 (as in path)
+    found = credential._chains  # noqa: SLF001 (as in path)
+    if not begins <= now <= ends:
+        return _outside(begins, ends, now)
+    for chain in found:
+        if chain.refusal is None:
+            return _outside(chain.begins, chain.ends, now)
+    return next((chain.refusal for chain in found if chain.refusal is not None), UNKNOWN_AUTHORITY)
+
+
+def _outside(begins: datetime, ends: datetime, now: datetime) -> Finding:
+    """Return that some certificate is not valid at `now`; what has ended comes before what has not begun."""
+    words = f"is after {_time(ends)}" if now > ends else f"is before {_time(begins)}"
+    code = "certificate-expired" if now > ends else "certificate-not-yet-valid"
+    message = f"x509: certificate has expired or is not yet valid: current time {_time(now)} {words}"
+    return Finding(code, message)
+
+
+def _time(time: datetime) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _certificates(files: Iterable[bytes], source: str) -> list[Read]:
+    found: list[Read] = []
+    for text in files:
+        for certificate in _parsed(text, source):
+            if len(found) == MAX_CERTIFICATES:
+                raise KeyMaterialError(f"{source}: more than {MAX_CERTIFICATES} certificates")
+            found.append(_read(certificate, f"{source}: certificate {len(found) + 1}"))
+    return found
+
+
+def _parsed(text: bytes, source: str) -> list[x509.Certificate]:
+    """Return the certificates of a PEM file, at least one; text between the blocks is passed over."""
+    if len(text) > MAX_CERTIFICATE_FILE:
+        raise KeyMaterialError(f"{source}: larger than {MAX_CERTIFICATE_FILE} bytes")
+    labels = _BEGIN.findall(text)
+    if any(b"PRIVATE" in label for label in labels):
+        raise KeyMaterialError(f"{source}: holds a private key; give the certificate that belongs to it")
+    if not labels or not _LABELS.issuperset(labels):
+        raise KeyMaterialError(f"{source}: a file of PEM blocks CERTIFICATE, and nothing else, is needed")
+    try:
+        found = x509.load_pem_x509_certificates(text)
+    except UNREADABLE as error:
+        raise KeyMaterialError(f"{source}: a certificate cannot be parsed: {error}") from error
+    if len(found) != len(labels):
+        raise KeyMaterialError(f"{source}: a PEM block is damaged")
+    return found
+
+
+def _read(certificate: x509.Certificate, source: str) -> Read:
+    try:
+        return read(certificate)
+    except KeyMaterialError as error:
+        raise KeyMaterialError(f"{source}: {error}") from error
+
+
+def _unique(certificates: Iterable[Read]) -> list[Read]:
+    return list({each.certificate: each for each in certificates}.values())
+
+
+def _public_key(certificate: x509.Certificate, source: str) -> PublicKey:
+    try:
+        key = certificate.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    except UNREADABLE as error:
+        raise KeyMaterialError(f"{source}: the certificate's public key cannot be used: {error}") from error
+    return parse_public_key(key, source=source)
+
+
+def _id(leaf: Read, intermediates: Iterable[Read], roots: Iterable[Read], *, ocsp: bool) -> str:
+    lines = [f"leaf {_hex(leaf)}", f"ocsp {ocsp}"]
+    lines += sorted(f"intermediate {_hex(each)}" for each in intermediates)
+    lines += sorted(f"root {_hex(each)}" for each in roots)
+    return "x509:" + hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _hex(certificate: Read) -> str:
+    return certificate.certificate.fingerprint(SHA256()).hex()

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from structlog.typing import Processor
 
-    from eclctl.decide.engine import Decision
+    from eclctl.decide.questions import Decision
 
 _FLAGS = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 _MODE = 0o640

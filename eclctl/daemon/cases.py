@@ -10,13 +10,16 @@ if TYPE_CHECKING:
     from collections.abc import Hashable
 
     from eclctl.daemon.call import Call
-    from eclctl.decide.engine import Decision, Pending, Question
+    from eclctl.decide.questions import Decision, Pending, Question
     from eclctl.decide.snapshot import Snapshot
 
 
 @dataclass(slots=True, eq=False)
 class Ask:
-    """One image of one call. `held`: a thread works with its descriptors."""
+    """One image of one call.
+
+    `held`: a thread works with its descriptors. `waited`: responders were asked about certificates for it.
+    """
 
     case: Case
     index: int
@@ -24,6 +27,7 @@ class Ask:
     pending: Pending | None = None
     held: bool = False
     remote: bool = False
+    waited: bool = False
     settled: bool = False
 
 

@@ -2,7 +2,8 @@
 
 What can be decided at once is decided in the turn of its request. What may block goes through up to two stages in
 threads: *open* (the image is not on a local file system) and *examine* (its content must be read). Callers whose
-pending answers have the same key wait for one examination.
+pending answers have the same key wait for one examination. When a responder must be asked about a certificate first,
+which is seldom, since that is done ahead of time, the question is begun again once it has been (*status*).
 
 Rules:
 
@@ -29,7 +30,7 @@ from eclctl.daemon.cases import Ask, Case, Examination
 from eclctl.daemon.protocol import RECENT_LIMIT, ErrorCode, Method, decision_fields, explanation_fields
 from eclctl.daemon.rendering import Renderer
 from eclctl.daemon.workers import Workers
-from eclctl.decide.engine import Decision, Pending, Question, Turn
+from eclctl.decide.questions import Decision, Pending, Question, Turn
 from eclctl.errors import AuditError
 from eclctl.image.system import attributes
 from eclctl.model import Caller, Code, Verdict
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from eclctl.decide.settings import Limits
     from eclctl.decide.snapshot import Snapshot
     from eclctl.image.mounts import MountTable
+    from eclctl.trust.revocation import Link
 
 CONCLUSIONS: Final = 32  # conclusions between two looks at the other callers
 _SUBJECT_SECONDS: Final = 60.0
@@ -72,6 +74,7 @@ class Checks:
         closer: closes callers' descriptors.
         mounts: tells which device a path lies on.
         wake: asks the server for a turn, at whose end `flush` is called.
+        ask_status: has responders asked about certificates, and calls back on the loop when they were.
         clock: the time of day, aware, UTC.
     """
 
@@ -86,6 +89,7 @@ class Checks:
         mounts: MountTable,
         wake: Callable[[], None],
         clock: Callable[[], datetime],
+        ask_status: Callable[[Sequence[Link], Callable[[], None]], None],
     ) -> None:
         self._engine = engine
         self._limits = limits
@@ -95,6 +99,7 @@ class Checks:
         self._mounts = mounts
         self._wake = wake
         self._clock = clock
+        self._ask_status = ask_status
         self._loop = asyncio.get_running_loop()
         # At least two threads each: of a single one, whoever waits behind the same gate as it leaves nothing to others.
         share, examiners = max(1, limits.open_threads // 4), max(2, limits.verify_threads)
@@ -225,9 +230,9 @@ class Checks:
         if case.left:
             case.deadline = self._loop.call_later(self._limits.request_timeout, self._expire, case)
 
-    def _begin(self, question: Question, snapshot: Snapshot) -> object:
+    def _begin(self, question: Question, snapshot: Snapshot, *, waited: bool = False) -> object:
         try:
-            return self._engine.begin(question, snapshot, self._clock(), turn=self._turn)
+            return self._engine.begin(question, snapshot, self._clock(), waited=waited, turn=self._turn)
         except Exception as error:  # noqa: BLE001 - a bug in the engine is a deny
             return error
 
@@ -240,6 +245,8 @@ class Checks:
         elif result.stage == "open":
             result.close()
             self._open(ask)
+        elif result.stage == "status":
+            self._ask_status(result.links, partial(self._asked, ask))
         else:
             ask.pending = result
             self._examine(ask)
@@ -265,7 +272,8 @@ class Checks:
         result: object = None
         if not ask.settled:
             snapshot = ask.case.snapshot
-            result = _try(lambda: self._engine.begin(ask.question, snapshot, self._clock(), anywhere=True))
+            now, waited = self._clock(), ask.waited
+            result = _try(lambda: self._engine.begin(ask.question, snapshot, now, anywhere=True, waited=waited))
         self._report(self._opened, ask, result)
 
     def _opened(self, ask: Ask, result: object) -> None:
@@ -276,6 +284,14 @@ class Checks:
         if isinstance(result, Pending):
             result.close()
         self._release(ask)
+
+    def _asked(self, ask: Ask) -> None:
+        """Begin again with what is known now: meanwhile the image may have become another."""
+        ask.waited = True
+        if not ask.settled:
+            self._turn = Turn()  # this is no part of the server's turn
+            self._proceed(ask, self._begin(ask.question, ask.case.snapshot, waited=True))
+            self._turn = Turn()
 
     def _examine(self, ask: Ask) -> None:
         assert ask.pending is not None
@@ -341,6 +357,7 @@ class Checks:
             self._settle_bug(ask, facts)
             return
         result = _try(lambda: self._engine.conclude(pending, facts, self._clock()))
+        ask.pending = None
         self._proceed(ask, result)
 
     def _report(self, callback: Callable[..., None], *arguments: object) -> None:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from prometheus_client.metrics_core import Metric
 
-    from eclctl.decide.engine import Decision
+    from eclctl.decide.questions import Decision
 
 _Name = TypeVar("_Name", bound=str)
 

@@ -19,7 +19,7 @@ from eclctl.errors import EclctlError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from eclctl.decide.engine import Decision
+    from eclctl.decide.questions import Decision
 
 VERSION: Final = 1
 LINE_LIMIT: Final = 64 * 1024

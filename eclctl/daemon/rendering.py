@@ -16,7 +16,7 @@ from eclctl.daemon.protocol import VERSION, decision_fields, encode_members
 
 if TYPE_CHECKING:
     from eclctl.daemon.protocol import Request
-    from eclctl.decide.engine import Decision
+    from eclctl.decide.questions import Decision
     from eclctl.model import Caller, Outcome
 
 _MAX_REMEMBERED = 1024

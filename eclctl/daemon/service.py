@@ -269,6 +269,7 @@ class _Service:
             mounts=self._mounts,
             wake=lambda: self._server.wake(),  # noqa: PLW0108 - the server exists only later
             clock=_now,
+            ask_status=lambda _, told: told(),
         )
         self._stack.callback(checks.stop)
         control = Control(

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from eclctl.daemon.metrics import Metrics
     from eclctl.daemon.notify import Notifier
-    from eclctl.decide.engine import Prefetched
+    from eclctl.decide.questions import Prefetched
     from eclctl.decide.settings import Watch
 
 SETTLE_SECONDS = 2.0

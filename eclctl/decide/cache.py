@@ -17,6 +17,7 @@ from eclctl.image.identity import FileKey
 from eclctl.model import Claim, Finding, Outcome, Verification
 from eclctl.policy.language import Policy, Rule
 from eclctl.trust.keyring import KeyStore, judge, next_turning_point
+from eclctl.trust.revocation import NO_STATUS, StatusSource
 
 
 class Outcomes:
@@ -52,25 +53,33 @@ class Outcomes:
 class Judgements:
     """What was judged out of one set of facts, kept for as long as judging again could only say the same.
 
-    A judgement depends on keys and time alone. It holds for one key store, from the time it was made until the next
-    turning point: the instant at which some key or signature begins or ceases to be valid.
+    A judgement depends on keys, time and what is known of certificates. It holds for one key store and one version of
+    what is known, from the time it was made until the next turning point: the instant at which some key, signature
+    or answer begins or ceases to be valid.
     """
 
     __slots__ = ("_kept",)
 
     def __init__(self) -> None:
-        self._kept: tuple[KeyStore | None, float, float, Mapping[int, Finding]] = (None, 0.0, 0.0, {})
+        self._kept: tuple[KeyStore | None, int, float, float, Mapping[int, Finding]] = (None, 0, 0.0, 0.0, {})
 
-    def rejected(self, store: KeyStore, claims: Sequence[Claim], now: datetime) -> Mapping[int, Finding]:
-        """Return, for those claims that do not count at `now`, by index, why."""
-        seconds = now.timestamp()
+    def kept(self, store: KeyStore, now: datetime, statuses: StatusSource = NO_STATUS) -> Mapping[int, Finding] | None:
+        """Return what `rejected` found, if it still holds at `now`."""
         kept = self._kept  # swapped whole: threads share this
-        if kept[0] is store and kept[1] <= seconds < kept[2]:
-            return kept[3]
-        found = {
-            number: finding for number, claim in enumerate(claims) if (finding := judge(store, claim, now)) is not None
-        }
-        self._kept = (store, seconds, next_turning_point(store, claims, seconds), found)
+        holds = kept[0] is store and kept[1] == statuses.version and kept[2] <= now.timestamp() < kept[3]
+        return kept[4] if holds else None
+
+    def rejected(
+        self, store: KeyStore, claims: Sequence[Claim], now: datetime, statuses: StatusSource = NO_STATUS
+    ) -> Mapping[int, Finding]:
+        """Return, for those claims that do not count at `now`, by index, why."""
+        if (kept := self.kept(store, now, statuses)) is not None:
+            return kept
+        seconds = now.timestamp()
+        version = statuses.version  # before anything is looked up: what changes meanwhile makes this out of date
+        judged = ((number, judge(store, claim, now, statuses)) for number, claim in enumerate(claims))
+        found = {number: finding for number, finding in judged if finding is not None}
+        self._kept = (store, version, seconds, next_turning_point(store, claims, now, statuses), found)
         return found
 
 

@@ -2,10 +2,13 @@
 
 In steps, so that a server with an event loop can take those that never block at once and hand the others to threads:
 
-1. `begin` locates the image and answers from kept facts. When the image lies on a file system that may stall, or has
-   to be read, it returns a `Pending` instead.
+1. `begin` locates the image and answers from kept facts. When the image lies on a file system that may stall, has to be
+   read, or a certificate's responder has to be asked first, it returns a `Pending` instead.
 2. `examine` reads the image in a worker thread. Callers whose `Pending` has the same key share one examination.
 3. `conclude` judges the facts at the given time and evaluates the policy.
+
+The engine never asks a responder: `statuses` is what others were told. When nothing is known of a certificate that must
+be good, it says so once; begun again with `waited`, it takes what there is, and what is not known is not good.
 
 Everything that goes wrong in any step becomes a deny here and nowhere else. The engine reads no clock: `now` is an
 argument, and never runs backwards, so that setting the clock back revives no expired key.
@@ -17,12 +20,12 @@ import itertools
 import os
 import secrets
 import threading
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Literal, NamedTuple
 
 from eclctl.decide.cache import FactCache, Facts
+from eclctl.decide.questions import Decision, Pending, Prefetched, Question, Turn
 from eclctl.decide.refusals import NO_RULE, before_reading, no_rule, too_low
 from eclctl.decide.snapshot import Snapshot
 from eclctl.errors import BusyImageError, EclctlError, UnreadableImageError
@@ -36,163 +39,20 @@ from eclctl.model import (
     DataObject,
     Finding,
     Kind,
-    Missing,
     Outcome,
-    SignatureReport,
-    Verdict,
     Verification,
 )
 from eclctl.policy.evaluate import evaluate, withdrawn
 from eclctl.policy.language import Policy, Rule
 from eclctl.policy.report import signatures
 from eclctl.policy.select import select_rule
+from eclctl.trust.keyring import unasked
+from eclctl.trust.revocation import NO_STATUS, StatusSource
 from eclctl.verify import HashPool, examine, hash_file, kind_of
 
 _FILE_KINDS = (Kind.SIF, Kind.OCI_SIF, Kind.SQUASHFS, Kind.EXT3, Kind.OTHER)
 _TRUSTED_PATH = Assurance.TRUSTED_PATH
 _NANOSECONDS = 1_000_000_000
-
-
-class Question(NamedTuple):
-    """May this caller run this image?
-
-    `image` is the absolute name as the caller wrote it (bytes decoded with surrogateescape). `descriptor` is the image
-    as the caller opened it; it stays the asker's to close. `explain` asks for the report on each requirement.
-    """
-
-    image: str
-    caller: Caller
-    descriptor: int | None = None
-    role: str = "rootfs"
-    explain: bool = False
-
-
-@dataclass(slots=True)
-class Turn:
-    """What was seen while one batch of questions is answered, all of which were asked before the first is answered.
-
-    `directories` is what was seen of those above images. `answers` are the decisions on images asked for by name: when
-    many ask the same in one moment, as the tasks of a parallel job do, one look at the image is an answer to each of
-    them that is younger than the question. Not kept any longer.
-    """
-
-    directories: Memo = field(default_factory=dict)
-    answers: dict[Question, Decision] = field(default_factory=dict)
-
-
-class Decision(NamedTuple):
-    """The answer, with everything that a wrapper, a user, a log record or a metric needs to know of it.
-
-    `outcome` is what the policy said; its requirement reports, and `signatures`, are there when they were asked for.
-    `path` is the image's resolved name, None when its name does not lead to it or it was not found.
-    """
-
-    id: str
-    question: Question
-    outcome: Outcome
-    kind: Kind | None
-    path: str | None
-    assurance: Assurance | None
-    cached: bool
-    generation: int
-    policy: str | None
-    signatures: tuple[SignatureReport, ...] = ()
-
-    @property
-    def verdict(self) -> Verdict:
-        """Allow or deny."""
-        return self.outcome.verdict
-
-    @property
-    def code(self) -> Code:
-        """The reason, from the closed list."""
-        return self.outcome.code
-
-    @property
-    def reason(self) -> str:
-        """One sentence for the user."""
-        return self.outcome.reason
-
-    @property
-    def rule(self) -> str | None:
-        """The name of the deciding rule."""
-        return self.outcome.rule
-
-    @property
-    def rule_where(self) -> str | None:
-        """Where that is written, `file:line`."""
-        return self.outcome.rule_where
-
-    @property
-    def mode(self) -> str:
-        """`enforce` or `permissive`."""
-        return self.outcome.mode
-
-    @property
-    def signers(self) -> tuple[str, ...]:
-        """Who signed, of those that the policy knows."""
-        return self.outcome.signers
-
-    @property
-    def missing(self) -> tuple[Missing, ...]:
-        """Each unmet requirement."""
-        return self.outcome.missing
-
-    @property
-    def would(self) -> Code | None:
-        """What a permissive rule turned into allow."""
-        return self.outcome.would
-
-    @property
-    def message(self) -> str | None:
-        """What the rule tells a user who is denied."""
-        return self.outcome.message
-
-    @property
-    def image(self) -> str:
-        """The name as the caller wrote it."""
-        return self.question.image
-
-    @property
-    def role(self) -> str:
-        """What the caller wants the image for."""
-        return self.question.role
-
-    @property
-    def caller(self) -> Caller:
-        """Who asked."""
-        return self.question.caller
-
-
-@dataclass(slots=True)
-class Pending:
-    """A question whose answer needs work that may block.
-
-    `stage` "open": call `begin` again with `anywhere` in a worker thread. `stage` "examine": call `examine`, then
-    `conclude`. Pendings with equal keys may share one examination; None is never shared.
-    """
-
-    question: Question
-    snapshot: Snapshot
-    stage: Literal["open", "examine"]
-    now: datetime
-    located: Located | None = None
-    content: bool = True
-    key: Hashable | None = None
-
-    def close(self) -> None:
-        """Give back the descriptor. May be called twice."""
-        located, self.located = self.located, None
-        if located is not None:
-            located.close()
-
-
-@dataclass(frozen=True, slots=True)
-class Prefetched:
-    """What came of verifying an image ahead of time. Never a verdict."""
-
-    status: Literal["kept", "known", "not-kept", "failed"]
-    reason: str = ""
 
 
 @dataclass(slots=True)
@@ -203,6 +63,7 @@ class Engine:
     pool: HashPool
     cache: FactCache
     snapshot: Snapshot
+    statuses: StatusSource = NO_STATUS
     _latest: datetime = field(default=datetime.min.replace(tzinfo=UTC), init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
     _run: str = field(default_factory=lambda: secrets.token_hex(6), init=False)
@@ -213,18 +74,26 @@ class Engine:
         self.snapshot = snapshot
 
     def begin(
-        self, question: Question, snapshot: Snapshot, now: datetime, *, anywhere: bool = False, turn: Turn | None = None
+        self,
+        question: Question,
+        snapshot: Snapshot,
+        now: datetime,
+        *,
+        anywhere: bool = False,
+        waited: bool = False,
+        turn: Turn | None = None,
     ) -> Decision | Pending:
         """Answer at once, or say what is needed first.
 
-        Unless `anywhere`, only local file systems are touched, and nothing is read. Never raises.
+        Unless `anywhere`, only local file systems are touched, and nothing is read. `waited`: what could be asked about
+        certificates was asked. Never raises.
         """
         if turn is None:
-            return self._begin(question, snapshot, now, anywhere, {})
+            return self._begin(question, snapshot, now, anywhere, {}, waited=waited)
         given = turn.answers.get(question)
         if given is not None and given.generation == snapshot.generation:
             return self._again(given)
-        answer = self._begin(question, snapshot, now, anywhere, turn.directories)
+        answer = self._begin(question, snapshot, now, anywhere, turn.directories, waited=waited)
         if question.descriptor is None and isinstance(answer, Decision):
             turn.answers[question] = answer
         return answer
@@ -236,6 +105,8 @@ class Engine:
         now: datetime,
         anywhere: bool,  # noqa: FBT001 - as begin's
         memo: Memo,
+        *,
+        waited: bool,
     ) -> Decision | Pending:
         now = self._not_before(now)
         policy = snapshot.policy
@@ -244,14 +115,14 @@ class Engine:
         try:
             located = self._locate(question, anywhere, memo)
         except NotLocalError:
-            return Pending(question, snapshot, "open", now)
+            return Pending(question, snapshot, "open", now, waited=waited)
         except Exception as error:  # noqa: BLE001 - the one place where every error is a deny
             return self._refuse(question, snapshot, _finding(error))
         try:
-            answer = self._from_kept_facts(question, snapshot, policy, located, now)
+            answer = self._from_kept_facts(question, snapshot, policy, located, now, waited=waited)
         except Exception as error:  # noqa: BLE001 - likewise
             answer = self._refuse(question, snapshot, _finding(error), located)
-        if isinstance(answer, Decision):
+        if isinstance(answer, Decision) or answer.located is None:
             located.close()
         return answer
 
@@ -265,24 +136,25 @@ class Engine:
         except Exception as error:  # noqa: BLE001 - every error is a deny
             return Facts(pending.snapshot.store.digest, None, _finding(error))
 
-    def conclude(self, pending: Pending, facts: Facts, now: datetime) -> Decision:
-        """Judge facts at `now` and decide. Closes the pending question; never raises."""
-        located = pending.located
+    def conclude(self, pending: Pending, facts: Facts, now: datetime) -> Decision | Pending:
+        """Judge facts at `now` and decide, unless something must be asked first. Closes `pending`; never raises."""
+        located, waited = pending.located, pending.waited
         try:
             if located is None:
                 raise RuntimeError("the question was closed before it was answered")  # noqa: TRY301
-            return self._decided(pending.question, pending.snapshot, located, facts, self._not_before(now))
+            now = self._not_before(now)
+            return self._decided(pending.question, pending.snapshot, located, facts, now, waited=waited)
         except Exception as error:  # noqa: BLE001 - every error is a deny
             return self._refuse(pending.question, pending.snapshot, _finding(error))
         finally:
             pending.close()
 
     def decide(self, question: Question, now: datetime) -> Decision:
-        """Decide in one call that may block."""
-        begun = self.begin(question, self.snapshot, now, anywhere=True)
-        if isinstance(begun, Decision):
-            return begun
-        return self.conclude(begun, self.examine(begun), now)
+        """Decide in one call that may block, from what is known of certificates without asking."""
+        answer = self.begin(question, self.snapshot, now, anywhere=True, waited=True)
+        while isinstance(answer, Pending):
+            answer = self.conclude(answer, self.examine(answer), now)
+        return answer
 
     def deny(self, question: Question, snapshot: Snapshot, code: Code, reason: str) -> Decision:
         """Return a deny for a reason that no policy gave: a time-out, a limit, a failed audit log."""
@@ -324,24 +196,31 @@ class Engine:
         return self.locator.by_descriptor(question.image, question.descriptor, anywhere=anywhere, memo=memo)
 
     def _from_kept_facts(
-        self, question: Question, snapshot: Snapshot, policy: Policy, located: Located, now: datetime
+        self,
+        question: Question,
+        snapshot: Snapshot,
+        policy: Policy,
+        located: Located,
+        now: datetime,
+        *,
+        waited: bool,
     ) -> Decision | Pending:
         digest = snapshot.store.digest
         key = located.key if located.assurance is _TRUSTED_PATH else None
         if key is not None:
             kept = self.cache.get(key, store=digest, digested=policy.withdraws_objects)
             if kept is not None:
-                return self._decided(question, snapshot, located, kept, now, cached=True)
+                return self._decided(question, snapshot, located, kept, now, waited=waited, cached=True)
         if located.attributes.is_directory:
             facts = Facts(digest, Verification(Kind.SANDBOX, (), {}, tied=False))
-            return self._decided(question, snapshot, located, facts, now)
+            return self._decided(question, snapshot, located, facts, now, waited=waited)
         caller, path = question.caller, located.path
         rules = [select_rule(policy, path=path, kind=kind, caller=caller) for kind in _FILE_KINDS]
         if (early := before_reading(rules, located)) is not None:
             return self._decision(question, snapshot, early, located)
         content = policy.withdraws or any(rule is not None and rule.requires for rule in rules[:2])
         shared = None if key is None else (key, digest, content, policy.withdraws_objects)
-        return Pending(question, snapshot, "examine", now, located, content, shared)
+        return Pending(question, snapshot, "examine", now, located, content, shared, waited=waited)
 
     def _examined(self, pending: Pending, located: Located) -> Facts:
         snapshot = pending.snapshot
@@ -408,12 +287,18 @@ class Engine:
         facts: Facts,
         now: datetime,
         *,
+        waited: bool,
         cached: bool = False,
-    ) -> Decision:
+    ) -> Decision | Pending:
         policy, found = snapshot.policy, facts.verification
         if facts.error is not None or found is None or policy is None:
             return self._refuse(question, snapshot, facts.error or _NOTHING_FOUND, located)
-        rejected = facts.judgements.rejected(snapshot.store, found.claims, now)
+        store, statuses = snapshot.store, self.statuses
+        rejected = facts.judgements.kept(store, now, statuses)
+        if rejected is None:
+            if not waited and (missing := unasked(store, found.claims, now, statuses)):
+                return Pending(question, snapshot, "status", now, links=missing)
+            rejected = facts.judgements.rejected(store, found.claims, now, statuses)
         rule = select_rule(policy, path=located.path, kind=found.kind, caller=question.caller)
         outcome = facts.outcomes.find(policy, rule, rejected, explain=question.explain)
         if outcome is None:

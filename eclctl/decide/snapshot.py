@@ -70,7 +70,7 @@ def build(settings: Settings, names: Names, *, generation: int, now: datetime) -
     warnings += loaded.warnings
     if loaded.policy is None:
         return Built(None, loaded.errors, tuple(warnings))
-    store = KeyStore(ring, loaded.policy.keys)
+    store = KeyStore(ring, loaded.policy.keys, loaded.policy.credentials, loaded.policy.cosign)
     both = f"{loaded.policy.digest}\n{store.digest}"
     digest = "sha256:" + hashlib.sha256(both.encode()).hexdigest()
     return Built(Snapshot(generation, loaded.policy, store, digest, now), (), tuple(warnings))

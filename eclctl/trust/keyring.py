@@ -1,7 +1,7 @@
 """Key stores: everything that may verify a signature, and whether a verified signature still counts.
 
 `verify` asks a store which key made a signature (a fact, whatever the time). Here that fact is judged at a given
-time: keys expire and are revoked, PEM keys are trusted for as long as they are listed.
+time: keys expire and are revoked, certificates too, PEM keys are trusted for as long as they are listed.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import hashlib
 import math
 import os
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -20,8 +20,12 @@ from eclctl.errors import KeyMaterialError
 from eclctl.model import Finding, KeyRef, SignerKind
 from eclctl.signature import openpgp
 from eclctl.signature.keys import MAX_KEY_FILE, PublicKey, parse_public_key
+from eclctl.trust.revocation import NO_STATUS, Known, Link, Status, StatusSource, links
+from eclctl.trust.x509 import Credential, path, turning_points
 
 __all__ = ["MAX_KEYRING_FILE", "KeyStore", "Signed", "judge", "load_keyring", "load_public_keys", "next_turning_point"]
+
+_UNTRUSTED = Finding("unknown-key", "signature made by a key that is no longer trusted")
 
 MAX_KEYRING_FILE = 64 * 1024 * 1024
 """The longest keyring file that is read, in bytes."""
@@ -29,21 +33,49 @@ MAX_KEYRING_FILE = 64 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class KeyStore:
-    """OpenPGP certificates and PEM keys that are looked at together.
+    """Everything that may verify a signature, each sort for its own: a key signs only what it was listed for.
 
-    `digest` is `sha256:<hex>` over all of them and does not depend on their order: facts found with one store hold
-    for every store with that digest.
+    `pgp` are OpenPGP certificates; `keys` PEM keys and `credentials` X.509 certificates, for DSSE envelopes; `cosign`
+    PEM keys for cosign signatures. `digest` is `sha256:<hex>` over all of them and does not depend on their order:
+    facts found with one store hold for every store with that digest.
     """
 
     pgp: openpgp.Keyring
     keys: tuple[PublicKey, ...] = ()
+    credentials: tuple[Credential, ...] = ()
+    cosign: tuple[PublicKey, ...] = ()
     digest: str = field(init=False)
+    dsse_keys: tuple[PublicKey, ...] = field(init=False, repr=False)
+    _names: Mapping[str, tuple[KeyRef, ...]] = field(init=False, repr=False, compare=False)
+    _credentials: Mapping[str, Credential] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        unique = tuple({key.id: key for key in self.keys}.values())
-        object.__setattr__(self, "keys", unique)
-        lines = [f"pgp {self.pgp.digest}", *sorted(f"key {key.id}" for key in unique)]
-        object.__setattr__(self, "digest", "sha256:" + hashlib.sha256("\n".join(lines).encode()).hexdigest())
+        for name in ("keys", "credentials", "cosign"):
+            object.__setattr__(self, name, tuple({each.id: each for each in getattr(self, name)}.values()))
+        names: dict[str, list[KeyRef]] = {}
+        for key in self.keys:
+            names.setdefault(key.id, []).append(KeyRef(SignerKind.KEY, key.id))
+        for credential in self.credentials:
+            names.setdefault(credential.key.id, []).append(KeyRef(SignerKind.CERTIFICATE, credential.id))
+        listed = (*self.keys, *(credential.key for credential in self.credentials))
+        object.__setattr__(self, "dsse_keys", tuple({key.id: key for key in listed}.values()))
+        object.__setattr__(self, "_names", {key: tuple(found) for key, found in names.items()})
+        object.__setattr__(self, "_credentials", {credential.id: credential for credential in self.credentials})
+        object.__setattr__(self, "digest", self._digest())
+
+    def _digest(self) -> str:
+        lines = [f"pgp {self.pgp.digest}"]
+        for name in ("keys", "credentials", "cosign"):
+            lines += sorted(f"{name} {each.id}" for each in getattr(self, name))
+        return "sha256:" + hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+    def names(self, key: PublicKey) -> tuple[KeyRef, ...]:
+        """Return what a key in `dsse_keys` was listed as: itself, certificates that speak for it, or both."""
+        return self._names.get(key.id, ())
+
+    def credential(self, name: str) -> Credential | None:
+        """Return the certificate with this `Credential.id`."""
+        return self._credentials.get(name)
 
 
 class Signed(Protocol):
@@ -66,33 +98,100 @@ class Signed(Protocol):
         """When it expires."""
 
 
-def judge(store: KeyStore, claim: Signed, now: datetime) -> Finding | None:
+def judge(store: KeyStore, claim: Signed, now: datetime, statuses: StatusSource = NO_STATUS) -> Finding | None:
     """Return why a verified signature does not count at `now`, or None when it does.
 
     Args:
         store: The keys that are trusted now; they may be others than those that verified the claim.
         claim: A fact from `verify.examine`.
         now: Aware, UTC.
+        statuses: What is known of whether certificates were revoked.
     """
-    if claim.signer.kind is SignerKind.PGP:
-        return openpgp.judge(claim.signer.id, claim.key, claim.created, claim.expires, store.pgp, now)
-    if any(key.id == claim.signer.id for key in store.keys):
-        return None
-    return Finding("unknown-key", "signature made by a key that is no longer trusted")
+    kind, name = claim.signer.kind, claim.signer.id
+    if kind is SignerKind.PGP:
+        return openpgp.judge(name, claim.key, claim.created, claim.expires, store.pgp, now)
+    if kind is SignerKind.CERTIFICATE:
+        credential = store.credential(name)
+        return _UNTRUSTED if credential is None else judge_credential(credential, now, statuses)
+    if kind is SignerKind.COSIGN:
+        return None if any(cosign_name(key) == name for key in store.cosign) else _UNTRUSTED
+    return None if any(key.id == name for key in store.keys) else _UNTRUSTED
 
 
-def next_turning_point(store: KeyStore, claims: Iterable[Signed], now: float) -> float:
+def judge_credential(credential: Credential, now: datetime, statuses: StatusSource) -> Finding | None:
+    """Return why a certificate does not count at `now`, or None when it does.
+
+    It counts when a path leads to one of its roots and, if it asks for that, when every certificate of the path but the
+    root is known to be good. What is not known is not good.
+    """
+    found = path(credential, now)
+    if isinstance(found, Finding):
+        return found
+    for link in links(found) if credential.ocsp else ():
+        known = statuses.known(link, now)
+        if known is None or known.status is not Status.GOOD or known.until <= now:
+            return _not_good(link, known)
+    return None
+
+
+def unasked(store: KeyStore, claims: Iterable[Signed], now: datetime, statuses: StatusSource) -> tuple[Link, ...]:
+    """Return what somebody would have to ask about before the claims can be judged, because nothing is known of it."""
+    return tuple(
+        link
+        for claim in claims
+        if claim.signer.kind is SignerKind.CERTIFICATE
+        for link in _needed(store.credential(claim.signer.id), now)
+        if statuses.known(link, now) is None
+    )
+
+
+def needed(credentials: Iterable[Credential], now: datetime) -> tuple[Link, ...]:
+    """Return all that must be known to be good of these certificates, once they lead to a trusted root."""
+    return tuple({link.id: link for credential in credentials for link in _needed(credential, now)}.values())
+
+
+def _needed(credential: Credential | None, now: datetime) -> tuple[Link, ...]:
+    if credential is None or not credential.ocsp:
+        return ()
+    found = path(credential, now)
+    return () if isinstance(found, Finding) else links(found)
+
+
+def _not_good(link: Link, known: Known | None) -> Finding:
+    subject = link.certificate.subject.rfc4514_string()
+    if known is not None and known.status is Status.REVOKED:
+        return Finding("revoked", f"the certificate {subject} is revoked: {known.reason}")
+    why = "nobody has been asked" if known is None else f"{known.status.value}: {known.reason}"
+    return Finding("ocsp", f"the certificate {subject} is not known to be good ({why})")
+
+
+def cosign_name(key: PublicKey) -> str:
+    """Return the `KeyRef.id` of a key that is listed for cosign signatures."""
+    return f"cosign:{key.id}"
+
+
+def next_turning_point(
+    store: KeyStore, claims: Iterable[Signed], now: datetime, statuses: StatusSource = NO_STATUS
+) -> float:
     """Return the first time after `now` at which `judge` may say something else of any of the claims.
 
-    Times are seconds since the epoch; infinity when there is none.
+    It is in seconds since the epoch; infinity when there is none. What `statuses` learn meanwhile is not foreseen:
+    their `version` tells.
     """
-    times = (
-        time
-        for claim in claims
-        if claim.signer.kind is SignerKind.PGP
-        for time in openpgp.turning_points(claim.signer.id, claim.key, claim.created, claim.expires, store.pgp)
-    )
-    return min((time for time in times if time > now), default=math.inf)
+    seconds = now.timestamp()
+    times = (time for claim in claims for time in _turning_points(store, claim, now, statuses))
+    return min((time for time in times if time > seconds), default=math.inf)
+
+
+def _turning_points(store: KeyStore, claim: Signed, now: datetime, statuses: StatusSource) -> Iterable[float]:
+    kind, name = claim.signer.kind, claim.signer.id
+    if kind is SignerKind.PGP:
+        return openpgp.turning_points(name, claim.key, claim.created, claim.expires, store.pgp)
+    credential = store.credential(name) if kind is SignerKind.CERTIFICATE else None
+    if credential is None:
+        return ()
+    known = [statuses.known(link, now) for link in _needed(credential, now)]
+    return [*turning_points(credential), *(each.until.timestamp() for each in known if each is not None)]
 
 
 def load_keyring(paths: Iterable[str | os.PathLike[str]]) -> openpgp.Keyring:

@@ -17,7 +17,7 @@ from typing import NamedTuple, Protocol
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-__all__ = ["Known", "Link", "NoStatus", "Status", "StatusSource", "links"]
+__all__ = ["NO_STATUS", "Known", "Link", "NoStatus", "Status", "StatusSource", "links"]
 
 
 class Status(StrEnum):
@@ -83,3 +83,7 @@ class NoStatus:
         """Return that nobody can be asked."""
         del link
         return Known(Status.UNAVAILABLE, now, "nobody can be asked here whether the certificate was revoked")
+
+
+NO_STATUS = NoStatus()
+"""For those who judge nothing that must be asked about."""

@@ -139,10 +139,11 @@ def _open_dsse(data: bytes, store: KeyStore, effort: dsse.Effort) -> tuple[bytes
     envelope = dsse.parse(data)
     if isinstance(envelope, Finding):
         return envelope, ()
-    verified = dsse.verify(envelope, store.keys, effort)
+    verified = dsse.verify(envelope, store.dsse_keys, effort)
     if isinstance(verified, Finding):
         return verified, ()
-    return verified.payload, tuple(SigningKey(KeyRef(SignerKind.KEY, key.id), key.id) for key in verified.keys)
+    names = [(key, name) for key in verified.keys for name in store.names(key)]
+    return verified.payload, tuple(SigningKey(name, key.id) for key, name in names)
 
 
 def _open_pgp(data: bytes, store: KeyStore) -> tuple[bytes | Finding, tuple[SigningKey, ...]]:

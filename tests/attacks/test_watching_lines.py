@@ -17,7 +17,8 @@ from eclctl.daemon.metrics import Metrics
 from eclctl.daemon.tree import Timing
 from eclctl.daemon.watch import Watcher
 from eclctl.decide.cache import FactCache
-from eclctl.decide.engine import Engine, Question
+from eclctl.decide.engine import Engine
+from eclctl.decide.questions import Question
 from eclctl.decide.settings import Settings, Watch
 from eclctl.decide.snapshot import Names, Snapshot, build
 from eclctl.image.identity import Locator
@@ -31,7 +32,7 @@ from tests.unit.daemon.watching import tree as make_tree
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from eclctl.decide.engine import Decision
+    from eclctl.decide.questions import Decision
 
 FAST = Timing(settle=0.1, quick=0.02, check=0.1)
 LIBRARY = ROOT / "examples" / "library"

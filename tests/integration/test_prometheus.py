@@ -20,7 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from eclctl.daemon import exposition
 from eclctl.daemon.exposition import HttpExposition, TextfileExposition
 from eclctl.daemon.metrics import Metrics, metric_names
-from eclctl.decide.engine import Decision, Question
+from eclctl.decide.questions import Decision, Question
 from eclctl.errors import ConfigError
 from eclctl.model import Caller, Code, Kind, Outcome
 from tests.support import ROOT

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from eclctl.daemon import audit
 from eclctl.daemon.rendering import Renderer
 from eclctl.daemon.service import _make_log_directory
-from eclctl.decide.engine import Decision, Question
+from eclctl.decide.questions import Decision, Question
 from eclctl.errors import AuditError
 from eclctl.model import Assurance, Caller, Code, Kind, Outcome
 from tests.support import ROOT

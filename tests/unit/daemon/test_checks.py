@@ -5,7 +5,7 @@ import json
 import os
 import socket
 import threading
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -27,10 +27,21 @@ from eclctl.errors import AuditError
 from eclctl.image.identity import Locator
 from eclctl.image.mounts import MountTable
 from eclctl.model import Caller
+from eclctl.trust.revocation import Known, Status
 from eclctl.verify import HashPool
 from tests.site import APPROVED, Site
+from tests.support import CORPUS, own_copy
 
 PATIENCE = 20.0
+RELEASED = """version: 1
+signers:
+  release:
+    certificate: {{file: ../certs/leaf.pem, intermediates: ../certs/intermediate.pem, roots: ../certs/root.pem}}
+rules:
+  - name: released
+    match: {{paths: ["{root}/images/**"]}}
+    require: [{{any_of: [release]}}]
+"""
 
 
 def clock():
@@ -66,6 +77,7 @@ class Desk:
         self.audit = AuditLog(str(site.root / "audit.jsonl"))
         self.answers, self.answered, self.metrics = [], asyncio.Event(), Metrics()
         self.closing = Workers("close", 1)
+        self.asked, self.heard = [], asyncio.Event()
         self.checks = Checks(
             self.engine,
             limits=settings.Limits(request_timeout=timeout, **limits),
@@ -75,10 +87,19 @@ class Desk:
             mounts=self.mounts,
             wake=lambda: asyncio.get_running_loop().call_soon(self.checks.flush),
             clock=clock,
+            ask_status=self._ask_status,
         )
         ours, self.client = socket.socketpair()
         peer = Peer(Caller(os.getuid(), os.getgid()), os.getpid())
         self.connection = Connection(ours, peer, admin=False, descriptors_limit=1, release=os.close, now=0.0)
+
+    def load_again(self, site):
+        loaded = settings.load(str(site.config), resolve_user=NAMES.user).settings
+        self.engine.install(build(loaded, NAMES, generation=2, now=clock()).snapshot)
+
+    def _ask_status(self, links, told):
+        self.asked.append((links, told))
+        self.heard.set()
 
     def ask(self, path, descriptor=None, uid=None, subject=None, resolve=lambda _: None):
         image = ImageRef(str(path), fd=descriptor is not None)
@@ -93,6 +114,12 @@ class Desk:
         message = json.loads(line)
         self.answers.append(message.get("result") or message["error"])
         self.answered.set()
+
+    async def asked_for(self, count):
+        async with asyncio.timeout(PATIENCE):
+            while len(self.asked) < count:
+                self.heard.clear()
+                await self.heard.wait()
 
     async def wait_for(self, count):
         async with asyncio.timeout(PATIENCE):
@@ -301,3 +328,66 @@ def test_every_examination_is_counted_with_its_bytes_and_not_its_askers():
         assert value("eclctl_verification_seconds_sum") > 0
 
     run(scenario)
+
+
+class Told:
+    """What responders said, all of it the same."""
+
+    def __init__(self, status):
+        self.version, self.status = 0, status
+
+    def known(self, link, now):
+        return self.status and Known(self.status, now + timedelta(hours=1), "so it was said")
+
+
+def released(site, desk):
+    (site.root / "certs").mkdir()
+    for name in ("leaf", "intermediate", "root"):
+        own_copy(CORPUS / "keys" / "x509" / f"{name}.pem", site.root / "certs")
+    site.policy(RELEASED)
+    desk.load_again(site)
+    desk.engine.statuses = Told(None)
+    desk.engine.door.set()
+    return site.add("one-dsse-p256.sif")
+
+
+def test_a_question_waits_for_a_responder_and_is_then_answered():
+    async def scenario(site, desk):
+        image = released(site, desk)
+        descriptor = os.open(image, os.O_RDONLY)
+        desk.ask(image, descriptor)
+        await desk.asked_for(1)
+        assert desk.answers == []
+        assert is_open(descriptor)
+        assert len(desk.asked[0][0]) == 2
+        desk.engine.statuses.status = Status.GOOD
+        desk.engine.statuses.version += 1
+        desk.asked[0][1]()
+        await desk.wait_for(1)
+        assert (desk.answers[0]["code"], desk.answers[0]["signers"]) == ("requirements-met", ["release"])
+        assert not is_open(descriptor)
+
+    run(scenario)
+
+
+def test_a_responder_that_says_nothing_is_asked_once_and_the_answer_is_deny():
+    async def scenario(site, desk):
+        desk.ask(released(site, desk))
+        await desk.asked_for(1)
+        desk.asked[0][1]()
+        await desk.wait_for(1)
+        assert desk.answers[0]["code"] == "requirements-not-met"
+        assert len(desk.asked) == 1
+
+    run(scenario)
+
+
+def test_a_responder_that_takes_too_long_is_deny_in_time():
+    async def scenario(site, desk):
+        desk.ask(released(site, desk))
+        await desk.wait_for(1)
+        assert desk.answers[0]["code"] == "timeout"
+        desk.asked[0][1]()  # what comes after that harms nothing
+        assert len(desk.answers) == 1
+
+    run(scenario, timeout=0.5)

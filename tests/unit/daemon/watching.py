@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from eclctl.daemon.metrics import Metrics
 from eclctl.daemon.notify import Notifier
 from eclctl.daemon.tree import Timing, Tree
-from eclctl.decide.engine import Prefetched
+from eclctl.decide.questions import Prefetched
 from eclctl.decide.settings import Watch
 
 if TYPE_CHECKING:

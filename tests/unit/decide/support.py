@@ -8,7 +8,8 @@ from datetime import datetime
 from pathlib import Path
 
 from eclctl.decide.cache import FactCache
-from eclctl.decide.engine import Decision, Engine, Question
+from eclctl.decide.engine import Engine
+from eclctl.decide.questions import Decision, Question
 from eclctl.decide.settings import Settings
 from eclctl.decide.snapshot import Names, Snapshot, build
 from eclctl.image.identity import Locator

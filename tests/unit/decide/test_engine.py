@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from eclctl.decide.engine import Decision, Engine, Pending, Question
+from eclctl.decide.engine import Engine
+from eclctl.decide.questions import Decision, Pending, Question
 from eclctl.decide.snapshot import Snapshot
 from eclctl.errors import UnreadableImageError
 from eclctl.model import Assurance, Code, Kind, Verdict

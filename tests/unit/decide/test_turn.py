@@ -6,7 +6,7 @@ import os
 import shutil
 from dataclasses import replace
 
-from eclctl.decide.engine import Decision, Question, Turn
+from eclctl.decide.questions import Decision, Question, Turn
 from eclctl.model import Code
 from tests.support import CORPUS, NOW
 from tests.unit.decide.support import CALLER, RULES, Site

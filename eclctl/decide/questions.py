@@ -1,0 +1,160 @@
+"""What is asked of the engine, and what it answers: the types, without any deciding."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal, NamedTuple
+
+from eclctl.decide.snapshot import Snapshot
+from eclctl.image.identity import Located, Memo
+from eclctl.model import Assurance, Caller, Code, Kind, Missing, Outcome, SignatureReport, Verdict
+from eclctl.trust.revocation import Link
+
+__all__ = ["Decision", "Pending", "Prefetched", "Question", "Turn"]
+
+
+class Question(NamedTuple):
+    """May this caller run this image?
+
+    `image` is the absolute name as the caller wrote it (bytes decoded with surrogateescape). `descriptor` is the image
+    as the caller opened it; it stays the asker's to close. `explain` asks for the report on each requirement.
+    """
+
+    image: str
+    caller: Caller
+    descriptor: int | None = None
+    role: str = "rootfs"
+    explain: bool = False
+
+
+@dataclass(slots=True)
+class Turn:
+    """What was seen while one batch of questions is answered, all of which were asked before the first is answered.
+
+    `directories` is what was seen of those above images. `answers` are the decisions on images asked for by name: when
+    many ask the same in one moment, as the tasks of a parallel job do, one look at the image is an answer to each of
+    them that is younger than the question. Not kept any longer.
+    """
+
+    directories: Memo = field(default_factory=dict)
+    answers: dict[Question, Decision] = field(default_factory=dict)
+
+
+class Decision(NamedTuple):
+    """The answer, with everything that a wrapper, a user, a log record or a metric needs to know of it.
+
+    `outcome` is what the policy said; its requirement reports, and `signatures`, are there when they were asked for.
+    `path` is the image's resolved name, None when its name does not lead to it or it was not found.
+    """
+
+    id: str
+    question: Question
+    outcome: Outcome
+    kind: Kind | None
+    path: str | None
+    assurance: Assurance | None
+    cached: bool
+    generation: int
+    policy: str | None
+    signatures: tuple[SignatureReport, ...] = ()
+
+    @property
+    def verdict(self) -> Verdict:
+        """Allow or deny."""
+        return self.outcome.verdict
+
+    @property
+    def code(self) -> Code:
+        """The reason, from the closed list."""
+        return self.outcome.code
+
+    @property
+    def reason(self) -> str:
+        """One sentence for the user."""
+        return self.outcome.reason
+
+    @property
+    def rule(self) -> str | None:
+        """The name of the deciding rule."""
+        return self.outcome.rule
+
+    @property
+    def rule_where(self) -> str | None:
+        """Where that is written, `file:line`."""
+        return self.outcome.rule_where
+
+    @property
+    def mode(self) -> str:
+        """`enforce` or `permissive`."""
+        return self.outcome.mode
+
+    @property
+    def signers(self) -> tuple[str, ...]:
+        """Who signed, of those that the policy knows."""
+        return self.outcome.signers
+
+    @property
+    def missing(self) -> tuple[Missing, ...]:
+        """Each unmet requirement."""
+        return self.outcome.missing
+
+    @property
+    def would(self) -> Code | None:
+        """What a permissive rule turned into allow."""
+        return self.outcome.would
+
+    @property
+    def message(self) -> str | None:
+        """What the rule tells a user who is denied."""
+        return self.outcome.message
+
+    @property
+    def image(self) -> str:
+        """The name as the caller wrote it."""
+        return self.question.image
+
+    @property
+    def role(self) -> str:
+        """What the caller wants the image for."""
+        return self.question.role
+
+    @property
+    def caller(self) -> Caller:
+        """Who asked."""
+        return self.question.caller
+
+
+@dataclass(slots=True)
+class Pending:
+    """A question whose answer needs work that may block.
+
+    `stage` "open": call `begin` again with `anywhere` in a worker thread. `stage` "examine": call `examine`, then
+    `conclude`. `stage` "status": have somebody ask about `links`, then call `begin` again with `waited`. Pendings with
+    equal keys may share one examination; None is never shared.
+    """
+
+    question: Question
+    snapshot: Snapshot
+    stage: Literal["open", "examine", "status"]
+    now: datetime
+    located: Located | None = None
+    content: bool = True
+    key: Hashable | None = None
+    links: tuple[Link, ...] = ()
+    waited: bool = False
+
+    def close(self) -> None:
+        """Give back the descriptor. May be called twice."""
+        located, self.located = self.located, None
+        if located is not None:
+            located.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Prefetched:
+    """What came of verifying an image ahead of time. Never a verdict."""
+
+    status: Literal["kept", "known", "not-kept", "failed"]
+    reason: str = ""

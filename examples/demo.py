@@ -21,6 +21,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from examples.responder import Authority, authority
+
 HERE = Path(__file__).resolve().parent
 ECLCTL = Path(sys.executable).parent / "eclctl"
 PATIENCE = 30.0
@@ -30,7 +32,7 @@ version: 1
 sockets: {{check: run/eclctl.sock, admin: run/admin.sock}}
 state_dir: state
 policies: [policies.d]
-keyrings: [keys.d]
+keyrings: [rings.d]
 watch: [{{path: library, recursive: true, rescan: 15m}}]
 metrics: {{listen: "127.0.0.1:{port}"}}
 audit: {{path: audit.jsonl}}
@@ -47,8 +49,9 @@ def free_port() -> int:
 class Site:
     """A private directory with a configuration, policies, keys and a library of images."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, release: Authority) -> None:
         self.root = root
+        self.release = release
         self.library = root / "library"
         self.config = root / "config.yaml"
         self.policy = root / "policies.d" / "10-production.yaml"
@@ -61,7 +64,11 @@ class Site:
             (self.root / name).mkdir()
         for image in sorted((HERE / "library").glob("*.sif")):
             shutil.copyfile(image, self.library / image.name)
-        shutil.copyfile(HERE / "keys" / "site.asc", self.root / "keys.d" / "site.asc")
+        (self.root / "rings.d").mkdir()
+        shutil.copyfile(HERE / "keys" / "site.asc", self.root / "rings.d" / "site.asc")
+        for key in sorted((HERE / "keys").glob("*.pub")):
+            shutil.copyfile(key, self.root / "keys.d" / key.name)
+        self.release.write(self.root / "certs")
         self.write_policy((HERE / "policies" / "10-production.yaml").read_text())
         self.config.write_text(CONFIG.format(uid=os.getuid(), port=self.port))
 
@@ -75,9 +82,10 @@ def site() -> Iterator[Site]:
     root = Path(tempfile.mkdtemp(prefix="eclctl-demo-")).resolve()
     root.chmod(0o755)
     try:
-        made = Site(root)
-        made.lay_out()
-        yield made
+        with authority(HERE / "keys" / "release.pub") as release:
+            made = Site(root, release)
+            made.lay_out()
+            yield made
     finally:
         shutil.rmtree(root, ignore_errors=True)
 
@@ -153,10 +161,32 @@ def tour(made: Site) -> None:
     say("Why can't I run this, and who can help?")
     show(made, "eclctl explain library/half-approved.sif", expect=None)
     say("What Singularity's own verify would say of the signatures.")
-    show(made, "eclctl verify --keyring keys.d/site.asc library/approved.sif")
+    show(made, "eclctl verify --keyring rings.d/site.asc library/approved.sif")
+    other_signatures(made)
     drop_image(made)
     change_policy(made)
     show_records(made)
+
+
+def other_signatures(made: Site) -> None:
+    say("Other kinds of signatures count the same: built under a PEM key; approved under a certificate.")
+    show(made, "eclctl check library/robot.sif")
+    show(made, "eclctl check library/released.sif")
+    say("A chain of three: cosign by CI, OpenPGP by the builder, and the release team's certificate.")
+    show(made, "eclctl check library/app.oci.sif")
+    show(made, "eclctl explain library/app-unreleased.oci.sif", expect=None)
+    show(made, "eclctl verify --cosign --key keys.d/ci.pub library/app.oci.sif")
+    say("The release team's key is lost. The authority revokes the certificate, and the next answer is another.")
+    made.release.revoke()
+    if not wait_for(lambda: not allowed(made, "library/app.oci.sif")):
+        raise SystemExit("the revocation did not come through")
+    show(made, "eclctl check library/app.oci.sif", expect=1)
+    show(made, "eclctl check library/released.sif", expect=1)
+
+
+def allowed(made: Site, image: str) -> bool:
+    words = [ECLCTL, "check", "--quiet", "--socket", made.check_socket, image]
+    return subprocess.run(words, cwd=made.root, capture_output=True, check=False).returncode == 0
 
 
 def drop_image(made: Site) -> None:
@@ -206,6 +236,7 @@ def metrics(made: Site) -> list[str]:
         "eclctl_policy_generation",
         "eclctl_cache_entries",
         "eclctl_watch_prefetched",
+        "eclctl_ocsp",
     )
     with urllib.request.urlopen(f"http://127.0.0.1:{made.port}/metrics", timeout=PATIENCE) as answer:
         lines = answer.read().decode().splitlines()

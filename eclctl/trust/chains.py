@@ -26,12 +26,15 @@ from cryptography.x509.verification import Criticality, ExtensionPolicy, PolicyB
 from eclctl.errors import KeyMaterialError
 from eclctl.model import Finding
 
-__all__ = ["MAX_PATH", "UNKNOWN_AUTHORITY", "UNREADABLE", "Chain", "Read", "chains", "read"]
+__all__ = ["MAX_PATH", "STRONG_HASHES", "UNKNOWN_AUTHORITY", "UNREADABLE", "Chain", "Read", "chains", "read"]
 
 MAX_PATH = 16
 """The most certificates in a path, leaf and root included."""
 
 UNKNOWN_AUTHORITY = Finding("unknown-authority", "x509: certificate signed by unknown authority")
+
+STRONG_HASHES = frozenset({"sha256", "sha384", "sha512"})
+"""The hashes that a signature of a certificate may be over."""
 
 UNREADABLE = (
     ValueError,
@@ -53,7 +56,6 @@ _LEAF_IS_CA = Finding("incompatible-usage", "x509: the certificate of an authori
 _TOO_MANY = Finding("path-too-long", "x509: too many intermediates for path length constraint")
 _CANNOT_SIGN = "x509: invalid signature: parent certificate cannot sign this kind of certificate"
 _CODE_SIGNING = frozenset({ExtendedKeyUsageOID.CODE_SIGNING, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE})
-_STRONG = frozenset({"sha256", "sha384", "sha512"})
 _UNDERSTOOD = frozenset(
     {
         ExtensionOID.AUTHORITY_KEY_IDENTIFIER,
@@ -248,7 +250,7 @@ def _extensions(candidate: _Candidate) -> Finding | None:
 def _hashes(candidate: _Candidate) -> Finding | None:
     """No weak hash holds the chain together. A root is trusted as it stands, whatever it signed itself with."""
     for each in candidate[:-1]:
-        if each.hash_name not in _STRONG:
+        if each.hash_name not in STRONG_HASHES:
             name = each.hash_name or "none"
             return Finding("weak-hash", f"x509: cannot verify signature: insecure algorithm (hash: {name})")
     return None

@@ -19,6 +19,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 from examples.responder import Authority, authority
@@ -26,6 +27,7 @@ from examples.responder import Authority, authority
 HERE = Path(__file__).resolve().parent
 ECLCTL = Path(sys.executable).parent / "eclctl"
 PATIENCE = 30.0
+FRESH = timedelta(seconds=4)  # for how long the responder's answers are good; a real one says hours or days
 
 CONFIG = """\
 version: 1
@@ -82,7 +84,7 @@ def site() -> Iterator[Site]:
     root = Path(tempfile.mkdtemp(prefix="eclctl-demo-")).resolve()
     root.chmod(0o755)
     try:
-        with authority(HERE / "keys" / "release.pub") as release:
+        with authority(HERE / "keys" / "release.pub", FRESH) as release:
             made = Site(root, release)
             made.lay_out()
             yield made

@@ -23,7 +23,6 @@ from cryptography.x509 import ocsp
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID
 
 DAY = timedelta(days=1)
-FRESH = timedelta(seconds=4)  # how long an answer may be relied on; a real responder says hours or days
 
 
 def _name(common: str) -> x509.Name:
@@ -47,7 +46,8 @@ def _usage(*, signs: bool) -> x509.KeyUsage:
 class Authority:
     """A root that certifies one key for code signing. `revoke` is what a site does when that key is lost."""
 
-    def __init__(self, public_key: Path, responder: str) -> None:
+    def __init__(self, public_key: Path, responder: str, fresh: timedelta) -> None:
+        self._fresh = fresh
         self._key = ec.generate_private_key(ec.SECP256R1())
         self.revoked_at: datetime | None = None
         self.root = self._issue("Demonstration root", self._key.public_key(), [])
@@ -101,7 +101,7 @@ class Authority:
             algorithm=asked.hash_algorithm,
             cert_status=ocsp.OCSPCertStatus.REVOKED if self.revoked_at else ocsp.OCSPCertStatus.GOOD,
             this_update=now,
-            next_update=now + FRESH,
+            next_update=now + self._fresh,
             revocation_time=self.revoked_at,
             revocation_reason=x509.ReasonFlags.key_compromise if self.revoked_at else None,
         )
@@ -131,10 +131,10 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def authority(public_key: Path) -> Iterator[Authority]:
-    """Make an authority for a public key (PEM), and answer for it until the end."""
+def authority(public_key: Path, fresh: timedelta) -> Iterator[Authority]:
+    """Make an authority for a public key (PEM), and answer for it until the end; each answer is good for `fresh`."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    made = _Handler.authority = Authority(public_key, f"http://127.0.0.1:{server.server_address[1]}")
+    made = _Handler.authority = Authority(public_key, f"http://127.0.0.1:{server.server_address[1]}", fresh)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:

@@ -15,8 +15,8 @@ from eclctl.policy.document import MAX_BYTES, Problem
 from eclctl.policy.language import Policy
 from eclctl.policy.load import LoadEnvironment, Source, load
 from eclctl.signature import openpgp
-from eclctl.signature.keys import MAX_KEY_FILE
 from eclctl.trust.keyring import MAX_KEYRING_FILE, KeyStore
+from eclctl.trust.x509 import MAX_CERTIFICATE_FILE
 
 _POLICY_SUFFIXES = (".yaml", ".yml")
 
@@ -65,7 +65,7 @@ def build(settings: Settings, names: Names, *, generation: int, now: datetime) -
     sources = _sources(settings.policies, errors)
     if errors or ring is None:
         return Built(None, tuple(errors), tuple(warnings))
-    environment = LoadEnvironment(keyring=ring, read_key=_read_key, resolve_user=names.user, resolve_group=names.group)
+    environment = LoadEnvironment(ring, _read_key, resolve_user=names.user, resolve_group=names.group, now=now)
     loaded = load(sources, environment)
     warnings += loaded.warnings
     if loaded.policy is None:
@@ -113,4 +113,4 @@ def _expanded(paths: tuple[str, ...], suffixes: tuple[str, ...], errors: list[Pr
 
 
 def _read_key(path: str) -> bytes:
-    return read_guarded(path, limit=MAX_KEY_FILE)
+    return read_guarded(path, limit=MAX_CERTIFICATE_FILE)  # what is too long for a key is refused as one

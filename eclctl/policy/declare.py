@@ -5,21 +5,21 @@ Declarations of all files are taken before any rule is read, so that a rule may 
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Protocol
 
-from eclctl.errors import EclctlError
 from eclctl.policy import document
-from eclctl.policy.document import MapNode, Node, Report, Scalar, quoted
+from eclctl.policy.document import ListNode, MapNode, Node, Report, Scalar, quoted
+from eclctl.policy.globs import Glob, compile_repository, repository_objection
 from eclctl.policy.language import ANYONE, Signer
-from eclctl.signature.keys import PublicKey, parse_public_key
+from eclctl.policy.material import Material
 
 _TOP = ("version", "signers", "roles", "withdrawn", "rules", "default")
-_SIGNER = ("pgp", "key")
-_OTHER_SIGNERS = ("certificate", "cosign", "annotations", "repository")
+_KEYS = ("pgp", "key", "certificate", "cosign")
+_ONLY_WITH_COSIGN = ("annotations", "repository")
 _WITHDRAWN = ("objects", "manifests", "signers")
 
 _NAME = re.compile(r"\w(?:[\w .@+:/-]{0,62}[\w.@+])?")
@@ -50,20 +50,23 @@ class Certificates(Protocol):
 class LoadEnvironment:
     """What a policy refers to outside its files.
 
-    `read_key` returns the content of a PEM file, given a path, and raises OSError or an EclctlError. The resolvers
-    return the number of a user or group name, or None.
+    `read_key` returns the content of a key or certificate file, given a path, and raises OSError or an EclctlError.
+    The resolvers return the number of a user or group name, or None. `now` (aware, UTC) is when certificates are looked
+    at, to warn of those that have expired; what a policy means does not depend on it.
     """
 
     keyring: Certificates
     read_key: Callable[[str], bytes]
     resolve_user: Callable[[str], int | None]
     resolve_group: Callable[[str], int | None]
+    now: datetime
 
 
 @dataclass(slots=True)
 class Declarations:
     """What has been declared so far; `*_places` say where, for messages about it."""
 
+    material: Material
     signers: dict[str, Signer] = field(default_factory=dict)
     signer_places: dict[str, Scalar] = field(default_factory=dict)
     roles: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -72,8 +75,6 @@ class Declarations:
     withdrawn_digests: set[str] = field(default_factory=set)
     withdrawn_signers: list[str] = field(default_factory=list)
     rules: list[Node] = field(default_factory=list)
-    keys: dict[str, PublicKey] = field(default_factory=dict)
-    key_files: dict[str, bytes] = field(default_factory=dict)
 
 
 def name_of(node: Node, report: Report, what: str) -> str | None:
@@ -94,7 +95,7 @@ class Declarer:
     """Takes the declarations of one file after the other into `found`."""
 
     def __init__(self, environment: LoadEnvironment, report: Report) -> None:
-        self.found = Declarations()
+        self.found = Declarations(Material(environment.read_key, report, environment.now))
         self._environment = environment
         self._report = report
         self._roles: list[tuple[Scalar, Node]] = []
@@ -147,7 +148,7 @@ class Declarer:
                 )
                 continue
             self.found.signer_places[name] = key
-            self.found.signers[name] = Signer(name, self._keys_of(name, value), place(key))
+            self.found.signers[name] = self._signer(name, value, place(key))
 
     def _taken(self, key: Scalar, name: str, what: str, places: dict[str, Scalar]) -> bool:
         """Report a name that is reserved, or that another file has declared."""
@@ -159,20 +160,62 @@ class Declarer:
             return True
         return False
 
-    def _keys_of(self, name: str, node: Node) -> tuple[str, ...]:
+    def _signer(self, name: str, node: Node, where: str) -> Signer:
         what = f"signer {quoted(name)}"
-        self._refuse_other_signers(node, what)
-        fields = document.mapping(node, self._report, what, (*_SIGNER, *_OTHER_SIGNERS))
-        if fields is None:
-            return ()
-        if not fields:
-            self._report.error(node, f"{what} has no keys", "list fingerprints under pgp, or PEM files under key")
+        fields = document.mapping(node, self._report, what, (*_KEYS, *_ONLY_WITH_COSIGN)) or {}
+        self._require_keys(node, fields, what)
+        annotations = self._annotations(fields["annotations"], what) if "annotations" in fields else frozenset()
+        repository = self._repository(fields["repository"], what) if "repository" in fields else None
+        return Signer(name, self._keys_of(name, fields, what), where, annotations, repository)
+
+    def _require_keys(self, node: Node, fields: dict[str, Node], what: str) -> None:
+        if isinstance(node, MapNode) and not fields.keys() & set(_KEYS):
+            self._report.error(node, f"{what} has no keys", "list some under pgp, key, certificate or cosign")
+        elif "cosign" not in fields:
+            for key in fields.keys() & set(_ONLY_WITH_COSIGN):
+                message = f"{key} of {what} is about cosign signatures, and it has no cosign keys"
+                self._report.error(fields[key], message, f"list keys under cosign, or remove {key}")
+
+    def _keys_of(self, name: str, fields: dict[str, Node], what: str) -> tuple[str, ...]:
+        material = self.found.material
         keys: list[str] = []
-        for sort, take in (("pgp", self._fingerprint), ("key", self._pem)):
+        for sort, take in (("pgp", self._fingerprint), ("key", material.pem), ("cosign", material.cosign_key)):
             entries = document.texts(fields[sort], self._report, f"{sort} of {what}") if sort in fields else None
             for entry in entries or ():
                 self._add_key(keys, take(entry), name, entry)
+        for node in self._certificates(fields.get("certificate"), what):
+            if (found := material.certificate(node, what)) is not None:
+                self._add_key(keys, found[1], name, found[0])
         return tuple(keys)
+
+    def _certificates(self, node: Node | None, what: str) -> tuple[Node, ...]:
+        """Return the certificates of a signer: one, or a list of them."""
+        if isinstance(node, ListNode):
+            return document.items(node, self._report, f"certificate of {what}") or ()
+        return () if node is None else (node,)
+
+    def _annotations(self, node: Node, what: str) -> frozenset[tuple[str, str]]:
+        where = f"annotations of {what}"
+        found: set[tuple[str, str]] = set()
+        pairs = document.pairs(node, self._report, where)
+        for key, value in pairs or ():
+            named = document.text(key, self._report, f"a key of {where}")
+            text = document.text(value, self._report, f"{quoted(key.text)} in {where}")
+            if named is not None and text is not None:
+                found.add((named, text))
+        if pairs == ():
+            self._report.error(node, f"{where} is an empty mapping", "leave the key out, or say what must be there")
+        return frozenset(found)
+
+    def _repository(self, node: Node, what: str) -> Glob | None:
+        pattern = document.text(node, self._report, f"repository of {what}")
+        if pattern is None:
+            return None
+        wrong = repository_objection(pattern)
+        if wrong is not None:
+            self._report.error(node, f"the repository {quoted(pattern)} {wrong[0]}", wrong[1])
+            return None
+        return compile_repository(pattern)
 
     def _add_key(self, keys: list[str], key: str | None, name: str, entry: Scalar) -> None:
         if key is None:
@@ -182,12 +225,6 @@ class Declarer:
             return
         keys.append(key)
         self.found.key_places.append((key, name, entry))
-
-    def _refuse_other_signers(self, node: Node, what: str) -> None:
-        for key, _ in node.pairs if isinstance(node, MapNode) else ():
-            if isinstance(key, Scalar) and key.text in _OTHER_SIGNERS:
-                message = f"{what}: certificate and cosign signers are not supported by this version of eclctl"
-                self._report.error(key, message, "use pgp or key")
 
     def _fingerprint(self, entry: Scalar) -> str | None:
         if not _FINGERPRINT.fullmatch(entry.text):
@@ -200,19 +237,6 @@ class Declarer:
             )
             return None
         return fingerprint
-
-    def _pem(self, entry: Scalar) -> str | None:
-        path = os.path.join(os.path.dirname(entry.mark.file), entry.text)
-        try:
-            if path not in self.found.key_files:
-                self.found.key_files[path] = self._environment.read_key(path)
-            key = parse_public_key(self.found.key_files[path], source=document.printable(entry.text))
-        except (OSError, EclctlError) as error:
-            reason = error.strerror if isinstance(error, OSError) else str(error)
-            self._report.error(entry, f"the key file {quoted(entry.text)} cannot be used: {reason}")
-            return None
-        self.found.keys.setdefault(key.id, key)
-        return key.id
 
     def _role(self, key: Scalar, node: Node) -> None:
         name = name_of(key, self._report, "role")

@@ -4,6 +4,8 @@
 number of directories; at the end it stands for everything below, and not for the directory itself. All else is
 literal. Paths are str with surrogateescape, so that names which are not UTF-8 match `*`.
 
+Patterns for repositories of container images (`registry.example/prod/**`) are the same without the leading slash.
+
 A pattern becomes one regular expression. Everything between two wildcards is an atomic group that takes the earliest
 match: that is enough for wildcards, and it keeps the time linear in the path whatever names a user invents.
 """
@@ -16,6 +18,9 @@ from dataclasses import dataclass, field
 MAX_LENGTH = 4096
 _WILD = re.compile(r"[*?]")
 _UNSUPPORTED = re.compile(r"[\[\]{}]")
+_BRACKETS = "uses brackets or braces", "only *, ** and ? are special; list several paths instead"
+_STARS = "has ** beside other characters", "** stands alone between slashes; * is for inside a name"
+_NO_COMPONENTS = frozenset({"", ".", ".."})
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +43,33 @@ def objection(pattern: str) -> tuple[str, str] | None:
     if not pattern.startswith("/"):
         return "is not absolute", "begin it with /"
     if _UNSUPPORTED.search(pattern):
-        return "uses brackets or braces", "only *, ** and ? are special; list several paths instead"
+        return _BRACKETS
     components = pattern[1:].split("/")
     if components[-1] == "":
         return "ends in a slash", "end it in /** for everything below a directory"
-    if any(component in {"", ".", ".."} for component in components):
+    if not _NO_COMPONENTS.isdisjoint(components):
         return "has an empty, '.' or '..' component", "write the resolved path"
-    if any("**" in component and component != "**" for component in components):
-        return "has ** beside other characters", "** stands alone between slashes; * is for inside a name"
-    return None
+    return _STARS if _stars_beside_others(components) else None
+
+
+def repository_objection(pattern: str) -> tuple[str, str] | None:
+    """Return what is wrong with a pattern for repositories and what to write instead, or None."""
+    if len(pattern) > MAX_LENGTH:
+        return "is longer than a reference can be", "shorten it"
+    if "://" in pattern:
+        return "has a scheme", "begin it with the registry's name: registry.example/prod/**"
+    if "@" in pattern:
+        return "has a digest", "name the repository alone: the signature itself names the digest"
+    if _UNSUPPORTED.search(pattern):
+        return _BRACKETS[0], "only *, ** and ? are special; use a signer for each repository"
+    components = pattern.split("/")
+    if not _NO_COMPONENTS.isdisjoint(components):
+        return "has an empty, '.' or '..' component", "write registry.example/prod/**, without slashes at the ends"
+    return _STARS if _stars_beside_others(components) else None
+
+
+def _stars_beside_others(components: list[str]) -> bool:
+    return any("**" in component and component != "**" for component in components)
 
 
 def compile_glob(pattern: str) -> Glob:
@@ -55,6 +78,16 @@ def compile_glob(pattern: str) -> Glob:
     wild = next((n for n, component in enumerate(components) if _WILD.search(component)), len(components))
     prefix = "".join("/" + component for component in components[: min(wild, len(components) - 1)])
     return Glob(pattern, prefix, re.compile(_expression(components)))
+
+
+def compile_repository(pattern: str) -> Glob:
+    """Compile a pattern that `repository_objection` has nothing against, for `matches_repository`."""
+    return Glob(pattern, "", re.compile(_expression(pattern.split("/"))))
+
+
+def matches_repository(glob: Glob, reference: str) -> bool:
+    """Tell whether the reference that a signature names matches; one that is empty, or has empty parts, never does."""
+    return _NO_COMPONENTS.isdisjoint(reference.split("/")) and glob.regex.fullmatch("/" + reference) is not None
 
 
 def _expression(components: list[str]) -> str:

@@ -1,8 +1,9 @@
 """Who holds which key, and which names are one key.
 
-A key has several names: the fingerprints of certificates that contain it, and the digest of a PEM file. Names that
-share any key material count as one key, so that a person's certificate and PEM file, or two people's copies of one
-key, never count twice (DESIGN section 1 point 5).
+A key has several names: the fingerprints of OpenPGP certificates that contain it, the digest of a PEM file, the X.509
+certificates that were issued for it, and its name as a cosign key. Names that share any key material count as one key,
+so that a person's certificate and PEM file, or two people's copies of one key, never count twice (DESIGN section 1
+point 5).
 """
 
 from __future__ import annotations
@@ -48,9 +49,9 @@ def _most(keys: list[frozenset[int]]) -> int:
 
 
 def find_holders(declared: Declarations, keyring: Certificates) -> Holders:
-    """Number the keys of all signers and of all certificates, and say who holds each."""
+    """Number the keys of all signers and of all OpenPGP certificates, and say who holds each."""
     certificates = {certificate.fingerprint: certificate.materials for certificate in keyring.certificates}
-    names = {**{key: frozenset({key}) for key in declared.keys}, **certificates}
+    names = {**declared.material.names(), **certificates}
     numbers = _numbered(names)
     people: dict[str, list[str]] = {name: [] for name in names}
     for signer in declared.signers.values():
@@ -98,5 +99,6 @@ def warn_of_shared_keys(declared: Declarations, holders: Holders, report: Report
             continue
         known_person, where = first.setdefault(holder.key, (person, place(entry)))
         if known_person != person:
-            message = f"this key of {quoted(person)} is also listed for {quoted(known_person)} at {where}"
+            this = "the key of this certificate" if key.startswith("x509:") else "this key"
+            message = f"{this} of {quoted(person)} is also listed for {quoted(known_person)} at {where}"
             report.warning(entry, message, "it counts for one of them at a time, never for both")

@@ -13,9 +13,13 @@ from types import MappingProxyType
 from eclctl.model import Assurance, Kind, Verdict
 from eclctl.policy.globs import Glob
 from eclctl.signature.keys import PublicKey
+from eclctl.trust.x509 import Credential
 
 ANYONE = "anyone"
 """The built-in role: every certificate in the keyrings."""
+
+COSIGN = "cosign:"
+"""What the name of a key begins with that is listed for cosign signatures (`KeyRef.id`)."""
 
 SIGNED_KINDS = frozenset({Kind.SIF, Kind.OCI_SIF})
 """The kinds of image that can carry signatures, and the ones that a rule matches when it names none."""
@@ -48,12 +52,21 @@ HOLDS = (
 class Signer:
     """A person, team or robot, with every key that speaks for it.
 
-    `keys` are `KeyRef.id`s: upper-case primary fingerprints and `sha256:` names of PEM keys, which cannot be confused.
+    `keys` are `KeyRef.id`s: upper-case primary fingerprints, `sha256:` names of PEM keys, `x509:` names of certificates
+    and `cosign:` names of cosign keys, which cannot be confused. A cosign signature speaks for them only when it has
+    all of `annotations`, and names a repository that matches `repository` where that is not None.
     """
 
     name: str
     keys: tuple[str, ...]
     where: str
+    annotations: frozenset[tuple[str, str]] = frozenset()
+    repository: Glob | None = None
+
+    @property
+    def signs_with_cosign(self) -> bool:
+        """Whether any of the keys is for cosign signatures."""
+        return any(key.startswith(COSIGN) for key in self.keys)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +166,9 @@ class Withdrawn:
 class Holder:
     """Who speaks with a key.
 
-    `key` numbers the key: two names of one key (a certificate and a PEM file) have the same number. `people` are the
-    signers that list this name of it; a certificate that no signer lists is a person of its own.
+    `key` numbers the key: all names of one key (an OpenPGP certificate, a PEM file, an X.509 certificate, a cosign key)
+    have the same number. `people` are the signers that list this name of it; an OpenPGP certificate that no signer
+    lists is a person of its own.
     """
 
     key: int
@@ -175,10 +189,11 @@ class RuleIndex:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A whole policy. `digest` is `sha256:<hex>` over its files and the key files that they name.
+    """A whole policy. `digest` is `sha256:<hex>` over its files and the key and certificate files that they name.
 
-    `keys` are the PEM keys of its signers. `holders` is by `KeyRef.id`. `shared` has the numbers of the keys that
-    more than one person could claim.
+    `keys` are the PEM keys of its signers, `credentials` their certificates and `cosign` their keys for cosign
+    signatures, each once. `holders` is by `KeyRef.id`. `shared` has the numbers of the keys that more than one person
+    could claim.
     """
 
     digest: str
@@ -187,6 +202,8 @@ class Policy:
     rules: tuple[Rule, ...]
     withdrawn: Withdrawn
     keys: tuple[PublicKey, ...]
+    credentials: tuple[Credential, ...]
+    cosign: tuple[PublicKey, ...]
     holders: Mapping[str, Holder] = field(repr=False)
     shared: frozenset[int]
     index: RuleIndex = field(repr=False)

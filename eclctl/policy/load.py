@@ -61,14 +61,16 @@ def load(sources: Sequence[Source], environment: LoadEnvironment) -> Loaded:
 
 
 def _policy(sources: Sequence[Source], declared: Declarations, holders: Holders, rules: tuple[Rule, ...]) -> Policy:
-    withdrawn = tuple(declared.withdrawn_signers)
+    withdrawn, material = tuple(declared.withdrawn_signers), declared.material
     return Policy(
-        digest=_digest([*(source.text for source in sources), *declared.key_files.values()]),
+        digest=_digest([*(source.text for source in sources), *material.files.values()]),
         signers=dict(declared.signers),
         roles=dict(declared.roles),
         rules=rules,
         withdrawn=Withdrawn(frozenset(declared.withdrawn_digests), withdrawn, holders.keys_of(withdrawn)),
-        keys=tuple(declared.keys.values()),
+        keys=tuple(material.keys.values()),
+        credentials=tuple(material.credentials.values()),
+        cosign=tuple(material.cosign.values()),
         holders=frozen(holders.by_name),
         shared=holders.shared,
         index=build_index(rules),

@@ -34,6 +34,7 @@ __all__ = [
     "MAX_CERTIFICATES",
     "MAX_CERTIFICATE_FILE",
     "Credential",
+    "check_certificates",
     "load_credential",
     "path",
     "turning_points",
@@ -110,6 +111,15 @@ def load_credential(
         _validity=(leaf.begins, leaf.ends),
         _chains=chains(leaf, others, trusted),
     )
+
+
+def check_certificates(text: bytes, *, source: str = "certificates") -> None:
+    """Check that a file can be given to `load_credential` as intermediates or roots, to tell which of several cannot.
+
+    Raises:
+        KeyMaterialError: As `load_credential`. The message begins with `source`.
+    """
+    _certificates([text], source)
 
 
 def path(credential: Credential, now: datetime) -> tuple[x509.Certificate, ...] | Finding:

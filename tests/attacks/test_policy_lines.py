@@ -46,7 +46,7 @@ def read_key(path: str) -> bytes:
 
 def loaded(*texts: str | bytes) -> Loaded:
     sources = [Source(f"{n}.yaml", text if isinstance(text, bytes) else text.encode()) for n, text in enumerate(texts)]
-    return load(sources, LoadEnvironment(RING, read_key, {}.get, {}.get))
+    return load(sources, LoadEnvironment(RING, read_key, {}.get, {}.get, NOW))
 
 
 def ask(image, rules: str, *, head: str = HEAD, path: str | None = "/srv/a.sif") -> Outcome:

@@ -22,7 +22,7 @@ from eclctl.policy.evaluate import evaluate
 from eclctl.policy.language import Policy
 from eclctl.policy.load import Loaded, LoadEnvironment, Source, load
 from eclctl.signature.keys import parse_public_key
-from tests.support import CORPUS
+from tests.support import CORPUS, NOW
 
 LETTERS = "ABCDEF"
 PEM_NAMES = ("p256", "p384", "ed25519", "rsa2048")
@@ -80,7 +80,7 @@ def load_text(*texts: str | bytes, keyring: Ring | None = None) -> Loaded:
         Source(f"{number}.yaml", text if isinstance(text, bytes) else text.encode())
         for number, text in enumerate(texts)
     ]
-    environment = LoadEnvironment(keyring or ring(), read_key, USERS.get, GROUPS.get)
+    environment = LoadEnvironment(keyring or ring(), read_key, USERS.get, GROUPS.get, NOW)
     return load(sources, environment)
 
 

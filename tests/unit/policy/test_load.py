@@ -7,6 +7,7 @@ import pytest
 from eclctl.model import Assurance, Kind, Verdict
 from eclctl.policy.declare import LoadEnvironment
 from eclctl.policy.load import Source, load
+from tests.support import NOW
 from tests.unit.policy.facts import GROUPS, HEAD, PEM_IDS, USERS, fingerprint, load_text, read_key, ring, rule
 
 A, B = fingerprint("A"), fingerprint("B")
@@ -109,8 +110,6 @@ def test_defaults_are_the_strict_ones() -> None:
         (f"version: 1\nsigners: {{alice: {{pgp: [0x{A[:38]}]}}}}\n", "0.yaml:2:25", "no fingerprint"),
         (f"version: 1\nsigners: {{alice: {{pgp: [{'1' * 40}]}}}}\n", "0.yaml:2:25", f"key {'1' * 40} is in no keyring"),
         ("version: 1\nsigners: {alice: {key: [none.pem]}}\n", "0.yaml:2:25", "cannot be used"),
-        ("version: 1\nsigners: {alice: {certificate: {file: a}}}\n", "0.yaml:2:19", "certificate and cosign signers"),
-        ("version: 1\nsigners: {alice: {cosign: [a]}}\n", "0.yaml:2:19", "not supported by this version"),
         ("version: 1\nsigners: {anyone: {key: [p256.pem]}}\n", "0.yaml:2:11", "built-in role"),
         ("version: 1\nsigners: {'a\\b': {key: [p256.pem]}}\n", "0.yaml:2:11", "no name"),
         ('version: 1\nsigners: {"a\\nb": {key: [p256.pem]}}\n', "0.yaml:2:11", "no name"),
@@ -245,7 +244,7 @@ def test_key_files_are_relative_to_the_file_that_names_them() -> None:
         return read_key(path)
 
     text = b"version: 1\nsigners: {ci: {key: [keys/p256.pem, /etc/p384.pem]}}\n"
-    loaded = load([Source("/etc/eclctl/policies.d/a.yaml", text)], LoadEnvironment(ring(), read, USERS.get, GROUPS.get))
+    loaded = load([Source("/etc/eclctl/policies.d/a.yaml", text)], LoadEnvironment(ring(), read, USERS.get, GROUPS.get, NOW))
     assert loaded.errors == ()
     assert asked == ["/etc/eclctl/policies.d/keys/p256.pem", "/etc/p384.pem"]
 
@@ -255,7 +254,7 @@ def test_a_key_file_that_cannot_be_read_is_an_error_at_its_place() -> None:
         raise PermissionError(13, "Permission denied", path)
 
     text = b"version: 1\nsigners: {ci: {key: [p256.pem]}}\n"
-    loaded = load([Source("a.yaml", text)], LoadEnvironment(ring(), read, USERS.get, GROUPS.get))
+    loaded = load([Source("a.yaml", text)], LoadEnvironment(ring(), read, USERS.get, GROUPS.get, NOW))
     assert [str(e) for e in loaded.errors] == ["a.yaml:2:22: the key file 'p256.pem' cannot be used: Permission denied"]
 
 

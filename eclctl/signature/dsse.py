@@ -15,8 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from eclctl import strictjson
 from eclctl.model import Finding
-from eclctl.signature import strictjson
 from eclctl.signature.keys import PublicKey
 
 __all__ = [
@@ -176,10 +176,9 @@ def _signature(item: Any) -> EnvelopeSignature:
 
 
 def _refuse_variants(members: Mapping[str, Any], names: Sequence[str]) -> None:
-    folded = {name.casefold() for name in names}
-    for name in members:
-        if name not in names and name.casefold() in folded:
-            raise _InvalidError(f"{name[:64]!r} is written in other letters")
+    name = strictjson.variant(members, names)
+    if name is not None:
+        raise _InvalidError(f"{name[:64]!r} is written in other letters")
 
 
 def _decoded(text: Any) -> bytes:

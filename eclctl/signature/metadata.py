@@ -14,8 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from eclctl import strictjson
 from eclctl.model import Finding
-from eclctl.signature import strictjson
 
 __all__ = ["ALGORITHMS", "Digest", "Hash", "Metadata", "ObjectMetadata", "parse"]
 

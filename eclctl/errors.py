@@ -57,3 +57,9 @@ class AuditError(EclctlError):
     """The audit log cannot be opened or written: what it should hold is denied."""
 
     code = "audit"
+
+
+class RemoteError(EclctlError):
+    """Something outside could not be asked, or did not answer as it must. The message names the URL."""
+
+    code = "remote"

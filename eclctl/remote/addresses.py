@@ -1,0 +1,52 @@
+"""Which addresses a redirect must never lead to."""
+
+from __future__ import annotations
+
+import ipaddress
+from ipaddress import IPv4Address, IPv6Address
+
+__all__ = ["why_not"]
+
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052
+_LOW_32_BITS = 0xFFFF_FFFF
+
+
+def why_not(address: str) -> str | None:
+    """Return why a redirect may not lead to a numeric address, None when it may.
+
+    Refused are loopback, link-local (which is where clouds keep the secrets of their machines), unspecified, multicast
+    and reserved addresses, also where an IPv6 address carries an IPv4 one. What is no numeric address is refused too.
+    """
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return "it is no numeric address"
+    for each in (parsed, *_embedded(parsed)):
+        if (what := _what(each)) is not None:
+            return f"{address} is {what}"
+    return None
+
+
+def _embedded(address: IPv4Address | IPv6Address) -> tuple[IPv4Address, ...]:
+    """The IPv4 addresses that an IPv6 address leads on to: mapped, NAT64, 6to4, Teredo."""
+    if isinstance(address, IPv4Address):
+        return ()
+    found = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
+    if address in _NAT64:
+        found.append(IPv4Address(int(address) & _LOW_32_BITS))
+    return tuple(each for each in found if each is not None)
+
+
+def _what(address: IPv4Address | IPv6Address) -> str | None:
+    if address.is_loopback:
+        return "a loopback address"
+    if address.is_link_local:
+        return "a link-local address"
+    if address.is_unspecified:
+        return "the unspecified address"
+    if address.is_multicast:
+        return "a multicast address"
+    carries = isinstance(address, IPv6Address) and (address.ipv4_mapped is not None or address in _NAT64)
+    if (address.is_reserved and not carries) or (isinstance(address, IPv4Address) and address.packed[0] == 0):
+        return "a reserved address"
+    return None

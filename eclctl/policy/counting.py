@@ -9,8 +9,11 @@
 4. A person approves objects by number when one claim of theirs covers all of them and the header. Claims over single
    objects never add up.
 5. A legacy claim approves only a whole image of one group, all of which it covers.
-6. With `distinct`, no person serves two requirements: an exact matching of people to places.
-7. Every object must be covered by a claim that satisfied some requirement.
+6. A cosign claim approves the image of an OCI-SIF for those people whose entry it is as asked for, and never a part of
+   one. What it covers is that image; the objects that only carry signatures count as covered with it.
+7. With `distinct`, no person serves two requirements: an exact matching of people to places.
+8. Every object must be covered by a claim that satisfied some requirement. In an OCI-SIF that is not of exactly one
+   image nothing is covered: nobody can say what would run.
 """
 
 from __future__ import annotations
@@ -20,13 +23,15 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from eclctl.model import Claim, SignatureFormat, SignerKind, Verification
-from eclctl.policy.language import Holder, Policy, Requirement, Rule, Scope
+from eclctl.model import Claim, Kind, SignatureFormat, SignerKind, Verification
+from eclctl.policy.cosign import speaks_for
+from eclctl.policy.language import Policy, Requirement, Rule, Scope
 from eclctl.policy.matching import match
 
 MAX_ASSIGNMENTS = 4096
 
 _LEGACY = SignatureFormat.LEGACY
+_COSIGN = SignatureFormat.COSIGN
 _PGP = SignerKind.PGP
 _NOBODY = ""
 _NOTHING_SHARED: Mapping[int, str] = {}
@@ -36,13 +41,15 @@ _NOTHING_SHARED: Mapping[int, str] = {}
 class Standing:
     """What each person says, under one way to share keys out.
 
-    `voices` are the claims with the people that they speak for. `groups` has the groups that each person approves,
-    `whole` the people who approve the image.
+    `voices` are the claims with the people that they speak for, without those of cosign. `groups` has the groups that
+    each person approves, `whole` the people who approve every object of the file, and `cosign` those who approve the
+    image in it with cosign.
     """
 
     voices: list[tuple[Claim, tuple[str, ...]]]
     groups: dict[str, set[int]]
     whole: set[str]
+    cosign: set[str]
 
 
 @dataclass(slots=True)
@@ -51,8 +58,8 @@ class Settlement:
 
     For each requirement, in order, `approvers` are the people who approve its part, and `serving` those who were
     counted for it (the same unless the rule is `distinct`). `places` is how many of the approvals that the rule needs
-    there are. `uncovered` are the IDs of objects that no satisfied
-    requirement covers; it is only filled when all requirements are met.
+    there are. `uncovered` are the IDs of objects that no satisfied requirement covers; it is only filled when all
+    requirements are met.
     """
 
     approvers: list[set[str]]
@@ -97,6 +104,11 @@ def scope_groups(image: Verification, scope: Scope) -> frozenset[int]:
     return scope.groups
 
 
+def is_ambiguous(image: Verification) -> bool:
+    """Tell whether an OCI-SIF does not hold exactly one image, so that what would run is not what was approved."""
+    return image.kind is Kind.OCI_SIF and image.oci is None
+
+
 def _assignments(policy: Policy, rule: Rule, claims: Sequence[Claim]) -> Iterator[Mapping[int, str]]:
     """Yield every way to give each contested key to one of the people who list it."""
     contested = _contested(policy, rule, claims)
@@ -115,7 +127,7 @@ def _contested(policy: Policy, rule: Rule, claims: Sequence[Claim]) -> dict[int,
         holder = policy.holders.get(claim.signer.id)
         if holder is not None and holder.key in policy.shared:
             people.setdefault(holder.key, set()).update(
-                name for name in holder.people if rule.asks_anyone or name in asked
+                name for name in speaks_for(policy, claim) if rule.asks_anyone or name in asked
             )
     return {key: sorted(names) for key, names in people.items() if len(names) > 1}
 
@@ -123,10 +135,10 @@ def _contested(policy: Policy, rule: Rule, claims: Sequence[Claim]) -> dict[int,
 def _settle(
     policy: Policy, rule: Rule, image: Verification, claims: Sequence[Claim], shared_out: Mapping[int, str]
 ) -> Settlement:
-    standing = ring = _standing(policy.holders, image, claims, shared_out)
+    standing = ring = _standing(policy, image, claims, shared_out)
     if rule.asks_anyone:
         in_ring = [claim for claim in claims if claim.signer.kind is _PGP]
-        ring = _standing(policy.holders, image, in_ring, shared_out)
+        ring = _standing(policy, image, in_ring, shared_out)
     standings = [ring if need.anyone else standing for need in rule.require]
     approvers = [_approvers(need, image, heard) for need, heard in zip(rule.require, standings, strict=True)]
     serving = _distinct(rule.require, approvers) if rule.distinct else approvers
@@ -140,29 +152,38 @@ def _settle(
     return Settlement(approvers, serving, places, met=True, uncovered=_uncovered(rule, image, standings, approvers))
 
 
-def _standing(
-    holders: Mapping[str, Holder], image: Verification, claims: Sequence[Claim], shared_out: Mapping[int, str]
-) -> Standing:
+def _standing(policy: Policy, image: Verification, claims: Sequence[Claim], shared_out: Mapping[int, str]) -> Standing:
     voices: list[tuple[Claim, tuple[str, ...]]] = []
     groups: dict[str, set[int]] = {}
-    legacy: set[str] = set()
+    whole: set[str] = set()
+    cosign: set[str] = set()
     for claim in claims:
-        holder = holders.get(claim.signer.id)
-        if holder is None:
+        people = speaks_for(policy, claim)
+        if shared_out:
+            people = _those_given(policy, claim, people, shared_out)
+        if claim.format is _COSIGN:
+            cosign.update(people if _covers_the_image(claim, image) else ())
             continue
-        people = holder.people
-        if shared_out and holder.key in shared_out:
-            people = tuple(name for name in people if name == shared_out[holder.key])
         voices.append((claim, people))
         if claim.format is _LEGACY:
-            legacy.update(people if _covers_all_of_one_group(claim, image) else ())
+            whole.update(people if _covers_all_of_one_group(claim, image) else ())
         elif (group := _approved_group(claim, image)) is not None:
             for name in people:
                 if name in groups:
                     groups[name].add(group)
                 else:
                     groups[name] = {group}
-    return Standing(voices, groups, _whole(image, groups) | legacy)
+    return Standing(voices, groups, whole | _whole(image, groups), cosign)
+
+
+def _those_given(
+    policy: Policy, claim: Claim, people: tuple[str, ...], shared_out: Mapping[int, str]
+) -> tuple[str, ...]:
+    """Return those of `people` who were given the claim's key, when it is one that has to be shared out."""
+    holder = policy.holders.get(claim.signer.id)
+    if holder is None or holder.key not in shared_out:
+        return people
+    return tuple(name for name in people if name == shared_out[holder.key])
 
 
 def _approved_group(claim: Claim, image: Verification) -> int | None:
@@ -176,9 +197,19 @@ def _approved_group(claim: Claim, image: Verification) -> int | None:
 def _whole(image: Verification, groups: Mapping[str, set[int]]) -> set[str]:
     """Return the people who approve every group, which mean something together only under a header that ties them."""
     everything = len(image.groups)
-    if everything == 0 or (everything > 1 and not image.tied):
+    if everything == 0 or not _is_tied(image):
         return set()
     return {name for name, approved in groups.items() if len(approved) == everything}
+
+
+def _is_tied(image: Verification) -> bool:
+    """Tell whether signatures over different groups belong together."""
+    return image.tied or len(image.groups) <= 1
+
+
+def _covers_the_image(claim: Claim, image: Verification) -> bool:
+    """Tell whether a cosign claim covers manifest, config and layers of the only image of the file."""
+    return image.oci is not None and claim.objects >= image.oci.subject
 
 
 def _covers_all_of_one_group(claim: Claim, image: Verification) -> bool:
@@ -189,7 +220,7 @@ def _covers_all_of_one_group(claim: Claim, image: Verification) -> bool:
 def _approvers(need: Requirement, image: Verification, standing: Standing) -> set[str]:
     scope = need.scope
     if scope is None:
-        people = standing.whole
+        people = standing.whole | standing.cosign
     elif scope.ids:
         people = {name for _, names in _over_objects(scope, image, standing) for name in names}
     else:
@@ -230,23 +261,31 @@ def _distinct(needs: Sequence[Requirement], approvers: Sequence[set[str]]) -> li
 def _uncovered(
     rule: Rule, image: Verification, standings: Sequence[Standing], approvers: Sequence[set[str]]
 ) -> tuple[int, ...]:
-    """Return the objects that no satisfied requirement covers: all, when nothing ties several groups together."""
-    if len(image.groups) > 1 and not image.tied:
-        return tuple([item.id for item in image.objects])
+    """Return the objects that no satisfied requirement covers."""
     covered: set[int] = set()
-    if rule.asks_whole:
-        covered.update(*image.groups.values())
-    else:
+    if not is_ambiguous(image):
         for need, heard, people in zip(rule.require, standings, approvers, strict=True):
             covered |= _covered(need, image, heard, people)
     return tuple([item.id for item in image.objects if item.id not in covered])
 
 
 def _covered(need: Requirement, image: Verification, standing: Standing, people: set[str]) -> set[int]:
-    """Return the objects that the claims behind a met requirement on a part cover."""
+    """Return the objects that the claims behind a met requirement cover."""
     if need.scope is None:
-        return set().union(*image.groups.values())
+        return _covered_whole(image, standing, people)
+    if not _is_tied(image):
+        return set()
     if need.scope.ids:
         voices = _over_objects(need.scope, image, standing)
         return {number for claim, names in voices if not people.isdisjoint(names) for number in claim.objects}
     return {number for group in scope_groups(image, need.scope) for number in image.groups[group]}
+
+
+def _covered_whole(image: Verification, standing: Standing, people: set[str]) -> set[int]:
+    """Return every object in a group when one of `people` approves them all, and what their cosign claims speak for."""
+    covered: set[int] = set()
+    if not people.isdisjoint(standing.whole):
+        covered.update(*image.groups.values())
+    if image.oci is not None and not people.isdisjoint(standing.cosign):
+        covered |= image.oci.subject | image.oci.carriers
+    return covered

@@ -5,7 +5,8 @@ then: a flat deny; a forbidden signer; a signature over other content; an unknow
 that nothing covers. Only the outcome of the requirements can be softened by `mode: permissive`.
 
 A forbidden or withdrawn signer is recognised by any signature that their key verified, also one that is expired,
-revoked, legacy, partial or over other content: it still shows that they had a hand in the image.
+revoked, legacy, partial, over other content or by cosign with other annotations than are asked for: it still shows
+that they had a hand in the image.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from eclctl.policy.declare import Certificates, Declarations, place
 from eclctl.policy.document import Report, quoted
-from eclctl.policy.language import Holder
+from eclctl.policy.language import COSIGN, Holder
 from eclctl.policy.matching import match
 
 
@@ -22,18 +22,28 @@ from eclctl.policy.matching import match
 class Holders:
     """Every key that can count, and its people.
 
-    `by_name` is by `KeyRef.id`. `keys` has the key numbers of each person, `ring` only those in the keyrings.
-    `shared` has the keys that more than one person lists.
+    `by_name` is by `KeyRef.id`. `keys` has the key numbers of each person, `native` those of them that make signatures
+    in the SIF format, which is all but cosign keys, and `ring` only those in the keyrings. `shared` has the keys that
+    more than one person lists.
     """
 
     by_name: dict[str, Holder]
     keys: dict[str, frozenset[int]]
+    native: dict[str, frozenset[int]]
     ring: dict[str, frozenset[int]]
     shared: frozenset[int]
 
-    def most(self, people: Iterable[str]) -> int:
-        """Return how many of these people could count at once, when no key counts for two of them."""
-        return _most([self.keys.get(person, frozenset()) for person in people])
+    def most(self, people: Iterable[str], *, native: bool = False) -> int:
+        """Return how many of these people could count at once, when no key counts for two of them.
+
+        With `native`, only by signatures in the SIF format.
+        """
+        keys = self.native if native else self.keys
+        return _most([keys.get(person, frozenset()) for person in people])
+
+    def only_cosign(self, person: str) -> bool:
+        """Tell whether a person has cosign keys and no others."""
+        return person in self.keys and person not in self.native
 
     def most_of_ring(self) -> int:
         """Return how many people the role `anyone` has."""
@@ -61,7 +71,8 @@ def find_holders(declared: Declarations, keyring: Certificates) -> Holders:
     keys = _collect(by_name, by_name)
     claimed = Counter(key for held in keys.values() for key in held)
     shared = frozenset(key for key, count in claimed.items() if count > 1)
-    return Holders(by_name, keys, _collect(by_name, certificates), shared)
+    native = _collect(by_name, [name for name in by_name if not name.startswith(COSIGN)])
+    return Holders(by_name, keys, native, _collect(by_name, certificates), shared)
 
 
 def _collect(by_name: dict[str, Holder], names: Iterable[str]) -> dict[str, frozenset[int]]:

@@ -117,8 +117,8 @@ class Rule:
     """One rule. It has either requirements or a decision.
 
     `order` is its place among all rules, from 0. `forbidden` are the names of `forbid: {signed_by: …}` and
-    `forbidden_keys` every key of theirs, by key number (`Holder.key`). `asks_anyone` and `asks_whole` tell whether a
-    requirement is of the role `anyone`, and whether one is about the whole image.
+    `forbidden_keys` every key of theirs, by key number (`Holder.key`). `asks_anyone` tells whether a
+    requirement is of the role `anyone`.
     """
 
     name: str
@@ -136,11 +136,9 @@ class Rule:
     permissive: bool = False
     message: str | None = None
     asks_anyone: bool = field(init=False, repr=False, compare=False)
-    asks_whole: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "asks_anyone", any(need.anyone for need in self.require))
-        object.__setattr__(self, "asks_whole", any(need.scope is None for need in self.require))
 
     @property
     def requires(self) -> bool:

@@ -7,12 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from cryptography import x509
+
 from eclctl.errors import EclctlError, KeyMaterialError
 from eclctl.model import Finding
 from eclctl.policy import document
 from eclctl.policy.document import Node, Report, Scalar, quoted
 from eclctl.policy.language import COSIGN
 from eclctl.signature.keys import PublicKey, parse_public_key
+from eclctl.trust.ocsp import responders
 from eclctl.trust.x509 import Credential, check_certificates, load_credential, path
 
 _CERTIFICATE = ("file", "intermediates", "roots", "ocsp")
@@ -119,10 +122,16 @@ class Material:
 
     def _warn_of(self, credential: Credential, entry: Scalar, what: str) -> None:
         """Warn of a certificate by which no signature counts now: it loads, since time alone must break no reload."""
+        by = f"by the certificate {quoted(entry.text)} of {what}"
         found = path(credential, self.now)
         if isinstance(found, Finding):
-            message = f"no signature by the certificate {quoted(entry.text)} of {what} counts now: {found.message}"
-            self.report.warning(entry, message)
+            self.report.warning(entry, f"no signature {by} counts now: {found.message}")
+        chain = (credential.leaf,) if isinstance(found, Finding) else found[:-1]
+        silent = next((each for each in chain if not _can_be_asked_about(each)), None)
+        if credential.ocsp and silent is not None:
+            name = quoted(silent.subject.rfc4514_string())
+            message = f"no signature {by} can ever count: ocsp is required, and {name} names no OCSP responder"
+            self.report.warning(entry, message, "get certificates that name one, or write ocsp: off")
 
     def _key(self, entry: Scalar) -> PublicKey | None:
         content = self._content(entry, "key")
@@ -157,3 +166,8 @@ class Material:
         if sort == "key" and b"-----BEGIN CERTIFICATE-----" in content:
             return _IS_CERTIFICATE
         return _IS_KEY if sort == "certificate" and b"-----BEGIN PUBLIC KEY-----" in content else None
+
+
+def _can_be_asked_about(certificate: x509.Certificate) -> bool:
+    """Tell whether a certificate names a responder that speaks HTTP."""
+    return any(url.lower().startswith(("http://", "https://")) for url in responders(certificate))

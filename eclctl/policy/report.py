@@ -17,19 +17,23 @@ from eclctl.model import (
     RequirementReport,
     SignatureFormat,
     SignatureReport,
+    SignerKind,
     SignerReport,
     Verification,
 )
-from eclctl.policy.counting import Settlement, holds, scope_groups
+from eclctl.policy.cosign import misfit, speaks_for
+from eclctl.policy.counting import Settlement, holds, is_ambiguous, scope_groups
 from eclctl.policy.language import Policy, Requirement, Rule, Scope
 
 _MOST_NAMED = 20
+_UNSUPPORTED = Code.UNSUPPORTED_SIGNATURE_FORMAT
+_SOFTENED = frozenset({Code.REQUIREMENTS_NOT_MET, _UNSUPPORTED})  # the latter is the former, with a likely reason
 
 
 def signer_of(policy: Policy, claim: Claim) -> str:
-    """Return the people whose key made a claim, or the key when nobody lists it."""
+    """Return the people for whom a claim speaks, else those whose key made it, or the key when nobody lists it."""
     holder = policy.holders.get(claim.signer.id)
-    return " or ".join(holder.people) if holder is not None else claim.signer.id
+    return " or ".join(speaks_for(policy, claim) or holder.people) if holder is not None else claim.signer.id
 
 
 def tampered(policy: Policy, claim: Claim) -> str:
@@ -69,11 +73,22 @@ def _of_claim(policy: Policy, claim: Claim, fault: Finding | None, *, accept_leg
         why = "it is a legacy signature, which the rule does not accept"
     if why is None and claim.signer.id not in policy.holders:
         why = "no signer of the policy has its key"
+    if why is None and not speaks_for(policy, claim):
+        why = _misfits(policy, claim)
     name = signer_of(policy, claim)
     return SignatureReport(claim.signature, claim.format, name, why is None, why or _coverage(claim))
 
 
+def _misfits(policy: Policy, claim: Claim) -> str:
+    """Return why a cosign claim is not what any of its people's entries asks for."""
+    people = policy.holders[claim.signer.id].people
+    whys = {name: misfit(policy.signers[name], claim) for name in people}
+    return "; ".join(f"{why} for {name}" if len(whys) > 1 else str(why) for name, why in whys.items())
+
+
 def _coverage(claim: Claim) -> str:
+    if claim.format is SignatureFormat.COSIGN:
+        return f"it covers the image's manifest, config and layers (object {_numbers(claim.objects)})"
     if claim.whole_group:
         return f"it covers group {claim.group}"
     return f"it covers object {_numbers(claim.objects)} only"
@@ -110,7 +125,7 @@ class Reporter:
     def outcome(self) -> Outcome:
         """Return the outcome of the rule's requirements, with a report on each."""
         code, reason = self._code_and_reason()
-        softened = code is Code.REQUIREMENTS_NOT_MET and self.rule.permissive
+        softened = code in _SOFTENED and self.rule.permissive
         return Outcome(
             code=Code.PERMISSIVE if softened else code,
             reason=f"rule {self.rule.name!r} is permissive; enforced it would deny: {reason}" if softened else reason,
@@ -128,10 +143,23 @@ class Reporter:
         unmet = self._unmet()
         if unmet:
             more = f"; {len(unmet) - 1} more of the rule's requirements are not met" if len(unmet) > 1 else ""
-            return Code.REQUIREMENTS_NOT_MET, self._needed(unmet[0]) + more
+            reason = self._needed(unmet[0]) + more
+            unread = self._unsupported(unmet)
+            return (Code.REQUIREMENTS_NOT_MET, reason) if unread is None else (_UNSUPPORTED, f"{reason}; {unread}")
         if self.settlement.uncovered:
             return Code.OBJECT_NOT_APPROVED, self._not_covered()
         return Code.REQUIREMENTS_MET, f"all requirements of rule {self.rule.name!r} are met"
+
+    def _unsupported(self, unmet: Sequence[int]) -> str | None:
+        """Return that what is missing may be there, by somebody with cosign keys, in a format that is not read."""
+        failure = next((each for each in self.image.failures if each.finding.code == _UNSUPPORTED), None)
+        needs = [number for number in unmet if self.rule.require[number].scope is None]
+        if failure is None or not any(self._could_sign_with_cosign(number) for number in needs):
+            return None
+        return f"signature {failure.signature} may be that, and is not read: {failure.finding.message}"
+
+    def _could_sign_with_cosign(self, number: int) -> bool:
+        return any(self.policy.signers[name].signs_with_cosign for name in self._could_sign(number))
 
     def _unmet(self) -> list[int]:
         needs = enumerate(zip(self.rule.require, self.settlement.serving, strict=True))
@@ -146,22 +174,33 @@ class Reporter:
         )
         reason = f"{need.text} {'are' if plural else 'is'} needed and {there}"
         part = self._absent_part(need.scope)
-        return f"{reason}: {part}" if part else reason + self._first_rejected(number)
+        return f"{reason}: {part}" if part else reason + self._first_discounted(number)
 
-    def _first_rejected(self, number: int) -> str:
+    def _first_discounted(self, number: int) -> str:
         """Return why a signature of somebody who is asked does not count: what a user can do something about."""
         need = self.rule.require[number]
-        for claim_number, finding in self.rejected.items():
-            claim = self.image.claims[claim_number]
+        for index, claim in enumerate(self.image.claims):
+            if need.anyone and claim.signer.kind is not SignerKind.PGP:
+                continue
             for name in self._people(claim):
-                if name not in self.settlement.serving[number] and (need.anyone or name in need.names):
-                    return f"; signature {claim.signature} by {name} does not count: {finding.message}"
+                why = self._discounted(index, name)
+                if why and name not in self.settlement.serving[number] and (need.anyone or name in need.names):
+                    return f"; signature {claim.signature} by {name} does not count: {why}"
         return ""
+
+    def _discounted(self, index: int, name: str) -> str | None:
+        """Return why a claim does not count for a person though it is good, or None when it does."""
+        if (finding := self.rejected.get(index)) is not None:
+            return finding.message
+        signer = self.policy.signers.get(name)
+        return None if signer is None else misfit(signer, self.image.claims[index])
 
     def _absent_part(self, scope: Scope | None) -> str | None:
         """Return what is missing from the image itself, so that no signature could help."""
-        if not self.image.objects or not self.image.groups:
+        if not self.image.objects or not (self.image.groups or self.image.oci):
             return "the image has no object group that a signature could cover"
+        if is_ambiguous(self.image):
+            return _AMBIGUOUS
         if scope is None:
             return None
         absent = scope.ids - {item.id for item in self.image.objects}
@@ -172,16 +211,24 @@ class Reporter:
         return None if scope_groups(self.image, scope) else "the image has no such group"
 
     def _not_covered(self) -> str:
-        if len(self.image.groups) > 1 and not self.image.tied:
+        if is_ambiguous(self.image):
+            return _AMBIGUOUS
+        ids = self.settlement.uncovered
+        if len(self.image.groups) > 1 and not self.image.tied and len(ids) == len(self.image.objects):
             return "the image has several object groups and a nil UUID, so that nothing ties their signatures together"
-        loose = [number for number in self.settlement.uncovered if not self._in_group(number)]
+        loose = [number for number in ids if not self._could_be_covered(number)]
         if loose:
             return f"no signature can cover object {_numbers(loose)}, which is in no object group"
-        ids = self.settlement.uncovered
-        return f"object {_numbers(ids)} is not covered by any approval that rule {self.rule.name!r} asks for"
+        text = f"object {_numbers(ids)} is not covered by any approval that rule {self.rule.name!r} asks for"
+        if self.image.oci is not None and self.image.oci.subject.isdisjoint(ids):
+            return f"{text}: a cosign signature covers the image's manifest, config and layers alone"
+        return text
 
-    def _in_group(self, number: int) -> bool:
-        return any(number in ids for ids in self.image.groups.values())
+    def _could_be_covered(self, number: int) -> bool:
+        oci = self.image.oci
+        return (oci is not None and number in oci.subject | oci.carriers) or any(
+            number in ids for ids in self.image.groups.values()
+        )
 
     def _people(self, claim: Claim) -> tuple[str, ...]:
         holder = self.policy.holders.get(claim.signer.id)
@@ -190,11 +237,13 @@ class Reporter:
     def _missing(self, number: int) -> Missing:
         need, serving = self.rule.require[number], self.settlement.serving[number]
         signed = tuple(_ordered(need, serving))
-        approved = self.settlement.approvers[number]
-        could: tuple[str, ...] = ("anyone whose key is in the keyrings",)
-        if not need.anyone:
-            could = tuple(name for name in need.people if name not in serving and name not in approved)
+        could = ("anyone whose key is in the keyrings",) if need.anyone else self._could_sign(number)
         return Missing(need.text, need.count, len(signed), signed, could)
+
+    def _could_sign(self, number: int) -> tuple[str, ...]:
+        """Return the named people of a requirement whose approval there is not."""
+        done = self.settlement.serving[number] | self.settlement.approvers[number]
+        return tuple(name for name in self.rule.require[number].people if name not in done)
 
     def _report(self, number: int) -> RequirementReport:
         need, serving = self.rule.require[number], self.settlement.serving[number]
@@ -211,20 +260,20 @@ class Reporter:
     def _why(self, name: str, number: int) -> str:
         """Return in a few words why a person counts for a requirement, or why not."""
         mine = [(index, claim) for index, claim in enumerate(self.image.claims) if name in self._people(claim)]
-        valid = [claim for index, claim in mine if index not in self.rejected]
+        valid = [claim for index, claim in mine if self._discounted(index, name) is None]
         signatures = _numbers({claim.signature for claim in valid})
         if name in self.settlement.serving[number]:
             return f"signed (signature {signatures})"
         if name in self.settlement.approvers[number]:
             return f"signed (signature {signatures}), and serves another requirement"
         for index, claim in mine:
-            if (why := self._objection(index, claim)) is not None:
+            if (why := self._objection(index, claim, name)) is not None:
                 return why
         return self._partly(number, valid) if valid else "has not signed"
 
-    def _objection(self, index: int, claim: Claim) -> str | None:
-        if (finding := self.rejected.get(index)) is not None:
-            return f"signature {claim.signature} does not count: {finding.message}"
+    def _objection(self, index: int, claim: Claim, name: str) -> str | None:
+        if (why := self._discounted(index, name)) is not None:
+            return f"signature {claim.signature} does not count: {why}"
         if claim.format is SignatureFormat.LEGACY and not self.rule.accept_legacy:
             return f"signature {claim.signature} is a legacy signature, which this rule does not accept"
         if claim.mismatch is not None:
@@ -241,8 +290,11 @@ class Reporter:
             return "signed every group, and nothing ties the groups together" if not self.image.tied else _ELSEWHERE
         if whole:
             return f"signed only group {_numbers(whole)} of {len(groups)}"
+        if all(claim.format is SignatureFormat.COSIGN for claim in valid):
+            return _ELSEWHERE if scope is None else "signed the image with cosign, which approves no part of one"
         covered = {number for claim in valid for number in claim.objects}
         return f"signed only parts: object {_numbers(covered)}"
 
 
+_AMBIGUOUS = "the file does not hold exactly one OCI image, so that nobody can say what would run"
 _ELSEWHERE = "signed with a key that counts for somebody else"

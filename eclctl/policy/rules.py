@@ -78,7 +78,7 @@ class RuleReader:
             where=place(node),
             order=order,
             match=match,
-            require=self._requirements(fields["require"], what) if "require" in fields else (),
+            require=self._requirements(fields["require"], match, what) if "require" in fields else (),
             decision=self._decision(fields.get("decision"), what),
             distinct=self._flag(fields.get("distinct"), f"distinct of {what}"),
             forbidden=forbidden,
@@ -154,11 +154,11 @@ class RuleReader:
                 numbers.add(number)
         return frozenset(numbers)
 
-    def _requirements(self, node: Node, what: str) -> tuple[Requirement, ...]:
+    def _requirements(self, node: Node, match: Match, what: str) -> tuple[Requirement, ...]:
         found = document.items(node, self.report, f"require of {what}") or ()
-        return tuple(requirement for item in found if (requirement := self._requirement(item, what)) is not None)
+        return tuple(need for item in found if (need := self._requirement(item, match, what)) is not None)
 
-    def _requirement(self, node: Node, what: str) -> Requirement | None:
+    def _requirement(self, node: Node, match: Match, what: str) -> Requirement | None:
         fields = document.mapping(node, self.report, f"a requirement of {what}", (*_ASKS, "objects"))
         if fields is None:
             return None
@@ -169,20 +169,30 @@ class RuleReader:
             return None
         scope = self._scope(fields["objects"], what) if "objects" in fields else None
         part = "" if scope is None else scope_text(scope)
+        deaf = _deaf_to_cosign(scope, match)
         if asks[0] == "approvals":
-            return self._approvals(fields["approvals"], what, scope, part)
+            return self._approvals(fields["approvals"], what, scope, part, deaf)
         entries = document.texts(fields[asks[0]], self.report, f"{asks[0]} of {what}")
         people = signer_names(entries, self.declared, self.report)
         if not people:
             return None
         count = 1 if asks[0] == "any_of" else len(people)
-        if self.holders.most(people) < count:
-            self.report.error(
-                node, f"a requirement of {what} can never be met: some of these signers have the same key"
-            )
+        self._check_people(node, people, count, deaf, what)
         return Requirement(people, count, _listed(asks[0], people) + part, place(node), scope=scope)
 
-    def _approvals(self, node: Node, what: str, scope: Scope | None, part: str) -> Requirement | None:
+    def _check_people(self, node: Node, people: tuple[str, ...], count: int, deaf: str | None, what: str) -> None:
+        """Report a requirement that its signers can never meet, and warn of those who never count for it."""
+        requirement = f"a requirement of {what}"
+        only_cosign = [quoted(name) for name in people if deaf and self.holders.only_cosign(name)]
+        if self.holders.most(people) < count:
+            self.report.error(node, f"{requirement} can never be met: some of these signers have the same key")
+        elif self.holders.most(people, native=deaf is not None) < count:
+            self.report.error(node, f"{requirement} can never be met: {deaf}", "ask for signers with other keys")
+        elif only_cosign:
+            message = f"in {requirement}, {', '.join(only_cosign)} never counts: {deaf}"
+            self.report.warning(node, message)
+
+    def _approvals(self, node: Node, what: str, scope: Scope | None, part: str, deaf: str | None) -> Requirement | None:
         where = f"approvals of {what}"
         fields = document.mapping(node, self.report, where, ("count", "of"), ("count", "of")) or {}
         if "count" not in fields or "of" not in fields:
@@ -195,10 +205,11 @@ class RuleReader:
             self._unknown_role(fields["of"], role)
             return None
         people = self.declared.roles.get(role, ())
-        have = self.holders.most_of_ring() if role == ANYONE else self.holders.most(people)
+        have = self.holders.most_of_ring() if role == ANYONE else self.holders.most(people, native=deaf is not None)
         if have < count:
             message = f"{where} can never be met: {count} needed, and {quoted(role)} has {have} with a key of their own"
-            self.report.error(fields["count"], message)
+            because = f" that can count here: {deaf}" if have < self.holders.most(people) else ""
+            self.report.error(fields["count"], message + because)
         text = f"{count} approval{'s' if count > 1 else ''} from {role}{part}"
         return Requirement(people, count, text, place(node), anyone=role == ANYONE, scope=scope)
 
@@ -280,6 +291,13 @@ def scope_text(scope: Scope) -> str:
     if scope.ids:
         return f" for object{'s' if len(scope.ids) > 1 else ''} {', '.join(map(str, sorted(scope.ids)))}{holding}"
     return f" for every group{holding}"
+
+
+def _deaf_to_cosign(scope: Scope | None, match: Match) -> str | None:
+    """Return why no cosign signature can meet a requirement, or None when one could."""
+    if scope is not None:
+        return "a cosign signature approves an image, and never a part of one"
+    return None if Kind.OCI_SIF in match.kinds else "only images of the kind oci-sif carry cosign signatures"
 
 
 def _listed(ask: str, people: tuple[str, ...]) -> str:

@@ -40,6 +40,7 @@ signers:
 rules:
   - name: released
     match: {{paths: ["{root}/images/**"]}}
+    assurance: none
     require: [{{any_of: [release]}}]
 """
 
@@ -380,6 +381,21 @@ def test_a_responder_that_says_nothing_is_asked_once_and_the_answer_is_deny():
         assert len(desk.asked) == 1
 
     run(scenario)
+
+
+def test_whoever_waited_for_a_responder_waits_for_none_again_on_a_file_system_that_may_stall(monkeypatch):
+    async def scenario(site, desk):
+        image = released(site, desk)
+        desk.ask(image)
+        await desk.asked_for(1)
+        monkeypatch.setattr("eclctl.image.mounts.LOCAL", frozenset())
+        desk.mounts._read()
+        desk.asked[0][1]()
+        await desk.wait_for(1)
+        assert desk.answers[0]["code"] == "requirements-not-met"
+        assert len(desk.asked) == 1
+
+    run(scenario, timeout=5.0)
 
 
 def test_a_responder_that_takes_too_long_is_deny_in_time():

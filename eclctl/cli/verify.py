@@ -13,10 +13,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from eclctl.cli import credentials
 from eclctl.cli.text import printable
 from eclctl.errors import EclctlError, KeyMaterialError, UnreadableImageError, UnsupportedFileError
 from eclctl.image.sif import DataType, Descriptor
-from eclctl.model import Finding, SignerKind
+from eclctl.model import Finding, KeyRef, SignerKind
 from eclctl.signature import openpgp
 from eclctl.trust.keyring import KeyStore, load_keyring, load_public_keys
 from eclctl.verify import HashPool, Material, Report, Scope, SignatureReport, verify_scope
@@ -50,6 +51,7 @@ exit status: 0 when every image verified, 1 when any did not, 2 for usage,
 examples:
   eclctl verify --keyring site-ring.asc app.sif
   eclctl verify --key ci.pem --keyring site-ring.asc --json *.sif
+  eclctl verify --certificate ci.pem --certificate-roots site-ca.pem --ocsp-verify app.sif
   eclctl verify --keyring site-ring.asc --group-id 1 app.sif
   eclctl verify --keyring old-ring.asc --legacy-insecure --all old.sif
   find /srv/containers -name '*.sif' | eclctl verify --keyring site-ring.asc --json --from-file -
@@ -81,6 +83,8 @@ def run(argv: list[str]) -> int:
         return _usage(f"{error.filename}: {error.strerror}")
     if not images:
         return _usage("name an image, or a file of paths with --from-file")
+    if (wrong := credentials.misused(options)) is not None:
+        return _usage(wrong)
     return _verify_all(images, options)
 
 
@@ -93,10 +97,11 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("images", nargs="*", metavar="IMAGE", help="a SIF image")
-    keys = parser.add_argument_group("keys", "once either is given, there is no other keyring")
+    keys = parser.add_argument_group("keys", "once any key or certificate is given, there is no other keyring")
     keys.add_argument("--keyring", action="append", default=[], metavar="FILE", help="OpenPGP certificates; repeatable")
     keys.add_argument("--key", action="append", default=[], metavar="FILE", help="a PEM public key; repeatable")
     keys.add_argument("-l", "--local", action="store_true", help="no key servers; this version asks none in any case")
+    credentials.add_options(parser)
     scope = parser.add_argument_group("scope", "without these: every object group")
     scope.add_argument("-g", "--group-id", action="append", default=[], type=_number, metavar="ID", help="object group")
     scope.add_argument("-i", "--sif-id", action="append", default=[], type=_number, metavar="ID", help="data object")
@@ -152,14 +157,18 @@ def _verify_all(images: Sequence[str], options: argparse.Namespace) -> int:
 
 
 def _material(options: argparse.Namespace) -> Material:
-    implicit = not options.key and not options.keyring
+    implicit = not options.key and not options.keyring and options.certificate is None
     if implicit and not Path(SYSTEM_KEYS).is_dir():
-        raise KeyMaterialError(f"give --keyring FILE or --key FILE: there is no system keyring {SYSTEM_KEYS}")
+        raise KeyMaterialError(
+            f"give --keyring FILE or --key FILE or --certificate FILE: no system keyring {SYSTEM_KEYS}"
+        )
     paths = [SYSTEM_KEYS] if implicit else options.keyring
     ring = load_keyring(paths) if paths else openpgp.Keyring.parse()
     if ring.secret:
         _warn_of_private_keys(paths)
-    return Material(KeyStore(ring, load_public_keys(options.key)), bool(paths), bool(options.key))
+    store = KeyStore(ring, load_public_keys(options.key), tuple(credentials.load(options)))
+    statuses = credentials.ask(store.credentials)
+    return Material(store, bool(paths), bool(store.dsse_keys), statuses)
 
 
 def _warn_of_private_keys(paths: Iterable[str]) -> None:
@@ -195,13 +204,22 @@ def _open(image: str) -> int:
 
 
 def _name(store: KeyStore | None, signature: SignatureReport) -> str:
-    """Return what the signer is called: a user ID, or the file of a PEM key. Unescaped."""
+    """Return what the signer is called: a user ID, a certificate's subject or the file of a PEM key. Unescaped."""
     if store is None or signature.signer is None:
         return ""
     if signature.signer.kind is SignerKind.PGP:
         certificate = store.pgp.get(signature.signer.id)
         return certificate.name if certificate is not None else ""
+    if signature.signer.kind is SignerKind.CERTIFICATE:
+        credential = store.credential(signature.signer.id)
+        return credential.name if credential is not None else ""
     return next((key.source for key in store.keys if key.id == signature.signer.id), "")
+
+
+def _identity(store: KeyStore | None, signer: KeyRef) -> str:
+    """Return what a signer goes by outside: a certificate by its own fingerprint, whatever it was given with."""
+    credential = store.credential(signer.id) if store is not None and signer.kind is SignerKind.CERTIFICATE else None
+    return signer.id if credential is None else credential.fingerprint
 
 
 def _show_json(result: _Result, store: KeyStore | None, _: argparse.Namespace) -> None:
@@ -222,7 +240,8 @@ def _signature(store: KeyStore | None, signature: SignatureReport) -> dict[str, 
         "id": signature.id,
         "format": signature.format.value,
         "valid": signature.valid,
-        "signer": signer and {"kind": signer.kind.value, "id": signer.id, "name": _name(store, signature)},
+        "signer": signer
+        and {"kind": signer.kind.value, "id": _identity(store, signer), "name": _name(store, signature)},
         "objects": list(signature.objects),
         "error": _error(signature.error),
     }
@@ -239,7 +258,9 @@ def _show_text(result: _Result, store: KeyStore | None, options: argparse.Namesp
     _say(f"INFO:    Verifying image with {_material_words(options)}")
     by_id = {descriptor.id: descriptor for descriptor in result.report.descriptors}
     for signature in result.report.signatures:
-        _show_signature(signature, _name(store, signature), [by_id[identity] for identity in signature.objects])
+        _show_signature(store, signature, [by_id[identity] for identity in signature.objects])
+    if result.report.note:
+        _say(f"WARNING: {printable(result.report.note)}")
     if result.report.error is None:
         _say(f"INFO:    Verified signature(s) from image '{image}'")
     else:
@@ -247,18 +268,18 @@ def _show_text(result: _Result, store: KeyStore | None, options: argparse.Namesp
 
 
 def _material_words(options: argparse.Namespace) -> str:
-    words = ["PGP key material"] if options.keyring or not options.key else []
+    words = ["PGP key material"] if options.keyring or not (options.key or options.certificate) else []
     words += [f"key material from '{printable(path)}'" for path in options.key]
+    if options.certificate:
+        words.append(f"key material from certificate '{printable(options.certificate)}'")
     return " and ".join(words)
 
 
-def _show_signature(signature: SignatureReport, name: str, objects: Sequence[Descriptor]) -> None:
-    if signature.signer is not None and signature.signer.kind is SignerKind.PGP:
-        print(f"[LOCAL]            Signing entity: {printable(name)}")
-        print(f"[LOCAL]            Fingerprint: {signature.signer.id}")
-    elif signature.signer is not None:
-        print(f"[LOCAL]            Signing key: {printable(name)}")
-        print(f"[LOCAL]            Fingerprint: {signature.signer.id}")
+def _show_signature(store: KeyStore | None, signature: SignatureReport, objects: Sequence[Descriptor]) -> None:
+    if signature.signer is not None:
+        what = "Signing key" if signature.signer.kind is SignerKind.KEY else "Signing entity"
+        print(f"[LOCAL]            {what}: {printable(_name(store, signature))}")
+        print(f"[LOCAL]            Fingerprint: {_identity(store, signature.signer)}")
     if signature.error is not None:
         print(f"Error encountered during signature verification: {printable(signature.error.message)}\n", flush=True)
         return

@@ -23,7 +23,20 @@ from eclctl.signature.keys import MAX_KEY_FILE, PublicKey, parse_public_key
 from eclctl.trust.revocation import NO_STATUS, Known, Link, Status, StatusSource, links
 from eclctl.trust.x509 import Credential, path, turning_points
 
-__all__ = ["MAX_KEYRING_FILE", "KeyStore", "Signed", "judge", "load_keyring", "load_public_keys", "next_turning_point"]
+__all__ = [
+    "MAX_KEYRING_FILE",
+    "KeyStore",
+    "Signed",
+    "cosign_name",
+    "judge",
+    "judge_credential",
+    "load_keyring",
+    "load_public_keys",
+    "needed",
+    "next_turning_point",
+    "read_file",
+    "unasked",
+]
 
 _UNTRUSTED = Finding("unknown-key", "signature made by a key that is no longer trusted")
 
@@ -207,7 +220,7 @@ def load_keyring(paths: Iterable[str | os.PathLike[str]]) -> openpgp.Keyring:
         KeyMaterialError: A path cannot be read, or a file holds no OpenPGP certificate; the message names it.
     """
     files = [file for path in paths for file in _keyring_files(Path(path))]
-    blobs = [_read(file, MAX_KEYRING_FILE) for file in files]
+    blobs = [read_file(file, MAX_KEYRING_FILE) for file in files]
     try:
         return openpgp.Keyring.parse(*blobs)
     except KeyMaterialError:
@@ -221,7 +234,7 @@ def load_public_keys(paths: Iterable[str | os.PathLike[str]]) -> tuple[PublicKey
     Raises:
         KeyMaterialError: A file cannot be read or does not hold exactly one acceptable public key.
     """
-    return tuple(parse_public_key(_read(Path(path), MAX_KEY_FILE), source=os.fspath(path)) for path in paths)
+    return tuple(parse_public_key(read_file(Path(path), MAX_KEY_FILE), source=os.fspath(path)) for path in paths)
 
 
 def _keyring_files(path: Path) -> list[Path]:
@@ -237,8 +250,12 @@ def _is_keyring_file(entry: Path) -> bool:
     return not entry.name.startswith(".") and not entry.name.endswith("~") and entry.is_file()
 
 
-def _read(path: Path, limit: int) -> bytes:
-    """Read a regular file of at most `limit` bytes; a FIFO under that name must not stall us."""
+def read_file(path: Path, limit: int) -> bytes:
+    """Return a regular file of at most `limit` bytes; a FIFO under that name does not stall us.
+
+    Raises:
+        KeyMaterialError: There is none, it cannot be read or it is longer; the message names it.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:

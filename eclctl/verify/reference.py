@@ -3,10 +3,12 @@
 Checks come in the reference's order, and their messages are its words, so that an administrator who knows one knows
 the other. One thing differs: all failing signatures are reported, not the first alone.
 
-1. The scope: groups and objects that exist, and nothing outside every group.
-2. For each group or object its signatures: at least one.
-3. For each signature: format, key material, cryptography at the time given, statement, fingerprint in the descriptor.
-4. The signed set (the group's, exactly, unless an object was asked for), the header, each descriptor and its data.
+1. The certificates given: each has a path to a trusted root at the time given, and is not revoked. Otherwise nothing
+   else is looked at.
+2. The scope: groups and objects that exist, and nothing outside every group.
+3. For each group or object its signatures: at least one.
+4. For each signature: format, key material, cryptography at the time given, statement, fingerprint in the descriptor.
+5. The signed set (the group's, exactly, unless an object was asked for), the header, each descriptor and its data.
 """
 
 from __future__ import annotations
@@ -19,14 +21,19 @@ from eclctl.image.sif import Descriptor, Sif, read
 from eclctl.model import Finding, KeyRef, SignatureFormat, SignerKind
 from eclctl.signature.dsse import Effort
 from eclctl.signature.metadata import Digest
-from eclctl.trust.keyring import KeyStore, judge
+from eclctl.trust.keyring import KeyStore, judge, judge_credential
+from eclctl.trust.revocation import NO_STATUS, StatusSource
 from eclctl.verify.content import Groups, Plan, absolute_ids, not_signed, plan_legacy, plan_objects, signed_set
 from eclctl.verify.hashing import HashPool, hash_objects
 from eclctl.verify.opening import NOT_RECOGNIZED, OTHER_FINGERPRINT, Opened, SignatureData, load, open_signature
 
-__all__ = ["Material", "Report", "Scope", "SignatureReport", "verify_scope"]
+__all__ = ["OCSP_FAILED", "Material", "Report", "Scope", "SignatureReport", "verify_scope"]
 
 _V4_HEX = 40
+_REVOCATION = frozenset({"revoked", "ocsp"})
+
+OCSP_FAILED = "OCSP verification has failed"
+"""What the reference says of a certificate that is not known to be good."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +52,16 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """The keys, and which sorts of keys were given at all: a signature of another sort fails for want of them."""
+    """The keys, and which sorts of keys were given at all: a signature of another sort fails for want of them.
+
+    `has_keys` is for keys that verify DSSE envelopes, PEM keys and certificates. `statuses` is what is known of whether
+    the certificates of the store were revoked; nobody is asked here.
+    """
 
     store: KeyStore
     has_keyring: bool
     has_keys: bool
+    statuses: StatusSource = NO_STATUS
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +88,13 @@ class Report:
     """How an image came out. `error` is the reference's: the first thing wrong, or None.
 
     `signatures` holds every signature in scope, once, in the order of groups and objects; `descriptors` the image's,
-    for tables.
+    for tables. `note` is a sentence that says more than the reference's words do, or "".
     """
 
     error: Finding | None
     signatures: tuple[SignatureReport, ...] = ()
     descriptors: tuple[Descriptor, ...] = ()
+    note: str = ""
 
     @property
     def verified(self) -> bool:
@@ -123,6 +136,9 @@ def verify_scope(fd: int, material: Material, scope: Scope, now: datetime, *, po
         MalformedImageError, BusyImageError, UnreadableImageError, UnsupportedFileError: As `image.sif.read`.
     """
     sif = read(fd)
+    refused_credential = _refused_credential(sif, material, now)
+    if refused_credential is not None:
+        return refused_credential
     groups = Groups(sif)
     tasks = _tasks(sif, groups, scope)
     refused = tasks if isinstance(tasks, Finding) else _ungrouped(sif)
@@ -136,6 +152,18 @@ def verify_scope(fd: int, material: Material, scope: Scope, now: datetime, *, po
         if not signatures:
             steps.append(_signature_not_found(task))
     return _report(sif, steps, pool)
+
+
+def _refused_credential(sif: Sif, material: Material, now: datetime) -> Report | None:
+    """Return what is reported when a certificate that was given does not count now; None when all do."""
+    for credential in material.store.credentials:
+        finding = judge_credential(credential, now, material.statuses)
+        if finding is None:
+            continue
+        if finding.code in _REVOCATION:
+            return Report(Finding(finding.code, OCSP_FAILED), (), sif.descriptors, finding.message)
+        return Report(finding, (), sif.descriptors)
+    return None
 
 
 def _tasks(sif: Sif, groups: Groups, scope: Scope) -> list[_Task] | Finding:
@@ -248,7 +276,8 @@ class _Session:
 
     def _judged(self, opened: Opened) -> Finding | None:
         """Return why a key that made the signature does not count now."""
-        judged = (judge(self._material.store, key, self._now) for key in opened.keys)
+        material = self._material
+        judged = (judge(material.store, key, self._now, material.statuses) for key in opened.keys)
         return next((finding for finding in judged if finding is not None), None)
 
     def _missing_material(self, kind: SignatureFormat) -> Finding | None:

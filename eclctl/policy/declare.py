@@ -14,7 +14,7 @@ from typing import Protocol
 from eclctl.policy import document
 from eclctl.policy.document import ListNode, MapNode, Node, Report, Scalar, quoted
 from eclctl.policy.globs import Glob, compile_repository, repository_objection
-from eclctl.policy.language import ANYONE, Signer
+from eclctl.policy.language import ANYONE, X509, Signer
 from eclctl.policy.material import Material
 
 _TOP = ("version", "signers", "roles", "withdrawn", "rules", "default")
@@ -221,7 +221,8 @@ class Declarer:
         if key is None:
             return
         if key in keys:
-            self._report.warning(entry, f"this key is listed twice for {quoted(name)}")
+            this = "this certificate" if key.startswith(X509) else "this key"
+            self._report.warning(entry, f"{this} is listed twice for {quoted(name)}")
             return
         keys.append(key)
         self.found.key_places.append((key, name, entry))

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from eclctl.policy.declare import Certificates, Declarations, place
 from eclctl.policy.document import Report, quoted
-from eclctl.policy.language import COSIGN, Holder
+from eclctl.policy.language import COSIGN, X509, Holder
 from eclctl.policy.matching import match
 
 
@@ -110,6 +110,6 @@ def warn_of_shared_keys(declared: Declarations, holders: Holders, report: Report
             continue
         known_person, where = first.setdefault(holder.key, (person, place(entry)))
         if known_person != person:
-            this = "the key of this certificate" if key.startswith("x509:") else "this key"
+            this = "the key of this certificate" if key.startswith(X509) else "this key"
             message = f"{this} of {quoted(person)} is also listed for {quoted(known_person)} at {where}"
             report.warning(entry, message, "it counts for one of them at a time, never for both")

@@ -21,6 +21,9 @@ ANYONE = "anyone"
 COSIGN = "cosign:"
 """What the name of a key begins with that is listed for cosign signatures (`KeyRef.id`)."""
 
+X509 = "x509:"
+"""What the name of a key begins with that a certificate speaks for."""
+
 SIGNED_KINDS = frozenset({Kind.SIF, Kind.OCI_SIF})
 """The kinds of image that can carry signatures, and the ones that a rule matches when it names none."""
 

@@ -13,6 +13,7 @@ from eclctl.model import (
     Finding,
     KeyRef,
     Kind,
+    OciContent,
     Outcome,
     SignatureFormat,
     SignerKind,
@@ -22,12 +23,24 @@ from eclctl.policy.evaluate import evaluate
 from eclctl.policy.language import Policy
 from eclctl.policy.load import Loaded, LoadEnvironment, Source, load
 from eclctl.signature.keys import parse_public_key
+from eclctl.trust.x509 import load_credential
 from tests.support import CORPUS, NOW
 
 LETTERS = "ABCDEF"
 PEM_NAMES = ("p256", "p384", "ed25519", "rsa2048")
 PEM_FILES = {f"{name}.pem": (CORPUS / "keys" / "pem" / f"{name}-public.pem").read_bytes() for name in PEM_NAMES}
 PEM_IDS = {name: parse_public_key(PEM_FILES[f"{name}.pem"]).id for name in PEM_NAMES}
+COSIGN_NAMES = ("ci", "approver", "site")
+COSIGN_FILES = {f"{name}.pub": (CORPUS / "keys" / "cosign" / f"{name}.pub").read_bytes() for name in COSIGN_NAMES}
+COSIGN_IDS = {name: "cosign:" + parse_public_key(COSIGN_FILES[f"{name}.pub"]).id for name in COSIGN_NAMES}
+COSIGN_IDS |= {name: "cosign:" + PEM_IDS[name] for name in PEM_NAMES}
+X509_FILES = {path.name: path.read_bytes() for path in (CORPUS / "keys" / "x509").glob("*.pem")}
+
+
+def certificate_id(leaf: str, *, ocsp: bool = False) -> str:
+    """The name of a leaf of the corpus, under its intermediate and its root. Its key is the PEM key p256."""
+    chain = [X509_FILES["intermediate.pem"]], [X509_FILES["root.pem"]]
+    return load_credential(X509_FILES[f"{leaf}.pem"], *chain, ocsp=ocsp).id
 
 
 def fingerprint(letter: str) -> str:
@@ -65,7 +78,7 @@ def ring(*extra: tuple[str, Iterable[str]], letters: str = LETTERS) -> Ring:
 
 def read_key(path: str) -> bytes:
     try:
-        return PEM_FILES[path.rpartition("/")[2]]
+        return (PEM_FILES | COSIGN_FILES | X509_FILES)[path.rpartition("/")[2]]
     except KeyError:
         raise KeyMaterialError("no such key") from None
 
@@ -104,12 +117,18 @@ def rule(require: str, *more: str) -> str:
 
 @dataclass(frozen=True)
 class Image:
-    """An image with these groups of object IDs; every object holds `holds[id]`, {"partition"} when left out."""
+    """An image with these groups of object IDs; every object holds `holds[id]`, {"partition"} when left out.
+
+    With `subject` it is an OCI-SIF of one image, made of these objects; `carriers` are for signatures.
+    """
 
     groups: Mapping[int, Iterable[int]] = field(default_factory=lambda: {1: (1, 2, 3)})
     loose: tuple[int, ...] = ()
     holds: Mapping[int, set[str]] = field(default_factory=dict)
     tied: bool = True
+    subject: tuple[int, ...] = ()
+    carriers: tuple[int, ...] = ()
+    kind: Kind = Kind.SIF
 
     def ids(self, group: int) -> frozenset[int]:
         return frozenset(self.groups[group])
@@ -120,6 +139,17 @@ class Image:
 
     def by_pem(self, name: str, group: int = 1, *, signature: int = 20, **changes: object) -> Claim:
         return self._claim(KeyRef(SignerKind.KEY, PEM_IDS[name]), SignatureFormat.DSSE, group, signature, changes)
+
+    def by_certificate(self, name: str, group: int = 1, *, signature: int = 25, **changes: object) -> Claim:
+        """A DSSE claim by the certificate `name`, which is a `certificate_id`."""
+        return self._claim(KeyRef(SignerKind.CERTIFICATE, name), SignatureFormat.DSSE, group, signature, changes)
+
+    def by_cosign(self, name: str, *, signature: int = 30, **changes: object) -> Claim:
+        """A cosign claim by the key `name` over the image."""
+        signer = KeyRef(SignerKind.COSIGN, COSIGN_IDS[name])
+        image: dict[str, object] = {"group": None, "objects": frozenset(self.subject)}
+        bare: dict[str, object] = {"whole_group": False, "header": False}
+        return self._claim(signer, SignatureFormat.COSIGN, 0, signature, {**image, **bare, **changes})
 
     def _claim(
         self, signer: KeyRef, form: SignatureFormat, group: int, signature: int, changes: dict[str, object]
@@ -152,9 +182,12 @@ class Image:
             DataObject(item, group, frozenset(self.holds.get(item, {"partition"})), 10, "")
             for item, group in sorted(where.items())
         )
-        return Verification(Kind.SIF, objects, groups, self.tied, claims, failures, digests or {})
+        oci = OciContent(MANIFEST, frozenset(self.subject), frozenset(self.carriers)) if self.subject else None
+        kind = Kind.OCI_SIF if self.subject else self.kind
+        return Verification(kind, objects, groups, self.tied, claims, failures, digests or {}, oci)
 
 
+MANIFEST = "sha256:" + "0d" * 32
 EXPIRED = Finding("expired", "it expired 2026-02-01")
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eclctl.policy.globs import compile_glob, objection
+from eclctl.policy.globs import compile_glob, compile_repository, matches_repository, objection, repository_objection
 
 
 @pytest.mark.parametrize(
@@ -92,3 +92,56 @@ def test_no_path_makes_a_pattern_slow() -> None:
     pattern = "/**/" + "*a" * 40 + "b/**/" + "/**/".join(["a*"] * 40) + "/z"
     path = "/" + "/".join(["a" * 200] * 20) + "/y" * 50
     assert not compile_glob(pattern).matches(path)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "reference", "expected"),
+    [
+        ("registry.example/prod/**", "registry.example/prod/app", True),
+        ("registry.example/prod/**", "registry.example/prod/a/b", True),
+        ("registry.example/prod/**", "registry.example/prod", False),
+        ("registry.example/prod/**", "registry.example/production/app", False),
+        ("registry.example/prod/**", "evil.example/registry.example/prod/app", False),
+        ("registry.example/prod/**", "registry.example.evil/prod/app", False),
+        ("registry.example/prod/**", "registry.example/prod/../dev/app", False),
+        ("registry.example/prod/*", "registry.example/prod/", False),
+        ("registry.example/*/app", "registry.example//app", False),
+        ("registry.example:5000/app", "registry.example:5000/app", True),
+        ("registry.example/app", "registry.example/app:1.2", False),
+        ("registry.example/app*", "registry.example/app:1.2", True),
+        ("registry?example/app", "registry/example/app", False),
+        ("*", "app", True),
+        ("*", "", False),
+        ("**", "", False),
+        ("**", "registry.example/prod/app", True),
+        ("**", "/srv/a", False),
+        ("app", "/app", False),
+        ("app", "app\n", False),
+    ],
+)
+def test_a_repository_matches_by_component_and_never_when_it_is_empty(
+    pattern: str, reference: str, expected: bool
+) -> None:
+    assert repository_objection(pattern) is None
+    assert matches_repository(compile_repository(pattern), reference) is expected
+
+
+@pytest.mark.parametrize(
+    ("pattern", "says"),
+    [
+        ("", "empty"),
+        ("/registry.example/app", "empty"),
+        ("registry.example/app/", "empty"),
+        ("registry.example//app", "empty"),
+        ("registry.example/../app", "'..'"),
+        ("docker://registry.example/app", "scheme"),
+        (f"registry.example/app@sha256:{'0' * 64}", "digest"),
+        ("registry.example/{a,b}", "brackets"),
+        ("registry.example/app**", "**"),
+        ("a" * 5000, "longer"),
+    ],
+)
+def test_patterns_that_could_never_match_a_repository_are_refused(pattern: str, says: str) -> None:
+    found = repository_objection(pattern)
+    assert found is not None
+    assert says in found[0]

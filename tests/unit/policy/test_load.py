@@ -244,7 +244,9 @@ def test_key_files_are_relative_to_the_file_that_names_them() -> None:
         return read_key(path)
 
     text = b"version: 1\nsigners: {ci: {key: [keys/p256.pem, /etc/p384.pem]}}\n"
-    loaded = load([Source("/etc/eclctl/policies.d/a.yaml", text)], LoadEnvironment(ring(), read, USERS.get, GROUPS.get, NOW))
+    loaded = load(
+        [Source("/etc/eclctl/policies.d/a.yaml", text)], LoadEnvironment(ring(), read, USERS.get, GROUPS.get, NOW)
+    )
     assert loaded.errors == ()
     assert asked == ["/etc/eclctl/policies.d/keys/p256.pem", "/etc/p384.pem"]
 

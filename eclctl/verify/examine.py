@@ -9,7 +9,8 @@ For every signature object of the image:
 4. Hash every object that was asked for once, then say for each key what its signature covers: a `Claim`. When
    anything it covers is not as signed, the claim is a mismatch and covers nothing.
 
-A legacy signature always gives claims of its own format; the policy decides whether they count.
+A legacy signature always gives claims of its own format; the policy decides whether they count. The cosign signatures
+of an OCI-SIF are claims and failures beside the others (`verify.cosign`).
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from eclctl.image.sif import Descriptor, Sif, read
-from eclctl.model import Claim, DataObject, Failure, Finding, Verification
+from eclctl.model import Claim, DataObject, Failure, Finding, Kind, Verification
 from eclctl.signature.dsse import Effort
 from eclctl.signature.metadata import Digest, Metadata
 from eclctl.trust.keyring import KeyStore
+from eclctl.verify import cosign
 from eclctl.verify.content import Groups, Plan, absolute_ids, plan_legacy, plan_objects, signed_set
 from eclctl.verify.hashing import DigestCache, HashPool, Want, hash_objects
 from eclctl.verify.opening import Opened, load, open_signature
@@ -52,7 +54,7 @@ def examine(
 
     Args:
         fd: Open for reading; it stays open and its position is not moved.
-        store: The keys that may verify a signature. The facts hold for every store with the same digest.
+        store: The keys that may verify a signature, each of the kind that it is listed for. The facts hold for every store with the same digest.
         pool: Threads that hash large objects in parallel.
         digests: Whether to find the SHA-256 of every data object, needed by a signature or not.
         known: Digests found before in exactly this content.
@@ -67,24 +69,29 @@ def examine(
     objects = _objects(sif)
     failures: list[Failure] = []
     candidates: list[_Candidate] = []
-    for opened in _open_all(sif, store):
+    effort = Effort()
+    for opened in _open_all(sif, store, effort):
         found = _candidate(sif, groups, opened)
         if isinstance(found, Finding):
             failures.append(Failure(opened.signature.descriptor.id, opened.signature.format, found))
         else:
             candidates.append(found)
+    oci = cosign.inspect(sif, store.cosign, effort) if sif.kind is Kind.OCI_SIF else None
     wants = [need.want for candidate in candidates for need in candidate.plan.needs]
+    wants += oci.wants if oci is not None else ()
     if digests:
         wants += [Want("sha256", (item.id,)) for item in objects]
     hashed = hash_objects(sif, wants, pool=pool, known=known) if wants else {}
+    native = (claim for candidate in candidates for claim in _claims(candidate, hashed))
     return Verification(
         kind=sif.kind,
         objects=objects,
         groups={group: frozenset(item.id for item in members) for group, members in groups.members.items()},
         tied=sif.header.tied,
-        claims=tuple(claim for candidate in candidates for claim in _claims(candidate, hashed)),
-        failures=tuple(failures),
+        claims=(*native, *(oci.claims(hashed) if oci is not None else ())),
+        failures=(*failures, *(oci.failures if oci is not None else ())),
         digests={want.objects[0]: f"sha256:{digest.hex()}" for want, digest in hashed.items() if _is_plain(want)},
+        oci=oci.content(hashed) if oci is not None else None,
     )
 
 
@@ -101,8 +108,7 @@ def _objects(sif: Sif) -> tuple[DataObject, ...]:
     )
 
 
-def _open_all(sif: Sif, store: KeyStore) -> Iterable[Opened]:
-    effort = Effort()
+def _open_all(sif: Sif, store: KeyStore, effort: Effort) -> Iterable[Opened]:
     loaded = load(sif, (descriptor for descriptor in sif.descriptors if descriptor.is_signature))
     return [open_signature(signature, store, effort) for signature in loaded]
 

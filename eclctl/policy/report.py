@@ -285,13 +285,13 @@ class Reporter:
         scope, groups = self.rule.require[number].scope, self.image.groups
         if (absent := self._absent_part(scope)) is not None:
             return f"signed, but {absent}"
+        if all(claim.format is SignatureFormat.COSIGN for claim in valid):
+            return _ELSEWHERE if scope is None else "signed the image with cosign, which approves no part of one"
         whole = {claim.group for claim in valid if claim.whole_group and claim.header and claim.group is not None}
         if scope is None and whole and whole == set(groups):
             return "signed every group, and nothing ties the groups together" if not self.image.tied else _ELSEWHERE
         if whole:
             return f"signed only group {_numbers(whole)} of {len(groups)}"
-        if all(claim.format is SignatureFormat.COSIGN for claim in valid):
-            return _ELSEWHERE if scope is None else "signed the image with cosign, which approves no part of one"
         covered = {number for claim in valid for number in claim.objects}
         return f"signed only parts: object {_numbers(covered)}"
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import stat
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,9 +11,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from eclctl.cli import credentials
+from eclctl.cli import credentials, verify_cosign
 from eclctl.cli.text import printable
-from eclctl.errors import EclctlError, KeyMaterialError, UnreadableImageError, UnsupportedFileError
+from eclctl.cli.verification import FAILED, OK, open_image, say, show_json, signature_shape
+from eclctl.errors import EclctlError, KeyMaterialError
 from eclctl.image.sif import DataType, Descriptor
 from eclctl.model import Finding, KeyRef, SignerKind
 from eclctl.signature import openpgp
@@ -27,7 +26,7 @@ __all__ = ["run"]
 SYSTEM_KEYS = "/etc/eclctl/keys.d"
 """The keyring that is used when neither a key nor a keyring is given."""
 
-OK, FAILED, USAGE = 0, 1, 2
+USAGE = 2
 
 _TYPES = {
     DataType.DEFFILE: "Def.FILE",
@@ -54,6 +53,7 @@ examples:
   eclctl verify --certificate ci.pem --certificate-roots site-ca.pem --ocsp-verify app.sif
   eclctl verify --keyring site-ring.asc --group-id 1 app.sif
   eclctl verify --keyring old-ring.asc --legacy-insecure --all old.sif
+  eclctl verify --cosign --key ci.pub app.oci.sif
   find /srv/containers -name '*.sif' | eclctl verify --keyring site-ring.asc --json --from-file -
 """
 
@@ -83,9 +83,9 @@ def run(argv: list[str]) -> int:
         return _usage(f"{error.filename}: {error.strerror}")
     if not images:
         return _usage("name an image, or a file of paths with --from-file")
-    if (wrong := credentials.misused(options)) is not None:
+    if (wrong := credentials.misused(options) or verify_cosign.misused(options)) is not None:
         return _usage(wrong)
-    return _verify_all(images, options)
+    return _verify_cosign(images, options) if options.cosign else _verify_all(images, options)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -108,6 +108,9 @@ def _parser() -> argparse.ArgumentParser:
     scope.add_argument("-a", "--all", action="store_true", help="with --legacy-insecure: every object")
     scope.add_argument(
         "--legacy-insecure", action="store_true", help="signatures of before 2020, which cover data and nothing else"
+    )
+    parser.add_argument(
+        "-c", "--cosign", action="store_true", help="the cosign signatures of an OCI-SIF, with --key and nothing else"
     )
     parser.add_argument(
         "--from-file", action="append", default=[], metavar="FILE", help="paths, one a line; - is stdin"
@@ -156,6 +159,16 @@ def _verify_all(images: Sequence[str], options: argparse.Namespace) -> int:
     return status
 
 
+def _verify_cosign(images: Sequence[str], options: argparse.Namespace) -> int:
+    try:
+        keys = load_public_keys(options.key)
+    except KeyMaterialError as error:
+        if options.json:
+            verify_cosign.refuse(images, Finding(error.code, str(error)))
+        return _usage(str(error))
+    return verify_cosign.verify_all(images, keys, options)
+
+
 def _material(options: argparse.Namespace) -> Material:
     implicit = not options.key and not options.keyring and options.certificate is None
     if implicit and not Path(SYSTEM_KEYS).is_dir():
@@ -174,7 +187,7 @@ def _material(options: argparse.Namespace) -> Material:
 def _warn_of_private_keys(paths: Iterable[str]) -> None:
     for path in paths:
         for fingerprint in load_keyring([path]).secret:
-            _say(
+            say(
                 f"WARNING: {printable(path)} holds the private key of {fingerprint}, with which anyone who reads it can"
                 " sign. Keep the public key alone there: gpg --export --armor"
             )
@@ -182,25 +195,13 @@ def _warn_of_private_keys(paths: Iterable[str]) -> None:
 
 def _verify(image: str, material: Material, scope: Scope, pool: HashPool) -> Report:
     try:
-        fd = _open(image)
+        fd = open_image(image)
         try:
             return verify_scope(fd, material, scope, datetime.now(UTC), pool=pool)
         finally:
             os.close(fd)
     except EclctlError as error:
         return Report(Finding(error.code, str(error)))
-
-
-def _open(image: str) -> int:
-    """Open a regular file for reading, without waiting for anybody."""
-    try:
-        if not stat.S_ISREG(os.stat(image).st_mode):
-            raise UnsupportedFileError("not a regular file")
-        return os.open(image, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
-    except OSError as error:
-        raise UnreadableImageError(f"cannot open the image: {error.strerror}") from error
-    except ValueError as error:  # a NUL in the name
-        raise UnreadableImageError("cannot open the image: the name holds a NUL character") from error
 
 
 def _name(store: KeyStore | None, signature: SignatureReport) -> str:
@@ -223,48 +224,31 @@ def _identity(store: KeyStore | None, signer: KeyRef) -> str:
 
 
 def _show_json(result: _Result, store: KeyStore | None, _: argparse.Namespace) -> None:
-    shape = {
-        "v": 1,
-        "image": result.image,
-        "verified": result.verified,
-        "error": _error(result.report.error),
-        "signatures": [_signature(store, signature) for signature in result.report.signatures],
-        "payloads": [],
-    }
-    print(json.dumps(shape), flush=True)
+    signatures = [_signature(store, signature) for signature in result.report.signatures]
+    show_json(result.image, result.report.error, signatures)
 
 
 def _signature(store: KeyStore | None, signature: SignatureReport) -> dict[str, Any]:
-    signer = signature.signer
-    return {
-        "id": signature.id,
-        "format": signature.format.value,
-        "valid": signature.valid,
-        "signer": signer
-        and {"kind": signer.kind.value, "id": _identity(store, signer), "name": _name(store, signature)},
-        "objects": list(signature.objects),
-        "error": _error(signature.error),
-    }
-
-
-def _error(finding: Finding | None) -> dict[str, str] | None:
-    return None if finding is None else {"code": finding.code, "message": finding.message}
+    identity = "" if signature.signer is None else _identity(store, signature.signer)
+    return signature_shape(signature, identity, _name(store, signature))
 
 
 def _show_text(result: _Result, store: KeyStore | None, options: argparse.Namespace) -> None:
     image = printable(result.image)
     if len(options.images) + len(options.from_file) > 1 or options.from_file:
         print(f"Image: {image}", flush=True)
-    _say(f"INFO:    Verifying image with {_material_words(options)}")
+    if any(descriptor.type == DataType.OCI_ROOT_INDEX for descriptor in result.report.descriptors):
+        say("INFO:    Image is an OCI-SIF, use `--cosign` to verify cosign compatible signatures.")
+    say(f"INFO:    Verifying image with {_material_words(options)}")
     by_id = {descriptor.id: descriptor for descriptor in result.report.descriptors}
     for signature in result.report.signatures:
         _show_signature(store, signature, [by_id[identity] for identity in signature.objects])
     if result.report.note:
-        _say(f"WARNING: {printable(result.report.note)}")
+        say(f"WARNING: {printable(result.report.note)}")
     if result.report.error is None:
-        _say(f"INFO:    Verified signature(s) from image '{image}'")
+        say(f"INFO:    Verified signature(s) from image '{image}'")
     else:
-        _say(f"FATAL:   failed to verify container '{image}': {printable(result.report.error.message)}")
+        say(f"FATAL:   failed to verify container '{image}': {printable(result.report.error.message)}")
 
 
 def _material_words(options: argparse.Namespace) -> str:
@@ -297,7 +281,3 @@ def _link(descriptor: Descriptor) -> str:
 
 def _type(descriptor: Descriptor) -> str:
     return _TYPE_NAMES.get(descriptor.type, "Unknown")
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

@@ -127,14 +127,15 @@ class CosignReport:
     """How an image came out. `error` is the reference's: the first thing wrong, or None.
 
     `blobs` is how many were hashed and `damaged` names those that are not what they state. `digest` is the image's,
-    "" when it was not found. `payloads` are the valid ones as JSON values, in file order; `signatures` all that are
-    attached to the image.
+    "" when it was not found, and `associated` how many signatures it has. `payloads` are the valid ones as JSON values,
+    in file order; `signatures` are all that are attached to the image, and those in an unsupported format.
     """
 
     error: Finding | None
     blobs: int = 0
     damaged: tuple[Finding, ...] = ()
     digest: str = ""
+    associated: int = 0
     payloads: tuple[dict[str, Any], ...] = ()
     signatures: tuple[SignatureReport, ...] = ()
 
@@ -191,7 +192,8 @@ def verify_cosign(fd: int, keys: Sequence[PublicKey], *, pool: HashPool | None =
     error = unsound or (_SEVERAL if several else None) or (None if payloads else _NO_VALID)
     bundles = [SignatureReport(each, _COSIGN, None, (), cosign.UNSUPPORTED) for each in inspection.layout.bundles]
     signatures = (*(report for _, report in reports), *bundles)
-    return CosignReport(error, blobs, damaged, image.digest if image else "", payloads, signatures)
+    digest = image.digest if image else ""
+    return CosignReport(error, blobs, damaged, digest, len(inspection.signatures), payloads, signatures)
 
 
 def _plan(layout: Layout) -> Plan:

@@ -54,7 +54,7 @@ def examine(
 
     Args:
         fd: Open for reading; it stays open and its position is not moved.
-        store: The keys that may verify a signature, each of the kind that it is listed for. The facts hold for every store with the same digest.
+        store: The keys that may verify a signature. The facts hold for every store with the same digest.
         pool: Threads that hash large objects in parallel.
         digests: Whether to find the SHA-256 of every data object, needed by a signature or not.
         known: Digests found before in exactly this content.

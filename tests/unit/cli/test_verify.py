@@ -135,7 +135,7 @@ def test_paths_come_from_files_and_standard_input(capsys, monkeypatch, tmp_path)
         (["--from-file", "/nonexistent"], "/nonexistent: No such file"),
         (["-g", "0", "a.sif"], "no number from 1"),
         (["-i", "x", "a.sif"], "no number from 1"),
-        (["--cosign", "a.sif"], "unrecognized arguments"),
+        (["--cosign", "a.sif"], "--cosign needs a public --key FILE"),
         (["--keyr", RING, "a.sif"], "unrecognized arguments"),
     ],
 )

@@ -155,7 +155,9 @@ def _why_none(credential: Credential, now: datetime) -> Finding:
     for chain in found:
         if chain.refusal is None:
             return _outside(chain.begins, chain.ends, now)
-    return next((chain.refusal for chain in found if chain.refusal is not None), UNKNOWN_AUTHORITY)
+    refusals = [chain.refusal for chain in found if chain.refusal is not None]
+    telling = (refusal for refusal in refusals if refusal.code != UNKNOWN_AUTHORITY.code)
+    return next(telling, refusals[0] if refusals else UNKNOWN_AUTHORITY)
 
 
 def _outside(begins: datetime, ends: datetime, now: datetime) -> Finding:

@@ -209,7 +209,7 @@ def _is_tied(image: Verification) -> bool:
 
 def _covers_the_image(claim: Claim, image: Verification) -> bool:
     """Tell whether a cosign claim covers manifest, config and layers of the only image of the file."""
-    return image.oci is not None and claim.objects >= image.oci.subject
+    return image.oci is not None and bool(image.oci.subject) and claim.objects >= image.oci.subject
 
 
 def _covers_all_of_one_group(claim: Claim, image: Verification) -> bool:

@@ -5,6 +5,7 @@ Only made for a deny, or when asked: allowing an image does not pay for sentence
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -200,7 +201,7 @@ class Reporter:
         if not self.image.objects or not (self.image.groups or self.image.oci):
             return "the image has no object group that a signature could cover"
         if is_ambiguous(self.image):
-            return _AMBIGUOUS
+            return self._ambiguity()
         if scope is None:
             return None
         absent = scope.ids - {item.id for item in self.image.objects}
@@ -212,7 +213,7 @@ class Reporter:
 
     def _not_covered(self) -> str:
         if is_ambiguous(self.image):
-            return _AMBIGUOUS
+            return self._ambiguity()
         ids = self.settlement.uncovered
         if len(self.image.groups) > 1 and not self.image.tied and len(ids) == len(self.image.objects):
             return "the image has several object groups and a nil UUID, so that nothing ties their signatures together"
@@ -223,6 +224,12 @@ class Reporter:
         if self.image.oci is not None and self.image.oci.subject.isdisjoint(ids):
             return f"{text}: a cosign signature covers the image's manifest, config and layers alone"
         return text
+
+    def _ambiguity(self) -> str:
+        """Return why what would run is not known, with what reading the file's index found first."""
+        found = (failure.finding.message for failure in self.image.failures if failure.format is SignatureFormat.COSIGN)
+        why = "".join(f" ({message})" for message in itertools.islice(found, 1))
+        return f"nobody can say what would run of this OCI-SIF, which must hold exactly one image, without a name{why}"
 
     def _could_be_covered(self, number: int) -> bool:
         oci = self.image.oci
@@ -296,5 +303,4 @@ class Reporter:
         return f"signed only parts: object {_numbers(covered)}"
 
 
-_AMBIGUOUS = "the file does not hold exactly one OCI image, so that nobody can say what would run"
 _ELSEWHERE = "signed with a key that counts for somebody else"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from eclctl.model import Code, Failure, Finding, Kind, SignatureFormat, Verdict
+from eclctl.model import Code, Failure, Finding, Kind, OciContent, SignatureFormat, Verdict
 from eclctl.policy.evaluate import withdrawn
 from eclctl.policy.language import Policy
 from eclctl.policy.report import signatures
@@ -62,6 +64,11 @@ def test_a_cosign_signature_by_another_key_does_not() -> None:
 @pytest.mark.parametrize("objects", [frozenset(), frozenset({1, 2}), frozenset({4, 5})])
 def test_a_cosign_signature_over_less_than_the_image_approves_nothing(objects: frozenset[int]) -> None:
     assert decide(CI, OCI.with_claims(OCI.by_cosign("ci", objects=objects))).code is Code.REQUIREMENTS_NOT_MET
+
+
+def test_an_image_of_which_nothing_is_known_is_not_approved() -> None:
+    image = replace(OCI.with_claims(OCI.by_cosign("ci")), oci=OciContent(MANIFEST, frozenset(), frozenset()))
+    assert decide(CI, image).code is Code.REQUIREMENTS_NOT_MET
 
 
 def test_a_cosign_signature_means_nothing_in_a_file_that_is_no_oci_sif() -> None:
@@ -311,7 +318,7 @@ def test_in_a_file_of_several_oci_images_nothing_is_approved(require: str) -> No
     made = asking(require)
     outcome = decide(made, SEVERAL.with_claims(SEVERAL.by("A")))
     assert outcome.code is Code.OBJECT_NOT_APPROVED
-    assert "exactly one OCI image" in outcome.reason
+    assert "must hold exactly one image" in outcome.reason
     softened = asking(require, "mode: permissive")
     assert decide(softened, SEVERAL.with_claims(SEVERAL.by("A"))).verdict is Verdict.DENY
 

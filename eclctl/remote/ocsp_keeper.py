@@ -21,7 +21,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -67,7 +66,7 @@ class KeeperStats:
 
 @dataclass(slots=True)
 class _Kept:
-    """What `known` returns until `deadline`, by the monotonic clock; once `over`, never again."""
+    """What `known` returns until `deadline`, by the loop's time; once `over`, never again."""
 
     known: Known
     since: float
@@ -83,7 +82,7 @@ class _Entry:
     said: Status | None = None  # by the last answer that counted
     failures: int = 0  # in a row
     watched: bool = False
-    wanted: float = 0.0  # when somebody last did, by the monotonic clock
+    wanted: float = 0.0  # when somebody last did, by the loop's time
     asking: bool = False
     queued: bool = False
     timer: asyncio.TimerHandle | None = None
@@ -151,6 +150,7 @@ class Keeper:
         self._ask = question or partial(ask, now=clock, timeout=timeout, max_age=max_age)
         self._jitter = jitter
         self._loop = asyncio.get_running_loop()
+        self._time = self._loop.time  # monotonic; for any thread
         self._entries: dict[str, _Entry] = {}
         self._urgent: deque[_Entry] = deque()
         self._calm: deque[_Entry] = deque()
@@ -173,14 +173,14 @@ class Keeper:
         kept = None if entry is None else entry.kept
         if kept is None or kept.over:
             return None
-        if now >= kept.known.until or time.monotonic() >= kept.deadline:
+        if now >= kept.known.until or self._time() >= kept.deadline:
             kept.over = True
             return None
         return kept.known
 
     def stats(self) -> KeeperStats:
         """Return what a scrape shows."""
-        now, clock = time.monotonic(), self._clock()
+        now, clock = self._time(), self._clock()
         statuses = dict.fromkeys([*map(str, Status), "none"], 0)
         oldest, soonest = 0.0, float("inf")
         for entry in self._entries.copy().values():
@@ -202,7 +202,7 @@ class Keeper:
         wanted = {link.id: link for link in links}
         for entry in self._entries.values():
             if entry.watched and entry.link.id not in wanted:
-                entry.watched, entry.wanted = False, time.monotonic()
+                entry.watched, entry.wanted = False, self._time()
                 entry.rest()
         for link in wanted.values():
             entry = self._entry(link)
@@ -255,7 +255,7 @@ class Keeper:
         entry = self._entries.get(link.id)
         if entry is None:
             entry = self._entries[link.id] = _Entry(link)
-        entry.wanted = time.monotonic()
+        entry.wanted = self._time()
         return entry
 
     def _want(self, entry: _Entry, *, urgent: bool) -> None:
@@ -346,7 +346,7 @@ class Keeper:
         self._again_in(entry, delay)
 
     def _keep(self, entry: _Entry, known: Known, life: float) -> None:
-        now = time.monotonic()
+        now = self._time()
         kept = entry.kept = _Kept(known, now, now + life)
         self._version += 1
         _cancel(entry.running_out)
@@ -361,16 +361,16 @@ class Keeper:
 
     def _refresh_in(self, entry: _Entry) -> float:
         kept = entry.kept
-        left = 0.0 if kept is None else kept.deadline - time.monotonic()
+        left = 0.0 if kept is None else kept.deadline - self._time()
         return max(min(_SOONEST, self._max_age / 2), self._spread(left / 2))
 
     def _retry_in(self, entry: _Entry, answer: _Kept | None) -> float:
         again = entry.failures - 1
         if answer is None:
             return self._spread(min(_LAST_RETRY, _FIRST_RETRY * 2.0 ** min(again, 16)))
-        soonest = min(_SOONEST, self._max_age / 2)
-        left = answer.deadline - time.monotonic()
-        return self._spread(max(soonest, min(_LAST_REFRESH_RETRY, soonest * 2.0 ** min(again, 16), left / 2)))
+        soonest, left = min(_SOONEST, self._max_age / 2), answer.deadline - self._time()
+        delay = max(soonest, min(_LAST_REFRESH_RETRY, soonest * 2.0 ** min(again, 16), left / 2))
+        return self._spread(max(1.0, min(delay, left)))  # when it runs out, at the latest
 
     def _spread(self, seconds: float) -> float:
         return seconds * (0.9 + 0.1 * self._jitter())
@@ -388,7 +388,7 @@ class Keeper:
 
     def _forget(self) -> None:
         """Drop what nobody has wanted for a while."""
-        past = time.monotonic() - _FORGET
+        past = self._time() - _FORGET
         for entry in list(self._entries.values()):
             if not entry.watched and entry.wanted < past and not entry.asking and not entry.queued:
                 _cancel(entry.running_out)

@@ -22,7 +22,8 @@ def speaks_for(policy: Policy, claim: Claim) -> tuple[str, ...]:
         return ()
     if claim.format is not _COSIGN:
         return holder.people
-    return tuple(name for name in holder.people if misfit(policy.signers[name], claim) is None)
+    signers = policy.signers
+    return tuple(name for name in holder.people if name in signers and misfit(signers[name], claim) is None)
 
 
 def misfit(signer: Signer, claim: Claim) -> str | None:

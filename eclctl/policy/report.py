@@ -83,7 +83,7 @@ def _of_claim(policy: Policy, claim: Claim, fault: Finding | None, *, accept_leg
 def _misfits(policy: Policy, claim: Claim) -> str:
     """Return why a cosign claim is not what any of its people's entries asks for."""
     people = policy.holders[claim.signer.id].people
-    whys = {name: misfit(policy.signers[name], claim) for name in people}
+    whys = {name: misfit(policy.signers[name], claim) for name in people if name in policy.signers}
     return "; ".join(f"{why} for {name}" if len(whys) > 1 else str(why) for name, why in whys.items())
 
 

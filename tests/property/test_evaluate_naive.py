@@ -13,14 +13,31 @@ from random import Random
 
 import pytest
 
-from eclctl.model import Claim, Code, Failure, Finding, SignatureFormat, SignerKind, Verdict, Verification
+from eclctl.model import Claim, Code, Failure, Finding, Kind, SignatureFormat, SignerKind, Verdict, Verification
 from eclctl.policy.language import Policy
-from tests.unit.policy.facts import EXPIRED, PEM_IDS, Image, decide, fingerprint, load_text, ring
+from tests.unit.policy.facts import (
+    COSIGN_IDS,
+    EXPIRED,
+    PEM_IDS,
+    Image,
+    certificate_id,
+    decide,
+    fingerprint,
+    load_text,
+    ring,
+)
 
 LETTERS = "ABCDEX"
 """Certificates in the keyring. Nobody lists X."""
 PEOPLE = ("alice", "bob", "carol", "dave")
 PEMS = ("p256", "p384")
+COSIGN = ("ci", "p256")
+"""Keys for cosign. One is that of a PEM file and of the certificates, too."""
+LEAVES = {certificate_id(leaf): leaf for leaf in ("leaf", "leaf-anyeku")}
+OTHERS = {name: f"{pem}.pem" for pem, name in PEM_IDS.items()}
+COSIGNED = {COSIGN_IDS[name]: f"{name}.pub" if name == "ci" else f"{name}.pem" for name in COSIGN}
+ANNOTATIONS = ("env=prod", "team=hpc")
+UNSUPPORTED = Finding("unsupported-signature-format", "sign it in the older format")
 POLICIES, QUESTIONS = 60, 12
 MISMATCH = Finding("mismatch", "other content")
 
@@ -48,20 +65,30 @@ class Plan:
     needs: tuple[Need, ...]
     options: tuple[str, ...]
     roles: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    annotations: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    repositories: frozenset[str] = frozenset()  # people who ask for one below `prod`
 
     def text(self) -> str:
         lines = ["version: 1", "signers:"]
         for person, names in self.listed.items():
-            pgp = ", ".join(name for name in names if name not in PEM_IDS.values())
-            pem = ", ".join(f"{name}.pem" for name in PEMS if PEM_IDS[name] in names)
-            parts = ([f"pgp: [{pgp}]"] if pgp else []) + ([f"key: [{pem}]"] if pem else [])
+            chain = "intermediates: intermediate.pem, roots: root.pem, ocsp: off"
+            listed = {
+                "pgp": [name for name in names if name[0] in LETTERS],
+                "key": [OTHERS[name] for name in names if name in OTHERS],
+                "certificate": [f"{{file: {LEAVES[name]}.pem, {chain}}}" for name in names if name in LEAVES],
+                "cosign": [COSIGNED[name] for name in names if name in COSIGNED],
+            }
+            parts = [f"{sort}: [{', '.join(found)}]" for sort, found in listed.items() if found]
+            wanted = ", ".join(each.replace("=", ": ") for each in self.annotations.get(person, ()))
+            parts += [f"annotations: {{{wanted}}}"] if wanted else []
+            parts += ["repository: registry.example/prod/**"] if person in self.repositories else []
             lines.append(f"  {person}: {{{', '.join(parts)}}}")
         lines += ["roles:", *(f"  {role}: [{', '.join(people)}]" for role, people in self.roles.items())]
         lines += ["rules:", "  - name: it", f"    require: [{', '.join(need.text for need in self.needs)}]"]
         return "\n".join([*lines, *(f"    {option}" for option in self.options), ""])
 
     def load(self) -> Policy | None:
-        extra = [(name[0], keys) for name, keys in self.material.items() if len(name) == len(fingerprint("A"))]
+        extra = [(name[0], keys) for name, keys in self.material.items() if name[0] in LETTERS]
         return load_text(self.text(), keyring=ring(*extra, letters=LETTERS)).policy
 
 
@@ -82,6 +109,15 @@ def speakers(plan: Plan, name: str) -> tuple[str, ...]:
     return tuple(person for person, names in plan.listed.items() if name in names) or (name,)
 
 
+def fits(plan: Plan, person: str, claim: Claim) -> bool:
+    """Whether a cosign signature says all that a person's entry asks for."""
+    if claim.format is not SignatureFormat.COSIGN:
+        return True
+    said = {f"{key}={value}" for key, value in claim.annotations}
+    placed = claim.repository.startswith("registry.example/prod/")
+    return said >= set(plan.annotations.get(person, ())) and (placed or person not in plan.repositories)
+
+
 def ways(plan: Plan, claims: Sequence[Claim]) -> Iterator[dict[int, str]]:
     """Every way to give each key that signed to one person."""
     numbers, people = keys_of(plan), dict[int, set[str]]()
@@ -97,6 +133,8 @@ def content(image: Verification, ids: frozenset[int]) -> set[str]:
 
 def satisfies(need: Need, image: Verification, mine: Sequence[Claim]) -> set[int] | None:
     """What one person's signatures cover if they are what the requirement asks for, else None."""
+    cosigned = any(c.format is SignatureFormat.COSIGN for c in mine)
+    mine = [c for c in mine if c.format is not SignatureFormat.COSIGN]
     complete = {c.group for c in mine if c.format is not SignatureFormat.LEGACY and c.header and c.whole_group}
     together = len(image.groups) == 1 or image.tied
     if need.ids:
@@ -107,7 +145,9 @@ def satisfies(need: Need, image: Verification, mine: Sequence[Claim]) -> set[int
         old = [c for c in mine if c.format is SignatureFormat.LEGACY and c.whole_group]
         fine = together and complete >= set(image.groups)
         fine = fine or (len(image.groups) == 1 and any(c.objects >= ids for c in old for ids in image.groups.values()))
-        return {number for ids in image.groups.values() for number in ids} if fine and image.groups else None
+        native = {number for ids in image.groups.values() for number in ids} if fine and image.groups else set()
+        oci = {*image.oci.subject, *image.oci.carriers} if image.oci is not None and cosigned else set()
+        return native | oci or None
     holding = {number for number, ids in image.groups.items() if need.holds <= content(image, ids)}
     wanted = set(need.groups) or holding
     if not wanted or not wanted <= holding or not wanted <= complete or (len(wanted) > 1 and not image.tied):
@@ -131,6 +171,7 @@ def one_way(plan: Plan, image: Verification, claims: Sequence[Claim], way: Mappi
         (way[numbers[claim.signer.id]], claim)
         for claim in claims
         if way[numbers[claim.signer.id]] in speakers(plan, claim.signer.id)
+        and fits(plan, way[numbers[claim.signer.id]], claim)
     ]
     approvers: list[set[str]] = []
     covered: set[int] = set()
@@ -138,10 +179,11 @@ def one_way(plan: Plan, image: Verification, claims: Sequence[Claim], way: Mappi
         heard = [(p, c) for p, c in said if (p in need.people if need.people else c.signer.kind is SignerKind.PGP)]
         approved = {p: satisfies(need, image, [c for who, c in heard if who == p]) for p, _ in heard}
         approvers.append({p for p, over in approved.items() if over is not None})
-        covered |= {number for over in approved.values() for number in over or ()}
+        if need.whole or len(image.groups) == 1 or image.tied:
+            covered |= {number for over in approved.values() for number in over or ()}
     if not places_filled(plan.needs, approvers, distinct="distinct: true" in plan.options):
         return Code.REQUIREMENTS_NOT_MET
-    if (len(image.groups) > 1 and not image.tied) or {item.id for item in image.objects} - covered:
+    if (image.kind is Kind.OCI_SIF and image.oci is None) or {item.id for item in image.objects} - covered:
         return Code.OBJECT_NOT_APPROVED
     return Code.REQUIREMENTS_MET
 
@@ -207,14 +249,18 @@ def random_need(random: Random) -> Need:
 
 def random_plan(random: Random) -> Plan:
     own = {person: [fingerprint(letter)] for person, letter in zip(PEOPLE, "ABCD", strict=True)}
-    names = [*map(fingerprint, "ABCE"), *(PEM_IDS[name] for name in PEMS)]
-    for _ in range(random.choice([0, 1, 2, 3, 4])):  # more keys, some of them somebody else's
+    names = [*map(fingerprint, "ABCE"), *(PEM_IDS[name] for name in PEMS), *LEAVES, *COSIGNED, *COSIGNED]
+    for _ in range(random.choice([0, 1, 2, 3, 4, 5])):  # more keys, some of them somebody else's
         person = random.choice(PEOPLE)
         own[person] = list(dict.fromkeys([*own[person], random.choice(names)]))
     material = {fingerprint(letter): {f"sha256:{letter}"} for letter in LETTERS}
-    material |= {PEM_IDS[name]: {PEM_IDS[name]} for name in PEMS if any(PEM_IDS[name] in keys for keys in own.values())}
+    behind = {PEM_IDS[name]: PEM_IDS[name] for name in PEMS} | dict.fromkeys(LEAVES, PEM_IDS["p256"])
+    behind |= {name: name.removeprefix("cosign:") for name in COSIGNED}
+    listed = {name for keys in own.values() for name in keys}
+    material |= {name: {key} for name, key in behind.items() if name in listed}
     for _ in range(random.choice([0, 0, 1, 2])):  # certificates that contain another's key, or that of a PEM file
         material[fingerprint(random.choice(LETTERS))] |= material[random.choice(list(material))]
+    cosigners = [person for person, keys in own.items() if any(name in COSIGNED for name in keys)]
     options = [("distinct: true", 0.4), ("legacy_signatures: accept", 0.4), ("unknown_signatures: deny", 0.15)]
     options += [("forbid: {signed_by: [dave]}", 0.15), ("mode: permissive", 0.15)]
     return Plan(
@@ -223,6 +269,8 @@ def random_plan(random: Random) -> Plan:
         tuple(random_need(random) for _ in range(random.randint(1, 3))),
         tuple(option for option, chance in options if random.random() < chance),
         {"team": ("alice", "bob", "carol")},
+        {person: some(random, ANNOTATIONS, 0, 2) for person in cosigners if random.random() < 0.5},
+        frozenset(person for person in cosigners if random.random() < 0.3),
     )
 
 
@@ -230,8 +278,14 @@ def random_claim(random: Random, plan: Plan, image: Image, number: int) -> Claim
     group = random.choice([*image.groups, *image.groups, 7])
     form = random.choice(["whole"] * 6 + ["part", "part", "legacy", "legacy", "headerless", "mismatch"])
     pem = [name for name in PEMS if PEM_IDS[name] in plan.material]
+    leaves = [name for name in LEAVES if name in plan.material]
+    keys = [name for name in COSIGN if COSIGN_IDS[name] in plan.material]
+    if keys and image.subject and random.random() < 0.5:
+        return random_cosign(random, image, random.choice(keys), number)
     if pem and random.random() < 0.25:
         made = image.by_pem(random.choice(pem), group, signature=number)
+    elif leaves and random.random() < 0.25:
+        made = image.by_certificate(random.choice(leaves), group, signature=number)
     else:
         made = image.by(random.choice(LETTERS), group, signature=number)
     if form == "part":
@@ -249,6 +303,15 @@ def random_claim(random: Random, plan: Plan, image: Image, number: int) -> Claim
     return made
 
 
+def random_cosign(random: Random, image: Image, key: str, number: int) -> Claim:
+    said = frozenset(tuple(each.split("=")) for each in some(random, [*ANNOTATIONS, "creator=me"], 0, 3))
+    repository = random.choice(["", "registry.example/prod/app", "registry.example/dev/app"])
+    made = image.by_cosign(key, signature=number, annotations=said, repository=repository)
+    if random.random() < 0.05:
+        return replace(made, objects=frozenset(), mismatch=MISMATCH)
+    return made
+
+
 IMAGES = (
     *[Image()] * 3,
     *[Image({1: (1, 2), 2: (3,)}, holds={3: {"partition", "overlay"}})] * 4,
@@ -258,6 +321,15 @@ IMAGES = (
     Image({1: (1, 2)}, loose=(9,)),
     Image({}),
     Image({}, loose=(1,)),
+    *[Image({1: (1, 2, 3)}, subject=(1, 2), carriers=(3,))] * 4,
+    Image({1: (1, 2, 3)}, subject=(1, 2)),
+    *[Image({1: (1, 2), 2: (3,)}, holds={3: {"partition", "overlay"}}, subject=(1,), carriers=(2,))] * 3,
+    Image({1: (1, 2), 2: (3,)}, subject=(1, 2, 3), tied=False),
+    Image({1: (1, 2), 2: (3,)}, subject=(1, 2), tied=False),
+    Image({1: (1,)}, loose=(2, 9), subject=(1, 2)),
+    Image({1: (1,)}, loose=(2,), subject=(1,), carriers=(2,)),
+    Image({}, loose=(1, 2), subject=(1, 2)),
+    Image({1: (1, 2)}, kind=Kind.OCI_SIF),
 )
 
 
@@ -267,7 +339,8 @@ def random_question(random: Random, plan: Plan) -> tuple[Verification, tuple[int
     if random.random() < 0.4:  # some of the people sign everything, so that there is something to allow
         letters = random.sample("ABCD", random.randint(1, 4))
         signed += [image.by(letter, group, signature=50) for letter in letters for group in image.groups]
-    failures = (Failure(90, SignatureFormat.PGP, EXPIRED),) if random.random() < 0.2 else ()
+    unread = Failure(90, SignatureFormat.COSIGN, UNSUPPORTED)
+    failures = (random.choice([Failure(90, SignatureFormat.PGP, EXPIRED), unread]),) if random.random() < 0.2 else ()
     rejected = tuple(number for number in range(len(signed)) if random.random() < 0.1)
     return image.with_claims(*signed, failures=failures), rejected
 
@@ -285,14 +358,17 @@ def policies(seed: int) -> Iterator[tuple[Random, Plan, Policy]]:
 
 @pytest.mark.parametrize("seed", range(8))
 def test_the_answer_is_that_of_an_evaluator_that_tries_everything(seed: int) -> None:
-    """8 by 60 policies, 12 images each: the same code, whatever is shared, partial, legacy or renumbered."""
+    """8 by 60 policies, 12 images each: the same code, whatever is shared, partial, legacy, cosigned or renumbered."""
     seen: set[Code] = set()
     for random, plan, policy in policies(seed):
         for _ in range(QUESTIONS):
             image, rejected = random_question(random, plan)
             want = expected(plan, image, rejected)
-            got = decide(policy, image, *rejected)
-            assert got.code is want, (plan.text(), plan.material, image, rejected)
+            got = decide(policy, image, *rejected).code
+            if got is Code.UNSUPPORTED_SIGNATURE_FORMAT:
+                assert any(failure.finding is UNSUPPORTED for failure in image.failures)
+                got = Code.REQUIREMENTS_NOT_MET
+            assert got is want, (plan.text(), plan.material, image, rejected)
             seen.add(want)
     assert seen >= {Code.REQUIREMENTS_MET, Code.REQUIREMENTS_NOT_MET, Code.OBJECT_NOT_APPROVED, Code.TAMPERED}
 
@@ -305,11 +381,11 @@ def test_no_signature_of_a_stranger_and_no_removed_one_turns_deny_into_allow(see
             image, rejected = random_question(random, plan)
             before = decide(policy, image, *rejected)
             asks_anyone = any(not need.people for need in plan.needs)
-            stranger = random_claim(random, plan, random.choice(IMAGES), 70)
-            stranger = replace(stranger, signer=replace(stranger.signer, kind=SignerKind.PGP, id=fingerprint("Z")))
+            stranger = random_stranger(random, plan)
             more = replace(image, claims=(*image.claims, stranger))
             assert not turned(before.verdict, decide(policy, more, *rejected).verdict), plan.text()
-            if not asks_anyone and plan.material[fingerprint("X")] == {"sha256:X"}:
+            native = stranger.signer.kind is SignerKind.PGP
+            if native and not asks_anyone and plan.material[fingerprint("X")] == {"sha256:X"}:
                 known = replace(stranger, signer=replace(stranger.signer, id=fingerprint("X")))
                 more = replace(image, claims=(*image.claims, known))
                 assert not turned(before.verdict, decide(policy, more, *rejected).verdict), plan.text()
@@ -318,6 +394,14 @@ def test_no_signature_of_a_stranger_and_no_removed_one_turns_deny_into_allow(see
                 after = decide(policy, image, *{*rejected, gone})
                 softened = after.code is Code.PERMISSIVE and before.code is Code.OBJECT_NOT_APPROVED
                 assert softened or not turned(before.verdict, after.verdict), plan.text()
+
+
+def random_stranger(random: Random, plan: Plan) -> Claim:
+    """A signature by a key that the policy does not know: a certificate's, or one for cosign."""
+    made = random_claim(random, plan, random.choice(IMAGES), 70)
+    if made.format is SignatureFormat.COSIGN:
+        return replace(made, signer=replace(made.signer, id="cosign:sha256:0"))
+    return replace(made, signer=replace(made.signer, kind=SignerKind.PGP, id=fingerprint("Z")))
 
 
 def turned(before: Verdict, after: Verdict) -> bool:

@@ -219,7 +219,7 @@ def some(random: Random, things: Sequence[str], low: int, high: int) -> tuple[st
 
 
 def random_need(random: Random) -> Need:
-    part = random.choice(["", "", "", "groups", "groups", "ids", "holds"])
+    part = random.choice([*[""] * 6, "groups", "groups", "ids", "holds"])
     holds = (
         frozenset(some(random, ["partition", "overlay"], 1, 1)) if part == "holds" or random.random() < 0.3 else None
     )
@@ -253,6 +253,9 @@ def random_plan(random: Random) -> Plan:
     for _ in range(random.choice([0, 1, 2, 3, 4, 5])):  # more keys, some of them somebody else's
         person = random.choice(PEOPLE)
         own[person] = list(dict.fromkeys([*own[person], random.choice(names)]))
+    if random.random() < 0.5:
+        for person, name in zip(some(random, PEOPLE, 2, 2), COSIGNED, strict=True):
+            own[person] = list(dict.fromkeys([*own[person], name]))
     material = {fingerprint(letter): {f"sha256:{letter}"} for letter in LETTERS}
     behind = {PEM_IDS[name]: PEM_IDS[name] for name in PEMS} | dict.fromkeys(LEAVES, PEM_IDS["p256"])
     behind |= {name: name.removeprefix("cosign:") for name in COSIGNED}
@@ -266,7 +269,7 @@ def random_plan(random: Random) -> Plan:
     return Plan(
         {person: tuple(keys) for person, keys in own.items()},
         {name: frozenset(keys) for name, keys in material.items()},
-        tuple(random_need(random) for _ in range(random.randint(1, 3))),
+        tuple(random_need(random) for _ in range(random.choice([1, 1, 2, 3]))),
         tuple(option for option, chance in options if random.random() < chance),
         {"team": ("alice", "bob", "carol")},
         {person: some(random, ANNOTATIONS, 0, 2) for person in cosigners if random.random() < 0.5},
@@ -303,11 +306,16 @@ def random_claim(random: Random, plan: Plan, image: Image, number: int) -> Claim
     return made
 
 
+def pair(text: str) -> tuple[str, str]:
+    key, _, value = text.partition("=")
+    return key, value
+
+
 def random_cosign(random: Random, image: Image, key: str, number: int) -> Claim:
-    said = frozenset(tuple(each.split("=")) for each in some(random, [*ANNOTATIONS, "creator=me"], 0, 3))
+    said = frozenset(map(pair, some(random, [*ANNOTATIONS, "creator=me"], 0, 3)))
     repository = random.choice(["", "registry.example/prod/app", "registry.example/dev/app"])
     made = image.by_cosign(key, signature=number, annotations=said, repository=repository)
-    if random.random() < 0.05:
+    if random.random() < 0.03:
         return replace(made, objects=frozenset(), mismatch=MISMATCH)
     return made
 
@@ -339,6 +347,10 @@ def random_question(random: Random, plan: Plan) -> tuple[Verification, tuple[int
     if random.random() < 0.4:  # some of the people sign everything, so that there is something to allow
         letters = random.sample("ABCD", random.randint(1, 4))
         signed += [image.by(letter, group, signature=50) for letter in letters for group in image.groups]
+    keys = [name for name in COSIGN if COSIGN_IDS[name] in plan.material]
+    if image.subject and random.random() < 0.6:
+        everything = {"repository": "registry.example/prod/app", "annotations": frozenset(map(pair, ANNOTATIONS))}
+        signed += [image.by_cosign(key, signature=60, **everything) for key in some(random, keys, 0, 2)]
     unread = Failure(90, SignatureFormat.COSIGN, UNSUPPORTED)
     failures = (random.choice([Failure(90, SignatureFormat.PGP, EXPIRED), unread]),) if random.random() < 0.2 else ()
     rejected = tuple(number for number in range(len(signed)) if random.random() < 0.1)

@@ -39,6 +39,7 @@ watch: [{{path: library, recursive: true, rescan: 15m}}]
 metrics: {{listen: "127.0.0.1:{port}"}}
 audit: {{path: audit.jsonl}}
 trusted_owners: [root, "{uid}"]
+ocsp: {{max_age: 4s}}  # for the sake of the demonstration; a site says a day
 """
 
 

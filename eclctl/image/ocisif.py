@@ -5,8 +5,8 @@ Rules of this module (docs/decisions/0009-what-runs-of-an-oci-sif.md):
 1. A blob is found as launchers find it, by the digest in the extra field of its SIF descriptor, and must be there
    exactly once. Its size must be what every reference to it says. What is parsed has been compared with its digest;
    the digests of config and layers are for the caller to compare, since that means reading the image.
-2. The image is the one manifest in the one root index that has no reference name. Entries whose name begins with
-   `_cosign` never run. Anything else in the index makes it ambiguous, and then there is no image.
+2. The image is the one manifest in the one root index whose reference name does not begin with `_cosign`: entries that
+   are named so never run. Anything else in the index makes it ambiguous, and then there is no image.
 3. `_cosign:sha256-….sig` and `.att` carry signatures when everything in them is a signature by its media type.
 
 Nothing here raises for what an image holds: what is wrong is a finding.
@@ -60,13 +60,14 @@ class Blob:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """The one image. `digest` names its manifest: `sha256:<hex>`.
+    """The one image. `digest` names its manifest: `sha256:<hex>`. `name` is its reference name, and mostly "".
 
     `parts` are config and layers, layers that are listed twice also twice; none when `problem` says what is wrong with
     the manifest or with the way to a part. Their content is not compared with their digests yet.
     """
 
     digest: str
+    name: str
     manifest: Blob
     parts: tuple[Blob, ...] = ()
     problem: Finding | None = None
@@ -160,10 +161,10 @@ class _Reader:
     def _image(self, entry: Content) -> Image:
         blob, manifest = self._manifest(entry)
         if isinstance(manifest, Finding):
-            return Image(entry.digest, blob, problem=manifest)
+            return Image(entry.digest, _name(entry), blob, problem=manifest)
         parts = tuple(self._find(content) for content in (manifest.config, *manifest.layers))
         problem = next((part.problem for part in parts if part.problem is not None), None)
-        return Image(entry.digest, blob, () if problem is not None else parts, problem)
+        return Image(entry.digest, _name(entry), blob, () if problem is not None else parts, problem)
 
     def _attachment(self, entry: Content) -> Attachment:
         if entry.media_type not in MANIFEST_TYPES:
@@ -232,14 +233,12 @@ class _Reader:
 
 def _ambiguous(entries: list[Content]) -> Finding | None:
     """Return why these entries, which are not cosign's, are not exactly one image."""
-    if len(entries) != 1:
-        return Finding("several-images" if entries else "no-image", f"{len(entries) or 'no'} images in the OCI index")
-    entry = entries[0]
-    if entry.media_type not in MANIFEST_TYPES:
-        return Finding("no-image", f"the OCI index lists {entry.media_type[:96]!r}, which is no image")
-    if _name(entry):
-        # It would run, but `singularity verify --cosign` would not find it.
-        return Finding("no-image", f"the image in the OCI index is named {_name(entry)[:96]!r}")
+    if not entries:
+        return Finding("no-image", "no matching image / index found")
+    if len(entries) > 1:
+        return Finding("several-images", "multiple matching images / indices found")
+    if entries[0].media_type not in MANIFEST_TYPES:
+        return Finding("no-image", f"the OCI index lists {entries[0].media_type[:96]!r}, which is no image")
     return None
 
 

@@ -184,7 +184,7 @@ def verify_cosign(fd: int, keys: Sequence[PublicKey], *, pool: HashPool | None =
     blobs, damaged = _damaged(sif, pool)
     inspection = inspect(sif, keys, Effort())
     image = inspection.layout.image
-    unsound = next(iter(damaged), None) or inspection.plan.finding
+    unsound = next(iter(damaged), None) or _not_fetched(inspection.layout) or inspection.plan.finding
     objects = tuple(sorted(inspection.plan.objects))
     reports = [(each, _report(each, image.digest, unsound, objects)) for each in inspection.signatures if image]
     payloads = tuple(each.payload.document for each, report in reports if report.valid and each.payload is not None)
@@ -305,6 +305,14 @@ def _report(signature: Signature, digest: str, unsound: Finding | None, objects:
         error = _other_image(signature.payload)
     error = error or unsound
     return SignatureReport(signature.object, _COSIGN, signer, () if error else objects, error)
+
+
+def _not_fetched(layout: Layout) -> Finding | None:
+    """Return why the reference would not find the image; it looks for one without a name, though a named one runs."""
+    problem = layout.problem
+    if layout.image is not None and layout.image.name:
+        problem = Finding("no-image", "no matching image / index found")
+    return problem and Finding(problem.code, f"while fetching image from OCI-SIF: {problem.message}")
 
 
 def _damaged(sif: Sif, pool: HashPool | None) -> tuple[int, tuple[Finding, ...]]:

@@ -14,7 +14,6 @@ from tests.ocibuilder import (
     CONFIG_TYPE,
     INDEX_TYPE,
     MANIFEST_TYPE,
-    REF_NAME,
     ROOT_INDEX,
     SQUASHFS_TYPE,
     OciBuilder,
@@ -66,6 +65,17 @@ def test_a_layer_that_is_listed_twice_is_one_object():
     assert ids(layout_of(builder)) == [3, 2, 1, 1]
 
 
+def test_an_image_may_have_any_name_that_is_not_cosign_s():
+    builder = OciBuilder()
+    builder.add_image(b"layer", name="docker.io/library/app:1")
+    layout = layout_of(builder)
+    assert layout.image is not None
+    assert layout.image.name == "docker.io/library/app:1"
+    builder = OciBuilder()
+    builder.add_image(b"layer", name="_cosignature")
+    assert layout_of(builder).image is None
+
+
 def two_images() -> OciBuilder:
     builder = oci_sample(cosign_key())
     builder.add_image(b"another")
@@ -95,12 +105,6 @@ def index_beside() -> OciBuilder:
 def unknown_type() -> OciBuilder:
     builder = oci_sample(cosign_key())
     builder.index[0]["mediaType"] = "application/vnd.example.thing"
-    return builder
-
-
-def named_image() -> OciBuilder:
-    builder = oci_sample(cosign_key())
-    builder.index[0]["annotations"] = {REF_NAME: "docker.io/library/app:1"}
     return builder
 
 
@@ -136,7 +140,6 @@ NO_IMAGE = {
     "an index beside the image": (index_beside, "several-images"),
     "an index instead of an image": (nested_index, "no-image"),
     "an unknown media type": (unknown_type, "no-image"),
-    "an image with a name": (named_image, "no-image"),
     "cosign manifests alone": (only_cosign, "no-image"),
     "nothing": (empty_index, "no-image"),
     "an index that is also a manifest": (index_and_manifest, "bad-index"),

@@ -361,10 +361,21 @@ def test_a_payload_for_another_image_is_no_valid_signature():
 def test_what_is_not_one_image_is_an_error_also_with_a_signature():
     builder = oci_sample(KEY)
     builder.add_image(b"another")
-    report = verified(builder)
-    assert report.error is not None
-    assert report.error.code == "several-images"
+    message = "while fetching image from OCI-SIF: multiple matching images / indices found"
+    assert verified(builder).error == Finding("several-images", message)
     assert verified(sample()).error == Finding("not-oci-sif", "not an OCI-SIF")
+
+
+def test_a_named_image_runs_and_can_be_signed_though_the_reference_s_verify_does_not_find_it():
+    def named() -> OciBuilder:
+        builder = OciBuilder()
+        builder.add_image(b"layer", name="app")
+        builder.sign(KEY)
+        return builder
+
+    assert [claim.mismatch for claim in examined(named()).claims] == [None]
+    message = "while fetching image from OCI-SIF: no matching image / index found"
+    assert verified(named()).error == Finding("no-image", message)
 
 
 def test_an_image_whose_manifest_is_also_an_index_is_an_error_with_every_digest_right():

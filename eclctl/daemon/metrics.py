@@ -31,6 +31,8 @@ from prometheus_client.registry import Collector
 from eclctl import __version__
 from eclctl.decide.cache import CacheStats
 from eclctl.model import ALLOWING, Code, Verdict
+from eclctl.remote.ocsp_keeper import KeeperStats
+from eclctl.trust.revocation import Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -61,6 +63,8 @@ PROTOCOL_ERRORS = (
 PREFETCH = ("kept", "known", "not-kept", "failed")
 RESCANS = ("start", "interval", "overflow", "request", "reload", "retry")
 WATCH_MODES = ("events", "interval", "missing")
+OCSP_RESULTS = tuple(status.value for status in Status)
+OCSP_STATUSES = (*OCSP_RESULTS, "none")
 RULES = 200
 
 _DECISION_BUCKETS = (25e-6, 50e-6, 1e-4, 25e-5, 5e-4, 1e-3, 25e-4, 1e-2, 5e-2, 0.25, 1.0, 5.0, 30.0)
@@ -125,6 +129,7 @@ class _Asked(Collector):
         yield GaugeMetricFamily("eclctl_connections", "Open client connections.", self._metrics.connections())
         yield from _cache_families(self._metrics.cache())
         yield from _watch_families(self._metrics.watcher())
+        yield from _ocsp_families(self._metrics.ocsp())
 
 
 def _cache_families(stats: CacheStats) -> Iterable[Metric]:
@@ -146,10 +151,29 @@ def _watch_families(stats: WatchStats) -> Iterable[Metric]:
     yield roots
 
 
+def _ocsp_families(stats: KeeperStats) -> Iterable[Metric]:
+    text = "Questions to OCSP responders, by what came of them."
+    requests = CounterMetricFamily("eclctl_ocsp_requests", text, labels=["result"])
+    for result in OCSP_RESULTS:
+        requests.add_metric([result], stats.requests.get(result, 0))
+    yield requests
+    text = "Times that no responder of a certificate gave a valid answer."
+    yield CounterMetricFamily("eclctl_ocsp_failures", text, stats.failures)
+    text = "Certificates whose status is kept known, by that status; none while nothing is known."
+    statuses = GaugeMetricFamily("eclctl_ocsp_statuses", text, labels=["status"])
+    for status in OCSP_STATUSES:
+        statuses.add_metric([status], stats.statuses.get(status, 0))
+    yield statuses
+    text = "How long ago the oldest answer in use came."
+    yield GaugeMetricFamily("eclctl_ocsp_oldest_answer_seconds", text, stats.oldest)
+    text = "In how long the first answer in use runs out; infinite while none is in use."
+    yield GaugeMetricFamily("eclctl_ocsp_soonest_expiry_seconds", text, stats.soonest)
+
+
 class Metrics:
     """The daemon's metrics. `decision` and `request` are for the event loop's thread alone, the rest for any.
 
-    `connections`, `cache` and `watcher` are callables that a scrape asks; set them once the parts exist.
+    `connections`, `cache`, `watcher` and `ocsp` are callables that a scrape asks; set them once the parts exist.
     """
 
     def __init__(self) -> None:
@@ -159,6 +183,7 @@ class Metrics:
         self.connections: Callable[[], int] = lambda: 0
         self.cache: Callable[[], CacheStats] = lambda: CacheStats(0, 0, 0, 0)
         self.watcher: Callable[[], WatchStats] = WatchStats
+        self.ocsp: Callable[[], KeeperStats] = KeeperStats
         self._decisions()
         self._service()
         self._policy()

@@ -20,7 +20,7 @@ import resource
 import signal
 import sys
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -38,6 +38,7 @@ from eclctl.daemon.peers import Peer, subject
 from eclctl.daemon.protocol import Method
 from eclctl.daemon.reload import Reloader, Report
 from eclctl.daemon.server import Server
+from eclctl.daemon.statuses import Statuses
 from eclctl.daemon.systemd import Notifier, passed_sockets, watchdog_interval
 from eclctl.daemon.watch import Watcher
 from eclctl.daemon.workers import Workers
@@ -48,6 +49,7 @@ from eclctl.decide.snapshot import Names, Snapshot
 from eclctl.errors import AuditError, ConfigError
 from eclctl.image.identity import Locator
 from eclctl.image.mounts import MountTable
+from eclctl.remote.ocsp_keeper import Keeper
 from eclctl.verify import HashPool
 
 if TYPE_CHECKING:
@@ -212,12 +214,18 @@ class _Service:
         self._metrics = Metrics()
         self._mounts = MountTable(settings.trusted_mounts)
         self._stack.callback(self._mounts.close)
+        ocsp = settings.ocsp
+        self._keeper = Keeper(clock=_now, timeout=ocsp.timeout, max_age=timedelta(seconds=ocsp.max_age))
+        self._stack.callback(self._keeper.stop)
         self._engine = Engine(
             Locator(self._mounts, settings.trusted_owners),
             HashPool(limits.verify_threads),
             FactCache(limits.cache_entries),
             Snapshot.empty(),
+            self._keeper,
         )
+        self._statuses = Statuses(self._engine, self._keeper, _now)
+        self._stack.callback(self._statuses.stop)
         self._reloader = Reloader(
             self._engine,
             path=self._config,
@@ -269,7 +277,7 @@ class _Service:
             mounts=self._mounts,
             wake=lambda: self._server.wake(),  # noqa: PLW0108 - the server exists only later
             clock=_now,
-            ask_status=lambda _, told: told(),
+            ask_status=self._keeper.wait,
         )
         self._stack.callback(checks.stop)
         control = Control(
@@ -300,6 +308,8 @@ class _Service:
         self._metrics.connections = self._server.connections
         self._metrics.cache = self._engine.cache.stats
         self._metrics.watcher = self._watcher.stats
+        self._metrics.ocsp = self._keeper.stats
+        self._statuses.refresh()
         self._watcher.start()
         self._stack.callback(self._watcher.stop)
         for exposition in self._expositions():
@@ -356,6 +366,7 @@ class _Service:
         self._notifier.ready(self._summary())
         if report.ok:
             self._watcher.rescan("reload")
+            self._statuses.refresh()
         done(report)
 
     def _summary(self) -> str:

@@ -25,6 +25,7 @@ _KEYS = (
     "audit",
     "trusted_owners",
     "trusted_mounts",
+    "ocsp",
     "limits",
 )
 _REQUIRED = ("version", "sockets", "state_dir", "policies", "keyrings")
@@ -55,6 +56,17 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Ocsp:
+    """How responders are asked about certificates. Both are seconds.
+
+    `max_age` is how long an answer is kept at most, whatever its nextUpdate; `timeout` is for each responder.
+    """
+
+    max_age: float = 86400.0
+    timeout: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """config.yaml. Paths are absolute; `trusted_owners` are user IDs."""
 
@@ -69,6 +81,7 @@ class Settings:
     audit_path: str | None = None
     trusted_owners: frozenset[int] = frozenset({0})
     trusted_mounts: frozenset[str] = frozenset()
+    ocsp: Ocsp = field(default_factory=Ocsp)
     limits: Limits = field(default_factory=Limits)
 
 
@@ -127,6 +140,7 @@ class _Reader:
             audit_path=self._audit(found.get("audit")),
             trusted_owners=self._owners(found.get("trusted_owners")),
             trusted_mounts=frozenset(self._paths(found.get("trusted_mounts"), "trusted_mounts")),
+            ocsp=self._ocsp(found.get("ocsp")),
             limits=self._limits(found.get("limits")),
         )
 
@@ -204,6 +218,15 @@ class _Reader:
             else:
                 owners.add(uid)
         return frozenset(owners)
+
+    def _ocsp(self, node: Node | None) -> Ocsp:
+        found = {} if node is None else document.mapping(node, self.report, "ocsp", ("max_age", "timeout")) or {}
+        highest = {"max_age": 7 * 86400.0, "timeout": 60.0}
+        given = {
+            name: document.duration(value, self.report, f"ocsp.{name}", low=1.0, high=highest[name])
+            for name, value in found.items()
+        }
+        return Ocsp(**{name: seconds for name, seconds in given.items() if seconds is not None})
 
     def _limits(self, node: Node | None) -> Limits:
         if node is None:

@@ -14,6 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from eclctl import __version__
 from eclctl.daemon.metrics import (
     METHODS,
+    OCSP_RESULTS,
+    OCSP_STATUSES,
     OTHER,
     PREFETCH,
     PROTOCOL_ERRORS,
@@ -25,6 +27,7 @@ from eclctl.daemon.metrics import (
 )
 from eclctl.decide.cache import CacheStats
 from eclctl.model import ALLOWING, Code, Outcome
+from eclctl.remote.ocsp_keeper import KeeperStats
 from tests.support import ROOT
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -66,6 +69,8 @@ def test_every_series_of_a_closed_list_exists_before_its_first_event() -> None:
     assert set(series(metrics, "eclctl_protocol_errors_total")) == {(name,) for name in (*PROTOCOL_ERRORS, OTHER)}
     assert set(series(metrics, "eclctl_watch_prefetched_total")) == {(name,) for name in (*PREFETCH, OTHER)}
     assert set(series(metrics, "eclctl_watch_rescans_total")) == {(name,) for name in (*RESCANS, OTHER)}
+    assert set(series(metrics, "eclctl_ocsp_requests_total")) == {(name,) for name in OCSP_RESULTS}
+    assert set(series(metrics, "eclctl_ocsp_statuses")) == {(name,) for name in OCSP_STATUSES}
 
 
 def test_warm_and_cold_decisions_are_timed_apart() -> None:
@@ -180,12 +185,18 @@ def test_what_others_own_is_asked_for_at_the_scrape() -> None:
     metrics.connections = lambda: 7
     metrics.cache = lambda: CacheStats(entries=1, hits=2, misses=3, evictions=4)
     metrics.watcher = lambda: WatchStats(queued=5, overdue=6.5, limited=True, modes={"events": 2})
+    metrics.ocsp = lambda: KeeperStats({"good": 8, "invalid": 9}, 10, {"revoked": 11, "none": 12}, 13.5, 14.5)
     assert value(metrics, "eclctl_connections") == 7
     names = ("eclctl_cache_entries", "eclctl_cache_hits_total", "eclctl_cache_misses_total")
     assert [value(metrics, name) for name in names] == [1, 2, 3]
     assert value(metrics, "eclctl_watch_queue_length") == 5
     assert value(metrics, "eclctl_watch_overdue_seconds") == 6.5
     assert value(metrics, "eclctl_watch_limit_reached") == 1
+    assert value(metrics, "eclctl_ocsp_requests_total", result="invalid") == 9
+    assert value(metrics, "eclctl_ocsp_failures_total") == 10
+    assert value(metrics, "eclctl_ocsp_statuses", status="none") == 12
+    assert value(metrics, "eclctl_ocsp_oldest_answer_seconds") == 13.5
+    assert value(metrics, "eclctl_ocsp_soonest_expiry_seconds") == 14.5
     assert series(metrics, "eclctl_watch_roots") == {("events",): 2, ("interval",): 0, ("missing",): 0}
 
 

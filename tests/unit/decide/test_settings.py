@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from eclctl.decide.settings import Limits, Settings, Watch, load
+from eclctl.decide.settings import Limits, Ocsp, Settings, Watch, load
 from tests.support import ROOT
 
 MINIMAL = """\
@@ -45,12 +45,14 @@ def test_what_is_left_out_has_the_documented_default(tmp_path: Path) -> None:
     assert found.audit_path is None
     assert found.trusted_owners == frozenset({0})
     assert found.limits == Limits()
+    assert found.ocsp == Ocsp(max_age=86400.0, timeout=5.0)
 
 
 def test_the_example_loads_and_says_what_its_comments_say(tmp_path: Path) -> None:
     found = settings(tmp_path, (ROOT / "config.example.yaml").read_text())
     assert found.watch == (Watch("/srv/containers", recursive=True, rescan=900.0),)
     assert found.trusted_owners == frozenset({0})
+    assert found.ocsp == Ocsp()
     commented = "\n".join(
         line.removeprefix("# ")
         for line in (ROOT / "config.example.yaml").read_text().splitlines()
@@ -64,6 +66,11 @@ def test_metrics_can_be_a_text_file_or_nothing(tmp_path: Path) -> None:
     assert settings(tmp_path, MINIMAL + "metrics: null\n").metrics_listen is None
     found = settings(tmp_path, MINIMAL + "metrics: {textfile: m.prom}\n")
     assert (found.metrics_listen, found.metrics_textfile) == (None, str(tmp_path / "m.prom"))
+
+
+def test_answers_of_responders_are_kept_for_as_long_as_the_site_says(tmp_path: Path) -> None:
+    assert settings(tmp_path, MINIMAL + "ocsp: {max_age: 12h, timeout: 2s}\n").ocsp == Ocsp(43200.0, 2.0)
+    assert settings(tmp_path, MINIMAL + "ocsp: {max_age: 12h}\n").ocsp == Ocsp(43200.0, 5.0)
 
 
 def test_an_ipv6_address_is_written_in_brackets(tmp_path: Path) -> None:
@@ -88,6 +95,9 @@ def test_owners_are_names_or_numbers(tmp_path: Path) -> None:
         ("shared_cache: {url: x}\n", "6:15: shared_cache is not known to this version of eclctl (remove it)"),
         ("polices: [x]\n", "6:1: unknown key in the configuration 'polices' (did you mean 'policies'?)"),
         ("watch: [{rescan: 5m}]\n", "6:9: a watch needs 'path'"),
+        ("ocsp: {max_age: 0s}\n", "6:17: ocsp.max_age must be from 1s to 604800s, and is '0s'"),
+        ("ocsp: {timeout: 2m}\n", "6:17: ocsp.timeout must be from 1s to 60s, and is '2m'"),
+        ("ocsp: {nonce: x}\n", "6:8: unknown key in ocsp 'nonce' (known: max_age, timeout)"),
         ("trusted_owners: []\n", "6:17: trusted_owners is an empty list (leave the key out, or list something)"),
     ],
 )

@@ -49,7 +49,7 @@ UNREADABLE = (
 """What the library raises for a certificate, when its fields are looked at, that it cannot make sense of."""
 
 _MAX_CANDIDATES = 64  # a site's files hold a handful; what is beyond is not looked at, so it is not trusted
-_MAX_STEPS = 4096
+_MAX_BEGUN = 256  # of each length, while roots are looked for
 
 _INCOMPATIBLE = Finding("incompatible-usage", "x509: certificate specifies an incompatible key usage")
 _LEAF_IS_CA = Finding("incompatible-usage", "x509: the certificate of an authority, which signs no containers")
@@ -133,7 +133,7 @@ def chains(leaf: Read, intermediates: Iterable[Read], roots: Iterable[Read]) -> 
     A leaf that is itself among the roots is not its own root: a path has at least two certificates. At most
     64 chains of at most `MAX_PATH` certificates are looked at.
     """
-    found = _candidates(leaf, _by_subject(intermediates, leaf), _by_subject(roots, leaf))
+    found = _candidates(leaf, _by_subject(intermediates), _by_subject(roots))
     return tuple(_judged(candidate) for candidate in islice(found, _MAX_CANDIDATES))
 
 
@@ -180,10 +180,9 @@ def _key(certificate: x509.Certificate) -> bytes:
         return certificate.fingerprint(SHA256())
 
 
-def _by_subject(certificates: Iterable[Read], leaf: Read) -> dict[bytes, list[Read]]:
+def _by_subject(certificates: Iterable[Read]) -> dict[bytes, list[Read]]:
     index: defaultdict[bytes, list[Read]] = defaultdict(list)
-    unique = {each.certificate: each for each in certificates if each.certificate != leaf.certificate}
-    for each in unique.values():
+    for each in certificates:
         index[each.subject].append(each)
     return dict(index)
 
@@ -191,21 +190,17 @@ def _by_subject(certificates: Iterable[Read], leaf: Read) -> dict[bytes, list[Re
 def _candidates(
     leaf: Read, intermediates: dict[bytes, list[Read]], roots: dict[bytes, list[Read]]
 ) -> Iterator[_Candidate]:
-    """Yield the chains whose names fit, shorter ones first."""
+    """Yield the chains whose names fit, shorter ones first. Nobody is in one twice, not even by two certificates."""
     begun: list[_Candidate] = [(leaf,)]
-    steps = 0
     while begun:
         longer = []
         for chain in begun:
-            steps += 1
-            if steps > _MAX_STEPS:
-                return
             seen = {each.identity for each in chain}
             yield from ((*chain, root) for root in roots.get(chain[-1].issuer, ()) if root.identity not in seen)
             if len(chain) < MAX_PATH - 1:
                 above = intermediates.get(chain[-1].issuer, ())
                 longer += [(*chain, each) for each in above if each.identity not in seen]
-        begun = longer[:_MAX_STEPS]
+        begun = longer[:_MAX_BEGUN]
 
 
 def _judged(candidate: _Candidate) -> Chain:

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.hashes import SHA224, SHA384, SHA512
 
 from eclctl.model import Finding
-from eclctl.trust.chains import MAX_PATH
+from eclctl.trust.chains import MAX_PATH, UNKNOWN_AUTHORITY, chains, read
 from eclctl.trust.x509 import load_credential, path
 from tests.certificates import (
     ANY_USAGE,
@@ -298,7 +298,8 @@ def test_a_chain_that_breaks_a_rule_does_not_hide_one_that_does_not():
 def test_a_leaf_is_not_its_own_root():
     """A key without an authority is listed as a key; and there would be nobody to ask whether it was revoked."""
     signer = leaf("leaf", None)
-    assert code(signer, roots=(signer,)) == "unknown-authority"
+    assert judged(signer, roots=(signer,)) == UNKNOWN_AUTHORITY
+    assert judged(signer, signer, roots=(signer,)) == UNKNOWN_AUTHORITY
 
 
 def test_a_leaf_among_the_roots_still_needs_its_issuer():
@@ -333,9 +334,36 @@ def test_a_path_has_at_most_so_many_certificates():
     assert code(signer, *between) == "unknown-authority"
 
 
+def found_chains(certificate, intermediates, roots=(ROOT,)):
+    read_all = lambda holders: [read(each.certificate) for each in holders]  # noqa: E731
+    return chains(read(certificate.certificate), read_all(intermediates), read_all(roots))
+
+
+def test_nobody_is_in_a_chain_twice():
+    """Two authorities that certify each other make no circle."""
+    upper_key, lower_key = ec_key(), ec_key()
+    upper = authority("upper", ROOT, key=upper_key)
+    lower = authority("lower", upper, key=lower_key)
+    back = authority("upper", lower, key=upper_key)
+    found = found_chains(leaf("leaf", lower), [upper, lower, back, ROOT])
+    assert [len(chain.certificates) for chain in found] == [4]
+
+
+def test_a_chain_whose_signatures_skip_somebody_is_no_path():
+    """The names would fit with the authority's new certificate in between, which signed nothing of it."""
+    old = authority("middle", ROOT)
+    new = authority("middle", old)
+    found = found_chains(leaf("leaf", old), [new, old])
+    assert [(len(chain.certificates), chain.refusal is None) for chain in found] == [(3, True), (4, False)]
+
+
+def test_the_number_of_chains_that_are_looked_at_is_bounded():
+    roots = [authority("root", key=ec_key()) for _ in range(100)]
+    assert len(found_chains(leaf("leaf", roots[0]), [], roots)) == 64
+
+
 def test_authorities_that_certify_each_other_cost_bounded_work():
-    """Sixty-four of one name, each with two certificates: more chains than could ever be tried."""
-    keys = [ec_key() for _ in range(64)]
-    first = authority("same", key=keys[0])
-    crossed = [authority("same", first, key=key) for key in keys]
-    assert code(leaf("leaf", Holder(first.certificate, ec_key())), *crossed) == "unknown-authority"
+    """Sixty-four of one name, each certified by one of them: more chains than could ever be tried."""
+    first = authority("same")
+    crossed = [authority("same", first) for _ in range(64)]
+    assert found_chains(leaf("leaf", first), crossed) == ()

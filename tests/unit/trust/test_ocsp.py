@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.hashes import SHA224
 from cryptography.x509 import ocsp
 from cryptography.x509.oid import AuthorityInformationAccessOID
 
@@ -204,7 +205,8 @@ def test_who_is_no_delegate_of_the_issuer_may_not_answer(options):
 def test_a_delegate_whose_certificate_is_signed_over_a_weak_hash_may_not_answer():
     issuer = authority("issuer", ROOT, key=rsa_key())
     certificate, responder = leaf("leaf", issuer), delegate(issuer)
-    for signer, expected in ((responder, Status.GOOD), (signed_with_sha1(responder, issuer), Status.INVALID)):
+    weak = signed_with_sha1(responder, issuer), delegate(issuer, hash_=SHA224())
+    for signer, expected in ((responder, Status.GOOD), *((each, Status.INVALID) for each in weak)):
         data = response(signer, answer(certificate, issuer), certificates=[signer])
         assert asked(data, certificate, issuer) is expected
 
@@ -265,6 +267,7 @@ def test_the_greatest_age_bounds_an_answer_whatever_its_nextupdate():
     assert asked(data, now=NOW + 300 * 24 * HOUR) is Status.GOOD
     assert asked(data, now=NOW + HOUR, max_age=HOUR) is Status.GOOD
     assert asked(data, now=NOW + HOUR + SECOND, max_age=HOUR) is Status.INVALID
+    assert asked(response(CA, answer(LEAF, CA, following=NOW - SECOND)), max_age=24 * HOUR) is Status.INVALID
 
 
 def test_nextupdate_before_thisupdate_is_invalid():

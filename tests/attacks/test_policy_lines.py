@@ -9,20 +9,18 @@ import json
 
 import pytest
 
-from eclctl.model import Caller, Code, Kind, Outcome
-from eclctl.policy.evaluate import evaluate, withdrawn
-from eclctl.policy.load import Loaded, LoadEnvironment, Source, load
+from eclctl.model import Code, Kind, Outcome
 from eclctl.policy.select import select_rule
-from eclctl.signature import openpgp
-from eclctl.trust.keyring import KeyStore, judge
+from eclctl.trust.keyring import KeyStore
 from eclctl.verify import examine
-from tests.sifbuilder import OVERLAY, SifBuilder, corpus_pgp_key, opened, pem_key, sample
-from tests.support import CORPUS, NOW
+from tests import deciding
+from tests.deciding import CALLER, RING, loaded
+from tests.ocibuilder import OciBuilder, oci_sample
+from tests.sifbuilder import OVERLAY, PemKey, SifBuilder, corpus_pgp_key, opened, pem_key, sample
+from tests.support import CORPUS
 
 FINGERPRINTS = json.loads((CORPUS / "keys" / "pgp" / "fingerprints.json").read_text(encoding="utf-8"))
-RING = openpgp.Keyring.parse((CORPUS / "keys" / "pgp" / "site-ring.asc").read_bytes())
 BUILDER, SCANNER, APPROVER = (corpus_pgp_key(name) for name in ("builder", "scanner", "approver"))
-CALLER = Caller(1000, 1000)
 HEAD = (
     "version: 1\nsigners:\n"
     + "".join(f"  {name}: {{pgp: [{FINGERPRINTS[name]}]}}\n" for name in ("builder", "scanner", "approver", "subkey"))
@@ -40,28 +38,9 @@ rules:
 BY_TWO = "rules: [{name: it, require: [{approvals: {count: 2, of: reviewers}}]}]\n"
 
 
-def read_key(path: str) -> bytes:
-    return (CORPUS / "keys" / "pem" / path.rpartition("/")[2]).read_bytes()
-
-
-def loaded(*texts: str | bytes) -> Loaded:
-    sources = [Source(f"{n}.yaml", text if isinstance(text, bytes) else text.encode()) for n, text in enumerate(texts)]
-    return load(sources, LoadEnvironment(RING, read_key, {}.get, {}.get, NOW))
-
-
-def ask(image, rules: str, *, head: str = HEAD, path: str | None = "/srv/a.sif") -> Outcome:
-    """What the policy says of an image, verified for real."""
-    made = loaded(head + rules)
-    policy = made.policy
-    assert policy is not None, [str(problem) for problem in made.errors]
-    store = KeyStore(RING, policy.keys)
-    with opened(image) as fd:
-        found = examine(fd, store, digests=policy.withdraws_objects)
-    judged = {n: judge(store, claim, NOW) for n, claim in enumerate(found.claims)}
-    rejected = {n: finding for n, finding in judged.items() if finding is not None}
-    rule = select_rule(policy, path=path, kind=found.kind, caller=CALLER)
-    assert rule is not None
-    return withdrawn(policy, found, rejected) or evaluate(policy, rule, found, rejected)
+def ask(image, rules: str, *, head: str = HEAD, **more) -> Outcome:
+    """What a policy of some of the corpus' signers says of an image, verified for real."""
+    return deciding.ask(image, head + rules, **more)
 
 
 def corpus(name: str):
@@ -199,6 +178,89 @@ def test_one_signer_twice_one_key_listed_under_two_people_counts_once_and_warns(
     assert "also listed for 'builder'" in loaded(head + BY_TWO).warnings[0].message
 
 
+LEAF = "certificate: {file: leaf.pem, intermediates: [intermediate.pem], roots: [root.pem], ocsp: off}"
+TWO_OF_THEM = "  scanner: {pgp: [SCANNER]}\nroles: {them: [one, other, scanner]}\n".replace(
+    "SCANNER", FINGERPRINTS["scanner"]
+)
+BY_TWO_OF_THEM = "rules: [{name: it, require: [{approvals: {count: 2, of: them}}]}]\n"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("key: [p256-public.pem]", LEAF),
+        (LEAF, LEAF.replace("leaf", "leaf-anyeku")),
+        (LEAF, "cosign: [p256-public.pem]"),
+    ],
+    ids=["PEM and certificate", "two certificates", "certificate and cosign"],
+)
+def test_one_signer_twice_one_key_under_two_names_counts_once_whoever_lists_them(one: str, other: str) -> None:
+    image = oci_sample(pem_key("p256")).finish()
+    image.sign_dsse(pem_key("p256"))
+    both = f"version: 1\nsigners:\n  one: {{{one}}}\n  other: {{{other}}}\n{TWO_OF_THEM}"
+    outcome = ask(image, BY_TWO_OF_THEM, head=both)
+    assert (outcome.code, outcome.missing[0].have) == (Code.REQUIREMENTS_NOT_MET, 1)
+    assert "is also listed for 'one'" in loaded(both + BY_TWO_OF_THEM).warnings[0].message
+    image.sign_pgp(SCANNER)
+    assert ask(image, BY_TWO_OF_THEM, head=both).code is Code.REQUIREMENTS_MET
+
+
+def test_one_signer_twice_a_person_with_a_key_as_pem_as_certificate_and_for_cosign_counts_once() -> None:
+    image = oci_sample(pem_key("p256")).finish()
+    image.sign_dsse(pem_key("p256"))
+    image.sign_pgp(BUILDER)
+    everything = f"key: [p256-public.pem], cosign: [p256-public.pem], {LEAF}, pgp: [{FINGERPRINTS['builder']}]"
+    head = f"version: 1\nsigners:\n  one: {{{everything}}}\n  other: {{key: [p384-public.pem]}}\n{TWO_OF_THEM}"
+    outcome = ask(image, BY_TWO_OF_THEM, head=head)
+    assert outcome.missing[0].signed == ("one",)
+
+
+BY_COSIGN = "version: 1\nsigners: {ci: {cosign: [p256-public.pem]}}\nrules: [{name: it, require: [{any_of: [ci]}]}]\n"
+
+
+def cosigned(change: str, key: PemKey) -> SifBuilder:
+    """An OCI-SIF that a key signed with cosign, and with something beside its image."""
+    builder: OciBuilder = oci_sample(key)
+    if change == "second image":
+        builder.add_image(b"hsqs" + bytes(100))
+    elif change == "blob that nothing refers to":
+        builder.blob(b"#!/bin/sh\n")
+    image = builder.finish()
+    if change == "partition":
+        image.partition(b"hsqs" + bytes(100), part=OVERLAY)
+    elif change == "object in no group":
+        image.add(b"#!/bin/sh\n", group=0)
+    return image
+
+
+def test_uncovered_object_an_image_signed_with_cosign_alone_is_approved() -> None:
+    assert ask(cosigned("nothing", pem_key("p256")), BY_COSIGN, head="").code is Code.REQUIREMENTS_MET
+
+
+@pytest.mark.parametrize("change", ["second image", "blob that nothing refers to", "partition", "object in no group"])
+def test_uncovered_object_beside_an_image_signed_with_cosign_denies(change: str) -> None:
+    outcome = ask(cosigned(change, pem_key("p256")), BY_COSIGN, head="")
+    expected = Code.REQUIREMENTS_NOT_MET if change == "second image" else Code.OBJECT_NOT_APPROVED
+    assert outcome.code is expected
+
+
+def test_uncovered_object_beside_an_image_signed_with_cosign_is_covered_by_a_native_signature() -> None:
+    image = cosigned("partition", pem_key("p256"))
+    image.sign_pgp(BUILDER)
+    text = BY_COSIGN.replace("{any_of: [ci]}", "{any_of: [ci]}, {any_of: [builder]}")
+    text = text.replace("signers: {", f"signers: {{builder: {{pgp: [{FINGERPRINTS['builder']}]}}, ")
+    assert ask(image, text, head="").code is Code.REQUIREMENTS_MET
+    assert ask(image, BY_COSIGN, head="").code is Code.OBJECT_NOT_APPROVED
+
+
+def test_uncovered_object_a_native_signature_approves_no_file_of_two_images() -> None:
+    image = cosigned("second image", pem_key("p256"))
+    image.sign_pgp(BUILDER)
+    outcome = ask(image, BY_BUILDER)
+    assert outcome.code is Code.OBJECT_NOT_APPROVED
+    assert "must hold exactly one image" in outcome.reason
+
+
 @pytest.mark.parametrize(
     ("text", "line"),
     [
@@ -250,6 +312,16 @@ def test_withdrawn_partition_denies_though_the_file_was_changed_by_one_more_sign
     image.sign_pgp(SCANNER)
     head = HEAD + f"withdrawn: {{objects: ['{found.digests[3]}']}}\n"
     assert ask(image, BY_BUILDER, head=head).code is Code.WITHDRAWN
+
+
+@pytest.mark.parametrize("sort", ["manifests", "objects"])
+def test_withdrawn_manifest_of_an_oci_image_denies_by_its_digest_alone(sort: str) -> None:
+    builder = oci_sample(pem_key("p256"))
+    digest = builder.image
+    image = builder.finish()
+    assert ask(image, BY_COSIGN, head="").code is Code.REQUIREMENTS_MET
+    text = f"{BY_COSIGN}withdrawn: {{{sort}: ['{digest}']}}\n"
+    assert ask(image, text, head="").code is Code.WITHDRAWN
 
 
 PERMISSIVE = "rules: [{name: it, mode: permissive, require: [{any_of: [builder]}], forbid: {signed_by: [scanner]}}]\n"

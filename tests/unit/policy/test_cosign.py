@@ -271,6 +271,13 @@ def test_cosign_covers_the_image_whatever_the_groups_of_its_objects() -> None:
         assert decide(CI, image.with_claims(image.by_cosign("ci"))).code is Code.REQUIREMENTS_MET
 
 
+def test_a_native_signature_does_not_cover_what_is_in_no_group_though_the_manifest_leads_there() -> None:
+    image = Image({1: (1, 2, 4, 5)}, loose=(3,), subject=(1, 2, 3), carriers=(4, 5))
+    outcome = decide(asking("[{any_of: [alice]}]"), image.with_claims(image.by("A"), image.by_cosign("ci")))
+    assert outcome.code is Code.OBJECT_NOT_APPROVED
+    assert "object 3 is not covered" in outcome.reason
+
+
 def test_a_native_signature_that_is_asked_for_covers_what_cosign_does_not() -> None:
     made = asking("[{any_of: [ci]}, {any_of: [alice]}]")
     cosigned, native = EXTRA.by_cosign("ci"), EXTRA.by("A")

@@ -84,6 +84,7 @@ _ECDSA: Final[dict[x509.ObjectIdentifier, HashAlgorithm]] = {
     SignatureAlgorithmOID.ECDSA_WITH_SHA512: SHA512(),
 }
 _OTHER_ERRORS = (*UNREADABLE, InvalidSignature, KeyMaterialError)
+_SIGNATURE = 2  # after what is signed and the algorithm
 _REQUIRED_FIELDS = 3  # of a SingleResponse: certID, certStatus, thisUpdate
 _SINGLE_EXTENSIONS = 0xA1
 
@@ -215,6 +216,7 @@ def _examined(response: bytes, question: _Question) -> Answer:
         return Answer(Status.UNAVAILABLE, f"the responder has no answer: {name}")
     if (why := _not_issued(question.certificate, question.issuer)) is not None:
         raise _InvalidError(f"the certificate is not the issuer's: {why}")
+    _require_octets(_basic_response(response))
     _require_understood(parsed)
     _require_authorized(parsed, question.issuer, question.now)
     _require_nonce(parsed, question.nonce)
@@ -229,6 +231,20 @@ def _not_issued(certificate: x509.Certificate, issuer: x509.Certificate) -> str 
     except UNREADABLE as error:
         return str(error)
     return None
+
+
+def _basic_response(response: bytes) -> bytes:
+    """Return the BasicOCSPResponse in a response (section 4.2.1)."""
+    _, wrapped = der.elements(der.one(response, der.SEQUENCE))
+    _, contents = der.elements(der.one(wrapped.contents, der.SEQUENCE))
+    return contents.contents
+
+
+def _require_octets(signed: bytes) -> None:
+    """The signature of a BasicOCSPResponse or certificate is whole octets: the library reads over bits left unused."""
+    signature = der.elements(der.one(signed, der.SEQUENCE))[_SIGNATURE]
+    if not signature.contents.startswith(b"\0"):
+        raise _InvalidError("a signature is not whole octets")
 
 
 def _require_understood(response: ocsp.OCSPResponse) -> None:
@@ -266,7 +282,7 @@ def _require_authorized(response: ocsp.OCSPResponse, issuer: x509.Certificate, n
                 if reason is None:
                     return
                 reasons.append(reason)
-        except _OTHER_ERRORS as error:
+        except (_InvalidError, *_OTHER_ERRORS) as error:
             reasons.append(str(error))
     raise _InvalidError(
         reasons[0] if reasons else "the responder is neither the issuer nor a delegate that is included"
@@ -284,6 +300,7 @@ def _not_delegate(signer: x509.Certificate, issuer: x509.Certificate, now: datet
     """Return why a certificate is not one of the issuer's for OCSP signing, or None when it is."""
     if (why := _not_issued(signer, issuer)) is not None:
         return f"the responder's certificate is not the issuer's: {why}"
+    _require_octets(signer.public_bytes(Encoding.DER))
     delegate = read(signer)
     if delegate.usages is None or ExtendedKeyUsageOID.OCSP_SIGNING not in delegate.usages:
         return "the responder's certificate is not for OCSP signing"

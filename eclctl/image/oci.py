@@ -30,13 +30,13 @@ __all__ = [
 MAX_ENTRIES = 128
 """The most manifests that an index may list."""
 
-MAX_LAYERS = 4096
+MAX_LAYERS = 1024
 """The most layers that a manifest may list; images have some tens, and a layer is a signature in a cosign manifest."""
 
-_MAX_CONTAINERS = 16384
+_MAX_CONTAINERS = 8192
 """The most JSON objects and arrays in one text: what many small ones cost is bounded, and so is the depth."""
 
-_MAX_COMMAS = 65536
+_MAX_COMMAS = 16384
 
 INDEX_TYPES = frozenset(
     {"application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json"}

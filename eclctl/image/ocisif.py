@@ -31,6 +31,9 @@ MAX_DOCUMENT = 1024 * 1024
 MAX_DOCUMENTS = 4 * 1024 * 1024
 """The most bytes of indexes and manifests that are read of one file."""
 
+MAX_COMMAS = 32768
+"""The most commas in all of them: many small values cost more than few long ones."""
+
 MAX_PAYLOAD = 64 * 1024
 """The longest simple-signing payload, in bytes. They have about 300."""
 
@@ -132,11 +135,12 @@ def read(sif: Sif) -> Layout:
 class _Reader:
     """One reading of one file: where its blobs are, and how much more may be read."""
 
-    __slots__ = ("_blobs", "_left", "_sif")
+    __slots__ = ("_blobs", "_commas", "_left", "_sif")
 
     def __init__(self, sif: Sif) -> None:
         self._sif = sif
         self._left = MAX_DOCUMENTS
+        self._commas = MAX_COMMAS
         self._blobs: dict[str, list[Descriptor]] = {}
         for descriptor in sif.descriptors:
             # A launcher that looks for a digest finds the root index, too.
@@ -228,7 +232,11 @@ class _Reader:
         if descriptor.size > MAX_DOCUMENT or descriptor.size > self._left:
             return Finding("too-large", f"object {descriptor.id}, of {descriptor.size} bytes, is too large a manifest")
         self._left -= descriptor.size
-        return bytes(self._sif.data(descriptor))
+        data = bytes(self._sif.data(descriptor))
+        self._commas -= data.count(b",")
+        if self._commas < 0:
+            return Finding("too-large", f"object {descriptor.id} makes it more OCI manifests than are looked at")
+        return data
 
 
 def _ambiguous(entries: list[Content]) -> Finding | None:

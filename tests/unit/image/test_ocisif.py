@@ -384,6 +384,15 @@ def test_documents_are_read_up_to_a_bound_for_the_whole_file():
     assert problems[-1].code == "too-large"
 
 
+def test_values_are_read_up_to_a_bound_for_the_whole_file():
+    builder = oci_sample()
+    for number in range(4):
+        manifest = builder.manifest([builder.content(b"{}%d" % number, SIMPLE)], x=[""] * 12000)
+        builder.entry(manifest, SIG.replace("ab", f"{number:02x}"))
+    problems = [attachment.problem for attachment in layout_of(builder).attachments]
+    assert [problem and problem.code for problem in problems] == [None, None, "too-large", "too-large"]
+
+
 def test_the_digest_that_a_blob_states_ends_at_the_first_nul():
     builder = oci_sample().finish()
     builder.entries[0].extra += b"\0junk"

@@ -125,10 +125,10 @@ class Report:
         """Record a warning: the document loads, and says something that its author may not mean."""
         self._add(self.warnings, at, message, hint)
 
-    def unknown(self, at: Node, what: str, word: str, known: Iterable[str]) -> None:
+    def unknown(self, at: Node, what: str, word: str, known: Iterable[str], where: str = "") -> None:
         """Record that `word` is none of the `known` words, with the nearest of them as a hint."""
         if len(self.errors) < MAX_PROBLEMS:
-            self.error(at, f"unknown {what} {quoted(word)}", suggestion(word, known))
+            self.error(at, f"unknown {what} {quoted(word)}{where}", suggestion(word, known))
         else:
             self.left_out += 1
 
@@ -326,7 +326,7 @@ def mapping(
         return None
     for key, _ in found:
         if key.text not in known:
-            report.unknown(key, f"key in {what}", key.text, known)
+            report.unknown(key, "key", key.text, known, f" in {what}")
     fields = {key.text: value for key, value in found if key.text in known}
     for name in required:
         if name not in fields:

@@ -41,6 +41,10 @@ class Holders:
         keys = self.native if native else self.keys
         return _most([keys.get(person, frozenset()) for person in people])
 
+    def all_have_keys(self, people: Iterable[str]) -> bool:
+        """Tell whether each of these people has a key; one without is an error that has been reported."""
+        return all(person in self.keys for person in people)
+
     def only_cosign(self, person: str) -> bool:
         """Tell whether a person has cosign keys and no others."""
         return person in self.keys and person not in self.native

@@ -229,7 +229,7 @@ class Reporter:
         """Return why what would run is not known, with what reading the file's index found first."""
         found = (failure.finding.message for failure in self.image.failures if failure.format is SignatureFormat.COSIGN)
         why = "".join(f" ({message})" for message in itertools.islice(found, 1))
-        return f"nobody can say what would run of this OCI-SIF, which must hold exactly one image, without a name{why}"
+        return f"nobody can say what would run of this OCI-SIF, which must hold exactly one image{why}"
 
     def _could_be_covered(self, number: int) -> bool:
         oci = self.image.oci

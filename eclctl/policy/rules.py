@@ -182,6 +182,8 @@ class RuleReader:
 
     def _check_people(self, node: Node, people: tuple[str, ...], count: int, deaf: str | None, what: str) -> None:
         """Report a requirement that its signers can never meet, and warn of those who never count for it."""
+        if not self.holders.all_have_keys(people):
+            return
         requirement = f"a requirement of {what}"
         only_cosign = [quoted(name) for name in people if deaf and self.holders.only_cosign(name)]
         if self.holders.most(people) < count:
@@ -206,7 +208,7 @@ class RuleReader:
             return None
         people = self.declared.roles.get(role, ())
         have = self.holders.most_of_ring() if role == ANYONE else self.holders.most(people, native=deaf is not None)
-        if have < count:
+        if have < count and self.holders.all_have_keys(people):
             message = f"{where} can never be met: {count} needed, and {quoted(role)} has {have} with a key of their own"
             because = f" that can count here: {deaf}" if have < self.holders.most(people) else ""
             self.report.error(fields["count"], message + because)

@@ -49,7 +49,7 @@ def test_all_errors_of_all_files_are_printed_with_their_places(
     first, second = write(folder, GOOD.replace("any_of", "anyof")), write(folder, "version: 2\n", "b.yaml")
     assert run(["check", "--keyring", ring, str(folder)]) == 1
     lines = capsys.readouterr().err.splitlines()
-    assert f"error: {first}:3:31: unknown key in a requirement of rule 'it' 'anyof' (did you mean 'any_of'?)" in lines
+    assert f"error: {first}:3:31: unknown key 'anyof' in a requirement of rule 'it' (did you mean 'any_of'?)" in lines
     assert f"error: {second}:1:10: version '2' is not known to this eclctl (write 'version: 1')" in lines
     assert lines[-1] == "the policy does not load: 3 errors"
 
@@ -59,7 +59,7 @@ def test_json_has_every_field_of_every_problem(folder: Path, capsys: pytest.Capt
     assert run(["check", "--json", str(path)]) == 1
     answer = json.loads(capsys.readouterr().out)
     assert (answer["v"], answer["loads"], answer["policy"]) == (1, False, None)
-    problem = {"file": str(path), "line": 2, "column": 1, "message": "unknown key in the policy 'rulez'"}
+    problem = {"file": str(path), "line": 2, "column": 1, "message": "unknown key 'rulez' in the policy"}
     assert answer["errors"] == [{**problem, "hint": "did you mean 'rules'?"}]
 
 

@@ -93,11 +93,11 @@ def test_owners_are_names_or_numbers(tmp_path: Path) -> None:
             "6:27: limits.request_timeout must be a duration, and is '30' (a number and s, m, h, d or w: 15m)",
         ),
         ("shared_cache: {url: x}\n", "6:15: shared_cache is not known to this version of eclctl (remove it)"),
-        ("polices: [x]\n", "6:1: unknown key in the configuration 'polices' (did you mean 'policies'?)"),
+        ("polices: [x]\n", "6:1: unknown key 'polices' in the configuration (did you mean 'policies'?)"),
         ("watch: [{rescan: 5m}]\n", "6:9: a watch needs 'path'"),
         ("ocsp: {max_age: 0s}\n", "6:17: ocsp.max_age must be from 1s to 604800s, and is '0s'"),
         ("ocsp: {timeout: 2m}\n", "6:17: ocsp.timeout must be from 1s to 60s, and is '2m'"),
-        ("ocsp: {nonce: x}\n", "6:8: unknown key in ocsp 'nonce' (known: max_age, timeout)"),
+        ("ocsp: {nonce: x}\n", "6:8: unknown key 'nonce' in ocsp (known: max_age, timeout)"),
         ("trusted_owners: []\n", "6:17: trusted_owners is an empty list (leave the key out, or list something)"),
     ],
 )

@@ -92,7 +92,7 @@ def test_mapping_reports_duplicate_unknown_and_required_keys_together() -> None:
     fields = document.mapping(node, report, "a rule", ("name", "match", "require"), required=("require",))
     assert [str(problem) for problem in report.errors] == [
         "f.yaml:2:1: duplicate key 'name' (first on line 1)",
-        "f.yaml:3:1: unknown key in a rule 'mach' (did you mean 'match'?)",
+        "f.yaml:3:1: unknown key 'mach' in a rule (did you mean 'match'?)",
         "f.yaml:1:1: a rule needs 'require'",
     ]
     assert fields is not None

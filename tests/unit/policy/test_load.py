@@ -267,6 +267,12 @@ def test_people_who_share_their_only_key_cannot_be_counted_as_two() -> None:
     assert "same key" in only_error(head + rule("[{all_of: [alice, bob]}]"))
 
 
+def test_a_key_that_does_not_load_is_the_only_error_about_it() -> None:
+    head = HEAD.replace("ci: {key: [p256.pem]}", "ci: {key: [none.pem]}").replace("bob, carol]", "ci]")
+    assert "cannot be used" in only_error(head + rule("[{all_of: [alice, ci]}]"))
+    assert "cannot be used" in only_error(head + rule("[{approvals: {count: 2, of: security}}]"))
+
+
 def test_a_key_under_two_signers_is_a_warning_that_names_both() -> None:
     found = warnings(HEAD.replace(f"bob: {{pgp: [{B}]", f"bob: {{pgp: [{A}, {B}]") + OK)
     assert len(found) == 1

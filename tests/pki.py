@@ -20,6 +20,8 @@ from eclctl.trust.revocation import Link
 CODE_SIGNING = (ExtendedKeyUsageOID.CODE_SIGNING,)
 OCSP_SIGNING = (ExtendedKeyUsageOID.OCSP_SIGNING,)
 HOUR = timedelta(hours=1)
+INTERMEDIATE = 2
+"""The serial number of every intermediate CA, below its own root."""
 
 
 @dataclass(frozen=True)
@@ -52,24 +54,28 @@ class Issued:
 
 
 class Authority:
-    """A root and, below it, the CA that issues."""
+    """A root and, below it, the CA that issues; `urls` are the responders that the latter's certificate names."""
 
-    def __init__(self, urls: Sequence[str] = ()) -> None:
+    def __init__(self, urls: Sequence[str] = (), root: Issued | None = None) -> None:
         self._number = 1000
-        self.root = self._make("root", None, urls=(), usages=(), ca=True)
-        self.intermediate = self._make("intermediate", self.root, urls=urls, usages=(), ca=True)
+        self.root = root or self._make("root", None, urls=(), usages=(), ca=True)
+        self.intermediate = self._make("intermediate", self.root, urls=urls, usages=(), ca=True, serial=INTERMEDIATE)
 
     def leaf(
         self,
         name: str = "leaf",
+        *,
         urls: Sequence[str] = (),
         usages: Sequence[x509.ObjectIdentifier] = CODE_SIGNING,
         key: bytes | None = None,
         names: Sequence[str] = (),
+        serial: int | None = None,
     ) -> Issued:
         """Issue a certificate; `key` is a PEM private key (P-256), or a new one; `names` are hosts to serve as."""
         usages = (ExtendedKeyUsageOID.SERVER_AUTH,) if names else usages
-        return self._make(name, self.intermediate, urls=urls, usages=usages, ca=False, key=key, names=names)
+        return self._make(
+            name, self.intermediate, urls=urls, usages=usages, ca=False, key=key, names=names, serial=serial
+        )
 
     def _make(
         self,
@@ -81,6 +87,7 @@ class Authority:
         ca: bool,
         key: bytes | None = None,
         names: Sequence[str] = (),
+        serial: int | None = None,
     ) -> Issued:
         own = ec.generate_private_key(ec.SECP256R1()) if key is None else load_pem_private_key(key, None)
         assert isinstance(own, ec.EllipticCurvePrivateKey)
@@ -93,7 +100,7 @@ class Authority:
             .subject_name(subject)
             .issuer_name(subject if issuer is None else issuer.certificate.subject)
             .public_key(own.public_key())
-            .serial_number(self._number)
+            .serial_number(serial or self._number)
             .not_valid_before(now - 24 * HOUR)
             .not_valid_after(now + 24 * 365 * HOUR)
             .add_extension(x509.BasicConstraints(ca, None), critical=True)

@@ -120,7 +120,7 @@ async def request(
             exchange = Exchange(method, _target(url), body, dict(headers or {}), limit, None)
             return await _follow(exchange, redirects)
     except TimeoutError:
-        raise RemoteError(f"{shown(url)} did not answer in full within {timeout:g} s") from None
+        raise RemoteError(f"{shown(url)} did not answer in full within {timeout:.3g} s") from None
 
 
 def shown(url: str) -> str:

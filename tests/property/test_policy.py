@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eclctl.model import Claim, Finding, Verdict
+from eclctl.model import Claim, Finding, Kind, SignatureFormat, Verdict
 from eclctl.policy import counting
 from eclctl.policy.evaluate import evaluate
 from eclctl.policy.language import Policy
@@ -15,7 +16,13 @@ from tests.unit.policy.facts import EXPIRED, HEAD, Image, load_text, policy, rul
 
 ONE = Image()
 TWO = Image({1: (1, 2), 2: (3,)}, holds={3: {"partition", "overlay"}})
+OCI = Image({1: (1, 2, 3)}, subject=(1, 2), carriers=(3,))
 SHARED = HEAD.replace("bob: {pgp", "bob: {key: [p384.pem], pgp").replace("carol: {pgp", "carol: {key: [p384.pem], pgp")
+COSIGNING = (
+    SHARED.replace("alice: {pgp", "alice: {cosign: [ci.pub], pgp")
+    .replace("ci: {key: [p256.pem]}", "ci: {key: [p256.pem], cosign: [site.pub], annotations: {env: prod}}")
+    .replace("bob: {key", "bob: {cosign: [p384.pem, ci.pub], repository: registry.example/prod/**, key")
+)
 REQUIREMENTS = (
     "{any_of: [alice, bob]}",
     "{all_of: [bob, carol]}",
@@ -32,7 +39,7 @@ OPTIONS = ("distinct: true", "legacy_signatures: accept", "unknown_signatures: d
 
 def _policies() -> list[Policy]:
     made = []
-    for head in (HEAD, SHARED):
+    for head in (HEAD, SHARED, COSIGNING):
         for size in (1, 2, 3):
             for needs in itertools.combinations(REQUIREMENTS, size):
                 for options in ((), ("distinct: true",), OPTIONS[1:]):
@@ -41,13 +48,30 @@ def _policies() -> list[Policy]:
     return made
 
 
+OTHER_OCI = (
+    Image({1: (1, 2), 2: (3,)}, holds={3: {"partition", "overlay"}}, subject=(1,), carriers=(2,)),
+    Image({1: (1, 2), 2: (3,)}, subject=(1, 2, 3), tied=False),
+    Image({1: (1,)}, loose=(2, 9), subject=(1, 2)),
+    Image({1: (1, 2, 3)}, kind=Kind.OCI_SIF),
+)
 POLICIES = st.sampled_from(_policies())
-IMAGES = st.sampled_from([ONE, TWO, Image(TWO.groups, tied=False), Image(loose=(9,)), Image({})])
+IMAGES = st.sampled_from([ONE, TWO, Image(TWO.groups, tied=False), Image(loose=(9,)), Image({}), OCI, *OTHER_OCI])
+
+
+@st.composite
+def cosigned(draw: st.DrawFn, image: Image, keys: tuple[str, ...] = ("ci", "site", "p384")) -> Claim:
+    return image.by_cosign(
+        draw(st.sampled_from(keys)),
+        annotations=frozenset(draw(st.sets(st.sampled_from([("env", "prod"), ("env", "dev"), ("team", "hpc")])))),
+        repository=draw(st.sampled_from(["", "registry.example/prod/app", "registry.example/dev/app"])),
+    )
 
 
 @st.composite
 def claims(draw: st.DrawFn, image: Image, letters: str = "ABCDF") -> Claim:
-    """A claim of any sort by one of the known certificates, or by a PEM key."""
+    """A claim of any sort by one of the known certificates, by a PEM key, or with cosign."""
+    if image.subject and draw(st.booleans()):
+        return draw(cosigned(image))
     group = draw(st.sampled_from([*image.groups, 7]))
     sort = draw(st.sampled_from(["whole", "whole", "whole", "part", "legacy", "headerless", "pem", "pem"]))
     if sort == "pem":
@@ -68,7 +92,10 @@ def verdict(made: Policy, image: Image, signed: list[Claim], rejected: dict[int,
 @settings(max_examples=400, deadline=None)
 def test_a_signature_by_an_untrusted_key_never_turns_deny_into_allow(data, made, image) -> None:
     signed = data.draw(st.lists(claims(image), max_size=6))
-    stranger = data.draw(claims(image, "X").filter(lambda claim: claim.signer.id.startswith("X")))
+    strangers = claims(image, "X").filter(lambda claim: claim.signer.id.startswith("X"))
+    if image.subject:
+        strangers |= cosigned(image, ("rsa2048", "approver"))
+    stranger = data.draw(strangers)
     place = data.draw(st.integers(0, len(signed)))
     more = [*signed[:place], stranger, *signed[place:]]
     assert verdict(made, image, signed) is verdict(made, image, more)
@@ -107,10 +134,37 @@ def test_an_allowed_image_is_covered_object_by_object(data, made, image) -> None
     signed = data.draw(st.lists(claims(image), max_size=7))
     if verdict(made, image, signed) is Verdict.ALLOW:
         seen = image.with_claims(*signed)
-        covered = set().union(*(claim.objects for claim in signed))
+        native = [claim for claim in signed if claim.format is not SignatureFormat.COSIGN]
+        covered = set().union(*(claim.objects for claim in signed if seen.tied or len(seen.groups) == 1))
+        if len(native) < len(signed):
+            covered |= {*image.subject, *image.carriers}
         assert covered >= {item.id for item in seen.objects}
         assert seen.objects
-        assert len(seen.groups) == 1 or seen.tied
+        assert seen.kind is not Kind.OCI_SIF or seen.oci is not None
+
+
+@given(st.data(), POLICIES, IMAGES)
+@settings(max_examples=300, deadline=None)
+def test_an_object_beside_what_was_signed_never_turns_deny_into_allow(data, made, image) -> None:
+    signed = data.draw(st.lists(claims(image), max_size=7))
+    more = replace(image, loose=(*image.loose, 77))
+    assert verdict(made, more, signed) is Verdict.DENY
+
+
+@given(st.data(), POLICIES)
+@settings(max_examples=300, deadline=None)
+def test_a_signature_that_says_less_never_turns_deny_into_allow(data, made) -> None:
+    signed = data.draw(st.lists(claims(OCI), max_size=6))
+    silent = [replace(claim, annotations=frozenset(), repository="") for claim in signed]
+    if verdict(made, OCI, signed) is Verdict.DENY:
+        assert verdict(made, OCI, silent) is Verdict.DENY
+
+
+@given(st.data(), POLICIES)
+@settings(max_examples=200, deadline=None)
+def test_in_a_file_whose_image_is_not_known_no_signature_counts_for_more(data, made) -> None:
+    signed = data.draw(st.lists(claims(OCI), max_size=6))
+    assert verdict(made, replace(OCI, subject=(), kind=Kind.OCI_SIF), signed) is Verdict.DENY
 
 
 @given(st.data(), POLICIES, IMAGES)
@@ -145,10 +199,18 @@ KEYS = [
     "any_of",
     "pgp",
     "key",
+    "certificate",
+    "cosign",
+    "annotations",
+    "repository",
+    "file",
+    "roots",
     "A" * 40,
 ]
 VALUES = st.recursive(
-    st.sampled_from([*KEYS, "1", "alice", "", "~", "true", "/srv/**", "p256.pem", "deny", "-1"]),
+    st.sampled_from(
+        [*KEYS, "1", "alice", "", "~", "true", "/srv/**", "p256.pem", "leaf.pem", "root.pem", "deny", "-1"]
+    ),
     lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(st.sampled_from(KEYS), inner, max_size=5)),
     max_leaves=25,
 )

@@ -71,6 +71,11 @@ class Signer:
         """Whether any of the keys is for cosign signatures."""
         return any(key.startswith(COSIGN) for key in self.keys)
 
+    @property
+    def signs_natively(self) -> bool:
+        """Whether any of the keys is for signatures in the SIF format: PGP and DSSE."""
+        return not all(key.startswith(COSIGN) for key in self.keys)
+
 
 @dataclass(frozen=True, slots=True)
 class Scope:

@@ -13,6 +13,7 @@ from eclctl.model import (
     Claim,
     Code,
     Finding,
+    Kind,
     Missing,
     Outcome,
     RequirementReport,
@@ -248,9 +249,13 @@ class Reporter:
         return Missing(need.text, need.count, len(signed), signed, could)
 
     def _could_sign(self, number: int) -> tuple[str, ...]:
-        """Return the named people of a requirement whose approval there is not."""
+        """Return the named people of a requirement whose approval there is not, and who have a key to give it with."""
+        need = self.rule.require[number]
         done = self.settlement.serving[number] | self.settlement.approvers[number]
-        return tuple(name for name in self.rule.require[number].people if name not in done)
+        could = [name for name in need.people if name not in done]
+        if need.scope is None and self.image.kind is Kind.OCI_SIF:
+            return tuple(could)
+        return tuple(name for name in could if self.policy.signers[name].signs_natively)
 
     def _report(self, number: int) -> RequirementReport:
         need, serving = self.rule.require[number], self.settlement.serving[number]

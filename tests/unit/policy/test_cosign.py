@@ -423,6 +423,14 @@ def test_a_permissive_rule_softens_it_as_it_does_what_is_not_met() -> None:
 # Explaining
 
 
+def test_who_has_only_cosign_keys_is_not_said_to_be_able_to_sign_a_plain_sif_or_a_part() -> None:
+    made = asking("[{approvals: {count: 1, of: reviewers}}]")
+    assert decide(made, OCI.with_claims()).missing[0].could_sign == ("alice", "bob", "ci", "prod")
+    assert decide(made, Image().with_claims()).missing[0].could_sign == ("alice", "bob")
+    made = asking("[{approvals: {count: 1, of: reviewers}, objects: {holds: [partition]}}]")
+    assert decide(made, OCI.with_claims()).missing[0].could_sign == ("alice", "bob")
+
+
 def test_what_a_cosign_signature_covers_is_said() -> None:
     image = OCI.with_claims(OCI.by_cosign("ci", signature=4), OCI.by_cosign("p256", signature=5))
     known, unknown = signatures(CI, CI.rules[0], image, {})

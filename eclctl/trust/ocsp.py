@@ -5,7 +5,7 @@ A response counts when all of this holds; otherwise it is `invalid`, whatever it
 1. It decodes, and nothing in it is critical and not understood (section 4.4).
 2. Somebody signed it who may speak for the issuer (4.2.2.2): the issuer itself, or a delegate whose certificate is in
    the response, issued directly by the issuer for OCSP signing, and valid now. The responder ID names the signer. No
-   weak hash, no weak key.
+   weak hash, no weak key. No certificate answers for itself, though its issuer made it a delegate.
 3. It answers about this certificate: serial number and both hashes of the issuer are equal (4.1.1). A SHA-1 CertID
    only names the certificate. Several answers about it must agree.
 4. thisUpdate is not in the future, but for `SKEW`; nextUpdate has not passed (4.2.2.1).
@@ -201,7 +201,7 @@ def _certificate(given: x509.Certificate | bytes) -> x509.Certificate:
     if isinstance(given, x509.Certificate):
         return given
     try:
-        pem = given.lstrip().startswith(b"-----BEGIN")
+        pem = b"-----BEGIN" in given
         return x509.load_pem_x509_certificate(given) if pem else x509.load_der_x509_certificate(given)
     except UNREADABLE as error:
         raise KeyMaterialError(f"no certificate: {error}") from error
@@ -218,7 +218,7 @@ def _examined(response: bytes, question: _Question) -> Answer:
         raise _InvalidError(f"the certificate is not the issuer's: {why}")
     _require_octets(_basic_response(response))
     _require_understood(parsed)
-    _require_authorized(parsed, question.issuer, question.now)
+    _require_authorized(parsed, question)
     _require_nonce(parsed, question.nonce)
     return _answer(_about(parsed, question), question.now, question.max_age)
 
@@ -271,13 +271,13 @@ def _critical(extensions: bytes) -> bool:
     return any(field.tag == der.BOOLEAN for extension in each for field in der.elements(extension.contents))
 
 
-def _require_authorized(response: ocsp.OCSPResponse, issuer: x509.Certificate, now: datetime) -> None:
+def _require_authorized(response: ocsp.OCSPResponse, question: _Question) -> None:
     """The issuer signed it, or a delegate of the issuer did (section 4.2.2.2)."""
     reasons = []
-    for signer in (issuer, *response.certificates[:_MAX_DELEGATES]):
+    for signer in (question.issuer, *response.certificates[:_MAX_DELEGATES]):
         try:
             if _is_responder(response, signer):
-                reason = None if signer is issuer else _not_delegate(signer, issuer, now)
+                reason = None if signer is question.issuer else _not_delegate(signer, question)
                 reason = reason or _not_signed(response, signer)
                 if reason is None:
                     return
@@ -296,10 +296,12 @@ def _is_responder(response: ocsp.OCSPResponse, signer: x509.Certificate) -> bool
     return response.responder_key_hash == x509.SubjectKeyIdentifier.from_public_key(signer.public_key()).digest
 
 
-def _not_delegate(signer: x509.Certificate, issuer: x509.Certificate, now: datetime) -> str | None:
+def _not_delegate(signer: x509.Certificate, question: _Question) -> str | None:
     """Return why a certificate is not one of the issuer's for OCSP signing, or None when it is."""
-    if (why := _not_issued(signer, issuer)) is not None:
+    if (why := _not_issued(signer, question.issuer)) is not None:
         return f"the responder's certificate is not the issuer's: {why}"
+    if signer.public_key() == question.certificate.public_key():
+        return "the certificate answers for itself"
     _require_octets(signer.public_bytes(Encoding.DER))
     delegate = read(signer)
     if delegate.usages is None or ExtendedKeyUsageOID.OCSP_SIGNING not in delegate.usages:
@@ -310,7 +312,7 @@ def _not_delegate(signer: x509.Certificate, issuer: x509.Certificate, now: datet
         return f"the responder's certificate has a critical extension {delegate.unhandled}"
     if delegate.hash_name not in STRONG_HASHES:
         return "the responder's certificate is signed with a weak hash"
-    return None if delegate.begins <= now <= delegate.ends else "the responder's certificate is not valid now"
+    return None if delegate.begins <= question.now <= delegate.ends else "the responder's certificate is not valid now"
 
 
 def _not_signed(response: ocsp.OCSPResponse, signer: x509.Certificate) -> str | None:

@@ -223,6 +223,15 @@ def test_the_certificate_does_not_answer_for_itself():
     assert asked(response(LEAF, GOOD_ANSWER, names=CA, certificates=[LEAF])) is Status.INVALID
 
 
+def test_a_delegate_does_not_answer_for_itself_either():
+    """Its key would vouch for itself, and for whoever stole it."""
+    both = leaf("both", CA, usages=[CODE_SIGNING, OCSP_SIGNING])
+    assert asked(response(both, GOOD_ANSWER, certificates=[both])) is Status.GOOD
+    assert asked(response(both, answer(both, CA), certificates=[both]), certificate=both) is Status.INVALID
+    twin = leaf("twin", CA, usages=[OCSP_SIGNING], key=both.key)
+    assert asked(response(twin, answer(both, CA), certificates=[twin]), certificate=both) is Status.INVALID
+
+
 def test_the_responder_id_is_the_signer_s():
     responder = delegate()
     for by_name in (True, False):

@@ -16,9 +16,11 @@ from eclctl.errors import EclctlError
 from eclctl.model import Verification
 from eclctl.trust.keyring import KeyStore
 from eclctl.verify import HashPool, examine
+from tests.ocibuilder import OciBuilder, cosign_key, cosign_store
 from tests.sifbuilder import SifBuilder, corpus_pgp_key, corpus_store
 
 MIB = 1 << 20
+LAYERS = 20
 SMALL = 500
 MALFORMED = 3000
 HOSTILE = (b"\xff" * 8, b"\0" * 8, b"\x7f" + b"\xff" * 7, b"\xff" * 7 + b"\x7f", b"\x01\0\0\0\0\0\0\0", b"\x80" * 8)
@@ -32,7 +34,12 @@ def measure() -> list[Result]:
             _write(image, keys)
         store = corpus_store("site-ring")
         results = [_against_hashlib(image, count, store) for image, count in zip(images, (1, 3), strict=False)]
-        return [*results, _together(images[0], images[2], store), _small(store), *_malformed(root, store)]
+        results += [_together(images[0], images[2], store), _oci(root), _small(store)]
+        good = (site.CORPUS / "images" / "one-builder+scanner+approver.sif").read_bytes()
+        results += _malformed(root, store, "malformed image", good, (0, 128, 4096, 8192))
+        good = (site.CORPUS / "oci" / "layers-ci+approver.oci.sif").read_bytes()
+        places = (4096, 4096 + 10 * 585, len(good) - 4096, len(good))
+        return results + _malformed(root, cosign_store(cosign_key()), "malformed OCI-SIF", good, places)
 
 
 def _write(path: Path, keys: list[str]) -> None:
@@ -98,25 +105,45 @@ def _small(store: KeyStore) -> Result:
     return Result("small images verified a second", median(rates), 1500, at_least=True, detail=detail)
 
 
-def _malformed(root: Path, store: KeyStore) -> list[Result]:
+def _oci(root: Path) -> Result:
+    """An image of many layers, none of which is hashed whole by one thread while the other waits."""
+    note(f"writing an OCI-SIF of 1 GiB in {LAYERS} layers …")
+    image, builder = root / "layers.oci.sif", OciBuilder()
+    layers = [number.to_bytes(4) * 256 * (1024 * 1024 // LAYERS) for number in range(LAYERS)]
+    builder.add_image(*layers)
+    builder.sign(cosign_key())
+    image.write_bytes(builder.build())
+    store, pool = cosign_store(cosign_key()), HashPool(2)
+    (claim,) = _examine(image, store, pool).claims
+    if claim.mismatch or len(claim.objects) != LAYERS + 2:
+        raise SystemExit(f"no good signature: {claim}")
+    a, b = interleaved(9, lambda: seconds(lambda: _examine(image, store, pool)), lambda: seconds(lambda: _hash(image)))
+    pool.close()
+    image.unlink()
+    detail = f"{median(a):.2f} s against {median(b):.2f} s of one hashlib pass"
+    return Result(f"1 GiB OCI-SIF of {LAYERS} layers cold, cosign", ratio(a, b), 1.1, at_least=False, detail=detail)
+
+
+def _malformed(root: Path, store: KeyStore, what: str, good: bytes, places: tuple[int, int, int, int]) -> list[Result]:
     """The slowest and the most memory-hungry of many damaged images, each read as the daemon reads it."""
-    note("malformed images …")
+    note(f"{what}s …")
     random = Random(7)
-    good = (site.CORPUS / "images" / "one-builder+scanner+approver.sif").read_bytes()
     path = root / "malformed.sif"
     slowest, hungriest = 0.0, 0
     for number in range(MALFORMED):
         damaged = bytearray(good)
         for _ in range(random.randint(1, 6)):
-            at = random.choice((random.randrange(128), random.randrange(4096, 8192)))
+            at = random.choice((random.randrange(*places[:2]), random.randrange(*places[2:])))
             damaged[at : at + 8] = random.choice(HOSTILE)[: len(good) - at]
         path.write_bytes(damaged)
         took, peak = _cost(path, store, memory=number % 10 == 0)
         slowest, hungriest = max(slowest, took), max(hungriest, peak)
-    detail = f"of {MALFORMED:,} images with hostile headers and descriptors"
+    detail = f"of {MALFORMED:,} images with hostile headers, descriptors and OCI JSON"
+    if "OCI" not in what:
+        detail = f"of {MALFORMED:,} images with hostile headers and descriptors"
     return [
-        Result("slowest malformed image, ms", slowest * 1000, 50, at_least=False, detail=detail),
-        Result("most memory for a malformed image, MiB", hungriest / MIB, 64, at_least=False, detail=detail),
+        Result(f"slowest {what}, ms", slowest * 1000, 50, at_least=False, detail=detail),
+        Result(f"most memory for a {what}, MiB", hungriest / MIB, 64, at_least=False, detail=detail),
     ]
 
 

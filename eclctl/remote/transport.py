@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import socket
 import ssl
@@ -147,7 +148,7 @@ async def _ask(session: aiohttp.ClientSession, wanted: Exchange) -> Response:
     async with session.request(
         wanted.method,
         URL(wanted.target.url, encoded=True),
-        data=wanted.body,
+        data=None if wanted.body is None else io.BytesIO(wanted.body),
         headers=headers | dict(wanted.headers),
         allow_redirects=False,
         **through,

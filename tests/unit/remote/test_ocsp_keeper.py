@@ -389,6 +389,14 @@ async def test_setting_the_clock_back_extends_no_answer(site: Site, link: Link) 
 
 
 @scenario()
+async def test_nor_does_it_while_the_loop_is_too_busy_to_notice(site: Site, link: Link) -> None:
+    await site.keeper.ready([link])
+    site.loop.clock_set_by = timedelta(days=-365)
+    site.loop.now += 2 * HOUR + 1
+    assert site.known(link) is None
+
+
+@scenario()
 async def test_an_answer_that_has_run_out_by_the_clock_does_not_revive(site: Site, link: Link) -> None:
     await site.keeper.ready([link])
     site.loop.clock_set_by = timedelta(days=365)

@@ -25,6 +25,7 @@ from cryptography.x509.verification import Criticality, ExtensionPolicy, PolicyB
 
 from eclctl.errors import KeyMaterialError
 from eclctl.model import Finding
+from eclctl.trust.revocation import Link, links
 
 __all__ = ["MAX_PATH", "STRONG_HASHES", "UNKNOWN_AUTHORITY", "UNREADABLE", "Chain", "Read", "chains", "read"]
 
@@ -103,10 +104,11 @@ class Chain:
     """Certificates from the leaf to a root, and why they are no path at any time, or None when they may be one.
 
     `begins` is the latest notBefore and `ends` the earliest notAfter: at instants from the one to the other, both
-    included, all of them are valid.
+    included, all of them are valid. `links` are what must be asked about to know of its revocation.
     """
 
     certificates: tuple[x509.Certificate, ...]
+    links: tuple[Link, ...]
     begins: datetime
     ends: datetime
     refusal: Finding | None
@@ -210,7 +212,7 @@ def _judged(candidate: _Candidate) -> Chain:
     refusal = _broken_rule(candidate)
     if refusal is None and begins <= ends:  # otherwise there is no instant to ask about, and none at which it holds
         refusal = _refused_by_library(certificates, begins)
-    return Chain(certificates, begins, ends, refusal)
+    return Chain(certificates, links(certificates), begins, ends, refusal)
 
 
 def _broken_rule(candidate: _Candidate) -> Finding | None:

@@ -20,8 +20,8 @@ from eclctl.errors import KeyMaterialError
 from eclctl.model import Finding, KeyRef, SignerKind
 from eclctl.signature import openpgp
 from eclctl.signature.keys import MAX_KEY_FILE, PublicKey, parse_public_key
-from eclctl.trust.revocation import NO_STATUS, Known, Link, Status, StatusSource, links
-from eclctl.trust.x509 import Credential, path, turning_points
+from eclctl.trust.revocation import NO_STATUS, Known, Link, Status, StatusSource
+from eclctl.trust.x509 import Credential, path_links, turning_points
 
 __all__ = [
     "MAX_KEYRING_FILE",
@@ -137,10 +137,10 @@ def judge_credential(credential: Credential, now: datetime, statuses: StatusSour
     It counts when a path leads to one of its roots and, if it asks for that, when every certificate of the path but the
     root is known to be good. What is not known is not good.
     """
-    found = path(credential, now)
+    found = path_links(credential, now)
     if isinstance(found, Finding):
         return found
-    for link in links(found) if credential.ocsp else ():
+    for link in found if credential.ocsp else ():
         known = statuses.known(link, now)
         if known is None or known.status is not Status.GOOD or known.until <= now:
             return _not_good(link, known)
@@ -166,8 +166,8 @@ def needed(credentials: Iterable[Credential], now: datetime) -> tuple[Link, ...]
 def _needed(credential: Credential | None, now: datetime) -> tuple[Link, ...]:
     if credential is None or not credential.ocsp:
         return ()
-    found = path(credential, now)
-    return () if isinstance(found, Finding) else links(found)
+    found = path_links(credential, now)
+    return () if isinstance(found, Finding) else found
 
 
 def _not_good(link: Link, known: Known | None) -> Finding:

@@ -29,6 +29,7 @@ from eclctl.errors import KeyMaterialError
 from eclctl.model import Finding
 from eclctl.signature.keys import PublicKey, parse_public_key
 from eclctl.trust.chains import UNKNOWN_AUTHORITY, UNREADABLE, Chain, Read, chains, read
+from eclctl.trust.revocation import Link
 
 __all__ = [
     "MAX_CERTIFICATES",
@@ -37,6 +38,7 @@ __all__ = [
     "check_certificates",
     "load_credential",
     "path",
+    "path_links",
     "turning_points",
 ]
 
@@ -71,6 +73,7 @@ class Credential:
     source: str = field(compare=False)
     _validity: tuple[datetime, datetime] = field(compare=False, repr=False)
     _chains: tuple[Chain, ...] = field(compare=False, repr=False)
+    _turns: tuple[float, ...] = field(compare=False, repr=False)
 
 
 def load_credential(
@@ -98,6 +101,7 @@ def load_credential(
     others = _unique([*own[1:], *_certificates(intermediates, f"{source}: intermediates")])
     trusted = _unique(_certificates(roots, f"{source}: roots"))
     leaf = own[0]
+    found = chains(leaf, others, trusted)
     return Credential(
         id=_id(leaf, others, trusted, ocsp=ocsp),
         leaf=leaf.certificate,
@@ -109,7 +113,8 @@ def load_credential(
         fingerprint="sha256:" + leaf.certificate.fingerprint(SHA256()).hex(),
         source=source,
         _validity=(leaf.begins, leaf.ends),
-        _chains=chains(leaf, others, trusted),
+        _chains=found,
+        _turns=_turns(leaf.certificate, found),
     )
 
 
@@ -129,10 +134,14 @@ def path(credential: Credential, now: datetime) -> tuple[x509.Certificate, ...] 
         credential: From `load_credential`.
         now: Aware, UTC. A certificate is valid from its notBefore to its notAfter, both included.
     """
-    for chain in credential._chains:  # noqa: SLF001 (found once, for this function)
-        if chain.refusal is None and chain.begins <= now <= chain.ends:
-            return chain.certificates
-    return _why_none(credential, now)
+    chain = _chain(credential, now)
+    return _why_none(credential, now) if chain is None else chain.certificates
+
+
+def path_links(credential: Credential, now: datetime) -> tuple[Link, ...] | Finding:
+    """Return what must be asked about the path at `now`, every certificate but the root; or why there is no path."""
+    chain = _chain(credential, now)
+    return _why_none(credential, now) if chain is None else chain.links
 
 
 def turning_points(credential: Credential) -> tuple[float, ...]:
@@ -140,16 +149,26 @@ def turning_points(credential: Credential) -> tuple[float, ...]:
 
     They are every notBefore in the chains that could become a path, and the instant after every notAfter.
     """
-    usable = [chain for chain in credential._chains if chain.refusal is None]  # noqa: SLF001 (as in path)
-    certificates = {certificate for chain in usable for certificate in chain.certificates} | {credential.leaf}
+    return credential._turns  # noqa: SLF001 (as in _chain)
+
+
+def _chain(credential: Credential, now: datetime) -> Chain | None:
+    for chain in credential._chains:  # noqa: SLF001 (found once, for this module)
+        if chain.refusal is None and chain.begins <= now <= chain.ends:
+            return chain
+    return None
+
+
+def _turns(leaf: x509.Certificate, found: Iterable[Chain]) -> tuple[float, ...]:
+    certificates = {leaf, *(each for chain in found if chain.refusal is None for each in chain.certificates)}
     begins = {each.not_valid_before_utc.timestamp() for each in certificates}
     ends = {math.nextafter(each.not_valid_after_utc.timestamp(), math.inf) for each in certificates}
     return tuple(sorted(begins | ends))
 
 
 def _why_none(credential: Credential, now: datetime) -> Finding:
-    begins, ends = credential._validity  # noqa: SLF001 (as in path)
-    found = credential._chains  # noqa: SLF001 (as in path)
+    begins, ends = credential._validity  # noqa: SLF001 (as in _chain)
+    found = credential._chains  # noqa: SLF001 (as in _chain)
     if not begins <= now <= ends:
         return _outside(begins, ends, now)
     for chain in found:

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from eclctl.errors import KeyMaterialError
 from eclctl.model import Finding
-from eclctl.trust.x509 import MAX_CERTIFICATES, check_certificates, load_credential, path, turning_points
+from eclctl.trust.x509 import MAX_CERTIFICATES, check_certificates, load_credential, path, path_links, turning_points
 from tests.certificates import BEGINS, CODE_SIGNING, ENDS, NOW, authority, ec_key, issue, leaf, rsa_key
 from tests.support import CORPUS
 
@@ -171,6 +171,7 @@ def test_the_turning_points_are_where_the_answer_may_change():
     loaded = credential(leaf("leaf", middle, ends=last), (middle,))
     points = turning_points(loaded)
     assert list(points) == sorted(points)
+    assert path_links(loaded, first)[0].issuer == middle.certificate
     assert {first.timestamp(), math.nextafter(last.timestamp(), math.inf)} <= set(points)
     between = [first - SECOND, first, last, last + SECOND]
     assert [not isinstance(path(loaded, time), Finding) for time in between] == [False, True, True, False]
@@ -189,3 +190,12 @@ def test_of_several_files_the_certificate_that_cannot_be_read_is_told():
     text = x509.load_der_x509_certificate(broken).public_bytes(Encoding.PEM)
     with pytest.raises(KeyMaterialError, match="roots: certificate 2: the certificate cannot be decoded"):
         load_credential(LEAF.pem, [], [ROOT.pem, text], ocsp=False)
+
+
+def test_what_must_be_asked_about_is_all_of_the_path_but_the_root():
+    found = path_links(credential(), NOW)
+    assert [(link.certificate, link.issuer) for link in found] == [
+        (LEAF.certificate, MIDDLE.certificate),
+        (MIDDLE.certificate, ROOT.certificate),
+    ]
+    assert path_links(credential(roots=()), NOW) == path(credential(roots=()), NOW)

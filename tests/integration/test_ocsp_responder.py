@@ -344,6 +344,16 @@ def test_a_hanging_responder_delays_only_those_who_need_it(released: Released) -
     assert all("unavailable" in each["reason"] for each in denied)
 
 
+def test_a_daemon_that_is_asking_stops_at_once(released: Released) -> None:
+    released.lower.hang()
+    released.site.configure(more="ocsp: {timeout: 30s}\n")
+    released.site.start()
+    eventually(lambda: asks(released.lower.port))
+    assert released.site.stop() == 0
+    assert "Traceback" not in released.site.log
+    assert "exception" not in released.site.log.lower()
+
+
 def asks(port: int) -> bool:
     """Whether somebody is connected to a port on this host."""
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]

@@ -1,26 +1,30 @@
-"""`eclctl explain`: why an image may run or not, as a tree."""
+"""`eclctl explain`: why an image may run or not, by which rule, key and line, and what to do now; as a tree."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
-import textwrap
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from eclctl.cli.advice import advice
 from eclctl.cli.check import ALLOW, DENY, NO_DECISION, status_of, unreadable
-from eclctl.cli.options import Parser, timeout
+from eclctl.cli.options import USAGE, Parser, timeout
 from eclctl.cli.text import printable
+from eclctl.cli.tree import Branch, Strokes, draw, strokes_for
 from eclctl.client import CHECK_SOCKET, TIMEOUT, Client, NoAnswerError, Question, open_image, wire_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    import argparse
+    from collections.abc import Mapping, Sequence
 
-_WIDTH = 80
-_NARROWEST = 24
+_MOST_SIGNATURES = 64
 
-_EXAMPLES = """exit status, as of `eclctl check`:
+_EXAMPLES = """With --config no daemon is asked: the policy is loaded here, as the file names it,
+and the image is verified here, as you, without what a daemon keeps. Responders are
+asked about certificates where the policy wants that.
+
+exit status, as of `eclctl check`:
   0  the image may run
   1  it may not
   2  the command line is wrong
@@ -28,64 +32,53 @@ _EXAMPLES = """exit status, as of `eclctl check`:
 
 examples:
   eclctl explain /srv/containers/prod/solver.sif
-  eclctl explain --json solver.sif | jq '.missing[].could_sign'
+  eclctl explain --json solver.sif | jq -r '.next[]'
+  eclctl explain --socket /run/eclctl/admin.sock solver.sif
+  eclctl explain --config /etc/eclctl/config.yaml solver.sif
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Branch:
-    """One line of the tree, and what hangs below it.
-
-    `note` ends the line, or has the next one to itself where it does not fit.
-    """
-
-    text: str
-    below: list[Branch] = field(default_factory=list)
-    note: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Strokes:
-    """What the tree is drawn with."""
-
-    fork: str
-    last: str
-    down: str
-    yes: str
-    no: str
-
-
-BOXES = Strokes("├─ ", "└─ ", "│  ", "✓", "✗")
-PLAIN = Strokes("|- ", "`- ", "|  ", "+", "-")
 
 
 def run(argv: list[str]) -> int:
     """Run `eclctl explain`; return its exit status."""
     options = _parser().parse_args(argv)
-    outcome = explain(options.image, options.role, options.socket, options.timeout)
+    if options.config is not None and options.socket is not None:
+        print("eclctl explain: --config asks no daemon; give it without --socket", file=sys.stderr)
+        return USAGE
+    outcome = _outcome(options)
     if options.json:
         print(json.dumps({"v": 1, "image": options.image} | _fields(outcome)).replace("\x7f", "\\u007f"))
     elif isinstance(outcome, NoAnswerError):
         print(f"eclctl explain: no decision: {printable(str(outcome))}", file=sys.stderr)
+        if outcome.code == "no-daemon":
+            print("without a daemon: eclctl explain --config /etc/eclctl/config.yaml IMAGE", file=sys.stderr)
     else:
-        strokes = BOXES if "utf" in (sys.stdout.encoding or "").lower() else PLAIN
+        strokes = strokes_for(sys.stdout.encoding)
         print("\n".join(draw(tree(options.image, outcome, strokes), strokes)))
     return {ALLOW: ALLOW, DENY: DENY}.get(status_of(outcome), NO_DECISION)
 
 
 def _parser() -> Parser:
     text = (
-        "Shows which rule decides on an image, each requirement, who signed, who did not\n"
-        "and why, and who could still sign. The image is opened here, as you, and sent to\n"
-        "the daemon."
+        "Shows which rule decides on an image, each requirement, who signed with which key,\n"
+        "who did not and why, and what to do now. The image is opened here, as you, and\n"
+        "sent to the daemon. Asked on the admin socket, it shows more of each key."
     )
     parser = Parser("eclctl explain", text, _EXAMPLES)
     parser.add_argument("image", metavar="IMAGE")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--role", default="rootfs", help="what it is for: rootfs, overlay, data")
-    parser.add_argument("--socket", metavar="PATH", default=CHECK_SOCKET, help=f"the daemon's socket ({CHECK_SOCKET})")
+    parser.add_argument("--config", metavar="FILE", help="ask no daemon; decide here, by the policy that FILE names")
+    parser.add_argument("--socket", metavar="PATH", help=f"the daemon's socket ({CHECK_SOCKET})")
     parser.add_argument("--timeout", metavar="SECS", type=timeout, default=TIMEOUT, help="how long to wait (40)")
     return parser
+
+
+def _outcome(options: argparse.Namespace) -> dict[str, Any] | NoAnswerError:
+    if options.config is None:
+        return explain(options.image, options.role, options.socket or CHECK_SOCKET, options.timeout)
+    from eclctl.cli.offline import explain_here  # noqa: PLC0415 (whoever asks a daemon needs none of that)
+
+    return explain_here(options.config, options.image, options.role)
 
 
 def explain(image: str, role: str, path: str, patience: float) -> dict[str, Any] | NoAnswerError:
@@ -106,19 +99,20 @@ def explain(image: str, role: str, path: str, patience: float) -> dict[str, Any]
 def _fields(outcome: dict[str, Any] | NoAnswerError) -> dict[str, Any]:
     if isinstance(outcome, NoAnswerError):
         return {"error": {"code": outcome.code, "message": str(outcome)}}
-    return {name: value for name, value in outcome.items() if name != "image"}
+    return {name: value for name, value in outcome.items() if name != "image"} | {"next": advice(outcome)}
 
 
 def tree(image: str, result: Mapping[str, Any], strokes: Strokes) -> Branch:
     """The tree of a result, its texts made safe for a terminal."""
     verdict = "ALLOW" if result.get("decision") == "allow" else "DENY"
     root = Branch(f"{verdict} {printable(image)}", [Branch(_text(result, "reason"))], f"({_text(result, 'code')})")
-    if result.get("message"):
-        root.below.append(Branch(f"message: {_text(result, 'message')}"))
     root.below.append(_rule(result, strokes))
-    if ignored := _ignored(result):
-        root.below.append(ignored)
+    if result.get("signatures"):
+        root.below.append(_signatures(result["signatures"], strokes))
     root.below.append(_image(image, result))
+    if result.get("config"):
+        root.below.append(Branch("no daemon was asked: decided here, by", note=_text(result, "config")))
+    root.below.append(_what_now(result))
     return root
 
 
@@ -167,16 +161,44 @@ def _signer(report: Mapping[str, Any], strokes: Strokes) -> Branch:
     return Branch(f"{mark} {_text(report, 'signer')}{why}")
 
 
-def _ignored(result: Mapping[str, Any]) -> Branch | None:
-    """The signatures that count for nothing: by keys that nobody knows, broken, expired, and so on."""
-    found = [each for each in result.get("signatures") or () if not each["counts"]]
-    if not found:
-        return None
-    below = []
-    for each in found:
-        by = f" by {_text(each, 'signer')}" if each.get("signer") else ""
-        below.append(Branch(f"signature {each['id']} ({_text(each, 'format')}){by}: {_text(each, 'why')}"))
-    return Branch("signatures that count for nothing", below)
+def _signatures(signatures: Sequence[Mapping[str, Any]], strokes: Strokes) -> Branch:
+    """Every signature with its key; also those that count for nothing: unknown, broken, expired, and so on."""
+    below = [_signature(each, strokes) for each in signatures[:_MOST_SIGNATURES]]
+    if len(signatures) > _MOST_SIGNATURES:
+        below.append(Branch(f"and {len(signatures) - _MOST_SIGNATURES} more; --json has them all"))
+    return Branch("signatures", below)
+
+
+def _signature(report: Mapping[str, Any], strokes: Strokes) -> Branch:
+    mark = strokes.yes if report["counts"] else strokes.no
+    key = report.get("key")
+    by = f" by {_text(report, 'signer')}" if report.get("signer") else ""
+    if key is not None and report.get("signer") in {key["id"], key["primary"]}:
+        by = ""  # nobody that the policy names: the key stands below
+    text = f"{mark} signature {report['id']} ({_text(report, 'format')}){by}: {_text(report, 'why')}"
+    return Branch(text, [] if key is None else _key(key))
+
+
+def _key(key: Mapping[str, Any]) -> list[Branch]:
+    """The key that made a signature: what it is called, its times, and for an admin where it comes from."""
+    what = "certificate" if key["kind"] == "certificate" else "key"
+    times = [f"signed {_time(key['signed'])}"] if key["signed"] else []
+    if key["signature_expires"]:
+        times.append(f"signature expires {_time(key['signature_expires'])}")
+    times.append(f"good until {_text(key, 'ends')[:10]}" if key["ends"] else "does not expire")
+    lines = [Branch(f"{what} {_text(key, 'short')}: {', '.join(times)}", note=_text(key, "id"))]
+    if key["primary"] and key["primary"] != key["id"]:
+        lines.append(Branch("a subkey of", note=_text(key, "primary")))
+    labels = {"subject": "", "revocation": "revocation: ", "user_id": "user ID: ", "source": "read from "}
+    lines += [Branch(f"{label}{_text(key, name)}") for name, label in labels.items() if key.get(name)]
+    lines += [Branch(f"listed at {printable(str(where))}") for where in key.get("declared") or ()]
+    return lines
+
+
+def _time(time: object) -> str:
+    """A time of the daemon's, to the minute."""
+    text = printable(str(time))
+    return f"{text[:10]} {text[11:16]}Z" if text.endswith("Z") and text[10:11] == "T" else text
 
 
 def _names(names: Sequence[str]) -> str:
@@ -192,7 +214,9 @@ def _image(image: str, result: Mapping[str, Any]) -> Branch:
     if result.get("assurance"):
         below.append(Branch(f"assurance: {_text(result, 'assurance')}"))
     if result.get("policy"):
-        below.append(Branch(f"policy generation {result.get('generation')}", note=_text(result, "policy")))
+        generation = result.get("generation")
+        what = "policy" if generation is None else f"policy generation {generation}"
+        below.append(Branch(what, note=_text(result, "policy")))
     return Branch(f"image: {_kind(result.get('kind'))}", below)
 
 
@@ -204,26 +228,8 @@ def _kind(kind: object) -> str:
     return printable(str(kind))
 
 
-def draw(root: Branch, strokes: Strokes) -> Iterator[str]:
-    """Draw a tree, each line at most 80 columns wide where words allow."""
-    yield from _lines(root, "", "")
-    yield from _below(root, "", strokes)
-
-
-def _below(branch: Branch, indent: str, strokes: Strokes) -> Iterator[str]:
-    for child in branch.below:
-        last = child is branch.below[-1]
-        further = indent + (" " * len(strokes.down) if last else strokes.down)
-        hang = further + (strokes.down if child.below else "  ")
-        yield from _lines(child, indent + (strokes.last if last else strokes.fork), hang)
-        yield from _below(child, further, strokes)
-
-
-def _lines(branch: Branch, first: str, later: str) -> list[str]:
-    width = max(_NARROWEST, _WIDTH - max(len(first), len(later)))
-    lines = textwrap.wrap(branch.text, width, break_long_words=False, break_on_hyphens=False) or [""]
-    if branch.note and len(lines[-1]) + 1 + len(branch.note) <= width:
-        lines[-1] += f" {branch.note}"
-    elif branch.note:
-        lines.append(branch.note)
-    return [first + lines[0], *(later + line for line in lines[1:])]
+def _what_now(result: Mapping[str, Any]) -> Branch:
+    steps = [printable(step) for step in advice(result)]
+    if len(steps) <= 1:
+        return Branch(f"what to do now: {steps[0] if steps else 'nothing, it may run'}")
+    return Branch("what to do now", [Branch(step) for step in steps])

@@ -41,6 +41,11 @@ class Call:
         self.started = perf_counter()
         self._answered = False
 
+    @property
+    def admin(self) -> bool:
+        """Whether it came by the admin socket."""
+        return self._connection.admin
+
     def answer(self, result: Mapping[str, Any]) -> None:
         """Send a result."""
         self._send(encode_result(self.request.id, result))

@@ -469,7 +469,7 @@ class Checks:
         if method is _CHECK:
             call.answer_line(self._renderer.answer(call.request, decisions[0]))
         elif method is _EXPLAIN:
-            call.answer(explanation_fields(decisions[0]))
+            call.answer(explanation_fields(decisions[0], admin=call.admin))
         else:
             call.answer(_all_fields(decisions))
 

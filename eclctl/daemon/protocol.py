@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+from datetime import UTC
 from enum import StrEnum
 from json import JSONDecodeError, JSONDecoder, JSONEncoder
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
@@ -18,7 +19,9 @@ from eclctl.errors import EclctlError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
+    from eclctl.decide.evidence import KeyReport
     from eclctl.decide.questions import Decision
 
 VERSION: Final = 1
@@ -344,8 +347,11 @@ def decision_fields(decision: Decision) -> dict[str, Any]:
     }
 
 
-def explanation_fields(decision: Decision) -> dict[str, Any]:
-    """The result of `explain`: a check's fields, the rule's place, its requirements, and every signature."""
+def explanation_fields(decision: Decision, *, admin: bool = False) -> dict[str, Any]:
+    """The result of `explain`: a check's fields, the rule's place, its requirements, and every signature with its key.
+
+    Whose name and address a key carries, and where the site keeps and lists it, is for admins alone.
+    """
     return decision_fields(decision) | {
         "image": decision.image,
         "path": decision.path,
@@ -365,7 +371,37 @@ def explanation_fields(decision: Decision) -> dict[str, Any]:
             for report in decision.outcome.requirements
         ],
         "signatures": [
-            {"id": each.id, "format": each.format, "signer": each.signer, "counts": each.counts, "why": each.why}
-            for each in decision.signatures
+            {
+                "id": each.id,
+                "format": each.format,
+                "signer": each.signer,
+                "counts": each.counts,
+                "why": each.why,
+                "key": None if key is None else _key_fields(key, admin=admin),
+            }
+            for each, key in zip(decision.signatures, decision.keys, strict=True)
         ],
     }
+
+
+def _key_fields(key: KeyReport, *, admin: bool) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "kind": key.kind,
+        "id": key.id,
+        "short": key.short,
+        "primary": key.primary or None,
+        "subject": key.subject or None,
+        "signed": _seconds(key.signed),
+        "signature_expires": _seconds(key.signature_expires),
+        "begins": _seconds(key.begins),
+        "ends": _seconds(key.ends),
+        "revocation": key.revocation or None,
+    }
+    if admin:
+        fields |= {"user_id": key.user_id or None, "source": key.source or None, "declared": key.declared}
+    return fields
+
+
+def _seconds(time: datetime | None) -> str | None:
+    """A time of a key or signature, which have whole seconds, in UTC."""
+    return None if time is None else time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from eclctl.decide.cache import FactCache, Facts
+from eclctl.decide.evidence import keys_behind
 from eclctl.decide.questions import Decision, Pending, Prefetched, Question, Turn
 from eclctl.decide.refusals import NO_RULE, before_reading, no_rule, too_low
 from eclctl.decide.snapshot import Snapshot
@@ -311,7 +312,8 @@ class Engine:
                 outcome = too_low(rule, located)
         decision = self._decision(question, snapshot, outcome, located, kind=found.kind, cached=cached)
         if question.explain:
-            return decision._replace(signatures=signatures(policy, rule, found, rejected))
+            made = keys_behind(snapshot, found, statuses, now)
+            return decision._replace(signatures=signatures(policy, rule, found, rejected), keys=made)
         return decision
 
     def _refuse(

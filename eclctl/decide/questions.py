@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, NamedTuple
 
+from eclctl.decide.evidence import KeyReport
 from eclctl.decide.snapshot import Snapshot
 from eclctl.image.identity import Located, Memo
 from eclctl.model import Assurance, Caller, Code, Kind, Missing, Outcome, SignatureReport, Verdict
@@ -45,8 +46,9 @@ class Turn:
 class Decision(NamedTuple):
     """The answer, with everything that a wrapper, a user, a log record or a metric needs to know of it.
 
-    `outcome` is what the policy said; its requirement reports, and `signatures`, are there when they were asked for.
-    `path` is the image's resolved name, None when its name does not lead to it or it was not found.
+    `outcome` is what the policy said; its requirement reports, `signatures`, and in the same order `keys`, the keys
+    that made those, are there when they were asked for. `path` is the image's resolved name, None when its name does
+    not lead to it or it was not found.
     """
 
     id: str
@@ -59,6 +61,7 @@ class Decision(NamedTuple):
     generation: int
     policy: str | None
     signatures: tuple[SignatureReport, ...] = ()
+    keys: tuple[KeyReport | None, ...] = ()
 
     @property
     def verdict(self) -> Verdict:

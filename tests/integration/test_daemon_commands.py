@@ -121,17 +121,47 @@ def test_explain_draws_in_ascii_where_the_locale_is_not_utf8(site):
     assert b"`- " in done.stdout
 
 
-def test_explain_lists_the_signatures_that_count_for_nothing(site):
+def test_explain_lists_signatures_that_count_for_nothing(site):
     site.add("forged.sif", CORPUS / "images" / "forged-fingerprint.sif")
     text = eclctl("explain", "--socket", site.check_socket, site.image("forged.sif")).stdout.decode()
-    assert "├─ signatures that count for nothing" in text
-    assert "└─ signature 4 (pgp): " in text
+    assert "├─ signatures" in text
+    assert "└─ ✗ signature 4 (pgp): " in text
 
 
 def test_explain_in_json_carries_the_tree(site):
     (answer,) = objects(eclctl("explain", "--json", "--socket", site.check_socket, site.image(HALF)))
     assert (answer["v"], answer["image"]) == (1, site.image(HALF))
     assert [requirement["met"] for requirement in answer["requirements"]] == [True, False]
+
+
+def test_explain_needs_no_daemon(quiet_site):
+    done = eclctl("explain", "--config", str(quiet_site.config), quiet_site.image(HALF))
+    text = done.stdout.decode()
+    assert done.returncode == 1
+    assert "no daemon was asked" in text
+    assert "ask scanner to sign the image" in text
+    assert eclctl("explain", "--config", str(quiet_site.config), quiet_site.image(APPROVED)).returncode == 0
+
+
+def test_explain_says_the_same_with_and_without_a_daemon(site):
+    ways = (["--socket", site.admin_socket], ["--config", str(site.config)])
+    answers = [objects(eclctl("explain", "--json", *way, site.image(HALF)))[0] for way in ways]
+    own = {"decision_id", "cached", "generation", "config"}
+    asked, here = ({name: value for name, value in each.items() if name not in own} for each in answers)
+    assert asked == here
+    assert (answers[1]["generation"], answers[1]["config"]) == (None, str(site.config))
+
+
+def test_explain_with_a_policy_that_does_not_load_is_no_decision_and_names_the_line(quiet_site):
+    quiet_site.policy("nonsense")
+    done = eclctl("explain", "--config", str(quiet_site.config), quiet_site.image(APPROVED))
+    assert done.returncode == 3
+    assert b"10.yaml:1" in done.stderr
+
+
+def test_only_the_admin_socket_shows_whose_name_a_key_carries(site):
+    shown = [eclctl("explain", "--socket", path, site.image(HALF)) for path in (site.check_socket, site.admin_socket)]
+    assert [b"builder@site101.example" in done.stdout for done in shown] == [False, True]
 
 
 def test_status_and_reload_tell_what_is_in_force(site):

@@ -1,12 +1,15 @@
 """One daemon, one policy, every kind of signature: who counts, what is missing, and what a revocation changes."""
 
+import json
+import os
 import shutil
+import subprocess
 from datetime import timedelta
 
 import pytest
 
 from examples.responder import authority
-from tests.site import APPROVED, Site, eventually
+from tests.site import APPROVED, ECLCTL, Site, eventually
 from tests.support import CORPUS, ROOT
 
 KEYS, LIBRARY = ROOT / "examples" / "keys", ROOT / "examples" / "library"
@@ -102,5 +105,22 @@ def test_without_a_responder_nothing_that_needs_it_may_run_and_the_rest_is_answe
         assert (answer["decision"], answer["code"]) == ("deny", "requirements-not-met")
         assert "not known to be good" in answer["reason"]
         assert made.check(APPROVED)["missing"][0]["signed"] == ["scanner"]
+    finally:
+        made.close()
+
+
+def test_explain_without_a_daemon_asks_the_responder_itself(release):
+    made = site_of(release)
+    try:
+        command = [*ECLCTL, "explain", "--json", "--config", str(made.config), made.image("released.sif")]
+        for revoked in (False, True):
+            if revoked:
+                release.revoke()
+            done = subprocess.run(command, capture_output=True, check=False, timeout=60, env=os.environ)
+            answer = json.loads(done.stdout)
+            (key,) = [each["key"] for each in answer["signatures"] if each["signer"] == "release"]
+            assert answer["decision"] == ("deny" if revoked else "allow")
+            assert key["subject"].startswith("CN=")
+            assert key["revocation"].startswith("revoked" if revoked else "good until")
     finally:
         made.close()

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from eclctl.cli.explain import BOXES, PLAIN, draw, tree
+from eclctl.cli.advice import advice
+from eclctl.cli.explain import tree
+from eclctl.cli.tree import BOXES, PLAIN, draw
+from eclctl.model import Code, Verdict
 
 RULE_FILE = "/etc/eclctl/policies.d/10-production.yaml"
 
@@ -63,7 +66,6 @@ def test_a_deny_names_rule_requirements_signers_and_who_could_still_sign() -> No
     assert drawn(DENIED) == [
         "DENY /srv/a.sif (requirements-not-met)",
         "├─ 2 approvals from security are needed and there is 1 (alice)",
-        "├─ message: Ask security@site.example",
         f"├─ rule production {RULE_FILE}:13",
         "│  ├─ ✓ 1 approval from ci: 1 of 1 (line 16)",
         "│  │  └─ ✓ ci: signed (signature 4)",
@@ -71,11 +73,14 @@ def test_a_deny_names_rule_requirements_signers_and_who_could_still_sign() -> No
         "│     ├─ ✓ alice: signed (signature 5)",
         "│     ├─ ✗ bob: signature 6 does not count: the key has expired",
         "│     └─ could still sign: bob",
-        "└─ image: sif",
-        "   ├─ approved by: ci, alice",
-        "   ├─ assurance: trusted-path",
-        "   └─ policy generation 4",
-        "        sha256:" + "a" * 64,
+        "├─ image: sif",
+        "│  ├─ approved by: ci, alice",
+        "│  ├─ assurance: trusted-path",
+        "│  └─ policy generation 4",
+        "│       sha256:" + "a" * 64,
+        "└─ what to do now",
+        "   ├─ ask bob to sign the image (needed: 2 approvals from security)",
+        "   └─ the site says: Ask security@site.example",
     ]
 
 
@@ -86,19 +91,118 @@ def test_what_does_not_fit_beside_a_name_has_the_next_line_to_itself() -> None:
     assert lines[at + 1].endswith(where)
 
 
-def test_signatures_that_count_for_nothing_are_listed_with_the_reason() -> None:
+KEY = {
+    "kind": "pgp",
+    "id": "9" * 40,
+    "short": "9" * 16,
+    "primary": "8" * 40,
+    "subject": None,
+    "signed": "2026-11-01T10:20:30Z",
+    "signature_expires": None,
+    "begins": "2025-01-01T00:00:00Z",
+    "ends": "2027-01-01T00:00:00Z",
+    "revocation": None,
+}
+CERTIFICATE = KEY | {
+    "kind": "certificate",
+    "id": "sha256:" + "b" * 64,
+    "short": "sha256:" + "b" * 16,
+    "primary": None,
+    "subject": "CN=Release,O=Site",
+    "signed": None,
+    "revocation": "good until 2026-12-01 00:00Z",
+    "user_id": None,
+    "source": "/etc/eclctl/certs/leaf.pem",
+    "declared": [f"{RULE_FILE}:4"],
+}
+
+
+def test_each_signature_shows_whether_it_counts_and_which_key_made_it() -> None:
     signatures = [
-        {"id": 4, "format": "pgp", "signer": "ci", "counts": True, "why": "counts"},
-        {"id": 5, "format": "dsse", "signer": None, "counts": False, "why": "no key that is known made it"},
-        {"id": 6, "format": "pgp", "signer": "bob", "counts": False, "why": "the key has expired"},
+        {"id": 4, "format": "pgp", "signer": "ci", "counts": True, "why": "it covers group 1", "key": KEY},
+        {"id": 5, "format": "dsse", "signer": None, "counts": False, "why": "nobody knows the key", "key": None},
+        {"id": 6, "format": "dsse", "signer": "release", "counts": False, "why": "it expired", "key": CERTIFICATE},
     ]
     lines = drawn({**DENIED, "signatures": signatures})
-    at = lines.index("├─ signatures that count for nothing")
-    assert lines[at + 1 : at + 3] == [
-        "│  ├─ signature 5 (dsse): no key that is known made it",
-        "│  └─ signature 6 (pgp) by bob: the key has expired",
+    at = lines.index("├─ signatures")
+    assert lines[at + 1 : at + 11] == [
+        "│  ├─ ✓ signature 4 (pgp) by ci: it covers group 1",
+        "│  │  ├─ key 9999999999999999: signed 2026-11-01 10:20Z, good until 2027-01-01",
+        "│  │  │    " + "9" * 40,
+        "│  │  └─ a subkey of " + "8" * 40,
+        "│  ├─ ✗ signature 5 (dsse): nobody knows the key",
+        "│  └─ ✗ signature 6 (dsse) by release: it expired",
+        "│     ├─ certificate sha256:bbbbbbbbbbbbbbbb: good until 2027-01-01",
+        "│     │    sha256:" + "b" * 64,
+        "│     ├─ CN=Release,O=Site",
+        "│     ├─ revocation: good until 2026-12-01 00:00Z",
     ]
-    assert not any("signature 4 (pgp)" in line for line in lines)
+    assert lines[at + 11 : at + 13] == [
+        "│     ├─ read from /etc/eclctl/certs/leaf.pem",
+        f"│     └─ listed at {RULE_FILE}:4",
+    ]
+
+
+def test_a_key_that_nobody_lists_is_named_once() -> None:
+    stranger = {"id": 4, "format": "pgp", "signer": "8" * 40, "counts": False, "why": "nobody has its key", "key": KEY}
+    lines = drawn({**DENIED, "signatures": [stranger]})
+    assert "│  └─ ✗ signature 4 (pgp): nobody has its key" in lines
+
+
+def test_hundreds_of_signatures_do_not_fill_the_screen() -> None:
+    one = {"format": "dsse", "signer": None, "counts": False, "why": "unknown", "key": None}
+    lines = drawn({**DENIED, "signatures": [one | {"id": number} for number in range(500)]})
+    assert "│  └─ and 436 more; --json has them all" in lines
+    assert len(lines) < 100
+
+
+def test_an_answer_without_a_daemon_says_so() -> None:
+    lines = drawn({**DENIED, "generation": None, "config": "/etc/eclctl/config.yaml"})
+    assert "├─ no daemon was asked: decided here, by /etc/eclctl/config.yaml" in lines
+    assert "│  └─ policy" in lines
+
+
+def unmet(needed: int, have: int, could: list[str]) -> dict:
+    missing = {"requirement": "approvals", "needed": needed, "have": have, "signed": [], "could_sign": could}
+    return {"decision": "deny", "code": "requirements-not-met", "missing": [missing], "message": None}
+
+
+@pytest.mark.parametrize(
+    ("result", "sentence"),
+    [
+        (unmet(1, 0, ["alice", "bob"]), "ask alice or bob to sign the image (needed: approvals)"),
+        (unmet(2, 1, ["bob", "carol"]), "ask bob or carol to sign the image (needed: approvals)"),
+        (unmet(2, 0, ["alice", "bob"]), "ask alice and bob to sign the image (needed: approvals)"),
+        (unmet(2, 0, ["a", "b", "c"]), "ask 2 of a, b and c to sign the image (needed: approvals)"),
+        (
+            unmet(1, 0, [f"s{n}" for n in range(20)]),
+            "ask s0, s1, s2, s3, s4, s5, s6, s7 or 12 more to sign the image (needed: approvals)",
+        ),
+        (unmet(1, 0, []), "nobody else could sign for `approvals`: ask the admins of this system"),
+    ],
+)
+def test_advice_names_whom_to_ask_and_how_many_of_them(result: dict, sentence: str) -> None:
+    assert advice(result) == [sentence]
+
+
+@pytest.mark.parametrize("code", [code for code in Code if code.value not in {"requirements-met", "rule-allow"}])
+def test_there_is_something_to_do_about_every_deny(code: Code) -> None:
+    steps = advice({"decision": Verdict.DENY.value, "code": code.value, "message": "Write to us"})
+    assert len(steps) == 2
+    assert steps[1] == "the site says: Write to us"
+
+
+def test_there_is_nothing_to_do_when_the_image_may_run() -> None:
+    assert advice({"decision": "allow", "code": "requirements-met", "message": None}) == []
+    assert drawn({"decision": "allow", "code": "rule-allow"})[-1] == "└─ what to do now: nothing, it may run"
+
+
+def test_a_permissive_allow_says_what_it_will_take_later() -> None:
+    softened = unmet(1, 0, ["bob"]) | {"decision": "allow", "code": "permissive", "would": "requirements-not-met"}
+    assert advice(softened) == [
+        "nothing, for now: once the rule is enforced, this image will not run",
+        "ask bob to sign the image (needed: approvals)",
+    ]
 
 
 def test_a_permissive_rule_says_what_it_would_answer() -> None:
@@ -113,7 +217,9 @@ def test_an_image_that_nobody_examined_is_not_said_to_be_unsigned() -> None:
         "DENY /srv/a.sif (unreadable)",
         "├─ you cannot open it",
         "├─ no rule decided",
-        "└─ image: not examined",
+        "├─ image: not examined",
+        "└─ what to do now: check the name, and that you may read the file and enter",
+        "     the directories above it",
     ]
 
 
@@ -125,6 +231,9 @@ def test_nothing_hostile_reaches_the_terminal(strokes: object) -> None:
     result = DENIED | dict.fromkeys(("reason", "message", "rule", "rule_where", "kind", "path", "policy"), HOSTILE)
     result |= {"code": HOSTILE, "assurance": HOSTILE, "signers": [HOSTILE], "would": HOSTILE, "mode": "permissive"}
     result |= {"signatures": [{"id": 1, "format": HOSTILE, "signer": HOSTILE, "counts": False, "why": HOSTILE}]}
+    hostile = dict.fromkeys((*KEY, "user_id", "source"), HOSTILE) | {"declared": [HOSTILE]}
+    result["signatures"][0]["key"] = hostile
+    result["config"] = HOSTILE
     result["missing"] = [{**DENIED["missing"][0], "could_sign": [HOSTILE]}]
     report = {**DENIED["requirements"][1], "text": HOSTILE, "where": HOSTILE, "signers": [signer(HOSTILE, HOSTILE)]}
     result["requirements"] = [report]

@@ -1,0 +1,132 @@
+"""What commands do without a daemon: load its configuration and policy, verify images, and decide, in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from eclctl.cli.check import unreadable
+from eclctl.client import NoAnswerError, open_image, wire_path
+from eclctl.daemon.protocol import explanation_fields
+from eclctl.daemon.service import NAMES
+from eclctl.decide import settings as configuration
+from eclctl.decide.cache import FactCache
+from eclctl.decide.engine import Engine
+from eclctl.decide.questions import Decision, Pending, Question
+from eclctl.decide.snapshot import Snapshot, build
+from eclctl.errors import ConfigError
+from eclctl.image.identity import Locator
+from eclctl.image.mounts import MountTable
+from eclctl.model import Caller
+from eclctl.remote import ocsp_client
+from eclctl.verify import HashPool
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from eclctl.decide.settings import Settings
+    from eclctl.trust.revocation import Known, Link
+
+__all__ = ["explain_here", "load_site", "opened_engine"]
+
+_MOST_SHOWN = 5
+
+
+class _Asked:
+    """What responders have said so far. What nobody was asked about is not known. `timeout` is for each, in seconds."""
+
+    def __init__(self, timeout: float) -> None:
+        self.version = 0
+        self._timeout = timeout
+        self._known: dict[str, Known] = {}
+
+    def known(self, link: Link, now: datetime) -> Known | None:
+        """Return what was answered."""
+        del now
+        return self._known.get(link.id)
+
+    def ask(self, links: Sequence[Link]) -> None:
+        """Ask, and wait for the answers."""
+        told = asyncio.run(ocsp_client.ask_all(links, now=_now, timeout=self._timeout))
+        found = ((link, told.known(link, _now())) for link in links)
+        self._known.update({link.id: known for link, known in found if known is not None})
+        self.version += 1
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def load_site(config: str) -> tuple[Settings, Snapshot]:
+    """Load a configuration, and the policy and keys that it names, as the daemon would.
+
+    Raises:
+        ConfigError: something in them is wrong; the message names each place, one a line.
+    """
+    loaded = configuration.load(config, resolve_user=NAMES.user)
+    if loaded.settings is None:
+        raise ConfigError(_listed(loaded.errors))
+    built = build(loaded.settings, NAMES, generation=1, now=_now())
+    if built.snapshot is None:
+        raise ConfigError(_listed(built.errors))
+    return loaded.settings, built.snapshot
+
+
+def _listed(problems: Sequence[object]) -> str:
+    shown = [str(problem) for problem in problems[:_MOST_SHOWN]]
+    more = [f"and {len(problems) - _MOST_SHOWN} more: `eclctl policy check`"] if len(problems) > _MOST_SHOWN else []
+    return "; ".join([*shown, *more])
+
+
+@contextlib.contextmanager
+def opened_engine(settings: Settings, snapshot: Snapshot, capacity: int) -> Iterator[Engine]:
+    """Make an engine that decides by a snapshot, and keeps the facts of at most `capacity` images."""
+    mounts = MountTable(settings.trusted_mounts)
+    try:
+        with HashPool(max(1, (os.cpu_count() or 1) - 1)) as pool:
+            locator, statuses = Locator(mounts, settings.trusted_owners), _Asked(settings.ocsp.timeout)
+            yield Engine(locator, pool, FactCache(capacity), snapshot, statuses)
+    finally:
+        mounts.close()
+
+
+def explain_here(config: str, image: str, role: str) -> dict[str, Any] | NoAnswerError:
+    """Decide on an image as the calling user, and explain; the shape is that of the daemon's answer.
+
+    `config` is added, `generation` is None: there is no daemon that counts them.
+    """
+    try:
+        settings, snapshot = load_site(config)
+    except ConfigError as error:
+        return NoAnswerError("config", str(error))
+    try:
+        name, descriptor = wire_path(image), open_image(image)
+    except (OSError, ValueError) as error:
+        return unreadable(error)
+    try:
+        with opened_engine(settings, snapshot, 1) as engine:
+            decision = decide(engine, Question(name, _caller(), descriptor, role, explain=True))
+    finally:
+        os.close(descriptor)
+    return explanation_fields(decision, admin=True) | {"generation": None, "config": os.path.abspath(config)}
+
+
+def _caller() -> Caller:
+    return Caller(os.getuid(), os.getgid(), frozenset(os.getgroups()))
+
+
+def decide(engine: Engine, question: Question) -> Decision:
+    """Decide, asking responders where the policy wants it."""
+    answer = engine.begin(question, engine.snapshot, _now(), anywhere=True)
+    while isinstance(answer, Pending):
+        if answer.stage == "status":
+            assert isinstance(engine.statuses, _Asked)
+            engine.statuses.ask(answer.links)
+            answer.close()
+            answer = engine.begin(question, engine.snapshot, _now(), anywhere=True, waited=True)
+        else:
+            answer = engine.conclude(answer, engine.examine(answer), _now())
+    return answer

@@ -32,6 +32,7 @@ from tests.certificates import (
     UNKNOWN,
     UNKNOWN_EXTENSION,
     UNKNOWN_STATUS,
+    Holder,
     answer,
     authority,
     ec_key,
@@ -371,3 +372,13 @@ def test_the_responders_are_those_that_the_certificate_names_in_order():
     assert responders(LEAF.certificate) == ()
     many = access(*((method, uri(f"http://{number}.example/")) for number in range(99)))
     assert len(responders(many)) == MAX_RESPONDERS
+
+
+def test_a_signature_of_odd_bits_is_invalid():
+    """The library drops bits that a BIT STRING leaves unused, so two encodings would be one response."""
+    responder = next(each for each in iter(delegate, None) if each.der[-1] % 2 == 0)
+    signature = responder.certificate.signature
+    odd = responder.der.replace(b"\0" + signature, b"\1" + signature)
+    twin = Holder(x509.load_der_x509_certificate(odd), responder.key)
+    assert asked(response(responder, GOOD_ANSWER, certificates=[responder])) is Status.GOOD
+    assert asked(response(responder, GOOD_ANSWER, certificates=[twin])) is Status.INVALID

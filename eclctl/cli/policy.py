@@ -1,14 +1,16 @@
-"""`eclctl policy check`: whether policy files load, and what in them is suspicious."""
+"""`eclctl policy`: its commands, and `check`, whether policy files load, and what in them is suspicious."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 
+from eclctl.cli import policy_import_ecl, policy_test
 from eclctl.cli.options import USAGE, Parser
 from eclctl.cli.text import printable
 from eclctl.daemon.service import NAMES
@@ -31,6 +33,8 @@ _OVERVIEW = """`eclctl policy COMMAND --help` says more.
 examples:
   eclctl policy check
   eclctl policy check --keyring site-ring.asc policies.d/
+  eclctl policy test policies.d/
+  eclctl policy import-ecl --keyring global-pgp-public ecl.toml
 """
 _EXAMPLES = """Errors and warnings are printed as FILE:LINE:COLUMN: MESSAGE (HINT). A daemon that
 is told to reload a policy with errors keeps the one that it has.
@@ -51,6 +55,10 @@ examples:
 def run(argv: list[str]) -> int:
     """Run `eclctl policy`; return its exit status."""
     options = _parser().parse_args(argv)
+    return _COMMANDS[options.command](options)
+
+
+def _check(options: argparse.Namespace) -> int:
     if options.config is not None and (options.paths or options.keyring):
         print("eclctl policy check: --config names policies and keyrings; give it alone", file=sys.stderr)
         return USAGE
@@ -63,6 +71,13 @@ def run(argv: list[str]) -> int:
     else:
         _print(built)
     return OK if built.snapshot is not None else FAILED
+
+
+_COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "check": _check,
+    "test": policy_test.run,
+    "import-ecl": policy_import_ecl.run,
+}
 
 
 def _parser() -> Parser:
@@ -78,6 +93,8 @@ def _parser() -> Parser:
     check.add_argument("--config", metavar="FILE", help=f"check what it names ({SYSTEM_CONFIG})")
     check.add_argument("--keyring", metavar="FILE_OR_DIR", action="append", default=[], help="certificates; repeatable")
     check.add_argument("--json", action="store_true", help="print one JSON object")
+    policy_test.add(commands)
+    policy_import_ecl.add(commands)
     return parser
 
 

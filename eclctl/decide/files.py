@@ -5,11 +5,19 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
+from typing import Protocol
 
 from eclctl.errors import ConfigError
 
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 MAX_FILE = 64 * 1024 * 1024
+
+
+class Reader(Protocol):
+    """Reads a file that is part of a policy; `read_guarded` and `read_unguarded` do."""
+
+    def __call__(self, path: str, *, limit: int = MAX_FILE) -> bytes:
+        """Return the content, of at most `limit` bytes; raise ConfigError when there is none."""
 
 
 def read_guarded(path: str, *, limit: int = MAX_FILE) -> bytes:
@@ -20,6 +28,18 @@ def read_guarded(path: str, *, limit: int = MAX_FILE) -> bytes:
 
     Raises ConfigError with one sentence that does not repeat the path.
     """
+    return _read(path, limit, guarded=os.geteuid() == 0)
+
+
+def read_unguarded(path: str, *, limit: int = MAX_FILE) -> bytes:
+    """Return the content of a file, whoever could have written it: to try a policy out, never to decide by it.
+
+    Raises ConfigError as `read_guarded` does.
+    """
+    return _read(path, limit, guarded=False)
+
+
+def _read(path: str, limit: int, *, guarded: bool) -> bytes:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     except OSError as error:
@@ -29,7 +49,7 @@ def read_guarded(path: str, *, limit: int = MAX_FILE) -> bytes:
         os.close(fd)  # os.fdopen refuses a directory in its own words
         raise ConfigError("is not a regular file")
     with os.fdopen(fd, "rb") as file:
-        if os.geteuid() == 0:
+        if guarded:
             _require_root_only(status, os.stat(os.path.dirname(path) or "."))
         try:
             data = file.read(limit + 1)

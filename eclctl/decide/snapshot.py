@@ -7,8 +7,9 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
-from eclctl.decide.files import expand, read_guarded
+from eclctl.decide.files import Reader, expand, read_guarded
 from eclctl.decide.settings import Settings
 from eclctl.errors import ConfigError, EclctlError
 from eclctl.policy.document import MAX_BYTES, Problem
@@ -57,15 +58,16 @@ class Names:
     group: Callable[[str], int | None]
 
 
-def build(settings: Settings, names: Names, *, generation: int, now: datetime) -> Built:
+def build(settings: Settings, names: Names, *, generation: int, now: datetime, read: Reader = read_guarded) -> Built:
     """Read every keyring and policy that the settings name. Never raises for what it reads: all errors are returned."""
     errors: list[Problem] = []
     warnings: list[Problem] = []
-    ring = _keyring(settings.keyrings, errors, warnings)
-    sources = _sources(settings.policies, errors)
+    ring = _keyring(settings.keyrings, errors, warnings, read)
+    sources = _sources(settings.policies, errors, read)
     if errors or ring is None:
         return Built(None, tuple(errors), tuple(warnings))
-    environment = LoadEnvironment(ring, _read_key, resolve_user=names.user, resolve_group=names.group, now=now)
+    read_key = partial(read, limit=MAX_CERTIFICATE_FILE)  # what is too long for a key is refused as one
+    environment = LoadEnvironment(ring, read_key, resolve_user=names.user, resolve_group=names.group, now=now)
     loaded = load(sources, environment)
     warnings += loaded.warnings
     if loaded.policy is None:
@@ -76,11 +78,13 @@ def build(settings: Settings, names: Names, *, generation: int, now: datetime) -
     return Built(Snapshot(generation, loaded.policy, store, digest, now), (), tuple(warnings))
 
 
-def _keyring(paths: tuple[str, ...], errors: list[Problem], warnings: list[Problem]) -> openpgp.Keyring | None:
+def _keyring(
+    paths: tuple[str, ...], errors: list[Problem], warnings: list[Problem], read: Reader
+) -> openpgp.Keyring | None:
     blobs: list[bytes] = []
     for path in _expanded(paths, (), errors):
         try:
-            blob = read_guarded(path, limit=MAX_KEYRING_FILE)
+            blob = read(path, limit=MAX_KEYRING_FILE)
             ring = openpgp.Keyring.parse(blob)
         except EclctlError as error:
             errors.append(Problem(path, 0, 0, f"the keyring {error}"))
@@ -91,11 +95,11 @@ def _keyring(paths: tuple[str, ...], errors: list[Problem], warnings: list[Probl
     return None if errors else openpgp.Keyring.parse(*blobs)
 
 
-def _sources(paths: tuple[str, ...], errors: list[Problem]) -> list[Source]:
+def _sources(paths: tuple[str, ...], errors: list[Problem], read: Reader) -> list[Source]:
     sources: list[Source] = []
     for path in _expanded(paths, _POLICY_SUFFIXES, errors):
         try:
-            sources.append(Source(path, read_guarded(path, limit=MAX_BYTES)))
+            sources.append(Source(path, read(path, limit=MAX_BYTES)))
         except ConfigError as error:
             errors.append(Problem(path, 0, 0, f"the policy {error}"))
     if not sources and not errors:
@@ -110,7 +114,3 @@ def _expanded(paths: tuple[str, ...], suffixes: tuple[str, ...], errors: list[Pr
     except ConfigError as error:
         errors.append(Problem(os.path.commonpath(paths), 0, 0, str(error)))
         return []
-
-
-def _read_key(path: str) -> bytes:
-    return read_guarded(path, limit=MAX_CERTIFICATE_FILE)  # what is too long for a key is refused as one

@@ -1,0 +1,55 @@
+"""Tests of a policy as frozen types: what is asked, under which circumstances, and what must be answered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from eclctl.model import Assurance, Caller, Code, Verdict, Verification
+from eclctl.policy.document import Mark
+from eclctl.trust.revocation import Status
+
+
+@dataclass(frozen=True, slots=True)
+class Supposed:
+    """An image that nobody has built: what reading it would have shown.
+
+    `revoked` are the claims, by index, whose key is supposed to be revoked, whatever keyring or responder say.
+    """
+
+    verification: Verification
+    revoked: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """What must be answered. None means that the test does not ask; names and requirements are in no order."""
+
+    mark: Mark
+    verdict: Verdict
+    code: Code
+    rule: str | None = None
+    missing: tuple[str, ...] | None = None
+    signers: tuple[str, ...] | None = None
+    would: Code | None = None
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One test.
+
+    `image` is a file, or what is supposed of one. It is judged as if it lay at `path`, with an identity that is worth
+    `assurance`; None is a name that does not lead to the file. `ocsp` is what responders say of certificates.
+    """
+
+    name: str
+    mark: Mark
+    image: str | Supposed
+    path: str | None
+    caller: Caller
+    role: str
+    now: datetime
+    assurance: Assurance
+    ocsp: Status
+    expect: Expectation

@@ -1,0 +1,103 @@
+"""Finds and loads tests with the policy that they are about.
+
+Tests lie in `tests/` beside the policy files. The daemon takes the files of a directory and does not descend
+(`decide.files.expand`), so it never sees them there, whatever they are called; `NAME.test.yaml` beside `NAME.yaml` it
+would take for a policy. Should somebody name that directory as one, its files do not load: a policy knows no `tests`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from eclctl.decide.files import Reader, expand, read_unguarded
+from eclctl.decide.settings import Settings
+from eclctl.decide.snapshot import Built, Names, Snapshot, build
+from eclctl.errors import ConfigError
+from eclctl.policy.document import MAX_BYTES, Mark, Problem, Report, read_document
+from eclctl.policytest.cases import Case
+from eclctl.policytest.reading import CaseReader, Declared, Header, read_header
+from eclctl.policytest.signing import Material
+
+FOLDER = "tests"
+"""The directory beside policy files that tests lie in."""
+
+_SUFFIXES = (".yaml", ".yml")
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Tests and the snapshot that they are put to, or every error that kept them from loading."""
+
+    snapshot: Snapshot | None
+    cases: tuple[Case, ...]
+    errors: tuple[Problem, ...] = ()
+    warnings: tuple[Problem, ...] = ()
+
+
+def beside(policies: Sequence[str]) -> tuple[str, ...]:
+    """Return the directories of tests that lie beside policy files and in policy directories, each once."""
+    folders = (os.path.join(path if os.path.isdir(path) else os.path.dirname(path), FOLDER) for path in policies)
+    return tuple(dict.fromkeys(folder for folder in folders if os.path.isdir(folder)))
+
+
+def load(
+    settings: Settings,
+    tests: Sequence[str],
+    host: Names,
+    *,
+    now: datetime,
+    read: Reader,
+) -> Loaded:
+    """Load the policy that the settings name, and its tests.
+
+    Args:
+        settings: policies and keyrings; without keyrings, those that the test files name are used.
+        tests: files and directories of tests.
+        host: what names of users and groups are on this host; names that tests declare go first.
+        now: when tests take place that do not say (aware, UTC).
+        read: how policies and keys are read.
+
+    Never raises for what it reads: all errors are returned, those of the policy first.
+    """
+    report, declared = Report(), Declared(host)
+    headers = [header for file in _files(tests, report) if (header := _header(file, declared, report)) is not None]
+    if not settings.keyrings:
+        rings = tuple(dict.fromkeys(ring for header in headers for ring in header.keyrings))
+        settings = replace(settings, keyrings=rings)
+    built = build(settings, declared.names(), generation=1, now=now, read=read)
+    cases = _cases(built, headers, declared, report, now)
+    errors = (*built.errors, *report.errors)
+    return Loaded(None if errors else built.snapshot, () if errors else cases, errors, built.warnings)
+
+
+def _files(paths: Sequence[str], report: Report) -> list[str]:
+    files: dict[str, None] = {}
+    for path in paths:
+        try:
+            files.update(dict.fromkeys(expand((path,), _SUFFIXES)))
+        except ConfigError as error:
+            report.error(Mark(path, 0, 0), str(error).removeprefix(f"{path}: "))
+    return list(files)
+
+
+def _header(file: str, declared: Declared, report: Report) -> Header | None:
+    try:
+        text = read_unguarded(file, limit=MAX_BYTES)
+    except ConfigError as error:
+        report.error(Mark(file, 0, 0), f"the file of tests {error}")
+        return None
+    root = read_document(file, text, report)
+    return None if root is None else read_header(root, declared, report)
+
+
+def _cases(
+    built: Built, headers: Sequence[Header], declared: Declared, report: Report, now: datetime
+) -> tuple[Case, ...]:
+    snapshot = built.snapshot
+    if snapshot is None or snapshot.policy is None:
+        return ()
+    reader = CaseReader(Material(snapshot.policy, snapshot.store), declared, report, now)
+    return tuple(case for header in headers for case in reader.cases(header))

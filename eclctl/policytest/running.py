@@ -1,0 +1,195 @@
+"""Runs tests through the daemon's own engine, and compares its decisions with what was expected.
+
+The engine decides as it does for a caller, in its own order, under a generation of its own making. Only what surrounds
+it is the test's: where the image lies and what that place is worth (`_Placed`), what reading a described image showed
+(`Facts`), and what responders say (`_Told`). Each test has an engine of its own: an engine's time never goes back.
+"""
+
+from __future__ import annotations
+
+import itertools
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from eclctl.decide.cache import FactCache, Facts, Judgements
+from eclctl.decide.engine import Engine
+from eclctl.decide.questions import Decision, Pending, Question
+from eclctl.decide.snapshot import Snapshot
+from eclctl.image.identity import Located, Locator, Memo
+from eclctl.image.mounts import MountTable
+from eclctl.image.system import Attributes
+from eclctl.model import Assurance, Claim, Finding, Kind, SignerKind
+from eclctl.policytest.cases import Case, Expectation, Supposed
+from eclctl.trust.keyring import KeyStore, needed
+from eclctl.trust.revocation import NO_STATUS, Known, Link, Status, StatusSource
+from eclctl.verify import HashPool
+
+_REVOKED = Finding("revoked", "the key is revoked, as the test supposes")
+_HOUR = timedelta(hours=1)
+_NOT_OPEN = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Something that was answered otherwise than expected; both sides are text for people."""
+
+    what: str
+    expected: str
+    got: str
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of a test. It passed when nothing differs."""
+
+    case: Case
+    decision: Decision
+    differences: tuple[Difference, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether the answer was as expected."""
+        return not self.differences
+
+
+@dataclass(slots=True)
+class Runner:
+    """Runs the tests of one policy. Each image file is read once, whatever asks about it; `close` ends its threads."""
+
+    snapshot: Snapshot
+    _mounts: MountTable = field(default_factory=MountTable)
+    _pool: HashPool = field(default_factory=lambda: HashPool(1))
+    _known: dict[tuple[str, bool], Facts] = field(default_factory=dict)
+    _versions: Iterator[int] = field(default_factory=itertools.count)
+
+    def close(self) -> None:
+        """End the threads."""
+        self._pool.close()
+        self._mounts.close()
+
+    def run(self, case: Case) -> Result:
+        """Put a test to the engine. Never raises for what an image or a policy holds: that is a deny."""
+        decision = self._decide(case)
+        return Result(case, decision, differences(case.expect, decision))
+
+    def _decide(self, case: Case) -> Decision:
+        locator = _Placed(self._mounts, frozenset(), case)
+        engine = Engine(locator, self._pool, FactCache(1), self.snapshot, self._told(case))
+        question = Question(case.path or "", case.caller, role=case.role)
+        answer = engine.begin(question, self.snapshot, case.now, anywhere=True, waited=True)
+        while isinstance(answer, Pending):
+            answer = engine.conclude(answer, self._facts(engine, answer, case), case.now)
+        return answer
+
+    def _facts(self, engine: Engine, pending: Pending, case: Case) -> Facts:
+        store = self.snapshot.store
+        if isinstance(case.image, Supposed):
+            revoked = dict.fromkeys(case.image.revoked, _REVOKED)
+            return Facts(store.digest, case.image.verification, digested=True, judgements=_Supposing(revoked))
+        key = (case.image, pending.content)
+        if key not in self._known:
+            self._known[key] = engine.examine(pending)
+        found = self._known[key]
+        return Facts(found.store, found.verification, found.error, found.digested)
+
+    def _told(self, case: Case) -> _Told:
+        revoked: frozenset[str] = frozenset()
+        if isinstance(case.image, Supposed):
+            claims = [case.image.verification.claims[number] for number in case.image.revoked]
+            revoked = frozenset(_leaves(self.snapshot.store, claims, case.now))
+        return _Told(next(self._versions), case.ocsp, revoked)
+
+
+def _leaves(store: KeyStore, claims: Sequence[Claim], now: datetime) -> Iterator[str]:
+    """Yield what responders are asked about the certificates that made these claims."""
+    for claim in claims:
+        credential = store.credential(claim.signer.id) if claim.signer.kind is SignerKind.CERTIFICATE else None
+        if credential is not None:
+            yield from (link.id for link in needed((credential,), now) if link.certificate == credential.leaf)
+
+
+@dataclass(frozen=True, slots=True)
+class _Placed(Locator):
+    """Finds the image of one test, and says that it lies where the test has it."""
+
+    case: Case
+
+    def by_name(self, name: str, *, anywhere: bool, memo: Memo | None = None) -> Located:
+        """Return the test's image under the test's path, with no identity that anything could be kept under."""
+        del name, anywhere, memo
+        case = self.case
+        worth = Assurance.NONE if case.path is None else case.assurance
+        if isinstance(case.image, Supposed):
+            return Located(_NOT_OPEN, False, case.path, _attributes(case.image), None, worth)  # noqa: FBT003 - owned
+        found = Locator.by_own_name(self, case.image)
+        return found._replace(path=case.path, key=None, assurance=worth)
+
+    def still_there(self, located: Located) -> bool:
+        """Return true: the file lies elsewhere than the test says, and that it did not change is asked all the same."""
+        del located
+        return True
+
+
+def _attributes(image: Supposed) -> Attributes:
+    sandbox = image.verification.kind is Kind.SANDBOX
+    mode = (stat.S_IFDIR | 0o755) if sandbox else (stat.S_IFREG | 0o644)
+    return Attributes(mode, 0, 0, 1, 1, 0, 0, 0, None, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What responders say in a test: of every certificate the same, but for those that are supposed to be revoked."""
+
+    version: int
+    status: Status
+    revoked: frozenset[str]
+
+    def known(self, link: Link, now: datetime) -> Known:
+        """Return what the test says of a certificate."""
+        if link.id in self.revoked:
+            return Known(Status.REVOKED, now + _HOUR, "as the test supposes")
+        return Known(self.status, now + _HOUR, "as the test says")
+
+
+class _Supposing(Judgements):
+    """Judges as always, and rejects besides what a test supposes to be revoked. Keeps nothing."""
+
+    __slots__ = ("_revoked",)
+
+    def __init__(self, revoked: Mapping[int, Finding]) -> None:
+        super().__init__()
+        self._revoked = revoked
+
+    def kept(self, store: KeyStore, now: datetime, statuses: StatusSource = NO_STATUS) -> None:
+        """Return nothing: each test is judged afresh."""
+
+    def rejected(
+        self, store: KeyStore, claims: Sequence[Claim], now: datetime, statuses: StatusSource = NO_STATUS
+    ) -> Mapping[int, Finding]:
+        """Return what does not count at `now`, and what is supposed not to; what judging finds goes first."""
+        return {**self._revoked, **super().rejected(store, claims, now, statuses)}
+
+
+def differences(expect: Expectation, decision: Decision) -> tuple[Difference, ...]:
+    """Return everything in which a decision is not as expected; what a test does not ask about may be anything."""
+    missing = tuple(each.requirement for each in decision.missing)
+    answer = f"{decision.verdict} {decision.code}"
+    wanted = f"{expect.verdict} {expect.code}"
+    found = [Difference("decision", wanted, answer)] if answer != wanted else []
+    for what, expected, got in (
+        ("rule", expect.rule, decision.rule),
+        ("would", expect.would, decision.would),
+        ("message", expect.message, decision.message),
+    ):
+        if expected is not None and expected != got:
+            found.append(Difference(what, str(expected), "none" if got is None else str(got)))
+    for what, names, there in (("missing", expect.missing, missing), ("signers", expect.signers, decision.signers)):
+        if names is not None and set(names) != set(there):
+            found.append(Difference(what, _listed(names), _listed(there)))
+    return tuple(found)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names) or "none"

@@ -1,0 +1,340 @@
+"""Described signatures: each becomes the claims that verifying it would have made, or a failure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from eclctl.model import Claim, Failure, Finding, KeyRef, Kind, SignatureFormat, SignerKind
+from eclctl.policy import document
+from eclctl.policy.document import Node, Report, Scalar, quoted
+from eclctl.policy.language import COSIGN, X509, Policy, Signer
+from eclctl.signature import openpgp
+from eclctl.trust.keyring import KeyStore
+
+_KEYS = (
+    "by",
+    "with",
+    "groups",
+    "objects",
+    "age",
+    "expired",
+    "revoked",
+    "tampered",
+    "legacy",
+    "unknown",
+    "annotations",
+    "repository",
+)
+_WITH = tuple(SignerKind)
+_FLAGS = ("expired", "revoked", "tampered", "legacy")
+_FINGERPRINT = re.compile(r"(?:[0-9A-F]{40}|[0-9A-F]{64})")
+_FORMATS = {
+    SignerKind.PGP: SignatureFormat.PGP,
+    SignerKind.KEY: SignatureFormat.DSSE,
+    SignerKind.CERTIFICATE: SignatureFormat.DSSE,
+    SignerKind.COSIGN: SignatureFormat.COSIGN,
+}
+_STRANGER = Finding("unknown-key", "openpgp: signature made by unknown entity")
+_DAY = timedelta(days=1)
+_WILD = re.compile(r"\*+")
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """Whose signatures can be described: the signers of a policy, and the keys that they have."""
+
+    policy: Policy
+    store: KeyStore
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What of an image can be signed: its groups of data object IDs, and the objects that a cosign claim covers."""
+
+    kind: Kind
+    groups: Mapping[int, frozenset[int]]
+    subject: frozenset[int]
+
+
+@dataclass(slots=True)
+class Signing:
+    """Takes the signatures of one image, made at `now`; the first has the descriptor ID `next_id`."""
+
+    material: Material
+    report: Report
+    layout: Layout
+    next_id: int
+    now: datetime
+    claims: list[Claim] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    revoked: set[int] = field(default_factory=set)
+
+    def take(self, signed_by: Node | None, signatures: Node | None, what: str) -> None:
+        """Take `signed_by`, a list of signers, and `signatures`, a list of signers and of mappings."""
+        if signed_by is not None:
+            for entry in document.texts(signed_by, self.report, f"signed_by of {what}", may_be_empty=True) or ():
+                self._signature(_Written(entry, {"by": entry}, what))
+        listed = document.items(signatures, self.report, f"signatures of {what}") if signatures is not None else None
+        for node in listed or ():
+            if isinstance(node, Scalar):
+                self._signature(_Written(node, {"by": node}, what))
+            elif (fields := document.mapping(node, self.report, f"a signature of {what}", _KEYS)) is not None:
+                self._signature(_Written(node, fields, what))
+
+    def _signature(self, written: _Written) -> None:
+        flags = {name: self._flag(written, name) for name in (*_FLAGS, "unknown")}
+        if flags["unknown"]:
+            self._stranger(written)
+            return
+        if "by" not in written.fields:
+            self.report.error(written.node, f"a signature of {written.what} needs 'by'", "or write unknown: true")
+            return
+        signer = self._signer(written)
+        if signer is None or not self._possible(written, signer, flags):
+            return
+        if signer.key.kind is SignerKind.COSIGN:
+            self._add(self._cosign(written, signer), flags)
+            return
+        for group, objects in self._parts(written):
+            self._add(self._native(written, signer, group, objects, flags), flags)
+
+    def _flag(self, written: _Written, name: str) -> bool:
+        node = written.fields.get(name)
+        return node is not None and document.boolean(node, self.report, f"{name} of {written.signature}") is True
+
+    def _stranger(self, written: _Written) -> None:
+        for name in written.fields.keys() - {"unknown"}:
+            self.report.error(
+                written.fields[name], f"{name} of a signature by an unknown key says nothing", "remove it"
+            )
+        self.failures.append(Failure(self._number(), SignatureFormat.PGP, _STRANGER))
+
+    def _number(self) -> int:
+        self.next_id += 1
+        return self.next_id - 1
+
+    def _signer(self, written: _Written) -> _Signer | None:
+        """Return whose key makes a signature: a signer's, or one that only the keyrings have, by its fingerprint."""
+        by = written.fields["by"]
+        name = document.text(by, self.report, f"by of {written.signature}")
+        if name is None:
+            return None
+        sort = self._sort(written)
+        signer = self.material.policy.signers.get(name)
+        if signer is not None:
+            return self._with_key(written, signer, sort)
+        fingerprint = name.upper()
+        if _FINGERPRINT.fullmatch(fingerprint) and self.material.store.pgp.get(fingerprint) is not None:
+            return _Signer(name, KeyRef(SignerKind.PGP, fingerprint), None)
+        self.report.unknown(by, "signer", name, self.material.policy.signers)
+        return None
+
+    def _sort(self, written: _Written) -> SignerKind | None:
+        node = written.fields.get("with")
+        chosen = None if node is None else document.choice(node, self.report, f"with of {written.signature}", _WITH)
+        return None if chosen is None else SignerKind(chosen)
+
+    def _with_key(self, written: _Written, signer: Signer, sort: SignerKind | None) -> _Signer | None:
+        """Return a signer with their first key of a sort; without one, the first that can sign this kind of image."""
+        keys = [KeyRef(_sort_of(key), key) for key in signer.keys]
+        if sort is None:
+            can = [key for key in keys if key.kind is not SignerKind.COSIGN or self.layout.kind is Kind.OCI_SIF]
+            native = [key for key in can if key.kind is not SignerKind.COSIGN]
+            chosen = [*native, *can]
+        else:
+            chosen = [key for key in keys if key.kind is sort]
+        if not chosen:
+            has = ", ".join(sorted({key.kind for key in keys}))
+            wanted = f"of the sort {sort}" if sort else f"that can sign an image of kind {self.layout.kind}"
+            self.report.error(written.node, f"signer {quoted(signer.name)} has no key {wanted}", f"they have: {has}")
+            return None
+        return _Signer(signer.name, chosen[0], signer)
+
+    def _possible(self, written: _Written, signer: _Signer, flags: Mapping[str, bool]) -> bool:
+        """Report what cannot be of a signature by this sort of key."""
+        before = len(self.report.errors)
+        sort = signer.key.kind
+        for name, sorts, hint in _ONLY:
+            if (name in written.fields or flags.get(name)) and sort not in sorts:
+                message = f"{name} says nothing of a signature with a key of the sort {sort}"
+                self.report.error(written.fields[name], message, hint)
+        if sort is SignerKind.COSIGN and self.layout.kind is not Kind.OCI_SIF:
+            self.report.error(written.node, "only images of the kind oci-sif carry cosign signatures", "kind: oci-sif")
+        if flags["revoked"] and sort is SignerKind.CERTIFICATE and not self._asks_ocsp(signer):
+            hint = "it would count: in the policy, write ocsp: require"
+            self.report.error(written.node, f"nobody asks whether the certificate of {signer.name} is revoked", hint)
+        return len(self.report.errors) == before
+
+    def _asks_ocsp(self, signer: _Signer) -> bool:
+        credential = self.material.store.credential(signer.key.id)
+        return credential is not None and credential.ocsp
+
+    def _parts(self, written: _Written) -> Sequence[tuple[int, frozenset[int]]]:
+        """Return what is signed, one signature for each: all groups, some of them, or objects of one group."""
+        if "objects" in written.fields:
+            return self._single_objects(written)
+        groups = self._numbers(written, "groups", self.layout.groups)
+        return [(number, ids) for number, ids in self.layout.groups.items() if groups is None or number in groups]
+
+    def _single_objects(self, written: _Written) -> Sequence[tuple[int, frozenset[int]]]:
+        if "groups" in written.fields:
+            self.report.error(written.node, f"{written.signature} has both groups and objects", "leave one out")
+        known = frozenset().union(*self.layout.groups.values())
+        objects = self._numbers(written, "objects", known)
+        if not objects:
+            return ()
+        for number, ids in self.layout.groups.items():
+            if objects <= ids:
+                return [(number, objects)]
+        self.report.error(written.fields["objects"], "one signature covers objects of one group alone")
+        return ()
+
+    def _numbers(self, written: _Written, key: str, known: Iterable[int]) -> frozenset[int] | None:
+        if key not in written.fields:
+            return None
+        where = f"{key} of {written.signature}"
+        found: set[int] = set()
+        for entry in document.texts(written.fields[key], self.report, where) or ():
+            number = document.integer(entry, self.report, f"an entry of {where}", 1, 0x7FFFFFFF)
+            if number is not None and number not in known:
+                hint = f"there are: {', '.join(map(str, sorted(known)))}"
+                self.report.error(entry, f"the image has no {key.removesuffix('s')} {number} that can be signed", hint)
+            elif number is not None:
+                found.add(number)
+        return frozenset(found)
+
+    def _native(
+        self, written: _Written, signer: _Signer, group: int, objects: frozenset[int], flags: Mapping[str, bool]
+    ) -> Claim:
+        legacy, single = flags["legacy"], "objects" in written.fields
+        created, expires = self._times(written, signer, expired=flags["expired"])
+        return Claim(
+            signature=self._number(),
+            format=SignatureFormat.LEGACY if legacy else _FORMATS[signer.key.kind],
+            signer=signer.key,
+            key=self._key_of(signer, created),
+            group=None if legacy and single else group,
+            objects=objects,
+            whole_group=not (legacy and single) and objects == self.layout.groups[group],
+            header=not legacy,
+            created=created,
+            expires=expires,
+        )
+
+    def _times(self, written: _Written, signer: _Signer, *, expired: bool) -> tuple[datetime | None, datetime | None]:
+        """Return when a signature was made and when it expires; only those of OpenPGP say so."""
+        if signer.key.kind is not SignerKind.PGP:
+            return None, None
+        node = written.fields.get("age")
+        age = None if node is None else document.duration(node, self.report, f"age of {written.signature}")
+        created = self.now - (timedelta(seconds=age) if age is not None else _DAY if expired else timedelta(0))
+        return created, (created + (self.now - created) / 2 if expired else None)
+
+    def _key_of(self, signer: _Signer, created: datetime | None) -> str:
+        """Return the key that signs: of an OpenPGP certificate, the first whose signatures count, if there is one."""
+        certificate = self.material.store.pgp.get(signer.key.id)
+        if certificate is None:
+            return signer.key.id
+        ring, now = self.material.store.pgp, self.now
+        keys = [key.fingerprint for key in certificate.keys]
+        good = (key for key in keys if openpgp.judge(signer.key.id, key, created, None, ring, now) is None)
+        return next(good, keys[0])
+
+    def _cosign(self, written: _Written, signer: _Signer) -> Claim:
+        """Return a cosign claim over the image, with what the signer's entry asks for unless the test differs."""
+        entry = signer.entry
+        annotations = self._annotations(written) if "annotations" in written.fields else None
+        repository = written.fields.get("repository")
+        named = None if repository is None else document.text(repository, self.report, "repository of a signature")
+        return Claim(
+            signature=self._number(),
+            format=SignatureFormat.COSIGN,
+            signer=signer.key,
+            key=signer.key.id,
+            group=None,
+            objects=self.layout.subject,
+            whole_group=False,
+            header=False,
+            annotations=(entry.annotations if entry else frozenset()) if annotations is None else annotations,
+            repository=named or (_fitting(entry) if repository is None else ""),
+        )
+
+    def _annotations(self, written: _Written) -> frozenset[tuple[str, str]]:
+        where = f"annotations of {written.signature}"
+        pairs = document.pairs(written.fields["annotations"], self.report, where) or ()
+        texts = [
+            (key.text, document.text(value, self.report, f"{quoted(key.text)} in {where}")) for key, value in pairs
+        ]
+        return frozenset((key, text) for key, text in texts if text is not None)
+
+    def _add(self, claim: Claim, flags: Mapping[str, bool]) -> None:
+        if flags["revoked"]:
+            self.revoked.add(len(self.claims))
+        self.claims.append(_over_other_content(claim) if flags["tampered"] else claim)
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """A signature as a test has it: `what` is the test."""
+
+    node: Node
+    fields: Mapping[str, Node]
+    what: str
+
+    @property
+    def signature(self) -> str:
+        return f"a signature of {self.what}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Signer:
+    """Who signs and with which key; `entry` is None for a key that no signer lists."""
+
+    name: str
+    key: KeyRef
+    entry: Signer | None
+
+
+_NATIVE = (SignerKind.PGP, SignerKind.KEY, SignerKind.CERTIFICATE)
+_PGP_ONLY = (SignerKind.PGP,)
+_COSIGN_ONLY = (SignerKind.COSIGN,)
+_TIMELESS = "only OpenPGP signatures carry times; for a certificate, set `now` of the test"
+_LISTED = "a PEM key is trusted for as long as the policy lists it"
+_ONE_IMAGE = "a cosign signature is over the image, never over a part of the file"
+_ONLY: tuple[tuple[str, tuple[SignerKind, ...], str], ...] = (
+    ("age", _PGP_ONLY, _TIMELESS),
+    ("expired", _PGP_ONLY, _TIMELESS),
+    ("revoked", (SignerKind.PGP, SignerKind.CERTIFICATE), _LISTED),
+    ("legacy", _PGP_ONLY, "legacy signatures are made with OpenPGP keys"),
+    ("groups", _NATIVE, _ONE_IMAGE),
+    ("objects", _NATIVE, _ONE_IMAGE),
+    ("annotations", _COSIGN_ONLY, "they are part of a cosign signature"),
+    ("repository", _COSIGN_ONLY, "it is part of a cosign signature"),
+)
+
+
+def _sort_of(key: str) -> SignerKind:
+    """Return the sort of a key by its name (`KeyRef.id`)."""
+    if key.startswith(COSIGN):
+        return SignerKind.COSIGN
+    if key.startswith(X509):
+        return SignerKind.CERTIFICATE
+    return SignerKind.KEY if key.startswith("sha256:") else SignerKind.PGP
+
+
+def _fitting(entry: Signer | None) -> str:
+    """Return a repository that a signer's pattern matches; "" when any, or none, will do."""
+    return (
+        ""
+        if entry is None or entry.repository is None
+        else _WILD.sub("app", entry.repository.pattern).replace("?", "a")
+    )
+
+
+def _over_other_content(claim: Claim) -> Claim:
+    """Return the claim of a signature that its key verified, over content that the file does not hold any more."""
+    changed = Finding("data-changed", f"data object integrity compromised: {max(claim.objects, default=0)}")
+    return replace(claim, objects=frozenset(), whole_group=False, header=False, mismatch=changed)

@@ -132,6 +132,14 @@ def test_a_manifest_that_could_be_read_in_another_way_is_refused(document):
     assert found.code == "bad-manifest"
 
 
+@pytest.mark.parametrize("many", [[1] * 17_000, [[]] * 9_000], ids=["values", "arrays"])
+def test_a_manifest_of_too_many_values_is_not_parsed(many):
+    found = parse_manifest(text(manifest(x=many)))
+    assert isinstance(found, Finding)
+    assert found.message.endswith("more in it than is looked at")
+    assert isinstance(parse_manifest(text(manifest(x=many[:8000]))), Manifest)
+
+
 @pytest.mark.parametrize(
     "data",
     [

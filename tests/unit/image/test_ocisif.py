@@ -308,6 +308,14 @@ def test_a_payload_that_is_too_large_carries_nothing():
     assert carried(layout_of(builder)) == {own + 2, own + 3}
 
 
+def test_a_carrier_s_size_that_lies_carries_nothing():
+    builder = oci_sample()
+    layer = {**builder.content(b"{}p", SIMPLE), "size": 4}
+    builder.entry(builder.manifest([layer]), SIG)
+    assert len(builder.sif.entries) == 7
+    assert carried(layout_of(builder)) == {6, 7}
+
+
 def test_a_cosign_entry_of_another_type_carries_nothing_and_is_refused():
     builder = oci_sample(cosign_key()).finish()
     index = builder.entries[-1]

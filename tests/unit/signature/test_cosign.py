@@ -156,6 +156,13 @@ def test_a_signature_that_is_no_base64_is_a_finding(change):
     assert found.code in {"bad-signature", "unknown-key"}
 
 
+def test_a_signature_longer_than_any_key_makes_is_not_tried():
+    effort = Effort(1)
+    found = verify(payload(DIGEST), "A" * 4100, (cosign_key().public,), effort)
+    assert isinstance(found, Finding)
+    assert (found.code, effort.left) == ("bad-signature", 1)
+
+
 def test_tries_are_bounded_for_the_whole_image():
     key, others = cosign_key(), tuple(cosign_key(f"other {number}").public for number in range(4))
     text, effort = payload(DIGEST), Effort(6)

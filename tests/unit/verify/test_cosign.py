@@ -142,6 +142,7 @@ def test_a_layer_that_is_gone_makes_the_claim_a_mismatch_and_the_file_no_image()
     assert found.claims[0].mismatch.code == "blob-missing"
     assert found.oci is None
     assert codes(found) == ["blob-missing"]
+    assert found.digests == {}
 
 
 def change_payload(builder: OciBuilder) -> None:
@@ -226,6 +227,14 @@ def test_two_images_are_no_image_and_no_signature_counts():
     found = examined(builder)
     assert (found.claims, found.oci) == ((), None)
     assert codes(found) == ["several-images", "other-image"]
+
+
+def test_signatures_for_no_digest_are_nobody_s_when_there_is_no_image():
+    builder = oci_sample()
+    builder.add_image(b"another")
+    builder.entry(builder.manifest([builder.sign(KEY)], b"[]"), "_cosign:.sig")
+    builder.signatures = []
+    assert examined(builder).claims == ()
 
 
 def test_two_cosign_manifests_for_one_image_count_for_nothing():

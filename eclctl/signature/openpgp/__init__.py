@@ -1,7 +1,8 @@
-"""A strict OpenPGP verifier for clear-signed messages (RFC 9580, RFC 4880), on `cryptography`.
+"""A strict OpenPGP verifier for clear-signed messages and detached signatures (RFC 9580, RFC 4880), on `cryptography`.
 
 `verify` does everything for one message at one time. `check` and `judge` are its two halves: facts that hold whatever
-the time and may be kept, and whether they count at a given time.
+the time and may be kept, and whether they count at a given time. `check_detached` is the first half for a file whose
+signatures stand beside it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from .verification import (
     Signer,
     VerifiedMessage,
     check,
+    check_detached,
     judge,
     turning_points,
     verify,
@@ -33,6 +35,7 @@ __all__ = [
     "VerificationError",
     "VerifiedMessage",
     "check",
+    "check_detached",
     "judge",
     "turning_points",
     "verify",

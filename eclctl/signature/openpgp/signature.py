@@ -24,6 +24,7 @@ _MAX_SUBPACKETS: Final = 256
 class SignatureType:
     """Signature type IDs, RFC 9580 section 5.2.1."""
 
+    BINARY: Final = 0x00
     TEXT: Final = 0x01
     CERTIFICATIONS: Final = frozenset({0x10, 0x11, 0x12, 0x13})
     SUBKEY_BINDING: Final = 0x18

@@ -1,7 +1,7 @@
 """Verifying clear-signed messages: first what holds whatever the time, then judgement at a given time.
 
 Several signatures on one message must all verify and all count; anything else would leave a reader guessing which
-one did.
+one did. Detached signatures over a file (`check_detached`) are counted one by one: the file says nothing of them.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from eclctl.model import Finding
 from .algorithms import STRONG_HASHES
 from .certificate import Certificate, KeyStatus
 from .cleartext import parse_cleartext
+from .detached import parse_detached
 from .errors import (
     HASH_MISMATCH_WORDS,
     KEY_EXPIRED,
@@ -40,6 +41,7 @@ __all__ = [
     "Signer",
     "VerifiedMessage",
     "check",
+    "check_detached",
     "judge",
     "verify",
 ]
@@ -162,6 +164,32 @@ def check(message: bytes, keyring: Keyring) -> CheckedMessage:
     )
 
 
+def check_detached(armored: bytes, content: bytes, keyring: Keyring) -> tuple[GoodSignature | FailedSignature, ...]:
+    """Find out which keys signed a file whose signatures stand beside it. The time plays no part.
+
+    Only signatures over the exact octets count (RFC 9580 section 5.2.1.1): one over text would hold for every file that
+    differs from this one in line endings.
+
+    Args:
+        armored: One armored block of signatures, nothing around it.
+        content: The file.
+        keyring: The keys to look for.
+
+    Returns:
+        One entry for each signature, in their order. Each stands for itself.
+
+    Raises:
+        VerificationError: The framing is wrong: code `bad-framing`.
+    """
+    found = [_parse(body) for body in parse_detached(armored)]
+    return tuple(
+        each
+        if isinstance(each, FailedSignature)
+        else _check_signature(each, content, keyring, kind=SignatureType.BINARY)
+        for each in found
+    )
+
+
 def _parse(body: bytes) -> Signature | FailedSignature:
     try:
         return Signature.parse(body)
@@ -182,8 +210,10 @@ def _check_hash_headers(names: frozenset[str], signatures: Iterable[Signature]) 
         raise VerificationError(Finding(FindingCode.BAD_FRAMING, HASH_MISMATCH_WORDS))
 
 
-def _check_signature(signature: Signature, text: bytes, keyring: Keyring) -> GoodSignature | FailedSignature:
-    finding = _refusal(signature)
+def _check_signature(
+    signature: Signature, text: bytes, keyring: Keyring, *, kind: int = SignatureType.TEXT
+) -> GoodSignature | FailedSignature:
+    finding = _refusal(signature, kind)
     if finding is not None:
         return FailedSignature(finding)
     candidates = _find_candidates(signature, keyring)
@@ -195,8 +225,8 @@ def _check_signature(signature: Signature, text: bytes, keyring: Keyring) -> Goo
     return _attribute(signature, signing, candidates)
 
 
-def _refusal(signature: Signature) -> Finding | None:
-    """Return why a data signature counts for nothing, before looking for its key."""
+def _refusal(signature: Signature, kind: int) -> Finding | None:
+    """Return why a data signature counts for nothing, before looking for its key. Only the type `kind` is wanted."""
     if signature.hash_id not in STRONG_HASHES:
         return Finding(FindingCode.WEAK_HASH, HASH_MISMATCH_WORDS)
     if signature.problem is not None:
@@ -205,7 +235,7 @@ def _refusal(signature: Signature) -> Finding | None:
         return Finding(FindingCode.UNSUPPORTED, "openpgp: invalid data: no creation time in signature")
     if not signature.fingerprints and not signature.key_ids:
         return Finding(FindingCode.UNKNOWN_KEY, "openpgp: invalid data: signature doesn't have an issuer")
-    if signature.type != SignatureType.TEXT:
+    if signature.type != kind:
         words = f"openpgp: unsupported feature: unsupported signature type: {signature.type}"
         return Finding(FindingCode.UNSUPPORTED, words)
     return None

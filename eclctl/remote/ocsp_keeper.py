@@ -4,7 +4,7 @@ Rules:
 
 1. An answer is kept until its nextUpdate, at most for a configured age. It runs out by the clock and by the time that
    has gone by, whichever comes first: setting the clock back extends nothing.
-2. It is asked for again at half of its life, but not more often than every minute (or twice in the configured age,
+2. It is asked for again at half of its life, but not more often than every five seconds (or twice in the configured age,
    should that be shorter). A refresh that fails leaves the answer until it runs out, and is tried again, ever later.
 3. `revoked` and `unknown` replace what was known at once. `good` replaces only what is not newer, and never another
    status of the same moment: an old response, sent again, undoes no revocation.
@@ -37,9 +37,10 @@ AT_ONCE: Final = 32
 """Certificates that are asked about at the same time."""
 
 _AHEAD: Final = 16  # of these, at most so many that nobody waits for
-_SOONEST: Final = 60.0  # seconds between two refreshes
+_SOONEST: Final = 5.0  # seconds between two refreshes, however short-lived the answers
 _FIRST_RETRY: Final = 2.0  # seconds, when nothing is known meanwhile; doubled each time
 _LAST_RETRY: Final = 60.0
+_FIRST_REFRESH_RETRY: Final = 60.0  # sooner when the answer would run out before
 _LAST_REFRESH_RETRY: Final = 900.0
 _FORGET: Final = 3600.0  # seconds after nobody wants a certificate any more
 _SETTLED: Final = frozenset({Status.GOOD, Status.REVOKED, Status.UNKNOWN})
@@ -369,7 +370,7 @@ class Keeper:
         if answer is None:
             return self._spread(min(_LAST_RETRY, _FIRST_RETRY * 2.0 ** min(again, 16)))
         soonest, left = min(_SOONEST, self._max_age / 2), answer.deadline - self._time()
-        delay = max(soonest, min(_LAST_REFRESH_RETRY, soonest * 2.0 ** min(again, 16), left / 2))
+        delay = max(soonest, min(_LAST_REFRESH_RETRY, _FIRST_REFRESH_RETRY * 2.0 ** min(again, 16), left / 2))
         return self._spread(max(1.0, min(delay, left)))  # when it runs out, at the latest
 
     def _spread(self, seconds: float) -> float:

@@ -4,8 +4,8 @@ Rules:
 
 1. An answer is kept until its nextUpdate, at most for a configured age. It runs out by the clock and by the time that
    has gone by, whichever comes first: setting the clock back extends nothing.
-2. It is asked for again at half of its life, but not more often than every five seconds (or twice in the configured age,
-   should that be shorter). A refresh that fails leaves the answer until it runs out, and is tried again, ever later.
+2. It is asked for again at half of its life, but not more often than every five seconds (or twice in the configured
+   age, should that be shorter). A refresh that fails leaves the answer until it runs out, and is tried again.
 3. `revoked` and `unknown` replace what was known at once. `good` replaces only what is not newer, and never another
    status of the same moment: an old response, sent again, undoes no revocation.
 4. Where nothing valid is kept, a failure is what is known, until the next try. Nothing is known of a certificate that

@@ -15,7 +15,11 @@ import math
 from collections.abc import Collection, Iterable
 from typing import Any, NoReturn
 
-__all__ = ["JsonError", "loads", "variant"]
+__all__ = ["MAX_DEPTH", "JsonError", "loads", "variant"]
+
+
+MAX_DEPTH = 64
+"""How deep arrays and objects may be nested. The interpreter's own limit depends on where it stands and on its version."""
 
 
 class JsonError(ValueError):
@@ -34,7 +38,7 @@ def loads(text: bytes, *, any_number: bool = False) -> Any:
     """
     decoder = _LENIENT if any_number else _DECODER
     try:
-        return decoder.decode(text.decode("utf-8"))
+        value = decoder.decode(text.decode("utf-8"))
     except JsonError:
         raise
     except UnicodeDecodeError:
@@ -43,6 +47,9 @@ def loads(text: bytes, *, any_number: bool = False) -> Any:
         raise JsonError("nested too deeply") from None
     except ValueError as error:
         raise JsonError(str(error)) from None
+    if text.count(b"[") + text.count(b"{") > MAX_DEPTH:
+        _check_depth(value)
+    return value
 
 
 def variant(members: Iterable[str], names: Collection[str]) -> str | None:
@@ -52,6 +59,21 @@ def variant(members: Iterable[str], names: Collection[str]) -> str | None:
     """
     folded = {name.casefold() for name in names}
     return next((name for name in members if name not in names and name.casefold() in folded), None)
+
+
+def _check_depth(value: Any) -> None:
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        inner: list[Any] = []
+        for each in level:
+            if isinstance(each, dict):
+                inner.extend(each.values())
+            elif isinstance(each, list):
+                inner.extend(each)
+        if not inner:
+            return
+        level = inner
+    raise JsonError("nested too deeply")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

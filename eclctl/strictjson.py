@@ -19,7 +19,7 @@ __all__ = ["MAX_DEPTH", "JsonError", "loads", "variant"]
 
 
 MAX_DEPTH = 64
-"""How deep arrays and objects may be nested. The interpreter's own limit depends on where it stands and on its version."""
+"""How deep arrays and objects may be nested. The interpreter's own limit varies with its version and its stack."""
 
 
 class JsonError(ValueError):

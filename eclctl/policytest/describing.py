@@ -24,7 +24,7 @@ IMAGE_KEYS = ("kind", "groups", "ungrouped", "tied", "digests", "signed_by", "si
 _ONLY_SIGNED = ("groups", "ungrouped", "tied", "signed_by", "signatures")
 _DEFAULT = {
     Kind.SIF: (("deffile",), ("generic-json",), ("primary", "squashfs")),
-    Kind.OCI_SIF: (("oci-root-index",), ("oci-blob",), ("oci-blob",), ("oci-blob",)),
+    Kind.OCI_SIF: (("oci-blob",), ("oci-blob",), ("oci-blob",), ("oci-root-index",)),
 }
 _IMPLIED = {"primary": ("system",)}
 _PARTITIONS = frozenset(
@@ -70,18 +70,23 @@ class Describer:
         layout = Layout(kind, objects.groups(), objects.holding("oci-blob"))
         signing = Signing(self.material, self.report, layout, len(objects.found) + 1, now)
         signing.take(fields.get("signed_by"), fields.get("signatures"), what)
-        tied = fields.get("tied")
         found = Verification(
             kind=kind,
             objects=tuple(objects.found),
             groups=layout.groups,
-            tied=tied is None or document.boolean(tied, self.report, f"tied of {what}") is True,
+            tied=self._tied(fields.get("tied"), kind, what),
             claims=tuple(signing.claims),
             failures=tuple(signing.failures),
             digests=digests,
             oci=_oci(objects, digests) if kind is Kind.OCI_SIF else None,
         )
         return Supposed(found, frozenset(signing.revoked))
+
+    def _tied(self, node: Node | None, kind: Kind, what: str) -> bool:
+        """Whether the header has a UUID; those who build OCI-SIF images leave it nil."""
+        if node is None:
+            return kind is Kind.SIF
+        return document.boolean(node, self.report, f"tied of {what}") is True
 
     def _kind(self, node: Node | None, what: str) -> Kind | None:
         if node is None:

@@ -96,10 +96,12 @@ class Signing:
         if signer is None or not self._possible(written, signer, flags):
             return
         if signer.key.kind is SignerKind.COSIGN:
-            self._add(self._cosign(written, signer), flags)
+            self._add(self._cosign(written, signer), flags, of=signer.key)
             return
-        for group, objects in self._parts(written):
-            self._add(self._native(written, signer, group, objects, flags), flags)
+        for group, objects in self._parts(written, legacy=flags["legacy"]):
+            number = self._number()
+            for key in self._names(signer.key):
+                self._add(self._native(written, key, (number, group, objects), flags), flags, of=signer.key)
 
     def _flag(self, written: _Written, name: str) -> bool:
         node = written.fields.get(name)
@@ -148,7 +150,7 @@ class Signing:
             chosen = [key for key in keys if key.kind is sort]
         if not chosen:
             has = ", ".join(sorted({key.kind for key in keys}))
-            wanted = f"of the sort {sort}" if sort else f"that can sign an image of kind {self.layout.kind}"
+            wanted = f"of the sort {sort.value}" if sort else f"that can sign an image of kind {self.layout.kind}"
             self.report.error(written.node, f"signer {quoted(signer.name)} has no key {wanted}", f"they have: {has}")
             return None
         return _Signer(signer.name, chosen[0], signer)
@@ -159,7 +161,7 @@ class Signing:
         sort = signer.key.kind
         for name, sorts, hint in _ONLY:
             if (name in written.fields or flags.get(name)) and sort not in sorts:
-                message = f"{name} says nothing of a signature with a key of the sort {sort}"
+                message = f"{name} says nothing of a signature by a {_SORTS[sort]}"
                 self.report.error(written.fields[name], message, hint)
         if sort is SignerKind.COSIGN and self.layout.kind is not Kind.OCI_SIF:
             self.report.error(written.node, "only images of the kind oci-sif carry cosign signatures", "kind: oci-sif")
@@ -172,10 +174,21 @@ class Signing:
         credential = self.material.store.credential(signer.key.id)
         return credential is not None and credential.ocsp
 
-    def _parts(self, written: _Written) -> Sequence[tuple[int, frozenset[int]]]:
-        """Return what is signed, one signature for each: all groups, some of them, or objects of one group."""
+    def _names(self, key: KeyRef) -> tuple[KeyRef, ...]:
+        """Return all names under which a key verifies a signature: a PEM key may be a certificate's, too."""
+        store = self.material.store
+        credential = store.credential(key.id)
+        wanted = key.id if credential is None else credential.key.id
+        return next((store.names(each) for each in store.dsse_keys if each.id == wanted), (key,))
+
+    def _parts(self, written: _Written, *, legacy: bool) -> Sequence[tuple[int, frozenset[int]]]:
+        """Return what is signed, one signature for each: all groups, some of them, or objects of one group.
+
+        A legacy signature over objects is over a single one.
+        """
         if "objects" in written.fields:
-            return self._single_objects(written)
+            found = self._single_objects(written)
+            return [(group, frozenset({one})) for group, ids in found for one in sorted(ids)] if legacy else found
         groups = self._numbers(written, "groups", self.layout.groups)
         return [(number, ids) for number, ids in self.layout.groups.items() if groups is None or number in groups]
 
@@ -207,40 +220,46 @@ class Signing:
         return frozenset(found)
 
     def _native(
-        self, written: _Written, signer: _Signer, group: int, objects: frozenset[int], flags: Mapping[str, bool]
+        self, written: _Written, key: KeyRef, part: tuple[int, int, frozenset[int]], flags: Mapping[str, bool]
     ) -> Claim:
-        legacy, single = flags["legacy"], "objects" in written.fields
-        created, expires = self._times(written, signer, expired=flags["expired"])
+        """Return the claim of a signature with a number, over objects of a group, by one name of its key."""
+        number, group, objects = part
+        legacy = flags["legacy"]
+        loose = legacy and "objects" in written.fields
+        created, expires = self._times(written, key, expired=flags["expired"])
         return Claim(
-            signature=self._number(),
-            format=SignatureFormat.LEGACY if legacy else _FORMATS[signer.key.kind],
-            signer=signer.key,
-            key=self._key_of(signer, created),
-            group=None if legacy and single else group,
+            signature=number,
+            format=SignatureFormat.LEGACY if legacy else _FORMATS[key.kind],
+            signer=key,
+            key=self._key_of(key, created),
+            group=None if loose else group,
             objects=objects,
-            whole_group=not (legacy and single) and objects == self.layout.groups[group],
+            whole_group=not loose and objects == self.layout.groups[group],
             header=not legacy,
             created=created,
             expires=expires,
         )
 
-    def _times(self, written: _Written, signer: _Signer, *, expired: bool) -> tuple[datetime | None, datetime | None]:
+    def _times(self, written: _Written, key: KeyRef, *, expired: bool) -> tuple[datetime | None, datetime | None]:
         """Return when a signature was made and when it expires; only those of OpenPGP say so."""
-        if signer.key.kind is not SignerKind.PGP:
+        if key.kind is not SignerKind.PGP:
             return None, None
         node = written.fields.get("age")
         age = None if node is None else document.duration(node, self.report, f"age of {written.signature}")
         created = self.now - (timedelta(seconds=age) if age is not None else _DAY if expired else timedelta(0))
         return created, (created + (self.now - created) / 2 if expired else None)
 
-    def _key_of(self, signer: _Signer, created: datetime | None) -> str:
-        """Return the key that signs: of an OpenPGP certificate, the first whose signatures count, if there is one."""
-        certificate = self.material.store.pgp.get(signer.key.id)
+    def _key_of(self, key: KeyRef, created: datetime | None) -> str:
+        """Return the key that signs: of an OpenPGP certificate, the first whose signatures count, if there is one.
+
+        The others have one key. A DSSE signature goes by the key itself, also where a certificate speaks for it.
+        """
+        store = self.material.store
+        certificate, credential = store.pgp.get(key.id), store.credential(key.id)
         if certificate is None:
-            return signer.key.id
-        ring, now = self.material.store.pgp, self.now
-        keys = [key.fingerprint for key in certificate.keys]
-        good = (key for key in keys if openpgp.judge(signer.key.id, key, created, None, ring, now) is None)
+            return key.id if credential is None else credential.key.id
+        keys = [each.fingerprint for each in certificate.keys]
+        good = (each for each in keys if openpgp.judge(key.id, each, created, None, store.pgp, self.now) is None)
         return next(good, keys[0])
 
     def _cosign(self, written: _Written, signer: _Signer) -> Claim:
@@ -270,8 +289,9 @@ class Signing:
         ]
         return frozenset((key, text) for key, text in texts if text is not None)
 
-    def _add(self, claim: Claim, flags: Mapping[str, bool]) -> None:
-        if flags["revoked"]:
+    def _add(self, claim: Claim, flags: Mapping[str, bool], *, of: KeyRef) -> None:
+        """Take a claim; what a test supposes of a key, it does of the name that it gives, `of`."""
+        if flags["revoked"] and claim.signer == of:
             self.revoked.add(len(self.claims))
         self.claims.append(_over_other_content(claim) if flags["tampered"] else claim)
 
@@ -298,6 +318,12 @@ class _Signer:
     entry: Signer | None
 
 
+_SORTS = {
+    SignerKind.PGP: "PGP key",
+    SignerKind.KEY: "PEM key",
+    SignerKind.CERTIFICATE: "certificate",
+    SignerKind.COSIGN: "cosign key",
+}
 _NATIVE = (SignerKind.PGP, SignerKind.KEY, SignerKind.CERTIFICATE)
 _PGP_ONLY = (SignerKind.PGP,)
 _COSIGN_ONLY = (SignerKind.COSIGN,)

@@ -12,8 +12,8 @@ from eclctl.cli.policy import run
 from tests.support import CORPUS, own_copy
 from tests.unit.policytest.support import HEAD, MET, NOT_MET, one, write
 
-GOOD = one("signed_by: [builder, scanner, approver]") + one("signed_by: [builder]", NOT_MET).replace("it", "less")
-BAD = one("signed_by: [builder, scanner]")
+GOOD = one("signed_by: [builder, scanner, approver]") + one("signed_by: [builder]", NOT_MET, name="less")
+BAD = one("signed_by: [builder, scanner]", name="two is enough")
 
 
 def test_tests_that_pass_are_0_and_counted_by_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -26,7 +26,7 @@ def test_tests_that_pass_are_0_and_counted_by_file(tmp_path: Path, capsys: pytes
 def test_a_test_that_fails_is_1_with_expected_got_rule_reason_and_place(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = write(tmp_path, GOOD + BAD.replace("it", "two is enough"))
+    folder = write(tmp_path, GOOD + BAD)
     assert run(["test", folder]) == 1
     out = capsys.readouterr().out
     file = f"{folder}/tests/t.yaml"
@@ -45,7 +45,7 @@ def test_verbose_lists_what_passed(tmp_path: Path, capsys: pytest.CaptureFixture
 def test_k_runs_only_tests_with_that_text_in_their_name_in_any_case(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = write(tmp_path, GOOD + BAD.replace("it", "two"))
+    folder = write(tmp_path, GOOD + BAD)
     assert run(["test", folder, "-k", "LES"]) == 0
     assert "\n1 test passed\n" in capsys.readouterr().out  # and nothing is said of rules, which it did not go through
     assert run(["test", folder, "-k", "nonesuch"]) == 4
@@ -64,7 +64,7 @@ def test_a_policy_without_tests_is_4(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_a_policy_or_tests_that_do_not_load_are_4_with_every_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = write(tmp_path, one("signed_by: [bilder]") + one("kind: sfi").replace("it", "b"))
+    folder = write(tmp_path, one("signed_by: [bilder]") + one("kind: sfi", name="b"))
     assert run(["test", folder]) == 4
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == f"error: {folder}/tests/t.yaml:7:17: unknown signer 'bilder' (did you mean 'builder'?)"
@@ -86,12 +86,12 @@ def test_all_rules_fails_when_a_rule_is_not_shown_to_deny(tmp_path: Path, capsys
 
 
 def test_json_has_every_test_rule_and_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = write(tmp_path, GOOD + BAD.replace("it", "two"))
+    folder = write(tmp_path, GOOD + BAD)
     assert run(["test", "--json", folder]) == 1
     answer = json.loads(capsys.readouterr().out)
     assert (answer["v"], answer["passed"], answer["failed"], answer["errors"]) == (1, 2, 1, [])
     last = answer["tests"][-1]
-    assert (last["name"], last["line"], last["passed"], last["rule"]) == ("two", 12, False, "production")
+    assert (last["name"], last["line"], last["passed"], last["rule"]) == ("two is enough", 12, False, "production")
     assert last["differences"] == [
         {"what": "decision", "expected": "allow requirements-met", "got": "deny requirements-not-met"}
     ]
@@ -109,7 +109,11 @@ def test_junit_is_written_also_when_nothing_loads(tmp_path: Path, capsys: pytest
 def test_a_configuration_names_policies_tests_beside_them_and_keyrings(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write(tmp_path, GOOD, head=HEAD.replace("keyrings: [/", "keyrings: [/nowhere/"))
+    write(tmp_path, one("signed_by: [builder]"), head=HEAD.replace("keyrings: [/", "keyrings: [/nowhere/"))
+    (tmp_path / "p" / "a.yaml").write_text(
+        "version: 1\nsigners: {builder: {pgp: [81F111F6190C46143937EF7C22BC3A3BC942487F]}}\n"
+        "rules: [{name: r, require: [{any_of: [builder]}]}]\n"
+    )
     own_copy(CORPUS / "keys" / "pgp" / "site-ring.asc", tmp_path)
     config = tmp_path / "config.yaml"
     config.write_text(
@@ -118,7 +122,7 @@ def test_a_configuration_names_policies_tests_beside_them_and_keyrings(
     for path in (config, *tmp_path.rglob("*.yaml")):
         path.chmod(0o644)
     assert run(["test", "--config", str(config)]) == 0
-    assert capsys.readouterr().out.startswith(f"{tmp_path}/p/tests/t.yaml: 2 tests passed\n")
+    assert capsys.readouterr().out.startswith(f"{tmp_path}/p/tests/t.yaml: 1 test passed\n")
 
 
 def test_keyrings_on_the_command_line_replace_those_of_the_tests(

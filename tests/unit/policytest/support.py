@@ -55,7 +55,7 @@ NOT_MET = "{decision: deny, code: requirements-not-met}"
 
 def write(folder: Path, tests: str, rules: str = PRODUCTION, head: str = HEAD) -> str:
     """Lay out a policy directory with one policy and one file of tests; return its path."""
-    (folder / "p" / "tests").mkdir(parents=True)
+    (folder / "p" / "tests").mkdir(parents=True, exist_ok=True)
     (folder / "p" / "a.yaml").write_text(POLICY + rules)
     (folder / "p" / "tests" / "t.yaml").write_text(head + tests)
     return str(folder / "p")
@@ -73,10 +73,10 @@ def errors(folder: Path, tests: str, rules: str = PRODUCTION, head: str = HEAD) 
     return [str(problem).removeprefix(place) for problem in loaded(folder, tests, rules, head).errors]
 
 
-def one(body: str, expect: str = MET) -> str:
-    """A test named `it`, of which `body` are lines."""
+def one(body: str, expect: str = MET, *, name: str = "it") -> str:
+    """A test of which `body` are lines."""
     lines = "".join(f"    {line}\n" for line in body.splitlines())
-    return f"  - name: it\n{lines}    expect: {expect}\n"
+    return f"  - name: {name}\n{lines}    expect: {expect}\n"
 
 
 @contextmanager

@@ -1,0 +1,153 @@
+"""Tests are put to the daemon's engine: its order of checks, its time, its codes."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from eclctl.model import Caller, Code, Outcome
+from eclctl.policy.document import Mark
+from eclctl.policytest.cases import Expectation
+from eclctl.policytest.running import Difference, Runner, differences
+from tests.support import CORPUS
+from tests.unit.policytest.support import MET, NOT_MET, loaded, one, results, running
+
+IMAGES = CORPUS / "images"
+APPROVED = f"image: {IMAGES / 'one-builder+scanner+approver.sif'}"
+
+
+def codes(folder: Path, *bodies: str) -> list[Code]:
+    """What production says of tests with these bodies."""
+    tests = "".join(one(body, name=f"t{number}") for number, body in enumerate(bodies))
+    return [result.decision.code for result in results(folder, tests)]
+
+
+def test_a_real_image_is_judged_where_the_test_says_that_it_lies(tmp_path: Path) -> None:
+    assert codes(tmp_path, APPROVED, f"{APPROVED}\npath: /srv/other/a.sif", f"{APPROVED}\npath: null") == [
+        Code.REQUIREMENTS_MET,
+        Code.NO_RULE,
+        Code.NO_RULE,
+    ]
+
+
+def test_a_real_image_is_worth_what_the_test_says_wherever_the_file_is(tmp_path: Path) -> None:
+    assert codes(tmp_path, f"{APPROVED}\nassurance: none") == [Code.ASSURANCE_TOO_LOW]
+
+
+def test_who_asks_is_part_of_the_question(tmp_path: Path) -> None:
+    assert codes(tmp_path, f"{APPROVED}\ncaller: {{groups: [501]}}") == [Code.NO_RULE]
+
+
+def test_real_images_are_judged_at_the_time_of_the_test(tmp_path: Path) -> None:
+    assert codes(tmp_path, f"{APPROVED}\nnow: 2025-12-31") == [Code.REQUIREMENTS_NOT_MET]  # a day before they signed
+
+
+def test_a_later_test_may_take_place_earlier(tmp_path: Path) -> None:
+    early, late = "signed_by: [expired]\nnow: 2021-01-15", "signed_by: [expired]\nnow: 2026-11-23"
+    rules = "rules: [{name: r, require: [{any_of: [expired]}]}]\n"
+    tests = one(late, NOT_MET, name="late") + one(early, MET, name="early")
+    assert [result.passed for result in results(tmp_path, tests, rules)] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("image", "code"),
+    [
+        ("struct-truncated-half.sif", Code.MALFORMED),
+        ("groups-swapped.sif", Code.REQUIREMENTS_NOT_MET),
+        ("not-a-sif.sif", Code.NO_RULE),
+    ],
+)
+def test_what_is_wrong_with_an_image_is_a_deny_as_in_the_daemon(image: str, code: Code, tmp_path: Path) -> None:
+    assert codes(tmp_path, f"image: {IMAGES / image}") == [code]
+
+
+def test_a_directory_is_a_sandbox(tmp_path: Path) -> None:
+    rules = "rules: [{name: s, match: {kinds: [sandbox]}, decision: allow}]\n"
+    (result,) = results(tmp_path, one(f"image: {IMAGES}"), rules)
+    assert result.decision.code is Code.RULE_ALLOW
+
+
+def test_an_image_that_vanishes_is_a_deny(tmp_path: Path) -> None:
+    image = tmp_path / "a.sif"
+    image.write_bytes((IMAGES / "one-builder.sif").read_bytes())
+    made = loaded(tmp_path, one(f"image: {image}"))
+    image.unlink()
+    with running(made) as runner:
+        assert runner.run(made.cases[0]).decision.code is Code.UNREADABLE
+
+
+def test_what_no_rule_matches_is_denied_before_anything_is_said_of_content(tmp_path: Path) -> None:
+    """As in the daemon, which does not read an image in vain, so that withdrawn content is not seen."""
+    digest = "sha256:" + "ab" * 32
+    rules = f"withdrawn: {{objects: [{digest}]}}\nrules: [{{name: r, match: {{paths: [/p/*]}}, decision: allow}}]\n"
+    tests = one(f"digests: {{1: {digest}}}") + one(f"path: /p/a\ndigests: {{1: {digest}}}", name="there")
+    assert [result.decision.code for result in results(tmp_path, tests, rules)] == [Code.NO_RULE, Code.WITHDRAWN]
+
+
+def test_an_image_is_read_once_however_many_tests_ask(tmp_path: Path) -> None:
+    image = tmp_path / "a.sif"
+    image.write_bytes((IMAGES / "one-builder+scanner+approver.sif").read_bytes())
+    body = f"image: {image}"
+    made = loaded(tmp_path, one(body) + one(f"{body}\ncaller: {{user: root, groups: [hpc]}}", name="again"))
+    with running(made) as runner:
+        first = runner.run(made.cases[0])
+        image.write_bytes(b"another")
+        second = runner.run(made.cases[1])
+    assert (first.decision.code, second.decision.code) == (Code.REQUIREMENTS_MET, Code.REQUIREMENTS_MET)
+    assert second.decision.caller == Caller(0, 500, frozenset({500}))
+
+
+def test_certificates_are_as_good_in_one_test_as_in_the_next_says(tmp_path: Path) -> None:
+    """The image is read once, and what is kept of judging it must not be taken from another test."""
+    rules = "rules: [{name: r, require: [{any_of: [release]}]}]\n"
+    body = f"image: {IMAGES / 'one-dsse-p256.sif'}"
+    tests = "".join(
+        one(f"{body}\nocsp: {status}", name=status) for status in ("good", "revoked", "unavailable", "unknown")
+    ) + one(body, name="again")
+    found = [result.decision.code for result in results(tmp_path, tests, rules)]
+    assert found == [Code.REQUIREMENTS_MET, *[Code.REQUIREMENTS_NOT_MET] * 3, Code.REQUIREMENTS_MET]
+
+
+def expectation(made: Outcome, **changes: object) -> Expectation:
+    fields: dict[str, object] = {"mark": Mark("f", 1, 1), "verdict": made.verdict, "code": made.code}
+    return Expectation(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({}, None),
+        ({"code": Code.TAMPERED}, "decision"),
+        ({"rule": "production"}, None),
+        ({"rule": "other"}, "rule"),
+        ({"missing": ("2 approvals from security",)}, None),
+        ({"missing": ()}, "missing"),
+        ({"signers": ("scanner", "builder")}, None),
+        ({"signers": ("builder",)}, "signers"),
+        ({"would": Code.REQUIREMENTS_NOT_MET}, "would"),
+        ({"message": "Ask the container team"}, None),
+        ({"message": "Ask"}, "message"),
+    ],
+)
+def test_only_what_a_test_asks_is_compared(changes: dict[str, object], what: str | None, tmp_path: Path) -> None:
+    (result,) = results(tmp_path, one("signed_by: [builder, scanner]"))
+    found = differences(expectation(result.decision.outcome, **changes), result.decision)
+    assert [each.what for each in found] == ([] if what is None else [what])
+
+
+def test_a_difference_shows_both_sides(tmp_path: Path) -> None:
+    (result,) = results(tmp_path, one("signed_by: [builder, scanner]"))
+    assert not result.passed
+    assert result.differences == (Difference("decision", "allow requirements-met", "deny requirements-not-met"),)
+
+
+def test_a_runner_decides_under_the_snapshot_that_was_loaded(tmp_path: Path) -> None:
+    made = loaded(tmp_path, one("signed_by: [builder]", NOT_MET))
+    with running(made) as runner:
+        assert isinstance(runner, Runner)
+        decision = runner.run(made.cases[0]).decision
+    assert made.snapshot is not None
+    assert decision.policy == made.snapshot.digest
+    assert made.cases[0].now == datetime(2026, 11, 23, 12, tzinfo=UTC)

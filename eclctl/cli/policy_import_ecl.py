@@ -43,7 +43,7 @@ without it, such keys are errors that `eclctl policy check` shows.
 
 exit status:
   0  a policy was made, whatever the report says of differences
-  1  the ecl.toml is one that ECL would not load, or a file cannot be read
+  1  ECL itself would not load the ecl.toml, or a file cannot be read
   2  the command line is wrong
   3  the output cannot be written
 
@@ -51,7 +51,7 @@ examples:
   eclctl policy import-ecl --keyring global-pgp-public ecl.toml
   eclctl policy import-ecl --keyring global-pgp-public --permissive \\
       -o /etc/eclctl/policies.d/10-ecl.yaml /etc/singularity/ecl.toml
-  eclctl policy import-ecl --json ecl.toml 2>&1 | jq .groups
+  eclctl policy import-ecl --json ecl.toml | jq '.groups[] | {dirpath, stricter}'
 """
 
 
@@ -142,10 +142,12 @@ def _print(options: argparse.Namespace, parsed: Parsed, made: Imported | None, r
     for problem in parsed.remarks:
         print(f"note: {problem}", file=sys.stderr)
     if made is None or parsed.config is None:
-        print("no policy was made: ECL itself would refuse to load this", file=sys.stderr)
+        print("no policy was made", file=sys.stderr)
         return
     if options.output is None:
-        print(made.policy, end="", flush=True)
+        sys.stdout.flush()
+        sys.stdout.buffer.write(made.policy.encode())  # YAML is UTF-8, whatever the terminal takes
+        sys.stdout.flush()
     for line in _report(parsed.config, made, ring):
         print(line, file=sys.stderr)
     if options.output is not None:
@@ -163,10 +165,10 @@ def _report(config: EclConfig, made: Imported, ring: Keyring | None) -> Iterator
     yield from ("", "images that are no SIF", *_wrapped("  ", *differing((Difference.OTHER_KINDS,))))
     yield from ("", "what these names mean")
     for each in made.differences:
-        yield from ("", f"  {each} ({each.relation})", *_wrapped("    ", EXPLANATIONS[each]))
+        yield from ("", f"  {each} ({each.relation})", *_wrapped("    ", EXPLANATIONS[each], hanging=0))
     if ring is None:
         yield ""
-        yield from _wrapped("", "No keyring was given, so that nobody looked whether these keys are in it.")
+        yield "No keyring was given, so that nobody looked whether the keys are in it."
 
 
 def _report_rule(draft: Draft) -> Iterator[str]:
@@ -174,7 +176,7 @@ def _report_rule(draft: Draft) -> Iterator[str]:
     if group is not None:
         line = f" (line {group.line})" if group.line else ""
         tag = f" '{printable(group.tag)}'" if group.tag else ""
-        where = f"in {printable(group.directory)}" if group.directory else "wherever no other is"
+        where = f"in {printable(group.directory)}" if group.directory else "for what is in no other"
         yield f"execgroup {group.number}{tag}{line}, {group.mode} {where}"
     yield f"  rule '{draft.name}'"
     yield from _wrapped("  ", draft.says, *map(printable, draft.remarks), *differing(draft.differences))
@@ -182,10 +184,18 @@ def _report_rule(draft: Draft) -> Iterator[str]:
         yield "  answers as ECL does"
 
 
-def _wrapped(indent: str, *texts: str) -> Iterator[str]:
+def _wrapped(indent: str, *texts: str, hanging: int = 2) -> Iterator[str]:
+    """Yield texts as lines; what does not fit on the first of one is indented further."""
+    more = indent + " " * hanging
     for text in texts:
-        for number, line in enumerate(textwrap.wrap(text, _WIDTH - len(indent) - 2, break_long_words=False)):
-            yield f"{indent}{'  ' if number else ''}{line}"
+        yield from textwrap.wrap(
+            text,
+            _WIDTH,
+            initial_indent=indent,
+            subsequent_indent=more,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
 
 
 def _count(number: int, noun: str) -> str:
@@ -196,10 +206,10 @@ def _shape(name: str, parsed: Parsed, made: Imported | None, ring: Keyring | Non
     config, all_of_them = parsed.config, made.differences if made is not None else ()
     return {
         "v": 1,
-        "file": name,
+        "file": _shown(name),
         "imported": made is not None,
-        "errors": [asdict(problem) for problem in parsed.errors],
-        "remarks": [asdict(problem) for problem in parsed.remarks],
+        "errors": [_problem(problem) for problem in parsed.errors],
+        "remarks": [_problem(problem) for problem in parsed.remarks],
         "activated": config.activated if config is not None else None,
         "legacyinsecure": config.legacy if config is not None else None,
         "keyring": len(ring.certificates) if ring is not None else None,
@@ -208,6 +218,15 @@ def _shape(name: str, parsed: Parsed, made: Imported | None, ring: Keyring | Non
         "explanations": {each: EXPLANATIONS[each] for each in all_of_them},
         "policy": made.policy if made is not None else None,
     }
+
+
+def _problem(problem: Problem) -> dict[str, object]:
+    return {**asdict(problem), "file": _shown(problem.file)}
+
+
+def _shown(path: str) -> str:
+    """Return a path as text that every reader of JSON takes, also when it is not UTF-8."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def _group(draft: Draft) -> dict[str, object]:

@@ -119,7 +119,7 @@ def draft_rules(config: EclConfig, ring: Ring | None, choices: Choices) -> tuple
     """
     drafter = _Drafter(config.legacy, ring, choices)
     if not config.activated:
-        return (drafter.everything(),)
+        return (drafter.everything(config.groups),)
     last_without_directory = sorted(config.groups, key=lambda group: not group.directory)
     return tuple([drafter.draft(group) for group in last_without_directory])
 
@@ -133,10 +133,11 @@ class _Drafter:
     choices: Choices
     names: set[str] = field(default_factory=set)
 
-    def everything(self) -> Draft:
+    def everything(self, left_out: Sequence[ExecGroup]) -> Draft:
         differences = (self._place(), Difference.STRICT_READING, Difference.TAMPERED)
         says = "ECL is not activated, so that every SIF image may run"
-        return Draft("ecl-not-activated", None, None, says, differences, Verdict.ALLOW)
+        remarks = ("its execgroups are left out: import a copy with activated = true",) if left_out else ()
+        return Draft("ecl-not-activated", None, None, says, differences, Verdict.ALLOW, remarks=remarks)
 
     def draft(self, group: ExecGroup) -> Draft:
         path, exact = _pattern(group.directory)

@@ -19,7 +19,7 @@ from eclctl.policy.ecl_toml import EclConfig
 __all__ = ["differing", "signer_names", "write_policy"]
 
 _WIDTH = 79
-_PLAIN = re.compile(r"[A-Za-z_][\w.@+-]*", re.ASCII)
+_PLAIN = re.compile(r"(?!0[xob])(?![\d_.+-]*(?:E[\d_+-]+)?$)\w[\w.@+-]*", re.ASCII | re.IGNORECASE)
 _WORDS = frozenset({"true", "false", "yes", "no", "on", "off", "null", "y", "n"})
 _KEY_ID = 16
 _BYTE, _BASIC_PLANE = 0xFF, 0xFFFF

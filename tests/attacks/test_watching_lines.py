@@ -141,6 +141,18 @@ def test_watching_remote_writes_on_a_network_file_system_are_found_at_the_interv
 
 # -- watching only prefetches, it never grants
 
+POLICY = """\
+version: 1
+signers:
+  builder:  {pgp: [81F111F6190C46143937EF7C22BC3A3BC942487F]}
+  scanner:  {pgp: [F69053E5830DBDBA72B3D8F61BDDA97D14902F26]}
+  approver: {pgp: [25B8EEE0382B85FDCBDD9B4F7A750C002A7A02D4]}
+rules:
+  - name: production
+    match: {paths: ["@LIBRARY@/**"]}
+    require: [{any_of: [builder]}, {all_of: [scanner, approver]}]
+"""
+
 
 @pytest.fixture
 def library(tmp_path: Path) -> Iterator[tuple[Path, Engine]]:
@@ -148,9 +160,9 @@ def library(tmp_path: Path) -> Iterator[tuple[Path, Engine]]:
     root, policies = tmp_path / "library", tmp_path / "policies"
     root.mkdir()
     policies.mkdir()
-    text = (ROOT / "examples" / "policies" / "10-production.yaml").read_text("utf-8")
-    (policies / "p.yaml").write_text(text.replace("@LIBRARY@", str(root)))
-    settings = Settings("", "", "", policies=(str(policies),), keyrings=(str(ROOT / "examples" / "keys"),))
+    (policies / "p.yaml").write_text(POLICY.replace("@LIBRARY@", str(root)))
+    ring = str(ROOT / "examples" / "keys" / "site.asc")
+    settings = Settings("", "", "", policies=(str(policies),), keyrings=(ring,))
     built = build(settings, Names(lambda _: None, lambda _: None), generation=1, now=NOW)
     assert built.snapshot is not None, built.errors
     mounts, pool = MountTable(), HashPool(1)

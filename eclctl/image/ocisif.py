@@ -40,6 +40,9 @@ MAX_PAYLOAD = 64 * 1024
 MAX_CARRIED = 64 * 1024 * 1024
 """The longest blob that can be an attestation, a bundle or the config of either, in bytes."""
 
+MAX_ALL_CARRIED = 256 * 1024 * 1024
+"""The most bytes of all that carries signatures in one file: it is hashed, though nobody signed how much there is."""
+
 SIMPLE_SIGNING = "application/vnd.dev.cosign.simplesigning.v1+json"
 """The media type of a layer that is a payload, with the signature in its annotations."""
 
@@ -107,7 +110,7 @@ class Layout:
 
     def signatures_of(self, digest: str) -> tuple[Attachment, ...]:
         """Return the entries that hold the cosign signatures of an image: more than one is one too many."""
-        name = f"_cosign:{digest.replace(':', '-')}.sig"
+        name = _signatures_name(digest)
         return tuple(attachment for attachment in self.attachments if attachment.name == name)
 
 
@@ -135,12 +138,14 @@ def read(sif: Sif) -> Layout:
 class _Reader:
     """One reading of one file: where its blobs are, and how much more may be read."""
 
-    __slots__ = ("_blobs", "_commas", "_left", "_sif")
+    __slots__ = ("_blobs", "_carriers", "_commas", "_left", "_left_to_carry", "_sif")
 
     def __init__(self, sif: Sif) -> None:
         self._sif = sif
         self._left = MAX_DOCUMENTS
         self._commas = MAX_COMMAS
+        self._left_to_carry = MAX_ALL_CARRIED
+        self._carriers: set[int] = set()
         self._blobs: dict[str, list[Descriptor]] = {}
         for descriptor in sif.descriptors:
             # A launcher that looks for a digest finds the root index, too.
@@ -154,9 +159,9 @@ class _Reader:
             return Layout(root.id, problem=index)
         named = [entry for entry in index.manifests if _name(entry).startswith(_NEVER_RUNS)]
         others = [entry for entry in index.manifests if not _name(entry).startswith(_NEVER_RUNS)]
-        attachments = [self._attachment(entry) for entry in named]
         problem = _ambiguous(others)
         image = None if problem is not None else self._image(others[0])
+        attachments = self._attachments(named, image)
         bundles = [attachment.manifest for attachment in attachments if _has_bundle(attachment)]
         bundles += [blob for entry in _bundle_candidates(named, others) if (blob := self._bundle(entry)) is not None]
         ids = tuple(dict.fromkeys(blob.object.id if blob.object is not None else root.id for blob in bundles))
@@ -170,6 +175,13 @@ class _Reader:
         problem = next((part.problem for part in parts if part.problem is not None), None)
         return Image(entry.digest, _name(entry), blob, () if problem is not None else parts, problem)
 
+    def _attachments(self, entries: list[Content], image: Image | None) -> list[Attachment]:
+        """Read the entries that never run, the image's signatures first: junk must not use up a bound before them."""
+        own = "" if image is None else _signatures_name(image.digest)
+        ranked = sorted(range(len(entries)), key=lambda number: _name(entries[number]) != own)
+        found = {number: self._attachment(entries[number]) for number in ranked}
+        return [found[number] for number in range(len(entries))]
+
     def _attachment(self, entry: Content) -> Attachment:
         if entry.media_type not in MANIFEST_TYPES:
             problem = Finding("wrong-type", f"{_name(entry)[:96]!r} is of media type {entry.media_type[:96]!r}")
@@ -181,8 +193,19 @@ class _Reader:
         config = self._find(manifest.config)
         carries: tuple[tuple[int, str], ...] = ()
         if _CARRIER_NAME.fullmatch(_name(entry)) and all(map(_is_signature, layers)):
-            carries = tuple(dict(_carried((blob, config, *layers))).items())
+            carries = tuple(dict(self._carried((blob, config, *layers))).items())
         return Attachment(_name(entry), blob, layers, carries)
+
+    def _carried(self, blobs: Iterable[Blob]) -> Iterator[tuple[int, str]]:
+        """Yield ID and digest of what is there, sound, and no larger than such a thing is."""
+        for blob in blobs:
+            limit = MAX_PAYLOAD if blob.content.media_type == SIMPLE_SIGNING else MAX_CARRIED
+            if blob.object is not None and blob.problem is None and blob.content.size <= limit:
+                if blob.object.id not in self._carriers and blob.object.size <= self._left_to_carry:
+                    self._carriers.add(blob.object.id)
+                    self._left_to_carry -= blob.object.size
+                if blob.object.id in self._carriers:
+                    yield blob.object.id, blob.content.digest
 
     def _bundle(self, entry: Content) -> Blob | None:
         """Return an entry when it is a manifest of signatures in the newer format, or an index of such manifests."""
@@ -269,12 +292,8 @@ def _is_signature(layer: Blob) -> bool:
     return layer.content.media_type in {SIMPLE_SIGNING, _ATTESTATION} or layer.content.media_type.startswith(BUNDLE)
 
 
-def _carried(blobs: Iterable[Blob]) -> Iterator[tuple[int, str]]:
-    """Yield ID and digest of what is there, sound, and no larger than such a thing is."""
-    for blob in blobs:
-        limit = MAX_PAYLOAD if blob.content.media_type == SIMPLE_SIGNING else MAX_CARRIED
-        if blob.object is not None and blob.problem is None and blob.content.size <= limit:
-            yield blob.object.id, blob.content.digest
+def _signatures_name(digest: str) -> str:
+    return f"_cosign:{digest.replace(':', '-')}.sig"
 
 
 def _missing(content: Content) -> Finding:

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from eclctl.image import ocisif, sif
-from eclctl.image.ocisif import MAX_DOCUMENT, MAX_PAYLOAD, Layout
+from eclctl.image.ocisif import MAX_ALL_CARRIED, MAX_DOCUMENT, MAX_PAYLOAD, Layout
 from tests.ocibuilder import (
     ATTESTATION,
     BUNDLE,
@@ -308,6 +308,27 @@ def test_a_payload_that_is_too_large_carries_nothing():
     assert carried(layout_of(builder)) == {own + 2, own + 3}
 
 
+def test_no_more_carries_signatures_than_may_be_hashed_of_what_nobody_signed(tmp_path):
+    builder, each = OciBuilder(), 60 << 20
+    builder.add_image(b"hsqs")
+    layers = [{**builder.content(b"{}%d" % number, ATTESTATION), "size": each} for number in range(6)]
+    builder.entry(builder.manifest(layers), SIG.replace(".sig", ".att"))
+    finished = builder.finish()
+    holes = [entry for entry in finished.entries if entry.data.startswith(b"{}") and len(entry.data) == 3]
+    end = len(finished.build())
+    for number, entry in enumerate(holes):
+        entry.offset, entry.size = end + number * each, each
+    path = tmp_path / "holes.sif"
+    path.write_bytes(finished.build())
+    os.truncate(path, end + len(holes) * each)
+    with opened(path) as fd:
+        found = ocisif.read(sif.read(fd))
+        sizes = {descriptor.id: descriptor.size for descriptor in sif.read(fd).descriptors}
+    carriers = [sizes[identity] for identity in carried(found)]
+    assert carriers.count(each) == MAX_ALL_CARRIED // each == 4
+    assert len(carriers) == 4 + 2
+
+
 def test_a_carrier_s_size_that_lies_carries_nothing():
     builder = oci_sample()
     layer = {**builder.content(b"{}p", SIMPLE), "size": 4}
@@ -399,6 +420,22 @@ def test_values_are_read_up_to_a_bound_for_the_whole_file():
         builder.entry(manifest, SIG.replace("ab", f"{number:02x}"))
     problems = [attachment.problem for attachment in layout_of(builder).attachments]
     assert [problem and problem.code for problem in problems] == [None, None, "too-large", "too-large"]
+
+
+def test_what_is_attached_uses_up_no_bound_before_the_image_and_its_signatures_are_read():
+    builder = OciBuilder()
+    for number in range(4):
+        manifest = builder.manifest([builder.content(b"{}%d" % number, SIMPLE)], x=[""] * 12000)
+        builder.entry(manifest, SIG.replace("ab", f"{number:02x}"))
+    builder.add_image(b"hsqs")
+    builder.sign(cosign_key())
+    layout = layout_of(builder)
+    assert layout.image is not None
+    assert layout.image.problem is None
+    (own,) = layout.signatures_of(builder.image)
+    assert own.problem is None
+    assert own is layout.attachments[-1]
+    assert [each.problem and each.problem.code for each in layout.attachments[:4]] == [None, None, *["too-large"] * 2]
 
 
 def test_the_digest_that_a_blob_states_ends_at_the_first_nul():

@@ -51,7 +51,7 @@ examples:
   eclctl policy import-ecl --keyring global-pgp-public ecl.toml
   eclctl policy import-ecl --keyring global-pgp-public --permissive \\
       -o /etc/eclctl/policies.d/10-ecl.yaml /etc/singularity/ecl.toml
-  eclctl policy import-ecl --json ecl.toml | jq '.groups[] | {dirpath, stricter}'
+  eclctl policy import-ecl --json ecl.toml | jq '.groups[] | [.rule, .laxer]'
 """
 
 

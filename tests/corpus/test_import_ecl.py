@@ -130,7 +130,7 @@ def configurations(draw: st.DrawFn) -> Ecl:
 
 
 MANY = settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None, derandomize=True
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None, derandomize=True
 )
 
 

@@ -188,6 +188,7 @@ class Code(StrEnum):
     REQUIREMENTS_MET = "requirements-met"
     RULE_ALLOW = "rule-allow"
     PERMISSIVE = "permissive"
+    EXCEPTION = "exception"
 
     REQUIREMENTS_NOT_MET = "requirements-not-met"
     OBJECT_NOT_APPROVED = "object-not-approved"
@@ -208,7 +209,7 @@ class Code(StrEnum):
     INTERNAL_ERROR = "internal-error"
 
 
-ALLOWING: frozenset[Code] = frozenset({Code.REQUIREMENTS_MET, Code.RULE_ALLOW, Code.PERMISSIVE})
+ALLOWING: frozenset[Code] = frozenset({Code.REQUIREMENTS_MET, Code.RULE_ALLOW, Code.PERMISSIVE, Code.EXCEPTION})
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +263,8 @@ class Outcome:
     """What a policy says of one image and caller.
 
     `would` is the code that a permissive rule turned into allow, else None. `rule_where` is `file:line` of the
-    rule, else None. `verdict` follows from `code`: allow only for the codes that say so.
+    rule, else None. `exception` is the name of the exception that allowed it, else None. `verdict` follows from
+    `code`: allow only for the codes that say so.
     """
 
     code: Code
@@ -275,6 +277,7 @@ class Outcome:
     requirements: tuple[RequirementReport, ...] = ()
     message: str | None = None
     would: Code | None = None
+    exception: str | None = None
     verdict: Verdict = field(init=False)
 
     def __post_init__(self) -> None:

@@ -209,6 +209,7 @@ def decision_fields(decision: Decision) -> dict[str, object]:
         "rule": decision.rule,
         "mode": decision.mode,
         "would": would and would.value,
+        "exception": decision.exception,
         "kind": kind and kind.value,
         "signers": decision.signers,
         "assurance": assurance and assurance.value,

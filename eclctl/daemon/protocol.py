@@ -343,6 +343,7 @@ def decision_fields(decision: Decision) -> dict[str, Any]:
         "policy": decision.policy,
         "decision_id": decision.id,
         "would": decision.would,
+        "exception": decision.exception,
         "message": decision.message,
     }
 

@@ -98,13 +98,15 @@ class Facts:
     """What reading one state of a file showed: its verification, or the error that stopped it.
 
     They hold for the key store with digest `store`. `digested` tells whether every data object's SHA-256 is there,
-    which a policy that withdraws objects needs.
+    which a policy that withdraws objects needs. `whole` is `sha256:<hex>` over all bytes of the file, where an
+    exception named a file of its size.
     """
 
     store: str
     verification: Verification | None
     error: Finding | None = None
     digested: bool = False
+    whole: str | None = None
     outcomes: Outcomes = field(default_factory=Outcomes, compare=False, repr=False)
     judgements: Judgements = field(default_factory=Judgements, compare=False, repr=False)
 
@@ -130,12 +132,21 @@ class FactCache:
         self._misses = 0
         self._evictions = 0
 
-    def get(self, key: FileKey, *, store: str, digested: bool) -> Facts | None:
-        """Return the facts kept for exactly this state of this file, if they were found with this key store."""
+    def get(self, key: FileKey, *, store: str, digested: bool, whole: bool = False) -> Facts | None:
+        """Return the facts kept for exactly this state of this file, if they were found with this key store.
+
+        With `digested`, or `whole`, only those that have the digests of all objects, or of the whole file.
+        """
         name = (key.device, key.inode)
         with self._lock:
             entry = self._entries.get(name)
-            if entry is None or entry[0] != key or entry[1].store != store or (digested and not entry[1].digested):
+            if (
+                entry is None
+                or entry[0] != key
+                or entry[1].store != store
+                or (digested and not entry[1].digested)
+                or (whole and entry[1].whole is None)
+            ):
                 self._misses += 1
                 return None
             self._entries.move_to_end(name)

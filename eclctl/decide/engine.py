@@ -21,11 +21,12 @@ import os
 import secrets
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from eclctl.decide.cache import FactCache, Facts
 from eclctl.decide.evidence import keys_behind
+from eclctl.decide.exceptions_apply import SOFTENED, soften
 from eclctl.decide.questions import Decision, Pending, Prefetched, Question, Turn
 from eclctl.decide.refusals import NO_RULE, before_reading, no_rule, too_low
 from eclctl.decide.snapshot import Snapshot
@@ -209,7 +210,8 @@ class Engine:
         digest = snapshot.store.digest
         key = located.key if located.assurance is _TRUSTED_PATH else None
         if key is not None:
-            kept = self.cache.get(key, store=digest, digested=policy.withdraws_objects)
+            whole = located.attributes.size in snapshot.exceptions.sizes
+            kept = self.cache.get(key, store=digest, digested=policy.withdraws_objects, whole=whole)
             if kept is not None:
                 return self._decided(question, snapshot, located, kept, now, waited=waited, cached=True)
         if located.attributes.is_directory:
@@ -220,7 +222,7 @@ class Engine:
         if (early := before_reading(rules, located)) is not None:
             return self._decision(question, snapshot, early, located)
         content = policy.withdraws or any(rule is not None and rule.requires for rule in rules[:2])
-        shared = None if key is None else (key, digest, content, policy.withdraws_objects)
+        shared = None if key is None else (key, digest, content, policy.withdraws_objects, snapshot.exceptions.sizes)
         return Pending(question, snapshot, "examine", now, located, content, shared, waited=waited)
 
     def _examined(self, pending: Pending, located: Located) -> Facts:
@@ -235,6 +237,8 @@ class Engine:
             # A file system that hangs must not take the threads that hash for everybody.
             pool = self.pool if self.locator.mounts.local_device(located.attributes.device) else None
             facts = self._read(fd, snapshot, pool, content=pending.content, digests=digests)
+            if pending.content and facts.error is None and located.attributes.size in snapshot.exceptions.sizes:
+                facts = replace(facts, whole=hash_file(fd)[1])
             if not identity.unchanged(fd, located.attributes) or not self.locator.still_there(located):
                 raise BusyImageError("the image changed while it was read; ask again when it is complete")
         finally:
@@ -266,7 +270,8 @@ class Engine:
                 "not-kept", "others than the trusted owners can change it, so it is read when it is asked for"
             )
         digest = pending.snapshot.store.digest
-        if self.cache.get(located.key, store=digest, digested=policy.withdraws_objects) is not None:
+        whole = located.attributes.size in pending.snapshot.exceptions.sizes
+        if self.cache.get(located.key, store=digest, digested=policy.withdraws_objects, whole=whole) is not None:
             return Prefetched("known")
         facts = self.examine(pending)
         if facts.error is not None:
@@ -310,6 +315,8 @@ class Engine:
                 outcome = no_rule(located, found.kind)
             elif located.assurance.rank < rule.assurance.rank:
                 outcome = too_low(rule, located)
+            elif outcome.code in SOFTENED and snapshot.exceptions.candidates:
+                outcome = soften(outcome, snapshot, located, facts.whole, question.caller, now)
         decision = self._decision(question, snapshot, outcome, located, kind=found.kind, cached=cached)
         if question.explain:
             made = keys_behind(snapshot, found, statuses, now)

@@ -109,6 +109,11 @@ class Decision(NamedTuple):
         return self.outcome.would
 
     @property
+    def exception(self) -> str | None:
+        """The name of the exception that allowed it."""
+        return self.outcome.exception
+
+    @property
     def message(self) -> str | None:
         """What the rule tells a user who is denied."""
         return self.outcome.message

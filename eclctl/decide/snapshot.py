@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 
+from eclctl.decide.exceptions import NO_EXCEPTIONS, Exceptions, State, standing
+from eclctl.decide.exceptions_load import load_exceptions
 from eclctl.decide.files import Reader, expand, read_guarded
 from eclctl.decide.settings import Settings
 from eclctl.errors import ConfigError, EclctlError
@@ -26,7 +28,7 @@ _POLICY_SUFFIXES = (".yaml", ".yml")
 class Snapshot:
     """What decisions are made from. `generation` counts successful loads; 0 is the state before the first.
 
-    `digest` is `sha256:<hex>` over every policy and key, None without a policy.
+    `digest` is `sha256:<hex>` over every policy, key and exception, None without a policy.
     """
 
     generation: int
@@ -34,6 +36,7 @@ class Snapshot:
     store: KeyStore
     digest: str | None
     loaded_at: datetime | None
+    exceptions: Exceptions = field(default=NO_EXCEPTIONS, repr=False)
 
     @classmethod
     def empty(cls) -> Snapshot:
@@ -73,9 +76,28 @@ def build(settings: Settings, names: Names, *, generation: int, now: datetime, r
     if loaded.policy is None:
         return Built(None, loaded.errors, tuple(warnings))
     store = KeyStore(ring, loaded.policy.keys, loaded.policy.credentials, loaded.policy.cosign)
-    both = f"{loaded.policy.digest}\n{store.digest}"
-    digest = "sha256:" + hashlib.sha256(both.encode()).hexdigest()
-    return Built(Snapshot(generation, loaded.policy, store, digest, now), (), tuple(warnings))
+    exceptions, problems = load_exceptions(
+        loaded.policy.exceptions, ring, read=read, resolve_user=names.user, resolve_group=names.group
+    )
+    warnings += problems
+    warnings += _not_in_force(exceptions, loaded.policy, store, now)
+    parts = [loaded.policy.digest, store.digest, *filter(None, [exceptions.digest])]
+    digest = "sha256:" + hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    snapshot = Snapshot(generation, loaded.policy, store, digest, now, exceptions=exceptions)
+    return Built(snapshot, (), tuple(warnings))
+
+
+def _not_in_force(exceptions: Exceptions, policy: Policy, store: KeyStore, now: datetime) -> list[Problem]:
+    """Return why exceptions are refused, or lack approvals: they lie there because somebody wants them to count."""
+    found: list[Problem] = []
+    for candidate in exceptions.candidates:
+        refused = [replace(each, message=f"exception refused: {each.message}") for each in candidate.problems]
+        found += refused
+        stands = standing(candidate, policy, store, now)
+        if stands.state is State.UNAPPROVED:
+            hint = "; ".join(stands.discounted) or f"sign it: gpg --armor --detach-sign {candidate.file}"
+            found.append(Problem(candidate.file, 0, 0, f"exception not approved: {stands.why}", hint))
+    return found
 
 
 def _keyring(

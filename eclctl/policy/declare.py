@@ -17,7 +17,7 @@ from eclctl.policy.globs import Glob, compile_repository, repository_objection
 from eclctl.policy.language import ANYONE, X509, Signer
 from eclctl.policy.material import Material
 
-_TOP = ("version", "signers", "roles", "withdrawn", "rules", "default")
+_TOP = ("version", "signers", "roles", "withdrawn", "exceptions", "rules", "default")
 _KEYS = ("pgp", "key", "certificate", "cosign")
 _ONLY_WITH_COSIGN = ("annotations", "repository")
 _WITHDRAWN = ("objects", "manifests", "signers")
@@ -75,6 +75,7 @@ class Declarations:
     withdrawn_digests: set[str] = field(default_factory=set)
     withdrawn_signers: list[str] = field(default_factory=list)
     rules: list[Node] = field(default_factory=list)
+    exceptions: Node | None = None
 
 
 def name_of(node: Node, report: Report, what: str) -> str | None:
@@ -103,11 +104,11 @@ class Declarer:
 
     def file(self, root: Node) -> None:
         """Take one file's declarations; `finish` must follow the last."""
-        fields = document.mapping(root, self._report, "the policy", (*_TOP, "exceptions"), ("version",))
+        fields = document.mapping(root, self._report, "the policy", _TOP, ("version",))
         if fields is None:
             return
         if (exceptions := fields.get("exceptions")) is not None:
-            self._report.error(exceptions, "exceptions are not known to this version of eclctl", "remove them")
+            self._exceptions(exceptions)
         self._check_version(fields.get("version"))
         if (default := fields.get("default")) is not None:
             document.choice(default, self._report, "default", ("deny",))
@@ -127,6 +128,14 @@ class Declarer:
         for node in self._withdrawals:
             self._withdrawn(node)
         return self.found
+
+    def _exceptions(self, node: Node) -> None:
+        """Keep what `policy.exceptions` reads once it is known who holds which key."""
+        if self.found.exceptions is not None:
+            message = f"exceptions are declared twice (first at {place(self.found.exceptions)})"
+            self._report.error(node, message, "keep one: there is one directory of exceptions, and one way to approve")
+            return
+        self.found.exceptions = node
 
     def _check_version(self, node: Node | None) -> None:
         if node is None:

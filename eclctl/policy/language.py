@@ -169,6 +169,22 @@ class Withdrawn:
 
 
 @dataclass(frozen=True, slots=True)
+class ExceptionTerms:
+    """What the policy says about exceptions: where they lie, who approves them, and how long one may last.
+
+    `directory` is a path, `count` of the signers `people` of the role `role` must approve, and `longest` is in seconds.
+    `where` is `file:line`.
+    """
+
+    directory: str
+    role: str
+    people: tuple[str, ...]
+    count: int
+    longest: float
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
 class Holder:
     """Who speaks with a key.
 
@@ -199,7 +215,7 @@ class Policy:
 
     `keys` are the PEM keys of its signers, `credentials` their certificates and `cosign` their keys for cosign
     signatures, each once. `holders` is by `KeyRef.id`. `shared` has the numbers of the keys that more than one person
-    could claim.
+    could claim. `exceptions` is None where the policy knows none.
     """
 
     digest: str
@@ -213,6 +229,7 @@ class Policy:
     holders: Mapping[str, Holder] = field(repr=False)
     shared: frozenset[int]
     index: RuleIndex = field(repr=False)
+    exceptions: ExceptionTerms | None = None
 
     @property
     def withdraws(self) -> bool:

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 from eclctl.policy.declare import Certificates, Declarations, Declarer, LoadEnvironment, place
 from eclctl.policy.document import Mark, Problem, Report, read_document
+from eclctl.policy.exceptions import read_terms
 from eclctl.policy.holders import Holders, find_holders, warn_of_shared_keys
-from eclctl.policy.language import Policy, Rule, Withdrawn, frozen
+from eclctl.policy.language import ExceptionTerms, Policy, Rule, Withdrawn, frozen
 from eclctl.policy.rules import RuleReader
 from eclctl.policy.select import build_index
 
@@ -53,14 +54,21 @@ def load(sources: Sequence[Source], environment: LoadEnvironment) -> Loaded:
     declared = declarer.finish()
     holders = find_holders(declared, environment.keyring)
     rules = RuleReader(environment, declared, report, holders).rules()
+    exceptions = read_terms(declared, holders, report)
     warn_of_shared_keys(declared, holders, report)
     if not declared.rules and sources:
         report.warning(Mark(sources[0].path, 0, 0), "there are no rules, so nothing may run")
-    policy = None if report.errors else _policy(sources, declared, holders, rules)
+    policy = None if report.errors else _policy(sources, declared, holders, rules, exceptions)
     return Loaded(policy, _in_order(report.errors, sources), _in_order(report.warnings, sources))
 
 
-def _policy(sources: Sequence[Source], declared: Declarations, holders: Holders, rules: tuple[Rule, ...]) -> Policy:
+def _policy(
+    sources: Sequence[Source],
+    declared: Declarations,
+    holders: Holders,
+    rules: tuple[Rule, ...],
+    exceptions: ExceptionTerms | None,
+) -> Policy:
     withdrawn, material = tuple(declared.withdrawn_signers), declared.material
     return Policy(
         digest=_digest([*(source.text for source in sources), *material.files.values()]),
@@ -74,6 +82,7 @@ def _policy(sources: Sequence[Source], declared: Declarations, holders: Holders,
         holders=frozen(holders.by_name),
         shared=holders.shared,
         index=build_index(rules),
+        exceptions=exceptions,
     )
 
 

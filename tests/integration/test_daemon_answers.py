@@ -222,4 +222,5 @@ def test_every_code_of_a_decision_is_allow_or_deny_by_one_list():
         Code.REQUIREMENTS_MET,
         Code.RULE_ALLOW,
         Code.PERMISSIVE,
+        Code.EXCEPTION,
     }

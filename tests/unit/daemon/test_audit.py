@@ -94,6 +94,7 @@ def test_a_decision_becomes_one_line_with_every_field(tmp_path: Path) -> None:
             "rule": "production",
             "mode": "permissive",
             "would": "requirements-not-met",
+            "exception": None,
             "kind": "sif",
             "signers": ["ci", "alice"],
             "assurance": "trusted-path",

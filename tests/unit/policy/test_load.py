@@ -102,7 +102,7 @@ def test_defaults_are_the_strict_ones() -> None:
         ("version: 1\nrules: []\n", "0.yaml:2:8", "empty list"),
         ("version: 1\nrules: {}\n", "0.yaml:2:8", "must be a list"),
         ("version: 1\ndefault: allow\n", "0.yaml:2:10", "must be one of deny"),
-        ("version: 1\nexceptions: [x]\n", "0.yaml:2:13", "not known to this version"),
+        ("version: 1\nexceptions: [x]\n", "0.yaml:2:13", "exceptions must be a mapping"),
         ("[]\n", "0.yaml:1:1", "must be a mapping"),
         ("version: 1\nsigners: {alice: {}}\n", "0.yaml:2:18", "has no keys"),
         ("version: 1\nsigners: {alice: {pgp: []}}\n", "0.yaml:2:24", "empty list"),

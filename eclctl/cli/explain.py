@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 _MOST_SIGNATURES = 64
 
-_EXAMPLES = """With --config no daemon is asked: the policy is loaded here, as the file names it,
-and the image is verified here, as you, without what a daemon keeps. Responders are
-asked about certificates where the policy wants that.
+_EXAMPLES = """With --config no daemon is asked: the policy that FILE names is loaded here, and
+the image verified here, as you, without what a daemon keeps. Responders are asked
+about certificates where the policy wants that.
 
 exit status, as of `eclctl check`:
   0  the image may run

@@ -30,18 +30,23 @@ if TYPE_CHECKING:
     from eclctl.decide.settings import Settings
     from eclctl.trust.revocation import Known, Link
 
-__all__ = ["explain_here", "load_site", "opened_engine"]
+__all__ = ["Responders", "explain_here", "load_site", "opened_engine"]
 
 _MOST_SHOWN = 5
 
 
-class _Asked:
+class Responders:
     """What responders have said so far. What nobody was asked about is not known. `timeout` is for each, in seconds."""
 
     def __init__(self, timeout: float) -> None:
         self.version = 0
         self._timeout = timeout
         self._known: dict[str, Known] = {}
+
+    @staticmethod
+    def now() -> datetime:
+        """The time of day."""
+        return _now()
 
     def known(self, link: Link, now: datetime) -> Known | None:
         """Return what was answered."""
@@ -50,6 +55,8 @@ class _Asked:
 
     def ask(self, links: Sequence[Link]) -> None:
         """Ask, and wait for the answers."""
+        if not links:
+            return
         told = asyncio.run(ocsp_client.ask_all(links, now=_now, timeout=self._timeout))
         found = ((link, told.known(link, _now())) for link in links)
         self._known.update({link.id: known for link, known in found if known is not None})
@@ -87,7 +94,7 @@ def opened_engine(settings: Settings, snapshot: Snapshot, capacity: int) -> Iter
     mounts = MountTable(settings.trusted_mounts)
     try:
         with HashPool(max(1, (os.cpu_count() or 1) - 1)) as pool:
-            locator, statuses = Locator(mounts, settings.trusted_owners), _Asked(settings.ocsp.timeout)
+            locator, statuses = Locator(mounts, settings.trusted_owners), Responders(settings.ocsp.timeout)
             yield Engine(locator, pool, FactCache(capacity), snapshot, statuses)
     finally:
         mounts.close()
@@ -123,7 +130,7 @@ def decide(engine: Engine, question: Question) -> Decision:
     answer = engine.begin(question, engine.snapshot, _now(), anywhere=True)
     while isinstance(answer, Pending):
         if answer.stage == "status":
-            assert isinstance(engine.statuses, _Asked)
+            assert isinstance(engine.statuses, Responders)
             engine.statuses.ask(answer.links)
             answer.close()
             answer = engine.begin(question, engine.snapshot, _now(), anywhere=True, waited=True)

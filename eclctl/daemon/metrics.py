@@ -29,6 +29,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from eclctl import __version__
+from eclctl.daemon.tallies import RuleTallies
 from eclctl.decide.cache import CacheStats
 from eclctl.model import ALLOWING, Code, Verdict
 from eclctl.remote.ocsp_keeper import KeeperStats
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 _Name = TypeVar("_Name", bound=str)
 
 OTHER = "other"
-METHODS = ("check", "check_all", "explain", "ping", "status", "reload", "flush", "rescan", "recent")
+METHODS = ("check", "check_all", "explain", "ping", "status", "reload", "flush", "rescan", "recent", "report")
 PROTOCOL_ERRORS = (
     "bad-request",
     "unknown-method",
@@ -174,6 +175,8 @@ class Metrics:
     """The daemon's metrics. `decision` and `request` are for the event loop's thread alone, the rest for any.
 
     `connections`, `cache`, `watcher` and `ocsp` are callables that a scrape asks; set them once the parts exist.
+    `rules` counts for `status`, in the turn of each decision. `unrecorded` is how many batches in a row the audit log
+    has not taken.
     """
 
     def __init__(self) -> None:
@@ -184,6 +187,8 @@ class Metrics:
         self.cache: Callable[[], CacheStats] = lambda: CacheStats(0, 0, 0, 0)
         self.watcher: Callable[[], WatchStats] = WatchStats
         self.ocsp: Callable[[], KeeperStats] = KeeperStats
+        self.rules = RuleTallies()
+        self.unrecorded = 0
         self._decisions()
         self._service()
         self._policy()
@@ -199,8 +204,10 @@ class Metrics:
         self._by_code[by_code] += 1
         self._by_rule[by_rule] += 1
         self._seconds.observe("warm" if decision.cached else "cold", seconds)
+        self.rules.add(decision)
         if outcome.would is not None:
             self._would[outcome.would].inc()
+            self._would_by_rule[by_rule[:1]] = self._would_by_rule.get(by_rule[:1], 0) + 1
 
     def request(self, method: str) -> None:
         """Count one request; a method that does not exist counts as `other`."""
@@ -235,8 +242,10 @@ class Metrics:
         """Count one batch of records that was written, or (not `ok`) could not be."""
         if ok:
             self._audited.inc(records)
+            self.unrecorded = 0
         else:
             self._audit_errors.inc()
+            self.unrecorded += 1
 
     def prefetched(self, status: str) -> None:
         """Count one image that the watcher had verified ahead of time, by the status that the engine gave."""
@@ -256,8 +265,11 @@ class Metrics:
         start = [(_verdict(code), code.value) for code in Code]
         decisions = Tally("eclctl_decisions", "Decisions, by verdict and code.", ["decision", "code"], start)
         rules = Tally("eclctl_rule_decisions", "Decisions, by deciding rule.", ["rule", "decision"])
-        self.registry.register(decisions)
-        self.registry.register(rules)
+        text = "Allowed only because the rule is permissive, by that rule."
+        would = Tally("eclctl_rule_would_deny", text, ["rule"])
+        for tally in (decisions, rules, would):
+            self.registry.register(tally)
+        self._would_by_rule = would.counts
         self._by_code, self._by_rule = decisions.counts, rules.counts
         self._labels: dict[tuple[str | None, str], tuple[tuple[str, str], tuple[str, str]]] = {}
         self._rule_names: set[str] = set()

@@ -47,11 +47,22 @@ class Method(StrEnum):
     FLUSH = "flush"
     RESCAN = "rescan"
     RECENT = "recent"
+    REPORT = "report"
 
     __hash__ = str.__hash__  # what Enum brings is Python code, and every request is looked up by its method
 
 
-ADMIN_ONLY: Final = frozenset({Method.STATUS, Method.RELOAD, Method.FLUSH, Method.RESCAN, Method.RECENT})
+ADMIN_ONLY: Final = frozenset({Method.STATUS, Method.RELOAD, Method.FLUSH, Method.RESCAN, Method.RECENT, Method.REPORT})
+
+
+class Part(StrEnum):
+    """The parts of a report."""
+
+    SUMMARY = "summary"
+    RULES = "rules"
+    KEYS = "keys"
+    FILES = "files"
+    IMAGES = "images"
 
 
 class ErrorCode(StrEnum):
@@ -89,7 +100,8 @@ class Request(NamedTuple):
     """A well-formed request.
 
     `images` has one element for check and explain, one or more for check_all, none otherwise. `subject_uid` is
-    the user on whose behalf root asks. `limit` is for `recent`: how many decisions to show.
+    the user on whose behalf root asks. `limit` is for `recent` and `report`: how many of a thing to show; `part` and
+    `after` for `report` alone.
     """
 
     id: str
@@ -97,6 +109,8 @@ class Request(NamedTuple):
     images: tuple[ImageRef, ...] = ()
     subject_uid: int | None = None
     limit: int = 50
+    part: Part = Part.SUMMARY
+    after: str = ""
 
 
 class _NotJsonError(ValueError):
@@ -248,10 +262,24 @@ def _parse_bare(request_id: str, method: Method, parameters: dict[str, Any]) -> 
 
 def _parse_recent(request_id: str, method: Method, parameters: dict[str, Any]) -> Request:
     _only(parameters, frozenset({"limit"}), "`parameters`")
+    return Request(request_id, method, limit=_limit(parameters))
+
+
+def _parse_report(request_id: str, method: Method, parameters: dict[str, Any]) -> Request:
+    _only(parameters, frozenset({"part", "after", "limit"}), "`parameters`")
+    part, after = parameters.get("part"), parameters.get("after", "")
+    if not isinstance(part, str) or part not in frozenset(Part):
+        _refuse(f"`part` must be one of {', '.join(Part)}")
+    if type(after) is not str or len(after) > PATH_LIMIT:
+        _refuse("`after` must be what the answer before said in `next`")
+    return Request(request_id, method, limit=_limit(parameters), part=Part(part), after=after)
+
+
+def _limit(parameters: dict[str, Any]) -> int:
     limit = parameters.get("limit", 50)
     if type(limit) is not int or not 1 <= limit <= RECENT_LIMIT:
         _refuse(f"`limit` must be a number from 1 to {RECENT_LIMIT}")
-    return Request(request_id, method, limit=limit)
+    return int(limit)
 
 
 _PARSERS: Final = {method.value: (method, _parse_bare) for method in Method} | {
@@ -259,6 +287,7 @@ _PARSERS: Final = {method.value: (method, _parse_bare) for method in Method} | {
     "explain": (Method.EXPLAIN, _parse_check),
     "check_all": (Method.CHECK_ALL, _parse_check_all),
     "recent": (Method.RECENT, _parse_recent),
+    "report": (Method.REPORT, _parse_report),
 }
 
 

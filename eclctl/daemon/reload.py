@@ -161,6 +161,7 @@ class Reloader:
         if built.snapshot is not None:
             self._engine.install(built.snapshot)
             self._metrics.policy(built.snapshot.generation, loaded=True, now=now)
+            self._metrics.rules.begin(built.snapshot.digest, now)
         snapshot = self._engine.snapshot
         ok = built.snapshot is not None
         report = Report(ok, now, snapshot.generation, snapshot.digest, built.errors, built.warnings)

@@ -39,6 +39,7 @@ from eclctl.daemon.protocol import Method
 from eclctl.daemon.reload import Reloader, Report
 from eclctl.daemon.server import Server
 from eclctl.daemon.statuses import Statuses
+from eclctl.daemon.surveys import Surveyor
 from eclctl.daemon.systemd import Notifier, passed_sockets, watchdog_interval
 from eclctl.daemon.watch import Watcher
 from eclctl.daemon.workers import Workers
@@ -280,11 +281,15 @@ class _Service:
             ask_status=self._keeper.wait,
         )
         self._stack.callback(checks.stop)
+        surveyor = Surveyor(self._engine, _now)
+        self._stack.callback(surveyor.stop)
         control = Control(
             self._engine,
             checks,
             self._reloader,
             self._watcher,
+            self._metrics,
+            surveyor,
             lambda: self._server,
             self._settings,
             self._started,

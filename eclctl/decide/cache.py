@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from eclctl.image.identity import FileKey
 from eclctl.model import Claim, Finding, Outcome, Verification
@@ -121,16 +121,25 @@ class CacheStats:
     evictions: int
 
 
+class Kept(NamedTuple):
+    """Facts of one state of one file. `path` is where it was when it was read, None where no name led to it."""
+
+    key: FileKey
+    facts: Facts
+    path: str | None
+
+
 class FactCache:
     """At most `capacity` files, least recently used first out. Safe for use from several threads."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
         self._lock = threading.Lock()
-        self._entries: OrderedDict[tuple[int, int], tuple[FileKey, Facts]] = OrderedDict()
+        self._entries: OrderedDict[tuple[int, int], Kept] = OrderedDict()
         self._hits = 0
         self._misses = 0
         self._evictions = 0
+        self._revision = 0
 
     def get(self, key: FileKey, *, store: str, digested: bool, whole: bool = False) -> Facts | None:
         """Return the facts kept for exactly this state of this file, if they were found with this key store.
@@ -142,22 +151,23 @@ class FactCache:
             entry = self._entries.get(name)
             if (
                 entry is None
-                or entry[0] != key
-                or entry[1].store != store
-                or (digested and not entry[1].digested)
-                or (whole and entry[1].whole is None)
+                or entry.key != key
+                or entry.facts.store != store
+                or (digested and not entry.facts.digested)
+                or (whole and entry.facts.whole is None)
             ):
                 self._misses += 1
                 return None
             self._entries.move_to_end(name)
             self._hits += 1
-            return entry[1]
+            return entry.facts
 
-    def put(self, key: FileKey, facts: Facts) -> None:
+    def put(self, key: FileKey, facts: Facts, path: str | None = None) -> None:
         """Keep facts; those of an earlier state of the same file go."""
         name = (key.device, key.inode)
         with self._lock:
-            self._entries[name] = (key, facts)
+            self._revision += 1
+            self._entries[name] = Kept(key, facts, path)
             self._entries.move_to_end(name)
             while len(self._entries) > self._capacity:
                 self._entries.popitem(last=False)
@@ -166,14 +176,25 @@ class FactCache:
     def holds(self, *, device: int, inode: int, size: int, ctime_ns: int, store: str) -> bool:
         """Whether facts are kept for a file that looks like this, without opening it. Not a basis for a decision."""
         entry = self._entries.get((device, inode))
-        return entry is not None and (entry[0].size, entry[0].ctime_ns, entry[1].store) == (size, ctime_ns, store)
+        return entry is not None and (entry.key.size, entry.key.ctime_ns, entry.facts.store) == (size, ctime_ns, store)
 
     def flush(self) -> int:
         """Forget everything; return how many files were known."""
         with self._lock:
             count = len(self._entries)
+            self._revision += 1
             self._entries.clear()
             return count
+
+    def kept(self) -> list[Kept]:
+        """Return what is kept, most recently used first."""
+        with self._lock:
+            return list(reversed(self._entries.values()))
+
+    @property
+    def revision(self) -> int:
+        """A number that changes whenever other facts are kept."""
+        return self._revision
 
     def stats(self) -> CacheStats:
         """Return the counters."""

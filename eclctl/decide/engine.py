@@ -244,7 +244,7 @@ class Engine:
         finally:
             os.close(fd)
         if keep and pending.content and located.key is not None:
-            self.cache.put(located.key, facts)
+            self.cache.put(located.key, facts, located.path)
         return facts
 
     def _read(self, fd: int, snapshot: Snapshot, pool: HashPool | None, *, content: bool, digests: bool) -> Facts:

@@ -28,7 +28,8 @@ _POLICY_SUFFIXES = (".yaml", ".yml")
 class Snapshot:
     """What decisions are made from. `generation` counts successful loads; 0 is the state before the first.
 
-    `digest` is `sha256:<hex>` over every policy, key and exception, None without a policy.
+    `digest` is `sha256:<hex>` over every policy, key and exception, None without a policy. `sources` are the policy
+    files, as they were read.
     """
 
     generation: int
@@ -36,6 +37,7 @@ class Snapshot:
     store: KeyStore
     digest: str | None
     loaded_at: datetime | None
+    sources: tuple[Source, ...] = field(default=(), repr=False)
     exceptions: Exceptions = field(default=NO_EXCEPTIONS, repr=False)
 
     @classmethod
@@ -83,7 +85,7 @@ def build(settings: Settings, names: Names, *, generation: int, now: datetime, r
     warnings += _not_in_force(exceptions, loaded.policy, store, now)
     parts = [loaded.policy.digest, store.digest, *filter(None, [exceptions.digest])]
     digest = "sha256:" + hashlib.sha256("\n".join(parts).encode()).hexdigest()
-    snapshot = Snapshot(generation, loaded.policy, store, digest, now, exceptions=exceptions)
+    snapshot = Snapshot(generation, loaded.policy, store, digest, now, tuple(sources), exceptions)
     return Built(snapshot, (), tuple(warnings))
 
 

@@ -47,6 +47,27 @@ def select_rule(policy: Policy, *, path: str | None, kind: Kind, caller: Caller)
     return next((rule for rule in matching if _applies(rule.match, kind, caller)), None)
 
 
+def rules_on(policy: Policy, *, path: str | None, kind: Kind) -> Iterator[Rule]:
+    """Yield, in order, every rule that is the first that matches for some caller, up to one that matches for all.
+
+    Args:
+        policy: the policy.
+        path: as for `select_rule`.
+        kind: what the image is.
+    """
+    for order in _candidates(policy, path):
+        rule = policy.rules[order]
+        if kind in rule.match.kinds:
+            yield rule
+            if for_everybody(rule):
+                return
+
+
+def for_everybody(rule: Rule) -> bool:
+    """Return whether it depends on the image alone, and on nothing about who asks, when or where, if a rule matches."""
+    return rule.match == Match(rule.match.paths, rule.match.kinds)
+
+
 def _applies(match: Match, kind: Kind, caller: Caller) -> bool:
     if kind not in match.kinds or (match.users is not None and caller.uid not in match.users):
         return False

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from eclctl.cli import admin, daemon, explain, policy
-from eclctl.cli.admin import status_lines
+from eclctl.cli.status import status_lines
 
 TREE = {
-    "path": "/srv/containers",
+    "path": "/srv/images",
     "mode": "events",
     "recursive": True,
     "queued": 3,
@@ -33,38 +33,126 @@ STATUS = {
     "cache": {"entries": 6, "hits": 5, "misses": 1},
     "audit": None,
     "watch": {"trees": []},
+    "uptime": 11520.0,
+    "unrecorded": 0,
+    "attention": [],
+    "rules": {
+        "since": "2026-11-22T18:00:01.000000Z",
+        "total": 2,
+        "no_rule": {"allow": 0, "deny": 4, "would_deny": 0},
+        "listed": [
+            {
+                "name": "production",
+                "mode": "enforce",
+                "allow": 1204,
+                "deny": 12,
+                "would_deny": 0,
+                "images": {"approved": 310, "pending": 4, "denied": 2},
+            },
+            {
+                "name": "trial\x1b",
+                "mode": "permissive",
+                "allow": 123456789,
+                "deny": 0,
+                "would_deny": 7,
+                "images": {"approved": 0, "pending": 0, "denied": 1},
+            },
+        ],
+    },
+    "images": {
+        "approved": 310,
+        "pending": 4,
+        "denied": 3,
+        "outdated": 0,
+        "complete": True,
+        "kept": 317,
+        "counted": 317,
+    },
+    "expiring": [
+        {"ends": "2026-11-20T00:00:00Z", "days": -3, "images": 2, "short": "22BC3A3BC942487F", "signers": ["bob"]},
+        {"ends": "2026-12-01T00:00:00Z", "days": 8, "images": 12, "short": "sha256:00", "signers": ["ci", "release"]},
+    ],
+    "ocsp": {"statuses": {"good": 2, "revoked": 0, "none": 1}, "soonest_expiry_seconds": 2400.0},
 }
 
 
 def test_status_is_a_page_that_can_be_read() -> None:
     never = {**TREE, "path": "/data\x1b", "mode": "missing", "recursive": False, "last_rescan": None}
     never |= {"last_rescan_seconds": None, "overdue_seconds": 0.0, "queued": 0}
-    assert list(status_lines({**STATUS, "watch": {"trees": [TREE, never]}})) == [
-        "eclctl 1.2.3, process 7, since 2026-11-22T18:00:00Z",
+    lines = list(status_lines({**STATUS, "watch": {"trees": [TREE, never]}}))
+    assert lines == [
+        "eclctl 1.2.3, process 7, since 2026-11-22T18:00:00Z (3 h 12 min)",
         "policy      generation 2, loaded 2026-11-22T18:00:01Z",
-        "            sha256:00",
+        "    sha256:00",
+        "attention   nothing: all is well",
+        "rules       2; decisions since 2026-11-22T18:00:01Z, and images as they stand",
+        "   ALLOW   DENY  WOULD DENY | APPROVED PENDING DENIED | RULE",
+        "    1204     12           - |      310       4      2 | production",
+        r"    123M      -           7 |        -       -      1 | trial\x1b (permissive)",
+        "       -      4           - |        -       -      - | (no rule)",
+        "images      317 known: 310 approved, 4 pending, 3 denied",
+        "keys        2 keys expire within 30 days, or have just expired",
+        "  ENDS        IN DAYS  IMAGES  KEY                OF",
+        "  2026-11-20  EXPIRED       2  22BC3A3BC942487F   bob",
+        "  2026-12-01        8      12  00                 ci, release",
+        "ocsp        3 certificates: 2 good, 1 not known; the first runs out in 40 min",
         "clients     1 connection, 1 request in flight, with this one",
         "waiting     0 images to be opened, 4 to be verified",
-        "cache       6 images, 5 hits, 1 misses",
+        "cache       6 files, 5 hits, 1 misses",
         "audit log   none: decisions are not recorded",
         "watching    2 directories",
         "  QUEUED  OVERDUE  BY        LAST RESCAN           TOOK      DIRECTORY",
-        "  3       1 s      events    2026-11-22T19:01:02Z  0.250 s   /srv/containers",
+        "  3       1 s      events    2026-11-22T19:01:02Z  0.250 s   /srv/images",
         r"  0       0 s      missing   never                 -         /data\x1b (not below)",
     ]
+    assert [line for line in lines if len(line) > 80] == lines[-1:]  # a path has any length
 
 
 def test_status_says_plainly_what_is_wrong() -> None:
-    last = {"ok": False, "at": "2026-11-22T18:00:01Z", "errors": ["a.yaml:1:1: no\x1b"], "warnings": ["b.yaml:2:1: hm"]}
-    limited = {**TREE, "watch_limit_reached": True, "rescanning": True}
-    broken = {**STATUS, "policy_loaded": False, "last_reload": last, "watch": {"trees": [limited]}}
+    errors = [f"a.yaml:{line}:1: no\x1b" for line in range(9)]
+    last = {"ok": False, "at": "2026-11-22T18:00:01Z", "errors": errors, "warnings": ["b.yaml:2:1: hm"]}
+    broken = {**STATUS, "policy_loaded": False, "last_reload": last, "watch": {"trees": [{**TREE, "rescanning": True}]}}
+    broken |= {"unrecorded": 3, "audit": "/var/log/a", "attention": [{"code": "x", "message": "look \x1b" * 20}] * 9}
     lines = list(status_lines(broken))
     assert "policy      NONE: every image is denied" in lines
+    assert lines.index("ATTENTION   9 things to look at") == 2
+    assert lines[3].startswith(r"  ! look \x1blook")
+    assert "  and 4 more: eclctl status --json | jq '.attention'" in lines
     assert "last load   FAILED at 2026-11-22T18:00:01Z" in lines
-    assert r"  error: a.yaml:1:1: no\x1b" in lines
+    assert r"  error: a.yaml:0:1: no\x1b" in lines
+    assert "  and 4 more: eclctl policy check" in lines
     assert "  warning: b.yaml:2:1: hm" in lines
+    assert "audit log   /var/log/a, which CANNOT BE WRITTEN" in lines
     assert any("under way" in line for line in lines)
-    assert any("fs.inotify.max_user_watches" in line for line in lines)
+    assert all(line.isprintable() for line in lines)
+
+
+def test_of_many_rules_status_shows_those_that_deny_in_the_order_of_the_policy() -> None:
+    rule = STATUS["rules"]["listed"][0] | {"deny": 0, "images": {"approved": 1, "pending": 0, "denied": 0}}
+    listed = [rule | {"name": f"r{number}", "deny": number % 3} for number in range(100)]
+    lines = list(status_lines({**STATUS, "rules": {**STATUS["rules"], "total": 10_000, "listed": listed}}))
+    shown = [int(line.rpartition("| r")[2]) for line in lines if "| r" in line]
+    assert len(shown) == 12
+    assert shown == sorted(shown)
+    assert all(number % 3 == 2 for number in shown)
+    assert "  and 9988 more: eclctl report --html FILE shows them all" in lines
+
+
+def test_status_admits_what_it_could_not_look_at() -> None:
+    partly = STATUS["images"] | {"complete": False, "counted": 100, "kept": 5000, "outdated": 3}
+    lines = list(status_lines({**STATUS, "images": partly}))
+    assert "            only 100 of 5000 were looked at, for lack of time" in lines
+    assert "            3 more are to be verified again, with other keys" in lines
+    late = list(status_lines({**STATUS, "images": None, "expiring": None}))
+    assert "images      there was no time to look at them; ask again" in late
+
+
+def test_a_quiet_daemon_fits_half_a_screen() -> None:
+    quiet = {**STATUS, "expiring": [], "ocsp": {"statuses": {"good": 0}, "soonest_expiry_seconds": None}}
+    lines = list(status_lines(quiet))
+    assert "keys        none expires within 30 days" in lines
+    assert "ocsp        no certificate has to be asked about" in lines
+    assert len(lines) <= 24
 
 
 COMMANDS = {

@@ -36,7 +36,7 @@ NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 def decision(code: Code = Code.REQUIREMENTS_MET, **changes: object) -> SimpleNamespace:
     cached = changes.pop("cached", True)
     said: dict[str, Any] = {"rule": "production", "would": None} | changes
-    return SimpleNamespace(outcome=Outcome(code, "a reason", **said), cached=cached)
+    return SimpleNamespace(outcome=Outcome(code, "a reason", **said), cached=cached, policy=None)
 
 
 def value(metrics: Metrics, name: str, **labels: str) -> float | None:
@@ -86,6 +86,7 @@ def test_what_a_permissive_rule_let_pass_is_counted_by_what_it_would_have_been()
     metrics = Metrics()
     metrics.decision(decision(Code.PERMISSIVE, would=Code.REQUIREMENTS_NOT_MET), 0.001)
     assert value(metrics, "eclctl_would_deny_total", code="requirements-not-met") == 1
+    assert value(metrics, "eclctl_rule_would_deny_total", rule="production") == 1
 
 
 def test_a_decision_without_a_rule_is_counted_as_such() -> None:
@@ -214,7 +215,7 @@ def test_two_registries_do_not_meet() -> None:
 
 def test_the_documentation_names_every_metric_and_no_other() -> None:
     metrics = Metrics()
-    metrics.decision(decision(), 0.001)
+    metrics.decision(decision(Code.PERMISSIVE, would=Code.REQUIREMENTS_NOT_MET), 0.001)
     exposed = {re.sub("_(bucket|sum|count)$", "", name) for name in metric_names(metrics.registry)}
     text = (ROOT / "docs" / "metrics.md").read_text("utf-8")
     documented = set(re.findall(r"^\| `(\w+)` ", text, re.MULTILINE))

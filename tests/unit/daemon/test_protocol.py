@@ -100,6 +100,13 @@ def test_methods_without_parameters_need_none(method):
         (line(method="check_all", parameters={"images": ["/a"]}), "object"),
         (line(method="check_all", parameters={"images": [{"image": "/a", "subject_uid": 0}]}), "no key"),
         (line(method="recent", parameters={"limit": 0}), "limit"),
+        (line(method="report", parameters={}), "part"),
+        (line(method="report", parameters={"part": "secrets"}), "part"),
+        (line(method="report", parameters={"part": ["rules"]}), "part"),
+        (line(method="report", parameters={"part": "rules", "limit": 501}), "limit"),
+        (line(method="report", parameters={"part": "rules", "after": 7}), "after"),
+        (line(method="report", parameters={"part": "rules", "after": "x" * 4097}), "after"),
+        (line(method="report", parameters={"part": "rules", "image": "/a"}), "image"),
         (line(method="ping", parameters={"x": 1}), "no key"),
     ],
 )

@@ -1,0 +1,68 @@
+"""What an admin should look at: what is stale, failing, or about to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+OVERDUE: Final = 60.0
+"""Seconds that a watched image may wait beyond its turn."""
+
+_NOT_KNOWN: Final = ("none", "unavailable", "invalid", "unknown")
+
+
+def attention(status: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Return what is wrong in an answer to `status`, worst first: codes from a closed list, each with a sentence."""
+    found = [*_policy(status), *_audit(status), *_watch(status), *_ocsp(status.get("ocsp")), *_keys(status)]
+    return [{"code": code, "message": message} for code, message in found]
+
+
+def _policy(status: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    last = status["last_reload"]
+    if not status["policy_loaded"]:
+        yield "no-policy", "no policy is in force: every image is denied"
+    if last is not None and not last["ok"]:
+        stays = f"; generation {status['generation']} stays in force" if status["policy_loaded"] else ""
+        yield "reload-failed", f"the policy did not load at {last['at'][:19]}Z{stays}"
+
+
+def _audit(status: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    if status["unrecorded"]:
+        yield "audit-failed", "decisions cannot be recorded in the audit log, so all of them are denied"
+
+
+def _watch(status: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    trees = status["watch"].get("trees", ())
+    for tree in trees:
+        if tree["mode"] == "missing":
+            yield "watch-missing", f"{tree['path']} is not there, or cannot be opened"
+        elif tree["overdue_seconds"] > OVERDUE:
+            yield (
+                "watch-overdue",
+                f"images in {tree['path']} have waited {tree['overdue_seconds']:.0f} s to be verified",
+            )
+    if any(tree["watch_limit_reached"] for tree in trees):
+        yield "watch-limit", "no more inotify watches (fs.inotify.max_user_watches): rescans find changes later"
+
+
+def _ocsp(ocsp: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
+    statuses = {} if ocsp is None else ocsp["statuses"]
+    if count := sum(statuses.get(name, 0) for name in _NOT_KNOWN):
+        yield "ocsp-not-known", f"nothing valid is known of {_certificates(count)}, which count for nothing meanwhile"
+    if count := statuses.get("revoked", 0):
+        yield "ocsp-revoked", f"{_certificates(count)} revoked"
+
+
+def _keys(status: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for key in status.get("expiring") or ():
+        who = ", ".join(key["signers"]) or key["title"]
+        ended = key["days"] < 0
+        what = "certificate" if key["kind"] == "certificate" else "key"
+        when = f"expired on {key['ends'][:10]}" if ended else f"expires on {key['ends'][:10]}"
+        yield "key-expired" if ended else "key-expiring", f"the {what} {key['short']} of {who} {when}"
+
+
+def _certificates(count: int) -> str:
+    return f"{count} certificate" if count == 1 else f"{count} certificates"

@@ -1,0 +1,180 @@
+"""Looks at how images and keys stand, for admins: in a thread, a handful at a time, and never for long.
+
+Evaluating is Python code, which keeps the event loop from running; between two handfuls the thread sleeps, so that
+decisions are answered in between. A survey is used again as long as nothing that it depends on has changed, for a
+minute at most.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+from dataclasses import dataclass
+from heapq import nsmallest
+from time import monotonic, sleep
+from typing import TYPE_CHECKING, Any, Final
+
+from eclctl.daemon.workers import Workers
+from eclctl.report.keys import listed_keys, turning
+from eclctl.report.shapes import image_fields
+from eclctl.report.survey import Survey, examine, usable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from datetime import datetime
+
+    from eclctl.decide.cache import Kept
+    from eclctl.decide.engine import Engine
+    from eclctl.decide.snapshot import Snapshot
+    from eclctl.report.keys import ListedKey
+
+PATIENCE: Final = 10.0
+"""Seconds after which an answer goes without a survey."""
+
+MOST: Final = 50_000  # images, most recently used first
+_SECONDS: Final = 3.0  # for keys, and again for images
+_HANDFUL: Final = 25
+_PAUSE: Final = 0.001
+_FRESH: Final = 60.0
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Surveyed:
+    """What a survey found: how images stand, the keys, and of how many images there are facts or were looked at.
+
+    `complete` is false when there was no time for all keys or images.
+    """
+
+    survey: Survey
+    keys: tuple[ListedKey, ...]
+    kept: int
+    counted: int
+    gone: int
+    complete: bool
+    made: float
+    mark: tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePage:
+    """Images in the order of their paths, under one snapshot. `following` is the path to go on after, None at last."""
+
+    snapshot: Snapshot
+    items: tuple[dict[str, Any], ...]
+    following: str | None
+
+
+class Surveyor:
+    """Surveys what an engine keeps.
+
+    Args:
+        engine: has the facts, the snapshot, and what is known of certificates.
+        clock: the time of day, aware, UTC.
+    """
+
+    def __init__(self, engine: Engine, clock: Callable[[], datetime]) -> None:
+        self._engine = engine
+        self._clock = clock
+        self._last: Surveyed | None = None
+        self._workers = Workers("survey", 1)
+
+    def stop(self) -> None:
+        """Begin nothing further."""
+        self._workers.stop()
+
+    def request(self, work: Callable[[], object], done: Callable[[Any], None]) -> None:
+        """Call `work` in the thread, and `done` on the loop with what it returned: None when it failed, or is late."""
+        loop = asyncio.get_running_loop()
+        answered = False
+
+        def finish(result: object) -> None:
+            nonlocal answered
+            if not answered:
+                answered = True
+                late.cancel()
+                done(result)
+
+        def run() -> None:
+            result: object = None
+            try:
+                result = work()
+            except Exception:  # noqa: BLE001 - an admin's answer must come all the same
+                _log.exception("a survey failed")
+            with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits
+                loop.call_soon_threadsafe(finish, result)
+
+        late = loop.call_later(PATIENCE, finish, None)
+        self._workers.submit(None, run)
+
+    # -- in the thread ---------------------------------------------------------------------------------------------
+
+    def survey(self) -> Surveyed:
+        """Look at all keys and images, as far as there is time."""
+        engine, last = self._engine, self._last
+        snapshot, statuses = engine.snapshot, engine.statuses
+        mark = (snapshot.generation, statuses.version, engine.cache.revision)
+        if last is not None and last.mark == mark and monotonic() - last.made < _FRESH:
+            return last
+        now, deadline = self._clock(), monotonic() + _SECONDS
+        keys = tuple(_while_there_is_time(listed_keys(snapshot, statuses, now), deadline))
+        survey = Survey(snapshot, statuses, turning(keys, now), now)
+        kept = engine.cache.kept()
+        counted, gone, deadline = 0, 0, monotonic() + _SECONDS
+        for each in _while_there_is_time(iter(kept[:MOST]), deadline):
+            counted += 1
+            if self._there(each):
+                survey.add([each])
+            else:
+                gone += 1
+        complete = counted == len(kept)
+        self._last = Surveyed(survey, keys, len(kept), counted, gone, complete, monotonic(), mark)
+        return self._last
+
+    def images(self, after: str, limit: int) -> ImagePage:
+        """Look at the next images whose path comes after one, at most `limit` of them."""
+        engine, now = self._engine, self._clock()
+        snapshot = engine.snapshot
+        candidates = ((each.path, each) for each in engine.cache.kept() if each.path is not None and each.path > after)
+        chosen = nsmallest(limit, candidates, key=lambda each: each[0])
+        items: list[dict[str, Any]] = []
+        looked_at = 0
+        for _, each in _while_there_is_time(iter(chosen), monotonic() + _SECONDS):
+            looked_at += 1
+            if usable(snapshot, each.facts) and self._there(each):
+                report = examine(snapshot, each, engine.statuses, now)
+                items += [] if report is None else [image_fields(report)]
+        ended = looked_at == len(chosen) < limit
+        return ImagePage(snapshot, tuple(items), None if ended else chosen[looked_at - 1][0])
+
+    def _there(self, kept: Kept) -> bool:
+        """Whether the file is still where it was. Only local file systems are asked; others may hang."""
+        if kept.path is None or not self._engine.locator.mounts.local_device(kept.key.device):
+            return True
+        try:
+            status = os.lstat(kept.path)
+        except OSError:
+            return False
+        key = kept.key
+        found = (status.st_dev, status.st_ino, status.st_size, status.st_ctime_ns)
+        return found == (key.device, key.inode, key.size, key.ctime_ns)
+
+
+def _while_there_is_time(items: Iterator[Any], deadline: float) -> Iterator[Any]:
+    """Yield items, with pauses for others, until the deadline."""
+    for number, item in enumerate(items, 1):
+        yield item
+        if number % _HANDFUL == 0:
+            if monotonic() > deadline:
+                return
+            sleep(_PAUSE)
+
+
+def page(items: Sequence[Any], after: str, limit: int) -> tuple[list[Any], str | None]:
+    """Return some of a list, from the position that `after` says, and where to go on."""
+    start = int(after) if after.isascii() and after.isdigit() else 0
+    following = start + limit
+    return list(items[start:following]), str(following) if following < len(items) else None

@@ -1,0 +1,133 @@
+"""The keys that speak for signers: what they are called, how long each counts, and which will soon count no more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from eclctl.decide.evidence import Lifetime, certificate_lifetime, key_lifetime, revocation_of, short_name
+from eclctl.decide.snapshot import Snapshot
+from eclctl.model import SignerKind
+from eclctl.policy.language import COSIGN, X509, Policy
+from eclctl.signature.keys import PublicKey
+from eclctl.trust.keyring import KeyStore
+from eclctl.trust.revocation import StatusSource
+
+__all__ = ["SOON", "ListedKey", "listed_keys", "turning"]
+
+SOON = timedelta(days=30)
+"""What ends within this is about to expire; what ended within it has just expired."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListedKey:
+    """One key that can make signatures count.
+
+    `name` and `key` are what claims by it have as `signer.id` and `key`. `id` is its full fingerprint or digest for
+    people, `short` the part that they compare, and `title` an OpenPGP user ID, a certificate's subject or the key's
+    algorithm. `signers` list it; none do when it counts as part of the role `anyone` alone. `where` is the first such
+    entry, `file:line`, and `source` the file that it was read from. `revocation` is as in `KeyReport`.
+    """
+
+    signers: tuple[str, ...]
+    kind: SignerKind
+    name: str
+    key: str
+    id: str
+    title: str
+    life: Lifetime
+    where: str = ""
+    source: str = ""
+    revocation: str = ""
+
+    @property
+    def short(self) -> str:
+        """The part of `id` that people compare."""
+        return short_name(self.id)
+
+    def state(self, now: datetime) -> str:
+        """Return what it is worth at `now`, in a word: ok, expiring, expired, not-yet, or unusable."""
+        life = self.life
+        if life.ends is not None and life.ends <= now:
+            return "expired"
+        if life.fault is not None:
+            return "not-yet" if life.begins is not None and life.begins > now else "unusable"
+        if life.begins is not None and life.begins > now:
+            return "not-yet"
+        return "expiring" if life.ends is not None and life.ends <= now + SOON else "ok"
+
+
+def listed_keys(snapshot: Snapshot, statuses: StatusSource, now: datetime) -> Iterator[ListedKey]:
+    """Yield every key of every signer, in the policy's order, and where a rule asks for `anyone`, of the keyrings.
+
+    One at a time, for an OpenPGP certificate is assessed when it is first asked about, which takes milliseconds.
+    """
+    policy = snapshot.policy
+    if policy is None:
+        return
+    store = snapshot.store
+    by_digest = {key.id: key for key in (*store.keys, *store.cosign)}
+    for name, signers in _names(policy, store).items():
+        where = policy.signers[signers[0]].where if signers else ""
+        if name.startswith(X509):
+            found = _certificate(store, name, statuses, now)
+        elif name.startswith((COSIGN, "sha256:")):
+            found = _pem(by_digest, name)
+        else:
+            found = _openpgp(store, name)
+        yield from (replace(key, signers=signers, where=where) for key in found)
+
+
+def turning(keys: Iterable[ListedKey], now: datetime) -> tuple[ListedKey, ...]:
+    """Return the keys that end soon or ended not long ago, the first to end first."""
+    ends = [(key.life.ends, key) for key in keys if key.life.ends is not None]
+    return tuple(key for end, key in sorted(ends, key=lambda each: each[0]) if now - SOON <= end <= now + SOON)
+
+
+def _names(policy: Policy, store: KeyStore) -> dict[str, tuple[str, ...]]:
+    """Return the `KeyRef.id` of every key, with the signers that list it."""
+    names: dict[str, tuple[str, ...]] = {}
+    for signer in policy.signers.values():
+        for key in signer.keys:
+            names[key] = (*names.get(key, ()), signer.name)
+    if any(rule.asks_anyone for rule in policy.rules):
+        for certificate in store.pgp.certificates:
+            names.setdefault(certificate.fingerprint, ())
+    return names
+
+
+def _certificate(store: KeyStore, name: str, statuses: StatusSource, now: datetime) -> Iterator[ListedKey]:
+    credential = store.credential(name)
+    if credential is None:
+        return
+    yield ListedKey(
+        signers=(),
+        kind=SignerKind.CERTIFICATE,
+        name=name,
+        key=name,
+        id=credential.fingerprint,
+        title=credential.name,
+        life=certificate_lifetime(credential, now),
+        source=credential.source,
+        revocation=revocation_of(credential, statuses, now),
+    )
+
+
+def _pem(by_digest: Mapping[str, PublicKey], name: str) -> Iterator[ListedKey]:
+    digest, kind = name.removeprefix(COSIGN), SignerKind.COSIGN if name.startswith(COSIGN) else SignerKind.KEY
+    key = by_digest.get(digest)
+    if key is not None:
+        yield ListedKey((), kind, name, name, digest, key.algorithm, Lifetime(), source=key.source)
+
+
+def _openpgp(store: KeyStore, fingerprint: str) -> Iterator[ListedKey]:
+    """Yield the keys of a certificate that may sign; when none may, its primary key with the reason."""
+    certificate = store.pgp.get(fingerprint)
+    if certificate is None:
+        return
+    able = [key for key in certificate.keys if (status := certificate.status(key.fingerprint)) and status.attributable]
+    for key in able or [certificate.primary]:
+        life = key_lifetime(store, fingerprint, key.fingerprint)
+        title = certificate.name
+        yield ListedKey((), SignerKind.PGP, fingerprint, key.fingerprint, key.fingerprint, title, life)

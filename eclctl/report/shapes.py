@@ -1,0 +1,150 @@
+"""What there is to report as JSON types: in the daemon's answers, and in what a page is made of."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any
+
+from eclctl.model import Missing
+from eclctl.policy.language import Match, Requirement, Rule
+from eclctl.policy.load import Source
+from eclctl.report.keys import ListedKey
+from eclctl.report.survey import ImageReport, Standing, Survey, Tally
+
+__all__ = ["file_fields", "image_fields", "key_fields", "rule_fields", "seconds", "survey_fields", "turning_fields"]
+
+_MOST_TEXT = 1024 * 1024
+_MOST = 64  # of anything that an image, which anybody can have written, has many of
+
+
+def seconds(time: datetime | None) -> str | None:
+    """Write a time in UTC with whole seconds."""
+    return None if time is None else time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def rule_fields(rule: Rule, counts: Mapping[str, int], images: Tally) -> dict[str, Any]:
+    """Describe a rule, with what it decided and how images stand under it."""
+    return {
+        "name": rule.name,
+        "where": rule.where,
+        "mode": rule.mode,
+        "match": _match(rule.match),
+        "require": [_requirement(need) for need in rule.require],
+        "decision": rule.decision,
+        "forbid": list(rule.forbidden),
+        "message": rule.message,
+        **counts,
+        "images": asdict(images),
+    }
+
+
+def _match(match: Match) -> dict[str, Any]:
+    return {
+        "paths": None if match.paths is None else [glob.pattern for glob in match.paths],
+        "kinds": sorted(match.kinds),
+        "users": None if match.users is None else sorted(match.users),
+        "groups": None if match.groups is None else sorted(match.groups),
+    }
+
+
+def _requirement(need: Requirement) -> dict[str, Any]:
+    return {"text": need.text, "where": need.where, "people": list(need.people[:_MOST])}
+
+
+def key_fields(key: ListedKey, now: datetime) -> dict[str, Any]:
+    """Describe a key, and what it is worth at `now`."""
+    return {
+        "signers": list(key.signers),
+        "kind": key.kind,
+        "id": key.id,
+        "short": key.short,
+        "title": key.title,
+        "begins": seconds(key.life.begins),
+        "ends": seconds(key.life.ends),
+        "state": key.state(now),
+        "why": None if key.life.fault is None else key.life.fault.message,
+        "revocation": key.revocation or None,
+        "where": key.where or None,
+        "source": key.source or None,
+    }
+
+
+def turning_fields(survey: Survey) -> list[dict[str, Any]]:
+    """Describe the keys that end soon or ended lately, with how many images gain or lose an approval by that."""
+    return [
+        {
+            **{name: value for name, value in key_fields(key, survey.now).items() if name not in {"where", "source"}},
+            "days": (key.life.ends - survey.now).days,
+            "images": survey.concerned[key.name, key.key],
+        }
+        for key in survey.turning
+        if key.life.ends is not None
+    ]
+
+
+def survey_fields(survey: Survey, *, kept: int, counted: int) -> dict[str, Any]:
+    """Describe how images stand; `kept` are all whose facts there are, `counted` those that were looked at."""
+    return {
+        **asdict(survey.images),
+        "other_files": survey.files,
+        "outdated": survey.outdated,
+        "kept": kept,
+        "counted": counted,
+        "at": seconds(survey.now),
+    }
+
+
+def file_fields(source: Source) -> dict[str, Any]:
+    """Describe a policy file as it was loaded; one that is longer than a person reads comes without its text."""
+    return {
+        "path": source.path,
+        "sha256": hashlib.sha256(source.text).hexdigest(),
+        "size": len(source.text),
+        "text": source.text.decode("utf-8", "backslashreplace") if len(source.text) <= _MOST_TEXT else None,
+    }
+
+
+def image_fields(report: ImageReport) -> dict[str, Any]:
+    """Describe an image and how it stands."""
+    return {
+        "path": report.path,
+        "kind": report.kind,
+        "size": report.size,
+        "stand": report.stand,
+        "manifest": report.manifest,
+        "digests": {str(number): digest for number, digest in islice(sorted(report.digests.items()), _MOST)},
+        "standings": [_standing(standing) for standing in report.standings],
+        "signatures": [
+            {"id": each.id, "format": each.format, "signer": each.signer, "counts": each.counts, "why": each.why}
+            for each in report.signatures[:_MOST]
+        ],
+    }
+
+
+def _standing(standing: Standing) -> dict[str, Any]:
+    outcome = standing.outcome
+    return {
+        "rule": standing.name,
+        "stand": standing.stand,
+        "decision": outcome.verdict,
+        "code": outcome.code,
+        "would": outcome.would,
+        "mode": outcome.mode,
+        "reason": outcome.reason,
+        "signers": list(outcome.signers),
+        "missing": [_missing(each) for each in outcome.missing],
+        "everybody": standing.everybody,
+    }
+
+
+def _missing(missing: Missing) -> dict[str, Any]:
+    return {
+        "requirement": missing.requirement,
+        "needed": missing.needed,
+        "have": missing.have,
+        "could_sign": list(missing.could_sign[:_MOST]),
+    }

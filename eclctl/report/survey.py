@@ -1,0 +1,211 @@
+"""How images stand under a policy: approved, pending or denied by which rule, for whoever asks.
+
+An image stands under every rule that is the first to match for some caller. What is looked at are facts that are kept,
+so nothing is read and nothing is asked; whether a rule matches, and what counts, is judged as in a decision.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from itertools import islice
+
+from eclctl.decide.cache import Facts, Kept
+from eclctl.decide.snapshot import Snapshot
+from eclctl.model import Claim, Code, Finding, Kind, Outcome, SignatureReport, Verdict, Verification
+from eclctl.policy.evaluate import evaluate, withdrawn
+from eclctl.policy.language import Policy, Rule
+from eclctl.policy.report import signatures
+from eclctl.policy.select import for_everybody, rules_on
+from eclctl.report.keys import ListedKey
+from eclctl.trust.revocation import StatusSource
+
+__all__ = ["ImageReport", "Stand", "Standing", "Survey", "Tally", "examine"]
+
+MOST_RULES = 16
+"""Rules that one image is looked at under."""
+
+_NOT_MET = frozenset({Code.REQUIREMENTS_NOT_MET, Code.UNSUPPORTED_SIGNATURE_FORMAT})
+_EXPIRED = Finding("expired", "its key has expired")
+
+
+class Stand(StrEnum):
+    """How an image stands under a rule, as if the rule were enforced.
+
+    Pending is what lacks approvals that a rule asks for, and has at least one of them.
+    """
+
+    APPROVED = "approved"
+    PENDING = "pending"
+    DENIED = "denied"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One rule's word on an image; `rule` is None where no rule decided."""
+
+    rule: Rule | None
+    outcome: Outcome
+
+    @property
+    def name(self) -> str | None:
+        """The rule's name."""
+        return None if self.rule is None else self.rule.name
+
+    @property
+    def everybody(self) -> bool:
+        """Whether it does not depend on who asks."""
+        return self.rule is None or for_everybody(self.rule)
+
+    @property
+    def stand(self) -> Stand:
+        """Approved, pending or denied."""
+        code = self.outcome.would or self.outcome.code
+        if self.outcome.verdict is Verdict.ALLOW and self.outcome.would is None:
+            return Stand.APPROVED
+        return Stand.PENDING if code in _NOT_MET and self.outcome.signers else Stand.DENIED
+
+
+@dataclass(frozen=True, slots=True)
+class ImageReport:
+    """An image, how it stands, and what became of its signatures. `digests` are of its data objects, if known."""
+
+    path: str
+    kind: Kind | None
+    size: int
+    standings: tuple[Standing, ...]
+    signatures: tuple[SignatureReport, ...] = ()
+    digests: Mapping[int, str] = field(default_factory=dict)
+    manifest: str | None = None
+
+    @property
+    def stand(self) -> Stand:
+        """The best that anybody gets: what one caller may run is approved."""
+        found = {standing.stand for standing in self.standings}
+        return next((stand for stand in Stand if stand in found), Stand.DENIED)
+
+
+@dataclass(slots=True)
+class Tally:
+    """How many images stand how."""
+
+    approved: int = 0
+    pending: int = 0
+    denied: int = 0
+
+    def add(self, stand: Stand) -> None:
+        """Count one more."""
+        if stand is Stand.APPROVED:
+            self.approved += 1
+        elif stand is Stand.PENDING:
+            self.pending += 1
+        else:
+            self.denied += 1
+
+
+def usable(snapshot: Snapshot, facts: Facts) -> bool:
+    """Return whether facts say all that the policy asks about, and with its keys."""
+    policy = snapshot.policy
+    if policy is None or facts.store != snapshot.store.digest:
+        return False
+    return facts.digested or not policy.withdraws_objects
+
+
+def examine(snapshot: Snapshot, kept: Kept, statuses: StatusSource, now: datetime) -> ImageReport | None:
+    """Return how an image stands; None for a file that is no image, and that no rule is about."""
+    policy, facts, path = snapshot.policy, kept.facts, kept.path or ""
+    if policy is None:
+        return None
+    found = facts.verification
+    if found is None:
+        error = facts.error or Finding("internal-error", "nothing is known of it")
+        refused = Outcome(Code(error.code) if error.code in frozenset(Code) else Code.INTERNAL_ERROR, error.message)
+        return ImageReport(path, None, kept.key.size, (Standing(None, refused),))
+    rejected = facts.judgements.rejected(snapshot.store, found.claims, now, statuses)
+    standings = _standings(policy, found, kept.path, rejected)
+    if found.kind is Kind.OTHER and not any(standing.rule for standing in standings):
+        return None
+    said = signatures(policy, standings[0].rule, found, rejected)
+    manifest = None if found.oci is None else found.oci.manifest
+    return ImageReport(path, found.kind, kept.key.size, standings, said, found.digests, manifest)
+
+
+def _standings(
+    policy: Policy, found: Verification, path: str | None, rejected: Mapping[int, Finding]
+) -> tuple[Standing, ...]:
+    if policy.withdraws and (stopped := withdrawn(policy, found, rejected)) is not None:
+        return (Standing(None, stopped),)
+    standings = tuple(
+        Standing(rule, evaluate(policy, rule, found, rejected))
+        for rule in islice(rules_on(policy, path=path, kind=found.kind), MOST_RULES)
+    )
+    nobody = Outcome(Code.NO_RULE, "no rule matches this image, and nothing else is accepted")
+    return standings or (Standing(None, nobody),)
+
+
+class Survey:
+    """Adds up how images stand, a few at a time.
+
+    Args:
+        snapshot: under which policy and keys.
+        statuses: what is known of certificates.
+        turning: keys that end soon or ended lately, for which the images are counted that this concerns.
+        now: when.
+    """
+
+    def __init__(self, snapshot: Snapshot, statuses: StatusSource, turning: Sequence[ListedKey], now: datetime) -> None:
+        self.snapshot, self.now, self.turning = snapshot, now, tuple(turning)
+        self.images = Tally()
+        self.by_rule: dict[str, Tally] = {}
+        self.concerned: Counter[tuple[str, str]] = Counter()
+        self.outdated = 0
+        self.files = 0
+        self._statuses = statuses
+        self._turning = {(key.name, key.key): key for key in turning}
+
+    def add(self, kept: Iterable[Kept]) -> None:
+        """Count these."""
+        for each in kept:
+            self._add(each)
+
+    def _add(self, kept: Kept) -> None:
+        if not usable(self.snapshot, kept.facts):
+            self.outdated += 1
+            return
+        report = examine(self.snapshot, kept, self._statuses, self.now)
+        if report is None:
+            self.files += 1
+            return
+        self.images.add(report.stand)
+        for standing in report.standings:
+            if standing.name is not None:
+                self.by_rule.setdefault(standing.name, Tally()).add(standing.stand)
+        if self._turning and kept.facts.verification is not None:
+            self._count_concerned(kept, report)
+
+    def _count_concerned(self, kept: Kept, report: ImageReport) -> None:
+        policy, facts = self.snapshot.policy, kept.facts
+        assert policy is not None
+        assert facts.verification is not None
+        approved = {standing.name for standing in report.standings if standing.stand is Stand.APPROVED}
+        rejected = facts.judgements.rejected(self.snapshot.store, facts.verification.claims, self.now, self._statuses)
+        for name, changed in self._without(facts.verification.claims, rejected):
+            standings = _standings(policy, facts.verification, kept.path, changed)
+            if {standing.name for standing in standings if standing.stand is Stand.APPROVED} != approved:
+                self.concerned[name] += 1
+
+    def _without(
+        self, claims: Sequence[Claim], rejected: Mapping[int, Finding]
+    ) -> Iterator[tuple[tuple[str, str], Mapping[int, Finding]]]:
+        """Yield, for each turning key that signed, what is judged out when it has ended; if it has, before it had."""
+        signed = {(claim.signer.id, claim.key) for claim in claims} & self._turning.keys()
+        for name in sorted(signed):
+            mine = [number for number, claim in enumerate(claims) if (claim.signer.id, claim.key) == name]
+            ends = self._turning[name].life.ends
+            if ends is not None and ends <= self.now:
+                yield name, {number: why for number, why in rejected.items() if number not in mine}
+            else:
+                yield name, {**rejected, **dict.fromkeys(mine, _EXPIRED)}

@@ -1,0 +1,80 @@
+"""What `status` says should be looked at."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from eclctl.daemon.attention import attention
+
+TREE = {"path": "/srv", "mode": "events", "overdue_seconds": 0.0, "watch_limit_reached": False}
+KEY = {
+    "signers": ["alice"],
+    "title": "Alice",
+    "kind": "pgp",
+    "short": "22BC",
+    "ends": "2026-12-01T00:00:00Z",
+    "days": 8,
+}
+WELL: dict[str, Any] = {
+    "policy_loaded": True,
+    "generation": 4,
+    "last_reload": {"ok": True, "at": "2026-11-22T18:00:01.123456Z"},
+    "unrecorded": 0,
+    "watch": {"trees": [TREE]},
+    "ocsp": {"statuses": {"good": 3, "none": 0, "revoked": 0}},
+    "expiring": [],
+}
+
+
+def test_a_daemon_that_is_well_has_nothing_to_look_at() -> None:
+    assert attention(WELL) == []
+    assert attention({**WELL, "ocsp": None, "expiring": None, "last_reload": None, "watch": {}}) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "message"),
+    [
+        ({"policy_loaded": False}, "no-policy", "no policy is in force: every image is denied"),
+        (
+            {"last_reload": {"ok": False, "at": "2026-11-22T18:00:01.123456Z"}},
+            "reload-failed",
+            "the policy did not load at 2026-11-22T18:00:01Z; generation 4 stays in force",
+        ),
+        (
+            {"unrecorded": 1},
+            "audit-failed",
+            "decisions cannot be recorded in the audit log, so all of them are denied",
+        ),
+        ({"watch": {"trees": [TREE | {"mode": "missing"}]}}, "watch-missing", "/srv is not there, or cannot be opened"),
+        (
+            {"watch": {"trees": [TREE | {"overdue_seconds": 61.2}]}},
+            "watch-overdue",
+            "images in /srv have waited 61 s to be verified",
+        ),
+        (
+            {"watch": {"trees": [TREE | {"watch_limit_reached": True}] * 3}},
+            "watch-limit",
+            "no more inotify watches (fs.inotify.max_user_watches): rescans find changes later",
+        ),
+        (
+            {"ocsp": {"statuses": {"none": 1, "unavailable": 1}}},
+            "ocsp-not-known",
+            "nothing valid is known of 2 certificates, which count for nothing meanwhile",
+        ),
+        ({"ocsp": {"statuses": {"revoked": 1}}}, "ocsp-revoked", "1 certificate revoked"),
+        ({"expiring": [KEY]}, "key-expiring", "the key 22BC of alice expires on 2026-12-01"),
+        (
+            {"expiring": [KEY | {"days": -1, "kind": "certificate", "signers": []}]},
+            "key-expired",
+            "the certificate 22BC of Alice expired on 2026-12-01",
+        ),
+    ],
+)
+def test_each_thing_that_is_wrong_is_said_once(change: dict[str, Any], code: str, message: str) -> None:
+    assert attention(WELL | change) == [{"code": code, "message": message}]
+
+
+def test_a_minute_is_no_delay() -> None:
+    assert attention(WELL | {"watch": {"trees": [TREE | {"overdue_seconds": 59.0}]}}) == []

@@ -63,13 +63,14 @@ def load(
     Never raises for what it reads: all errors are returned, those of the policy first.
     """
     report, declared = Report(), Declared(host)
-    headers = [header for file in _files(tests, report) if (header := _header(file, declared, report)) is not None]
+    files = _files(tests, report)
+    headers = [header for file in files if (header := _header(file, declared, report)) is not None]
     if not settings.keyrings:
         rings = tuple(dict.fromkeys(ring for header in headers for ring in header.keyrings))
         settings = replace(settings, keyrings=rings)
     built = build(settings, declared.names(), generation=1, now=now, read=read)
     cases = _cases(built, headers, declared, report, now)
-    errors = (*built.errors, *report.errors)
+    errors = (*built.errors, *_in_order(report.errors, files))
     return Loaded(None if errors else built.snapshot, () if errors else cases, errors, built.warnings)
 
 
@@ -91,6 +92,12 @@ def _header(file: str, declared: Declared, report: Report) -> Header | None:
         return None
     root = read_document(file, text, report)
     return None if root is None else read_header(root, declared, report)
+
+
+def _in_order(problems: Sequence[Problem], files: Sequence[str]) -> list[Problem]:
+    """Return problems by file, in the order given, and then by place."""
+    order = {file: number for number, file in enumerate(files)}
+    return sorted(problems, key=lambda found: (order.get(found.file, -1), found.line, found.column))
 
 
 def _cases(

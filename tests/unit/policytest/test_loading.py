@@ -38,6 +38,13 @@ def test_errors_of_the_policy_and_of_the_tests_are_said_together(tmp_path: Path)
     assert made.cases == ()
 
 
+def test_errors_come_in_the_order_of_the_file(tmp_path: Path) -> None:
+    made = loaded(tmp_path, one("signatures: [{by: bilder, with: pgq}]\nrole: X") + one("ocsp: x", name="second"))
+    places = [(problem.line, problem.column) for problem in made.errors]
+    assert len(places) == 4
+    assert places == sorted(places)
+
+
 def test_keyrings_of_the_settings_replace_those_of_the_tests(tmp_path: Path) -> None:
     folder = write(tmp_path, one(""))
     settings = Settings("", "", "", (folder,), (str(CORPUS / "keys" / "pgp" / "builder.asc"),))

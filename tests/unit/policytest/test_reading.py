@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,8 +11,11 @@ import pytest
 
 from eclctl.model import Assurance, Caller, Code, Verdict
 from eclctl.policytest.cases import Case
+from eclctl.policytest.describing import IMAGE_KEYS
+from eclctl.policytest.reading import _CIRCUMSTANCES, _EXPECT
+from eclctl.policytest.signing import _KEYS
 from eclctl.trust.revocation import Status
-from tests.support import CORPUS, NOW
+from tests.support import CORPUS, NOW, ROOT
 from tests.unit.policytest.support import HEAD, MET, case, errors, loaded, one
 
 BARE = HEAD.split("defaults")[0] + "tests:\n"
@@ -78,6 +82,12 @@ def test_what_is_expected_is_taken_whole(tmp_path: Path) -> None:
     assert (found.would, found.message) == (Code.REQUIREMENTS_NOT_MET, "text")
 
 
+def test_the_document_on_tests_names_every_key() -> None:
+    text = (ROOT / "docs" / "policy-test.md").read_text(encoding="utf-8")
+    words = set(re.findall(r"[a-z_]+", " ".join(re.findall(r"`([^`]+)`", text))))
+    assert [key for key in (*_CIRCUMSTANCES, *IMAGE_KEYS, *_EXPECT, *_KEYS) if key not in words] == []
+
+
 BODIES = {
     "pth: /a": "7:5: unknown key 'pth' in a test",
     "path: srv/a.sif": "7:11: the path 'srv/a.sif' is not as the daemon sees paths (absolute, without '.', '..', '//'",
@@ -126,8 +136,8 @@ HEADS = {
         "2:8: tests is an empty list (leave the key out, or list something)",
     ],
     "version: 1\ntsts: []": [
+        "1:1: the file of tests needs 'tests'",
         "2:1: unknown key 'tsts' in the file of tests (did you mean 'tests'?)",
-        "1:1: the file of",
     ],
     "version: 1\nnames: {groups: {hpc: many}}\ntests: [{}]": [
         "2:23: the number of 'hpc' must be a number from 0 to",

@@ -1,0 +1,101 @@
+"""The policies that come with eclctl: each passes its own tests, which notice when any part of it is taken away."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from eclctl.cli.policy import run
+from eclctl.daemon.service import NAMES
+from eclctl.decide.files import read_unguarded
+from eclctl.decide.settings import Settings
+from eclctl.policytest.loading import beside, load
+from eclctl.policytest.running import Runner
+from tests.support import NOW, ROOT
+
+POLICIES = ROOT / "policies"
+EXAMPLES = sorted(path.parent for path in POLICIES.glob("*/tests"))
+OVERVIEW = (POLICIES / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
+def test_each_example_passes_its_tests_which_show_every_rule_both_ways(
+    example: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["test", "--all-rules", "--json", str(example)]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["warnings"] == []
+    assert answer["passed"] >= len(answer["rules"]) * 2
+
+
+def test_there_is_an_example_for_each_of_five_situations_and_the_overview_names_it() -> None:
+    assert [path.name for path in EXAMPLES] == ["chain", "from-ecl", "production", "projects", "vendor"]
+    assert [path.name for path in EXAMPLES if f"({path.name}/)" not in OVERVIEW] == []
+
+
+def test_the_overview_tells_that_the_keys_are_throwaway() -> None:
+    assert "throwaway" in OVERVIEW
+
+
+def loosened(policy: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Policies that each lack one thing that the example asks for, and what that is."""
+    for number, rule in enumerate(policy["rules"]):
+        for place in range(len(rule.get("require", ()))):
+            changed = deepcopy(policy)
+            asking = changed["rules"][number]
+            del asking["require"][place]
+            if not asking["require"]:
+                del asking["require"]
+                asking["decision"] = "allow"
+            yield f"{rule['name']}: requirement {place + 1}", changed
+        for key in ("forbid", "unknown_signatures", "assurance", "message", "decision"):
+            if key in rule and (key != "decision" or rule[key] == "deny"):
+                changed = deepcopy(policy)
+                if key == "decision":
+                    changed["rules"][number]["decision"] = "allow"
+                else:
+                    del changed["rules"][number][key]
+                yield f"{rule['name']}: {key}", changed
+        if "groups" in rule.get("match", {}) or "users" in rule.get("match", {}):
+            changed = deepcopy(policy)
+            for key in ("groups", "users"):
+                changed["rules"][number]["match"].pop(key, None)
+            yield f"{rule['name']}: who", changed
+    if "withdrawn" in policy:
+        yield "withdrawn", {key: value for key, value in policy.items() if key != "withdrawn"}
+
+
+def failing(folder: Path) -> list[str]:
+    """The names of the tests that fail, of a policy that loads."""
+    settings = Settings("", "", "", (str(folder),), ())
+    made = load(settings, beside((str(folder),)), NAMES, now=NOW, read=read_unguarded)
+    assert made.snapshot is not None, [str(problem) for problem in made.errors]
+    runner = Runner(made.snapshot)
+    try:
+        return [case.name for case in made.cases if not runner.run(case).passed]
+    finally:
+        runner.close()
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
+def test_the_tests_of_an_example_notice_whatever_is_taken_out_of_it(example: Path, tmp_path: Path) -> None:
+    shutil.copytree(POLICIES / "keys", tmp_path / "policies" / "keys")
+    folder = Path(shutil.copytree(example, tmp_path / "policies" / example.name))
+    shutil.copytree(ROOT / "examples" / "library", tmp_path / "examples" / "library")
+    (file,) = folder.glob("*.yaml")
+    # Strings all, as eclctl reads them: a fingerprint of digits stays one.
+    policy = yaml.load(file.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
+    assert failing(folder) == []
+    unnoticed = []
+    for what, changed in loosened(policy):
+        file.write_text(yaml.safe_dump(changed), encoding="utf-8")
+        if not failing(folder):
+            unnoticed.append(what)
+    assert unnoticed == []

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
@@ -14,14 +16,17 @@ from eclctl.decide.exceptions_load import load_exceptions
 from eclctl.decide.files import Reader, expand, read_guarded
 from eclctl.decide.settings import Settings
 from eclctl.errors import ConfigError, EclctlError
+from eclctl.policy.declare import Certificate
 from eclctl.policy.document import MAX_BYTES, Problem
 from eclctl.policy.language import Policy
-from eclctl.policy.load import LoadEnvironment, Source, load
+from eclctl.policy.lint import Linter
+from eclctl.policy.load import Loaded, LoadEnvironment, Source, load
 from eclctl.signature import openpgp
 from eclctl.trust.keyring import MAX_KEYRING_FILE, KeyStore
 from eclctl.trust.x509 import MAX_CERTIFICATE_FILE
 
 _POLICY_SUFFIXES = (".yaml", ".yml")
+_MOST_ASKED_FOR = 1000  # the highest count of a requirement
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,7 @@ class Built:
     snapshot: Snapshot | None
     errors: tuple[Problem, ...] = ()
     warnings: tuple[Problem, ...] = ()
+    notes: tuple[Problem, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,20 +69,50 @@ class Names:
     group: Callable[[str], int | None]
 
 
-def build(settings: Settings, names: Names, *, generation: int, now: datetime, read: Reader = read_guarded) -> Built:
-    """Read every keyring and policy that the settings name. Never raises for what it reads: all errors are returned."""
+def build(
+    settings: Settings,
+    names: Names,
+    *,
+    generation: int,
+    now: datetime,
+    read: Reader = read_guarded,
+    lint: bool = False,
+) -> Built:
+    """Read every keyring and policy that the settings name. Never raises for what it reads: all errors are returned.
+
+    With `lint`, a policy that loads is looked at for what its author may not mean, which judges every certificate.
+    """
+    with _without_collecting():
+        return _build(settings, names, generation=generation, now=now, read=read, lint=lint)
+
+
+@contextmanager
+def _without_collecting() -> Iterator[None]:
+    """Pause the cyclic garbage collector: of the million objects of a large policy, it would find none to free."""
+    paused = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if paused:
+            gc.enable()
+
+
+def _build(settings: Settings, names: Names, *, generation: int, now: datetime, read: Reader, lint: bool) -> Built:
     errors: list[Problem] = []
     warnings: list[Problem] = []
     ring = _keyring(settings.keyrings, errors, warnings, read)
+    unread = len(errors)
     sources = _sources(settings.policies, errors, read)
-    if errors or ring is None:
-        return Built(None, tuple(errors), tuple(warnings))
+    known = ring if ring is not None else _AnyCertificate()
     read_key = partial(read, limit=MAX_CERTIFICATE_FILE)  # what is too long for a key is refused as one
-    environment = LoadEnvironment(ring, read_key, resolve_user=names.user, resolve_group=names.group, now=now)
-    loaded = load(sources, environment)
+    review = Linter(ring, now, os.path.realpath).review if lint and ring is not None else None
+    environment = LoadEnvironment(known, read_key, names.user, names.group, now, review)
+    loaded = load(sources, environment) if len(errors) == unread else Loaded(None, (), ())
+    errors += loaded.errors
     warnings += loaded.warnings
-    if loaded.policy is None:
-        return Built(None, loaded.errors, tuple(warnings))
+    if loaded.policy is None or errors or ring is None:
+        return Built(None, tuple(errors), tuple(warnings))
     store = KeyStore(ring, loaded.policy.keys, loaded.policy.credentials, loaded.policy.cosign)
     exceptions, problems = load_exceptions(
         loaded.policy.exceptions, ring, read=read, resolve_user=names.user, resolve_group=names.group
@@ -86,7 +122,7 @@ def build(settings: Settings, names: Names, *, generation: int, now: datetime, r
     parts = [loaded.policy.digest, store.digest, *filter(None, [exceptions.digest])]
     digest = "sha256:" + hashlib.sha256("\n".join(parts).encode()).hexdigest()
     snapshot = Snapshot(generation, loaded.policy, store, digest, now, tuple(sources), exceptions)
-    return Built(snapshot, (), tuple(warnings))
+    return Built(snapshot, (), tuple(warnings), loaded.notes)
 
 
 def _not_in_force(exceptions: Exceptions, policy: Policy, store: KeyStore, now: datetime) -> list[Problem]:
@@ -102,10 +138,28 @@ def _not_in_force(exceptions: Exceptions, policy: Policy, store: KeyStore, now: 
     return found
 
 
+class _AnyCertificate:
+    """Stands for the keyring when one cannot be read, so that what else is wrong with the policy is found as well."""
+
+    @property
+    def certificates(self) -> Iterable[Certificate]:
+        return (_Assumed(str(number), frozenset({str(number)})) for number in range(_MOST_ASKED_FOR))
+
+    def get(self, fingerprint: str) -> Certificate | None:
+        return _Assumed(fingerprint, frozenset({fingerprint}))
+
+
+@dataclass(frozen=True, slots=True)
+class _Assumed:
+    fingerprint: str
+    materials: frozenset[str]
+
+
 def _keyring(
     paths: tuple[str, ...], errors: list[Problem], warnings: list[Problem], read: Reader
 ) -> openpgp.Keyring | None:
     blobs: list[bytes] = []
+    ring: openpgp.Keyring | None = None
     for path in _expanded(paths, (), errors):
         try:
             blob = read(path, limit=MAX_KEYRING_FILE)
@@ -116,7 +170,9 @@ def _keyring(
             blobs.append(blob)
             advice = "only its public part is used; take the private key out of this file"
             warnings.extend(Problem(path, 0, 0, f"holds the private key {key}", advice) for key in ring.secret)
-    return None if errors else openpgp.Keyring.parse(*blobs)
+    if errors:
+        return None
+    return ring if ring is not None and len(blobs) == 1 else openpgp.Keyring.parse(*blobs)
 
 
 def _sources(paths: tuple[str, ...], errors: list[Problem], read: Reader) -> list[Source]:

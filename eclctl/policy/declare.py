@@ -14,7 +14,7 @@ from typing import Protocol
 from eclctl.policy import document
 from eclctl.policy.document import ListNode, MapNode, Node, Report, Scalar, quoted
 from eclctl.policy.globs import Glob, compile_repository, repository_objection
-from eclctl.policy.language import ANYONE, X509, Signer
+from eclctl.policy.language import ANYONE, X509, Policy, Signer
 from eclctl.policy.material import Material
 
 _TOP = ("version", "signers", "roles", "withdrawn", "exceptions", "rules", "default")
@@ -52,7 +52,8 @@ class LoadEnvironment:
 
     `read_key` returns the content of a key or certificate file, given a path, and raises OSError or an EclctlError.
     The resolvers return the number of a user or group name, or None. `now` (aware, UTC) is when certificates are looked
-    at, to warn of those that have expired; what a policy means does not depend on it.
+    at, to warn of those that have expired; what a policy means does not depend on it. `review` is given a policy that
+    loads, to warn of more.
     """
 
     keyring: Certificates
@@ -60,6 +61,7 @@ class LoadEnvironment:
     resolve_user: Callable[[str], int | None]
     resolve_group: Callable[[str], int | None]
     now: datetime
+    review: Callable[[Policy, Declarations, Report], None] | None = None
 
 
 @dataclass(slots=True)

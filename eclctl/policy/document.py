@@ -12,6 +12,7 @@ The one reader for everything that an administrator writes: policies and the dae
 
 from __future__ import annotations
 
+import codecs
 import difflib
 import math
 import re
@@ -33,6 +34,7 @@ _SHOWN = 80
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _DURATION = re.compile(r"([0-9]{1,9})([smhdw])")
+_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")  # what libyaml counts as the end of a line
 _INTEGER = re.compile(r"-?[0-9]{1,18}")
 _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 _BOOLEANS = {"true": True, "false": False}
@@ -67,18 +69,27 @@ class Mark(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """An error or a warning, with its place and, where there is one, what to do about it."""
+    """An error, a warning or a note, with its place and, where there is one, what to do about it.
+
+    `source` is the line itself as it was loaded, without its end; None when no line is meant. It is not escaped:
+    `excerpts.excerpt` makes it fit to be shown.
+    """
 
     file: str
     line: int
     column: int
     message: str
     hint: str | None = None
+    source: str | None = field(default=None, compare=False)
+
+    @property
+    def sentence(self) -> str:
+        """The place and the message, on one line that is safe to show."""
+        place = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+        return printable(f"{place}: {self.message}")
 
     def __str__(self) -> str:
-        place = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
-        hint = f" ({self.hint})" if self.hint else ""
-        return printable(f"{place}: {self.message}{hint}")
+        return self.sentence + (f" ({printable(self.hint)})" if self.hint else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,13 +120,28 @@ class MapNode:
 Node: TypeAlias = Scalar | ListNode | MapNode
 
 
+class Problems(list[Problem]):
+    """Problems of one sort, each once, at most `MAX_PROBLEMS`. `left_out` counts the rest."""
+
+    left_out = 0
+
+    def add(self, problem: Problem) -> None:
+        """Keep a problem, or count it."""
+        if len(self) >= MAX_PROBLEMS:
+            self.left_out += 1
+        elif problem not in self:
+            self.append(problem)
+
+
 @dataclass(slots=True)
 class Report:
-    """Collects problems. At most `MAX_PROBLEMS` of each sort are kept; the rest is counted."""
+    """Collects problems, each with the line that it is about, out of the texts that `read_document` has read."""
 
-    errors: list[Problem] = field(default_factory=list)
-    warnings: list[Problem] = field(default_factory=list)
-    left_out: int = 0
+    errors: Problems = field(default_factory=Problems)
+    warnings: Problems = field(default_factory=Problems)
+    notes: Problems = field(default_factory=Problems)
+    _texts: dict[str, str] = field(default_factory=dict)
+    _lines: dict[str, list[str]] = field(default_factory=dict)
 
     def error(self, at: Node | Mark, message: str, hint: str | None = None) -> None:
         """Record an error: the document does not load."""
@@ -125,21 +151,31 @@ class Report:
         """Record a warning: the document loads, and says something that its author may not mean."""
         self._add(self.warnings, at, message, hint)
 
+    def note(self, at: Node | Mark, message: str, hint: str | None = None) -> None:
+        """Record a note: what the document says on purpose, and a reader should know."""
+        self._add(self.notes, at, message, hint)
+
     def unknown(self, at: Node, what: str, word: str, known: Iterable[str], where: str = "") -> None:
         """Record that `word` is none of the `known` words, with the nearest of them as a hint."""
         if len(self.errors) < MAX_PROBLEMS:
             self.error(at, f"unknown {what} {quoted(word)}{where}", suggestion(word, known))
         else:
-            self.left_out += 1
+            self.errors.left_out += 1
 
-    def _add(self, problems: list[Problem], at: Node | Mark, message: str, hint: str | None) -> None:
-        if len(problems) >= MAX_PROBLEMS:
-            self.left_out += 1
-            return
+    def read(self, name: str, text: str) -> None:
+        """Remember the text of a file, for the lines of what is found in it."""
+        self._texts[name] = text
+        self._lines.pop(name, None)
+
+    def _add(self, problems: Problems, at: Node | Mark, message: str, hint: str | None) -> None:
         mark = at if isinstance(at, Mark) else at.mark
-        problem = Problem(mark.file, mark.line, mark.column, message, hint)
-        if problem not in problems:
-            problems.append(problem)
+        problems.add(Problem(mark.file, mark.line, mark.column, message, hint, self._line(mark)))
+
+    def _line(self, mark: Mark) -> str | None:
+        if mark.file not in self._lines and mark.file in self._texts:
+            self._lines[mark.file] = _BREAK.split(self._texts[mark.file])
+        lines = self._lines.get(mark.file, ())
+        return lines[mark.line - 1] if 0 < mark.line <= len(lines) else None
 
 
 def suggestion(word: str, known: Iterable[str]) -> str | None:
@@ -165,11 +201,14 @@ def read_document(name: str, text: bytes, report: Report) -> Node | None:
     if len(text) > MAX_BYTES:
         report.error(Mark(name, 0, 0), f"the file is larger than {MAX_BYTES // 1024 // 1024} MiB")
         return None
+    text = text.removeprefix(codecs.BOM_UTF8)
     try:
-        decoded = text.decode("utf-8-sig")
+        decoded = text.decode()
     except UnicodeDecodeError as error:
-        report.error(_place(name, text[: error.start]), "the file is not valid UTF-8")
+        report.read(name, text.decode(errors="backslashreplace"))
+        report.error(_place(name, text[: error.start].decode()), "the file is not valid UTF-8")
         return None
+    report.read(name, decoded)
     try:
         return _Composer(name).compose(decoded)
     except _RefusedError as refused:
@@ -179,7 +218,7 @@ def read_document(name: str, text: bytes, report: Report) -> Node | None:
     except yaml.reader.ReaderError as error:
         # libyaml counts this position in bytes of the UTF-8 that it was given.
         before = decoded.encode()[: error.position] if isinstance(error.position, int) else b""
-        report.error(_place(name, before), "a control character, which YAML does not allow")
+        report.error(_place(name, before.decode(errors="ignore")), "a control character, which YAML does not allow")
     return None
 
 
@@ -263,10 +302,10 @@ def _mark(name: str, mark: yaml.error.Mark | _CMark | None) -> Mark:
     return Mark(name, mark.line + 1, mark.column + 1) if mark is not None else Mark(name, 0, 0)
 
 
-def _place(name: str, before: bytes) -> Mark:
-    """Return the mark of the character that follows `before`, the valid UTF-8 that precedes it."""
-    line_start = before.rfind(b"\n") + 1
-    return Mark(name, before.count(b"\n") + 1, len(before[line_start:].decode("utf-8", "replace")) + 1)
+def _place(name: str, before: str) -> Mark:
+    """Return the mark of the character that follows `before`."""
+    lines = _BREAK.split(before)
+    return Mark(name, len(lines), len(lines[-1]) + 1)
 
 
 def _explained(error: yaml.MarkedYAMLError) -> tuple[str, str | None]:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from eclctl.policy.declare import Certificates, Declarations, Declarer, LoadEnvironment, place
-from eclctl.policy.document import Mark, Problem, Report, read_document
+from eclctl.policy.document import Mark, Problem, Problems, Report, read_document
 from eclctl.policy.exceptions import read_terms
 from eclctl.policy.holders import Holders, find_holders, warn_of_shared_keys
 from eclctl.policy.language import ExceptionTerms, Policy, Rule, Withdrawn, frozen
@@ -31,11 +31,12 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A policy, or the errors that kept it from loading; warnings come with both."""
+    """A policy, or the errors that kept it from loading; warnings come with both, notes with a policy."""
 
     policy: Policy | None
     errors: tuple[Problem, ...]
     warnings: tuple[Problem, ...]
+    notes: tuple[Problem, ...] = ()
 
 
 def load(sources: Sequence[Source], environment: LoadEnvironment) -> Loaded:
@@ -59,7 +60,13 @@ def load(sources: Sequence[Source], environment: LoadEnvironment) -> Loaded:
     if not declared.rules and sources:
         report.warning(Mark(sources[0].path, 0, 0), "there are no rules, so nothing may run")
     policy = None if report.errors else _policy(sources, declared, holders, rules, exceptions)
-    return Loaded(policy, _in_order(report.errors, sources), _in_order(report.warnings, sources))
+    if policy is not None and environment.review is not None:
+        environment.review(policy, declared, report)
+    errors, warnings, notes = (
+        _in_order(found, sources, sort)
+        for found, sort in ((report.errors, "errors"), (report.warnings, "warnings"), (report.notes, "notes"))
+    )
+    return Loaded(policy, errors, warnings, notes)
 
 
 def _policy(
@@ -92,7 +99,11 @@ def _digest(parts: Sequence[bytes]) -> str:
     return "sha256:" + hashlib.sha256(digests).hexdigest()
 
 
-def _in_order(problems: list[Problem], sources: Sequence[Source]) -> tuple[Problem, ...]:
-    """Return problems by file, in the order given, and then by place."""
+def _in_order(problems: Problems, sources: Sequence[Source], sort: str) -> tuple[Problem, ...]:
+    """Return problems by file, in the order given, and then by place; last, how many more there are."""
     order = {source.path: number for number, source in enumerate(sources)}
-    return tuple(sorted(problems, key=lambda found: (order.get(found.file, -1), found.line, found.column)))
+    found = sorted(problems, key=lambda found: (order.get(found.file, -1), found.line, found.column))
+    if problems.left_out:
+        message = f"{problems.left_out} more {sort} are not shown"
+        found.append(Problem(found[-1].file, 0, 0, message, "look at these first"))
+    return tuple(found)

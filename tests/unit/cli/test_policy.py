@@ -13,6 +13,7 @@ from tests.support import CORPUS, own_copy
 RING = CORPUS / "keys" / "pgp" / "site-ring.asc"
 BUILDER = "81F111F6190C46143937EF7C22BC3A3BC942487F"
 EXPIRED = "5802C950CB0D8BE07A134CAFA3709DE698D7BD64"
+OTHER = "F69053E5830DBDBA72B3D8F61BDDA97D14902F26"
 GOOD = f"version: 1\nsigners: {{ci: {{pgp: [{BUILDER}]}}}}\nrules: [{{name: it, require: [{{any_of: [ci]}}]}}]\n"
 
 
@@ -48,10 +49,20 @@ def test_all_errors_of_all_files_are_printed_with_their_places(
 ) -> None:
     first, second = write(folder, GOOD.replace("any_of", "anyof")), write(folder, "version: 2\n", "b.yaml")
     assert run(["check", "--keyring", ring, str(folder)]) == 1
-    lines = capsys.readouterr().err.splitlines()
-    assert f"error: {first}:3:31: unknown key 'anyof' in a requirement of rule 'it' (did you mean 'any_of'?)" in lines
-    assert f"error: {second}:1:10: version '2' is not known to this eclctl (write 'version: 1')" in lines
-    assert lines[-1] == "the policy does not load: 3 errors"
+    text = capsys.readouterr().err
+    assert (
+        f"error: {first}:3:31: unknown key 'anyof' in a requirement of rule 'it'\n"
+        "     3 | rules: [{name: it, require: [{anyof: [ci]}]}]\n"
+        "       |                               ^\n"
+        "       = did you mean 'any_of'?\n"
+    ) in text
+    assert (
+        f"error: {second}:1:10: version '2' is not known to this eclctl\n"
+        "     1 | version: 2\n"
+        "       |          ^\n"
+        "       = write 'version: 1'\n"
+    ) in text
+    assert text.splitlines()[-1] == "the policy does not load: 3 errors"
 
 
 def test_json_has_every_field_of_every_problem(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -60,7 +71,41 @@ def test_json_has_every_field_of_every_problem(folder: Path, capsys: pytest.Capt
     answer = json.loads(capsys.readouterr().out)
     assert (answer["v"], answer["loads"], answer["policy"]) == (1, False, None)
     problem = {"file": str(path), "line": 2, "column": 1, "message": "unknown key 'rulez' in the policy"}
-    assert answer["errors"] == [{**problem, "hint": "did you mean 'rules'?"}]
+    assert answer["errors"] == [{**problem, "hint": "did you mean 'rules'?", "source": "rulez: []"}]
+    assert answer["warnings"] == [
+        {"file": str(path), "line": 0, "column": 0, "hint": None, "source": None}
+        | {"message": "there are no rules, so nothing may run"}
+    ]
+
+
+def test_what_else_is_wrong_is_found_though_a_keyring_cannot_be_read(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(folder, GOOD.replace("any_of", "anyof"))
+    broken = write(folder.parent, "no keys", "ring.asc")
+    assert run(["check", "--keyring", str(broken), str(path)]) == 1
+    text = capsys.readouterr().err
+    assert f"error: {broken}: the keyring no OpenPGP certificate found\n" in text
+    assert "unknown key 'anyof'" in text
+    assert "is in no keyring" not in text
+
+
+def test_what_one_policy_file_says_is_found_in_the_one_that_says_it(
+    folder: Path, ring: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(folder, GOOD)
+    second = write(folder, "version: 1\nroles:\n  team: [ci, zoe]\n", "b.yaml")
+    assert run(["check", "--keyring", ring, str(folder)]) == 1
+    text = capsys.readouterr().err
+    assert f"error: {second}:3:14: unknown signer 'zoe'\n     3 |   team: [ci, zoe]\n       |              ^\n" in text
+
+
+def test_warnings_fail_when_asked_to(folder: Path, ring: str, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(folder, GOOD.replace("signers: {", f"signers: {{old: {{pgp: [{OTHER}]}}, "))
+    assert run(["check", "--keyring", ring, str(path)]) == 0
+    assert run(["check", "--strict", "--keyring", ring, str(path)]) == 1
+    assert run(["check", "--strict", "--keyring", ring, str(write(folder, GOOD))]) == 0
+    assert "no rule asks for the signer 'old'" in capsys.readouterr().err
 
 
 def test_a_certificate_that_cannot_count_is_a_warning(
@@ -68,7 +113,7 @@ def test_a_certificate_that_cannot_count_is_a_warning(
 ) -> None:
     path = write(folder, GOOD.replace(BUILDER, EXPIRED))
     assert run(["check", "--keyring", ring, str(path)]) == 0
-    assert f"warning: {path}:2:1: no signature by {EXPIRED} of 'ci' counts now: " in capsys.readouterr().err
+    assert f"warning: {path}:2:22: no signature by {EXPIRED} of 'ci' counts now: " in capsys.readouterr().err
 
 
 def test_a_file_that_is_missing_is_an_error(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,136 @@
+"""`eclctl policy check`: whether policy files load, and everything in them that is wrong or suspicious."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from eclctl.cli.options import USAGE
+from eclctl.cli.text import printable
+from eclctl.daemon.service import NAMES
+from eclctl.decide import settings
+from eclctl.decide.settings import Settings
+from eclctl.decide.snapshot import Built, build
+from eclctl.policy.document import Problem
+from eclctl.policy.document import printable as escaped
+from eclctl.policy.excerpts import WIDTH, excerpt
+
+__all__ = ["add", "run"]
+
+SYSTEM_CONFIG = "/etc/eclctl/config.yaml"
+"""What is checked when nothing is named."""
+
+OK, FAILED = 0, 1
+
+_EXAMPLES = """Every problem is printed as SORT: FILE:LINE:COLUMN: MESSAGE, with the line itself,
+a caret below the column, and what to do. Errors keep a policy from loading, and a
+daemon that is told to reload one keeps the policy that it has. Warnings are about
+what the policy says and you may not mean; notes about what you should know.
+
+exit status:
+  0  the policy loads, with or without warnings
+  1  it does not; or, with --strict, there are warnings
+  2  the command line is wrong
+  3  the output cannot be written
+
+examples:
+  eclctl policy check
+  eclctl policy check --config /etc/eclctl/config.yaml --json
+  eclctl policy check --strict --keyring site-ring.asc policies.d/
+"""
+
+
+def add(commands: argparse._SubParsersAction[Any]) -> None:
+    """Add the command's parser."""
+    check = commands.add_parser(
+        "check",
+        help="load policy files and print every error, warning and note",
+        description="Loads policy files as the daemon would, and prints everything that is wrong\nor suspicious.",
+        examples=_EXAMPLES,
+    )
+    check.add_argument("paths", nargs="*", metavar="FILE_OR_DIR", help="policies, in the order of their rules")
+    check.add_argument("--config", metavar="FILE", help=f"check what it names ({SYSTEM_CONFIG})")
+    check.add_argument("--keyring", metavar="FILE_OR_DIR", action="append", default=[], help="certificates; repeatable")
+    check.add_argument("--strict", action="store_true", help="warnings fail too")
+    check.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command; return its exit status."""
+    if options.config is not None and (options.paths or options.keyring):
+        print("eclctl policy check: --config names policies and keyrings; give it alone", file=sys.stderr)
+        return USAGE
+    if options.keyring and not options.paths:
+        print("eclctl policy check: --keyring needs policy files or directories after it", file=sys.stderr)
+        return USAGE
+    built = _built(options.config, options.paths, options.keyring, datetime.now(UTC))
+    if options.json:
+        print(json.dumps(_shape(built)))
+    else:
+        _print(built)
+    return FAILED if built.snapshot is None or (options.strict and built.warnings) else OK
+
+
+def _built(config: str | None, paths: Sequence[str], keyrings: Sequence[str], now: datetime) -> Built:
+    """Build what the daemon would, and look for all that may not be meant."""
+    if paths:
+        named = Settings("", "", "", policies=tuple(paths), keyrings=tuple(keyrings))
+    else:
+        loaded = settings.load(config or SYSTEM_CONFIG, resolve_user=NAMES.user)
+        if loaded.settings is None:
+            return Built(None, loaded.errors)
+        named = loaded.settings
+    return build(named, NAMES, generation=1, now=now, lint=True)
+
+
+def _print(built: Built) -> None:
+    width = min(shutil.get_terminal_size((WIDTH, 24)).columns, 200) if sys.stderr.isatty() else WIDTH
+    for sort, problems in (("error", built.errors), ("warning", built.warnings), ("note", built.notes)):
+        for problem in problems:
+            print("\n".join(_lines(sort, problem, width)), file=sys.stderr)
+    if built.snapshot is None or built.snapshot.policy is None:
+        found = _count(len(built.errors), "error") + (
+            f", {_count(len(built.warnings), 'warning')}" * bool(built.warnings)
+        )
+        print(f"the policy does not load: {found}", file=sys.stderr)
+        return
+    policy = built.snapshot.policy
+    what = f"{_count(len(policy.rules), 'rule')}, {_count(len(policy.signers), 'signer')}"
+    print(f"the policy loads: {what}, {_count(len(built.warnings), 'warning')} ({printable(policy.digest)})")
+
+
+def _lines(sort: str, problem: Problem, width: int) -> list[str]:
+    """Return a problem as it is shown: the sentence, the line that it is about, and what to do."""
+    lines = [f"{sort}: {problem.sentence}", *excerpt(problem, width)]
+    if problem.hint is not None:
+        lines.append(f"       = {escaped(problem.hint)}")
+    return lines
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _shape(built: Built) -> dict[str, object]:
+    policy = built.snapshot.policy if built.snapshot is not None else None
+    return {
+        "v": 1,
+        "loads": policy is not None,
+        "errors": [_problem(problem) for problem in built.errors],
+        "warnings": [_problem(problem) for problem in built.warnings],
+        "notes": [_problem(problem) for problem in built.notes],
+        "policy": policy.digest if policy is not None else None,
+        "rules": [rule.name for rule in policy.rules] if policy is not None else [],
+        "signers": sorted(policy.signers) if policy is not None else [],
+    }
+
+
+def _problem(problem: Problem) -> dict[str, object]:
+    return {**asdict(problem), "file": os.fsencode(problem.file).decode("utf-8", "backslashreplace")}

@@ -1,0 +1,258 @@
+"""What a policy says that its author may not mean: the warnings and notes of `policy check`.
+
+Only policies that load are looked at. A warning is certain, and says what to do; each goes away when the policy says
+what was meant. A note is about something that is said on purpose, and that a reader of the policy should know.
+What the loader itself warns of is not repeated here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from eclctl.model import Assurance, Verdict
+from eclctl.policy.declare import Declarations
+from eclctl.policy.document import ListNode, MapNode, Node, Report, Scalar, quoted
+from eclctl.policy.language import SIGNED_KINDS, Match, Policy, Requirement, Rule
+from eclctl.policy.lint_keys import review_keys, who_counts
+from eclctl.policy.persons import Persons
+from eclctl.policy.shadows import Shadow, find_shadows
+from eclctl.signature.openpgp import Keyring
+
+__all__ = ["Linter"]
+
+_PROSE = frozenset({"name", "message", "match", "reason"})
+"""Keys of a rule whose text names no signer and no role."""
+
+_MOST_NAMED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Linter:
+    """Reviews policies.
+
+    `ring` has the certificates of their signers. Keys are judged at `now` (aware, UTC). `resolve` returns a path
+    without symbolic links, as this host has them.
+    """
+
+    ring: Keyring
+    now: datetime
+    resolve: Callable[[str], str]
+
+    def review(self, policy: Policy, declared: Declarations, report: Report) -> None:
+        """Add what is found to `report`."""
+        _Review(policy, declared, report).rules()
+        review_keys(policy, declared, report, self.ring, self.now)
+        counts = who_counts(policy, self.ring, self.now)
+        for rule in policy.rules:
+            _warn_of_nobody(rule, counts, _needs(declared, rule), report)
+        self._warn_of_links(policy, declared, report)
+
+    def _warn_of_links(self, policy: Policy, declared: Declarations, report: Report) -> None:
+        """Paths are resolved before they are matched: below a symbolic link, there are none."""
+        resolved: dict[str, str] = {}
+        for rule in policy.rules:
+            for path in rule.match.paths or ():
+                real = resolved.setdefault(path.prefix, self.resolve(path.prefix) if path.prefix else "")
+                if real not in {path.prefix, "/"}:
+                    message = (
+                        f"on this host, {quoted(path.prefix)} is a symbolic link to {quoted(real)}, and paths are "
+                    )
+                    message += f"resolved before they are matched: {quoted(path.pattern)} matches nothing"
+                    hint = f"write {real}{path.pattern.removeprefix(path.prefix)}"
+                    report.warning(_path_node(declared, rule, path.pattern), message, hint)
+
+
+@dataclass(frozen=True, slots=True)
+class _Review:
+    """Looks at what a policy says, without looking at any key."""
+
+    policy: Policy
+    declared: Declarations
+    report: Report
+
+    def rules(self) -> None:
+        for shadow in find_shadows(self.policy.rules):
+            self._shadow(shadow)
+        if self.policy.rules:
+            self._unused()
+        persons = Persons(self.policy)
+        for rule in self.policy.rules:
+            self._people(rule, persons)
+            self._unlimited(rule)
+            self._notes(rule)
+        self._silent()
+
+    def _at(self, rule: Rule) -> Node:
+        return self.declared.rules[rule.order]
+
+    def _field(self, rule: Rule, key: str) -> Node:
+        return _child(self._at(rule), key) or self._at(rule)
+
+    def _shadow(self, shadow: Shadow) -> None:
+        name, by = quoted(shadow.rule.name), _listed(shadow.by)
+        first = quoted(shadow.by[0].name)
+        if shadow.path is None:
+            hint = f"put it before {first}, or remove it"
+            self.report.warning(self._at(shadow.rule), f"rule {name} can never match: {by} all of it", hint)
+            return
+        at = _path_node(self.declared, shadow.rule, shadow.path.pattern)
+        message = f"rule {name} is never reached by {quoted(shadow.path.pattern)}: {by} all of it"
+        self.report.warning(at, message, f"put the rule before {first}, or remove this path")
+
+    def _unused(self) -> None:
+        """Warn of roles that nothing asks for, and of signers that nothing names."""
+        said = {scalar.text for node in self._asking() for scalar in _scalars(node)}
+        said.update(self.policy.withdrawn.signers)
+        for name, key in self.declared.role_places.items():
+            if name not in said:
+                self.report.warning(key, f"no rule asks for the role {quoted(name)}", "remove it, or ask for it")
+        said.update(name for members in self.policy.roles.values() for name in members)
+        in_ring = any(rule.asks_anyone for rule in self.policy.rules)
+        for name, key in self.declared.signer_places.items():
+            if name not in said and not (in_ring and _is_anyone(self.policy, name)):
+                hint = "remove it, put it into a role, or ask for it in a rule"
+                self.report.warning(key, f"no rule asks for the signer {quoted(name)}, alone or in a role", hint)
+
+    def _asking(self) -> Iterator[Node]:
+        yield from self.declared.rules
+        if self.declared.exceptions is not None:
+            yield self.declared.exceptions
+
+    def _people(self, rule: Rule, persons: Persons) -> None:
+        """Warn of who never counts, and of who is enough."""
+        for need, node in _needs(self.declared, rule):
+            self._denied(rule, need, node)
+        who = persons.alone(rule)
+        if who is None:
+            return
+        name = quoted(rule.name)
+        if who.posing:
+            message = f"one person alone can meet rule {name}: {quoted(who.name)} shares keys with {who.posing}"
+            self.report.warning(self._at(rule), message, "give each of them keys that nobody else has")
+        elif len(rule.require) > 1:
+            enough = f"one person alone can meet rule {name}: {who.text} is enough for all of its requirements"
+            self.report.warning(self._at(rule), enough, "write distinct: true, so that nobody serves two of them")
+        elif not who.anyone and (approvals := _child(_needs(self.declared, rule)[0][1], "approvals")) is not None:
+            message = f"one person alone can meet rule {name}: any one of {who.text} is enough"
+            hint = "raise the count; or, when one is what you mean, list them under any_of"
+            self.report.warning(_child(approvals, "count") or approvals, message, hint)
+
+    def _denied(self, rule: Rule, need: Requirement, node: Node) -> None:
+        """Warn of signers that are asked for, and whose every signature denies."""
+        for word, denied in (("forbidden", rule.forbidden), ("withdrawn", self.policy.withdrawn.signers)):
+            names = [name for name in need.people if name in denied]
+            if not names:
+                continue
+            left = len(need.people) - len(names)
+            message = (
+                f"in rule {quoted(rule.name)}, {_names(names)} never counts: {word}, so that their signatures deny"
+            )
+            if left < need.count:
+                message = f"rule {quoted(rule.name)} can never be met: it asks for {_names(names)}, and {word} they are"
+            self.report.warning(node, message, "ask for somebody else")
+
+    def _unlimited(self, rule: Rule) -> None:
+        if _allows_all(rule):
+            kinds = ", ".join(sorted(rule.match.kinds))
+            message = f"rule {quoted(rule.name)} allows every {kinds}, wherever it lies and whoever made it"
+            self.report.warning(self._field(rule, "decision"), message, "say where: match: {paths: [...]}")
+
+    def _notes(self, rule: Rule) -> None:
+        name, note = quoted(rule.name), self.report.note
+        if rule.permissive:
+            message = f"rule {name} is permissive: what lacks approvals runs"
+            note(self._field(rule, "mode"), message, "once nothing that should run would be denied, remove mode")
+        if rule.assurance is Assurance.NONE and rule.decision is not Verdict.DENY:
+            message = f"rule {name} accepts files that their owners can change between the answer and the launch"
+            note(self._field(rule, "assurance"), message, "leave assurance out where the images lie in trusted places")
+        if rule.accept_legacy:
+            message = f"rule {name} accepts legacy signatures, which cover neither header nor names"
+            note(self._field(rule, "legacy_signatures"), message, "have the images signed again")
+        if rule.decision is Verdict.ALLOW and not rule.match.kinds.isdisjoint(SIGNED_KINDS) and not _allows_all(rule):
+            message = f"rule {name} allows images that nobody has signed"
+            note(self._field(rule, "decision"), message, "require approvals where the images are signed")
+        if rule.asks_anyone:
+            message = f"rule {name} counts every certificate in the keyrings: whoever adds one can approve"
+            note(self._field(rule, "require"), message, "list the signers in a role of their own")
+
+    def _silent(self) -> None:
+        """Note, once, which rules deny without saying what to do."""
+        silent = [rule for rule in self.policy.rules if rule.message is None and rule.decision is not Verdict.ALLOW]
+        if silent:
+            deny = f"rule {quoted(silent[0].name)} denies" if len(silent) == 1 else f"rules {_first(silent)} deny"
+            message = f"users whom {deny} are not told whom to ask"
+            self.report.note(self._at(silent[0]), message, 'add message: "Ask ..."')
+
+
+def _warn_of_nobody(
+    rule: Rule, counts: frozenset[str], needs: Iterable[tuple[Requirement, Node]], report: Report
+) -> None:
+    """Warn of requirements that too few people have a key for that counts now."""
+    for need, node in needs:
+        able = [name for name in need.people if name in counts]
+        if not need.anyone and len(able) < need.count:
+            have = f"only {_names(able)} has a key" if able else "none of them has a key"
+            message = f"nothing can meet rule {quoted(rule.name)} now: it needs {need.text}, and {have} that counts"
+            report.warning(node, message, "renew their keys, or ask for somebody else")
+
+
+def _needs(declared: Declarations, rule: Rule) -> list[tuple[Requirement, Node]]:
+    """Return the requirements of a rule with where each is written: in `require`, or with the rule itself."""
+    found = _child(declared.rules[rule.order], "require")
+    nodes = found.items if isinstance(found, ListNode) and len(found.items) == len(rule.require) else None
+    return list(zip(rule.require, nodes or [declared.rules[rule.order]] * len(rule.require), strict=True))
+
+
+def _path_node(declared: Declarations, rule: Rule, pattern: str) -> Node:
+    node = declared.rules[rule.order]
+    paths = _child(_child(node, "match"), "paths")
+    listed = paths.items if isinstance(paths, ListNode) else ()
+    return next((path for path in listed if isinstance(path, Scalar) and path.text == pattern), node)
+
+
+def _child(node: Node | None, key: str) -> Node | None:
+    pairs = node.pairs if isinstance(node, MapNode) else ()
+    return next((value for name, value in pairs if isinstance(name, Scalar) and name.text == key), None)
+
+
+def _scalars(node: Node) -> Iterator[Scalar]:
+    """Yield every text in a node that may name a signer or a role."""
+    waiting = [node]
+    while waiting:
+        found = waiting.pop()
+        if isinstance(found, Scalar):
+            yield found
+        elif isinstance(found, ListNode):
+            waiting += found.items
+        else:
+            waiting += [value for key, value in found.pairs if not (isinstance(key, Scalar) and key.text in _PROSE)]
+
+
+def _allows_all(rule: Rule) -> bool:
+    return rule.decision is Verdict.ALLOW and rule.match == Match(kinds=rule.match.kinds)
+
+
+def _is_anyone(policy: Policy, name: str) -> bool:
+    """Return whether a signer counts for the role `anyone`, which is every certificate in the keyrings."""
+    return any(":" not in key for key in policy.signers[name].keys)
+
+
+def _listed(rules: Sequence[Rule]) -> str:
+    """Return earlier rules as the subject of a sentence, with the verb."""
+    if len(rules) == 1:
+        return f"rule {quoted(rules[0].name)} at {rules[0].where} takes"
+    return f"rules {_first(rules)} before it take"
+
+
+def _first(rules: Sequence[Rule]) -> str:
+    """Return the names of rules, and of many the first and how many more there are."""
+    if len(rules) <= _MOST_NAMED:
+        return _names([rule.name for rule in rules])
+    shown = ", ".join(quoted(rule.name) for rule in rules[:_MOST_NAMED])
+    return f"{shown} and {len(rules) - _MOST_NAMED} more"
+
+
+def _names(names: list[str]) -> str:
+    return " and ".join(filter(None, [", ".join(map(quoted, names[:-1])), quoted(names[-1])]))

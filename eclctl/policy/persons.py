@@ -1,0 +1,103 @@
+"""Whether one person alone can meet a rule, also by posing as another whose key they have."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from eclctl.policy.language import Policy, Rule
+from eclctl.policy.matching import match
+
+__all__ = ["Alone", "Persons"]
+
+_MOST_WAYS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Alone:
+    """Somebody who is enough for a rule.
+
+    `name` is the first of them, `text` all of them in words. `posing` are the people whose keys they also have, when
+    they are enough only because of that. `anyone`: every person in the keyrings is.
+    """
+
+    name: str
+    text: str
+    posing: str = ""
+    anyone: bool = False
+
+
+class Persons:
+    """The people of a policy, and whose keys each of them has."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._listed = _listed(policy) if policy.shared else {}
+        keys: dict[str, set[int]] = {}
+        for key, people in self._listed.items():
+            for person in people if len(people) > 1 else ():
+                keys.setdefault(person, set()).add(key)
+        self._sharers = frozenset(keys)
+        self._keys: dict[str, list[int]] = {}
+        for key, people in self._listed.items():
+            for person in people & self._sharers:
+                self._keys.setdefault(person, []).append(key)
+
+    def alone(self, rule: Rule) -> Alone | None:
+        """Return who can meet all requirements of a rule alone, or None.
+
+        Nobody can meet with one approval what asks for two, unless they have keys that are listed for others, too.
+        """
+        if not rule.require:
+            return None
+        if all(need.count == 1 for need in rule.require) and not (rule.distinct and len(rule.require) > 1):
+            found = _serving_all(rule)
+            if found is None:
+                return Alone("anyone", "the certificates in the keyrings", anyone=True)
+            if found:
+                return Alone(found[0], _text(found))
+        return self._posing(rule) if self._sharers else None
+
+    def _posing(self, rule: Rule) -> Alone | None:
+        """Look for somebody whose keys, each counted for one of those who list it, meet the rule."""
+        asked = frozenset(name for need in rule.require for name in need.people)
+        for person in sorted(asked & self._sharers):
+            choices = [sorted(self._listed[key]) for key in self._keys[person]]
+            ways = itertools.product(*choices) if math.prod(map(len, choices)) <= _MOST_WAYS else ()
+            for way in ways:
+                if _meets(rule, set(way)):
+                    return Alone(person, "", ", ".join(f"'{name}'" for name in sorted(set(way) - {person})))
+        return None
+
+
+def _serving_all(rule: Rule) -> list[str] | None:
+    """Return the people who are named by every requirement; None when that is everybody."""
+    named = [need for need in rule.require if not need.anyone]
+    if not named:
+        return None
+    return [name for name in named[0].people if all(name in need.names for need in named[1:])]
+
+
+def _text(names: list[str]) -> str:
+    if len(names) == 1:
+        return f"'{names[0]}'"
+    shown = ", ".join(f"'{name}'" for name in names[:3])
+    return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown  # noqa: PLR2004 - as many as are shown
+
+
+def _listed(policy: Policy) -> Mapping[int, frozenset[str]]:
+    """Return who lists each key, by its number."""
+    found: dict[int, set[str]] = {}
+    for holder in policy.holders.values():
+        found.setdefault(holder.key, set()).update(name for name in holder.people if name in policy.signers)
+    return {key: frozenset(people) for key, people in found.items() if people}
+
+
+def _meets(rule: Rule, people: Iterable[str]) -> bool:
+    """Return whether the approvals of these people would meet a rule."""
+    able = [[name for name in people if need.anyone or name in need.names] for need in rule.require]
+    if rule.distinct:
+        slots = [names for names, need in zip(able, rule.require, strict=True) for _ in range(need.count)]
+        return None not in match(slots)
+    return all(len(names) >= need.count for names, need in zip(able, rule.require, strict=True))

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["add", "run"]
 
 SYSTEM_CONFIG = "/etc/eclctl/config.yaml"
-PASSED, FAILED, NOTHING_TESTED = 0, 1, 4
+PASSED, FAILED, UNWRITTEN, NOTHING_TESTED = 0, 1, 3, 4
 _WIDTH = 80
 
 _EXAMPLES = f"""Tests are YAML files in the directory `{FOLDER}` beside a policy, which the daemon
@@ -47,7 +47,7 @@ exit status:
   0  every test passed
   1  a test failed, or with --all-rules a rule is not tested
   2  the command line is wrong
-  3  the output cannot be written
+  3  the output, or the file of --junit, cannot be written
   4  nothing was tested: policy or tests do not load, or there are no tests
 
 examples:
@@ -111,12 +111,14 @@ def run(options: argparse.Namespace) -> int:
         return USAGE
     started = datetime.now(UTC)
     made = _run(options, started)
-    if options.junit is not None:
-        _write(options.junit, junit.document(made.timed, made.loaded.errors, started, platform.node()))
+    unwritten = None if options.junit is None else _write(options.junit, made, started)
     if options.json:
         print(json.dumps(_shape(made)))
     else:
         _print(made, verbose=options.verbose)
+    if unwritten is not None:
+        print(f"eclctl policy test: cannot write {printable(options.junit)}: {unwritten}", file=sys.stderr)
+        return UNWRITTEN
     return _status(made, all_rules=options.all_rules)
 
 
@@ -164,9 +166,14 @@ def _loaded(options: argparse.Namespace, now: datetime) -> Loaded:
     return load(named, options.tests or beside(named.policies), NAMES, now=now, read=read)
 
 
-def _write(path: str, content: bytes) -> None:
-    with open(path, "wb") as file:
-        file.write(content)
+def _write(path: str, made: Run, started: datetime) -> str | None:
+    """Write the results as JUnit XML; return why that cannot be, or None."""
+    try:
+        with open(path, "wb") as file:
+            file.write(junit.document(made.timed, made.loaded.errors, started, platform.node()))
+    except OSError as error:
+        return error.strerror or str(error)
+    return None
 
 
 def _status(made: Run, *, all_rules: bool) -> int:
@@ -294,6 +301,7 @@ def _test(timed: Timed) -> dict[str, object]:
         "missing": [each.requirement for each in decision.missing],
         "would": decision.would,
         "message": decision.message,
+        "exception": decision.outcome.exception,
         "differences": [asdict(each) for each in result.differences],
     }
 

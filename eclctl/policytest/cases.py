@@ -33,6 +33,7 @@ class Expectation:
     signers: tuple[str, ...] | None = None
     would: Code | None = None
     message: str | None = None
+    exception: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from eclctl.trust.revocation import Status
 _TOP = ("version", "keyrings", "names", "defaults", "tests")
 _CIRCUMSTANCES = ("path", "caller", "role", "now", "assurance", "ocsp")
 _CASE = ("name", "image", *IMAGE_KEYS, *_CIRCUMSTANCES, "expect")
-_EXPECT = ("decision", "code", "rule", "missing", "signers", "would", "message")
+_EXPECT = ("decision", "code", "rule", "missing", "signers", "would", "message", "exception")
 _NOBODY = 65534
 _HIGHEST_USER = 0xFFFFFFFE
 _NUMBER = re.compile(r"[0-9]{1,10}")
@@ -255,10 +255,12 @@ class CaseReader:
             missing=self._texts(fields, "missing", where),
             signers=self._signers(fields, where),
             would=would,
-            message=document.text(fields["message"], self.report, f"message in {where}")
-            if "message" in fields
-            else None,
+            message=self._said(fields, "message", where),
+            exception=self._said(fields, "exception", where),
         )
+
+    def _said(self, fields: Mapping[str, Node], key: str, where: str) -> str | None:
+        return document.text(fields[key], self.report, f"{key} in {where}") if key in fields else None
 
     def _code(self, node: Node | None) -> Code | None:
         word = None if node is None else document.text(node, self.report, "a code")

@@ -10,10 +10,10 @@ from __future__ import annotations
 import itertools
 import stat
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from eclctl.decide.cache import FactCache, Facts, Judgements
+from eclctl.decide.cache import FactCache, Facts, Judgements, Outcomes
 from eclctl.decide.engine import Engine
 from eclctl.decide.questions import Decision, Pending, Question
 from eclctl.decide.snapshot import Snapshot
@@ -91,8 +91,9 @@ class Runner:
         key = (case.image, pending.content)
         if key not in self._known:
             self._known[key] = engine.examine(pending)
-        found = self._known[key]
-        return Facts(found.store, found.verification, found.error, found.digested)
+        return replace(
+            self._known[key], outcomes=Outcomes(), judgements=Judgements()
+        )  # what was judged is a test's own
 
     def _told(self, case: Case) -> _Told:
         revoked: frozenset[str] = frozenset()
@@ -182,6 +183,7 @@ def differences(expect: Expectation, decision: Decision) -> tuple[Difference, ..
         ("rule", expect.rule, decision.rule),
         ("would", expect.would, decision.would),
         ("message", expect.message, decision.message),
+        ("exception", expect.exception, decision.outcome.exception),
     ):
         if expected is not None and expected != got:
             found.append(Difference(what, str(expected), "none" if got is None else str(got)))

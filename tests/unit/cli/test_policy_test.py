@@ -106,6 +106,16 @@ def test_junit_is_written_also_when_nothing_loads(tmp_path: Path, capsys: pytest
     assert case.find("error") is not None
 
 
+def test_junit_that_cannot_be_written_is_3_and_the_results_are_still_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "none" / "out.xml"
+    assert run(["test", "--junit", str(target), write(tmp_path, GOOD)]) == 3
+    output = capsys.readouterr()
+    assert "2 tests passed" in output.out
+    assert output.err == f"eclctl policy test: cannot write {target}: No such file or directory\n"
+
+
 def test_a_configuration_names_policies_tests_beside_them_and_keyrings(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,10 +13,22 @@ from eclctl.policy.document import Mark
 from eclctl.policytest.cases import Expectation
 from eclctl.policytest.running import Difference, Runner, differences
 from tests.support import CORPUS
+from tests.unit.decide.support import Site
 from tests.unit.policytest.support import MET, NOT_MET, loaded, one, results, running
 
 IMAGES = CORPUS / "images"
+RULE = (
+    "rules: [{{name: production, match: {{paths: ['{}/**']}}, "
+    "require: [{{any_of: [builder]}}, {{approvals: {{count: 2, of: security}}}}]}}]\n"
+)
 APPROVED = f"image: {IMAGES / 'one-builder+scanner+approver.sif'}"
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    made = Site(tmp_path)
+    yield made
+    made.close()
 
 
 def codes(folder: Path, *bodies: str) -> list[Code]:
@@ -110,6 +123,22 @@ def test_certificates_are_as_good_in_one_test_as_in_the_next_says(tmp_path: Path
     assert found == [Code.REQUIREMENTS_MET, *[Code.REQUIREMENTS_NOT_MET] * 3, Code.REQUIREMENTS_MET]
 
 
+@pytest.mark.parametrize("image", ["one-builder+scanner+approver.sif", "one-builder.sif", "mixed-builder.sif"])
+@pytest.mark.parametrize("trusted", [True, False])
+def test_a_test_of_a_real_image_says_what_the_daemon_says(
+    site: Site, image: str, trusted: bool, tmp_path: Path
+) -> None:
+    path = site.image("a.sif", image)
+    if not trusted:
+        path.chmod(0o646)
+    asked = site.ask(path).outcome
+    rules = RULE.format(site.library)
+    body = f"image: {path}\npath: {path}\nassurance: {'trusted-path' if trusted else 'none'}"
+    (tested,) = (result.decision.outcome for result in results(tmp_path / "tests", one(body), rules))
+    assert (tested.code, tested.reason, tested.signers) == (asked.code, asked.reason, asked.signers)
+    assert tested.missing == asked.missing
+
+
 def expectation(made: Outcome, **changes: object) -> Expectation:
     fields: dict[str, object] = {"mark": Mark("f", 1, 1), "verdict": made.verdict, "code": made.code}
     return Expectation(**{**fields, **changes})  # type: ignore[arg-type]
@@ -129,6 +158,7 @@ def expectation(made: Outcome, **changes: object) -> Expectation:
         ({"would": Code.REQUIREMENTS_NOT_MET}, "would"),
         ({"message": "Ask the container team"}, None),
         ({"message": "Ask"}, "message"),
+        ({"exception": "e-1"}, "exception"),
     ],
 )
 def test_only_what_a_test_asks_is_compared(changes: dict[str, object], what: str | None, tmp_path: Path) -> None:

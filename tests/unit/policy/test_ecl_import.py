@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from dataclasses import dataclass
 
 import pytest
@@ -14,11 +15,13 @@ from eclctl.policy.document import Report, read_document
 from eclctl.policy.ecl_differences import EXPLANATIONS, Difference, Relation
 from eclctl.policy.ecl_import import Choices, Imported, import_ecl
 from eclctl.policy.ecl_rules import Ring
-from eclctl.policy.ecl_toml import EclConfig, ExecGroup, ListMode
+from eclctl.policy.ecl_toml import EclConfig, ExecGroup, ListMode, read_ecl
 from eclctl.policy.ecl_write import signer_names
+from eclctl.policy.language import Policy, Rule
 from eclctl.signature import openpgp
 from tests.deciding import RING, loaded
 from tests.ecl import KEYS
+from tests.support import ROOT
 
 BUILDER, SCANNER, SUBKEY, MALLORY = (KEYS[name] for name in ("builder", "scanner", "subkey", "mallory"))
 EMPTY = openpgp.Keyring.parse()
@@ -261,3 +264,43 @@ def test_no_text_of_the_file_becomes_anything_but_a_comment_or_a_value(tag: str,
     assert glob.matches(f"{directory}/a.sif")
     assert glob.pattern == only(made).path
     assert read_document("0.yaml", made.policy.encode(), Report()) is not None
+
+
+def _rules(text: str) -> str:
+    """Return a policy from its signers to its last rule, without comments and empty lines."""
+    lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    return "\n".join(lines[lines.index("signers:") : lines.index("default: deny")])
+
+
+def test_the_policy_in_the_document_is_what_is_made() -> None:
+    text = (ROOT / "docs" / "ecl.md").read_text(encoding="utf-8")
+    shown = textwrap.dedent(text[text.index("    version: 1\n") : text.index("| in ecl.toml |")])
+    production = group("whitestrict", BUILDER, SCANNER, directory="/srv/containers/prod", tag="production")
+    elsewhere = group("blacklist", KEYS["release"], directory="", tag="elsewhere")
+    assert _rules(shown) == _rules(imported(production, elsewhere, permissive=True).policy)
+
+
+def test_the_document_has_every_difference_on_its_side() -> None:
+    text = (ROOT / "docs" / "ecl.md").read_text(encoding="utf-8")
+    stricter, laxer = text[text.index("eclctl is the **stricter** one") :].split("it is **laxer**")
+    for each in Difference:
+        assert f"| `{each}` |" in (stricter if each.relation is Relation.STRICTER else laxer)
+
+
+def test_the_example_of_a_site_that_leaves_ecl_is_its_ecl_toml_imported() -> None:
+    """But for the signers' names, the rule that is enforced already, and the one for what ECL never sees."""
+    folder = ROOT / "policies" / "from-ecl"
+    parsed = read_ecl("ecl.toml", (folder / "ecl.toml").read_bytes(), lambda path: path)
+    assert parsed.config is not None
+    made = import_ecl(parsed.config, "ecl.toml", RING, Choices(permissive=True))
+    ours, theirs = loaded(made.policy).policy, loaded((folder / "10-from-ecl.yaml").read_bytes()).policy
+    assert ours is not None
+    assert theirs is not None
+
+    def meaning(policy: Policy, rule: Rule) -> tuple[object, ...]:
+        fingerprints = [tuple(policy.signers[name].keys for name in need.people) for need in rule.require]
+        asked = [(need.count, need.anyone) for need in rule.require]
+        return rule.name, rule.match, fingerprints, asked, rule.forbidden_keys, rule.deny_unknown, rule.assurance
+
+    expected = [meaning(theirs, rule) for rule in theirs.rules if rule.name != "not-seen-by-ecl"]
+    assert [meaning(ours, rule) for rule in ours.rules] == expected

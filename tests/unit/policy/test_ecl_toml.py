@@ -6,6 +6,8 @@ import errno
 import os
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from eclctl.policy.ecl_toml import MAX_ECL_FILE, ExecGroup, ListMode, Parsed, read_ecl
 
@@ -202,3 +204,48 @@ def test_what_is_not_toml_is_one_error(content: bytes, error: str) -> None:
 def test_a_number_that_python_would_not_read_is_an_error_and_no_traceback() -> None:
     (error,) = errors(b"a = " + b"1" * 5000)
     assert error.startswith("ecl.toml: not valid TOML: ")
+
+
+PIECES = st.sampled_from(
+    [
+        *(
+            "activated",
+            "legacyinsecure",
+            "execgroup",
+            "[[execgroup]]",
+            "[execgroup]",
+            "tagname",
+            "mode",
+            "dirpath",
+            "keyfp",
+        ),
+        *(
+            "=",
+            "\n",
+            "[",
+            "]",
+            "{",
+            "}",
+            ",",
+            ".",
+            '"',
+            "'",
+            '"""',
+            "true",
+            "false",
+            "whitelist",
+            "/srv",
+            KEY,
+            "\\u0000",
+        ),
+        *("1e999", "-0", "2024-02-30", "07:32:00", "0xff", "inf", "#", "\r", "\x00", "\u202e", " "),
+    ]
+)
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.lists(PIECES, max_size=40).map("".join) | st.text(max_size=60))
+def test_whatever_a_file_holds_it_is_a_configuration_or_errors(text: str) -> None:
+    parsed = read(text.encode("utf-8", "surrogatepass"))
+    assert (parsed.config is None) is bool(parsed.errors)
+    assert all(str(problem).isprintable() for problem in (*parsed.errors, *parsed.remarks))

@@ -260,9 +260,10 @@ def read_file(path: Path, limit: int) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise KeyMaterialError(f"{path}: {error.strerror}") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)  # os.fdopen refuses a directory in its own words
+        raise KeyMaterialError(f"{path}: not a regular file")
     with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise KeyMaterialError(f"{path}: not a regular file")
         try:
             data = file.read(limit + 1)
         except OSError as error:

@@ -50,6 +50,7 @@ MAX_CERTIFICATES = 1024
 
 _BEGIN = re.compile(rb"^-----BEGIN ([^\r\n]*?)-----", re.MULTILINE)
 _LABELS = frozenset({b"CERTIFICATE", b"X509 CERTIFICATE"})
+_DER = b"\x30\x82"  # a SEQUENCE of 256 bytes or more
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +209,8 @@ def _parsed(text: bytes, source: str) -> list[x509.Certificate]:
     labels = _BEGIN.findall(text)
     if any(b"PRIVATE" in label for label in labels):
         raise KeyMaterialError(f"{source}: holds a private key; give the certificate that belongs to it")
+    if text.startswith(_DER):
+        raise KeyMaterialError(f"{source}: holds DER; convert it: openssl x509 -inform DER -in FILE -out FILE.pem")
     if not labels or not _LABELS.issuperset(labels):
         raise KeyMaterialError(f"{source}: a file of PEM blocks CERTIFICATE, and nothing else, is needed")
     try:

@@ -90,6 +90,14 @@ def test_a_bad_key_file_is_named(tmp_path):
     assert str(caught.value).startswith(f"{path}: ")
 
 
+def test_a_directory_in_place_of_a_key_file_is_named_and_not_left_open(tmp_path):
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(KeyMaterialError, match="not a regular file") as caught:
+        load_public_keys([tmp_path])
+    assert str(caught.value).startswith(f"{tmp_path}: ")
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
 def test_an_oversized_key_file_is_not_read(tmp_path):
     path = tmp_path / "big.pem"
     with path.open("wb") as file:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from structlog.typing import Processor
 
+    from eclctl.decide.exceptions import Candidate, Standing
     from eclctl.decide.questions import Decision
 
 _FLAGS = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
@@ -251,6 +252,25 @@ def start_record(*, version: str, generation: int, policy: str | None, pid: int,
         "generation": generation,
         "policy": policy,
         "pid": pid,
+    }
+
+
+def exception_record(candidate: Candidate, stands: Standing, *, generation: int, now: datetime) -> dict[str, object]:
+    """Make the record of how an exception has come to stand: loaded, refused, approved, started, ended or removed."""
+    found = candidate.exception
+    return {
+        "time": timestamp(now),
+        "event": "exception",
+        "name": candidate.name,
+        "state": stands.state.value,
+        "why": stands.why,
+        "reason": None if found is None else found.reason,
+        "starts": None if found is None else timestamp(found.starts),
+        "ends": None if found is None else timestamp(found.ends),
+        "approvers": list(stands.approvers),
+        "file": candidate.file,
+        "digest": candidate.digest or None,
+        "generation": generation,
     }
 
 

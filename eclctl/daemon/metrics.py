@@ -31,6 +31,7 @@ from prometheus_client.registry import Collector
 from eclctl import __version__
 from eclctl.daemon.tallies import RuleTallies
 from eclctl.decide.cache import CacheStats
+from eclctl.decide.exceptions import State
 from eclctl.model import ALLOWING, Code, Verdict
 from eclctl.remote.ocsp_keeper import KeeperStats
 from eclctl.trust.revocation import Status
@@ -66,6 +67,7 @@ RESCANS = ("start", "interval", "overflow", "request", "reload", "retry")
 WATCH_MODES = ("events", "interval", "missing")
 OCSP_RESULTS = tuple(status.value for status in Status)
 OCSP_STATUSES = (*OCSP_RESULTS, "none")
+EXCEPTION_STATES = tuple(state.value for state in State if state is not State.REMOVED)
 RULES = 200
 
 _DECISION_BUCKETS = (25e-6, 50e-6, 1e-4, 25e-5, 5e-4, 1e-3, 25e-4, 1e-2, 5e-2, 0.25, 1.0, 5.0, 30.0)
@@ -205,6 +207,8 @@ class Metrics:
         self._by_rule[by_rule] += 1
         self._seconds.observe("warm" if decision.cached else "cold", seconds)
         self.rules.add(decision)
+        if outcome.exception is not None:
+            self._exception_allows.inc()
         if outcome.would is not None:
             self._would[outcome.would].inc()
             self._would_by_rule[by_rule[:1]] = self._would_by_rule.get(by_rule[:1], 0) + 1
@@ -237,6 +241,11 @@ class Metrics:
         self._generation.set(generation)
         self._loaded.set(float(loaded))
         self._loaded_time.set(now.timestamp())
+
+    def exceptions(self, counts: Mapping[str, int]) -> None:
+        """Say how many exceptions there are, by state."""
+        for state, gauge in self._exceptions.items():
+            gauge.set(counts.get(state, 0))
 
     def audit(self, records: int, *, ok: bool) -> None:
         """Count one batch of records that was written, or (not `ok`) could not be."""
@@ -304,6 +313,10 @@ class Metrics:
         self._generation = self._gauge("eclctl_policy_generation", "Generation of policy and keys in force.")
         self._loaded = self._gauge("eclctl_policy_loaded", "1 when a policy is in force; at 0 everything is denied.")
         self._loaded_time = self._gauge("eclctl_policy_loaded_timestamp_seconds", "When that generation was loaded.")
+
+        states = self._gauge("eclctl_exceptions", "Exceptions to the policy, by how they stand.", ["state"])
+        self._exceptions = {state: states.labels(state) for state in EXCEPTION_STATES}
+        self._exception_allows = self._counter("eclctl_exception_allows", "Allowed only because of an exception.")
 
     def _watch(self) -> None:
         text = "Images that the watcher handed in ahead of time, by what came of it."

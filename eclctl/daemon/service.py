@@ -30,6 +30,7 @@ from eclctl.daemon.audit import AuditLog, start_record, stop_record
 from eclctl.daemon.checks import Checks
 from eclctl.daemon.closing import Closer
 from eclctl.daemon.control import Control
+from eclctl.daemon.exceptions import ExceptionWatch
 from eclctl.daemon.exposition import HttpExposition, TextfileExposition
 from eclctl.daemon.listeners import Listener, open_listener
 from eclctl.daemon.log import setup
@@ -157,6 +158,7 @@ class _Service:
             self._start_helpers()
             self._mind_signals()
             self._record_start()
+            self._exceptions.refresh()
             for listener, _ in listeners:
                 listener.publish()
             self._notifier.ready(self._summary())
@@ -237,6 +239,8 @@ class _Service:
             clock=_now,
         )
         self._stack.callback(self._reloader.stop)
+        self._exceptions = ExceptionWatch(self._engine, self._audit, self._metrics, _now)
+        self._stack.callback(self._exceptions.stop)
         self._metrics.policy(0, loaded=False, now=self._started)
         self._reloader.load_first()
         # What exists now stays: looking through it for garbage again and again would cost every answer.
@@ -372,6 +376,7 @@ class _Service:
         if report.ok:
             self._watcher.rescan("reload")
             self._statuses.refresh()
+            self._exceptions.refresh()
         done(report)
 
     def _summary(self) -> str:

@@ -110,7 +110,7 @@ class Engine:
         *,
         waited: bool,
     ) -> Decision | Pending:
-        now = self._not_before(now)
+        now = self.not_before(now)
         policy = snapshot.policy
         if policy is None:
             return self.deny(question, snapshot, Code.NO_POLICY, "no policy is loaded, so nothing may run")
@@ -144,7 +144,7 @@ class Engine:
         try:
             if located is None:
                 raise RuntimeError("the question was closed before it was answered")  # noqa: TRY301
-            now = self._not_before(now)
+            now = self.not_before(now)
             return self._decided(pending.question, pending.snapshot, located, facts, now, waited=waited)
         except Exception as error:  # noqa: BLE001 - every error is a deny
             return self._refuse(pending.question, pending.snapshot, _finding(error))
@@ -172,7 +172,7 @@ class Engine:
             located = self.locator.by_own_name(path)
         except EclctlError as error:
             return Prefetched("failed", str(error))
-        pending = Pending(question, snapshot, "examine", self._not_before(now), located)
+        pending = Pending(question, snapshot, "examine", self.not_before(now), located)
         try:
             return self._prefetched(pending, snapshot.policy, located)
         finally:
@@ -187,6 +187,12 @@ class Engine:
             ctime_ns=status.st_ctime_ns,
             store=self.snapshot.store.digest,
         )
+
+    def not_before(self, now: datetime) -> datetime:
+        """Return `now`, or the newest time seen where the clock was set back: the time that counts."""
+        with self._lock:
+            self._latest = max(self._latest, now)
+            return self._latest
 
     def flush(self) -> int:
         """Forget all kept facts; return how many images were known."""
@@ -354,12 +360,6 @@ class Engine:
     def _again(self, decision: Decision) -> Decision:
         """The same answer to another who asked the same, under an ID of its own."""
         return Decision(f"{self._run}-{next(self._count)}", *decision[1:])
-
-    def _not_before(self, now: datetime) -> datetime:
-        """Return `now`, or the newest time seen where the clock was set back."""
-        with self._lock:
-            self._latest = max(self._latest, now)
-            return self._latest
 
 
 _CODES = frozenset(Code)

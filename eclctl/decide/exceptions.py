@@ -32,13 +32,14 @@ __all__ = [
 
 
 class State(StrEnum):
-    """How an exception stands. Only an `active` one allows anything."""
+    """How an exception stands. Only an `active` one allows anything; `removed` is said of one that is gone."""
 
     ACTIVE = "active"
     WAITING = "waiting"
     UNAPPROVED = "unapproved"
     ENDED = "ended"
     REFUSED = "refused"
+    REMOVED = "removed"
 
 
 @dataclass(frozen=True, slots=True)

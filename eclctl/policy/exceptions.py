@@ -161,8 +161,8 @@ class _Terms:
         """Return the OpenPGP keys of a person that are not withdrawn, by number."""
         signer = self.declared.signers.get(person)
         fingerprints = [name for name in (() if signer is None else signer.keys) if ":" not in name]
-        withdrawn = self.holders.keys_of(self.declared.withdrawn_signers)
-        return frozenset(self.holders.by_name[name].key for name in fingerprints) - withdrawn
+        held = [self.holders.by_name[name].key for name in fingerprints if name in self.holders.by_name]
+        return frozenset(held) - self.holders.keys_of(self.declared.withdrawn_signers)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from eclctl.policy.document import quoted
 from eclctl.policy.ecl_differences import Difference
 from eclctl.policy.ecl_toml import EclConfig, ExecGroup, ListMode
 
-__all__ = ["Certificate", "Choices", "Draft", "Ring", "draft_rules"]
+__all__ = ["Certificate", "Choices", "Draft", "Ring", "described", "draft_rules"]
 
 _LONGEST_NAME = 56  # of the 64 characters that a rule's name may have; the rest is for a number
 _NOT_IN_NAMES = re.compile(r"[^\w .@+:/-]+")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -13,14 +12,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from eclctl.cli.options import USAGE
+from eclctl.cli.problems import complain
 from eclctl.cli.text import printable
 from eclctl.daemon.service import NAMES
 from eclctl.decide import settings
 from eclctl.decide.settings import Settings
 from eclctl.decide.snapshot import Built, build
 from eclctl.policy.document import Problem
-from eclctl.policy.document import printable as escaped
-from eclctl.policy.excerpts import WIDTH, excerpt
 
 __all__ = ["add", "run"]
 
@@ -91,10 +89,9 @@ def _built(config: str | None, paths: Sequence[str], keyrings: Sequence[str], no
 
 
 def _print(built: Built) -> None:
-    width = min(shutil.get_terminal_size((WIDTH, 24)).columns, 200) if sys.stderr.isatty() else WIDTH
     for sort, problems in (("error", built.errors), ("warning", built.warnings), ("note", built.notes)):
         for problem in problems:
-            print("\n".join(_lines(sort, problem, width)), file=sys.stderr)
+            complain(sort, problem)
     if built.snapshot is None or built.snapshot.policy is None:
         found = _count(len(built.errors), "error") + (
             f", {_count(len(built.warnings), 'warning')}" * bool(built.warnings)
@@ -104,14 +101,6 @@ def _print(built: Built) -> None:
     policy = built.snapshot.policy
     what = f"{_count(len(policy.rules), 'rule')}, {_count(len(policy.signers), 'signer')}"
     print(f"the policy loads: {what}, {_count(len(built.warnings), 'warning')} ({printable(policy.digest)})")
-
-
-def _lines(sort: str, problem: Problem, width: int) -> list[str]:
-    """Return a problem as it is shown: the sentence, the line that it is about, and what to do."""
-    lines = [f"{sort}: {problem.sentence}", *excerpt(problem, width)]
-    if problem.hint is not None:
-        lines.append(f"       = {escaped(problem.hint)}")
-    return lines
 
 
 def _count(number: int, noun: str) -> str:

@@ -16,6 +16,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from eclctl.cli.options import USAGE
+from eclctl.cli.problems import complain
 from eclctl.cli.text import printable
 from eclctl.daemon.service import NAMES
 from eclctl.decide import settings
@@ -184,7 +185,7 @@ def _status(made: Run, *, all_rules: bool) -> int:
 
 def _print(made: Run, *, verbose: bool) -> None:
     for problem in made.loaded.errors:
-        print(f"error: {problem}", file=sys.stderr)
+        complain("error", problem)
     if made.loaded.errors:
         print(f"nothing was tested: {_count(len(made.loaded.errors), 'error')}", file=sys.stderr)
         return

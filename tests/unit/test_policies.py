@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from copy import deepcopy
@@ -99,3 +100,38 @@ def test_the_tests_of_an_example_notice_whatever_is_taken_out_of_it(example: Pat
         if not failing(folder):
             unnoticed.append(what)
     assert unnoticed == []
+
+
+def transcripts() -> list[list[str]]:
+    """What docs/policy-test.md shows of each run: the lines, and the exit status as the last."""
+    text = (ROOT / "docs" / "policy-test.md").read_text(encoding="utf-8")
+    shown = [part.split("\n    [exit ") for part in text.split("    $ eclctl policy test policies/chain\n")[1:]]
+    return [[line.removeprefix("    ") for line in part[0].splitlines()] + [part[1][0]] for part in shown]
+
+
+CHANGES = (
+    ("10-chain.yaml", "    unknown_signatures: deny\n", ""),
+    ("tests/chain.yaml", "{by: scanner, with: cosign, annot", "{by: scaner, with: cosgin, annot"),
+)
+
+
+@pytest.mark.parametrize("shown", [0, 1, 2])
+def test_the_document_shows_runs_as_they_are(
+    shown: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(POLICIES, tmp_path / "policies")
+    monkeypatch.chdir(tmp_path)
+    for name, before, after in CHANGES[:shown]:
+        file = tmp_path / "policies" / "chain" / name
+        text = file.read_text(encoding="utf-8")
+        assert before in text
+        file.write_text(text.replace(before, after), encoding="utf-8")
+    status = run(["test", "policies/chain"])
+    output = capsys.readouterr()
+    lines = [*(output.out + output.err).splitlines(), str(status)]
+    assert list(map(undated, lines)) == list(map(undated, transcripts()[shown]))
+
+
+def undated(line: str) -> str:
+    """A line without the digest of a policy, which any change to it changes."""
+    return re.sub("sha256:[0-9a-f]{64}", "sha256:...", line)

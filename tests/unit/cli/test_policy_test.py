@@ -67,9 +67,14 @@ def test_a_policy_or_tests_that_do_not_load_are_4_with_every_error(
     folder = write(tmp_path, one("signed_by: [bilder]") + one("kind: sfi", name="b"))
     assert run(["test", folder]) == 4
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == f"error: {folder}/tests/t.yaml:7:17: unknown signer 'bilder' (did you mean 'builder'?)"
-    assert ":10:11: kind of test 'b' must be one of" in lines[1]
-    assert lines[2] == "nothing was tested: 2 errors"
+    assert lines[:4] == [
+        f"error: {folder}/tests/t.yaml:7:17: unknown signer 'bilder'",
+        "     7 |     signed_by: [bilder]",
+        "       |                 ^",
+        "       = did you mean 'builder'?",
+    ]
+    assert ":10:11: kind of test 'b' must be one of" in lines[4]
+    assert lines[-1] == "nothing was tested: 2 errors"
 
 
 @pytest.mark.parametrize("arguments", [["--config", "a", "b"], ["--keyring", "a"], ["--all-rules", "-k", "x", "p"]])

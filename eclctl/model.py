@@ -7,6 +7,7 @@ facts at a given time, at each decision (DESIGN: facts are cached, trust is not)
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -71,6 +72,21 @@ class KeyRef:
     id: str
 
 
+_PURPOSE = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,30}[a-z0-9])?")
+NO_PURPOSE_KNOWN = ""
+"""What a signature is for that says so in a way that cannot be understood: no policy can ask for this."""
+
+
+def is_purpose(word: str) -> bool:
+    """Whether a word can name a purpose: 1 to 32 of `a-z 0-9 . _ -`, first and last a letter or digit."""
+    return _PURPOSE.fullmatch(word) is not None
+
+
+def purpose(word: object) -> str:
+    """Return the purpose that a signature states; `NO_PURPOSE_KNOWN` for what is no such word."""
+    return word if isinstance(word, str) and is_purpose(word) else NO_PURPOSE_KNOWN
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """Something that was found out and does not raise: a code from a closed list and one sentence."""
@@ -105,6 +121,8 @@ class Claim:
     made it: for OpenPGP the upper-case hex fingerprint of the primary key or subkey, else `signer.id`.
     A cosign claim belongs to no group and never covers the header; `annotations` are the texts in its payload's
     `optional`, and `repository` is its docker-reference, "" when it names none.
+    `purposes` are what the signature itself says that it approves; none is an approval without bounds. A DSSE
+    signature says nothing of the kind.
     `mismatch` is set when the key verified the signature, but over other content than the file holds now: such a
     claim covers nothing, and denies.
     """
@@ -122,6 +140,7 @@ class Claim:
     mismatch: Finding | None = None
     annotations: frozenset[tuple[str, str]] = frozenset()
     repository: str = ""
+    purposes: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,13 +233,17 @@ ALLOWING: frozenset[Code] = frozenset({Code.REQUIREMENTS_MET, Code.RULE_ALLOW, C
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """One unmet requirement: what is needed, what there is, and who could still sign."""
+    """One unmet requirement: what is needed, what there is, and who could still sign.
+
+    `stage` is its name in the rule's chain, None outside of one.
+    """
 
     requirement: str
     needed: int
     have: int
     signed: tuple[str, ...]
     could_sign: tuple[str, ...]
+    stage: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +257,7 @@ class SignerReport:
 
 @dataclass(frozen=True, slots=True)
 class RequirementReport:
-    """How one requirement came out, for `explain`. `where` is `file:line`."""
+    """How one requirement came out, for `explain`. `where` is `file:line`, `stage` as in `Missing`."""
 
     text: str
     where: str
@@ -242,6 +265,7 @@ class RequirementReport:
     needed: int
     have: int
     signers: tuple[SignerReport, ...]
+    stage: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from eclctl.model import Caller, Outcome
+from eclctl.policy.ages import too_old
 from eclctl.policy.evaluate import evaluate, withdrawn
 from eclctl.policy.load import Loaded, LoadEnvironment, Source, load
 from eclctl.policy.select import select_rule
@@ -47,6 +48,8 @@ def ask(
         found = examine(fd, store, digests=policy.withdraws_objects)
     judged = {n: judge(store, claim, NOW) for n, claim in enumerate(found.claims)}
     rejected = {n: finding for n, finding in judged.items() if finding is not None}
-    rule = select_rule(policy, path=path, kind=found.kind, caller=CALLER)
+    rule = select_rule(policy, path=path, kind=found.kind, caller=CALLER, now=NOW)
     assert rule is not None
-    return withdrawn(policy, found, rejected) or evaluate(policy, rule, found, rejected)
+    return withdrawn(policy, found, rejected) or evaluate(
+        policy, rule, found, too_old(rule, found.claims, rejected, NOW)
+    )

@@ -363,6 +363,7 @@ def decision_fields(decision: Decision) -> dict[str, Any]:
                 "have": unmet.have,
                 "signed": unmet.signed,
                 "could_sign": unmet.could_sign,
+                "stage": unmet.stage,
             }
             for unmet in decision.missing
         ],
@@ -394,6 +395,7 @@ def explanation_fields(decision: Decision, *, admin: bool = False) -> dict[str, 
                 "met": report.met,
                 "needed": report.needed,
                 "have": report.have,
+                "stage": report.stage,
                 "signers": [
                     {"signer": signer.signer, "counts": signer.counts, "why": signer.why} for signer in report.signers
                 ],

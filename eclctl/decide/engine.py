@@ -44,8 +44,10 @@ from eclctl.model import (
     Outcome,
     Verification,
 )
+from eclctl.policy.ages import too_old
 from eclctl.policy.evaluate import evaluate, withdrawn
 from eclctl.policy.language import Policy, Rule
+from eclctl.policy.messages import Said
 from eclctl.policy.report import signatures
 from eclctl.policy.select import select_rule
 from eclctl.trust.keyring import unasked
@@ -224,10 +226,11 @@ class Engine:
             facts = Facts(digest, Verification(Kind.SANDBOX, (), {}, tied=False))
             return self._decided(question, snapshot, located, facts, now, waited=waited)
         caller, path = question.caller, located.path
-        rules = [select_rule(policy, path=path, kind=kind, caller=caller) for kind in _FILE_KINDS]
+        rules = [select_rule(policy, path=path, kind=kind, caller=caller, now=now) for kind in _FILE_KINDS]
         if (early := before_reading(rules, located)) is not None:
             return self._decision(question, snapshot, early, located)
-        content = policy.withdraws or any(rule is not None and rule.requires for rule in rules[:2])
+        # With windows, another rule may decide once the image has been read: nothing that it could ask for is left out.
+        content = policy.withdraws or policy.timed or any(rule is not None and rule.requires for rule in rules[:2])
         shared = None if key is None else (key, digest, content, policy.withdraws_objects, snapshot.exceptions.sizes)
         return Pending(question, snapshot, "examine", now, located, content, shared, waited=waited)
 
@@ -311,7 +314,8 @@ class Engine:
             if not waited and (missing := unasked(store, found.claims, now, statuses)):
                 return Pending(question, snapshot, "status", now, links=missing)
             rejected = facts.judgements.rejected(store, found.claims, now, statuses)
-        rule = select_rule(policy, path=located.path, kind=found.kind, caller=question.caller)
+        rule = select_rule(policy, path=located.path, kind=found.kind, caller=question.caller, now=now)
+        rejected = too_old(rule, found.claims, rejected, now)
         outcome = facts.outcomes.find(policy, rule, rejected, explain=question.explain)
         if outcome is None:
             outcome = _evaluated(policy, rule, found, rejected, explain=question.explain)
@@ -345,6 +349,8 @@ class Engine:
         kind: Kind | None = None,
         cached: bool = False,
     ) -> Decision:
+        if outcome.message is not None:
+            outcome = _filled(question, snapshot, outcome)
         return Decision(
             f"{self._run}-{next(self._count)}",
             question,
@@ -373,6 +379,15 @@ def _finding(error: Exception) -> Finding:
     if isinstance(error, OSError):
         return Finding("unreadable", f"the image cannot be read: {error.strerror}")
     return Finding("internal-error", f"an internal error ({type(error).__name__}); the daemon's log has more")
+
+
+def _filled(question: Question, snapshot: Snapshot, outcome: Outcome) -> Outcome:
+    """Return an outcome whose message is about this image and caller; what is kept is about none."""
+    policy = snapshot.policy
+    template = None if policy is None or outcome.rule is None else policy.templates.get(outcome.rule)
+    if policy is None or template is None:
+        return outcome
+    return replace(outcome, message=template.fill(Said(outcome, question.image, question.caller, policy.host)))
 
 
 def _plain(fd: int, kind: Kind, *, digests: bool) -> Verification:

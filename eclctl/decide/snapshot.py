@@ -63,10 +63,11 @@ class Built:
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """How names of users and groups become numbers, while a policy loads and never later."""
+    """How names of users and groups become numbers, while a policy loads and never later; and this host's own name."""
 
     user: Callable[[str], int | None]
     group: Callable[[str], int | None]
+    host: str = field(default_factory=lambda: os.uname().nodename)
 
 
 def build(
@@ -107,7 +108,7 @@ def _build(settings: Settings, names: Names, *, generation: int, now: datetime, 
     known = ring if ring is not None else _AnyCertificate()
     read_key = partial(read, limit=MAX_CERTIFICATE_FILE)  # what is too long for a key is refused as one
     review = Linter(ring, now, os.path.realpath).review if lint and ring is not None else None
-    environment = LoadEnvironment(known, read_key, names.user, names.group, now, review)
+    environment = LoadEnvironment(known, read_key, names.user, names.group, now, review, names.host)
     loaded = load(sources, environment) if len(errors) == unread else Loaded(None, (), ())
     errors += loaded.errors
     warnings += loaded.warnings

@@ -12,7 +12,9 @@
 6. A cosign claim approves the image of an OCI-SIF for those people whose entry it is as asked for, and never a part of
    one. What it covers is that image; the objects that only carry signatures count as covered with it.
 7. With `distinct`, no person serves two requirements: an exact matching of people to places.
-8. Every object must be covered by a claim that satisfied some requirement. In an OCI-SIF that is not of exactly one
+8. A claim that says what it is for counts only for requirements that ask for that, and one that does not say so only
+   for those that ask for nothing (`purposes`).
+9. Every object must be covered by a claim that satisfied some requirement. In an OCI-SIF that is not of exactly one
    image nothing is covered: nobody can say what would run.
 """
 
@@ -27,6 +29,7 @@ from eclctl.model import Claim, Kind, SignatureFormat, SignerKind, Verification
 from eclctl.policy.cosign import speaks_for
 from eclctl.policy.language import Policy, Requirement, Rule, Scope
 from eclctl.policy.matching import match
+from eclctl.policy.purposes import heard
 
 MAX_ASSIGNMENTS = 4096
 
@@ -135,12 +138,8 @@ def _contested(policy: Policy, rule: Rule, claims: Sequence[Claim]) -> dict[int,
 def _settle(
     policy: Policy, rule: Rule, image: Verification, claims: Sequence[Claim], shared_out: Mapping[int, str]
 ) -> Settlement:
-    standing = ring = _standing(policy, image, claims, shared_out)
-    if rule.asks_anyone:
-        in_ring = [claim for claim in claims if claim.signer.kind is _PGP]
-        ring = _standing(policy, image, in_ring, shared_out)
-    standings = [ring if need.anyone else standing for need in rule.require]
-    approvers = [_approvers(need, image, heard) for need, heard in zip(rule.require, standings, strict=True)]
+    standings = _standings(policy, rule, image, claims, shared_out)
+    approvers = [_approvers(need, image, standing) for need, standing in zip(rule.require, standings, strict=True)]
     serving = _distinct(rule.require, approvers) if rule.distinct else approvers
     places = met = 0
     for need, people in zip(rule.require, serving, strict=True):
@@ -152,7 +151,28 @@ def _settle(
     return Settlement(approvers, serving, places, met=True, uncovered=_uncovered(rule, image, standings, approvers))
 
 
-def _standing(policy: Policy, image: Verification, claims: Sequence[Claim], shared_out: Mapping[int, str]) -> Standing:
+def _standings(
+    policy: Policy, rule: Rule, image: Verification, claims: Sequence[Claim], shared_out: Mapping[int, str]
+) -> list[Standing]:
+    """Return what people say to each requirement: to those that ask for the same, the same."""
+    if not rule.asks_anyone and not rule.asks_purpose:
+        return [_standing(policy, image, claims, shared_out)] * len(rule.require)
+    known: dict[tuple[str | None, bool], Standing] = {}
+    for need in rule.require:
+        asked = (need.purpose, need.anyone)
+        if asked not in known:
+            those = [claim for claim in claims if claim.signer.kind is _PGP] if need.anyone else claims
+            known[asked] = _standing(policy, image, those, shared_out, need.purpose)
+    return [known[need.purpose, need.anyone] for need in rule.require]
+
+
+def _standing(
+    policy: Policy,
+    image: Verification,
+    claims: Sequence[Claim],
+    shared_out: Mapping[int, str],
+    purpose: str | None = None,
+) -> Standing:
     voices: list[tuple[Claim, tuple[str, ...]]] = []
     groups: dict[str, set[int]] = {}
     whole: set[str] = set()
@@ -161,6 +181,8 @@ def _standing(policy: Policy, image: Verification, claims: Sequence[Claim], shar
         people = speaks_for(policy, claim)
         if shared_out:
             people = _those_given(policy, claim, people, shared_out)
+        if purpose is not None or claim.purposes or policy.binds:
+            people = heard(policy, claim, people, purpose)
         if claim.format is _COSIGN:
             cosign.update(people if _covers_the_image(claim, image) else ())
             continue
@@ -264,8 +286,8 @@ def _uncovered(
     """Return the objects that no satisfied requirement covers."""
     covered: set[int] = set()
     if not is_ambiguous(image):
-        for need, heard, people in zip(rule.require, standings, approvers, strict=True):
-            covered |= _covered(need, image, heard, people)
+        for need, standing, people in zip(rule.require, standings, approvers, strict=True):
+            covered |= _covered(need, image, standing, people)
     return tuple([item.id for item in image.objects if item.id not in covered])
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
+from eclctl.model import is_purpose
 from eclctl.policy import document
 from eclctl.policy.document import ListNode, MapNode, Node, Report, Scalar, quoted
 from eclctl.policy.globs import Glob, compile_repository, repository_objection
@@ -20,11 +21,16 @@ from eclctl.policy.material import Material
 _TOP = ("version", "signers", "roles", "withdrawn", "exceptions", "rules", "default")
 _KEYS = ("pgp", "key", "certificate", "cosign")
 _ONLY_WITH_COSIGN = ("annotations", "repository")
+_ONLY_WITH_DSSE = ("purpose",)
+SIGNER_KEYS = (*_KEYS, *_ONLY_WITH_COSIGN, *_ONLY_WITH_DSSE)
 _WITHDRAWN = ("objects", "manifests", "signers")
 
 _NAME = re.compile(r"\w(?:[\w .@+:/-]{0,62}[\w.@+])?")
 _FINGERPRINT = re.compile(r"(?:[0-9A-Fa-f]{40}|[0-9A-Fa-f]{64})")
 _DIGEST = re.compile(r"sha256:[0-9A-Fa-f]{64}")
+
+
+PURPOSE_SHAPE = "1 to 32 of a-z, 0-9, '.', '_' and '-', as in scan"
 
 
 class Certificate(Protocol):
@@ -53,7 +59,7 @@ class LoadEnvironment:
     `read_key` returns the content of a key or certificate file, given a path, and raises OSError or an EclctlError.
     The resolvers return the number of a user or group name, or None. `now` (aware, UTC) is when certificates are looked
     at, to warn of those that have expired; what a policy means does not depend on it. `review` is given a policy that
-    loads, to warn of more.
+    loads, to warn of more. `host` is the name of the host that it is loaded for, "" when that is not known.
     """
 
     keyring: Certificates
@@ -62,6 +68,7 @@ class LoadEnvironment:
     resolve_group: Callable[[str], int | None]
     now: datetime
     review: Callable[[Policy, Declarations, Report], None] | None = None
+    host: str = ""
 
 
 @dataclass(slots=True)
@@ -173,19 +180,23 @@ class Declarer:
 
     def _signer(self, name: str, node: Node, where: str) -> Signer:
         what = f"signer {quoted(name)}"
-        fields = document.mapping(node, self._report, what, (*_KEYS, *_ONLY_WITH_COSIGN)) or {}
+        fields = document.mapping(node, self._report, what, SIGNER_KEYS) or {}
         self._require_keys(node, fields, what)
         annotations = self._annotations(fields["annotations"], what) if "annotations" in fields else frozenset()
         repository = self._repository(fields["repository"], what) if "repository" in fields else None
-        return Signer(name, self._keys_of(name, fields, what), where, annotations, repository)
+        purposes = self._purposes(fields["purpose"], what) if "purpose" in fields else frozenset()
+        return Signer(name, self._keys_of(name, fields, what), where, annotations, repository, purposes)
 
     def _require_keys(self, node: Node, fields: dict[str, Node], what: str) -> None:
         if isinstance(node, MapNode) and not fields.keys() & set(_KEYS):
             self._report.error(node, f"{what} has no keys", "list some under pgp, key, certificate or cosign")
-        elif "cosign" not in fields:
-            for key in fields.keys() & set(_ONLY_WITH_COSIGN):
-                message = f"{key} of {what} is about cosign signatures, and it has no cosign keys"
-                self._report.error(fields[key], message, f"list keys under cosign, or remove {key}")
+            return
+        for key in () if "cosign" in fields else fields.keys() & set(_ONLY_WITH_COSIGN):
+            message = f"{key} of {what} is about cosign signatures, and it has no cosign keys"
+            self._report.error(fields[key], message, f"list keys under cosign, or remove {key}")
+        for key in () if {"key", "certificate"} & fields.keys() else fields.keys() & set(_ONLY_WITH_DSSE):
+            message = f"{key} of {what} is about signatures by PEM keys and certificates, and it has neither"
+            self._report.error(fields[key], message, f"PGP and cosign signatures say it themselves; remove {key}")
 
     def _keys_of(self, name: str, fields: dict[str, Node], what: str) -> tuple[str, ...]:
         material = self.found.material
@@ -217,6 +228,19 @@ class Declarer:
         if pairs == ():
             self._report.error(node, f"{where} is an empty mapping", "leave the key out, or say what must be there")
         return frozenset(found)
+
+    def _purposes(self, node: Node, what: str) -> frozenset[str]:
+        """Take what DSSE signatures are for: a word, or a list of words."""
+        where = f"purpose of {what}"
+        entries: tuple[Scalar, ...] | None = None
+        if not isinstance(node, Scalar):
+            entries = document.texts(node, self._report, where)
+        elif document.text(node, self._report, where) is not None:
+            entries = (node,)
+        for entry in entries or ():
+            if not is_purpose(entry.text):
+                self._report.error(entry, f"{where} is {quoted(entry.text)}, which is no purpose", PURPOSE_SHAPE)
+        return frozenset(entry.text for entry in entries or ())
 
     def _repository(self, node: Node, what: str) -> Glob | None:
         pattern = document.text(node, self._report, f"repository of {what}")

@@ -54,7 +54,8 @@ def evaluate(
         policy: the policy of the rule.
         rule: what `select_rule` chose.
         image: facts; empty for a kind that carries no signatures.
-        rejected: for those of `image.claims` that do not count now, by index, why.
+        rejected: for those of `image.claims` that do not count now, by index, why: what trust and time judged out, and
+            what is too old for this rule (`ages.too_old`).
         explain: report on each requirement also when the answer is allow.
     """
     if rule.decision is Verdict.DENY:

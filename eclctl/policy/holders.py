@@ -9,12 +9,12 @@ point 5).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 
 from eclctl.policy.declare import Certificates, Declarations, place
 from eclctl.policy.document import Report, quoted
-from eclctl.policy.language import COSIGN, X509, Holder
+from eclctl.policy.language import COSIGN, X509, Holder, Signer
 from eclctl.policy.matching import match
 
 
@@ -32,6 +32,8 @@ class Holders:
     native: dict[str, frozenset[int]]
     ring: dict[str, frozenset[int]]
     shared: frozenset[int]
+    signers: Mapping[str, Signer]
+    _able: dict[tuple[bool, str | None], dict[str, frozenset[int]]] = field(default_factory=dict)
 
     def most(self, people: Iterable[str], *, native: bool = False) -> int:
         """Return how many of these people could count at once, when no key counts for two of them.
@@ -40,6 +42,22 @@ class Holders:
         """
         keys = self.native if native else self.keys
         return _most([keys.get(person, frozenset()) for person in people])
+
+    def most_for(self, people: Iterable[str], purpose: str | None, *, native: bool) -> int:
+        """Return the same, when only signatures for a purpose count, or, for None, only those without bounds."""
+        keys = self.able(purpose, native=native)
+        return _most([keys.get(person, frozenset()) for person in people])
+
+    def able(self, purpose: str | None, *, native: bool) -> dict[str, frozenset[int]]:
+        """Return the key numbers of each person that can make signatures for a purpose, or without bounds."""
+        which = (native, purpose)
+        if which not in self._able:
+            names = [name for name in self.by_name if not (native and name.startswith(COSIGN))]
+            self._able[which] = _collect(self.by_name, names, lambda name, person: self._can(person, name, purpose))
+        return self._able[which]
+
+    def _can(self, person: str, key: str, purpose: str | None) -> bool:
+        return person not in self.signers or self.signers[person].can_sign_for(key, purpose)
 
     def all_have_keys(self, people: Iterable[str]) -> bool:
         """Tell whether each of these people has a key; one without is an error that has been reported."""
@@ -76,15 +94,18 @@ def find_holders(declared: Declarations, keyring: Certificates) -> Holders:
     claimed = Counter(key for held in keys.values() for key in held)
     shared = frozenset(key for key, count in claimed.items() if count > 1)
     native = _collect(by_name, [name for name in by_name if not name.startswith(COSIGN)])
-    return Holders(by_name, keys, native, _collect(by_name, certificates), shared)
+    return Holders(by_name, keys, native, _collect(by_name, certificates), shared, declared.signers)
 
 
-def _collect(by_name: dict[str, Holder], names: Iterable[str]) -> dict[str, frozenset[int]]:
-    """Return the key numbers of each person, over these names of keys."""
+def _collect(
+    by_name: dict[str, Holder], names: Iterable[str], counts: Callable[[str, str], bool] = lambda _name, _person: True
+) -> dict[str, frozenset[int]]:
+    """Return the key numbers of each person, over these names of keys, as far as a name counts for the person."""
     keys: dict[str, set[int]] = {}
     for name in names:
         for person in by_name[name].people:
-            keys.setdefault(person, set()).add(by_name[name].key)
+            if counts(name, person):
+                keys.setdefault(person, set()).add(by_name[name].key)
     return {person: frozenset(held) for person, held in keys.items()}
 
 

@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from eclctl.model import Assurance, Kind, Verdict
+from eclctl.model import Assurance, Finding, Kind, Verdict
 from eclctl.policy.globs import Glob
+from eclctl.policy.messages import Message
+from eclctl.policy.windows import Window
 from eclctl.signature.keys import PublicKey
 from eclctl.trust.x509 import Credential
 
@@ -51,13 +53,22 @@ HOLDS = (
 """The words of `holds`: object types, and for partitions their use and file system (`model.DataObject.holds`)."""
 
 
+_TOO_OLD = Finding("too-old", "it is older than the rule accepts")
+
+
+def is_pgp(key: str) -> bool:
+    """Whether the name of a key (`KeyRef.id`) is the fingerprint of an OpenPGP certificate."""
+    return ":" not in key
+
+
 @dataclass(frozen=True, slots=True)
 class Signer:
     """A person, team or robot, with every key that speaks for it.
 
     `keys` are `KeyRef.id`s: upper-case primary fingerprints, `sha256:` names of PEM keys, `x509:` names of certificates
     and `cosign:` names of cosign keys, which cannot be confused. A cosign signature speaks for them only when it has
-    all of `annotations`, and names a repository that matches `repository` where that is not None.
+    all of `annotations`, and names a repository that matches `repository` where that is not None. `purposes` are what
+    their DSSE signatures are for, which cannot say so themselves; none is an approval without bounds.
     """
 
     name: str
@@ -65,6 +76,7 @@ class Signer:
     where: str
     annotations: frozenset[tuple[str, str]] = frozenset()
     repository: Glob | None = None
+    purposes: frozenset[str] = frozenset()
 
     @property
     def signs_with_cosign(self) -> bool:
@@ -75,6 +87,20 @@ class Signer:
     def signs_natively(self) -> bool:
         """Whether any of the keys is for signatures in the SIF format: PGP and DSSE."""
         return not all(key.startswith(COSIGN) for key in self.keys)
+
+    @property
+    def signs_with_time(self) -> bool:
+        """Whether any of the keys makes signatures that say when they were made, which only OpenPGP's do."""
+        return any(is_pgp(key) for key in self.keys)
+
+    def can_sign_for(self, key: str, purpose: str | None) -> bool:
+        """Whether signatures with one of the keys can be for this purpose, or, for None, without bounds.
+
+        OpenPGP and cosign signatures say themselves what they are for; those of other keys are as the entry says.
+        """
+        if is_pgp(key) or key.startswith(COSIGN):
+            return True
+        return not self.purposes if purpose is None else purpose in self.purposes
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +121,8 @@ class Requirement:
     """At least `count` of `people` must approve `scope`, or the whole image when that is None.
 
     `anyone` stands for every certificate in the keyrings; `people` is empty then. `text` says what is needed as a
-    noun phrase ("2 approvals from security"), `where` is `file:line`.
+    noun phrase ("2 approvals from security"), `where` is `file:line`. Only signatures for `purpose` count, or, where
+    that is None, those that are for everything. `stage` is the requirement's name in the rule's chain.
     """
 
     people: tuple[str, ...]
@@ -104,6 +131,8 @@ class Requirement:
     where: str
     anyone: bool = False
     scope: Scope | None = None
+    purpose: str | None = None
+    stage: str | None = None
     names: frozenset[str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -112,12 +141,24 @@ class Requirement:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """Which questions a rule answers. None means any; all that is given must match."""
+    """Which questions a rule answers. None means any; all that is given must match.
+
+    `hosts` were compared with the name of this host when the policy was loaded: `here` is what came of it. `narrow`
+    tells whether there is more to match than path and kind.
+    """
 
     paths: tuple[Glob, ...] | None = None
     kinds: frozenset[Kind] = SIGNED_KINDS
     users: frozenset[int] | None = None
     groups: frozenset[int] | None = None
+    hosts: tuple[str, ...] | None = None
+    here: bool = True
+    times: tuple[Window, ...] | None = None
+    narrow: bool = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        given = (self.users, self.groups, self.times)
+        object.__setattr__(self, "narrow", any(each is not None for each in given))
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +167,9 @@ class Rule:
 
     `order` is its place among all rules, from 0. `forbidden` are the names of `forbid: {signed_by: …}` and
     `forbidden_keys` every key of theirs, by key number (`Holder.key`). `asks_anyone` tells whether a
-    requirement is of the role `anyone`.
+    requirement is of the role `anyone`, `asks_purpose` whether any asks for one. `max_age` is in seconds, and
+    `too_old` what is said of a signature beyond it. `message` is as it was written, and `template` what is to be filled
+    in when it has placeholders. `chain` are the names of its stages, in order.
     """
 
     name: str
@@ -143,10 +186,16 @@ class Rule:
     assurance: Assurance = Assurance.TRUSTED_PATH
     permissive: bool = False
     message: str | None = None
+    max_age: float | None = None
+    too_old: Finding = _TOO_OLD
+    template: Message | None = None
+    chain: tuple[str, ...] = ()
     asks_anyone: bool = field(init=False, repr=False, compare=False)
+    asks_purpose: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "asks_anyone", any(need.anyone for need in self.require))
+        object.__setattr__(self, "asks_purpose", any(need.purpose is not None for need in self.require))
 
     @property
     def requires(self) -> bool:
@@ -202,11 +251,12 @@ class RuleIndex:
     """Rules by the literal directory that their paths lie in.
 
     `by_prefix` has, for each such directory, the rules with a path there and that path; `anywhere` the rules without
-    paths. Both are in rule order.
+    paths. Both are in rule order, as are `here`, the rules that can match on this host; the others are in none.
     """
 
     by_prefix: Mapping[str, tuple[tuple[int, Glob], ...]]
     anywhere: tuple[int, ...]
+    here: tuple[Rule, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +265,9 @@ class Policy:
 
     `keys` are the PEM keys of its signers, `credentials` their certificates and `cosign` their keys for cosign
     signatures, each once. `holders` is by `KeyRef.id`. `shared` has the numbers of the keys that more than one person
-    could claim. `exceptions` is None where the policy knows none.
+    could claim. `exceptions` is None where the policy knows none. `host` is the name of the host that it was loaded
+    for. `binds` tells whether the entry of any signer says what their signatures are for, `timed` whether any rule
+    matches at some times only, and `templates` has the messages with placeholders, by rule.
     """
 
     digest: str
@@ -230,6 +282,16 @@ class Policy:
     shared: frozenset[int]
     index: RuleIndex = field(repr=False)
     exceptions: ExceptionTerms | None = None
+    host: str = ""
+    binds: bool = field(init=False, repr=False, compare=False)
+    timed: bool = field(init=False, repr=False, compare=False)
+    templates: Mapping[str, Message] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "binds", any(signer.purposes for signer in self.signers.values()))
+        object.__setattr__(self, "timed", any(rule.match.times is not None for rule in self.rules))
+        templates = {rule.name: rule.template for rule in self.rules if rule.template is not None}
+        object.__setattr__(self, "templates", templates)
 
     @property
     def withdraws(self) -> bool:

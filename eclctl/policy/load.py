@@ -59,7 +59,7 @@ def load(sources: Sequence[Source], environment: LoadEnvironment) -> Loaded:
     warn_of_shared_keys(declared, holders, report)
     if not declared.rules and sources:
         report.warning(Mark(sources[0].path, 0, 0), "there are no rules, so nothing may run")
-    policy = None if report.errors else _policy(sources, declared, holders, rules, exceptions)
+    policy = None if report.errors else _policy(sources, declared, holders, rules, exceptions, host=environment.host)
     if policy is not None and environment.review is not None:
         environment.review(policy, declared, report)
     errors, warnings, notes = (
@@ -75,6 +75,8 @@ def _policy(
     holders: Holders,
     rules: tuple[Rule, ...],
     exceptions: ExceptionTerms | None,
+    *,
+    host: str,
 ) -> Policy:
     withdrawn, material = tuple(declared.withdrawn_signers), declared.material
     return Policy(
@@ -90,6 +92,7 @@ def _policy(
         shared=holders.shared,
         index=build_index(rules),
         exceptions=exceptions,
+        host=host,
     )
 
 

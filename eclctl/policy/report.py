@@ -25,7 +25,9 @@ from eclctl.model import (
 )
 from eclctl.policy.cosign import misfit, speaks_for
 from eclctl.policy.counting import Settlement, holds, is_ambiguous, scope_groups
-from eclctl.policy.language import Policy, Requirement, Rule, Scope
+from eclctl.policy.language import COSIGN, Policy, Requirement, Rule, Scope, Signer, is_pgp
+from eclctl.policy.purposes import misfit as other_purpose
+from eclctl.policy.purposes import stated
 
 _MOST_NAMED = 20
 _UNSUPPORTED = Code.UNSUPPORTED_SIGNATURE_FORMAT
@@ -90,10 +92,9 @@ def _misfits(policy: Policy, claim: Claim) -> str:
 
 def _coverage(claim: Claim) -> str:
     if claim.format is SignatureFormat.COSIGN:
-        return f"it covers the image's manifest, config and layers (object {_numbers(claim.objects)})"
-    if claim.whole_group:
-        return f"it covers group {claim.group}"
-    return f"it covers object {_numbers(claim.objects)} only"
+        return f"it covers the image's manifest, config and layers (object {_numbers(claim.objects)}){stated(claim)}"
+    covered = f"group {claim.group}" if claim.whole_group else f"object {_numbers(claim.objects)} only"
+    return f"it covers {covered}{stated(claim)}"
 
 
 def counted(needs: Sequence[Requirement], serving: Sequence[Collection[str]]) -> tuple[str, ...]:
@@ -144,13 +145,24 @@ class Reporter:
     def _code_and_reason(self) -> tuple[Code, str]:
         unmet = self._unmet()
         if unmet:
-            more = f"; {len(unmet) - 1} more of the rule's requirements are not met" if len(unmet) > 1 else ""
-            reason = self._needed(unmet[0]) + more
+            reason = self._stage(unmet[0]) + self._needed(unmet[0]) + self._more(unmet[1:])
             unread = self._unsupported(unmet)
             return (Code.REQUIREMENTS_NOT_MET, reason) if unread is None else (_UNSUPPORTED, f"{reason}; {unread}")
         if self.settlement.uncovered:
             return Code.OBJECT_NOT_APPROVED, self._not_covered()
         return Code.REQUIREMENTS_MET, f"all requirements of rule {self.rule.name!r} are met"
+
+    def _stage(self, number: int) -> str:
+        stage = self.rule.require[number].stage
+        return f"stage {stage} is missing: " if stage is not None else ""
+
+    def _more(self, unmet: Sequence[int]) -> str:
+        """Return what else is missing: stages by their names, other requirements by their number."""
+        stages = dict.fromkeys(stage for number in unmet if (stage := self.rule.require[number].stage) is not None)
+        others = sum(self.rule.require[number].stage is None for number in unmet)
+        plural = "s are" if len(stages) > 1 else " is"
+        text = f"; stage{plural} missing, too: {', '.join(stages)}" if stages else ""
+        return text + (f"; {others} more of the rule's requirements are not met" if others else "")
 
     def _unsupported(self, unmet: Sequence[int]) -> str | None:
         """Return that what is missing may be there, by somebody with cosign keys, in a format that is not read."""
@@ -185,17 +197,18 @@ class Reporter:
             if need.anyone and claim.signer.kind is not SignerKind.PGP:
                 continue
             for name in self._people(claim):
-                why = self._discounted(index, name)
+                why = self._discounted(index, name, need)
                 if why and name not in self.settlement.serving[number] and (need.anyone or name in need.names):
                     return f"; signature {claim.signature} by {name} does not count: {why}"
         return ""
 
-    def _discounted(self, index: int, name: str) -> str | None:
-        """Return why a claim does not count for a person though it is good, or None when it does."""
+    def _discounted(self, index: int, name: str, need: Requirement) -> str | None:
+        """Return why a claim does not count for a person and a requirement though it is good, or None when it does."""
         if (finding := self.rejected.get(index)) is not None:
             return finding.message
-        signer = self.policy.signers.get(name)
-        return None if signer is None else misfit(signer, self.image.claims[index])
+        claim, signer = self.image.claims[index], self.policy.signers.get(name)
+        why = None if signer is None else misfit(signer, claim)
+        return why or other_purpose(self.policy, claim, name, need.purpose)
 
     def _absent_part(self, scope: Scope | None) -> str | None:
         """Return what is missing from the image itself, so that no signature could help."""
@@ -246,16 +259,24 @@ class Reporter:
         need, serving = self.rule.require[number], self.settlement.serving[number]
         signed = tuple(_ordered(need, serving))
         could = ("anyone whose key is in the keyrings",) if need.anyone else self._could_sign(number)
-        return Missing(need.text, need.count, len(signed), signed, could)
+        return Missing(need.text, need.count, len(signed), signed, could, need.stage)
 
     def _could_sign(self, number: int) -> tuple[str, ...]:
         """Return the named people of a requirement whose approval there is not, and who have a key to give it with."""
         need = self.rule.require[number]
         done = self.settlement.serving[number] | self.settlement.approvers[number]
         could = [name for name in need.people if name not in done]
-        if need.scope is None and self.image.kind is Kind.OCI_SIF:
-            return tuple(could)
-        return tuple(name for name in could if self.policy.signers[name].signs_natively)
+        cosign = need.scope is None and self.image.kind is Kind.OCI_SIF
+        return tuple(name for name in could if self._can_sign(self.policy.signers[name], need, cosign=cosign))
+
+    def _can_sign(self, signer: Signer, need: Requirement, *, cosign: bool) -> bool:
+        """Tell whether a person has a key for what a requirement asks, natively or, with `cosign`, in any way."""
+        timed = self.rule.max_age is not None
+        return any(
+            signer.can_sign_for(key, need.purpose)
+            for key in signer.keys
+            if (cosign or not key.startswith(COSIGN)) and (not timed or is_pgp(key))
+        )
 
     def _report(self, number: int) -> RequirementReport:
         need, serving = self.rule.require[number], self.settlement.serving[number]
@@ -267,24 +288,26 @@ class Reporter:
             needed=need.count,
             have=len(serving),
             signers=tuple(SignerReport(name, name in serving, self._why(name, number)) for name in people),
+            stage=need.stage,
         )
 
     def _why(self, name: str, number: int) -> str:
         """Return in a few words why a person counts for a requirement, or why not."""
         mine = [(index, claim) for index, claim in enumerate(self.image.claims) if name in self._people(claim)]
-        valid = [claim for index, claim in mine if self._discounted(index, name) is None]
+        need = self.rule.require[number]
+        valid = [claim for index, claim in mine if self._discounted(index, name, need) is None]
         signatures = _numbers({claim.signature for claim in valid})
         if name in self.settlement.serving[number]:
             return f"signed (signature {signatures})"
         if name in self.settlement.approvers[number]:
             return f"signed (signature {signatures}), and serves another requirement"
         for index, claim in mine:
-            if (why := self._objection(index, claim, name)) is not None:
+            if (why := self._objection(index, claim, name, need)) is not None:
                 return why
         return self._partly(number, valid) if valid else "has not signed"
 
-    def _objection(self, index: int, claim: Claim, name: str) -> str | None:
-        if (why := self._discounted(index, name)) is not None:
+    def _objection(self, index: int, claim: Claim, name: str, need: Requirement) -> str | None:
+        if (why := self._discounted(index, name, need)) is not None:
             return f"signature {claim.signature} does not count: {why}"
         if claim.format is SignatureFormat.LEGACY and not self.rule.accept_legacy:
             return f"signature {claim.signature} is a legacy signature, which this rule does not accept"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 
 from eclctl.model import Caller, Kind
 from eclctl.policy.globs import Glob
@@ -20,15 +21,16 @@ def build_index(rules: Iterable[Rule]) -> RuleIndex:
     """Index rules by the literal prefixes of their paths."""
     by_prefix: dict[str, list[tuple[int, Glob]]] = {}
     anywhere: list[int] = []
-    for rule in rules:
+    here = tuple(rule for rule in rules if rule.match.here)
+    for rule in here:
         if rule.match.paths is None:
             anywhere.append(rule.order)
         for glob in rule.match.paths or ():
             by_prefix.setdefault(glob.prefix, []).append((rule.order, glob))
-    return RuleIndex({prefix: tuple(found) for prefix, found in by_prefix.items()}, tuple(anywhere))
+    return RuleIndex({prefix: tuple(found) for prefix, found in by_prefix.items()}, tuple(anywhere), here)
 
 
-def select_rule(policy: Policy, *, path: str | None, kind: Kind, caller: Caller) -> Rule | None:
+def select_rule(policy: Policy, *, path: str | None, kind: Kind, caller: Caller, now: datetime) -> Rule | None:
     """Return the first rule, in order, that matches, or None.
 
     Args:
@@ -37,14 +39,16 @@ def select_rule(policy: Policy, *, path: str | None, kind: Kind, caller: Caller)
             not lead to the file: a rule with paths does not match then.
         kind: what the image is.
         caller: who asks.
+        now: when (aware), for rules that match at some times only.
     """
-    if len(policy.rules) <= _FEW:
-        for rule in policy.rules:
-            if _applies(rule.match, kind, caller) and _on_path(rule.match, path):
+    here = policy.index.here
+    if len(here) <= _FEW:
+        for rule in here:
+            if _applies(rule.match, kind, caller, now) and _on_path(rule.match, path):
                 return rule
         return None
     matching = (policy.rules[order] for order in _candidates(policy, path))
-    return next((rule for rule in matching if _applies(rule.match, kind, caller)), None)
+    return next((rule for rule in matching if _applies(rule.match, kind, caller, now)), None)
 
 
 def rules_on(policy: Policy, *, path: str | None, kind: Kind) -> Iterator[Rule]:
@@ -64,15 +68,25 @@ def rules_on(policy: Policy, *, path: str | None, kind: Kind) -> Iterator[Rule]:
 
 
 def for_everybody(rule: Rule) -> bool:
-    """Return whether it depends on the image alone, and on nothing about who asks, when or where, if a rule matches."""
-    return rule.match == Match(rule.match.paths, rule.match.kinds)
+    """Return whether it depends on the image alone, and on nothing about who asks or when, if a rule matches."""
+    return not rule.match.narrow
 
 
-def _applies(match: Match, kind: Kind, caller: Caller) -> bool:
-    if kind not in match.kinds or (match.users is not None and caller.uid not in match.users):
+def _applies(match: Match, kind: Kind, caller: Caller, now: datetime) -> bool:
+    if kind not in match.kinds:
+        return False
+    return not match.narrow or (_for_caller(match, caller) and _at(match, now))
+
+
+def _for_caller(match: Match, caller: Caller) -> bool:
+    if match.users is not None and caller.uid not in match.users:
         return False
     wanted = match.groups
     return wanted is None or caller.gid in wanted or not wanted.isdisjoint(caller.groups)
+
+
+def _at(match: Match, now: datetime) -> bool:
+    return match.times is None or any(window.holds(now) for window in match.times)
 
 
 def _on_path(match: Match, path: str | None) -> bool:

@@ -16,6 +16,7 @@ from itertools import islice
 from eclctl.decide.cache import Facts, Kept
 from eclctl.decide.snapshot import Snapshot
 from eclctl.model import Claim, Code, Finding, Kind, Outcome, SignatureReport, Verdict, Verification
+from eclctl.policy.ages import too_old
 from eclctl.policy.evaluate import evaluate, withdrawn
 from eclctl.policy.language import Policy, Rule
 from eclctl.policy.report import signatures
@@ -125,21 +126,22 @@ def examine(snapshot: Snapshot, kept: Kept, statuses: StatusSource, now: datetim
         refused = Outcome(Code(error.code) if error.code in frozenset(Code) else Code.INTERNAL_ERROR, error.message)
         return ImageReport(path, None, kept.key.size, (Standing(None, refused),))
     rejected = facts.judgements.rejected(snapshot.store, found.claims, now, statuses)
-    standings = _standings(policy, found, kept.path, rejected)
+    standings = _standings(policy, found, kept.path, rejected, now)
     if found.kind is Kind.OTHER and not any(standing.rule for standing in standings):
         return None
-    said = signatures(policy, standings[0].rule, found, rejected)
+    first = standings[0].rule
+    said = signatures(policy, first, found, too_old(first, found.claims, rejected, now))
     manifest = None if found.oci is None else found.oci.manifest
     return ImageReport(path, found.kind, kept.key.size, standings, said, found.digests, manifest)
 
 
 def _standings(
-    policy: Policy, found: Verification, path: str | None, rejected: Mapping[int, Finding]
+    policy: Policy, found: Verification, path: str | None, rejected: Mapping[int, Finding], now: datetime
 ) -> tuple[Standing, ...]:
     if policy.withdraws and (stopped := withdrawn(policy, found, rejected)) is not None:
         return (Standing(None, stopped),)
     standings = tuple(
-        Standing(rule, evaluate(policy, rule, found, rejected))
+        Standing(rule, evaluate(policy, rule, found, too_old(rule, found.claims, rejected, now)))
         for rule in islice(rules_on(policy, path=path, kind=found.kind), MOST_RULES)
     )
     nobody = Outcome(Code.NO_RULE, "no rule matches this image, and nothing else is accepted")
@@ -193,7 +195,7 @@ class Survey:
         approved = {standing.name for standing in report.standings if standing.stand is Stand.APPROVED}
         rejected = facts.judgements.rejected(self.snapshot.store, facts.verification.claims, self.now, self._statuses)
         for name, changed in self._without(facts.verification.claims, rejected):
-            standings = _standings(policy, facts.verification, kept.path, changed)
+            standings = _standings(policy, facts.verification, kept.path, changed, self.now)
             if {standing.name for standing in standings if standing.stand is Stand.APPROVED} != approved:
                 self.concerned[name] += 1
 

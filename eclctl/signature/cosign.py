@@ -16,11 +16,11 @@ from typing import Any
 
 from eclctl import strictjson
 from eclctl.image.oci import is_digest
-from eclctl.model import Finding
+from eclctl.model import Finding, purpose
 from eclctl.signature.dsse import Effort
 from eclctl.signature.keys import PublicKey
 
-__all__ = ["ANNOTATION", "PAYLOAD_TYPE", "UNSUPPORTED", "Payload", "parse", "verify"]
+__all__ = ["ANNOTATION", "PAYLOAD_TYPE", "PURPOSE", "UNSUPPORTED", "Payload", "parse", "verify"]
 
 PAYLOAD_TYPE = "cosign container image signature"
 """What `critical.type` must be."""
@@ -34,6 +34,9 @@ UNSUPPORTED = Finding(
     " sign with `cosign sign --new-bundle-format=false --use-signing-config=false` or `singularity sign --cosign`",
 )
 """What is said of a signature in the format that cosign 3 writes unless told otherwise."""
+
+PURPOSE = "purpose"
+"""The member of `optional` by which a signature says what it approves: `cosign sign -a purpose=scan`."""
 
 _BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
 _MAX_SIGNATURE = 4096  # base64 of an RSA-16384 signature has 2732 characters
@@ -56,6 +59,12 @@ class Payload:
     def annotations(self) -> frozenset[tuple[str, str]]:
         """The texts that the signer added, by name."""
         return frozenset((name, text) for name, text in (self.optional or {}).items() if isinstance(text, str))
+
+    @property
+    def purposes(self) -> frozenset[str]:
+        """What the signer approves: the one that is stated, or none."""
+        said = self.optional or {}
+        return frozenset({purpose(said[PURPOSE])}) if PURPOSE in said else frozenset()
 
     @property
     def document(self) -> dict[str, Any]:

@@ -95,6 +95,7 @@ class Inspection:
                 mismatch=mismatch,
                 annotations=signature.payload.annotations,
                 repository=signature.payload.repository,
+                purposes=signature.payload.purposes,
             )
 
     def content(self, hashed: Mapping[Want, bytes]) -> OciContent | None:

@@ -183,4 +183,5 @@ def _claims(candidate: _Candidate, hashed: Mapping[Want, bytes]) -> Iterable[Cla
             created=key.created,
             expires=key.expires,
             mismatch=mismatch,
+            purposes=key.purposes,
         )

@@ -48,12 +48,13 @@ _HASH_TYPES = range(1, 6)  # SHA-256, SHA-384, SHA-512, BLAKE2s, BLAKE2b: what a
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """A key that verified a signature, and the signature's own times (None for DSSE)."""
+    """A key that verified a signature, and the signature's own times and purposes (none for DSSE)."""
 
     signer: KeyRef
     key: str
     created: datetime | None = None
     expires: datetime | None = None
+    purposes: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +158,8 @@ def _open_pgp(data: bytes, store: KeyStore) -> tuple[bytes | Finding, tuple[Sign
         if isinstance(signature, openpgp.FailedSignature):
             return signature.finding, ()
         signer = KeyRef(SignerKind.PGP, signature.certificate)
-        keys.setdefault(signature.key, SigningKey(signer, signature.key, signature.created, signature.expires))
+        made = SigningKey(signer, signature.key, signature.created, signature.expires, signature.purposes)
+        keys.setdefault(signature.key, made)
     if not keys:
         return _NOBODY, ()
     return message.text, tuple(keys.values())

@@ -17,7 +17,7 @@ from tests import deciding
 from tests.deciding import CALLER, RING, loaded
 from tests.ocibuilder import OciBuilder, oci_sample
 from tests.sifbuilder import OVERLAY, PemKey, SifBuilder, corpus_pgp_key, opened, pem_key, sample
-from tests.support import CORPUS
+from tests.support import CORPUS, NOW
 
 FINGERPRINTS = json.loads((CORPUS / "keys" / "pgp" / "fingerprints.json").read_text(encoding="utf-8"))
 BUILDER, SCANNER, APPROVER = (corpus_pgp_key(name) for name in ("builder", "scanner", "approver"))
@@ -354,4 +354,4 @@ def test_permissive_allows_what_lacks_approvals_and_nothing_that_is_forbidden_or
 def test_paths_match_by_component_on_the_resolved_path(path: str | None, applies: bool) -> None:
     policy = loaded("version: 1\nrules: [{name: it, match: {paths: [/scratch/**]}, decision: allow}]\n").policy
     assert policy is not None
-    assert (select_rule(policy, path=path, kind=Kind.SIF, caller=CALLER) is not None) is applies
+    assert (select_rule(policy, path=path, kind=Kind.SIF, caller=CALLER, now=NOW) is not None) is applies

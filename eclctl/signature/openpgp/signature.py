@@ -10,13 +10,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from eclctl.model import Finding
+from eclctl.model import NO_PURPOSE_KNOWN, Finding, purpose
 
 from .algorithms import HASHES, HashAlgorithm
 from .errors import FindingCode, PacketError, UnknownHashError
 from .packets import read_subpacket
 
-__all__ = ["Signature", "SignatureType"]
+__all__ = ["PURPOSE_NOTATION", "Signature", "SignatureType"]
+
+PURPOSE_NOTATION: Final = "purpose@eclctl.org"
+"""The notation by which a signature says what it approves. The domain keeps the name apart from those of others (RFC
+9580 section 5.2.3.24); nobody is asked there."""
 
 _MAX_SUBPACKETS: Final = 256
 
@@ -49,6 +53,7 @@ class _Subpackets:
     embedded: list[bytes] = field(default_factory=list)
     revokers: list[str] = field(default_factory=list)
     critical_notation: str | None = None
+    purposes: list[str] = field(default_factory=list)
     problem: Finding | None = None
     type: int = 0
     seen: set[int] = field(default_factory=set)
@@ -62,7 +67,8 @@ class Signature:
     algorithm-specific fields. Times are seconds since 1970, lifetimes in seconds, where 0 is for ever. `key_lifetime`
     and `flags` are None when the signature says nothing of them. `fingerprints` (upper-case hex) and `key_ids` are
     every hint at the issuer. `embedded` are the bodies of embedded signatures, `revokers` the fingerprints of
-    designated revokers. `problem` is set when the signature may not be relied on whatever its mathematics say.
+    designated revokers, `purposes` what the signature says that it approves. `problem` is set when the signature may
+    not be relied on whatever its mathematics say.
     """
 
     version: int
@@ -84,6 +90,7 @@ class Signature:
     embedded: tuple[bytes, ...]
     revokers: tuple[str, ...]
     critical_notation: str | None
+    purposes: tuple[str, ...]
     problem: Finding | None
 
     @classmethod
@@ -131,6 +138,7 @@ class Signature:
             tuple(said.embedded),
             tuple(said.revokers),
             said.critical_notation,
+            tuple(said.purposes),
             said.problem,
         )
 
@@ -261,8 +269,13 @@ def _read_notation(said: _Subpackets, body: bytes, critical: bool) -> None:  # n
     name_end = 8 + int.from_bytes(body[4:6])
     if len(body) < 8 or len(body) != name_end + int.from_bytes(body[6:8]):  # noqa: PLR2004 - the fixed part
         raise PacketError("notation data subpacket with bad length")
+    name = body[8:name_end].decode("utf-8", "replace")
     if critical:
-        said.critical_notation = body[8:name_end].decode("utf-8", "replace")
+        said.critical_notation = name
+    elif name == PURPOSE_NOTATION:
+        # Whatever stands there, the signature is no approval without bounds: what cannot be read is for nothing.
+        readable = bool(body[0] & _HUMAN_READABLE)
+        said.purposes.append(purpose(body[name_end:].decode("utf-8", "replace")) if readable else NO_PURPOSE_KNOWN)
 
 
 def _read_revoker(said: _Subpackets, body: bytes, _critical: bool) -> None:  # noqa: FBT001
@@ -302,6 +315,7 @@ def _has_shape(kind: int, body: bytes) -> bool:
     return True
 
 
+_HUMAN_READABLE: Final = 0x80  # of the first of the four octets of flags
 _ISSUER_KEY_ID: Final = 16
 _UNHASHED: Final[dict[int, _Reader]] = {
     _ISSUER_KEY_ID: _read_issuer_key_id,

@@ -55,7 +55,8 @@ class GoodSignature:
     """A signature that a key made. A fact: whether it counts at some time is for `judge`.
 
     `certificate` and `key` are fingerprints in upper-case hex, of the primary key and of the key that signed. Times
-    are aware, UTC; `expires` is None for never. `hash` is its name in armor headers.
+    are aware, UTC; `expires` is None for never. `hash` is its name in armor headers. `purposes` are what the signature
+    says that it approves (`PURPOSE_NOTATION`).
     """
 
     certificate: str
@@ -63,6 +64,7 @@ class GoodSignature:
     created: datetime
     expires: datetime | None
     hash: str
+    purposes: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,6 +299,7 @@ def _attribute(
         created,
         None if expires is None else _time(expires),
         signature.hash.name,
+        frozenset(signature.purposes),
     )
 
 

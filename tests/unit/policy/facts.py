@@ -83,6 +83,7 @@ def read_key(path: str) -> bytes:
         raise KeyMaterialError("no such key") from None
 
 
+HOST = "login1.cluster.example"
 USERS = {"alice": 1001, "bob": 1002}
 GROUPS = {"hpc-users": 500, "staff": 501}
 
@@ -93,7 +94,7 @@ def load_text(*texts: str | bytes, keyring: Ring | None = None) -> Loaded:
         Source(f"{number}.yaml", text if isinstance(text, bytes) else text.encode())
         for number, text in enumerate(texts)
     ]
-    environment = LoadEnvironment(keyring or ring(), read_key, USERS.get, GROUPS.get, NOW)
+    environment = LoadEnvironment(keyring or ring(), read_key, USERS.get, GROUPS.get, NOW, host=HOST)
     return load(sources, environment)
 
 

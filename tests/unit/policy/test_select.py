@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import pytest
 
 from eclctl.model import Caller, Kind
 from eclctl.policy.language import Policy
 from eclctl.policy.select import select_rule
+from tests.support import NOW
 from tests.unit.policy.facts import load_text
 
 NOBODY = Caller(65534, 65534)
@@ -21,8 +24,10 @@ def rules(*matches: str, padding: int = 0) -> Policy:
     return made
 
 
-def chosen(made: Policy, path: str | None, kind: Kind = Kind.SIF, caller: Caller = NOBODY) -> str | None:
-    found = select_rule(made, path=path, kind=kind, caller=caller)
+def chosen(
+    made: Policy, path: str | None, kind: Kind = Kind.SIF, caller: Caller = NOBODY, now: datetime = NOW
+) -> str | None:
+    found = select_rule(made, path=path, kind=kind, caller=caller, now=now)
     return None if found is None else found.name
 
 

@@ -1,0 +1,54 @@
+"""What a signature approves: everything, or only what it says that it is for.
+
+An OpenPGP signature says so in a hashed notation and a cosign signature in an annotation (`Claim.purposes`). A DSSE
+signature says nothing: what it is for is written in its signer's entry. Whoever says "I scanned this" has not said that
+it may run, so a signature that names purposes counts only where one of them is asked for, and one that names none only
+where none is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from eclctl.model import Claim, SignerKind
+from eclctl.policy.language import Policy
+
+_SAYS_NOTHING = frozenset({SignerKind.KEY, SignerKind.CERTIFICATE})
+_EVERYTHING: frozenset[str] = frozenset()
+
+
+def purposes(policy: Policy, claim: Claim, person: str) -> frozenset[str]:
+    """Return what a claim is for when it speaks for `person`; nothing is an approval without bounds."""
+    if claim.signer.kind not in _SAYS_NOTHING:
+        return claim.purposes
+    signer = policy.signers.get(person)
+    return _EVERYTHING if signer is None else signer.purposes
+
+
+def heard(policy: Policy, claim: Claim, people: Iterable[str], purpose: str | None) -> tuple[str, ...]:
+    """Return those of `people` for whom a claim is what a requirement with this purpose, or with none, asks for."""
+    return tuple(person for person in people if _fits(purposes(policy, claim, person), purpose))
+
+
+def misfit(policy: Policy, claim: Claim, person: str, purpose: str | None) -> str | None:
+    """Return why a claim is not for what a requirement asks, as "it is for …"; None when it is."""
+    stated = purposes(policy, claim, person)
+    if _fits(stated, purpose):
+        return None
+    is_for = f"it is for {_listed(stated)}" if stated else "it states no purpose"
+    return (
+        f"{is_for}, and {f'the purpose {purpose} is asked for' if purpose else 'an approval without bounds is needed'}"
+    )
+
+
+def stated(claim: Claim) -> str:
+    """Return what a claim says that it is for, with a leading comma, or nothing."""
+    return f", for the purpose {_listed(claim.purposes)}" if claim.purposes else ""
+
+
+def _fits(stated: frozenset[str], purpose: str | None) -> bool:
+    return not stated if purpose is None else purpose in stated
+
+
+def _listed(words: Iterable[str]) -> str:
+    return ", ".join(word or "one that cannot be read" for word in sorted(words))

@@ -1,0 +1,277 @@
+"""What a rule asks for: the items of its `require` and the stages of its `chain`, typed and resolved.
+
+A stage is a requirement with a name. It is written in the chain itself, `scan: {any_of: [scanner]}`, or only named
+there: then it is made of the items of `require` that ask for the purpose of that name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from eclctl.model import Kind, is_purpose
+from eclctl.policy import document
+from eclctl.policy.declare import PURPOSE_SHAPE, Declarations, place, signer_names
+from eclctl.policy.document import MapNode, Node, Report, quoted
+from eclctl.policy.holders import Holders
+from eclctl.policy.language import ANYONE, HOLDS, Match, Requirement, Scope
+
+ASKS = ("any_of", "all_of", "approvals")
+REQUIREMENT_KEYS = (*ASKS, "objects", "purpose")
+APPROVALS_KEYS = ("count", "of")
+SCOPE_KEYS = ("groups", "ids", "holds")
+HIGHEST_COUNT = 1000
+HIGHEST_GROUP = 0x0FFFFFFF  # a SIF group number is what the group mask 0xf0000000 leaves
+HIGHEST_ID = 0x7FFFFFFF
+
+
+@dataclass(frozen=True, slots=True)
+class _Ask:
+    """What a requirement asks of signatures, whoever made them. `deaf` is why none of cosign can be that, or None."""
+
+    what: str
+    scope: Scope | None
+    purpose: str | None
+    deaf: str | None
+
+    @property
+    def text(self) -> str:
+        """The end of the sentence that says what is needed."""
+        part = "" if self.scope is None else scope_text(self.scope)
+        return part + (f" with the purpose {self.purpose}" if self.purpose is not None else "")
+
+    @property
+    def unspoken(self) -> tuple[str, str]:
+        """Why signatures of other purposes cannot count, and what to write."""
+        if self.purpose is None:
+            return "what they sign with is bound to purposes, and none is asked for", "add purpose: to the requirement"
+        hint = f"write purpose: {self.purpose} in the signer's entry, or ask for signers with PGP or cosign keys"
+        return f"nothing that they sign with can be for the purpose {self.purpose}", hint
+
+
+@dataclass(frozen=True, slots=True)
+class RequirementReader:
+    """Reads requirements against what all files declare."""
+
+    declared: Declarations
+    report: Report
+    holders: Holders
+
+    def requirements(
+        self, fields: Mapping[str, Node], match: Match, what: str
+    ) -> tuple[tuple[Requirement, ...], tuple[str, ...]]:
+        """Return what the rule `what` asks for, and the names of its stages.
+
+        Items outside of stages come first, in their order, then the stages in that of the chain.
+        """
+        found = document.items(fields["require"], self.report, f"require of {what}") if "require" in fields else None
+        needs = [need for item in found or () if (need := self._requirement(item, match, what)) is not None]
+        if "chain" not in fields:
+            return tuple(needs), ()
+        chain = _Chain(self, match, what, {})
+        chain.read(fields["chain"], needs)
+        named = chain.stages
+        loose = [need for need in needs if need.purpose is None or need.purpose not in named]
+        return (*loose, *(need for stage in named.values() for need in stage)), tuple(named)
+
+    def purpose(self, node: Node, what: str) -> str | None:
+        """Take the name of a purpose; None when it was reported."""
+        word = document.text(node, self.report, what)
+        if word is not None and not is_purpose(word):
+            self.report.error(node, f"{what} is {quoted(word)}, which is no purpose", PURPOSE_SHAPE)
+            return None
+        return word
+
+    def _requirement(self, node: Node, match: Match, what: str) -> Requirement | None:
+        fields = document.mapping(node, self.report, f"a requirement of {what}", REQUIREMENT_KEYS)
+        if fields is None:
+            return None
+        asks = [key for key in ASKS if key in fields]
+        if len(asks) != 1:
+            message = f"a requirement of {what} needs exactly one of {', '.join(ASKS)}, and has {len(asks)}"
+            self.report.error(node, message, "write one list item for each")
+            return None
+        scope = self._scope(fields["objects"], what) if "objects" in fields else None
+        purpose = self.purpose(fields["purpose"], f"purpose in {what}") if "purpose" in fields else None
+        ask = _Ask(what, scope, purpose, _deaf_to_cosign(scope, match))
+        if asks[0] == "approvals":
+            return self._approvals(fields["approvals"], ask)
+        entries = document.texts(fields[asks[0]], self.report, f"{asks[0]} of {what}")
+        people = signer_names(entries, self.declared, self.report)
+        if not people:
+            return None
+        count = 1 if asks[0] == "any_of" else len(people)
+        self._check_people(node, people, count, ask)
+        text = _listed(asks[0], people) + ask.text
+        return Requirement(people, count, text, place(node), scope=scope, purpose=purpose)
+
+    def _check_people(self, node: Node, people: tuple[str, ...], count: int, ask: _Ask) -> None:
+        """Report a requirement that its signers can never meet, and warn of those who never count for it."""
+        if not self.holders.all_have_keys(people):
+            return
+        requirement, native = f"a requirement of {ask.what}", ask.deaf is not None
+        if self.holders.most(people) < count:
+            self.report.error(node, f"{requirement} can never be met: some of these signers have the same key")
+        elif self.holders.most(people, native=native) < count:
+            self.report.error(node, f"{requirement} can never be met: {ask.deaf}", "ask for signers with other keys")
+        elif self.holders.most_for(people, ask.purpose, native=native) < count:
+            self.report.error(node, f"{requirement} can never be met: {ask.unspoken[0]}", ask.unspoken[1])
+        else:
+            self._warn_of_idle(node, people, ask, requirement)
+
+    def _warn_of_idle(self, node: Node, people: tuple[str, ...], ask: _Ask, requirement: str) -> None:
+        cosign = [name for name in people if ask.deaf and self.holders.only_cosign(name)]
+        able = self.holders.able(ask.purpose, native=ask.deaf is not None)
+        other = [name for name in people if name not in able and name not in cosign]
+        for names, why in ((cosign, ask.deaf), (other, ask.unspoken[0])):
+            if names:
+                self.report.warning(node, f"in {requirement}, {', '.join(map(quoted, names))} never counts: {why}")
+
+    def _approvals(self, node: Node, ask: _Ask) -> Requirement | None:
+        where = f"approvals of {ask.what}"
+        fields = document.mapping(node, self.report, where, APPROVALS_KEYS, APPROVALS_KEYS) or {}
+        if "count" not in fields or "of" not in fields:
+            return None
+        count = document.integer(fields["count"], self.report, f"count in {where}", 1, HIGHEST_COUNT)
+        role = document.text(fields["of"], self.report, f"of in {where}")
+        if role is None or count is None:
+            return None
+        if role != ANYONE and role not in self.declared.roles:
+            self._unknown_role(fields["of"], role)
+            return None
+        people = self.declared.roles.get(role, ())
+        self._check_count(fields["count"], role, count, ask)
+        text = f"{count} approval{'s' if count > 1 else ''} from {role}{ask.text}"
+        is_anyone = role == ANYONE
+        return Requirement(people, count, text, place(node), is_anyone, ask.scope, ask.purpose)
+
+    def _check_count(self, node: Node, role: str, count: int, ask: _Ask) -> None:
+        """Report a count that the people of a role can never reach."""
+        people, native = self.declared.roles.get(role, ()), ask.deaf is not None
+        if role == ANYONE:
+            have, heard = self.holders.most_of_ring(), None
+        else:
+            have = self.holders.most_for(people, ask.purpose, native=native)
+            heard = self.holders.most(people, native=native)
+        if have >= count or not self.holders.all_have_keys(people):
+            return
+        because = ""
+        if heard is not None and have < heard:
+            because = f" that can count here: {ask.unspoken[0]}"
+        elif heard is not None and heard < self.holders.most(people):
+            because = f" that can count here: {ask.deaf}"
+        needed = f"{count} needed, and {quoted(role)} has {have} with a key of their own"
+        self.report.error(node, f"approvals of {ask.what} can never be met: {needed}{because}")
+
+    def _unknown_role(self, node: Node, role: str) -> None:
+        if role in self.declared.signers:
+            self.report.error(node, f"{quoted(role)} is a signer, and a role is needed here", f"write any_of: [{role}]")
+        else:
+            self.report.unknown(node, "role", role, (*self.declared.roles, ANYONE))
+
+    def _scope(self, node: Node, what: str) -> Scope | None:
+        where = f"objects of {what}"
+        fields = document.mapping(node, self.report, where, SCOPE_KEYS)
+        if fields is None:
+            return None
+        if not fields or {"groups", "ids"} <= fields.keys():
+            self.report.error(node, f"{where} needs either groups or ids, or only holds")
+            return None
+        groups = self._part_numbers(fields.get("groups"), f"groups in {where}", HIGHEST_GROUP)
+        ids = self._part_numbers(fields.get("ids"), f"ids in {where}", HIGHEST_ID)
+        words = document.texts(fields["holds"], self.report, f"holds in {where}") if "holds" in fields else None
+        holds = frozenset(word.text for word in words or ())
+        for word in words or ():
+            if word.text not in HOLDS:
+                self.report.unknown(word, "word in holds", word.text, HOLDS)
+        if "holds" not in fields:
+            kind = "group" if groups else "object"
+            message = (
+                f"{what} trusts a bare {kind} number, which no signature covers: whoever can write the file renumbers"
+            )
+            self.report.warning(node, message, "say what it must hold: holds: [overlay]")
+        return Scope(groups, ids, holds)
+
+    def _part_numbers(self, node: Node | None, what: str, highest: int) -> frozenset[int]:
+        words = document.texts(node, self.report, what) if node is not None else None
+        numbers = [document.integer(word, self.report, f"an entry of {what}", 1, highest) for word in words or ()]
+        return frozenset(number for number in numbers if number is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Chain:
+    """Reads the chain of one rule into `stages`: the requirements of each, by name, in order."""
+
+    reader: RequirementReader
+    match: Match
+    what: str
+    stages: dict[str, list[Requirement]]
+
+    def read(self, node: Node, needs: Sequence[Requirement]) -> None:
+        """Read the chain; `needs` are the items of `require`."""
+        report = self.reader.report
+        for entry in document.items(node, report, f"chain of {self.what}") or ():
+            if isinstance(entry, MapNode):
+                self._written(entry)
+            else:
+                self._named(entry, needs)
+        for need in needs:
+            if need.purpose is not None and need.purpose not in self.stages:
+                message = f"{self.what} asks for the purpose {quoted(need.purpose)}, which is no stage of its chain"
+                report.error(node, message, f"add {need.purpose} to the chain")
+
+    def _written(self, entry: MapNode) -> None:
+        """A stage that is written in the chain."""
+        report, what = self.reader.report, f"a stage of {self.what}"
+        pairs = document.pairs(entry, report, what) or ()
+        if len(pairs) != 1:
+            report.error(entry, f"{what} is a name and what it asks for", "write - scan: {any_of: [scanner]}")
+            return
+        stage = self._name(pairs[0][0])
+        need = self.reader._requirement(pairs[0][1], self.match, self.what)  # noqa: SLF001 - the reader's other half
+        if stage is not None and need is not None:
+            self.stages[stage] = [replace(need, stage=stage)]
+
+    def _named(self, entry: Node, needs: Sequence[Requirement]) -> None:
+        """A stage that is made of the items of `require` with its purpose."""
+        stage = self._name(entry)
+        if stage is None:
+            return
+        mine = [replace(need, stage=stage) for need in needs if need.purpose == stage]
+        if not mine:
+            message = f"the stage {quoted(stage)} of {self.what} asks for nothing"
+            hint = f"write - {stage}: {{any_of: [...]}}, or give an item of require purpose: {stage}"
+            self.reader.report.error(entry, message, hint)
+        self.stages[stage] = mine
+
+    def _name(self, node: Node) -> str | None:
+        stage = self.reader.purpose(node, f"a stage of {self.what}")
+        if stage is not None and stage in self.stages:
+            self.reader.report.error(node, f"the stage {quoted(stage)} is twice in the chain of {self.what}")
+            return None
+        return stage
+
+
+def scope_text(scope: Scope) -> str:
+    """Return the part of an image in words, with a leading space: " for group 2 holding overlay"."""
+    holding = f" holding {', '.join(sorted(scope.holds))}" if scope.holds else ""
+    if scope.groups:
+        return f" for group{'s' if len(scope.groups) > 1 else ''} {', '.join(map(str, sorted(scope.groups)))}{holding}"
+    if scope.ids:
+        return f" for object{'s' if len(scope.ids) > 1 else ''} {', '.join(map(str, sorted(scope.ids)))}{holding}"
+    return f" for every group{holding}"
+
+
+def _deaf_to_cosign(scope: Scope | None, match: Match) -> str | None:
+    """Return why no cosign signature can meet a requirement, or None when one could."""
+    if scope is not None:
+        return "a cosign signature approves an image, and never a part of one"
+    return None if Kind.OCI_SIF in match.kinds else "only images of the kind oci-sif carry cosign signatures"
+
+
+def _listed(ask: str, people: tuple[str, ...]) -> str:
+    if len(people) == 1:
+        return f"1 approval from {people[0]}"
+    if ask == "any_of":
+        return f"1 approval from any of {', '.join(people)}"
+    return f"approvals from each of {', '.join(people)}"

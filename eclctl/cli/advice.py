@@ -51,6 +51,8 @@ def advice(result: Mapping[str, Any]) -> list[str]:
     if result.get("would"):
         found = ["nothing, for now: once the rule is enforced, this image will not run"]
         found += _approvals(result)
+    if result.get("exception"):
+        found = ["nothing, for now: when the exception ends, this image will not run", *_approvals(result)]
     if result.get("message") and (found or result.get("would")):
         found.append(f"the site says: {result['message']}")
     return found

@@ -17,6 +17,7 @@ COMMANDS = {
     "policy": "check policy files before the daemon loads them",
     "daemon": "the daemon that decides",
     "status": "what the daemon is doing",
+    "report": "rules, images, keys and decisions, as a page to keep",
     "reload": "have the daemon load policy and keys again",
 }
 _NO_DECISION = 3

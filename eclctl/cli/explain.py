@@ -133,6 +133,8 @@ def _rule(result: Mapping[str, Any], strokes: Strokes) -> Branch:
         _requirement(report, where, None if report["met"] else next(unmet, None), strokes)
         for report in result.get("requirements") or ()
     )
+    if result.get("exception"):
+        below.append(Branch(f"exception {_text(result, 'exception')} allows it for now"))
     return Branch(f"rule {_text(result, 'rule')}", below, where)
 
 

@@ -32,6 +32,7 @@ def status_lines(result: Mapping[str, Any]) -> Iterator[str]:
     yield from load_lines(result.get("last_reload") or {})
     yield from _rule_lines(result["rules"])
     yield from _image_lines(result["images"])
+    yield from _exception_lines(result.get("exceptions") or ())
     yield from _key_lines(result["expiring"])
     yield from _ocsp_lines(result["ocsp"])
     yield from _work_lines(result)
@@ -146,6 +147,20 @@ def _image_lines(images: Mapping[str, Any] | None) -> Iterator[str]:
         yield f"{_INDENT}{images['outdated']} more are to be verified again, with other keys"
     if not images["complete"]:
         yield f"{_INDENT}only {images['counted']} of {images['kept']} were looked at, for lack of time"
+
+
+def _exception_lines(exceptions: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Those that allow something now are named; of the others it is enough to know that there are some."""
+    if not exceptions:
+        return
+    states = [each["state"] for each in exceptions]
+    words = ", ".join(f"{states.count(state)} {_text(state)}" for state in dict.fromkeys(states))
+    yield f"exceptions  {words}"
+    active = [each for each in exceptions if each["state"] == "active"]
+    for each in active[:_KEYS]:
+        yield f"  until {_text(each['ends'])[:16]}Z  {_text(each['name'])}: {_text(each['reason'])}"
+    if len(active) > _KEYS:
+        yield f"  and {len(active) - _KEYS} more: eclctl status --json | jq '.exceptions'"
 
 
 def _key_lines(keys: Sequence[Mapping[str, Any]] | None) -> Iterator[str]:

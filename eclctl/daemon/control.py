@@ -14,7 +14,7 @@ from eclctl.daemon.attention import attention
 from eclctl.daemon.audit import timestamp
 from eclctl.daemon.protocol import VERSION, ErrorCode, Method, Part
 from eclctl.daemon.surveys import page
-from eclctl.report.shapes import file_fields, key_fields, rule_fields, survey_fields, turning_fields
+from eclctl.report.shapes import exception_fields, file_fields, key_fields, rule_fields, survey_fields, turning_fields
 from eclctl.report.survey import Tally
 
 if TYPE_CHECKING:
@@ -38,6 +38,10 @@ RULES: Final = 200
 
 KEYS: Final = 100
 """Keys that end soon or ended lately, of which `status` shows so many."""
+
+
+EXCEPTIONS: Final = 200
+"""Exceptions that `status` shows."""
 
 
 class Watching(Protocol):
@@ -111,6 +115,7 @@ class Control:
         state["images"] = None if surveyed is None else _images(surveyed)
         state["expiring"] = None if surveyed is None else turning_fields(surveyed.survey)[:KEYS]
         state["rules"] = self._rules(surveyed)
+        state["exceptions"] = self._exceptions()
         state["attention"] = attention(state)
         return state
 
@@ -134,6 +139,10 @@ class Control:
             "cache": asdict(self.engine.cache.stats()),
             "audit": self.settings.audit_path,
         }
+
+    def _exceptions(self) -> list[dict[str, Any]]:
+        snapshot, now = self.engine.snapshot, self.clock()
+        return [exception_fields(each, snapshot, now) for each in snapshot.exceptions.candidates[:EXCEPTIONS]]
 
     def _rules(self, surveyed: Surveyed | None) -> dict[str, Any]:
         """The rules, with what each decided since the policy came into force, and how images stand under each."""

@@ -9,13 +9,24 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
+from eclctl.decide.exceptions import Candidate, standing
+from eclctl.decide.snapshot import Snapshot
 from eclctl.model import Missing
 from eclctl.policy.language import Match, Requirement, Rule
 from eclctl.policy.load import Source
 from eclctl.report.keys import ListedKey
 from eclctl.report.survey import ImageReport, Standing, Survey, Tally
 
-__all__ = ["file_fields", "image_fields", "key_fields", "rule_fields", "seconds", "survey_fields", "turning_fields"]
+__all__ = [
+    "exception_fields",
+    "file_fields",
+    "image_fields",
+    "key_fields",
+    "rule_fields",
+    "seconds",
+    "survey_fields",
+    "turning_fields",
+]
 
 _MOST_TEXT = 1024 * 1024
 _MOST = 64  # of anything that an image, which anybody can have written, has many of
@@ -95,6 +106,26 @@ def survey_fields(survey: Survey, *, kept: int, counted: int) -> dict[str, Any]:
         "kept": kept,
         "counted": counted,
         "at": seconds(survey.now),
+    }
+
+
+def exception_fields(candidate: Candidate, snapshot: Snapshot, now: datetime) -> dict[str, Any]:
+    """Describe an exception and how it stands. The snapshot is of a policy that knows exceptions."""
+    assert snapshot.policy is not None
+    stands, found = standing(candidate, snapshot.policy, snapshot.store, now), candidate.exception
+    return {
+        "name": candidate.name,
+        "file": candidate.file,
+        "state": stands.state,
+        "why": stands.why,
+        "approved_by": list(stands.approvers),
+        "reason": None if found is None else found.reason,
+        "starts": None if found is None else seconds(found.starts),
+        "ends": None if found is None else seconds(found.ends),
+        "files": 0 if found is None else len(found.files),
+        "paths": [] if found is None else [glob.pattern for glob in found.paths[:_MOST]],
+        "users": None if found is None or found.users is None else sorted(found.users)[:_MOST],
+        "groups": None if found is None or found.groups is None else sorted(found.groups)[:_MOST],
     }
 
 

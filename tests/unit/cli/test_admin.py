@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from eclctl.cli import admin, daemon, explain, policy
+from eclctl.cli import admin, daemon, explain, policy, report
 from eclctl.cli.status import status_lines
 
 TREE = {
@@ -147,6 +147,14 @@ def test_status_admits_what_it_could_not_look_at() -> None:
     assert "images      there was no time to look at them; ask again" in late
 
 
+def test_exceptions_that_allow_something_now_are_named() -> None:
+    ended = {"name": "old", "state": "ended", "ends": "2026-11-01T00:00:00Z", "reason": "x"}
+    active = {"name": "urgent\x1b", "state": "active", "ends": "2026-12-01T10:20:00Z", "reason": "the deadline"}
+    lines = list(status_lines({**STATUS, "exceptions": [ended, active, ended]}))
+    at = lines.index("exceptions  2 ended, 1 active")
+    assert lines[at + 1] == r"  until 2026-12-01T10:20Z  urgent\x1b: the deadline"
+
+
 def test_a_quiet_daemon_fits_half_a_screen() -> None:
     quiet = {**STATUS, "expiring": [], "ocsp": {"statuses": {"good": 0}, "soonest_expiry_seconds": None}}
     lines = list(status_lines(quiet))
@@ -159,6 +167,7 @@ COMMANDS = {
     "status": admin.status,
     "reload": admin.reload,
     "explain": explain.run,
+    "report": report.run,
     "policy": policy.run,
     "policy check": policy.run,
     "daemon": daemon.run,

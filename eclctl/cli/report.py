@@ -1,0 +1,198 @@
+"""`eclctl report`: rules, images, keys and recent decisions, as a page to keep or as JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import sys
+import tempfile
+from typing import TYPE_CHECKING, Any
+
+from eclctl.cli.options import USAGE, Parser, timeout
+from eclctl.cli.text import printable
+from eclctl.client import ADMIN_SOCKET, TIMEOUT, Client, NoAnswerError, Question
+from eclctl.report.page import render
+
+if TYPE_CHECKING:
+    import argparse
+
+OK, FAILED, NO_ANSWER = 0, 1, 3
+
+IMAGES = 10_000
+DECISIONS = 200
+_PAGE = 200
+_AGAIN = 3
+_OVERVIEW = """Writes what an auditor wants to keep: the policy in force and its text, what each
+rule decided, how every known image stands and what it lacks, signers and keys
+with their dates, exceptions, and the newest decisions of the audit log. The page
+is one file that fetches nothing, is sorted by a click, and reads without scripts.
+
+It says which images there are and who uses them: keep it from those who may not
+know. It is written for its owner alone, or with --group-readable for its group."""
+_EXAMPLES = """exit status:
+  0  the report is written
+  1  it could not be written
+  2  the command line is wrong
+  3  there is no answer, or the configuration does not load
+
+examples:
+  eclctl report --html /var/lib/eclctl/report.html
+  eclctl report --config /etc/eclctl/config.yaml --html audit-2026.html
+  eclctl report --json | jq '.images[] | select(.stand == "pending") | .path'
+"""
+
+
+def run(argv: list[str]) -> int:
+    """Run `eclctl report`; return its exit status."""
+    options = _parser().parse_args(argv)
+    if (wrong := _misused(options)) is not None:
+        print(f"eclctl report: {wrong}; `eclctl report --help` shows how", file=sys.stderr)
+        return USAGE
+    try:
+        report = _report(options)
+    except NoAnswerError as error:
+        print(f"eclctl report: {printable(str(error))}", file=sys.stderr)
+        return NO_ANSWER
+    if options.json:
+        print(json.dumps(report).replace("\x7f", "\\u007f"))
+    if options.html is None:
+        return OK
+    return _write(options.html, render(report), 0o640 if options.group_readable else 0o600)
+
+
+def _parser() -> Parser:
+    parser = Parser("eclctl report", _OVERVIEW, _EXAMPLES)
+    parser.add_argument("--html", metavar="FILE", help="write the page there")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--images", metavar="N", type=int, default=IMAGES, help=f"at most so many images ({IMAGES})")
+    parser.add_argument(
+        "--decisions", metavar="N", type=int, default=DECISIONS, help=f"so many decisions ({DECISIONS})"
+    )
+    parser.add_argument("--group-readable", action="store_true", help="let the file's group read it (mode 0640)")
+    parser.add_argument("--config", metavar="FILE", help="ask no daemon; verify the images in watched directories here")
+    parser.add_argument("--socket", metavar="PATH", help=f"the admin socket ({ADMIN_SOCKET})")
+    parser.add_argument("--timeout", metavar="SECS", type=timeout, default=TIMEOUT, help="how long to wait (40)")
+    return parser
+
+
+def _misused(options: argparse.Namespace) -> str | None:
+    if options.html is None and not options.json:
+        return "give --html FILE, --json, or both"
+    if options.config is not None and options.socket is not None:
+        return "--config asks no daemon; give it without --socket"
+    if options.images < 0 or not 0 <= options.decisions <= 500:  # noqa: PLR2004 - as many as a daemon remembers
+        return "--images must not be negative, and --decisions from 0 to 500"
+    return None
+
+
+def _report(options: argparse.Namespace) -> dict[str, Any]:
+    if options.config is None:
+        return ask(options.socket or ADMIN_SOCKET, options.timeout, options.images, options.decisions)
+    from eclctl.cli.offline_report import report_here  # noqa: PLC0415 (whoever asks a daemon needs none of that)
+
+    return report_here(options.config, options.images, options.decisions)
+
+
+# -- asking a daemon -----------------------------------------------------------------------------------------------
+
+
+class _ChangedError(Exception):
+    """Another policy came into force between two answers."""
+
+
+def ask(path: str, patience: float, images: int, decisions: int) -> dict[str, Any]:
+    """Ask a daemon for all that a report consists of, under one generation of its policy.
+
+    Raises:
+        NoAnswerError: there is no daemon, or its policy changes all the time.
+    """
+    with Client(path, patience) as client:
+        for _ in range(_AGAIN):
+            try:
+                return _Asking(client, path).report(images, decisions)
+            except _ChangedError:
+                continue
+    raise NoAnswerError("changed", "the policy was replaced again and again while the report was made; try once more")
+
+
+class _Asking:
+    def __init__(self, client: Client, path: str) -> None:
+        self._client = client
+        self._path = path
+        self._generation: int | None = None
+
+    def report(self, images: int, decisions: int) -> dict[str, Any]:
+        summary = self._ask("report", part="summary")
+        self._generation = summary["generation"]
+        listed = self._pages("images", images)
+        recent = self._ask("recent", limit=decisions)["decisions"] if decisions else []
+        return {
+            "v": 1,
+            "at": summary.pop("at"),
+            "host": summary.pop("host"),
+            "from": f"the daemon at {self._path}",
+            "summary": summary,
+            "rules": self._pages("rules"),
+            "keys": self._pages("keys"),
+            "files": self._pages("files"),
+            "images": listed,
+            "images_left_out": _left_out(summary["images"], len(listed), images),
+            "unread": [],
+            "decisions": recent,
+            "decisions_from": summary["audit"],
+        }
+
+    def _pages(self, part: str, most: int | None = None) -> list[Any]:
+        found: list[Any] = []
+        after: str | None = ""
+        while after is not None and (most is None or len(found) < most):
+            answer = self._ask("report", part=part, after=after, limit=_PAGE)
+            if answer["generation"] != self._generation:
+                raise _ChangedError
+            found += answer["items"]
+            after = answer["next"]
+        return found if most is None else found[:most]
+
+    def _ask(self, method: str, **parameters: object) -> dict[str, Any]:
+        return self._client.ask(Question(method, parameters))
+
+
+def _left_out(images: dict[str, int] | None, listed: int, most: int) -> int:
+    if images is None or listed < most:
+        return 0
+    return max(0, images["approved"] + images["pending"] + images["denied"] - listed)
+
+
+# -- writing -------------------------------------------------------------------------------------------------------
+
+
+def _write(path: str, text: str, mode: int) -> int:
+    try:
+        write_whole(path, text.encode("utf-8"), mode)
+    except OSError as error:
+        print(f"eclctl report: {printable(path)}: {error.strerror or error}", file=sys.stderr)
+        return FAILED
+    print(f"{printable(path)}: {len(text.encode()) / 1024:.0f} KiB", file=sys.stderr)
+    return OK
+
+
+def write_whole(path: str, data: bytes, mode: int) -> None:
+    """Write a file whole or not at all: what was there before stays until everything is on the disk.
+
+    Raises:
+        OSError: it could not be written, or there is something else than a regular file.
+    """
+    if os.path.lexists(path) and not stat.S_ISREG(os.lstat(path).st_mode):
+        raise OSError(None, "is no regular file, and is not replaced")
+    descriptor, temporary = tempfile.mkstemp(prefix=".report-", dir=os.path.dirname(os.path.abspath(path)))
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(file.fileno(), mode)
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise

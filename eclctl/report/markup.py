@@ -1,0 +1,43 @@
+"""HTML that cannot be broken out of: every text is escaped, unless it was made here."""
+
+from __future__ import annotations
+
+from html import escape
+
+from eclctl.policy.document import printable
+
+__all__ = ["Markup", "join", "tag", "text"]
+
+_EMPTY = frozenset({"meta", "br", "hr"})
+
+
+class Markup(str):
+    """HTML that is safe to put into a page as it is."""
+
+    __slots__ = ()
+
+
+def text(value: object) -> Markup:
+    """Return a value as HTML text.
+
+    Characters that cannot be seen, or that reorder what is around them, are written as escapes: names and paths come
+    from whoever wrote the image.
+    """
+    return value if isinstance(value, Markup) else Markup(escape(printable(str(value)), quote=True))
+
+
+def join(*parts: object) -> Markup:
+    """Return parts one after the other."""
+    return Markup("".join(text(part) for part in parts))
+
+
+def tag(name: str, /, *children: object, **attributes: object) -> Markup:
+    """Return an element. An attribute of None is left out, True has no value; `class_` and `data_x` lose the line."""
+    given = "".join(_attribute(key, value) for key, value in attributes.items() if value is not None)
+    opening = f"<{name}{given}>"
+    return Markup(opening if name in _EMPTY else f"{opening}{join(*children)}</{name}>")
+
+
+def _attribute(key: str, value: object) -> str:
+    name = key.rstrip("_").replace("_", "-")
+    return f" {name}" if value is True else f' {name}="{text(value)}"'

@@ -1,0 +1,87 @@
+"""`eclctl report`: what it refuses, how it writes, and what it reads of an audit log."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from eclctl.cli import report
+from eclctl.cli.offline_report import last_decisions
+from eclctl.cli.report import write_whole
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["--html", "x", "--config", "a", "--socket", "b"],
+        ["--json", "--images", "-1"],
+        ["--json", "--decisions", "501"],
+        ["--json", "--decisions", "-1"],
+    ],
+)
+def test_a_wrong_command_line_is_two_and_points_to_help(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert report.run(arguments) == 2
+    assert "--help" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640])
+def test_a_file_is_replaced_whole_whatever_the_umask(tmp_path: Path, mode: int) -> None:
+    path = tmp_path / "report.html"
+    path.write_text("an older report")
+    path.chmod(0o666)
+    before = os.umask(0)
+    try:
+        write_whole(str(path), b"new", mode)
+    finally:
+        os.umask(before)
+    assert path.read_bytes() == b"new"
+    assert stat.S_IMODE(path.stat().st_mode) == mode
+    assert os.listdir(tmp_path) == ["report.html"]
+
+
+def test_what_cannot_be_written_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    path.write_text("an older report")
+    with pytest.raises(TypeError):
+        write_whole(str(path), "no bytes", 0o600)  # type: ignore[arg-type]
+    assert path.read_text() == "an older report"
+    assert os.listdir(tmp_path) == ["report.html"]
+
+
+@pytest.mark.parametrize("kind", ["directory", "link", "fifo"])
+def test_nothing_but_a_regular_file_is_replaced(tmp_path: Path, kind: str) -> None:
+    path, target = tmp_path / "report.html", tmp_path / "target"
+    target.write_text("precious")
+    {"directory": path.mkdir, "link": lambda: path.symlink_to(target), "fifo": lambda: os.mkfifo(path)}[kind]()
+    with pytest.raises(OSError, match="no regular file"):
+        write_whole(str(path), b"new", 0o600)
+    assert target.read_text() == "precious"
+
+
+def test_the_newest_decisions_are_read_from_the_end_and_other_lines_passed_over(tmp_path: Path) -> None:
+    log = tmp_path / "audit.jsonl"
+    records = [{"event": "decision", "id": str(number)} for number in range(10)]
+    lines = [json.dumps(record).encode() for record in records]
+    lines[8:8] = [b'{"event":"reload"}', b'{"event":"deci', b"\xff\xfe", b"[1]", b"[" * 100_000]
+    log.write_bytes(b"\n".join(lines) + b"\n")
+    assert [record["id"] for record in last_decisions(str(log), 3)] == ["9", "8", "7"]
+    assert len(last_decisions(str(log), 500)) == 10
+    assert last_decisions(str(log), 0) == []
+
+
+def test_a_log_that_cannot_be_read_is_said_and_is_no_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert last_decisions(str(tmp_path / "missing"), 3) == []
+    assert "missing" in capsys.readouterr().err
+
+
+def test_without_a_daemon_there_is_no_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert report.run(["--json", "--socket", str(tmp_path / "none")]) == 3
+    assert report.run(["--json", "--config", str(tmp_path / "none")]) == 3
+    assert capsys.readouterr().err.count("eclctl report: ") == 2

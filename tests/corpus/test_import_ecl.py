@@ -25,7 +25,7 @@ from eclctl.policy.select import select_rule
 from tests.corpus.reference import STRICTER
 from tests.deciding import loaded
 from tests.ecl import KEYS, RING, Ecl, Group, Image, images
-from tests.support import UPSTREAM, needs_upstream
+from tests.support import NOW, UPSTREAM, needs_upstream
 
 CALLER = Caller(1000, 1000)
 NOTHING = Verification(Kind.SIF, (), {}, tied=False)
@@ -47,7 +47,7 @@ def import_text(content: bytes, choices: Choices) -> tuple[Imported, Policy]:
 
 def answer(policy: Policy, path: str, image: Image) -> Outcome:
     """What eclctl says, but for what depends on the file's place."""
-    rule = select_rule(policy, path=path, kind=Kind.SIF, caller=CALLER)
+    rule = select_rule(policy, path=path, kind=Kind.SIF, caller=CALLER, now=NOW)
     if rule is None:
         return Outcome(Code.NO_RULE, "no rule matches")
     if rule.decision is Verdict.DENY:

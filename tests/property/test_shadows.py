@@ -14,6 +14,7 @@ from eclctl.policy.inclusion import includes
 from eclctl.policy.language import Match, Policy
 from eclctl.policy.select import build_index, select_rule
 from eclctl.policy.shadows import find_shadows
+from tests.support import NOW
 from tests.unit.policy.facts import policy, rule
 
 COMPONENTS = ("a", "b", "ab", "*", "?", "a*", "*a", "*b*", "?*", "*?", "??", "a?b", "**", "**", "**")
@@ -92,7 +93,7 @@ def test_a_rule_that_is_warned_about_is_never_selected(seed: int) -> None:
             path = below(random, random.choice(globs) if globs else random_glob(random))
             caller = Caller(random.randint(1, 4), random.randint(1, 4), some(random, (1, 2, 3, 4), 0))
             where = None if random.random() < 0.1 else path
-            found = select_rule(made, path=where, kind=random.choice(KINDS), caller=caller)
+            found = select_rule(made, path=where, kind=random.choice(KINDS), caller=caller, now=NOW)
             if found is not None:
                 asked += 1
                 assert found.name not in never

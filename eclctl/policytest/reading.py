@@ -30,6 +30,7 @@ _HIGHEST_USER = 0xFFFFFFFE
 _NUMBER = re.compile(r"[0-9]{1,10}")
 _ROLE = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _LONGEST_NAME = 200
+_FIRST_YEAR, _LAST_YEAR = 1971, 2999
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
@@ -200,6 +201,9 @@ class CaseReader:
             return self.now
         if now.tzinfo is None and not _DAY.fullmatch(word):
             self.report.error(node, f"now of {what} is {quoted(word)}, without an offset from UTC", _TIMES)
+            return self.now
+        if not _FIRST_YEAR <= now.year <= _LAST_YEAR:
+            self.report.error(node, f"now of {what} must be from {_FIRST_YEAR} to {_LAST_YEAR}, and is {quoted(word)}")
             return self.now
         return (now if now.tzinfo is not None else now.replace(tzinfo=UTC)).astimezone(UTC)
 

@@ -39,6 +39,7 @@ _FORMATS = {
 }
 _STRANGER = Finding("unknown-key", "openpgp: signature made by unknown entity")
 _DAY = timedelta(days=1)
+_OLDEST = 50 * 365 * 86400.0
 _WILD = re.compile(r"\*+")
 
 
@@ -244,8 +245,8 @@ class Signing:
         """Return when a signature was made and when it expires; only those of OpenPGP say so."""
         if key.kind is not SignerKind.PGP:
             return None, None
-        node = written.fields.get("age")
-        age = None if node is None else document.duration(node, self.report, f"age of {written.signature}")
+        node, where = written.fields.get("age"), f"age of {written.signature}"
+        age = None if node is None else document.duration(node, self.report, where, high=_OLDEST)
         created = self.now - (timedelta(seconds=age) if age is not None else _DAY if expired else timedelta(0))
         return created, (created + (self.now - created) / 2 if expired else None)
 

@@ -8,13 +8,17 @@ from pathlib import Path
 
 import pytest
 
+from eclctl.decide.files import read_unguarded
+from eclctl.decide.settings import Settings
 from eclctl.model import Caller, Code, Outcome
 from eclctl.policy.document import Mark
 from eclctl.policytest.cases import Expectation
+from eclctl.policytest.loading import load
 from eclctl.policytest.running import Difference, Runner, differences
-from tests.support import CORPUS
-from tests.unit.decide.support import Site
-from tests.unit.policytest.support import MET, NOT_MET, loaded, one, results, running
+from tests.support import CORPUS, NOW
+from tests.unit.decide.breaking import HALF, BreakGlass
+from tests.unit.decide.support import CALLER, Site
+from tests.unit.policytest.support import HOST, MET, NOT_MET, loaded, one, results, running
 
 IMAGES = CORPUS / "images"
 RULE = (
@@ -181,3 +185,26 @@ def test_a_runner_decides_under_the_snapshot_that_was_loaded(tmp_path: Path) -> 
     assert made.snapshot is not None
     assert decision.policy == made.snapshot.digest
     assert made.cases[0].now == datetime(2026, 11, 23, 12, tzinfo=UTC)
+
+
+def test_an_exception_allows_in_a_test_what_it_allows_in_the_daemon(tmp_path: Path) -> None:
+    site = BreakGlass(tmp_path)
+    try:
+        image = site.image("a.sif", HALF)
+        site.grant("drain", image, f"{site.library}/path.sif")
+    finally:
+        site.close()
+    allowed = "{decision: allow, code: exception, exception: drain, rule: production}"
+    caller = f"caller: {{user: {CALLER.uid}}}"
+    (tmp_path / "tests.yaml").write_text(
+        "version: 1\ntests:\n"
+        + one(f"image: {image}\npath: {image}\n{caller}\nnow: 2026-11-23T12:00:00Z", allowed)
+        + one(f"path: {site.library}/path.sif\n{caller}\nnow: 2026-11-23T12:00:00Z", allowed, name="by path")
+        + one(f"path: {site.library}/path.sif\n{caller}\nnow: 2026-11-25", NOT_MET, name="later")
+        + one(f"path: {site.library}/path.sif\nnow: 2026-11-23T12:00:00Z", NOT_MET, name="for others")
+    )
+    settings = Settings("", "", "", (str(tmp_path / "policies.d"),), (str(tmp_path / "keys.d"),))
+    made = load(settings, (str(tmp_path / "tests.yaml"),), HOST, now=NOW, read=read_unguarded)
+    with running(made) as runner:
+        found = [(each.name, runner.run(each).differences) for each in made.cases]
+    assert found == [("it", ()), ("by path", ()), ("later", ()), ("for others", ())]

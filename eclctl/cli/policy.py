@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from eclctl.cli import policy_check, policy_import_ecl, policy_test
+from eclctl.cli import policy_check, policy_import_ecl, policy_simulate, policy_test
 from eclctl.cli.options import Parser
 
 __all__ = ["run"]
@@ -16,6 +16,7 @@ examples:
   eclctl policy check
   eclctl policy check --keyring site-ring.asc policies.d/
   eclctl policy test policies.d/
+  eclctl policy simulate new/policies.d
   eclctl policy import-ecl --keyring global-pgp-public ecl.toml
 """
 
@@ -29,6 +30,7 @@ def run(argv: list[str]) -> int:
 _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "check": policy_check.run,
     "test": policy_test.run,
+    "simulate": policy_simulate.run,
     "import-ecl": policy_import_ecl.run,
 }
 
@@ -38,5 +40,6 @@ def _parser() -> Parser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     policy_check.add(commands)
     policy_test.add(commands)
+    policy_simulate.add(commands)
     policy_import_ecl.add(commands)
     return parser

@@ -1,0 +1,125 @@
+"""What it is that changes: two answers to one question, compared and described."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from eclctl.decide.questions import Decision
+from eclctl.model import Code, Kind, Verdict
+from eclctl.preview.callers import Probe
+from eclctl.preview.records import Launches
+
+__all__ = ["FLIPS", "Answer", "Change", "Entry", "Need", "Top", "answer", "compare"]
+
+
+class Change(StrEnum):
+    """What becomes of an answer, the weightiest first.
+
+    The first two are flips. `WOULD` is an image that stays allowed, of which a permissive rule or an exception newly
+    says, or says no more, that it would be denied; `CODE` any other answer with the same verdict and another code.
+    """
+
+    STOPPED = "allow-to-deny"
+    FREED = "deny-to-allow"
+    WOULD = "would-deny"
+    CODE = "other-code"
+    SAME = "unchanged"
+
+    @property
+    def weight(self) -> int:
+        """Lower weighs more."""
+        return _WEIGHTS[self]
+
+
+_WEIGHTS = {change: number for number, change in enumerate(Change)}
+FLIPS = frozenset({Change.STOPPED, Change.FREED})
+
+
+def compare(old: Decision, new: Decision) -> Change:
+    """Return how the new answer differs from the old one; by which rule it was given makes no difference."""
+    if old.verdict is not new.verdict:
+        return Change.STOPPED if new.verdict is Verdict.DENY else Change.FREED
+    if (old.would is None) != (new.would is None):
+        return Change.WOULD
+    return Change.SAME if (old.code, old.would) == (new.code, new.would) else Change.CODE
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """A requirement that an answer found not to be met. `where` is `file:line`."""
+
+    text: str
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one policy answers, and by what. `where` is the rule's `file:line`, `reason` one sentence."""
+
+    verdict: Verdict
+    code: Code
+    would: Code | None
+    rule: str | None
+    where: str | None
+    reason: str
+    unmet: tuple[Need, ...] = ()
+
+
+def answer(decision: Decision) -> Answer:
+    """Describe a decision that was made with `explain`."""
+    unmet = tuple(Need(each.text, each.where) for each in decision.outcome.requirements if not each.met)
+    return Answer(
+        decision.verdict, decision.code, decision.would, decision.rule, decision.rule_where, decision.reason, unmet
+    )
+
+
+@dataclass(slots=True)
+class Entry:
+    """One image for which something changes in one way.
+
+    `probes` are the callers without a record for whom it does, `users` those of recorded decisions. `decisions` counts
+    these, and `last` is the time of the newest (RFC 3339, UTC).
+    """
+
+    path: str
+    kind: Kind | None
+    change: Change
+    old: Answer
+    new: Answer
+    probes: list[Probe] = field(default_factory=list)
+    users: set[int] = field(default_factory=set)
+    decisions: int = 0
+    last: str | None = None
+
+    def add(self, user: int, launches: Launches) -> None:
+        """Count recorded decisions."""
+        self.users.add(user)
+        self.decisions += launches.count
+        self.last = launches.last if self.last is None else max(self.last, launches.last)
+
+    @property
+    def order(self) -> tuple[int, int, str]:
+        """What sorts entries: weight of the change, decisions concerned, path."""
+        return self.change.weight, -self.decisions, self.path
+
+
+class Top:
+    """The first `limit` of many entries in their order, and how many there were of each change. None keeps all."""
+
+    def __init__(self, limit: int | None) -> None:
+        self.counts: Counter[Change] = Counter()
+        self._limit = limit
+        self._kept: list[Entry] = []
+
+    def add(self, entry: Entry) -> None:
+        """Take one more."""
+        self.counts[entry.change] += 1
+        self._kept.append(entry)
+        if self._limit is not None and len(self._kept) >= 2 * self._limit + 64:
+            self._kept = self.first()
+
+    def first(self) -> list[Entry]:
+        """Return the first ones."""
+        return sorted(self._kept, key=lambda entry: entry.order)[: self._limit]

@@ -1,0 +1,174 @@
+"""One image under two policies: located and examined once, and put to the daemon's engine under each."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Protocol
+
+from eclctl.decide.cache import FactCache, Facts, Judgements, Outcomes
+from eclctl.decide.engine import Engine
+from eclctl.decide.exceptions import Exceptions
+from eclctl.decide.questions import Decision, Pending, Question
+from eclctl.decide.snapshot import Snapshot
+from eclctl.image.identity import Located, Locator, Memo
+from eclctl.image.system import Attributes
+from eclctl.model import Caller
+from eclctl.trust.revocation import Known, Link
+from eclctl.verify import HashPool
+
+__all__ = ["Asking", "Image", "Looker", "Side"]
+
+
+class Asking(Protocol):
+    """What responders say of certificates, and the way to ask them."""
+
+    @property
+    def version(self) -> int:
+        """A number that changes whenever something else is known."""
+
+    def known(self, link: Link, now: datetime) -> Known | None:
+        """Return what is known of a certificate."""
+
+    def ask(self, links: Sequence[Link]) -> None:
+        """Ask about certificates, and wait for the answers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """A policy with its keys, and what makes a file's identity worth something where it is in force."""
+
+    snapshot: Snapshot
+    locator: Locator
+
+
+@dataclass(slots=True)
+class Looker:
+    """Puts images to two policies at one time, `now`. Each responder is asked once about each certificate."""
+
+    old: Side
+    new: Side
+    pool: HashPool
+    statuses: Asking
+    now: datetime
+    _asked: set[str] = field(default_factory=set)
+
+    def look(self, path: str) -> Image:
+        """Open an image by an absolute path, as this process may; close what is returned.
+
+        Raises:
+            EclctlError: there is none, it cannot be opened, or it is neither file nor directory.
+        """
+        views: list[_View] = []
+        shared: dict[_Read, Facts] = {}
+        joint = _joint(self.old.snapshot, self.new.snapshot)
+        try:
+            views += [_View(self, side, side.locator.by_own_name(path), joint, shared) for side in (self.old, self.new)]
+        except BaseException:
+            for view in views:
+                view.located.close()
+            raise
+        return Image(*views)
+
+    def ask_once(self, links: Sequence[Link]) -> None:
+        """Ask responders about what they were not asked about yet."""
+        fresh = [link for link in links if link.id not in self._asked]
+        self._asked.update(link.id for link in fresh)
+        if fresh:
+            self.statuses.ask(fresh)
+
+
+_Read = tuple[str, bool, Attributes]
+
+
+@dataclass(slots=True)
+class Image:
+    """An image that is open under two policies."""
+
+    _old: _View
+    _new: _View
+
+    @property
+    def path(self) -> str | None:
+        """Its path without symbolic links."""
+        return self._old.located.path
+
+    def ask(self, caller: Caller, role: str, *, explain: bool = False) -> tuple[Decision, Decision]:
+        """Return what the old policy and the new one answer a caller."""
+        return self._old.ask(caller, role, explain=explain), self._new.ask(caller, role, explain=explain)
+
+    def close(self) -> None:
+        """Close it."""
+        for view in (self._old, self._new):
+            view.located.close()
+
+
+class _View:
+    """An image as one side sees it. What reading it shows is shared with the other side where it can be."""
+
+    def __init__(
+        self, looker: Looker, side: Side, located: Located, joint: Snapshot | None, shared: dict[_Read, Facts]
+    ) -> None:
+        self.located = located
+        self._looker = looker
+        self._snapshot = side.snapshot
+        self._joint = joint or side.snapshot
+        self._shared = shared
+        self._facts: dict[_Read, Facts] = {}
+        locator = _Here(side.locator.mounts, side.locator.owners, located._replace(owned=False))
+        # The engine keeps nothing: what was read for one caller must not change an answer to another on one side alone.
+        self._engine = Engine(locator, looker.pool, FactCache(0), side.snapshot, looker.statuses)
+
+    def ask(self, caller: Caller, role: str, *, explain: bool) -> Decision:
+        """Decide as the daemon would for a caller who passes the open image."""
+        question = Question(self.located.path or "", caller, role=role, explain=explain)
+        engine, now = self._engine, self._looker.now
+        answer = engine.begin(question, self._snapshot, now, anywhere=True)
+        while isinstance(answer, Pending):
+            if answer.stage == "status":
+                self._looker.ask_once(answer.links)
+                answer = engine.begin(question, self._snapshot, now, anywhere=True, waited=True)
+            else:
+                answer = engine.conclude(answer, self._read(answer), now)
+        return answer
+
+    def _read(self, pending: Pending) -> Facts:
+        key = (self._snapshot.store.digest, pending.content, self.located.attributes)
+        if key not in self._shared:
+            self._shared[key] = self._engine.examine(replace(pending, snapshot=self._joint))
+        if key not in self._facts:  # what is remembered with facts is of one policy
+            self._facts[key] = replace(self._shared[key], outcomes=Outcomes(), judgements=Judgements())
+        return self._facts[key]
+
+
+@dataclass(frozen=True, slots=True)
+class _Here(Locator):
+    """Finds the one image that is open already."""
+
+    found: Located
+
+    def by_name(self, name: str, *, anywhere: bool, memo: Memo | None = None) -> Located:
+        """Return the image, whatever name it is asked for by."""
+        del name, anywhere, memo
+        return self.found
+
+
+def _joint(old: Snapshot, new: Snapshot) -> Snapshot | None:
+    """Return a snapshot by which one examination shows all that both ask about; None where their keys differ."""
+    if old.store.digest != new.store.digest:
+        return None
+    demanding = new if new.policy is not None and new.policy.withdraws_objects else old
+    return replace(demanding, exceptions=Exceptions((*old.exceptions.candidates, *new.exceptions.candidates)))
+
+
+def there(path: str) -> bool | None:
+    """Return whether something is at a path; None when this process may not know."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return None
+    return True

@@ -1,0 +1,191 @@
+"""Goes through images and recorded decisions, and adds up what would change."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from eclctl.decide.questions import Decision
+from eclctl.errors import EclctlError
+from eclctl.model import Caller, Code, Kind, Verdict
+from eclctl.preview.callers import Callers, Probe
+from eclctl.preview.changes import FLIPS, Change, Entry, Top, answer, compare
+from eclctl.preview.looking import Image, Looker, there
+from eclctl.preview.records import Asker, History, Launches
+
+__all__ = ["Result", "replay"]
+
+_UNJUDGED = frozenset({Code.UNREADABLE, Code.BUSY, Code.TIMEOUT, Code.INTERNAL_ERROR})
+_NO_IMAGE = frozenset({None, Kind.OTHER})
+_ROLE = "rootfs"
+_Pair: TypeAlias = tuple[Decision, Decision]
+
+
+@dataclass(slots=True)
+class Result:
+    """What changes.
+
+    `images` counts each image once, by the weightiest change for anybody, `decisions` each recorded one, and `users`
+    has those of the latter. `gone` are decisions on `gone_images` that are no more. `unjudged_images` could not be read
+    now, so that nothing is known of them nor of `unjudged_decisions`; `unjudged` says why of the first. `files` are
+    those that are no image and that no rule is about. `drifted` are decisions that today's policy would already answer
+    otherwise. `unknown_users` are in records, and this host does not know them.
+    """
+
+    top: Top
+    images: Counter[Change] = field(default_factory=Counter)
+    decisions: Counter[Change] = field(default_factory=Counter)
+    users: dict[Change, set[int]] = field(default_factory=dict)
+    gone: int = 0
+    gone_images: int = 0
+    unjudged: dict[str, str] = field(default_factory=dict)
+    unjudged_images: int = 0
+    unjudged_decisions: int = 0
+    files: int = 0
+    drifted: int = 0
+    unknown_users: set[int] = field(default_factory=set)
+
+    @property
+    def flips(self) -> bool:
+        """Whether any answer turns from allow to deny or back."""
+        return any(self.images[change] or self.decisions[change] for change in FLIPS)
+
+
+_MOST_NAMED = 20
+
+
+@dataclass(slots=True)
+class _Replay:
+    looker: Looker
+    callers: Callers
+    history: History
+    result: Result
+    users: dict[int, Caller | None] = field(default_factory=dict)
+
+    def path(self, path: str) -> None:
+        """Look at what is at a path, under both policies and for all callers."""
+        try:
+            image = self.looker.look(path)
+        except EclctlError as error:
+            self._missing(path, str(error))
+            return
+        try:
+            self._image(path, image)
+        finally:
+            image.close()
+
+    def _missing(self, path: str, why: str) -> None:
+        decisions = sum(launches.count for _, launches in self.history.askers(path))
+        if there(path) is False:
+            self.result.gone += decisions
+            self.result.gone_images += decisions > 0  # else it went while the tree was walked
+        else:
+            self._unjudged(path, why, decisions)
+
+    def _unjudged(self, path: str, why: str, decisions: int) -> None:
+        result = self.result
+        result.unjudged_images += 1
+        result.unjudged_decisions += decisions
+        if len(result.unjudged) < _MOST_NAMED:
+            result.unjudged[path] = why
+
+    def _image(self, path: str, image: Image) -> None:
+        recorded = list(self.history.askers(path))
+        somebody = image.ask(Caller(0, 0), _ROLE)  # only to find out what kind of image it is
+        kind = somebody[0].kind or somebody[1].kind
+        probed = [(probe, image.ask(probe.caller, _ROLE)) for probe in self.callers.of(image.path or path, kind)]
+        replayed = [(asker, launches, image.ask(self._caller(asker), asker.role)) for asker, launches in recorded]
+        answers = [somebody, *(each for _, each in probed), *(each for _, _, each in replayed)]
+        failed = next((each for pair in answers for each in pair if each.code in _UNJUDGED), None)
+        if failed is not None:
+            self._unjudged(path, failed.reason, sum(launches.count for _, launches in recorded))
+        elif not recorded and kind in _NO_IMAGE and all(each.code is Code.NO_RULE for pair in answers for each in pair):
+            self.result.files += 1
+        else:
+            self._count(image, probed, replayed)
+
+    def _count(
+        self, image: Image, probed: Sequence[tuple[Probe, _Pair]], replayed: Sequence[tuple[Asker, Launches, _Pair]]
+    ) -> None:
+        entries: dict[tuple[object, ...], Entry] = {}
+        for probe, answers in probed:
+            if compare(*answers) is not Change.SAME:
+                self._entry(entries, image, probe.caller, _ROLE, answers).probes.append(probe)
+        for asker, launches, answers in replayed:
+            self._recorded(asker, launches, answers)
+            if compare(*answers) is not Change.SAME:
+                self._entry(entries, image, self._caller(asker), asker.role, answers).add(asker.uid, launches)
+        worst = min((entry.change for entry in entries.values()), key=lambda each: each.weight, default=Change.SAME)
+        self.result.images[worst] += 1
+        for entry in entries.values():
+            self.result.top.add(entry)
+
+    def _recorded(self, asker: Asker, launches: Launches, answers: _Pair) -> None:
+        change, result = compare(*answers), self.result
+        result.decisions[change] += launches.count
+        result.users.setdefault(change, set()).add(asker.uid)
+        if (answers[0].verdict is Verdict.ALLOW) is not launches.allowed:
+            result.drifted += launches.count
+
+    def _caller(self, asker: Asker) -> Caller:
+        if asker.uid not in self.users:
+            self.users[asker.uid] = self.callers.resolve(asker.uid)
+        user = self.users[asker.uid]
+        if user is None:
+            self.result.unknown_users.add(asker.uid)
+            return Caller(asker.uid, asker.gid, frozenset({asker.gid}))
+        return Caller(asker.uid, asker.gid, user.groups | {asker.gid})
+
+    def _entry(
+        self,
+        entries: dict[tuple[object, ...], Entry],
+        image: Image,
+        caller: Caller,
+        role: str,
+        answers: _Pair,
+    ) -> Entry:
+        key = tuple((each.code, each.would, each.rule, each.rule_where) for each in answers)
+        if key not in entries:
+            old, new = image.ask(caller, role, explain=True)
+            entries[key] = Entry(image.path or "", old.kind or new.kind, compare(old, new), answer(old), answer(new))
+        return entries[key]
+
+
+def replay(
+    looker: Looker,
+    paths: Iterable[str],
+    history: History,
+    resolve: Callable[[int], Caller | None],
+    *,
+    limit: int | None = None,
+    tick: Callable[[str], None] = lambda _: None,
+) -> Result:
+    """Put images and recorded decisions to two policies.
+
+    Args:
+        looker: the policies.
+        paths: absolute paths of images; each is looked at once, also when it is there twice.
+        history: recorded decisions; those on other images are asked again after `paths`.
+        resolve: returns a user with the groups that they are in now, None for one that the host does not know.
+        limit: how many entries the result keeps; None keeps all.
+        tick: is called with each path before it is looked at.
+    """
+    callers = Callers((looker.old.snapshot, looker.new.snapshot), resolve)
+    work = _Replay(looker, callers, history, Result(Top(limit)))
+    for path in _once(paths, history):
+        tick(path)
+        work.path(path)
+    return work.result
+
+
+def _once(paths: Iterable[str], history: History) -> Iterator[str]:
+    seen: set[str] = set()
+    for path in paths:
+        if path not in seen:
+            seen.add(path)
+            yield path
+    for path in history.questions:
+        if path not in seen:
+            yield path

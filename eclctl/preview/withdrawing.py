@@ -1,0 +1,143 @@
+"""Withdrawals: what a name or digest stands for, and today's policy with it withdrawn."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
+
+from eclctl.decide.snapshot import Snapshot
+from eclctl.errors import ConfigError, EclctlError
+from eclctl.policy.language import COSIGN, Policy, Withdrawn
+from eclctl.signature import openpgp
+from eclctl.signature.keys import parse_public_key
+
+__all__ = ["Signatory", "digest_of", "signatory", "without"]
+
+_FINGERPRINT = re.compile(r"[0-9A-F]{40}|[0-9A-F]{64}")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Signatory:
+    """Whose signatures are to be withdrawn: a signer with all their keys, or one key.
+
+    `signer` is None for a key. `keys` are key numbers (`Holder.key`), `names` what policies call these keys, and
+    `people` everybody for whom they speak.
+    """
+
+    signer: str | None
+    keys: frozenset[int]
+    names: tuple[str, ...]
+    people: tuple[str, ...]
+
+
+def digest_of(text: str) -> str:
+    """Return a digest as policies have it.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    digest = text.lower()
+    if not _DIGEST.fullmatch(digest):
+        raise ConfigError(f"{text!r} is no digest: write sha256: and 64 hex digits")
+    return digest
+
+
+def signatory(snapshot: Snapshot, text: str, read: Callable[[str], bytes]) -> Signatory:
+    """Return what `text` stands for: a signer's name, a fingerprint, `sha256:<hex>` of a key or certificate, or a file.
+
+    Args:
+        snapshot: today's policy and keys.
+        text: as an admin wrote it.
+        read: returns the content of a key file, or raises ConfigError.
+
+    Raises:
+        ConfigError: it stands for no key of today's policy; the message says what could be meant.
+    """
+    policy = snapshot.policy
+    if policy is None:
+        raise ConfigError("no policy is loaded")
+    if text in policy.signers:
+        signer = policy.signers[text]
+        return _signatory(policy, frozenset(policy.holders[key].key for key in signer.keys), text)
+    names = _names(snapshot, text) or _names_in_file(snapshot, text, read)
+    if not names:
+        near = difflib.get_close_matches(text, policy.signers, 1)
+        hint = f"did you mean {near[0]!r}?" if near else "name a signer, a fingerprint, sha256:… or a key file"
+        raise ConfigError(f"{text!r} is no signer and no key of today's policy; {hint}")
+    return _signatory(policy, frozenset(policy.holders[name].key for name in names), None)
+
+
+def _signatory(policy: Policy, keys: frozenset[int], signer: str | None) -> Signatory:
+    held = {name: holder for name, holder in policy.holders.items() if holder.key in keys}
+    people = {person for holder in held.values() for person in holder.people if person in policy.signers}
+    return Signatory(signer, keys, tuple(sorted(held)), tuple(sorted(people)))
+
+
+def _names(snapshot: Snapshot, text: str) -> list[str]:
+    """Return what the policy calls a key that goes by its fingerprint or digest."""
+    compact = "".join(text.split())
+    fingerprint = compact.upper()
+    if _FINGERPRINT.fullmatch(fingerprint):
+        return [each.fingerprint for each in snapshot.store.pgp.certificates if _has(each, fingerprint)]
+    digest, policy = compact.lower().removeprefix(COSIGN), snapshot.policy
+    if policy is not None and text in policy.holders:
+        return [text]
+    if policy is None or not _DIGEST.fullmatch(digest):
+        return []
+    found = [name for name in policy.holders if name in {digest, COSIGN + digest}]
+    found += [each.id for each in policy.credentials if digest in {each.fingerprint, each.key.id}]
+    found += [each.fingerprint for each in snapshot.store.pgp.certificates if digest in each.materials]
+    return found
+
+
+def _has(certificate: openpgp.Certificate, fingerprint: str) -> bool:
+    return fingerprint in {certificate.fingerprint, *(key.fingerprint for key in certificate.keys)}
+
+
+def _names_in_file(snapshot: Snapshot, path: str, read: Callable[[str], bytes]) -> list[str]:
+    """Return what the policy calls the keys in a file: OpenPGP certificates, a PEM key, or an X.509 certificate."""
+    try:
+        content = read(path)
+    except ConfigError:
+        return []
+    names = _of_content(content)
+    return [found for name in names for found in _names(snapshot, name)]
+
+
+def _of_content(content: bytes) -> list[str]:
+    if b"-----BEGIN CERTIFICATE-----" in content:
+        try:
+            leaf = x509.load_pem_x509_certificates(content)[0]
+        except ValueError:
+            return []
+        return ["sha256:" + leaf.fingerprint(SHA256()).hex()]
+    try:
+        return [parse_public_key(content).id]
+    except EclctlError:
+        pass
+    try:
+        return [each.fingerprint for each in openpgp.Keyring.parse(content).certificates]
+    except EclctlError:
+        return []
+
+
+def without(
+    snapshot: Snapshot, *, signatories: tuple[Signatory, ...] = (), digests: frozenset[str] = frozenset()
+) -> Snapshot:
+    """Return a snapshot in which these are withdrawn too. Its `digest` is None: no file says so yet."""
+    policy = snapshot.policy
+    if policy is None:
+        return snapshot
+    named = [each.signer for each in signatories if each.signer is not None]
+    withdrawn = Withdrawn(
+        policy.withdrawn.digests | digests,
+        tuple(dict.fromkeys([*policy.withdrawn.signers, *named])),
+        policy.withdrawn.keys.union(*(each.keys for each in signatories)),
+    )
+    return replace(snapshot, policy=replace(policy, withdrawn=withdrawn), digest=None)

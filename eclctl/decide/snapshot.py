@@ -108,7 +108,10 @@ def _build(settings: Settings, names: Names, *, generation: int, now: datetime, 
     known = ring if ring is not None else _AnyCertificate()
     read_key = partial(read, limit=MAX_CERTIFICATE_FILE)  # what is too long for a key is refused as one
     review = Linter(ring, now, os.path.realpath).review if lint and ring is not None else None
-    environment = LoadEnvironment(known, read_key, names.user, names.group, now, review, names.host)
+    read_sources = partial(_read_sources, read=read)
+    environment = LoadEnvironment(
+        known, read_key, names.user, names.group, now, review=review, host=names.host, read_sources=read_sources
+    )
     loaded = load(sources, environment) if len(errors) == unread else Loaded(None, (), ())
     errors += loaded.errors
     warnings += loaded.warnings
@@ -186,6 +189,17 @@ def _sources(paths: tuple[str, ...], errors: list[Problem], read: Reader) -> lis
     if not sources and not errors:
         where = ", ".join(paths)
         errors.append(Problem(where, 0, 0, "there is no policy here", "put a .yaml file there"))
+    return sources
+
+
+def _read_sources(path: str, *, read: Reader) -> list[Source]:
+    """Return the policy at a path, or those of a directory; raise ConfigError where there is none."""
+    sources: list[Source] = []
+    for file in expand((path,), _POLICY_SUFFIXES):
+        try:
+            sources.append(Source(file, read(file, limit=MAX_BYTES)))
+        except ConfigError as error:
+            raise error if file == path else ConfigError(f"{file} {error}") from error
     return sources
 
 

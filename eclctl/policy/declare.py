@@ -6,11 +6,12 @@ Declarations of all files are taken before any rule is read, so that a rule may 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
+from eclctl.errors import ConfigError
 from eclctl.model import is_purpose
 from eclctl.policy import document
 from eclctl.policy.document import ListNode, MapNode, Node, Report, Scalar, quoted
@@ -18,7 +19,7 @@ from eclctl.policy.globs import Glob, compile_repository, repository_objection
 from eclctl.policy.language import ANYONE, X509, Policy, Signer
 from eclctl.policy.material import Material
 
-_TOP = ("version", "signers", "roles", "withdrawn", "exceptions", "rules", "default")
+_TOP = ("version", "include", "signers", "roles", "withdrawn", "exceptions", "rules", "default")
 _KEYS = ("pgp", "key", "certificate", "cosign")
 _ONLY_WITH_COSIGN = ("annotations", "repository")
 _ONLY_WITH_DSSE = ("purpose",)
@@ -53,6 +54,19 @@ class Certificates(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Source:
+    """A policy file: its path, for messages and for the files that it names relative to it, and its content."""
+
+    path: str
+    text: bytes
+
+
+def _no_files(path: str) -> Sequence[Source]:
+    del path
+    raise ConfigError("there are no files to include here")
+
+
+@dataclass(frozen=True, slots=True)
 class LoadEnvironment:
     """What a policy refers to outside its files.
 
@@ -60,6 +74,7 @@ class LoadEnvironment:
     The resolvers return the number of a user or group name, or None. `now` (aware, UTC) is when certificates are looked
     at, to warn of those that have expired; what a policy means does not depend on it. `review` is given a policy that
     loads, to warn of more. `host` is the name of the host that it is loaded for, "" when that is not known.
+    `read_sources` returns the policy file at a path, or those of a directory in name order, and raises as `read_key`.
     """
 
     keyring: Certificates
@@ -69,6 +84,7 @@ class LoadEnvironment:
     now: datetime
     review: Callable[[Policy, Declarations, Report], None] | None = None
     host: str = ""
+    read_sources: Callable[[str], Sequence[Source]] = _no_files
 
 
 @dataclass(slots=True)

@@ -1,7 +1,7 @@
 """Loads a policy: files in, a whole policy or every error out.
 
-In steps: read each file into marked nodes; take the declarations of all; number the keys; read the rules against
-them. A policy with any error is no policy, and the caller keeps the last good one.
+In steps: read each file, and those that it includes, into marked nodes; take the declarations of all; number the keys;
+read the rules against them. A policy with any error is no policy, and the caller keeps the last good one.
 """
 
 from __future__ import annotations
@@ -10,23 +10,16 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from eclctl.policy.declare import Certificates, Declarations, Declarer, LoadEnvironment, place
-from eclctl.policy.document import Mark, Problem, Problems, Report, read_document
+from eclctl.policy.declare import Certificates, Declarations, Declarer, LoadEnvironment, Source, place
+from eclctl.policy.document import Mark, Problem, Problems, Report
 from eclctl.policy.exceptions import read_terms
 from eclctl.policy.holders import Holders, find_holders, warn_of_shared_keys
 from eclctl.policy.language import ExceptionTerms, Policy, Rule, Withdrawn, frozen
 from eclctl.policy.rules import RuleReader
 from eclctl.policy.select import build_index
+from eclctl.policy.sources import Gatherer
 
 __all__ = ["Certificates", "LoadEnvironment", "Loaded", "Problem", "Source", "load", "place"]
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """A policy file: its path, for messages and for the files that it names relative to it, and its content."""
-
-    path: str
-    text: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +33,7 @@ class Loaded:
 
 
 def load(sources: Sequence[Source], environment: LoadEnvironment) -> Loaded:
-    """Load a policy from files in the order given, which is the order of their rules.
+    """Load a policy from files in the order given, which is the order of their rules; what one includes follows it.
 
     Never raises for what the files say. Whatever is wrong is in `errors`, with its place, and `policy` is None then.
     """
@@ -48,10 +41,11 @@ def load(sources: Sequence[Source], environment: LoadEnvironment) -> Loaded:
     declarer = Declarer(environment, report)
     if not sources:
         report.error(Mark("policy", 0, 0), "there is no policy file", "add a file that ends in .yaml")
-    for source in sources:
-        root = read_document(source.path, source.text, report)
-        if root is not None:
-            declarer.file(root)
+    documents = Gatherer(environment, report).gather(sources)
+    sources = [each.source for each in documents]
+    for each in documents:
+        if each.root is not None:
+            declarer.file(each.root)
     declared = declarer.finish()
     holders = find_holders(declared, environment.keyring)
     rules = RuleReader(environment, declared, report, holders).rules()

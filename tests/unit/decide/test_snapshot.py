@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from eclctl.decide.files import read_guarded
 from eclctl.decide.snapshot import Built, Names, build
 from tests.support import CORPUS, NOW
 from tests.unit.decide.support import Site
@@ -78,3 +79,35 @@ def test_a_site_reads_only_what_it_names(tmp_path: Path) -> None:
     (tmp_path / "elsewhere.yaml").write_text("nonsense")
     assert built(made).errors == ()
     made.close()
+
+
+def test_what_a_policy_includes_is_read_as_the_policy_is(site: Site) -> None:
+    """By the same guarded reader, relative to the file, and of a directory only what policies are called."""
+    more = site.root / "more.d"
+    more.mkdir()
+    (more / "b.yaml").write_text("version: 1\nrules: [{name: b, decision: deny}]\n")
+    (more / "a.yml").write_text("version: 1\nrules: [{name: a, decision: deny}]\n")
+    (more / "notes.txt").write_text("[")
+    site.use_policy("include: [../more.d]\nrules: [{name: first, decision: deny}]\n")
+    policy = site.engine.snapshot.policy
+    assert policy is not None
+    assert [rule.name for rule in policy.rules] == ["first", "a", "b"]
+    read: list[str] = []
+
+    def reader(path: str, *, limit: int = 0) -> bytes:
+        read.append(path)
+        return read_guarded(path, limit=limit)
+
+    build(site.settings(), Names({}.get, {}.get), generation=1, now=NOW, read=reader)
+    assert {str(more / "a.yml"), str(more / "b.yaml")} <= set(read)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_an_included_file_that_others_can_write_is_refused(site: Site) -> None:
+    more = site.root / "more.yaml"
+    more.write_text("version: 1\n")
+    more.chmod(0o666)
+    (site.root / "policies.d" / "policy.yaml").write_text("version: 1\ninclude: [../more.yaml]\n")
+    (error,) = built(site).errors
+    assert (error.line, error.column) == (2, 11)
+    assert "the include '../more.yaml' cannot be used: is writable by others than root" in str(error)

@@ -24,7 +24,7 @@ _KEYS = ("pgp", "key", "certificate", "cosign")
 _ONLY_WITH_COSIGN = ("annotations", "repository")
 _ONLY_WITH_DSSE = ("purpose",)
 SIGNER_KEYS = (*_KEYS, *_ONLY_WITH_COSIGN, *_ONLY_WITH_DSSE)
-_WITHDRAWN = ("objects", "manifests", "signers")
+_WITHDRAWN = ("objects", "manifests", "signers", "keys")
 
 _NAME = re.compile(r"\w(?:[\w .@+:/-]{0,62}[\w.@+])?")
 _FINGERPRINT = re.compile(r"(?:[0-9A-Fa-f]{40}|[0-9A-Fa-f]{64})")
@@ -99,6 +99,7 @@ class Declarations:
     key_places: list[tuple[str, str, Scalar]] = field(default_factory=list)
     withdrawn_digests: set[str] = field(default_factory=set)
     withdrawn_signers: list[str] = field(default_factory=list)
+    withdrawn_keys: list[Scalar] = field(default_factory=list)
     rules: list[Node] = field(default_factory=list)
     exceptions: Node | None = None
 
@@ -309,6 +310,8 @@ class Declarer:
             entries = document.texts(fields["signers"], self._report, "withdrawn signers")
             names = signer_names(entries, self.found, self._report)
             self.found.withdrawn_signers.extend(name for name in names if name not in self.found.withdrawn_signers)
+        if "keys" in fields:
+            self.found.withdrawn_keys += document.texts(fields["keys"], self._report, "withdrawn keys") or ()
 
     def _digest(self, entry: Scalar) -> str | None:
         if not _DIGEST.fullmatch(entry.text):

@@ -18,6 +18,7 @@ from eclctl.policy.language import ExceptionTerms, Policy, Rule, Withdrawn, froz
 from eclctl.policy.rules import RuleReader
 from eclctl.policy.select import build_index
 from eclctl.policy.sources import Gatherer
+from eclctl.policy.withdrawal import withdrawn_keys
 
 __all__ = ["Certificates", "LoadEnvironment", "Loaded", "Problem", "Source", "load", "place"]
 
@@ -50,10 +51,19 @@ def load(sources: Sequence[Source], environment: LoadEnvironment) -> Loaded:
     holders = find_holders(declared, environment.keyring)
     rules = RuleReader(environment, declared, report, holders).rules()
     exceptions = read_terms(declared, holders, report)
+    withdrawn = Withdrawn(
+        frozenset(declared.withdrawn_digests),
+        tuple(declared.withdrawn_signers),
+        withdrawn_keys(declared, holders, environment.keyring, report),
+    )
     warn_of_shared_keys(declared, holders, report)
     if not declared.rules and sources:
         report.warning(Mark(sources[0].path, 0, 0), "there are no rules, so nothing may run")
-    policy = None if report.errors else _policy(sources, declared, holders, rules, exceptions, host=environment.host)
+    policy = (
+        None
+        if report.errors
+        else _policy(sources, declared, holders, rules, exceptions, withdrawn=withdrawn, host=environment.host)
+    )
     if policy is not None and environment.review is not None:
         environment.review(policy, declared, report)
     errors, warnings, notes = (
@@ -70,15 +80,16 @@ def _policy(
     rules: tuple[Rule, ...],
     exceptions: ExceptionTerms | None,
     *,
+    withdrawn: Withdrawn,
     host: str,
 ) -> Policy:
-    withdrawn, material = tuple(declared.withdrawn_signers), declared.material
+    material = declared.material
     return Policy(
         digest=_digest([*(source.text for source in sources), *material.files.values()]),
         signers=dict(declared.signers),
         roles=dict(declared.roles),
         rules=rules,
-        withdrawn=Withdrawn(frozenset(declared.withdrawn_digests), withdrawn, holders.keys_of(withdrawn)),
+        withdrawn=withdrawn,
         keys=tuple(material.keys.values()),
         credentials=tuple(material.credentials.values()),
         cosign=tuple(material.cosign.values()),

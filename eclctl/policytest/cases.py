@@ -14,7 +14,8 @@ from eclctl.trust.revocation import Status
 class Supposed:
     """An image that nobody has built: what reading it would have shown.
 
-    `revoked` are the claims, by index, whose key is supposed to be revoked, whatever keyring or responder say.
+    `revoked` are the claims, by index, whose key or certificate is supposed to be revoked, whatever keyring or
+    responder say.
     """
 
     verification: Verification

@@ -7,26 +7,25 @@ it is the test's: where the image lies and what that place is worth (`_Placed`),
 
 from __future__ import annotations
 
-import itertools
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from eclctl.decide.cache import FactCache, Facts, Judgements, Outcomes
+from eclctl.decide.cache import FactCache, Facts, Judgements
 from eclctl.decide.engine import Engine
 from eclctl.decide.questions import Decision, Pending, Question
 from eclctl.decide.snapshot import Snapshot
 from eclctl.image.identity import Located, Locator, Memo
 from eclctl.image.mounts import MountTable
 from eclctl.image.system import Attributes
-from eclctl.model import Assurance, Claim, Finding, Kind, SignerKind
+from eclctl.model import Assurance, Claim, Finding, Kind
 from eclctl.policytest.cases import Case, Expectation, Supposed
-from eclctl.trust.keyring import KeyStore, needed
+from eclctl.trust.keyring import KeyStore
 from eclctl.trust.revocation import NO_STATUS, Known, Link, Status, StatusSource
 from eclctl.verify import HashPool
 
-_REVOKED = Finding("revoked", "the key is revoked, as the test supposes")
+_REVOKED = Finding("revoked", "it is revoked, as the test supposes")
 _HOUR = timedelta(hours=1)
 _NOT_OPEN = -1
 
@@ -62,7 +61,6 @@ class Runner:
     _mounts: MountTable = field(default_factory=MountTable)
     _pool: HashPool = field(default_factory=lambda: HashPool(1))
     _known: dict[tuple[str, bool], Facts] = field(default_factory=dict)
-    _versions: Iterator[int] = field(default_factory=itertools.count)
 
     def close(self) -> None:
         """End the threads."""
@@ -76,7 +74,7 @@ class Runner:
 
     def _decide(self, case: Case) -> Decision:
         locator = _Placed(self._mounts, frozenset(), case)
-        engine = Engine(locator, self._pool, FactCache(1), self.snapshot, self._told(case))
+        engine = Engine(locator, self._pool, FactCache(1), self.snapshot, _Told(case.ocsp))
         question = Question(case.path or "", case.caller, role=case.role)
         answer = engine.begin(question, self.snapshot, case.now, anywhere=True, waited=True)
         while isinstance(answer, Pending):
@@ -91,24 +89,7 @@ class Runner:
         key = (case.image, pending.content)
         if key not in self._known:
             self._known[key] = engine.examine(pending)
-        return replace(
-            self._known[key], outcomes=Outcomes(), judgements=Judgements()
-        )  # what was judged is a test's own
-
-    def _told(self, case: Case) -> _Told:
-        revoked: frozenset[str] = frozenset()
-        if isinstance(case.image, Supposed):
-            claims = [case.image.verification.claims[number] for number in case.image.revoked]
-            revoked = frozenset(_leaves(self.snapshot.store, claims, case.now))
-        return _Told(next(self._versions), case.ocsp, revoked)
-
-
-def _leaves(store: KeyStore, claims: Sequence[Claim], now: datetime) -> Iterator[str]:
-    """Yield what responders are asked about the certificates that made these claims."""
-    for claim in claims:
-        credential = store.credential(claim.signer.id) if claim.signer.kind is SignerKind.CERTIFICATE else None
-        if credential is not None:
-            yield from (link.id for link in needed((credential,), now) if link.certificate == credential.leaf)
+        return replace(self._known[key], judgements=Judgements())  # what was judged is a test's own
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,16 +122,14 @@ def _attributes(image: Supposed) -> Attributes:
 
 @dataclass(frozen=True, slots=True)
 class _Told:
-    """What responders say in a test: of every certificate the same, but for those that are supposed to be revoked."""
+    """What responders say in a test: of every certificate the same."""
 
-    version: int
     status: Status
-    revoked: frozenset[str]
+    version: int = 0  # nothing else becomes known, and what was judged is kept for no other test
 
     def known(self, link: Link, now: datetime) -> Known:
         """Return what the test says of a certificate."""
-        if link.id in self.revoked:
-            return Known(Status.REVOKED, now + _HOUR, "as the test supposes")
+        del link
         return Known(self.status, now + _HOUR, "as the test says")
 
 

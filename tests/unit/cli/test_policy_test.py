@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def test_a_test_that_fails_is_1_with_expected_got_rule_reason_and_place(
     file = f"{folder}/tests/t.yaml"
     assert f"{file}: 2 tests passed, 1 FAILED\n  FAIL  two is enough\n        at {file}:12\n" in out
     assert "        expected: allow requirements-met\n             got: deny requirements-not-met\n" in out
-    assert f"        by rule production, {folder}/a.yaml:17\n" in out
+    assert f"        by rule production, {folder}/a.yaml:19\n" in out
     assert "reason: 2 approvals from security are needed and there is 1 (scanner)" in out
     assert "1 of 3 tests FAILED" in out
 
@@ -138,6 +139,19 @@ def test_a_configuration_names_policies_tests_beside_them_and_keyrings(
         path.chmod(0o644)
     assert run(["test", "--config", str(config)]) == 0
     assert capsys.readouterr().out.startswith(f"{tmp_path}/p/tests/t.yaml: 1 test passed\n")
+
+
+def test_a_configured_policy_must_be_roots_and_one_that_is_only_tried_out_anybodys(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write(tmp_path, GOOD)
+    config = tmp_path / "config.yaml"
+    config.write_text("version: 1\nsockets: {check: a, admin: b}\nstate_dir: s\npolicies: [p]\nkeyrings: [r]\n")
+    config.chmod(0o644)
+    (tmp_path / "p" / "a.yaml").chmod(0o666)
+    assert run(["test", folder]) == 0
+    assert run(["test", "--config", str(config)]) == 4
+    assert ("is writable by others than root" in capsys.readouterr().err) == (os.geteuid() == 0)
 
 
 def test_keyrings_on_the_command_line_replace_those_of_the_tests(

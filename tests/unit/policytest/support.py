@@ -26,6 +26,8 @@ signers:
   expired:  {pgp: [5802C950CB0D8BE07A134CAFA3709DE698D7BD64]}
   robot:    {key: [KEYS/pem/p256-public.pem], cosign: [KEYS/cosign/site.pub]}
   ci:       {cosign: [KEYS/cosign/ci.pub], annotations: {env: prod}, repository: registry.example/prod/**}
+  vendor:   {cosign: [KEYS/cosign/approver.pub], certificate: {file: KEYS/x509/leaf-anyeku.pem, ocsp: off,
+                           intermediates: KEYS/x509/intermediate.pem, roots: KEYS/x509/root.pem}}
   release:  {certificate: {file: KEYS/x509/leaf.pem, intermediates: KEYS/x509/intermediate.pem,
                            roots: KEYS/x509/root.pem}}
   quiet:    {certificate: {file: KEYS/x509/leaf-noocsp.pem, intermediates: KEYS/x509/intermediate.pem,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from eclctl.model import Claim, Code, Kind, SignatureFormat, Verification
+from eclctl.model import Claim, Code, Kind, SignatureFormat, SignerKind, Verification
 from eclctl.policytest.cases import Supposed
 from eclctl.verify import examine
 from tests.sifbuilder import opened
@@ -29,6 +29,7 @@ SAME = {
     "images/one-builder-twice.sif": "signed_by: [builder]\nsignatures: [builder]",
     "images/one-builder+mallory.sif": "signatures: [builder, {unknown: true}]",
     "images/one-revoked.sif": "signatures: [{by: F5A4C20B8C7054A68A09D71A88B82E9124DD2498}]",
+    "images/gpg-subkey.sif": "signed_by: [subkey]",
     "images/one-object1.sif": "signatures: [{by: builder, objects: [1]}]",
     "images/one-objects1,3.sif": "signatures: [{by: builder, objects: [1, 3]}]",
     "images/one-dsse-p256.sif": "signatures: [{by: robot, with: key}]",
@@ -141,6 +142,8 @@ def test_a_cosign_claim_can_lack_what_the_signer_asks_for(tmp_path: Path) -> Non
 def test_a_signer_with_both_sorts_signs_an_oci_image_natively_unless_the_test_says_cosign(tmp_path: Path) -> None:
     found = described(tmp_path, "kind: oci-sif\nsignatures: [robot, {by: robot, with: cosign}]")
     assert {claim.format for claim in found.claims} == {SignatureFormat.DSSE, SignatureFormat.COSIGN}
+    claims = described(tmp_path / "other", "kind: oci-sif\nsigned_by: [vendor]").claims
+    assert SignerKind.COSIGN not in {each.signer.kind for each in claims}
 
 
 @pytest.mark.parametrize(
@@ -173,8 +176,20 @@ def test_a_revoked_certificate_counts_for_nothing_and_responders_say_so(tmp_path
     good, revoked, unasked = (result.decision for result in results(tmp_path, tests, rules))
     assert good.code is Code.REQUIREMENTS_MET
     assert revoked.code is unasked.code is Code.REQUIREMENTS_NOT_MET
-    assert "is revoked" in revoked.reason
+    assert "it is revoked, as the test supposes" in revoked.reason
     assert "not known to be good" in unasked.reason
+
+
+def test_of_a_key_with_several_names_only_the_one_that_signs_is_supposed_to_be_revoked(tmp_path: Path) -> None:
+    """The certificate of `release` is over the key of `robot`, whose signature a DSSE signature is as well."""
+    rules = "".join(
+        f"  - {{name: {who}, match: {{paths: [/{who}/*]}}, require: [{{any_of: [{who}]}}]}}\n"
+        for who in ("release", "robot")
+    )
+    body = "signatures: [{by: release, revoked: true}]"
+    tests = "".join(one(f"path: /{who}/a\n{body}", name=who) for who in ("release", "robot"))
+    found = [result.decision.code for result in results(tmp_path, tests, "rules:\n" + rules)]
+    assert found == [Code.REQUIREMENTS_NOT_MET, Code.REQUIREMENTS_MET]
 
 
 def test_a_key_that_is_really_expired_counts_for_nothing_however_it_is_described(tmp_path: Path) -> None:

@@ -103,6 +103,11 @@ def test_what_no_rule_matches_is_denied_before_anything_is_said_of_content(tmp_p
     assert [result.decision.code for result in results(tmp_path, tests, rules)] == [Code.NO_RULE, Code.WITHDRAWN]
 
 
+def test_the_role_is_part_of_the_question(tmp_path: Path) -> None:
+    (result,) = results(tmp_path, one("role: overlay"))
+    assert result.decision.role == "overlay"
+
+
 def test_an_image_is_read_once_however_many_tests_ask(tmp_path: Path) -> None:
     image = tmp_path / "a.sif"
     image.write_bytes((IMAGES / "one-builder+scanner+approver.sif").read_bytes())

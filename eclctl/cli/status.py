@@ -169,7 +169,7 @@ def _key_lines(keys: Sequence[Mapping[str, Any]] | None) -> Iterator[str]:
     if not keys:
         yield "keys        none expires within 30 days"
         return
-    yield f"keys        {count(len(keys), 'key')} expire within 30 days, or have just expired"
+    yield f"keys        {len(keys)} to expire within 30 days, or expired within the last 30"
     yield "  ENDS        IN DAYS  IMAGES  KEY                OF"
     for key in keys[:_KEYS]:
         days = "EXPIRED" if key["days"] < 0 else str(key["days"])

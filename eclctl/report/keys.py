@@ -24,10 +24,11 @@ SOON = timedelta(days=30)
 class ListedKey:
     """One key that can make signatures count.
 
-    `name` and `key` are what claims by it have as `signer.id` and `key`. `id` is its full fingerprint or digest for
-    people, `short` the part that they compare, and `title` an OpenPGP user ID, a certificate's subject or the key's
-    algorithm. `signers` list it; none do when it counts as part of the role `anyone` alone. `where` is the first such
-    entry, `file:line`, and `source` the file that it was read from. `revocation` is as in `KeyReport`.
+    `name` is what claims by it have as `signer.id`, and `key` the fingerprint of an OpenPGP key or subkey, else `name`.
+    `id` is its full fingerprint or digest for people, `short` the part that they compare, and `title` an OpenPGP user
+    ID, a certificate's subject or the key's algorithm. `signers` list it; none do when it counts as part of the role
+    `anyone` alone. `where` is the first such entry, `file:line`, and `source` the file that it was read from.
+    `revocation` is as in `KeyReport`.
     """
 
     signers: tuple[str, ...]

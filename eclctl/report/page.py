@@ -158,16 +158,15 @@ def _second(time: object) -> str:
 
 def _summary(report: Mapping[str, Any]) -> Markup:
     summary = report["summary"]
-    wrong = [each["message"] for each in summary["attention"]]
-    return _section(
-        "summary",
-        "Summary",
-        _cards(report, summary),
-        tag("ul", *(tag("li", each) for each in wrong), class_="attention")
-        if wrong
-        else tag("p", "Nothing needs attention.", class_="well"),
-        _facts(report, summary),
-    )
+    return _section("summary", "Summary", _cards(report, summary), _attention(summary), _facts(report, summary))
+
+
+def _attention(summary: Mapping[str, Any]) -> Markup:
+    found = summary["attention"]
+    if not found:
+        return tag("p", "Nothing needs attention.", class_="well")
+    kind = "soon" if all(each["code"] == "key-expiring" for each in found) else "now"
+    return tag("ul", *(tag("li", each["message"]) for each in found), class_=f"attention {kind}")
 
 
 def _cards(report: Mapping[str, Any], summary: Mapping[str, Any]) -> Markup:
@@ -266,8 +265,10 @@ def _match(match: Mapping[str, Any]) -> Markup:
     lines: list[object] = [_path(path) for path in paths] if paths is not None else ["any path"]
     if match["kinds"] != ["oci-sif", "sif"]:
         lines.append(f"kinds {', '.join(match['kinds'])}")
-    given = [(name, match[name]) for name in ("users", "groups") if match[name] is not None]
-    lines += [f"{name} {', '.join(map(str, numbers))}" for name, numbers in given]
+    given = [(name, match[name]) for name in ("users", "groups", "hosts", "times") if match[name] is not None]
+    lines += [f"{name} {', '.join(map(str, values))}" for name, values in given]
+    if not match["here"]:
+        lines.append(_pill("not on this host"))
     return _list(lines)
 
 
@@ -277,8 +278,16 @@ def _asks(rule: Mapping[str, Any]) -> Markup:
             rule["decision"], f"{rule['decision']} without signatures" if rule["decision"] == "allow" else "deny"
         )
     lines: list[object] = [need["text"] for need in rule["require"]]
+    if rule["chain"]:
+        lines.append(f"in this order: {', '.join(rule['chain'])}")
+    if rule["distinct"]:
+        lines.append("by different people")
+    if rule["max_signature_age"] is not None:
+        lines.append(f"no older than {rule['max_signature_age'] / 86400:g} days")
     if rule["forbid"]:
         lines.append(f"no signature by {', '.join(rule['forbid'])}")
+    if rule["unknown_signatures"] == "deny":
+        lines.append("no signature by keys that nobody knows")
     return _list(lines)
 
 
@@ -351,7 +360,7 @@ def _image(image: Mapping[str, Any]) -> list[_Cell]:
 def _under(standing: Mapping[str, Any], *, alone: bool) -> Markup:
     """The rule and its word; beside others, also how the image stands under it."""
     name = tag("b", standing["rule"]) if standing["rule"] else tag("span", "no rule", class_="dim")
-    who = "" if standing["everybody"] else tag("span", " (for some users)", class_="dim")
+    who = "" if standing["everybody"] else tag("span", " (for some users, or at times)", class_="dim")
     permissive = join(" ", _pill("permissive")) if standing["mode"] == "permissive" else ""
     stand = "" if alone else join(_pill(standing["stand"]), " ")
     return join(name, who, permissive, tag("div", stand, tag("code", standing["would"] or standing["code"])))

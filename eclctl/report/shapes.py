@@ -47,6 +47,12 @@ def rule_fields(rule: Rule, counts: Mapping[str, int], images: Tally) -> dict[st
         "require": [_requirement(need) for need in rule.require],
         "decision": rule.decision,
         "forbid": list(rule.forbidden),
+        "chain": list(rule.chain),
+        "distinct": rule.distinct,
+        "max_signature_age": rule.max_age,
+        "unknown_signatures": "deny" if rule.deny_unknown else "ignore",
+        "legacy_signatures": "accept" if rule.accept_legacy else "ignore",
+        "assurance": rule.assurance,
         "message": rule.message,
         **counts,
         "images": asdict(images),
@@ -59,6 +65,9 @@ def _match(match: Match) -> dict[str, Any]:
         "kinds": sorted(match.kinds),
         "users": None if match.users is None else sorted(match.users),
         "groups": None if match.groups is None else sorted(match.groups),
+        "hosts": None if match.hosts is None else list(match.hosts),
+        "here": match.here,
+        "times": None if match.times is None else [window.text for window in match.times],
     }
 
 

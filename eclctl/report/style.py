@@ -33,8 +33,9 @@ dl.facts dd{margin:0;overflow-wrap:anywhere}
 .card.yes{background:var(--yes-soft)}.card.yes b{color:var(--yes)}
 .card.wait{background:var(--wait-soft)}.card.wait b{color:var(--wait)}
 .card.no{background:var(--no-soft)}.card.no b{color:var(--no)}
-ul.attention{margin:10px 0;padding:10px 16px 10px 34px;background:var(--no-soft);border-left:4px solid var(--no);
-border-radius:4px}
+ul.attention{margin:10px 0;padding:10px 16px 10px 34px;border-radius:4px}
+ul.now{background:var(--no-soft);border-left:4px solid var(--no)}
+ul.soon{background:var(--wait-soft);border-left:4px solid var(--wait)}
 p.well{background:var(--yes-soft);border-left:4px solid var(--yes);padding:8px 16px;border-radius:4px}
 .scroll{overflow-x:auto;border:1px solid var(--line);border-radius:8px}
 table{border-collapse:collapse;width:100%;font-size:14px}

@@ -15,7 +15,7 @@ from itertools import islice
 
 from eclctl.decide.cache import Facts, Kept
 from eclctl.decide.snapshot import Snapshot
-from eclctl.model import Claim, Code, Finding, Kind, Outcome, SignatureReport, Verdict, Verification
+from eclctl.model import Claim, Code, Finding, Kind, Outcome, SignatureReport, SignerKind, Verdict, Verification
 from eclctl.policy.ages import too_old
 from eclctl.policy.evaluate import evaluate, withdrawn
 from eclctl.policy.language import Policy, Rule
@@ -203,11 +203,16 @@ class Survey:
         self, claims: Sequence[Claim], rejected: Mapping[int, Finding]
     ) -> Iterator[tuple[tuple[str, str], Mapping[int, Finding]]]:
         """Yield, for each turning key that signed, what is judged out when it has ended; if it has, before it had."""
-        signed = {(claim.signer.id, claim.key) for claim in claims} & self._turning.keys()
+        signed = {_key(claim) for claim in claims} & self._turning.keys()
         for name in sorted(signed):
-            mine = [number for number, claim in enumerate(claims) if (claim.signer.id, claim.key) == name]
+            mine = [number for number, claim in enumerate(claims) if _key(claim) == name]
             ends = self._turning[name].life.ends
             if ends is not None and ends <= self.now:
                 yield name, {number: why for number, why in rejected.items() if number not in mine}
             else:
                 yield name, {**rejected, **dict.fromkeys(mine, _EXPIRED)}
+
+
+def _key(claim: Claim) -> tuple[str, str]:
+    """Return what `ListedKey.name` and `key` are for the key that made a signature."""
+    return claim.signer.id, claim.key if claim.signer.kind is SignerKind.PGP else claim.signer.id

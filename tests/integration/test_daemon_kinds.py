@@ -124,3 +124,14 @@ def test_explain_without_a_daemon_asks_the_responder_itself(release):
             assert key["revocation"].startswith("revoked" if revoked else "good until")
     finally:
         made.close()
+
+
+def test_status_says_when_a_certificate_ends_and_how_many_images_need_it(mixed):
+    for name in ("released.sif", "app.oci.sif", "robot.sif", APPROVED):
+        eventually(lambda name=name: mixed.check(name)["cached"])
+    status = mixed.order("status")
+    (key,) = status["expiring"]
+    assert (key["signers"], key["kind"], key["images"]) == (["release"], "certificate", 2)
+    assert 0 <= key["days"] <= 30
+    assert [each["code"] for each in status["attention"]] == ["key-expiring"]
+    assert status["ocsp"]["statuses"]["good"] == 1

@@ -91,7 +91,7 @@ def test_status_is_a_page_that_can_be_read() -> None:
         r"    123M      -           7 |        -       -      1 | trial\x1b (permissive)",
         "       -      4           - |        -       -      - | (no rule)",
         "images      317 known: 310 approved, 4 pending, 3 denied",
-        "keys        2 keys expire within 30 days, or have just expired",
+        "keys        2 to expire within 30 days, or expired within the last 30",
         "  ENDS        IN DAYS  IMAGES  KEY                OF",
         "  2026-11-20  EXPIRED       2  22BC3A3BC942487F   bob",
         "  2026-12-01        8      12  00                 ci, release",

@@ -41,10 +41,15 @@ RULE = {
     "name": "production",
     "where": "/etc/eclctl/policies.d/10.yaml:5",
     "mode": "permissive",
-    "match": {"paths": ["/srv/**"], "kinds": ["oci-sif", "sif"], "users": [1000], "groups": None},
+    "match": {"paths": ["/srv/**"], "kinds": ["oci-sif", "sif"], "users": [1000], "groups": None}
+    | {"hosts": ["login*"], "here": False, "times": ["Mon-Fri 08:00-18:00 UTC"]},
     "require": [{"text": "2 approvals from security", "where": "x:1", "people": ["alice", "bob"]}],
     "decision": None,
     "forbid": ["mallory"],
+    "chain": ["build", "scan"],
+    "distinct": True,
+    "max_signature_age": 43200.0,
+    "unknown_signatures": "deny",
     "message": "Ask us",
     "allow": 1204,
     "deny": 0,
@@ -202,6 +207,10 @@ def test_everything_that_there_is_to_say_is_on_the_page_without_a_script() -> No
         "2  rules: []",
         "the deadline",
         "it is new",
+        "not on this host",
+        "times Mon-Fri 08:00-18:00 UTC",
+        "in this order: build, scan",
+        "no older than 0.5 days",
     ):
         assert words in text, words
 
@@ -263,7 +272,7 @@ def test_links_lead_to_sections_that_there_are() -> None:
 def test_an_image_under_several_rules_shows_each_ones_word() -> None:
     other = STANDING | {"rule": "members", "stand": "approved", "everybody": False, "missing": [], "code": "rule-allow"}
     text = Page(render(REPORT | {"images": [IMAGE | {"standings": [other, STANDING], "stand": "approved"}]})).text
-    assert "members (for some users)" in text
+    assert "members (for some users, or at times)" in text
     assert "production: 2 approvals from security: 1 of 2; could sign: bob" in text
 
 

@@ -36,7 +36,7 @@ rules:
 def known(site: Site, *names: str) -> list[Kept]:
     """Have the engine examine images of the corpus, and return what it keeps."""
     for name in names:
-        assert site.engine.prefetch(str(site.image(name, name)), NOW).status == "kept"
+        assert site.engine.prefetch(str(site.image(name, name)), NOW).status == "kept", name
     return site.engine.cache.kept()
 
 
@@ -97,6 +97,23 @@ def test_what_is_withdrawn_is_denied_before_every_rule(site: Site) -> None:
     report = reports(site, HALF)[HALF]
     assert [(standing.name, standing.outcome.code) for standing in report.standings] == [(None, Code.WITHDRAWN)]
     assert report.stand is Stand.DENIED
+
+
+def test_signatures_that_are_too_old_for_a_rule_approve_nothing(site: Site) -> None:
+    rules = MEMBERS.replace("    require: [", "    max_signature_age: AGE\n    require: [")
+    for age, stand in (("9999d", Stand.APPROVED), ("1d", Stand.DENIED)):
+        site.use_policy(rules.replace("AGE", age))
+        assert reports(site, FULL)[FULL].standings[1].stand is stand
+
+
+def test_a_rule_of_another_host_says_nothing_and_one_of_some_hours_not_for_everybody(site: Site) -> None:
+    site.use_policy(MEMBERS.replace('groups: ["77"]', "times: [mon-fri 08:00-18:00 UTC]"))
+    assert [(each.name, each.everybody) for each in reports(site, HALF)[HALF].standings] == [
+        ("members", False),
+        ("all", True),
+    ]
+    site.use_policy(MEMBERS.replace('groups: ["77"]', "hosts: [no-such-host]"))
+    assert [each.name for each in reports(site, HALF)[HALF].standings] == ["all"]
 
 
 def test_a_damaged_image_is_denied_and_a_file_that_is_no_image_is_not_counted(site: Site) -> None:

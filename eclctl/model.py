@@ -215,6 +215,7 @@ class Code(StrEnum):
     FORBIDDEN = "forbidden"
     WITHDRAWN = "withdrawn"
     UNKNOWN_SIGNATURE = "unknown-signature"
+    DISCOUNTED_SIGNATURE = "discounted-signature"
     UNSUPPORTED_SIGNATURE_FORMAT = "unsupported-signature-format"
     RULE_DENY = "rule-deny"
     NO_RULE = "no-rule"

@@ -26,6 +26,10 @@ _BY_CODE = {
         "have that signature removed, or its key listed in the policy: the rule denies images with signatures by keys "
         "that nobody knows"
     ),
+    "discounted-signature": (
+        "have that signature removed, or made again by a key that counts and over the whole image: the rule denies "
+        "images with signatures that count for nothing"
+    ),
     "rule-deny": f"use an image from elsewhere: the rule lets nothing run from there. If it should, {_ADMINS}",
     "no-rule": f"move the image to where a rule lets images run, or {_ADMINS} for one that covers it",
     "no-policy": f"{_ADMINS}: the daemon has no policy (`eclctl policy check` says why)",

@@ -124,6 +124,7 @@ def _asks(draft: Draft, names: Mapping[str, str], choices: Choices) -> Iterator[
         yield "    forbid:"
         yield from _listed("      signed_by:", [names[key] for key in draft.forbidden], "        ")
     yield "    unknown_signatures: deny"
+    yield "    discounted_signatures: deny"
     if choices.permissive:
         yield "    mode: permissive"
 

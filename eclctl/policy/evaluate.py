@@ -1,8 +1,8 @@
 """What a rule says of an image: a pure function of facts and of what was judged out.
 
 The order is fixed. What is withdrawn comes before all rules (`withdrawn`, which the engine asks first). Of a rule
-then: a flat deny; a forbidden signer; a signature over other content; an unknown signature; requirements; objects
-that nothing covers. Only the outcome of the requirements can be softened by `mode: permissive`.
+then: a flat deny; a forbidden signer; a signature over other content; an unknown or a discounted signature;
+requirements; objects that nothing covers. Only the outcome of the requirements can be softened by `mode: permissive`.
 
 A forbidden or withdrawn signer is recognised by any signature that their key verified, also one that is expired,
 revoked, legacy, partial, over other content or by cosign with other annotations than are asked for: it still shows
@@ -91,6 +91,21 @@ def _stopped(policy: Policy, rule: Rule, image: Verification, rejected: Mapping[
             f"signature {failure.signature} is by no known signer, and this rule denies that: {failure.finding.message}"
         )
         return _outcome(rule, Code.UNKNOWN_SIGNATURE, reason)
+    return _discounted(policy, rule, image, rejected) if rule.deny_discounted else None
+
+
+def _discounted(policy: Policy, rule: Rule, image: Verification, rejected: Mapping[int, Finding]) -> Outcome | None:
+    """Return a deny for a signature that a key verified and that can count for nothing, or for only a part."""
+    for number, claim in enumerate(image.claims):
+        if claim.format is _LEGACY:
+            continue
+        why = rejected[number].message if number in rejected else None
+        if why is None and claim.group is not None and not claim.whole_group:
+            why = f"it is not over the whole of group {claim.group}"
+        if why is not None:
+            who = report.signer_of(policy, claim)
+            reason = f"signature {claim.signature} by {who} does not count, and this rule denies that: {why}"
+            return _outcome(rule, Code.DISCOUNTED_SIGNATURE, reason)
     return None
 
 

@@ -182,6 +182,7 @@ class Rule:
     forbidden: tuple[str, ...] = ()
     forbidden_keys: frozenset[int] = frozenset()
     deny_unknown: bool = False
+    deny_discounted: bool = False
     accept_legacy: bool = False
     assurance: Assurance = Assurance.TRUSTED_PATH
     permissive: bool = False

@@ -26,12 +26,14 @@ RULE_KEYS = (
     "forbid",
     "max_signature_age",
     "unknown_signatures",
+    "discounted_signatures",
     "legacy_signatures",
     "assurance",
     "mode",
     "message",
 )
 UNKNOWN_SIGNATURES = ("ignore", "deny")
+DISCOUNTED_SIGNATURES = ("ignore", "deny")
 LEGACY_SIGNATURES = ("ignore", "accept")
 MODES = ("enforce", "permissive")
 LONGEST_MESSAGE = 1000
@@ -88,6 +90,7 @@ class RuleReader:
             forbidden=forbidden,
             forbidden_keys=self.holders.keys_of(forbidden),
             deny_unknown=self._chose(fields, "unknown_signatures", what, UNKNOWN_SIGNATURES) == "deny",
+            deny_discounted=self._chose(fields, "discounted_signatures", what, DISCOUNTED_SIGNATURES) == "deny",
             accept_legacy=self._chose(fields, "legacy_signatures", what, LEGACY_SIGNATURES) == "accept",
             assurance=self._assurance(fields.get("assurance"), what),
             permissive=self._chose(fields, "mode", what, MODES) == "permissive",
@@ -133,7 +136,7 @@ class RuleReader:
         if (asks is not None) == ("decision" in fields):
             which = f"has both {asks} and decision" if asks else "has neither require nor decision"
             self.report.error(node, f"{what} {which}", "a rule has one of them")
-        for key in ("require", "chain", "forbid", "unknown_signatures"):
+        for key in ("require", "chain", "forbid", "unknown_signatures", "discounted_signatures"):
             unsigned = sorted(match.kinds - SIGNED_KINDS)
             if key in fields and unsigned:
                 message = f"{what} matches {', '.join(unsigned)}, which carry no signatures, and has {key}"

@@ -204,6 +204,11 @@ def expected(plan: Plan, image: Verification, rejected: Sequence[int]) -> Code:
         return Code.TAMPERED
     if "unknown_signatures: deny" in plan.options and image.failures:
         return Code.UNKNOWN_SIGNATURE
+    if "discounted_signatures: deny" in plan.options:
+        for number, claim in enumerate(image.claims):
+            partial = claim.group is not None and not claim.whole_group
+            if claim.format is not SignatureFormat.LEGACY and (number in rejected or partial):
+                return Code.DISCOUNTED_SIGNATURE
     codes = {one_way(plan, image, heard, way) for way in ways(plan, heard)}
     for code in (Code.REQUIREMENTS_MET, Code.OBJECT_NOT_APPROVED):
         if code in codes:
@@ -265,6 +270,7 @@ def random_plan(random: Random) -> Plan:
         material[fingerprint(random.choice(LETTERS))] |= material[random.choice(list(material))]
     cosigners = [person for person, keys in own.items() if any(name in COSIGNED for name in keys)]
     options = [("distinct: true", 0.4), ("legacy_signatures: accept", 0.4), ("unknown_signatures: deny", 0.15)]
+    options += [("discounted_signatures: deny", 0.15)]
     options += [("forbid: {signed_by: [dave]}", 0.15), ("mode: permissive", 0.15)]
     return Plan(
         {person: tuple(keys) for person, keys in own.items()},

@@ -408,6 +408,18 @@ def test_unknown_signatures_are_ignored_unless_the_rule_denies_them() -> None:
     assert "signature 9" in outcome.reason
 
 
+def test_signatures_that_do_not_count_are_ignored_unless_the_rule_denies_them() -> None:
+    strict = policy(rule("[{any_of: [alice]}]", "discounted_signatures: deny"))
+    expired = ONE.with_claims(ONE.by("A"), ONE.by("B"))
+    part = TWO.with_claims(TWO.by("A", 1), TWO.by("A", 2), TWO.part("B", 1))
+    legacy = ONE.with_claims(ONE.by("A"), ONE.legacy("B"))
+    for image, rejected in ((expired, (1,)), (part, ())):
+        assert decide(ALICE, image, *rejected).code is Code.REQUIREMENTS_MET
+        assert decide(strict, image, *rejected).code is Code.DISCOUNTED_SIGNATURE
+    assert decide(strict, expired).code is Code.REQUIREMENTS_MET
+    assert decide(strict, legacy, 1).code is Code.REQUIREMENTS_MET
+
+
 def _withdrawing(what: str) -> Policy:
     return policy(rule("[{any_of: [alice]}]"), HEAD.replace("rules:", f"withdrawn: {{{what}}}\nrules:"))
 

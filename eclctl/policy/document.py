@@ -92,8 +92,7 @@ class Problem:
         return self.sentence + (f" ({printable(self.hint)})" if self.hint else "")
 
 
-@dataclass(frozen=True, slots=True)
-class Scalar:
+class Scalar(NamedTuple):
     """A string. `plain` is true when it was written without quotes, so that `null` can be told from "null"."""
 
     mark: Mark
@@ -101,16 +100,14 @@ class Scalar:
     plain: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class ListNode:
+class ListNode(NamedTuple):
     """A sequence of nodes, in file order."""
 
     mark: Mark
     items: tuple[Node, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class MapNode:
+class MapNode(NamedTuple):
     """A mapping as its pairs in file order; duplicate keys are still there."""
 
     mark: Mark
@@ -262,8 +259,13 @@ class _Composer:
         return self._root
 
     def _take(self, event: yaml.Event) -> None:
-        if isinstance(event, yaml.NodeEvent):
-            self._take_node(event)
+        if type(event) is yaml.ScalarEvent:
+            self._place(Scalar(self._begin(event), event.value, not event.style))
+        elif isinstance(event, yaml.NodeEvent):
+            mark = self._begin(event)
+            if len(self._open) >= MAX_DEPTH:
+                raise _RefusedError(mark, f"nested deeper than {MAX_DEPTH} levels")
+            self._open.append(_Open(mark, isinstance(event, yaml.MappingStartEvent)))
         elif isinstance(event, yaml.CollectionEndEvent):
             self._place(self._open.pop().close())
         elif isinstance(event, yaml.DocumentStartEvent):
@@ -271,24 +273,20 @@ class _Composer:
             if self._documents > 1:
                 raise _RefusedError(_mark(self._name, event.start_mark), "a second YAML document in one file")
 
-    def _take_node(self, event: yaml.NodeEvent) -> None:
+    def _begin(self, event: yaml.NodeEvent) -> Mark:
+        """Count a node, and return where it begins."""
         mark = _mark(self._name, event.start_mark)
         self._refuse_extras(event, mark)
         self._nodes += 1
         if self._nodes > MAX_NODES:
             raise _RefusedError(mark, f"more than {MAX_NODES} values in one file")
-        if isinstance(event, yaml.ScalarEvent):
-            self._place(Scalar(mark, event.value, event.style in (None, "")))
-        elif len(self._open) >= MAX_DEPTH:
-            raise _RefusedError(mark, f"nested deeper than {MAX_DEPTH} levels")
-        else:
-            self._open.append(_Open(mark, isinstance(event, yaml.MappingStartEvent)))
+        return mark
 
     @staticmethod
     def _refuse_extras(event: yaml.NodeEvent, mark: Mark) -> None:
-        if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
+        if event.anchor is not None:  # an alias has one, too
             raise _RefusedError(mark, "YAML anchors and aliases are not accepted", "write the value out")
-        if isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent) and event.tag is not None:
+        if event.tag is not None:  # type: ignore[attr-defined] # scalars and collections have one
             raise _RefusedError(mark, "YAML tags are not accepted", "a word that begins with '!' needs quotes")
 
     def _place(self, node: Node) -> None:

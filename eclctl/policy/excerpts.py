@@ -6,7 +6,7 @@ import unicodedata
 
 from eclctl.policy.document import Problem, printable
 
-__all__ = ["WIDTH", "excerpt"]
+__all__ = ["WIDTH", "excerpt", "shown"]
 
 WIDTH = 80
 """Columns of a terminal that a problem is written for."""
@@ -14,6 +14,18 @@ WIDTH = 80
 _CUT = "..."
 _WIDE = frozenset("WF")
 _NARROWEST = 20
+
+
+def shown(sort: str, problem: Problem, width: int = WIDTH) -> list[str]:
+    """Return a problem as people see it: the sentence, the line that it is about, and what to do.
+
+    Args:
+        sort: `error`, `warning` or `note`.
+        problem: from the loader.
+        width: columns of the terminal; the sentence itself is never broken.
+    """
+    lines = [f"{sort}: {problem.sentence}", *excerpt(problem, width)]
+    return lines if problem.hint is None else [*lines, f"       = {printable(problem.hint)}"]
 
 
 def excerpt(problem: Problem, width: int = WIDTH) -> tuple[str, ...]:

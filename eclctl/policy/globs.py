@@ -13,7 +13,9 @@ match: that is enough for wildcards, and it keeps the time linear in the path wh
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 MAX_LENGTH = 4096
 _WILD = re.compile(r"[*?]")
@@ -23,13 +25,21 @@ _STARS = "has ** beside other characters", "** stands alone between slashes; * i
 _NO_COMPONENTS = frozenset({"", ".", ".."})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Glob:
-    """A compiled pattern. `prefix` is the literal directory that everything it matches lies in, "" for the root."""
+    """A pattern. `prefix` is the literal directory that everything it matches lies in, "" for the root.
+
+    Without slots, for the expression, which is compiled on first use: few of many rules are ever asked.
+    """
 
     pattern: str
     prefix: str
-    regex: re.Pattern[str] = field(repr=False, compare=False)
+    components: tuple[str, ...] = field(repr=False, compare=False)
+
+    @cached_property
+    def regex(self) -> re.Pattern[str]:
+        """The expression that a path must match as a whole."""
+        return re.compile(_expression(self.components))
 
     def matches(self, path: str) -> bool:
         """Tell whether an absolute, resolved path matches."""
@@ -77,12 +87,12 @@ def compile_glob(pattern: str) -> Glob:
     components = pattern[1:].split("/")
     wild = next((n for n, component in enumerate(components) if _WILD.search(component)), len(components))
     prefix = "".join("/" + component for component in components[: min(wild, len(components) - 1)])
-    return Glob(pattern, prefix, re.compile(_expression(components)))
+    return Glob(pattern, prefix, tuple(components))
 
 
 def compile_repository(pattern: str) -> Glob:
     """Compile a pattern that `repository_objection` has nothing against, for `matches_repository`."""
-    return Glob(pattern, "", re.compile(_expression(pattern.split("/"))))
+    return Glob(pattern, "", tuple(pattern.split("/")))
 
 
 def matches_repository(glob: Glob, reference: str) -> bool:
@@ -90,7 +100,7 @@ def matches_repository(glob: Glob, reference: str) -> bool:
     return _NO_COMPONENTS.isdisjoint(reference.split("/")) and glob.regex.fullmatch("/" + reference) is not None
 
 
-def _expression(components: list[str]) -> str:
+def _expression(components: Sequence[str]) -> str:
     """Return the regular expression for all components.
 
     A run is the components between two `**`. The earliest place for each run leaves the most for those after it, so

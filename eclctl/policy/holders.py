@@ -34,24 +34,27 @@ class Holders:
     shared: frozenset[int]
     signers: Mapping[str, Signer]
     _able: dict[tuple[bool, str | None], dict[str, frozenset[int]]] = field(default_factory=dict)
+    _counted: dict[tuple[tuple[str, ...], int], int] = field(default_factory=dict)
 
     def most(self, people: Iterable[str], *, native: bool = False) -> int:
         """Return how many of these people could count at once, when no key counts for two of them.
 
         With `native`, only by signatures in the SIF format.
         """
-        keys = self.native if native else self.keys
-        return _most([keys.get(person, frozenset()) for person in people])
+        return self._most(tuple(people), self.native if native else self.keys)
 
     def most_for(self, people: Iterable[str], purpose: str | None, *, native: bool) -> int:
         """Return the same, when only signatures for a purpose count, or, for None, only those without bounds."""
-        keys = self.able(purpose, native=native)
-        return _most([keys.get(person, frozenset()) for person in people])
+        return self._most(tuple(people), self.able(purpose, native=native))
 
     def able(self, purpose: str | None, *, native: bool) -> dict[str, frozenset[int]]:
         """Return the key numbers of each person that can make signatures for a purpose, or without bounds."""
         which = (native, purpose)
-        if which not in self._able:
+        if which in self._able:
+            return self._able[which]
+        if purpose is None and not any(signer.purposes for signer in self.signers.values()):
+            self._able[which] = self.native if native else self.keys
+        else:
             names = [name for name in self.by_name if not (native and name.startswith(COSIGN))]
             self._able[which] = _collect(self.by_name, names, lambda name, person: self._can(person, name, purpose))
         return self._able[which]
@@ -69,15 +72,20 @@ class Holders:
 
     def most_of_ring(self) -> int:
         """Return how many people the role `anyone` has."""
-        return _most(list(self.ring.values()))
+        return self._most(tuple(self.ring), self.ring)
+
+    def _most(self, people: tuple[str, ...], keys: dict[str, frozenset[int]]) -> int:
+        """Whoever has a key that nobody shares counts beside all others; the rest have to be matched."""
+        which = (people, id(keys))
+        if which not in self._counted:
+            held = [keys[person] for person in people if person in keys]
+            sharing = [each for each in held if each <= self.shared]
+            self._counted[which] = len(held) - len(sharing) + sum(key is not None for key in match(sharing))
+        return self._counted[which]
 
     def keys_of(self, people: Iterable[str]) -> frozenset[int]:
         """Return every key of these people."""
         return frozenset().union(*(self.keys.get(person, ()) for person in people))
-
-
-def _most(keys: list[frozenset[int]]) -> int:
-    return sum(key is not None for key in match(keys))
 
 
 def find_holders(declared: Declarations, keyring: Certificates) -> Holders:
@@ -93,8 +101,10 @@ def find_holders(declared: Declarations, keyring: Certificates) -> Holders:
     keys = _collect(by_name, by_name)
     claimed = Counter(key for held in keys.values() for key in held)
     shared = frozenset(key for key, count in claimed.items() if count > 1)
-    native = _collect(by_name, [name for name in by_name if not name.startswith(COSIGN)])
-    return Holders(by_name, keys, native, _collect(by_name, certificates), shared, declared.signers)
+    others = [name for name in by_name if not name.startswith(COSIGN)]
+    native = keys if len(others) == len(by_name) else _collect(by_name, others)
+    ring = keys if len(certificates) == len(by_name) else _collect(by_name, certificates)
+    return Holders(by_name, keys, native, ring, shared, declared.signers)
 
 
 def _collect(

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from eclctl.model import Assurance, Verdict
-from eclctl.policy.declare import Declarations
+from eclctl.policy.declare import Declarations, place
 from eclctl.policy.document import ListNode, MapNode, Node, Report, Scalar, quoted
-from eclctl.policy.language import SIGNED_KINDS, Match, Policy, Requirement, Rule
+from eclctl.policy.language import SIGNED_KINDS, Match, Policy, Requirement, Rule, is_pgp
 from eclctl.policy.lint_keys import review_keys, who_counts
 from eclctl.policy.persons import Persons
+from eclctl.policy.requirements import ASKS
 from eclctl.policy.shadows import Shadow, find_shadows
 from eclctl.signature.openpgp import Keyring
 
@@ -199,10 +200,29 @@ def _warn_of_nobody(
 
 
 def _needs(declared: Declarations, rule: Rule) -> list[tuple[Requirement, Node]]:
-    """Return the requirements of a rule with where each is written: in `require`, or with the rule itself."""
-    found = _child(declared.rules[rule.order], "require")
-    nodes = found.items if isinstance(found, ListNode) and len(found.items) == len(rule.require) else None
-    return list(zip(rule.require, nodes or [declared.rules[rule.order]] * len(rule.require), strict=True))
+    """Return the requirements of a rule with where each is written: an item, a stage, or else the rule itself."""
+    node = declared.rules[rule.order]
+    written = [each for key in ("require", "chain") for each in _mappings(_child(node, key))]
+    found: list[tuple[Requirement, Node]] = []
+    for need in rule.require:
+        here = next((each for each in written if place(each) == need.where), None)
+        found.append((need, here or node))
+        if here is not None:
+            written.remove(here)
+    return found
+
+
+def _mappings(node: Node | None) -> Iterator[MapNode]:
+    """Yield the requirements below `require` or `chain`."""
+    if isinstance(node, ListNode):
+        for item in node.items:
+            yield from _mappings(item)
+    elif isinstance(node, MapNode):
+        if any(_child(node, key) is not None for key in ASKS):
+            yield node
+        else:
+            for _, value in node.pairs:
+                yield from _mappings(value)
 
 
 def _path_node(declared: Declarations, rule: Rule, pattern: str) -> Node:
@@ -236,7 +256,7 @@ def _allows_all(rule: Rule) -> bool:
 
 def _is_anyone(policy: Policy, name: str) -> bool:
     """Return whether a signer counts for the role `anyone`, which is every certificate in the keyrings."""
-    return any(":" not in key for key in policy.signers[name].keys)
+    return any(map(is_pgp, policy.signers[name].keys))
 
 
 def _listed(rules: Sequence[Rule]) -> str:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from eclctl.policy.language import Policy, Rule
+from eclctl.policy.language import Policy, Requirement, Rule, is_pgp
 from eclctl.policy.matching import match
 
 __all__ = ["Alone", "Persons"]
@@ -33,6 +33,7 @@ class Persons:
     """The people of a policy, and whose keys each of them has."""
 
     def __init__(self, policy: Policy) -> None:
+        self._signers = policy.signers
         self._listed = _listed(policy) if policy.shared else {}
         keys: dict[str, set[int]] = {}
         for key, people in self._listed.items():
@@ -52,12 +53,35 @@ class Persons:
         if not rule.require:
             return None
         if all(need.count == 1 for need in rule.require) and not (rule.distinct and len(rule.require) > 1):
-            found = _serving_all(rule)
+            found = self._serving_all(rule)
             if found is None:
                 return Alone("anyone", "the certificates in the keyrings", anyone=True)
             if found:
                 return Alone(found[0], _text(found))
         return self._posing(rule) if self._sharers else None
+
+    def _serving_all(self, rule: Rule) -> list[str] | None:
+        """Return the people who can serve every requirement; None when that is everybody."""
+        named = [need for need in rule.require if not need.anyone]
+        if not named:
+            return None
+        return [name for name in named[0].people if all(self._serves(name, need) for need in rule.require)]
+
+    def _serves(self, name: str, need: Requirement) -> bool:
+        """Return whether a signer is asked for, and has a key whose signatures can be for that purpose."""
+        signer = self._signers.get(name)
+        keys = () if signer is None else tuple(filter(is_pgp, signer.keys)) if need.anyone else signer.keys
+        return (need.anyone or name in need.names) and any(
+            signer is not None and signer.can_sign_for(key, need.purpose) for key in keys
+        )
+
+    def _meets(self, rule: Rule, people: Iterable[str]) -> bool:
+        """Return whether the approvals of these people would meet a rule."""
+        able = [[name for name in people if self._serves(name, need)] for need in rule.require]
+        if rule.distinct:
+            slots = [names for names, need in zip(able, rule.require, strict=True) for _ in range(need.count)]
+            return None not in match(slots)
+        return all(len(names) >= need.count for names, need in zip(able, rule.require, strict=True))
 
     def _posing(self, rule: Rule) -> Alone | None:
         """Look for somebody whose keys, each counted for one of those who list it, meet the rule."""
@@ -66,17 +90,9 @@ class Persons:
             choices = [sorted(self._listed[key]) for key in self._keys[person]]
             ways = itertools.product(*choices) if math.prod(map(len, choices)) <= _MOST_WAYS else ()
             for way in ways:
-                if _meets(rule, set(way)):
+                if self._meets(rule, set(way)):
                     return Alone(person, "", ", ".join(f"'{name}'" for name in sorted(set(way) - {person})))
         return None
-
-
-def _serving_all(rule: Rule) -> list[str] | None:
-    """Return the people who are named by every requirement; None when that is everybody."""
-    named = [need for need in rule.require if not need.anyone]
-    if not named:
-        return None
-    return [name for name in named[0].people if all(name in need.names for need in named[1:])]
 
 
 def _text(names: list[str]) -> str:
@@ -92,12 +108,3 @@ def _listed(policy: Policy) -> Mapping[int, frozenset[str]]:
     for holder in policy.holders.values():
         found.setdefault(holder.key, set()).update(name for name in holder.people if name in policy.signers)
     return {key: frozenset(people) for key, people in found.items() if people}
-
-
-def _meets(rule: Rule, people: Iterable[str]) -> bool:
-    """Return whether the approvals of these people would meet a rule."""
-    able = [[name for name in people if need.anyone or name in need.names] for need in rule.require]
-    if rule.distinct:
-        slots = [names for names, need in zip(able, rule.require, strict=True) for _ in range(need.count)]
-        return None not in match(slots)
-    return all(len(names) >= need.count for names, need in zip(able, rule.require, strict=True))

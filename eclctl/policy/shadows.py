@@ -5,7 +5,7 @@ What is found is certain: no question exists that such a rule answers. Not all s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 
 from eclctl.policy.globs import Glob
@@ -14,7 +14,7 @@ from eclctl.policy.language import Match, Rule
 
 __all__ = ["Shadow", "find_shadows"]
 
-_LOOKED_INTO = frozenset({"paths", "kinds", "users", "groups"})
+_LOOKED_INTO = frozenset({"paths", "kinds", "users", "groups", "hosts", "times", "here", "narrow"})
 _OTHERS = tuple((each.name, getattr(Match(), each.name)) for each in fields(Match) if each.name not in _LOOKED_INTO)
 
 
@@ -129,13 +129,19 @@ class _Earlier:
 
 
 def _asked_by_all(wide: Match, narrow: Match) -> bool:
-    """Return whether whoever asks as `narrow` says asks as `wide` says, whatever the path and the kind."""
+    """Return whether whoever asks as `narrow` says asks as `wide` says, whatever the path and the kind.
+
+    Hosts are compared as they are written, since other hosts may load the same files. What is not known here must be
+    the same for both.
+    """
     return (
         _has_all(wide.users, narrow.users)
         and _has_all(wide.groups, narrow.groups)
+        and _has_all(wide.hosts, narrow.hosts)
+        and _has_all(wide.times, narrow.times)
         and all(getattr(wide, name) in (default, getattr(narrow, name)) for name, default in _OTHERS)
     )
 
 
-def _has_all(wide: frozenset[int] | None, narrow: frozenset[int] | None) -> bool:
-    return wide is None or (narrow is not None and narrow <= wide)
+def _has_all(wide: Collection[object] | None, narrow: Collection[object] | None) -> bool:
+    return wide is None or (narrow is not None and set(narrow) <= set(wide))

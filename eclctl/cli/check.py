@@ -188,8 +188,8 @@ def unreadable(error: OSError | ValueError) -> dict[str, Any]:
         code, reason = "busy", "somebody holds a lease on it; ask again when they have finished"
     elif isinstance(error, OSError) and error.errno == errno.ENXIO:
         code, reason = "unsupported-file", "it is a socket or a device, not an image"
-    nothing = dict.fromkeys(("rule", "kind", "assurance", "generation", "policy", "decision_id", "would", "message"))
-    return nothing | {
+    names = ("rule", "kind", "assurance", "generation", "policy", "decision_id", "would", "message", "exception")
+    return dict.fromkeys(names) | {
         "decision": "deny",
         "code": code,
         "reason": reason,

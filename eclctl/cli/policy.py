@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from eclctl.cli import policy_check, policy_exception, policy_import_ecl, policy_simulate, policy_test
+from eclctl.cli import policy_check, policy_exception, policy_import_ecl, policy_simulate, policy_test, policy_withdraw
 from eclctl.cli.options import Parser
 
 __all__ = ["run"]
@@ -17,6 +17,7 @@ examples:
   eclctl policy check --keyring site-ring.asc policies.d/
   eclctl policy test policies.d/
   eclctl policy simulate new/policies.d
+  eclctl policy withdraw --image bad.sif --reason "CVE-2026-1234"
   eclctl policy exception list
   eclctl policy import-ecl --keyring global-pgp-public ecl.toml
 """
@@ -32,6 +33,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "check": policy_check.run,
     "test": policy_test.run,
     "simulate": policy_simulate.run,
+    "withdraw": policy_withdraw.run,
     "exception": policy_exception.run,
     "import-ecl": policy_import_ecl.run,
 }
@@ -43,6 +45,7 @@ def _parser() -> Parser:
     policy_check.add(commands)
     policy_test.add(commands)
     policy_simulate.add(commands)
+    policy_withdraw.add(commands)
     policy_exception.add(commands)
     policy_import_ecl.add(commands)
     return parser

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -12,11 +14,15 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 from eclctl.decide.snapshot import Snapshot
 from eclctl.errors import ConfigError, EclctlError
+from eclctl.image.kind import sniff
+from eclctl.model import Kind
 from eclctl.policy.language import COSIGN, Policy, Withdrawn
 from eclctl.signature import openpgp
 from eclctl.signature.keys import parse_public_key
+from eclctl.trust.keyring import KeyStore
+from eclctl.verify import examine, hash_file
 
-__all__ = ["Signatory", "digest_of", "signatory", "without"]
+__all__ = ["Content", "Signatory", "content_of", "digest_of", "signatory", "without"]
 
 _FINGERPRINT = re.compile(r"[0-9A-F]{40}|[0-9A-F]{64}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -141,3 +147,47 @@ def without(
         policy.withdrawn.keys.union(*(each.keys for each in signatories)),
     )
     return replace(snapshot, policy=replace(policy, withdrawn=withdrawn), digest=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What to withdraw to stop an image wherever it lies: the list of `withdrawn`, the digest, and of what it is."""
+
+    sort: str
+    digest: str
+    what: str
+
+
+def content_of(path: str, store: KeyStore) -> Content:
+    """Return the digest that stands for what an image runs.
+
+    That is its primary partition, the manifest of an OCI-SIF, or all of a file that is no SIF image. Signatures can be
+    stripped from a file and objects added to it; what it runs stays the same.
+
+    Raises:
+        EclctlError: the image cannot be read or is malformed.
+        ConfigError: it has no single such part, or is a directory.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be opened: {error.strerror}") from error
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise ConfigError(f"{path} is not a file: a directory has no digest; withdraw its signers, or write a rule")
+        return _content(path, fd, store)
+    finally:
+        os.close(fd)
+
+
+def _content(path: str, fd: int, store: KeyStore) -> Content:
+    if sniff(fd) is not Kind.SIF:
+        return Content("objects", hash_file(fd)[1], "the whole file")
+    found = examine(fd, store, digests=True)
+    if found.oci is not None:
+        return Content("manifests", found.oci.manifest, "the manifest of its OCI image")
+    primary = [item for item in found.objects if {"partition", "primary"} <= item.holds]
+    if len(primary) != 1:
+        objects = ", ".join(f"{item.id} ({found.digests[item.id]})" for item in found.objects)
+        raise ConfigError(f"{path} has no single primary partition; choose with --object from its objects: {objects}")
+    return Content("objects", found.digests[primary[0].id], f"object {primary[0].id}, its primary partition")

@@ -139,7 +139,7 @@ def _run(options: argparse.Namespace, now: datetime) -> Run:
         return Run(loaded, (), (), selected=False)
     wanted = (options.filter or "").casefold()
     chosen = [case for case in loaded.cases if wanted in case.name.casefold()]
-    runner = Runner(loaded.snapshot)
+    runner = Runner(loaded.snapshot, loaded.elsewhere)
     try:
         timed = tuple(_timed(runner, case) for case in chosen)
     finally:

@@ -24,13 +24,17 @@ class Supposed:
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """What must be answered. None means that the test does not ask; names and requirements are in no order."""
+    """What must be answered. None means that the test does not ask; names and requirements are in no order.
+
+    `missing` are requirements that are not met, `stages` the stages of a chain that are not.
+    """
 
     mark: Mark
     verdict: Verdict
     code: Code
     rule: str | None = None
     missing: tuple[str, ...] | None = None
+    stages: tuple[str, ...] | None = None
     signers: tuple[str, ...] | None = None
     would: Code | None = None
     message: str | None = None
@@ -42,7 +46,8 @@ class Case:
     """One test.
 
     `image` is a file, or what is supposed of one. It is judged as if it lay at `path`, with an identity that is worth
-    `assurance`; None is a name that does not lead to the file. `ocsp` is what responders say of certificates.
+    `assurance`; None is a name that does not lead to the file. `ocsp` is what responders say of certificates. `host` is
+    the name of the host that decides, None for this one.
     """
 
     name: str
@@ -54,4 +59,5 @@ class Case:
     now: datetime
     assurance: Assurance
     ocsp: Status
+    host: str | None
     expect: Expectation

@@ -8,8 +8,8 @@ would take for a policy. Should somebody name that directory as one, its files d
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from eclctl.decide.files import Reader, expand, read_unguarded
@@ -29,12 +29,16 @@ _SUFFIXES = (".yaml", ".yml")
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """Tests and the snapshot that they are put to, or every error that kept them from loading."""
+    """Tests and the snapshot that they are put to, or every error that kept them from loading.
+
+    A policy compares names of hosts when it loads, so there is one more snapshot for each host that tests name.
+    """
 
     snapshot: Snapshot | None
     cases: tuple[Case, ...]
     errors: tuple[Problem, ...] = ()
     warnings: tuple[Problem, ...] = ()
+    elsewhere: Mapping[str, Snapshot] = field(default_factory=dict)
 
 
 def beside(policies: Sequence[str]) -> tuple[str, ...]:
@@ -70,8 +74,16 @@ def load(
         settings = replace(settings, keyrings=rings)
     built = build(settings, declared.names(), generation=1, now=now, read=read)
     cases = _cases(built, headers, declared, report, now)
-    errors = (*built.errors, *_in_order(report.errors, files))
-    return Loaded(None if errors else built.snapshot, () if errors else cases, errors, built.warnings)
+    errors = [*built.errors, *_in_order(report.errors, files)]
+    elsewhere: dict[str, Snapshot] = {}
+    for name in dict.fromkeys(case.host for case in cases if case.host is not None):
+        there = build(settings, declared.names(name), generation=1, now=now, read=read)
+        errors += (problem for problem in there.errors if problem not in errors)
+        if there.snapshot is not None:
+            elsewhere[name] = there.snapshot
+    if errors:
+        return Loaded(None, (), tuple(errors), built.warnings)
+    return Loaded(built.snapshot, cases, (), built.warnings, elsewhere)
 
 
 def _files(paths: Sequence[str], report: Report) -> list[str]:

@@ -22,9 +22,9 @@ from eclctl.policytest.signing import Material
 from eclctl.trust.revocation import Status
 
 _TOP = ("version", "keyrings", "names", "defaults", "tests")
-_CIRCUMSTANCES = ("path", "caller", "role", "now", "assurance", "ocsp")
+_CIRCUMSTANCES = ("path", "caller", "role", "now", "assurance", "ocsp", "host")
 _CASE = ("name", "image", *IMAGE_KEYS, *_CIRCUMSTANCES, "expect")
-_EXPECT = ("decision", "code", "rule", "missing", "signers", "would", "message", "exception")
+_EXPECT = ("decision", "code", "rule", "missing", "stages", "signers", "would", "message", "exception")
 _NOBODY = 65534
 _HIGHEST_USER = 0xFFFFFFFE
 _NUMBER = re.compile(r"[0-9]{1,10}")
@@ -45,9 +45,10 @@ class Declared:
     users: dict[str, tuple[int, Scalar]] = field(default_factory=dict)
     groups: dict[str, tuple[int, Scalar]] = field(default_factory=dict)
 
-    def names(self) -> Names:
-        """Return how names become numbers for policy and tests."""
+    def names(self, host: str | None = None) -> Names:
+        """Return how names become numbers for policy and tests, on a host of this name, or on this one."""
         return Names(
+            host=self.host.host if host is None else host,
             user=lambda name: self.users[name][0] if name in self.users else self.host.user(name),
             group=lambda name: self.groups[name][0] if name in self.groups else self.host.group(name),
         )
@@ -153,6 +154,7 @@ class CaseReader:
             now=now,
             assurance=Assurance(self._chosen(fields, "assurance", said, tuple(Assurance)) or Assurance.TRUSTED_PATH),
             ocsp=Status(self._chosen(fields, "ocsp", said, tuple(Status)) or Status.GOOD),
+            host=document.text(fields["host"], self.report, f"host of {said['host']}") if "host" in fields else None,
             expect=expect,
         )
 
@@ -257,6 +259,7 @@ class CaseReader:
             code=code,
             rule=self._rule(fields.get("rule"), where),
             missing=self._texts(fields, "missing", where),
+            stages=self._stages(fields, where),
             signers=self._signers(fields, where),
             would=would,
             message=self._said(fields, "message", where),
@@ -283,6 +286,14 @@ class CaseReader:
 
     def _rules(self) -> frozenset[str]:
         return frozenset(rule.name for rule in self.material.policy.rules)
+
+    def _stages(self, fields: Mapping[str, Node], where: str) -> tuple[str, ...] | None:
+        names = self._texts(fields, "stages", where)
+        known = {stage for rule in self.material.policy.rules for stage in rule.chain}
+        for entry in names or ():
+            if entry not in known:
+                self.report.unknown(fields["stages"], "stage", entry, known)
+        return names
 
     def _signers(self, fields: Mapping[str, Node], where: str) -> tuple[str, ...] | None:
         names = self._texts(fields, "signers", where)

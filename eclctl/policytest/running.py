@@ -55,9 +55,13 @@ class Result:
 
 @dataclass(slots=True)
 class Runner:
-    """Runs the tests of one policy. Each image file is read once, whatever asks about it; `close` ends its threads."""
+    """Runs the tests of one policy. Each image file is read once, whatever asks about it; `close` ends its threads.
+
+    `elsewhere` are the snapshots of the same policy on other hosts, by name.
+    """
 
     snapshot: Snapshot
+    elsewhere: Mapping[str, Snapshot] = field(default_factory=dict)
     _mounts: MountTable = field(default_factory=MountTable)
     _pool: HashPool = field(default_factory=lambda: HashPool(1))
     _known: dict[tuple[str, bool], Facts] = field(default_factory=dict)
@@ -74,9 +78,10 @@ class Runner:
 
     def _decide(self, case: Case) -> Decision:
         locator = _Placed(self._mounts, frozenset(), case)
-        engine = Engine(locator, self._pool, FactCache(1), self.snapshot, _Told(case.ocsp))
+        snapshot = self.snapshot if case.host is None else self.elsewhere[case.host]
+        engine = Engine(locator, self._pool, FactCache(1), snapshot, _Told(case.ocsp))
         question = Question(case.path or "", case.caller, role=case.role)
-        answer = engine.begin(question, self.snapshot, case.now, anywhere=True, waited=True)
+        answer = engine.begin(question, snapshot, case.now, anywhere=True, waited=True)
         while isinstance(answer, Pending):
             answer = engine.conclude(answer, self._facts(engine, answer, case), case.now)
         return answer
@@ -155,6 +160,7 @@ class _Supposing(Judgements):
 def differences(expect: Expectation, decision: Decision) -> tuple[Difference, ...]:
     """Return everything in which a decision is not as expected; what a test does not ask about may be anything."""
     missing = tuple(each.requirement for each in decision.missing)
+    stages = tuple(each.stage for each in decision.missing if each.stage is not None)
     answer = f"{decision.verdict} {decision.code}"
     wanted = f"{expect.verdict} {expect.code}"
     found = [Difference("decision", wanted, answer)] if answer != wanted else []
@@ -166,9 +172,13 @@ def differences(expect: Expectation, decision: Decision) -> tuple[Difference, ..
     ):
         if expected is not None and expected != got:
             found.append(Difference(what, str(expected), "none" if got is None else str(got)))
-    for what, names, there in (("missing", expect.missing, missing), ("signers", expect.signers, decision.signers)):
+    for what, names, there in (
+        ("missing", expect.missing, missing),
+        ("stages", expect.stages, stages),
+        ("signers", expect.signers, decision.signers),
+    ):
         if names is not None and set(names) != set(there):
-            found.append(Difference(what, _listed(names), _listed(there)))
+            found.append(Difference(what, _listed(names), _listed(tuple(dict.fromkeys(there)))))
     return tuple(found)
 
 

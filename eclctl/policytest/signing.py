@@ -7,11 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from eclctl.model import Claim, Failure, Finding, KeyRef, Kind, SignatureFormat, SignerKind
+from eclctl.model import Claim, Failure, Finding, KeyRef, Kind, SignatureFormat, SignerKind, is_purpose, purpose
 from eclctl.policy import document
+from eclctl.policy.declare import PURPOSE_SHAPE
 from eclctl.policy.document import Node, Report, Scalar, quoted
 from eclctl.policy.language import COSIGN, X509, Policy, Signer
-from eclctl.signature import openpgp
+from eclctl.signature import cosign, openpgp
 from eclctl.trust.keyring import KeyStore
 
 _KEYS = (
@@ -19,6 +20,7 @@ _KEYS = (
     "with",
     "groups",
     "objects",
+    "purpose",
     "age",
     "expired",
     "revoked",
@@ -239,6 +241,7 @@ class Signing:
             header=not legacy,
             created=created,
             expires=expires,
+            purposes=self._purposes(written),
         )
 
     def _times(self, written: _Written, key: KeyRef, *, expired: bool) -> tuple[datetime | None, datetime | None]:
@@ -265,8 +268,7 @@ class Signing:
 
     def _cosign(self, written: _Written, signer: _Signer) -> Claim:
         """Return a cosign claim over the image, with what the signer's entry asks for unless the test differs."""
-        entry = signer.entry
-        annotations = self._annotations(written) if "annotations" in written.fields else None
+        entry, said = signer.entry, self._said(written, signer.entry)
         repository = written.fields.get("repository")
         named = None if repository is None else document.text(repository, self.report, "repository of a signature")
         return Claim(
@@ -278,9 +280,32 @@ class Signing:
             objects=self.layout.subject,
             whole_group=False,
             header=False,
-            annotations=(entry.annotations if entry else frozenset()) if annotations is None else annotations,
+            annotations=frozenset(said.items()),
             repository=named or (_fitting(entry) if repository is None else ""),
+            purposes=frozenset({purpose(said[cosign.PURPOSE])}) if cosign.PURPOSE in said else frozenset(),
         )
+
+    def _said(self, written: _Written, entry: Signer | None) -> dict[str, str]:
+        """Return the annotations of a cosign signature; its purpose is one of them."""
+        if "annotations" in written.fields:
+            said = dict(self._annotations(written))
+        else:
+            said = dict(entry.annotations) if entry is not None else {}
+        purposes = self._purposes(written)
+        if len(purposes) > 1:
+            self.report.error(written.fields["purpose"], "a cosign signature states one purpose", "write one word")
+        return said | dict.fromkeys((cosign.PURPOSE,), min(purposes)) if purposes else said
+
+    def _purposes(self, written: _Written) -> frozenset[str]:
+        """Take what a signature says that it is for: one word, or a list of them."""
+        node, where = written.fields.get("purpose"), f"purpose of {written.signature}"
+        if node is None:
+            return frozenset()
+        words = (node,) if isinstance(node, Scalar) else document.texts(node, self.report, where) or ()
+        for word in words:
+            if document.text(word, self.report, where) is not None and not is_purpose(word.text):
+                self.report.error(word, f"{quoted(word.text)} is no purpose", PURPOSE_SHAPE)
+        return frozenset(word.text for word in words)
 
     def _annotations(self, written: _Written) -> frozenset[tuple[str, str]]:
         where = f"annotations of {written.signature}"
@@ -330,8 +355,10 @@ _PGP_ONLY = (SignerKind.PGP,)
 _COSIGN_ONLY = (SignerKind.COSIGN,)
 _TIMELESS = "only OpenPGP signatures carry times; for a certificate, set `now` of the test"
 _LISTED = "a PEM key is trusted for as long as the policy lists it"
+_BY_ENTRY = "it cannot say so itself: write purpose in the signer's entry, in the policy"
 _ONE_IMAGE = "a cosign signature is over the image, never over a part of the file"
 _ONLY: tuple[tuple[str, tuple[SignerKind, ...], str], ...] = (
+    ("purpose", (SignerKind.PGP, SignerKind.COSIGN), _BY_ENTRY),
     ("age", _PGP_ONLY, _TIMELESS),
     ("expired", _PGP_ONLY, _TIMELESS),
     ("revoked", (SignerKind.PGP, SignerKind.CERTIFICATE), _LISTED),

@@ -35,6 +35,7 @@ SAID = st.one_of(
     st.fixed_dictionaries({}, optional={"tampered": st.booleans(), "revoked": st.booleans()}),
     st.fixed_dictionaries({"legacy": st.just(value=True)}, optional={"tampered": st.booleans()}),
     st.fixed_dictionaries({"with": st.sampled_from(SignerKind)}),
+    st.fixed_dictionaries({"purpose": st.sampled_from(["scan", ["scan", "build"], "no purpose"])}),
 )
 SIGNATURE = st.builds(lambda by, said: {"by": by, **said}, NAMES, SAID) | st.just({"unknown": True})
 LAYOUT = st.fixed_dictionaries(
@@ -72,7 +73,7 @@ def run(case: dict[str, Any]) -> None:
         assert (made.snapshot is None) == bool(made.errors)
         assert all(problem.line and problem.column for problem in made.errors)
         if made.snapshot is not None:
-            runner = Runner(made.snapshot)
+            runner = Runner(made.snapshot, made.elsewhere)
             try:
                 for each in made.cases:
                     assert runner.run(each).decision.code != "internal-error"

@@ -14,7 +14,7 @@ from eclctl.policytest.loading import Loaded, beside, load
 from eclctl.policytest.running import Result, Runner
 from tests.support import CORPUS, NOW
 
-HOST = Names({"root": 0}.get, {"wheel": 10}.get)
+HOST = Names({"root": 0}.get, {"wheel": 10}.get, "here.example")
 
 POLICY = """\
 version: 1
@@ -85,7 +85,7 @@ def one(body: str, expect: str = MET, *, name: str = "it") -> str:
 def running(made: Loaded) -> Iterator[Runner]:
     """A runner over what loaded, closed at the end."""
     assert made.snapshot is not None, [str(problem) for problem in made.errors]
-    runner = Runner(made.snapshot)
+    runner = Runner(made.snapshot, made.elsewhere)
     try:
         yield runner
     finally:

@@ -199,6 +199,32 @@ def test_a_key_that_is_really_expired_counts_for_nothing_however_it_is_described
     assert "expired" in result.decision.reason
 
 
+def test_a_signature_is_for_the_purposes_that_it_states(tmp_path: Path) -> None:
+    body = (
+        "kind: oci-sif\nsignatures: [builder, {by: builder, purpose: scan}, {by: builder, purpose: [scan, build]}, "
+        "{by: ci, purpose: scan}, {by: ci, annotations: {purpose: build}}, robot]"
+    )
+    claims = described(tmp_path, body).claims
+    assert [set(claim.purposes) for claim in claims[:5]] == [set(), {"scan"}, {"scan", "build"}, {"scan"}, {"build"}]
+    assert dict(claims[3].annotations) == {"env": "prod", "purpose": "scan"}
+    assert not any(claim.purposes for claim in claims[5:])
+
+
+def test_stages_of_a_chain_ask_for_purposes(tmp_path: Path) -> None:
+    rules = (
+        "rules:\n  - name: r\n    chain:\n      - build: {any_of: [builder]}\n"
+        "      - scan: {any_of: [scanner], purpose: scan}\n"
+    )
+    bodies = ("signed_by: [builder, scanner]", "signatures: [builder, {by: scanner, purpose: scan}]")
+    tests = "".join(one(body, name=f"t{number}") for number, body in enumerate(bodies))
+    tests += one(
+        "signed_by: [scanner]", "{decision: deny, code: requirements-not-met, stages: [build, scan]}", name="no"
+    )
+    found = results(tmp_path, tests, rules)
+    assert [result.decision.code for result in found[:2]] == [Code.REQUIREMENTS_NOT_MET, Code.REQUIREMENTS_MET]
+    assert found[2].passed
+
+
 def test_signatures_are_made_at_the_time_of_the_test(tmp_path: Path) -> None:
     (claim,) = described(tmp_path, "signatures: [{by: builder, age: 2d}]").claims
     assert claim.created == NOW - timedelta(days=2)
@@ -232,6 +258,9 @@ WRONG = {
     "signatures: [{by: robot, with: cosign}]": "only images of the kind oci-sif carry cosign signatures",
     "signatures: [{by: robot, expired: true}]": "expired says nothing of a signature by a PEM key",
     "signatures: [{by: robot, revoked: true}]": "revoked says nothing of a signature by a PEM key",
+    "signatures: [{by: robot, purpose: scan}]": "purpose says nothing of a signature by a PEM key (it cannot say so",
+    "signatures: [{by: builder, purpose: 'a b'}]": "'a b' is no purpose (1 to 32 of",
+    "kind: oci-sif\nsignatures: [{by: ci, purpose: [a, b]}]": "a cosign signature states one purpose (write one word)",
     "signatures: [{by: release, age: 1d}]": "age says nothing of a signature by a certificate",
     "signatures: [{by: quiet, revoked: true}]": "nobody asks whether the certificate of quiet is revoked",
     "signatures: [{by: builder, annotations: {a: b}}]": "annotations says nothing of a signature by a PGP key",

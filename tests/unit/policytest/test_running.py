@@ -108,6 +108,41 @@ def test_the_role_is_part_of_the_question(tmp_path: Path) -> None:
     assert result.decision.role == "overlay"
 
 
+def test_rules_for_other_hosts_are_tested_as_these_hosts_load_them(tmp_path: Path) -> None:
+    rules = "rules: [{name: gpu, match: {hosts: ['gpu*.example']}, require: [{any_of: [builder]}]}]\n"
+    tests = "".join(
+        one(f"signed_by: [builder]\n{host}", name=f"t{number}")
+        for number, host in enumerate(["host: gpu7.example", "host: login1.example", ""])
+    )
+    assert [result.decision.code for result in results(tmp_path, tests, rules)] == [
+        Code.REQUIREMENTS_MET,
+        Code.NO_RULE,
+        Code.NO_RULE,
+    ]
+
+
+def test_windows_of_rules_are_tested_at_the_time_of_the_test(tmp_path: Path) -> None:
+    rules = "rules: [{name: day, match: {times: ['mon-fri 08:00-18:00 UTC']}, require: [{any_of: [builder]}]}]\n"
+    tests = "".join(
+        one(f"signed_by: [builder]\nnow: {now}", name=f"t{number}")
+        for number, now in enumerate(["2026-11-23T09:00:00Z", "2026-11-23T19:00:00Z", "2026-11-22T09:00:00Z"])
+    )
+    assert [result.decision.code for result in results(tmp_path, tests, rules)] == [
+        Code.REQUIREMENTS_MET,
+        Code.NO_RULE,
+        Code.NO_RULE,
+    ]
+
+
+def test_signatures_grow_too_old_for_a_rule(tmp_path: Path) -> None:
+    rules = "rules: [{name: young, max_signature_age: 30d, require: [{any_of: [builder]}]}]\n"
+    tests = one("signatures: [{by: builder, age: 29d}]") + one("signatures: [{by: builder, age: 31d}]", name="old")
+    assert [result.decision.code for result in results(tmp_path, tests, rules)] == [
+        Code.REQUIREMENTS_MET,
+        Code.REQUIREMENTS_NOT_MET,
+    ]
+
+
 def test_an_image_is_read_once_however_many_tests_ask(tmp_path: Path) -> None:
     image = tmp_path / "a.sif"
     image.write_bytes((IMAGES / "one-builder+scanner+approver.sif").read_bytes())
@@ -162,6 +197,8 @@ def expectation(made: Outcome, **changes: object) -> Expectation:
         ({"rule": "other"}, "rule"),
         ({"missing": ("2 approvals from security",)}, None),
         ({"missing": ()}, "missing"),
+        ({"stages": ()}, None),
+        ({"stages": ("scan",)}, "stages"),
         ({"signers": ("scanner", "builder")}, None),
         ({"signers": ("builder",)}, "signers"),
         ({"would": Code.REQUIREMENTS_NOT_MET}, "would"),

@@ -172,8 +172,10 @@ _RSA_SHA1 = bytes.fromhex("06092a864886f70d0101050500")
 _ED25519 = bytes.fromhex("06032b6570")
 
 
-def revoked(time: datetime) -> bytes:
-    return tlv(0xA1, generalized(time))
+def revoked(time: datetime, reason: int | None = None) -> bytes:
+    """A CertStatus; `reason` is a CRLReason (RFC 5280 section 5.3.1)."""
+    why = b"" if reason is None else tlv(0xA0, tlv(0x0A, bytes([reason])))
+    return tlv(0xA1, generalized(time), why)
 
 
 def key_bits(certificate: x509.Certificate) -> bytes:

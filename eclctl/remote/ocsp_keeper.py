@@ -8,6 +8,7 @@ Rules:
    age, should that be shorter). A refresh that fails leaves the answer until it runs out, and is tried again.
 3. `revoked` and `unknown` replace what was known at once. `good` replaces only what is not newer, and never another
    status of the same moment: an old response, sent again, undoes no revocation.
+   A revocation is final but for `certificateHold`: a good answer that comes later is a lagging or a bribed responder's.
 4. Where nothing valid is kept, a failure is what is known, until the next try. Nothing is known of a certificate that
    nobody asked about, or whose answer has run out since: then `wait` has it asked about.
 5. There is one question under way for each certificate, whoever waits for it, and few altogether; those that somebody
@@ -23,7 +24,7 @@ import logging
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
@@ -81,6 +82,7 @@ class _Entry:
     kept: _Kept | None = None
     newest: datetime | None = None  # of all thisUpdates
     said: Status | None = None  # by the last answer that counted
+    revoked: str | None = None  # once, and for good: what was said then
     failures: int = 0  # in a row
     watched: bool = False
     wanted: float = 0.0  # when somebody last did, by the loop's time
@@ -307,8 +309,12 @@ class Keeper:
     # -- what was said ---------------------------------------------------------------------------------------------
 
     def _take(self, entry: _Entry, reply: Reply) -> None:
+        if reply.status is Status.REVOKED and any(asked.answer.final for asked in reply.answers):
+            entry.revoked = reply.reason
         if reply.status not in _SETTLED:
             self._failed(entry, reply.status, reply.reason)
+        elif entry.revoked is not None:
+            self._answered(entry, replace(reply, status=Status.REVOKED, reason=entry.revoked))
         elif reply.status is Status.GOOD and self._replayed(entry, reply):
             self._failed(entry, Status.INVALID, f"older than what is known already: {reply.reason}")
         else:

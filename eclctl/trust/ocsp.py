@@ -83,6 +83,7 @@ _ECDSA: Final[dict[x509.ObjectIdentifier, HashAlgorithm]] = {
     SignatureAlgorithmOID.ECDSA_WITH_SHA384: SHA384(),
     SignatureAlgorithmOID.ECDSA_WITH_SHA512: SHA512(),
 }
+_TAKEN_BACK = frozenset({x509.ReasonFlags.certificate_hold, x509.ReasonFlags.remove_from_crl})
 _OTHER_ERRORS = (*UNREADABLE, InvalidSignature, KeyMaterialError)
 _SIGNATURE = 2  # after what is signed and the algorithm
 _REQUIRED_FIELDS = 3  # of a SingleResponse: certID, certStatus, thisUpdate
@@ -94,13 +95,15 @@ class Answer:
     """What a response is worth, and why, in one sentence.
 
     `this_update` and `next_update` are set for `good`, `revoked` and `unknown`: from when and until when the answer may
-    be relied on, aware, UTC. `next_update` is never later than the greatest age allows.
+    be relied on, aware, UTC. `next_update` is never later than the greatest age allows. `final` is a revocation that
+    nothing takes back: every one but `certificateHold` (RFC 5280 section 5.3.1).
     """
 
     status: Status
     reason: str
     this_update: datetime | None = None
     next_update: datetime | None = None
+    final: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -371,7 +374,12 @@ def _answer(answers: list[ocsp.OCSPSingleResponse], now: datetime, max_age: time
         raise _InvalidError(f"the answer is from the future: thisUpdate is {begins:%Y-%m-%d %H:%M:%S} UTC")
     if ends < now:
         raise _InvalidError(f"the answer is too old: it held until {ends:%Y-%m-%d %H:%M:%S} UTC")
-    return Answer(_STATUS[answers[0].certificate_status], _words(answers[0]), begins, ends)
+    return Answer(_STATUS[answers[0].certificate_status], _words(answers[0]), begins, ends, _final(answers))
+
+
+def _final(answers: list[ocsp.OCSPSingleResponse]) -> bool:
+    revoked = [answer for answer in answers if answer.certificate_status is ocsp.OCSPCertStatus.REVOKED]
+    return any(answer.revocation_reason not in _TAKEN_BACK for answer in revoked)
 
 
 def _ends(answer: ocsp.OCSPSingleResponse, max_age: timedelta | None) -> datetime:

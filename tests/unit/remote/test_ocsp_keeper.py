@@ -41,12 +41,14 @@ class Site:
             clock=loop.clock, max_age=timedelta(seconds=max_age), question=self.question, jitter=lambda: 1.0
         )
 
-    def say(self, status: Status, *, since: datetime | None = None, life: float = 2 * HOUR) -> None:
+    def say(
+        self, status: Status, *, since: datetime | None = None, life: float = 2 * HOUR, final: bool = False
+    ) -> None:
         """What comes back from now on: `since` is thisUpdate, else the moment of the answer."""
 
         def reply() -> Reply:
             now = self.loop.clock()
-            asked = (Asked("http://a.example", Answer(status, "said"), 0.1),)
+            asked = (Asked("http://a.example", Answer(status, "said", final=final), 0.1),)
             if status in {Status.INVALID, Status.UNAVAILABLE}:
                 return Reply(status, "said", now, answers=asked)
             return Reply(status, "said", now + timedelta(seconds=life), since or now, asked)
@@ -300,6 +302,31 @@ async def test_what_was_watched_until_a_moment_ago_is_not_forgotten(site: Site, 
 
 
 # -- news
+
+
+@pytest.mark.parametrize("later", [Status.GOOD, Status.UNKNOWN])
+def test_a_final_revocation_is_taken_back_by_nobody(later: Status) -> None:
+    @scenario()
+    async def check(site: Site, link: Link) -> None:
+        site.say(Status.REVOKED, final=True)
+        site.keeper.watch([link])
+        await asyncio.sleep(1)
+        site.say(later)
+        for _ in range(10):
+            await asyncio.sleep(HOUR)
+            assert site.status(link) is Status.REVOKED
+
+    check()
+
+
+@scenario()
+async def test_a_certificate_that_was_on_hold_can_be_good_again(site: Site, link: Link) -> None:
+    site.say(Status.REVOKED)
+    site.keeper.watch([link])
+    await asyncio.sleep(1)
+    site.say(Status.GOOD)
+    await asyncio.sleep(3 * HOUR)
+    assert site.status(link) is Status.GOOD
 
 
 @pytest.mark.parametrize("news", [Status.REVOKED, Status.UNKNOWN])

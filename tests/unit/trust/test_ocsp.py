@@ -289,6 +289,13 @@ def test_what_was_revoked_and_is_stale_is_invalid():
     assert asked(data) is Status.INVALID
 
 
+@pytest.mark.parametrize(("reason", "final"), [(None, True), (1, True), (6, False), (8, False)])
+def test_a_revocation_is_final_unless_the_certificate_is_on_hold(reason, final):
+    data = response(CA, answer(LEAF, CA, revoked(NOW - HOUR, reason)))
+    found = examine(data, LEAF.certificate, CA.certificate, now=NOW)
+    assert (found.status, found.final) == (Status.REVOKED, final)
+
+
 def test_the_nonce_that_was_sent_comes_back():
     data = response(CA, GOOD_ANSWER, nonce=b"n" * 32)
     assert asked(data, nonce=b"n" * 32) is Status.GOOD

@@ -96,7 +96,7 @@ class RuleReader:
             permissive=self._chose(fields, "mode", what, MODES) == "permissive",
             message=message,
             max_age=max_age,
-            too_old=Finding("too-old", f"it is older than the {_written(fields)} that rule {name} accepts"),
+            too_old=self._too_old(fields, name),
             template=template,
             chain=chain,
         )
@@ -127,6 +127,11 @@ class RuleReader:
             elif not all(map(is_pgp, signer.keys)):
                 message = f"max_signature_age of {what}: of the signatures {where}, only those by PGP keys carry a time"
                 self.report.warning(node, message, "the others never count here")
+
+    def _too_old(self, fields: Mapping[str, Node], name: str) -> Finding:
+        node = fields.get("max_signature_age")
+        age = node.text if isinstance(node, Scalar) else "age"
+        return Finding("too-old", f"it is older than the {age} that rule {name} accepts")
 
     def _age(self, node: Node | None, what: str) -> float | None:
         return None if node is None else document.duration(node, self.report, f"max_signature_age of {what}", low=1.0)
@@ -187,8 +192,3 @@ class RuleReader:
             self.report.error(node, f"message of {what} {error}", error.hint)
             return None, None
         return (text.strip(), message) if message.names else (message.texts[0], None)
-
-
-def _written(fields: Mapping[str, Node]) -> str:
-    node = fields.get("max_signature_age")
-    return node.text if isinstance(node, Scalar) else ""

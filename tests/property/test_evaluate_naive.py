@@ -7,21 +7,35 @@ way to share keys out and every way to give people to places, and looks at every
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from random import Random
 
 import pytest
 
-from eclctl.model import Claim, Code, Failure, Finding, Kind, SignatureFormat, SignerKind, Verdict, Verification
+from eclctl.model import (
+    Claim,
+    Code,
+    Failure,
+    Finding,
+    Kind,
+    Outcome,
+    SignatureFormat,
+    SignerKind,
+    Verdict,
+    Verification,
+)
+from eclctl.policy.ages import too_old
+from eclctl.policy.evaluate import evaluate
 from eclctl.policy.language import Policy
+from tests.support import NOW
 from tests.unit.policy.facts import (
     COSIGN_IDS,
     EXPIRED,
     PEM_IDS,
     Image,
     certificate_id,
-    decide,
     fingerprint,
     load_text,
     ring,
@@ -37,6 +51,10 @@ LEAVES = {certificate_id(leaf): leaf for leaf in ("leaf", "leaf-anyeku")}
 OTHERS = {name: f"{pem}.pem" for pem, name in PEM_IDS.items()}
 COSIGNED = {COSIGN_IDS[name]: f"{name}.pub" if name == "ci" else f"{name}.pem" for name in COSIGN}
 ANNOTATIONS = ("env=prod", "team=hpc")
+PURPOSES = ("scan", "approve")
+STATED = (*[()] * 6, ("scan",), ("approve",), ("scan", "approve"), ("build",), ("",))
+"""What a signature says that it is for; one that cannot be read is for "", which nothing asks for."""
+AGE_LIMIT = 30  # days
 UNSUPPORTED = Finding("unsupported-signature-format", "sign it in the older format")
 POLICIES, QUESTIONS = 60, 12
 MISMATCH = Finding("mismatch", "other content")
@@ -50,6 +68,7 @@ class Need:
     groups: frozenset[int] = frozenset()
     ids: frozenset[int] = frozenset()
     holds: frozenset[str] = frozenset()
+    purpose: str | None = None
 
     @property
     def whole(self) -> bool:
@@ -67,6 +86,7 @@ class Plan:
     roles: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     annotations: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     repositories: frozenset[str] = frozenset()  # people who ask for one below `prod`
+    bound: Mapping[str, frozenset[str]] = field(default_factory=dict)  # what the DSSE signatures of people are for
 
     def text(self) -> str:
         lines = ["version: 1", "signers:"]
@@ -82,6 +102,7 @@ class Plan:
             wanted = ", ".join(each.replace("=", ": ") for each in self.annotations.get(person, ()))
             parts += [f"annotations: {{{wanted}}}"] if wanted else []
             parts += ["repository: registry.example/prod/**"] if person in self.repositories else []
+            parts += [f"purpose: [{', '.join(self.bound[person])}]"] if person in self.bound else []
             lines.append(f"  {person}: {{{', '.join(parts)}}}")
         lines += ["roles:", *(f"  {role}: [{', '.join(people)}]" for role, people in self.roles.items())]
         lines += ["rules:", "  - name: it", f"    require: [{', '.join(need.text for need in self.needs)}]"]
@@ -116,6 +137,19 @@ def fits(plan: Plan, person: str, claim: Claim) -> bool:
     said = {f"{key}={value}" for key, value in claim.annotations}
     placed = claim.repository.startswith("registry.example/prod/")
     return said >= set(plan.annotations.get(person, ())) and (placed or person not in plan.repositories)
+
+
+def is_for(plan: Plan, person: str, claim: Claim, purpose: str | None) -> bool:
+    """Whether a signature is for what is asked: for that purpose, or, where none is asked for, for none."""
+    if claim.signer.kind in {SignerKind.KEY, SignerKind.CERTIFICATE}:
+        purposes = plan.bound.get(person, frozenset())
+    else:
+        purposes = claim.purposes
+    return (purpose is None and len(purposes) == 0) or purpose in purposes
+
+
+def is_young(claim: Claim) -> bool:
+    return claim.created is not None and NOW - claim.created < timedelta(days=AGE_LIMIT)
 
 
 def ways(plan: Plan, claims: Sequence[Claim]) -> Iterator[dict[int, str]]:
@@ -176,7 +210,8 @@ def one_way(plan: Plan, image: Verification, claims: Sequence[Claim], way: Mappi
     approvers: list[set[str]] = []
     covered: set[int] = set()
     for need in plan.needs:
-        heard = [(p, c) for p, c in said if (p in need.people if need.people else c.signer.kind is SignerKind.PGP)]
+        asked = [(p, c) for p, c in said if (p in need.people if need.people else c.signer.kind is SignerKind.PGP)]
+        heard = [(p, c) for p, c in asked if is_for(plan, p, c, need.purpose)]
         approved = {p: satisfies(need, image, [c for who, c in heard if who == p]) for p, _ in heard}
         approvers.append({p for p, over in approved.items() if over is not None})
         if need.whole or len(image.groups) == 1 or image.tied:
@@ -186,6 +221,12 @@ def one_way(plan: Plan, image: Verification, claims: Sequence[Claim], way: Mappi
     if (image.kind is Kind.OCI_SIF and image.oci is None) or {item.id for item in image.objects} - covered:
         return Code.OBJECT_NOT_APPROVED
     return Code.REQUIREMENTS_MET
+
+
+def discounted(image: Verification, out: Collection[int]) -> Iterator[bool]:
+    for number, claim in enumerate(image.claims):
+        partial = claim.group is not None and not claim.whole_group
+        yield claim.format is not SignatureFormat.LEGACY and (number in out or partial)
 
 
 def expected(plan: Plan, image: Verification, rejected: Sequence[int]) -> Code:
@@ -204,11 +245,13 @@ def expected(plan: Plan, image: Verification, rejected: Sequence[int]) -> Code:
         return Code.TAMPERED
     if "unknown_signatures: deny" in plan.options and image.failures:
         return Code.UNKNOWN_SIGNATURE
-    if "discounted_signatures: deny" in plan.options:
-        for number, claim in enumerate(image.claims):
-            partial = claim.group is not None and not claim.whole_group
-            if claim.format is not SignatureFormat.LEGACY and (number in rejected or partial):
-                return Code.DISCOUNTED_SIGNATURE
+    limited = f"max_signature_age: {AGE_LIMIT}d" in plan.options
+    old = {
+        number for number, claim in enumerate(image.claims) if limited and not claim.mismatch and not is_young(claim)
+    }
+    if "discounted_signatures: deny" in plan.options and any(discounted(image, {*rejected, *old})):
+        return Code.DISCOUNTED_SIGNATURE
+    heard = [claim for claim in heard if not limited or is_young(claim)]
     codes = {one_way(plan, image, heard, way) for way in ways(plan, heard)}
     for code in (Code.REQUIREMENTS_MET, Code.OBJECT_NOT_APPROVED):
         if code in codes:
@@ -235,6 +278,8 @@ def random_need(random: Random) -> Need:
     words = [objects] if objects else []
     words += [f"holds: [{', '.join(holds)}]"] if holds else []
     scope = f", objects: {{{', '.join(words)}}}" if part else ""
+    purpose = random.choice([*[None] * 5, *PURPOSES])
+    scope += f", purpose: {purpose}" if purpose else ""
     sort = random.choice(["any_of", "all_of", "role", "anyone"])
     people = some(random, PEOPLE, 1, 3)
     count = {"any_of": 1, "all_of": len(people)}.get(sort, random.randint(1, 2))
@@ -249,6 +294,7 @@ def random_need(random: Random) -> Need:
         numbers if part == "groups" else frozenset(),
         numbers if part == "ids" else frozenset(),
         holds or frozenset(),
+        purpose,
     )
 
 
@@ -272,6 +318,8 @@ def random_plan(random: Random) -> Plan:
     options = [("distinct: true", 0.4), ("legacy_signatures: accept", 0.4), ("unknown_signatures: deny", 0.15)]
     options += [("discounted_signatures: deny", 0.15)]
     options += [("forbid: {signed_by: [dave]}", 0.15), ("mode: permissive", 0.15)]
+    options += [(f"max_signature_age: {AGE_LIMIT}d", 0.2)]
+    dsse = [person for person, keys in own.items() if any(name in OTHERS or name in LEAVES for name in keys)]
     return Plan(
         {person: tuple(keys) for person, keys in own.items()},
         {name: frozenset(keys) for name, keys in material.items()},
@@ -280,6 +328,7 @@ def random_plan(random: Random) -> Plan:
         {"team": ("alice", "bob", "carol")},
         {person: some(random, ANNOTATIONS, 0, 2) for person in cosigners if random.random() < 0.5},
         frozenset(person for person in cosigners if random.random() < 0.3),
+        {person: frozenset(some(random, PURPOSES, 1, 2)) for person in dsse if random.random() < 0.4},
     )
 
 
@@ -297,6 +346,7 @@ def random_claim(random: Random, plan: Plan, image: Image, number: int) -> Claim
         made = image.by_certificate(random.choice(leaves), group, signature=number)
     else:
         made = image.by(random.choice(LETTERS), group, signature=number)
+    made = replace(made, purposes=frozenset(random.choice(STATED)), created=random_time(random, made))
     if form == "part":
         ids = [item for ids in image.groups.values() for item in ids]  # what is in no group cannot be signed
         made = replace(
@@ -312,6 +362,14 @@ def random_claim(random: Random, plan: Plan, image: Image, number: int) -> Claim
     return made
 
 
+def random_time(random: Random, claim: Claim) -> datetime | None:
+    """When a signature was made, which only OpenPGP's say; sometimes on the very instant of the limit."""
+    if claim.signer.kind is not SignerKind.PGP:
+        return None
+    days = timedelta(days=random.choice([1, 1, 10, 20, AGE_LIMIT, AGE_LIMIT, 40]))
+    return NOW - days + timedelta(seconds=random.choice([-1, 0, 0, 1]))
+
+
 def pair(text: str) -> tuple[str, str]:
     key, _, value = text.partition("=")
     return key, value
@@ -320,7 +378,8 @@ def pair(text: str) -> tuple[str, str]:
 def random_cosign(random: Random, image: Image, key: str, number: int) -> Claim:
     said = frozenset(map(pair, some(random, [*ANNOTATIONS, "creator=me"], 0, 3)))
     repository = random.choice(["", "registry.example/prod/app", "registry.example/dev/app"])
-    made = image.by_cosign(key, signature=number, annotations=said, repository=repository)
+    purposes = frozenset(random.choice(STATED)[:1])
+    made = image.by_cosign(key, signature=number, annotations=said, repository=repository, purposes=purposes)
     if random.random() < 0.03:
         return replace(made, objects=frozenset(), mismatch=MISMATCH)
     return made
@@ -352,7 +411,9 @@ def random_question(random: Random, plan: Plan) -> tuple[Verification, tuple[int
     signed = [random_claim(random, plan, image, number) for number in range(10, 10 + random.randint(0, 8))]
     if random.random() < 0.4:  # some of the people sign everything, so that there is something to allow
         letters = random.sample("ABCD", random.randint(1, 4))
-        signed += [image.by(letter, group, signature=50) for letter in letters for group in image.groups]
+        purposes, made = frozenset(random.choice(STATED)), NOW - timedelta(days=random.choice([1, 40]))
+        more = {"signature": 50, "purposes": purposes, "created": made}
+        signed += [image.by(letter, group, **more) for letter in letters for group in image.groups]
     keys = [name for name in COSIGN if COSIGN_IDS[name] in plan.material]
     if image.subject and random.random() < 0.6:
         everything = {"repository": "registry.example/prod/app", "annotations": frozenset(map(pair, ANNOTATIONS))}
@@ -361,6 +422,11 @@ def random_question(random: Random, plan: Plan) -> tuple[Verification, tuple[int
     failures = (random.choice([Failure(90, SignatureFormat.PGP, EXPIRED), unread]),) if random.random() < 0.2 else ()
     rejected = tuple(number for number in range(len(signed)) if random.random() < 0.1)
     return image.with_claims(*signed, failures=failures), rejected
+
+
+def answer(policy: Policy, image: Verification, rejected: Iterable[int]) -> Outcome:
+    rule = policy.rules[0]
+    return evaluate(policy, rule, image, too_old(rule, image.claims, dict.fromkeys(rejected, EXPIRED), NOW))
 
 
 def policies(seed: int) -> Iterator[tuple[Random, Plan, Policy]]:
@@ -374,21 +440,56 @@ def policies(seed: int) -> Iterator[tuple[Random, Plan, Policy]]:
             yield random, plan, policy
 
 
+def check(plan: Plan, policy: Policy, image: Verification, rejected: Sequence[int]) -> Code:
+    """Hold one answer against that of the evaluator that tries everything; return it."""
+    want = expected(plan, image, rejected)
+    got = answer(policy, image, rejected).code
+    if got is Code.UNSUPPORTED_SIGNATURE_FORMAT:
+        assert any(failure.finding is UNSUPPORTED for failure in image.failures)
+        got = Code.REQUIREMENTS_NOT_MET
+    assert got is want, (plan.text(), plan.material, image, rejected)
+    return want
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_the_answer_is_that_of_an_evaluator_that_tries_everything(seed: int) -> None:
-    """8 by 60 policies, 12 images each: the same code, whatever is shared, partial, legacy, cosigned or renumbered."""
-    seen: set[Code] = set()
-    for random, plan, policy in policies(seed):
+    """8 by 60 policies, 12 images each: the same code, whatever is shared, partial, legacy, cosigned, old or bound."""
+    seen = {
+        check(plan, policy, *random_question(random, plan))
+        for random, plan, policy in policies(seed)
+        for _ in range(QUESTIONS)
+    }
+    assert seen >= {Code.REQUIREMENTS_MET, Code.REQUIREMENTS_NOT_MET, Code.OBJECT_NOT_APPROVED, Code.TAMPERED}
+
+
+@pytest.mark.parametrize("seed", range(200, 204))
+def test_more_valid_approvals_turn_no_allow_into_deny(seed: int) -> None:
+    """But through forbid; and no rule with an age limit allows what it would deny without one.
+
+    Rules are enforced here: a permissive one forgives missing approvals, and never that nothing covers an object, which
+    is only seen once the approvals are there.
+    """
+    for random, plan, made in policies(seed):
+        policy = replace(made, rules=(replace(made.rules[0], permissive=False),))
+        unlimited = replace(policy, rules=(replace(policy.rules[0], max_age=None),))
+        limited = replace(policy, rules=(replace(policy.rules[0], max_age=AGE_LIMIT * 86400.0),))
         for _ in range(QUESTIONS):
             image, rejected = random_question(random, plan)
-            want = expected(plan, image, rejected)
-            got = decide(policy, image, *rejected).code
-            if got is Code.UNSUPPORTED_SIGNATURE_FORMAT:
-                assert any(failure.finding is UNSUPPORTED for failure in image.failures)
-                got = Code.REQUIREMENTS_NOT_MET
-            assert got is want, (plan.text(), plan.material, image, rejected)
-            seen.add(want)
-    assert seen >= {Code.REQUIREMENTS_MET, Code.REQUIREMENTS_NOT_MET, Code.OBJECT_NOT_APPROVED, Code.TAMPERED}
+            more = replace(image, claims=(*image.claims, *random_approvals(random, image)))
+            before, after = answer(policy, image, rejected), answer(policy, more, rejected)
+            assert after.code is Code.FORBIDDEN or not turned(after.verdict, before.verdict), plan.text()
+            without, with_limit = answer(unlimited, image, rejected), answer(limited, image, rejected)
+            assert not turned(without.verdict, with_limit.verdict), plan.text()
+
+
+def random_approvals(random: Random, image: Verification) -> list[Claim]:
+    """Good signatures over whole groups, for whatever, by people of the policy or by strangers."""
+    stated = frozenset(random.choice(STATED))
+    return [
+        replace(Image({group: ids}).by(letter, group, signature=80), purposes=stated, created=NOW)
+        for letter in random.sample(LETTERS, random.randint(1, 3))
+        for group, ids in image.groups.items()
+    ]
 
 
 @pytest.mark.parametrize("seed", range(100, 104))
@@ -397,19 +498,19 @@ def test_no_signature_of_a_stranger_and_no_removed_one_turns_deny_into_allow(see
     for random, plan, policy in policies(seed):
         for _ in range(QUESTIONS):
             image, rejected = random_question(random, plan)
-            before = decide(policy, image, *rejected)
+            before = answer(policy, image, rejected)
             asks_anyone = any(not need.people for need in plan.needs)
             stranger = random_stranger(random, plan)
             more = replace(image, claims=(*image.claims, stranger))
-            assert not turned(before.verdict, decide(policy, more, *rejected).verdict), plan.text()
+            assert not turned(before.verdict, answer(policy, more, rejected).verdict), plan.text()
             native = stranger.signer.kind is SignerKind.PGP
             if native and not asks_anyone and plan.material[fingerprint("X")] == {"sha256:X"}:
                 known = replace(stranger, signer=replace(stranger.signer, id=fingerprint("X")))
                 more = replace(image, claims=(*image.claims, known))
-                assert not turned(before.verdict, decide(policy, more, *rejected).verdict), plan.text()
+                assert not turned(before.verdict, answer(policy, more, rejected).verdict), plan.text()
             if image.claims and before.code in {Code.REQUIREMENTS_NOT_MET, Code.OBJECT_NOT_APPROVED}:
                 gone = random.randrange(len(image.claims))
-                after = decide(policy, image, *{*rejected, gone})
+                after = answer(policy, image, {*rejected, gone})
                 softened = after.code is Code.PERMISSIVE and before.code is Code.OBJECT_NOT_APPROVED
                 assert softened or not turned(before.verdict, after.verdict), plan.text()
 

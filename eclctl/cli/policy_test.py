@@ -40,8 +40,8 @@ PASSED, FAILED, UNWRITTEN, NOTHING_TESTED = 0, 1, 3, 4
 _WIDTH = 80
 
 _EXAMPLES = f"""Tests are YAML files in the directory `{FOLDER}` beside a policy, which the daemon
-does not read. docs/policy-test.md says what they can say. Images are judged as if
-they lay where the test says; no daemon and no other host is asked.
+does not read. docs/policy-test.md says what they can say. Images are judged as
+if they lay where the test says; no daemon and no other host is asked.
 
 exit status:
   0  every test passed

@@ -13,6 +13,7 @@ import logging
 import os
 from dataclasses import dataclass
 from heapq import nsmallest
+from itertools import islice
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, Final
 
@@ -33,30 +34,49 @@ if TYPE_CHECKING:
 PATIENCE: Final = 10.0
 """Seconds after which an answer goes without a survey."""
 
-MOST: Final = 50_000  # images, most recently used first
 _SECONDS: Final = 3.0  # for keys, and again for images
-_HANDFUL: Final = 25
+_HANDFUL: Final = 10
 _PAUSE: Final = 0.001
 _FRESH: Final = 60.0
 
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Surveyed:
-    """What a survey found: how images stand, the keys, and of how many images there are facts or were looked at.
+    """A survey and how far it has come: of `kept` files, `counted` were looked at, of which `gone` are there no more.
 
-    `complete` is false when there was no time for all keys or images.
+    `keys` are all keys when `knows_keys`, else those that there was time for. `rest` has the files that are still to be
+    looked at. It holds as long as `mark` does, and not for long after `begun`.
     """
 
     survey: Survey
     keys: tuple[ListedKey, ...]
+    knows_keys: bool
     kept: int
-    counted: int
-    gone: int
-    complete: bool
-    made: float
+    rest: Iterator[Kept]
+    begun: float
     mark: tuple[int, int, int]
+    counted: int = 0
+    gone: int = 0
+
+    @property
+    def complete(self) -> bool:
+        """Whether there was time for all keys and images."""
+        return self.knows_keys and self.counted == self.kept
+
+    def is_old(self, now: float) -> bool:
+        """Whether it should be begun again: one that is not complete is worth going on with for longer."""
+        return not self.knows_keys or now - self.begun > (_FRESH if self.complete else 10 * _FRESH)
+
+    def go_on(self, is_there: Callable[[Kept], bool], deadline: float) -> None:
+        """Look at further files until the deadline."""
+        for each in _while_there_is_time(self.rest, deadline):
+            self.counted += 1
+            if is_there(each):
+                self.survey.add([each])
+            else:
+                self.gone += 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,26 +133,23 @@ class Surveyor:
     # -- in the thread ---------------------------------------------------------------------------------------------
 
     def survey(self) -> Surveyed:
-        """Look at all keys and images, as far as there is time."""
-        engine, last = self._engine, self._last
-        snapshot, statuses = engine.snapshot, engine.statuses
-        mark = (snapshot.generation, statuses.version, engine.cache.revision)
-        if last is not None and last.mark == mark and monotonic() - last.made < _FRESH:
-            return last
-        now, deadline = self._clock(), monotonic() + _SECONDS
-        keys = tuple(_while_there_is_time(listed_keys(snapshot, statuses, now), deadline))
+        """Look at all keys and images, as far as there is time; the next time goes on where this one stopped."""
+        engine, found = self._engine, self._last
+        mark = (engine.snapshot.generation, engine.statuses.version, engine.cache.revision)
+        if found is None or found.mark != mark or found.is_old(monotonic()):
+            found = self._last = self._begin(mark)
+        found.go_on(self._there, monotonic() + _SECONDS)
+        return found
+
+    def _begin(self, mark: tuple[int, int, int]) -> Surveyed:
+        begun, now = monotonic(), self._clock()
+        snapshot, statuses = self._engine.snapshot, self._engine.statuses
+        listed = listed_keys(snapshot, statuses, now)
+        keys = tuple(_while_there_is_time(listed, begun + _SECONDS))
+        knows_keys = next(listed, None) is None
+        kept = self._engine.cache.kept()
         survey = Survey(snapshot, statuses, turning(keys, now), now)
-        kept = engine.cache.kept()
-        counted, gone, deadline = 0, 0, monotonic() + _SECONDS
-        for each in _while_there_is_time(iter(kept[:MOST]), deadline):
-            counted += 1
-            if self._there(each):
-                survey.add([each])
-            else:
-                gone += 1
-        complete = counted == len(kept)
-        self._last = Surveyed(survey, keys, len(kept), counted, gone, complete, monotonic(), mark)
-        return self._last
+        return Surveyed(survey, keys, knows_keys, len(kept), iter(kept), begun, mark)
 
     def images(self, after: str, limit: int) -> ImagePage:
         """Look at the next images whose path comes after one, at most `limit` of them."""
@@ -165,12 +182,12 @@ class Surveyor:
 
 def _while_there_is_time(items: Iterator[Any], deadline: float) -> Iterator[Any]:
     """Yield items, with pauses for others, until the deadline."""
-    for number, item in enumerate(items, 1):
-        yield item
-        if number % _HANDFUL == 0:
-            if monotonic() > deadline:
-                return
-            sleep(_PAUSE)
+    while True:
+        handful = list(islice(items, _HANDFUL))
+        yield from handful
+        if len(handful) < _HANDFUL or monotonic() > deadline:
+            return
+        sleep(_PAUSE)
 
 
 def page(items: Sequence[Any], after: str, limit: int) -> tuple[list[Any], str | None]:

@@ -288,6 +288,8 @@ def _asks(rule: Mapping[str, Any]) -> Markup:
         lines.append(f"no signature by {', '.join(rule['forbid'])}")
     if rule["unknown_signatures"] == "deny":
         lines.append("no signature by keys that nobody knows")
+    if rule["discounted_signatures"] == "deny":
+        lines.append("no signature that does not count")
     return _list(lines)
 
 

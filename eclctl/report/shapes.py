@@ -51,6 +51,7 @@ def rule_fields(rule: Rule, counts: Mapping[str, int], images: Tally) -> dict[st
         "distinct": rule.distinct,
         "max_signature_age": rule.max_age,
         "unknown_signatures": "deny" if rule.deny_unknown else "ignore",
+        "discounted_signatures": "deny" if rule.deny_discounted else "ignore",
         "legacy_signatures": "accept" if rule.accept_legacy else "ignore",
         "assurance": rule.assurance,
         "message": rule.message,

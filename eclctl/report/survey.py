@@ -84,9 +84,18 @@ class ImageReport:
 
     @property
     def stand(self) -> Stand:
-        """The best that anybody gets: what one caller may run is approved."""
-        found = {standing.stand for standing in self.standings}
-        return next((stand for stand in Stand if stand in found), Stand.DENIED)
+        """The best that anybody gets."""
+        return best(self.standings)
+
+
+def best(standings: Iterable[Standing]) -> Stand:
+    """Return how an image stands altogether: what one caller may run is approved."""
+    found = {standing.stand for standing in standings}
+    return next((stand for stand in Stand if stand in found), Stand.DENIED)
+
+
+def _approved(standings: Iterable[Standing]) -> set[str | None]:
+    return {standing.name for standing in standings if standing.stand is Stand.APPROVED}
 
 
 @dataclass(slots=True)
@@ -122,12 +131,10 @@ def examine(snapshot: Snapshot, kept: Kept, statuses: StatusSource, now: datetim
         return None
     found = facts.verification
     if found is None:
-        error = facts.error or Finding("internal-error", "nothing is known of it")
-        refused = Outcome(Code(error.code) if error.code in frozenset(Code) else Code.INTERNAL_ERROR, error.message)
-        return ImageReport(path, None, kept.key.size, (Standing(None, refused),))
+        return ImageReport(path, None, kept.key.size, _refused(facts))
     rejected = facts.judgements.rejected(snapshot.store, found.claims, now, statuses)
-    standings = _standings(policy, found, kept.path, rejected, now)
-    if found.kind is Kind.OTHER and not any(standing.rule for standing in standings):
+    standings = _standings(policy, kept, found, rejected, now)
+    if _is_no_image(found, standings):
         return None
     first = standings[0].rule
     said = signatures(policy, first, found, too_old(first, found.claims, rejected, now))
@@ -135,17 +142,34 @@ def examine(snapshot: Snapshot, kept: Kept, statuses: StatusSource, now: datetim
     return ImageReport(path, found.kind, kept.key.size, standings, said, found.digests, manifest)
 
 
+def _is_no_image(found: Verification, standings: Sequence[Standing]) -> bool:
+    return found.kind is Kind.OTHER and not any(standing.rule for standing in standings)
+
+
+def _refused(facts: Facts) -> tuple[Standing, ...]:
+    """Return the word on an image that could not be read or parsed."""
+    error = facts.error or Finding("internal-error", "nothing is known of it")
+    code = Code(error.code) if error.code in frozenset(Code) else Code.INTERNAL_ERROR
+    return (Standing(None, Outcome(code, error.message)),)
+
+
 def _standings(
-    policy: Policy, found: Verification, path: str | None, rejected: Mapping[int, Finding], now: datetime
+    policy: Policy, kept: Kept, found: Verification, rejected: Mapping[int, Finding], now: datetime
 ) -> tuple[Standing, ...]:
     if policy.withdraws and (stopped := withdrawn(policy, found, rejected)) is not None:
         return (Standing(None, stopped),)
     standings = tuple(
-        Standing(rule, evaluate(policy, rule, found, too_old(rule, found.claims, rejected, now)))
-        for rule in islice(rules_on(policy, path=path, kind=found.kind), MOST_RULES)
+        Standing(rule, _outcome(policy, rule, kept.facts, found, too_old(rule, found.claims, rejected, now)))
+        for rule in islice(rules_on(policy, path=kept.path, kind=found.kind), MOST_RULES)
     )
     nobody = Outcome(Code.NO_RULE, "no rule matches this image, and nothing else is accepted")
     return standings or (Standing(None, nobody),)
+
+
+def _outcome(policy: Policy, rule: Rule, facts: Facts, found: Verification, rejected: Mapping[int, Finding]) -> Outcome:
+    """Return what a rule says; what a decision has found out already need not be found out again."""
+    kept = facts.outcomes.find(policy, rule, rejected, explain=False)
+    return evaluate(policy, rule, found, rejected) if kept is None else kept
 
 
 class Survey:
@@ -174,30 +198,29 @@ class Survey:
             self._add(each)
 
     def _add(self, kept: Kept) -> None:
-        if not usable(self.snapshot, kept.facts):
+        policy, facts = self.snapshot.policy, kept.facts
+        if policy is None or not usable(self.snapshot, facts):
             self.outdated += 1
             return
-        report = examine(self.snapshot, kept, self._statuses, self.now)
-        if report is None:
+        found = facts.verification
+        if found is None:
+            self._count(_refused(facts))
+            return
+        rejected = facts.judgements.rejected(self.snapshot.store, found.claims, self.now, self._statuses)
+        standings = _standings(policy, kept, found, rejected, self.now)
+        if _is_no_image(found, standings):
             self.files += 1
             return
-        self.images.add(report.stand)
-        for standing in report.standings:
+        self._count(standings)
+        for name, changed in self._without(found.claims, rejected) if self._turning else ():
+            if _approved(standings) != _approved(_standings(policy, kept, found, changed, self.now)):
+                self.concerned[name] += 1
+
+    def _count(self, standings: Sequence[Standing]) -> None:
+        self.images.add(best(standings))
+        for standing in standings:
             if standing.name is not None:
                 self.by_rule.setdefault(standing.name, Tally()).add(standing.stand)
-        if self._turning and kept.facts.verification is not None:
-            self._count_concerned(kept, report)
-
-    def _count_concerned(self, kept: Kept, report: ImageReport) -> None:
-        policy, facts = self.snapshot.policy, kept.facts
-        assert policy is not None
-        assert facts.verification is not None
-        approved = {standing.name for standing in report.standings if standing.stand is Stand.APPROVED}
-        rejected = facts.judgements.rejected(self.snapshot.store, facts.verification.claims, self.now, self._statuses)
-        for name, changed in self._without(facts.verification.claims, rejected):
-            standings = _standings(policy, facts.verification, kept.path, changed, self.now)
-            if {standing.name for standing in standings if standing.stand is Stand.APPROVED} != approved:
-                self.concerned[name] += 1
 
     def _without(
         self, claims: Sequence[Claim], rejected: Mapping[int, Finding]

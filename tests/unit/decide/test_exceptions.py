@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from eclctl.decide.exceptions import State
+from eclctl.decide.exceptions_load import MAX_EXCEPTIONS
 from eclctl.decide.questions import Decision, Pending, Question
+from eclctl.decide.snapshot import Names, build
 from eclctl.model import Caller, Code, Verdict
 from tests import pgp
 from tests.sifbuilder import corpus_pgp_key
@@ -404,6 +406,50 @@ def test_an_exception_that_is_refused_keeps_nothing_else_from_loading(site: Brea
     site.reload()
     assert site.stands("broken").state is State.REFUSED
     assert site.ask(image).exception == "drain"
+
+
+def test_each_has_the_signatures_beside_its_own_file_alone(site: BreakGlass) -> None:
+    site.grant("drain", site.image("a.sif", HALF), by=["scanner"])
+    site.grant("other", f"{site.library}/b.sif", by=["approver"])
+    assert [site.stands(name).approvers for name in ("drain", "other")] == [("scanner",), ("approver",)]
+    assert site.stands("drain").discounted == ()
+
+
+def test_files_that_mean_nothing_are_warned_of(site: BreakGlass) -> None:
+    site.grant("drain", site.image("a.sif", HALF))
+    for name in ("README", "drain.yml", "gone.yaml.alice.asc"):
+        (site.folder / name).write_text("x")
+    built = build(site.settings(), Names(lambda _: None, lambda _: None), generation=9, now=NOW)
+    assert [Path(each.file).name for each in built.warnings] == ["README", "drain.yml", "gone.yaml.alice.asc"]
+
+
+def test_what_is_refused_or_lacks_approvals_is_warned_of_with_its_place(site: BreakGlass) -> None:
+    site.grant("drain", site.image("a.sif", HALF), by=["scanner"])
+    (site.folder / "oops.yaml").write_text("version: 1\nexceptoin: oops\n")
+    built = build(site.settings(), Names(lambda _: None, lambda _: None), generation=9, now=NOW)
+    said = [str(each).removeprefix(f"{site.folder}/") for each in built.warnings]
+    assert said[0].startswith(
+        "drain.yaml: exception not approved: it needs 2 approvals from security and has 1 (scanner)"
+    )
+    assert said[1].startswith(
+        "oops.yaml:2:1: exception refused: unknown key 'exceptoin' in the exception (did you mean"
+    )
+
+
+def test_more_than_are_read_are_refused(site: BreakGlass) -> None:
+    for number in range(MAX_EXCEPTIONS + 1):
+        site.write(f"e{number:04}", str(site.library / "a.sif"))
+    site.reload()
+    assert site.stands(f"e{MAX_EXCEPTIONS - 1:04}").state is State.UNAPPROVED
+    assert site.stands(f"e{MAX_EXCEPTIONS:04}").why.endswith(f"there are more than {MAX_EXCEPTIONS} exceptions")
+
+
+@pytest.mark.parametrize("name", ["Drain", ".hidden", "-x", "x" * 65, "a b"])
+def test_a_file_whose_name_is_none_for_an_exception_is_refused_or_hidden(site: BreakGlass, name: str) -> None:
+    image = site.image("a.sif", HALF)
+    site.grant(name, image, exception="drain")
+    assert all(each.exception is None for each in site.engine.snapshot.exceptions.candidates)
+    assert site.ask(image).code is Code.REQUIREMENTS_NOT_MET
 
 
 def test_a_missing_directory_means_no_exceptions(site: BreakGlass) -> None:

@@ -77,6 +77,8 @@ def test_a_weak_hash_does_not_count() -> None:
         pgp.armor("SIGNATURE", signature(ALICE) + pgp.packet(13, b"alice")),
         pgp.armor("SIGNATURE", b"\xff"),
         armored(*[signature(ALICE)] * 17),
+        armored(signature(ALICE)).replace(b"-----END PGP SIGNATURE-----", b"-----END PGP MESSAGE-----"),
+        armored(signature(ALICE)).replace(b"-----END PGP SIGNATURE-----\n", b""),
         armored(signature(ALICE)).replace(b"\n\n", b"\nApproved-By: bob\n\n", 1),
         armored(signature(ALICE)) + b"\n" * MAX_DETACHED,
     ],

@@ -320,14 +320,16 @@ class Declarer:
         return entry.text.lower()
 
 
-def signer_names(entries: tuple[Scalar, ...] | None, found: Declarations, report: Report) -> tuple[str, ...]:
-    """Return those entries that name a signer, and report the others."""
+def signer_names(
+    entries: tuple[Scalar, ...] | None, found: Declarations, report: Report, *, asked: bool = False
+) -> tuple[str, ...]:
+    """Return those entries that name a signer, and report the others. `asked`: a rule asks for their approvals."""
     names: list[str] = []
     for entry in entries or ():
         if entry.text in found.signer_places:
             names.append(entry.text)
         elif entry.text in found.role_places or entry.text == ANYONE:
-            hint = f"write approvals: {{count: 1, of: {entry.text}}}"
+            hint = f"write approvals: {{count: 1, of: {entry.text}}}" if asked else "list its signers instead"
             report.error(entry, f"{quoted(entry.text)} is a role, and a signer is needed here", hint)
         else:
             report.unknown(entry, "signer", entry.text, found.signer_places)

@@ -310,11 +310,11 @@ def _explained(error: yaml.MarkedYAMLError) -> tuple[str, str | None]:
     """Return libyaml's message in one sentence, and a hint for what people run into most."""
     parts = [part for part in (error.context, error.problem) if part]
     text = ": ".join(parts) or "not valid YAML"
-    hint = (
-        "indent with spaces, never tabs; quote a word that begins with @, ` or %"
-        if "cannot start any token" in text
-        else None
-    )
+    hint = None
+    if "cannot start any token" in text:
+        hint = "indent with spaces, never tabs; quote a word that begins with @, ` or %"
+    elif error.context_mark is not None and error.problem_mark is not None:
+        hint = f"it begins at line {error.context_mark.line + 1}, column {error.context_mark.column + 1}"
     return f"not valid YAML: {text}", hint
 
 

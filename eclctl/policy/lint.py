@@ -146,12 +146,11 @@ class _Review:
             names = [name for name in need.people if name in denied]
             if not names:
                 continue
-            left = len(need.people) - len(names)
             message = (
                 f"in rule {quoted(rule.name)}, {_names(names)} never counts: {word}, so that their signatures deny"
             )
-            if left < need.count:
-                message = f"rule {quoted(rule.name)} can never be met: it asks for {_names(names)}, and {word} they are"
+            if len(need.people) - len(names) < need.count:
+                message = f"rule {quoted(rule.name)} can never be met: signatures by {_names(names)} deny ({word})"
             self.report.warning(node, message, "ask for somebody else")
 
     def _unlimited(self, rule: Rule) -> None:
@@ -162,7 +161,7 @@ class _Review:
 
     def _notes(self, rule: Rule) -> None:
         name, note = quoted(rule.name), self.report.note
-        if rule.permissive:
+        if rule.permissive and rule.decision is None:
             message = f"rule {name} is permissive: what lacks approvals runs"
             note(self._field(rule, "mode"), message, "once nothing that should run would be denied, remove mode")
         if rule.assurance is Assurance.NONE and rule.decision is not Verdict.DENY:

@@ -15,6 +15,7 @@ from eclctl.trust.x509 import Credential, path, turning_points
 
 __all__ = ["SOON", "review_keys", "who_counts"]
 
+_MOMENT = timedelta(seconds=1)  # certificates are valid up to and including their last second
 SOON = timedelta(days=30)
 """How long before the end of a key its signer is warned of."""
 
@@ -85,4 +86,4 @@ def _path_ends(credential: Credential, now: datetime) -> datetime | None:
     if isinstance(path(credential, now), Finding):
         return None
     times = (datetime.fromtimestamp(time, UTC) for time in turning_points(credential) if time > now.timestamp())
-    return next((time for time in times if isinstance(path(credential, time), Finding)), None)
+    return next((time for time in times if isinstance(path(credential, time + _MOMENT), Finding)), None)

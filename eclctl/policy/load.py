@@ -57,7 +57,7 @@ def load(sources: Sequence[Source], environment: LoadEnvironment) -> Loaded:
         withdrawn_keys(declared, holders, environment.keyring, report),
     )
     warn_of_shared_keys(declared, holders, report)
-    if not declared.rules and sources:
+    if not declared.rules and sources and not report.errors:
         report.warning(Mark(sources[0].path, 0, 0), "there are no rules, so nothing may run")
     policy = (
         None

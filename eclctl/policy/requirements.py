@@ -97,7 +97,7 @@ class RequirementReader:
         if asks[0] == "approvals":
             return self._approvals(fields["approvals"], ask)
         entries = document.texts(fields[asks[0]], self.report, f"{asks[0]} of {what}")
-        people = signer_names(entries, self.declared, self.report)
+        people = signer_names(entries, self.declared, self.report, asked=True)
         if not people:
             return None
         count = 1 if asks[0] == "any_of" else len(people)

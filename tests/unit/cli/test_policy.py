@@ -72,10 +72,7 @@ def test_json_has_every_field_of_every_problem(folder: Path, capsys: pytest.Capt
     assert (answer["v"], answer["loads"], answer["policy"]) == (1, False, None)
     problem = {"file": str(path), "line": 2, "column": 1, "message": "unknown key 'rulez' in the policy"}
     assert answer["errors"] == [{**problem, "hint": "did you mean 'rules'?", "source": "rulez: []"}]
-    assert answer["warnings"] == [
-        {"file": str(path), "line": 0, "column": 0, "hint": None, "source": None}
-        | {"message": "there are no rules, so nothing may run"}
-    ]
+    assert answer["warnings"] == answer["notes"] == []
 
 
 def test_what_else_is_wrong_is_found_though_a_keyring_cannot_be_read(

@@ -5,7 +5,16 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from eclctl.cli import policy_check, policy_exception, policy_import_ecl, policy_simulate, policy_test, policy_withdraw
+from eclctl.cli import (
+    policy_check,
+    policy_exception,
+    policy_import_ecl,
+    policy_schema,
+    policy_show,
+    policy_simulate,
+    policy_test,
+    policy_withdraw,
+)
 from eclctl.cli.options import Parser
 
 __all__ = ["run"]
@@ -15,6 +24,7 @@ _OVERVIEW = """`eclctl policy COMMAND --help` says more.
 examples:
   eclctl policy check
   eclctl policy check --keyring site-ring.asc policies.d/
+  eclctl policy show
   eclctl policy test policies.d/
   eclctl policy simulate new/policies.d
   eclctl policy withdraw --image bad.sif --reason "CVE-2026-1234"
@@ -31,6 +41,8 @@ def run(argv: list[str]) -> int:
 
 _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "check": policy_check.run,
+    "show": policy_show.run,
+    "schema": policy_schema.run,
     "test": policy_test.run,
     "simulate": policy_simulate.run,
     "withdraw": policy_withdraw.run,
@@ -43,6 +55,8 @@ def _parser() -> Parser:
     parser = Parser("eclctl policy", "Works on policies, without a daemon.", _OVERVIEW)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     policy_check.add(commands)
+    policy_show.add(commands)
+    policy_schema.add(commands)
     policy_test.add(commands)
     policy_simulate.add(commands)
     policy_withdraw.add(commands)

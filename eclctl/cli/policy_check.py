@@ -20,7 +20,7 @@ from eclctl.decide.settings import Settings
 from eclctl.decide.snapshot import Built, build
 from eclctl.policy.document import Problem
 
-__all__ = ["add", "run"]
+__all__ = ["SYSTEM_CONFIG", "add", "load_named", "run"]
 
 SYSTEM_CONFIG = "/etc/eclctl/config.yaml"
 """What is checked when nothing is named."""
@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> int:
     if options.keyring and not options.paths:
         print("eclctl policy check: --keyring needs policy files or directories after it", file=sys.stderr)
         return USAGE
-    built = _built(options.config, options.paths, options.keyring, datetime.now(UTC))
+    built = load_named(options.config, options.paths, options.keyring, datetime.now(UTC), lint=True)
     if options.json:
         print(json.dumps(_shape(built)))
     else:
@@ -76,8 +76,10 @@ def run(options: argparse.Namespace) -> int:
     return FAILED if built.snapshot is None or (options.strict and built.warnings) else OK
 
 
-def _built(config: str | None, paths: Sequence[str], keyrings: Sequence[str], now: datetime) -> Built:
-    """Build what the daemon would, and look for all that may not be meant."""
+def load_named(
+    config: str | None, paths: Sequence[str], keyrings: Sequence[str], now: datetime, *, lint: bool
+) -> Built:
+    """Build what the daemon would, from paths or a configuration; with `lint`, look for all that may not be meant."""
     if paths:
         named = Settings("", "", "", policies=tuple(paths), keyrings=tuple(keyrings))
     else:
@@ -85,7 +87,7 @@ def _built(config: str | None, paths: Sequence[str], keyrings: Sequence[str], no
         if loaded.settings is None:
             return Built(None, loaded.errors)
         named = loaded.settings
-    return build(named, NAMES, generation=1, now=now, lint=True)
+    return build(named, NAMES, generation=1, now=now, lint=lint)
 
 
 def _print(built: Built) -> None:

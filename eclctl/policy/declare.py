@@ -19,12 +19,12 @@ from eclctl.policy.globs import Glob, compile_repository, repository_objection
 from eclctl.policy.language import ANYONE, X509, Policy, Signer
 from eclctl.policy.material import Material
 
-_TOP = ("version", "include", "signers", "roles", "withdrawn", "exceptions", "rules", "default")
+TOP_KEYS = ("version", "include", "signers", "roles", "withdrawn", "exceptions", "rules", "default")
 _KEYS = ("pgp", "key", "certificate", "cosign")
 _ONLY_WITH_COSIGN = ("annotations", "repository")
 _ONLY_WITH_DSSE = ("purpose",)
 SIGNER_KEYS = (*_KEYS, *_ONLY_WITH_COSIGN, *_ONLY_WITH_DSSE)
-_WITHDRAWN = ("objects", "manifests", "signers", "keys")
+WITHDRAWN_KEYS = ("objects", "manifests", "signers", "keys")
 
 _NAME = re.compile(r"\w(?:[\w .@+:/-]{0,62}[\w.@+])?")
 _FINGERPRINT = re.compile(r"(?:[0-9A-Fa-f]{40}|[0-9A-Fa-f]{64})")
@@ -130,7 +130,7 @@ class Declarer:
 
     def file(self, root: Node) -> None:
         """Take one file's declarations; `finish` must follow the last."""
-        fields = document.mapping(root, self._report, "the policy", _TOP, ("version",))
+        fields = document.mapping(root, self._report, "the policy", TOP_KEYS, ("version",))
         if fields is None:
             return
         if (exceptions := fields.get("exceptions")) is not None:
@@ -302,7 +302,7 @@ class Declarer:
         self.found.roles[name] = signer_names(members, self.found, self._report)
 
     def _withdrawn(self, node: Node) -> None:
-        fields = document.mapping(node, self._report, "withdrawn", _WITHDRAWN) or {}
+        fields = document.mapping(node, self._report, "withdrawn", WITHDRAWN_KEYS) or {}
         for sort in ("objects", "manifests"):
             entries = document.texts(fields[sort], self._report, f"withdrawn {sort}") if sort in fields else None
             self.found.withdrawn_digests.update(filter(None, map(self._digest, entries or ())))

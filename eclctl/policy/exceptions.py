@@ -34,7 +34,7 @@ __all__ = ["FILE_NAME", "FileName", "PolicyException", "approvers", "read_except
 FILE_NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
 """What an exception may be called; its file has that name and ends in `.yaml`."""
 
-_TERMS = ("directory", "approvals", "longest")
+TERMS_KEYS = ("directory", "approvals", "longest")
 _KEYS = ("version", "exception", "reason", "images", "users", "groups", "starts", "ends")
 _REQUIRED = ("version", "exception", "reason", "images", "starts", "ends")
 _HOUR = 3600.0
@@ -102,8 +102,8 @@ def read_terms(declared: Declarations, holders: Holders, report: Report) -> Exce
     """Take what the policy says about exceptions; None when it says nothing, or an error was reported."""
     if declared.exceptions is None:
         return None
-    fields = document.mapping(declared.exceptions, report, "exceptions", _TERMS, _TERMS)
-    if fields is None or set(fields) != set(_TERMS):
+    fields = document.mapping(declared.exceptions, report, "exceptions", TERMS_KEYS, TERMS_KEYS)
+    if fields is None or set(fields) != set(TERMS_KEYS):
         return None
     directory = document.text(fields["directory"], report, "directory of exceptions")
     approvals = _Terms(declared, holders, report).approvals(fields["approvals"])

@@ -18,7 +18,7 @@ from eclctl.signature.keys import PublicKey, parse_public_key
 from eclctl.trust.ocsp import responders
 from eclctl.trust.x509 import Credential, check_certificates, load_credential, path
 
-_CERTIFICATE = ("file", "intermediates", "roots", "ocsp")
+CERTIFICATE_KEYS = ("file", "intermediates", "roots", "ocsp")
 _IS_CERTIFICATE = "list a certificate under certificate: {file: LEAF.pem, roots: [ROOT.pem]}"
 _IS_KEY = "list a public key under key, or under cosign when it signs OCI images with cosign"
 
@@ -67,7 +67,7 @@ class Material:
             shape = f"write {{file: {quoted(node.text)}, roots: [ROOT.pem]}}"
             self.report.error(node, f"{where} must be a mapping, and is {quoted(node.text)}", shape)
             return None
-        fields = document.mapping(node, self.report, where, _CERTIFICATE, ("file", "roots")) or {}
+        fields = document.mapping(node, self.report, where, CERTIFICATE_KEYS, ("file", "roots")) or {}
         leaf = self._file(fields["file"], f"file in {where}") if "file" in fields else None
         own = None if leaf is None else self._certificates(leaf)
         intermediates = self._chain(fields.get("intermediates"), f"intermediates in {where}")

@@ -32,6 +32,7 @@ RULE_KEYS = (
     "mode",
     "message",
 )
+FORBID_KEYS = ("signed_by",)
 UNKNOWN_SIGNATURES = ("ignore", "deny")
 DISCOUNTED_SIGNATURES = ("ignore", "deny")
 LEGACY_SIGNATURES = ("ignore", "accept")
@@ -158,7 +159,7 @@ class RuleReader:
         return node is not None and document.boolean(node, self.report, what) is True
 
     def _forbidden(self, node: Node, what: str) -> tuple[str, ...]:
-        fields = document.mapping(node, self.report, f"forbid of {what}", ("signed_by",), ("signed_by",)) or {}
+        fields = document.mapping(node, self.report, f"forbid of {what}", FORBID_KEYS, FORBID_KEYS) or {}
         if "signed_by" not in fields:
             return ()
         entries = document.texts(fields["signed_by"], self.report, f"signed_by of {what}")

@@ -1,0 +1,232 @@
+"""`eclctl policy show`: the policy as it was understood, with everything resolved and where each part is written."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from eclctl.cli.options import USAGE
+from eclctl.cli.policy_check import SYSTEM_CONFIG, load_named
+from eclctl.cli.problems import complain
+from eclctl.cli.text import printable
+from eclctl.policy.language import Match, Policy, Requirement, Rule, Signer
+
+__all__ = ["add", "run"]
+
+OK, FAILED = 0, 1
+
+_EXAMPLES = """Users and groups are shown as the numbers that their names became, hosts with whether
+this is one of them, and rules in the order in which they are asked.
+
+exit status:
+  0  the policy was printed
+  1  it does not load
+  2  the command line is wrong
+  3  the output cannot be written
+
+examples:
+  eclctl policy show
+  eclctl policy show --keyring site-ring.asc policies.d/
+  eclctl policy show --json | jq '.rules[].name'
+"""
+
+
+def add(commands: argparse._SubParsersAction[Any]) -> None:
+    """Add the command's parser."""
+    show = commands.add_parser(
+        "show",
+        help="print the policy as it is understood, and where each part is written",
+        description="Loads policy files as the daemon would, and prints what they come to.",
+        examples=_EXAMPLES,
+    )
+    show.add_argument("paths", nargs="*", metavar="FILE_OR_DIR", help="policies, in the order of their rules")
+    show.add_argument("--config", metavar="FILE", help=f"show what it names ({SYSTEM_CONFIG})")
+    show.add_argument("--keyring", metavar="FILE_OR_DIR", action="append", default=[], help="certificates; repeatable")
+    show.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command; return its exit status."""
+    if options.config is not None and (options.paths or options.keyring):
+        print("eclctl policy show: --config names policies and keyrings; give it alone", file=sys.stderr)
+        return USAGE
+    if options.keyring and not options.paths:
+        print("eclctl policy show: --keyring needs policy files or directories after it", file=sys.stderr)
+        return USAGE
+    built = load_named(options.config, options.paths, options.keyring, datetime.now(UTC), lint=False)
+    policy = None if built.snapshot is None else built.snapshot.policy
+    if policy is None:
+        for problem in built.errors:
+            complain("error", problem)
+        return FAILED
+    print(json.dumps(_shape(policy)) if options.json else "\n".join(map(printable, _lines(policy))))
+    return OK
+
+
+def _shape(policy: Policy) -> dict[str, Any]:
+    return {
+        "v": 1,
+        "digest": policy.digest,
+        "host": policy.host,
+        "signers": {name: _signer(signer) for name, signer in policy.signers.items()},
+        "roles": {name: list(people) for name, people in policy.roles.items()},
+        "withdrawn": {
+            "digests": sorted(policy.withdrawn.digests),
+            "signers": list(policy.withdrawn.signers),
+            "keys": _withdrawn_keys(policy),
+        },
+        "exceptions": None if policy.exceptions is None else asdict(policy.exceptions),
+        "rules": [_rule(rule) for rule in policy.rules],
+    }
+
+
+def _signer(signer: Signer) -> dict[str, Any]:
+    return {
+        "where": signer.where,
+        "keys": list(signer.keys),
+        "annotations": dict(sorted(signer.annotations)),
+        "repository": None if signer.repository is None else signer.repository.pattern,
+        "purposes": sorted(signer.purposes),
+    }
+
+
+def _rule(rule: Rule) -> dict[str, Any]:
+    return {
+        "name": rule.name,
+        "where": rule.where,
+        "match": _match(rule.match),
+        "decision": rule.decision,
+        "require": [_requirement(need) for need in rule.require],
+        "chain": list(rule.chain),
+        "distinct": rule.distinct,
+        "forbidden": list(rule.forbidden),
+        "max_signature_age": rule.max_age,
+        "unknown_signatures": "deny" if rule.deny_unknown else "ignore",
+        "discounted_signatures": "deny" if rule.deny_discounted else "ignore",
+        "legacy_signatures": "accept" if rule.accept_legacy else "ignore",
+        "assurance": rule.assurance,
+        "mode": rule.mode,
+        "message": rule.message,
+    }
+
+
+def _match(match: Match) -> dict[str, Any]:
+    return {
+        "paths": None if match.paths is None else [glob.pattern for glob in match.paths],
+        "kinds": sorted(match.kinds),
+        "users": None if match.users is None else sorted(match.users),
+        "groups": None if match.groups is None else sorted(match.groups),
+        "hosts": None if match.hosts is None else list(match.hosts),
+        "here": match.here,
+        "times": None if match.times is None else [window.text for window in match.times],
+    }
+
+
+def _requirement(need: Requirement) -> dict[str, Any]:
+    return {
+        "text": need.text,
+        "where": need.where,
+        "stage": need.stage,
+        "purpose": need.purpose,
+        "count": need.count,
+        "signers": None if need.anyone else list(need.people),
+    }
+
+
+def _withdrawn_keys(policy: Policy) -> list[str]:
+    return sorted(name for name, holder in policy.holders.items() if holder.key in policy.withdrawn.keys)
+
+
+def _lines(policy: Policy) -> Iterator[str]:
+    yield f"policy {policy.digest}"
+    yield f"loaded for host {policy.host or '(unknown)'}"
+    yield ""
+    yield "signers"
+    for signer in policy.signers.values():
+        yield from _signer_lines(signer)
+    if policy.roles:
+        yield ""
+        yield "roles"
+        yield from (f"  {name}: {', '.join(people)}" for name, people in policy.roles.items())
+    if policy.withdraws:
+        yield ""
+        yield "withdrawn"
+        yield from (f"  everything signed by {name}" for name in policy.withdrawn.signers)
+        yield from (f"  everything signed with {key}" for key in _withdrawn_keys(policy))
+        yield from (f"  {digest}" for digest in sorted(policy.withdrawn.digests))
+    if (terms := policy.exceptions) is not None:
+        yield ""
+        yield f"exceptions ({terms.where})"
+        yield f"  in {terms.directory}, for {terms.longest / 3600:g} hours at most"
+        yield f"  approved by {terms.count} of {terms.role}"
+    yield ""
+    yield "rules, the first that matches decides"
+    for rule in policy.rules:
+        yield from _rule_lines(rule)
+    yield f"  {len(policy.rules) + 1}. everything else is denied"
+
+
+def _signer_lines(signer: Signer) -> Iterator[str]:
+    yield f"  {signer.name} ({signer.where})"
+    yield from (f"    {key}" for key in signer.keys)
+    if signer.annotations:
+        wanted = ", ".join(f"{key}={text}" for key, text in sorted(signer.annotations))
+        yield f"    cosign signatures must say {wanted}"
+    if signer.repository is not None:
+        yield f"    cosign signatures must name {signer.repository.pattern}"
+    if signer.purposes:
+        yield f"    signatures by PEM keys and certificates are for {', '.join(sorted(signer.purposes))}"
+
+
+def _rule_lines(rule: Rule) -> Iterator[str]:
+    yield f"  {rule.order + 1}. {rule.name} ({rule.where})"
+    yield from (f"       {line}" for line in _match_lines(rule.match))
+    if rule.decision is not None:
+        yield f"       decision: {rule.decision}"
+    for need in rule.require:
+        stage = "" if need.stage is None else f"stage {need.stage}: "
+        yield f"       needs {stage}{need.text} ({need.where})"
+    yield from (f"       {line}" for line in _option_lines(rule))
+
+
+def _match_lines(match: Match) -> Iterator[str]:
+    listed = {
+        "paths": match.paths and [glob.pattern for glob in match.paths],
+        "kinds": sorted(match.kinds),
+        "users": match.users and sorted(match.users),
+        "groups": match.groups and sorted(match.groups),
+        "hosts": match.hosts,
+        "times": match.times and [window.text for window in match.times],
+    }
+    for name, values in listed.items():
+        if values is not None:
+            never = "" if name != "hosts" or match.here else ": never matches here"
+            yield f"{name}: {', '.join(map(str, values))}{never}"
+
+
+def _option_lines(rule: Rule) -> Iterator[str]:
+    shape = _rule(rule)
+    if rule.max_age is not None:
+        yield f"signatures count for {rule.max_age / 86400:g} days"
+    if rule.distinct:
+        yield "no person serves two requirements"
+    if rule.forbidden:
+        yield f"forbidden: {', '.join(rule.forbidden)}"
+    for name, default in _DEFAULTS.items():
+        if shape[name] != default:
+            yield f"{name}: {shape[name]}"
+
+
+_DEFAULTS = {
+    "unknown_signatures": "ignore",
+    "discounted_signatures": "ignore",
+    "legacy_signatures": "ignore",
+    "assurance": "trusted-path",
+    "mode": "enforce",
+    "message": None,
+}

@@ -50,6 +50,7 @@ RULE = {
     "distinct": True,
     "max_signature_age": 43200.0,
     "unknown_signatures": "deny",
+    "discounted_signatures": "deny",
     "message": "Ask us",
     "allow": 1204,
     "deny": 0,
@@ -211,6 +212,8 @@ def test_everything_that_there_is_to_say_is_on_the_page_without_a_script() -> No
         "times Mon-Fri 08:00-18:00 UTC",
         "in this order: build, scan",
         "no older than 0.5 days",
+        "no signature by keys that nobody knows",
+        "no signature that does not count",
     ):
         assert words in text, words
 

@@ -258,31 +258,23 @@ def _read_audit(options: argparse.Namespace, settings: Settings, history: Histor
     """Read the logs that are named, or today's; return why the latter could not be read."""
     for path in options.audit:
         _read_log(path, history, options.since)
-    if options.audit or settings.audit_path is None:
+    if options.audit or settings.audit_path is None or not os.path.lexists(settings.audit_path):
         return []
     try:
         _read_log(settings.audit_path, history, options.since)
-    except FileNotFoundError:
-        return []
-    except (OSError, ConfigError) as error:
+    except ConfigError as error:
         return [str(error)]
     return []
 
 
 def _read_log(path: str, history: History, since: datetime | None) -> None:
-    """Add what a log holds.
-
-    Raises:
-        FileNotFoundError: there is none.
-        ConfigError: it cannot be read.
-    """
+    """Add what a log holds; raise ConfigError when it cannot be read to its end."""
     try:
         with _opened(path) as log:
             history.read(_lines(log), since)
-    except FileNotFoundError:
-        raise
     except (OSError, EOFError, zlib.error) as error:
-        raise ConfigError(f"the audit log {path} could not be read: {error}") from error
+        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise ConfigError(f"the audit log {path} could not be read: {why}") from error
 
 
 def _opened(path: str) -> IO[bytes]:

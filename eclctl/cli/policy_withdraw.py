@@ -117,7 +117,7 @@ def _entry(options: argparse.Namespace, snapshot: Snapshot) -> _Entry:
         found = signatory(snapshot, options.signer, _no_file)
         if found.signer is None:
             raise ConfigError(f"{options.signer!r} is no signer of today's policy; for a key, give --key")
-        return _Entry("signers", found.signer, f"everything that {len(found.keys)} of their keys signed")
+        return _Entry("signers", found.signer, "everything that any key of theirs signed")
     return _key(options.key, snapshot)
 
 

@@ -202,6 +202,8 @@ def _who(entry: Entry) -> str:
 
 
 def _probe(probe: Probe) -> str:
+    if probe.everybody:
+        return "everybody"
     user = None if probe.user is None else f"user {_user(probe.user)}"
     group = None if probe.group is None else f"group {_group(probe.group)}"
     return " in ".join(part for part in (user, group) if part is not None) or "anybody whom no rule names"

@@ -22,11 +22,15 @@ _Names = tuple[frozenset[int] | None, frozenset[int] | None]
 
 
 class Probe(NamedTuple):
-    """A caller to ask for, and the numbers that rules know them by: None stands for anybody else."""
+    """A caller to ask for, and the numbers that rules know them by: None stands for anybody else.
+
+    `everybody` tells that no rule on the image names anybody, so that this caller stands for all.
+    """
 
     caller: Caller
     user: int | None = None
     group: int | None = None
+    everybody: bool = False
 
 
 @dataclass(slots=True)
@@ -52,7 +56,7 @@ class Callers:
     def _chosen(self, named: Sequence[_Names]) -> list[Probe]:
         users, groups = _classes([each for each, _ in named]), _classes([each for _, each in named])
         nobody, no_group = _unnamed(each for each, _ in named), _unnamed(each for _, each in named)
-        found = [Probe(Caller(nobody, no_group))]
+        found = [Probe(Caller(nobody, no_group), everybody=not users and not groups)]
         found += [Probe(self.resolve(user) or Caller(user, no_group), user) for user in users]
         found += [Probe(Caller(nobody, group, frozenset({group})), None, group) for group in groups]
         both = {

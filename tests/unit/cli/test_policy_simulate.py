@@ -87,8 +87,8 @@ def test_a_flip_is_1_and_shown_with_both_answers_the_requirement_and_who_is_conc
         "    candidate  allow requirements-met, rule lenient\n"
         f"               ({root}/new/10.yaml:5)\n"
         f"    lacked     1 approval from scanner ({root}/policies.d/10.yaml:10)\n"
-        "    for        anybody whom no rule names; 2 users (4242, 4243) of 2 decisions,\n"
-        "               last 2026-11-20 12:00Z\n"
+        "    for        everybody; 2 users (4242, 4243) of 2 decisions, last 2026-11-20\n"
+        "               12:00Z\n"
     )
 
 

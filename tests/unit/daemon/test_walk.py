@@ -98,3 +98,20 @@ def test_the_walk_leaves_no_descriptor_open(root: Path) -> None:
     before = len(os.listdir("/proc/self/fd"))
     assert found(root)
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_the_root_of_a_sandbox_is_yielded_when_asked_for_and_nothing_in_it(tmp_path: Path) -> None:
+    box = tmp_path / "box"
+    (box / ".singularity.d").mkdir(parents=True)
+    (box / "bin").mkdir()
+    (box / "bin" / "sh").write_text("program")
+    (tmp_path / "a.sif").write_text("image")
+    found = {path for files in walk(str(tmp_path), recursive=True, sandboxes=True) for path, _ in files}
+    assert found == {str(box), str(tmp_path / "a.sif")}
+
+
+def test_what_cannot_be_listed_is_told_when_somebody_wants_to_know(tmp_path: Path) -> None:
+    told: list[str] = []
+    missing = str(tmp_path / "missing")
+    assert list(walk(missing, recursive=True, refused=lambda directory, _: told.append(directory))) == []
+    assert told == [missing]

@@ -20,6 +20,7 @@ from eclctl.trust.keyring import KeyStore, judge
 
 __all__ = [
     "NO_EXCEPTIONS",
+    "PURPOSE",
     "Approval",
     "Candidate",
     "Exceptions",
@@ -44,13 +45,17 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """A signature that a key made over an exception's file; whether it counts is judged. `file` is where it lies."""
+    """A signature that a key made over an exception's file; whether it counts is judged.
+
+    `file` is where it lies, and `purposes` what it says that it is for.
+    """
 
     signer: KeyRef
     key: str
     created: datetime | None
     expires: datetime | None
     file: str
+    purposes: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +92,9 @@ class Exceptions:
         named = [candidate.exception for candidate in self.candidates if candidate.exception is not None]
         object.__setattr__(self, "sizes", frozenset(file.size for each in named for file in each.files))
 
+
+PURPOSE = "exception"
+"""What a signature that says what it is for must be for, to approve an exception. One that says nothing does."""
 
 NO_EXCEPTIONS = Exceptions()
 
@@ -139,6 +147,8 @@ def _judge(
     finding = judge(store, approval, now)
     if finding is not None:
         return finding
+    if approval.purposes and PURPOSE not in approval.purposes:
+        return Finding("other-purpose", f"it says that it is for something else, not for the purpose {PURPOSE}")
     longest = timedelta(seconds=terms.longest)
     if approval.created is None or found.ends - approval.created > longest:
         return Finding("too-early", f"it was made more than {span(terms.longest)} before the exception ends")

@@ -132,7 +132,7 @@ def load_exceptions(
 
 def _approval(found: openpgp.GoodSignature, file: str) -> Approval:
     signer = KeyRef(SignerKind.PGP, found.certificate)
-    return Approval(signer, found.key, found.created, found.expires, file)
+    return Approval(signer, found.key, found.created, found.expires, file, found.purposes)
 
 
 def _beside(file: str, signatures: list[str]) -> list[str]:

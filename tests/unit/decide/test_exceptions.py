@@ -14,6 +14,7 @@ from eclctl.decide.exceptions_load import MAX_EXCEPTIONS
 from eclctl.decide.questions import Decision, Pending, Question
 from eclctl.decide.snapshot import Names, build
 from eclctl.model import Caller, Code, Verdict
+from eclctl.signature.openpgp.signature import PURPOSE_NOTATION
 from tests import pgp
 from tests.sifbuilder import corpus_pgp_key
 from tests.support import CORPUS, NOW
@@ -279,6 +280,27 @@ def test_a_signature_that_has_expired_since_no_longer_counts(site: BreakGlass) -
         site.now = now
         seen.append(site.ask(image).code)
     assert seen == [Code.EXCEPTION, Code.EXCEPTION, Code.REQUIREMENTS_NOT_MET]
+
+
+@pytest.mark.parametrize(
+    ("purposes", "state"),
+    [(["scan"], State.UNAPPROVED), (["exception"], State.ACTIVE), (["scan", "exception"], State.ACTIVE)],
+)
+def test_a_signature_that_says_what_it_is_for_must_be_for_exceptions(
+    site: BreakGlass, purposes: list[str], state: State
+) -> None:
+    path = site.grant("drain", site.image("a.sif", HALF), by=["scanner"])
+    notations = [notation(purpose) for purpose in purposes]
+    made = corpus_pgp_key("approver").sign(0x00, path.read_bytes(), *notations, created=int(STARTS.timestamp()))
+    path.with_name(f"{path.name}.asc").write_bytes(pgp.armor("SIGNATURE", pgp.packet(2, made)))
+    site.reload()
+    assert site.stands("drain").state is state
+
+
+def notation(purpose: str) -> bytes:
+    """RFC 9580 section 5.2.3.24: flags, the lengths of name and value, both."""
+    name, value = PURPOSE_NOTATION.encode(), purpose.encode()
+    return pgp.sub(20, b"\x80\0\0\0" + len(name).to_bytes(2) + len(value).to_bytes(2) + name + value)
 
 
 def test_an_approval_cannot_be_older_than_the_longest_time_before_the_end(site: BreakGlass) -> None:

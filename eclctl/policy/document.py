@@ -426,7 +426,10 @@ def boolean(node: Node, report: Report, what: str) -> bool | None:
     if word is None:
         return None
     if word not in _BOOLEANS:
-        report.error(node, f"{what} must be true or false, and is {quoted(word)}")
+        meant = {"yes": "true", "on": "true", "no": "false", "off": "false"}.get(word.lower(), word.lower())
+        report.error(
+            node, f"{what} must be true or false, and is {quoted(word)}", _only_near(suggestion(meant, _BOOLEANS))
+        )
         return None
     return _BOOLEANS[word]
 

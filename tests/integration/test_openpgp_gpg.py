@@ -125,3 +125,26 @@ def test_what_gpg_signs_today_verifies(algorithm, signing_home):
     assert [signer.name for signer in found.signers] == ["Alice <alice@example.org>"]
     with pytest.raises(openpgp.VerificationError):
         openpgp.verify(message.replace(b"{}", b"[]"), keyring, now=now)
+
+
+def test_a_purpose_that_gpg_writes_is_read(tmp_path: Path) -> None:
+    """`gpg --sig-notation purpose@eclctl.org=scan`, as docs/policy.md has it."""
+    tmp_path.chmod(0o700)
+    command = [GPG, "--homedir", tmp_path, "--batch", "--no-tty", "--pinentry-mode", "loopback", "--passphrase", ""]
+    made = subprocess.run(
+        [*command, "--quick-generate-key", "scanner@site.example", "ed25519", "sign"],
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    if made.returncode != 0:
+        pytest.skip(f"needs a gpg that makes keys: {made.stderr.decode(errors='replace')[-200:]}")
+    notations = [f"--sig-notation=purpose@eclctl.org={word}" for word in ("scan", "approve")]
+    signed = subprocess.run(
+        [*command, *notations, "--clearsign"], input=b"{}\n", capture_output=True, check=True, timeout=60
+    ).stdout
+    ring = subprocess.run([*command, "--export"], capture_output=True, check=True, timeout=60).stdout
+    subprocess.run(["gpgconf", "--homedir", tmp_path, "--kill", "all"], check=False, timeout=60)
+    (found,) = openpgp.check(signed, openpgp.Keyring.parse(ring)).signatures
+    assert isinstance(found, openpgp.GoodSignature)
+    assert found.purposes == {"scan", "approve"}

@@ -11,7 +11,7 @@ import json
 import os
 import posixpath
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -59,14 +59,6 @@ class Image:
     legacy: Verified
     facts: Verification | None
     rejected: Mapping[int, Finding]
-
-    @property
-    def has_discounted(self) -> bool:
-        """Whether a modern signature is good and does not count: expired, revoked, or over a part of its group."""
-        claims = self.facts.claims if self.facts is not None else ()
-        return any(
-            claim.format != "legacy" and (n in self.rejected or not claim.whole_group) for n, claim in enumerate(claims)
-        )
 
 
 @dataclass(frozen=True)
@@ -208,6 +200,9 @@ def _made() -> Iterable[tuple[str, bytes]]:
         yield f"made-builder+old-{key.raw.hex()[:4]}", _more(lambda image, k=key: image.sign_legacy(k, identity=3))
         yield f"made-builder+linked-{key.raw.hex()[:4]}", _more(lambda image, k=key: _linked(image, k, 3))
         yield f"made-builder+nowhere-{key.raw.hex()[:4]}", _more(lambda image, k=key: _linked(image, k, 9 | GROUP_BITS))
+        yield f"made-old+part-{key.raw.hex()[:4]}", _signed_anew(lambda image, k=key: image.sign_pgp(k, only=(2,)))
+    for other in ("expired", "revoked", "mallory", "scanner"):
+        yield f"made-old+{other}", _signed_anew(lambda image, name=other: _sign(image, corpus_pgp_key(name)))
     yield "made-builder+dsse", _more(lambda image: image.sign_dsse(pem_key("p256")))
     yield "made-builder+changed", _more(lambda image: image.sign_pgp(scanner, text=sample(uuid=bytes(16)).metadata()))
     yield "made-builder+wrong-fingerprint", _more(lambda image: image.sign_pgp(scanner, fingerprint=builder.raw))
@@ -227,14 +222,28 @@ def _made() -> Iterable[tuple[str, bytes]]:
 def _signed(*keys: pgp.Key) -> bytes:
     image = sample()
     for key in keys:
-        image.sign_pgp(key, created=max(pgp.SIGNED, key.created + 1))
+        _sign(image, key)
     return image.build()
+
+
+def _sign(image: SifBuilder, key: pgp.Key) -> None:
+    image.sign_pgp(key, created=max(pgp.SIGNED, key.created + 1))
 
 
 def _more(add: object) -> bytes:
     image = sample()
     image.sign_pgp(corpus_pgp_key("builder"))
     add(image)  # type: ignore[operator]
+    return image.build()
+
+
+def _signed_anew(add: Callable[[SifBuilder], object]) -> bytes:
+    """A legacy signature on the primary partition, a modern one of the same key, and more."""
+    image = sample()
+    builder = corpus_pgp_key("builder")
+    image.sign_legacy(builder, identity=3)
+    image.sign_pgp(builder)
+    add(image)
     return image.build()
 
 

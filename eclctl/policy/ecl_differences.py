@@ -29,7 +29,6 @@ class Difference(StrEnum):
     UNWRITABLE_PATH = "unwritable-path"
     TAMPERED = "tampered"
     OTHER_KINDS = "other-kinds"
-    DISCOUNTED_SIGNATURES = "discounted-signatures"
     LATER_CHANGES = "later-changes"
     MODERN_INSTEAD = "modern-instead"
     PERMISSIVE = "permissive"
@@ -40,14 +39,7 @@ class Difference(StrEnum):
         return Relation.LAXER if self in _LAXER else Relation.STRICTER
 
 
-_LAXER = frozenset(
-    {
-        Difference.DISCOUNTED_SIGNATURES,
-        Difference.LATER_CHANGES,
-        Difference.MODERN_INSTEAD,
-        Difference.PERMISSIVE,
-    }
-)
+_LAXER = frozenset({Difference.LATER_CHANGES, Difference.MODERN_INSTEAD, Difference.PERMISSIVE})  # each one chosen
 
 EXPLANATIONS: dict[Difference, str] = {
     Difference.USER_WRITABLE: (
@@ -63,9 +55,10 @@ EXPLANATIONS: dict[Difference, str] = {
         " more leniently."
     ),
     Difference.STRAY_SIGNATURES: (
-        "A signature that ECL does not look at (of before 3.6, or linked to an object or to a group that is not there)"
-        " refuses the image when it is broken or by a key in no keyring: unknown_signatures: deny means all signatures"
-        " in the file."
+        "A signature that ECL does not look at (of before 3.6, linked to an object or to a group that is not there;"
+        " with legacyinsecure every modern one) refuses the image when it is broken or by a key in no keyring, and a"
+        " modern one, too, when its key has expired or was revoked or it covers only a part of its group:"
+        " unknown_signatures: deny and discounted_signatures: deny mean all signatures in the file."
     ),
     Difference.NIL_UUID: (
         "An image of several object groups is refused when the UUID in its header is nil: nothing ties the groups'"
@@ -99,10 +92,6 @@ EXPLANATIONS: dict[Difference, str] = {
         "ECL sees SIF images alone. OCI-SIF images, sandboxes, bare SquashFS and ext3 images run without being asked"
         " about there; here they are refused until a rule allows them. The end of the policy has one to start from."
     ),
-    Difference.DISCOUNTED_SIGNATURES: (
-        "When enough good signatures are there, a further one by a key of the keyring that has expired, was revoked or"
-        " covers only some objects of its group counts for nothing here, and the image runs. ECL refuses it."
-    ),
     Difference.LATER_CHANGES: (
         "With assurance: none, whoever can write the image or its directory can exchange it after the answer. ECL"
         " checks the file that the launcher has open, which can be written to, but not be exchanged."
@@ -113,7 +102,7 @@ EXPLANATIONS: dict[Difference, str] = {
     ),
     Difference.PERMISSIVE: (
         "Images that lack approvals run all the same, and what would have been said is recorded. Forbidden signers,"
-        " unknown signatures and changed content are refused even so."
+        " signatures that are unknown or do not count, and changed content are refused even so."
     ),
 }
 """What each difference is, in sentences for an administrator."""

@@ -186,7 +186,6 @@ class _Drafter:
             Difference.STRICT_READING,
             Difference.STRAY_SIGNATURES,
             Difference.NIL_UUID,
-            Difference.DISCOUNTED_SIGNATURES,
             *more,
         }
         if self.legacy:

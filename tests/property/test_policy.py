@@ -54,7 +54,16 @@ OTHER_OCI = (
     Image({1: (1,)}, loose=(2, 9), subject=(1, 2)),
     Image({1: (1, 2, 3)}, kind=Kind.OCI_SIF),
 )
-POLICIES = st.sampled_from(_policies())
+
+
+def strict(made: Policy) -> Policy:
+    """The same, with `discounted_signatures: deny`."""
+    return replace(made, rules=tuple(replace(each, deny_discounted=True) for each in made.rules))
+
+
+MADE = _policies()
+POLICIES = st.sampled_from(MADE)
+ANY_POLICIES = POLICIES | st.sampled_from([strict(each) for each in MADE])
 IMAGES = st.sampled_from([ONE, TWO, Image(TWO.groups, tied=False), Image(loose=(9,)), Image({}), OCI, *OTHER_OCI])
 
 
@@ -113,6 +122,28 @@ def test_removing_a_signature_that_nobody_forbids_never_turns_deny_into_allow(da
 
 
 @given(st.data(), POLICIES, IMAGES)
+@settings(max_examples=400, deadline=None)
+def test_a_rule_that_denies_what_does_not_count_says_the_same_where_everything_counts(data, made, image) -> None:
+    """And denies where something does not, or covers only a part: so that adding or removing may do either there."""
+    signed = data.draw(st.lists(claims(image), max_size=6))
+    rejected = {number: EXPIRED for number in range(len(signed)) if data.draw(st.integers(0, 5)) == 0}
+    modern = [(n, claim) for n, claim in enumerate(signed) if claim.format is not SignatureFormat.LEGACY]
+    half = [claim for n, claim in modern if n in rejected or (claim.group is not None and not claim.whole_group)]
+    expected = Verdict.DENY if half else verdict(made, image, signed, rejected)
+    assert verdict(strict(made), image, signed, rejected) is expected
+
+
+@given(st.data(), ANY_POLICIES, IMAGES)
+@settings(max_examples=400, deadline=None)
+def test_what_has_been_judged_out_never_turns_deny_into_allow(data, made, image) -> None:
+    """A signature that is added and does not count helps nobody, whatever the rule makes of it."""
+    signed = data.draw(st.lists(claims(image), max_size=6))
+    more = [*signed, data.draw(claims(image))]
+    if verdict(made, image, signed) is Verdict.DENY:
+        assert verdict(made, image, more, {len(signed): EXPIRED}) is Verdict.DENY
+
+
+@given(st.data(), ANY_POLICIES, IMAGES)
 @settings(max_examples=200, deadline=None)
 def test_judging_a_signature_out_never_turns_deny_into_allow(data, made, image) -> None:
     signed = data.draw(st.lists(claims(image), min_size=1, max_size=6))
@@ -121,14 +152,14 @@ def test_judging_a_signature_out_never_turns_deny_into_allow(data, made, image) 
         assert verdict(made, image, signed, rejected) is Verdict.DENY
 
 
-@given(st.data(), POLICIES, IMAGES)
+@given(st.data(), ANY_POLICIES, IMAGES)
 @settings(max_examples=200, deadline=None)
 def test_the_order_of_signatures_does_not_matter(data, made, image) -> None:
     signed = data.draw(st.lists(claims(image), max_size=6))
     assert verdict(made, image, signed) is verdict(made, image, data.draw(st.permutations(signed)))
 
 
-@given(st.data(), POLICIES, IMAGES)
+@given(st.data(), ANY_POLICIES, IMAGES)
 @settings(max_examples=300, deadline=None)
 def test_an_allowed_image_is_covered_object_by_object(data, made, image) -> None:
     signed = data.draw(st.lists(claims(image), max_size=7))
@@ -143,7 +174,7 @@ def test_an_allowed_image_is_covered_object_by_object(data, made, image) -> None
         assert seen.kind is not Kind.OCI_SIF or seen.oci is not None
 
 
-@given(st.data(), POLICIES, IMAGES)
+@given(st.data(), ANY_POLICIES, IMAGES)
 @settings(max_examples=300, deadline=None)
 def test_an_object_beside_what_was_signed_never_turns_deny_into_allow(data, made, image) -> None:
     signed = data.draw(st.lists(claims(image), max_size=7))
@@ -151,7 +182,7 @@ def test_an_object_beside_what_was_signed_never_turns_deny_into_allow(data, made
     assert verdict(made, more, signed) is Verdict.DENY
 
 
-@given(st.data(), POLICIES)
+@given(st.data(), ANY_POLICIES)
 @settings(max_examples=300, deadline=None)
 def test_a_signature_that_says_less_never_turns_deny_into_allow(data, made) -> None:
     signed = data.draw(st.lists(claims(OCI), max_size=6))
@@ -160,14 +191,14 @@ def test_a_signature_that_says_less_never_turns_deny_into_allow(data, made) -> N
         assert verdict(made, OCI, silent) is Verdict.DENY
 
 
-@given(st.data(), POLICIES)
+@given(st.data(), ANY_POLICIES)
 @settings(max_examples=200, deadline=None)
 def test_in_a_file_whose_image_is_not_known_no_signature_counts_for_more(data, made) -> None:
     signed = data.draw(st.lists(claims(OCI), max_size=6))
     assert verdict(made, replace(OCI, subject=(), kind=Kind.OCI_SIF), signed) is Verdict.DENY
 
 
-@given(st.data(), POLICIES, IMAGES)
+@given(st.data(), ANY_POLICIES, IMAGES)
 @settings(max_examples=200, deadline=None)
 def test_explaining_does_not_change_the_answer(data, made, image) -> None:
     signed = data.draw(st.lists(claims(image), max_size=6))

@@ -61,7 +61,7 @@ def loosened_rule(rule: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
             left = [*rule[key][:place], *rule[key][place + 1 :]]
             kept = without(rule, key, "distinct", "mode") if not left else rule
             yield f"{key} {place + 1}", {**kept, **({key: left} if left else {"decision": "allow"})}
-    for key in {"forbid", "unknown_signatures", "assurance", "message"} & rule.keys():
+    for key in {"forbid", "unknown_signatures", "discounted_signatures", "assurance", "message"} & rule.keys():
         yield key, without(rule, key)
     if rule.get("decision") == "deny":
         yield "decision", {**rule, "decision": "allow"}

@@ -334,6 +334,7 @@ def test_a_signature_from_the_future_does_not_count_yet(site: BreakGlass) -> Non
         ("", "struct-truncated-half.sif", Code.MALFORMED),
         ("    forbid: {signed_by: [scanner]}\n", HALF, Code.FORBIDDEN),
         ("    unknown_signatures: deny\n", "metadata-not-json.sif", Code.UNKNOWN_SIGNATURE),
+        ("    discounted_signatures: deny\n", "one-revoked.sif", Code.DISCOUNTED_SIGNATURE),
         ("    mode: permissive\n", HALF, Code.PERMISSIVE),
     ],
 )

@@ -131,6 +131,7 @@ def test_under_legacyinsecure_a_group_denies_and_tells_what_to_write_once_images
     assert "decision: deny" in uncommented(made)
     assert "any_of" not in uncommented(made)
     assert "    # require:\n    #   - any_of: [ecl-22BC3A3BC942487F]\n    # unknown_signatures: deny\n" in made.policy
+    assert "    # unknown_signatures: deny\n    # discounted_signatures: deny\n\n" in made.policy
     assert "\n  # ecl-22BC3A3BC942487F: {pgp: [81F111F6190C46143937EF7C22BC3A3BC942487F]}\n" in made.policy
 
 
@@ -300,7 +301,8 @@ def test_the_example_of_a_site_that_leaves_ecl_is_its_ecl_toml_imported() -> Non
     def meaning(policy: Policy, rule: Rule) -> tuple[object, ...]:
         fingerprints = [tuple(policy.signers[name].keys for name in need.people) for need in rule.require]
         asked = [(need.count, need.anyone) for need in rule.require]
-        return rule.name, rule.match, fingerprints, asked, rule.forbidden_keys, rule.deny_unknown, rule.assurance
+        stops = (rule.forbidden_keys, rule.deny_unknown, rule.deny_discounted)
+        return rule.name, rule.match, fingerprints, asked, stops, rule.assurance
 
     expected = [meaning(theirs, rule) for rule in theirs.rules if rule.name != "not-seen-by-ecl"]
     assert [meaning(ours, rule) for rule in ours.rules] == expected

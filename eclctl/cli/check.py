@@ -232,11 +232,16 @@ def _lines(image: str, result: dict[str, Any]) -> Iterator[str]:
         yield f"allow  {_shown(image)}: {reason}"
     else:
         yield f"deny   {_shown(image)}: {reason} ({_shown(str(result.get('code')))})"
-    for unmet in result.get("missing") or ():
-        could = ", ".join(_shown(name) for name in unmet["could_sign"]) or "nobody"
-        yield f"       needs {_shown(unmet['requirement'])}: {unmet['have']} of {unmet['needed']}; {could} could sign"
+    yield from (_unmet(missing) for missing in result.get("missing") or ())
     if result.get("message"):
         yield f"       {_shown(result['message'])}"
+
+
+def _unmet(missing: dict[str, Any]) -> str:
+    could = ", ".join(_shown(name) for name in missing["could_sign"]) or "nobody"
+    stage = f"stage {_shown(str(missing['stage']))}: " if missing.get("stage") else ""
+    needed = f"{_shown(missing['requirement'])}: {missing['have']} of {missing['needed']}"
+    return f"       needs {stage}{needed}; {could} could sign"
 
 
 def _shown(text: str) -> str:

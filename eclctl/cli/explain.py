@@ -142,7 +142,8 @@ def _requirement(
     report: Mapping[str, Any], rule_where: str, unmet: Mapping[str, Any] | None, strokes: Strokes
 ) -> Branch:
     mark = strokes.yes if report["met"] else strokes.no
-    text = f"{mark} {_text(report, 'text')}: {report['have']} of {report['needed']}"
+    stage = f"stage {_text(report, 'stage')}: " if report.get("stage") else ""
+    text = f"{mark} {stage}{_text(report, 'text')}: {report['have']} of {report['needed']}"
     below = [_signer(each, strokes) for each in report["signers"]]
     if unmet is not None:
         below.append(Branch(f"could still sign: {_names(unmet['could_sign'])}"))

@@ -240,3 +240,10 @@ def test_nothing_hostile_reaches_the_terminal(strokes: object) -> None:
     lines = list(draw(tree(HOSTILE, result, strokes), strokes))
     assert all(line.isprintable() for line in lines)
     assert sum(r"a\x1b[31m\x0a" in line for line in lines) > 10
+
+
+def test_each_stage_of_a_chain_is_named() -> None:
+    stages = [{**report, "stage": name} for report, name in zip(DENIED["requirements"], ("build", "scan"), strict=True)]
+    lines = drawn({**DENIED, "requirements": stages})
+    assert "│  ├─ ✓ stage build: 1 approval from ci: 1 of 1 (line 16)" in lines
+    assert any("✗ stage scan: 2 approvals from security: 1 of 2" in line for line in lines)

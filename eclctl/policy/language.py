@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import TypeAlias
 
 from eclctl.model import Assurance, Finding, Kind, Verdict
 from eclctl.policy.globs import Glob
@@ -247,16 +248,30 @@ class Holder:
     people: tuple[str, ...]
 
 
+Entry: TypeAlias = tuple[int, Glob | None]
+"""A rule's place among all rules, and one of its paths; None when it has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Askers:
+    """Rules by who asks: those that name users by each of them, those that name only groups by each of these."""
+
+    everybody: tuple[Entry, ...]
+    users: Mapping[int, tuple[Entry, ...]]
+    groups: Mapping[int, tuple[Entry, ...]]
+
+
 @dataclass(frozen=True, slots=True)
 class RuleIndex:
-    """Rules by the literal directory that their paths lie in.
+    """Rules by what their paths begin and end with, as far as there is no wildcard in it.
 
-    `by_prefix` has, for each such directory, the rules with a path there and that path; `anywhere` the rules without
-    paths. Both are in rule order, as are `here`, the rules that can match on this host; the others are in none.
+    `paths` has, for each length of a beginning, the beginnings, and for each of these the same of the ends; lengths are
+    in order. `anywhere` are the rules without paths, and `here`, in order, the rules that can match on this host; the
+    others are in none.
     """
 
-    by_prefix: Mapping[str, tuple[tuple[int, Glob], ...]]
-    anywhere: tuple[int, ...]
+    paths: tuple[tuple[int, Mapping[str, tuple[tuple[int, Mapping[str, Askers]], ...]]], ...]
+    anywhere: Askers
     here: tuple[Rule, ...]
 
 

@@ -1,33 +1,64 @@
 """Which rule answers: the first that matches, found without asking every rule.
 
-Rules are indexed by the literal directory of their paths, so that ten thousand rules cost as much as the path has
-components.
+Rules are indexed by what their paths begin and end with, and by the users and groups that they name, so that of ten
+thousand rules a few are asked.
 """
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Iterable, Iterator
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from operator import itemgetter
+from typing import TypeVar
 
 from eclctl.model import Caller, Kind
 from eclctl.policy.globs import Glob
-from eclctl.policy.language import Match, Policy, Rule, RuleIndex
+from eclctl.policy.inclusion import ends
+from eclctl.policy.language import Askers, Entry, Match, Policy, Rule, RuleIndex
+
+Value = TypeVar("Value")
 
 _FEW = 8  # below this, asking each rule is quicker than the index
 
 
 def build_index(rules: Iterable[Rule]) -> RuleIndex:
-    """Index rules by the literal prefixes of their paths."""
-    by_prefix: dict[str, list[tuple[int, Glob]]] = {}
-    anywhere: list[int] = []
+    """Index those of the rules that can match on this host."""
     here = tuple(rule for rule in rules if rule.match.here)
+    anywhere = [(rule, None) for rule in here if rule.match.paths is None]
+    by_head: dict[str, dict[str, list[tuple[Rule, Glob | None]]]] = {}
     for rule in here:
-        if rule.match.paths is None:
-            anywhere.append(rule.order)
         for glob in rule.match.paths or ():
-            by_prefix.setdefault(glob.prefix, []).append((rule.order, glob))
-    return RuleIndex({prefix: tuple(found) for prefix, found in by_prefix.items()}, tuple(anywhere), here)
+            head, tail = ends(glob)
+            by_head.setdefault(head, {}).setdefault(tail, []).append((rule, glob))
+    by_ends = {
+        head: _by_length({tail: _askers(entries) for tail, entries in by_tail.items()})
+        for head, by_tail in by_head.items()
+    }
+    return RuleIndex(_by_length(by_ends), _askers(anywhere), here)
+
+
+def _by_length(by_text: Mapping[str, Value]) -> tuple[tuple[int, Mapping[str, Value]], ...]:
+    """Return what is known of texts by their lengths, the shortest first."""
+    found: dict[int, dict[str, Value]] = {}
+    for text, value in by_text.items():
+        found.setdefault(len(text), {})[text] = value
+    return tuple(sorted(found.items(), key=itemgetter(0)))
+
+
+def _askers(entries: Sequence[tuple[Rule, Glob | None]]) -> Askers:
+    everybody: list[Entry] = []
+    users: dict[int, list[Entry]] = {}
+    groups: dict[int, list[Entry]] = {}
+    for rule, glob in entries:
+        entry, match = (rule.order, glob), rule.match
+        if match.users is None and match.groups is None:
+            everybody.append(entry)
+        for user in match.users or ():
+            users.setdefault(user, []).append(entry)
+        for group in match.groups or () if match.users is None else ():
+            groups.setdefault(group, []).append(entry)
+    return Askers(tuple(everybody), *({key: tuple(found) for key, found in each.items()} for each in (users, groups)))
 
 
 def select_rule(policy: Policy, *, path: str | None, kind: Kind, caller: Caller, now: datetime) -> Rule | None:
@@ -47,7 +78,7 @@ def select_rule(policy: Policy, *, path: str | None, kind: Kind, caller: Caller,
             if _applies(rule.match, kind, caller, now) and _on_path(rule.match, path):
                 return rule
         return None
-    matching = (policy.rules[order] for order in _candidates(policy, path))
+    matching = (policy.rules[order] for order in _candidates(policy, path, caller))
     return next((rule for rule in matching if _applies(rule.match, kind, caller, now)), None)
 
 
@@ -59,7 +90,7 @@ def rules_on(policy: Policy, *, path: str | None, kind: Kind) -> Iterator[Rule]:
         path: as for `select_rule`.
         kind: what the image is.
     """
-    for order in _candidates(policy, path):
+    for order in _candidates(policy, path, None):
         rule = policy.rules[order]
         if kind in rule.match.kinds:
             yield rule
@@ -100,19 +131,32 @@ def _on_path(match: Match, path: str | None) -> bool:
     return False
 
 
-def _candidates(policy: Policy, path: str | None) -> Iterator[int]:
-    """Yield the rules that match the path, in order."""
+def _candidates(policy: Policy, path: str | None, caller: Caller | None) -> list[int]:
+    """Return the rules that match the path and may be for the caller, or for None for anybody, in order."""
     index = policy.index
-    found: set[int] = set()
+    found = {order for order, _ in _asking(index.anywhere, caller)}
     if path is not None:
-        for prefix in _prefixes(path):
-            found.update(order for order, glob in index.by_prefix.get(prefix, ()) if glob.matches(path))
-    return heapq.merge(sorted(found), index.anywhere)
+        for askers in _near(index, path):
+            found.update(order for order, glob in _asking(askers, caller) if glob is not None and glob.matches(path))
+    return sorted(found)
 
 
-def _prefixes(path: str) -> Iterator[str]:
-    """Yield every directory above `path`, the root as ""."""
-    end = path.find("/")
-    while end >= 0:
-        yield path[:end]
-        end = path.find("/", end + 1)
+def _near(index: RuleIndex, path: str) -> Iterator[Askers]:
+    """Yield the rules with paths that begin and end as `path` does."""
+    size = len(path)
+    for length, by_head in index.paths:
+        if length > size:
+            return
+        for ending, by_tail in by_head.get(path[:length], ()):
+            if ending <= size and (found := by_tail.get(path[size - ending :])) is not None:
+                yield found
+
+
+def _asking(askers: Askers, caller: Caller | None) -> Iterable[Entry]:
+    """Return what may be for a caller, or for None all."""
+    if caller is None:
+        return itertools.chain(askers.everybody, *askers.users.values(), *askers.groups.values())
+    if not askers.users and not askers.groups:
+        return askers.everybody
+    mine = [askers.groups.get(group, ()) for group in {caller.gid, *caller.groups}] if askers.groups else []
+    return itertools.chain(askers.everybody, askers.users.get(caller.uid, ()), *mine)

@@ -1,0 +1,45 @@
+"""The index of rules finds what a walk over all rules finds."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+
+from eclctl.model import Caller
+from eclctl.policy.language import Policy, Rule
+from eclctl.policy.select import rules_on, select_rule
+from tests.property.test_shadows import KINDS, below, of, random_glob, random_match, some
+from tests.support import NOW
+
+
+def walked(made: Policy, path: str | None, kind: str, caller: Caller) -> Rule | None:
+    """The first rule that matches, by asking each."""
+    groups = {caller.gid, *caller.groups}
+    for rule in made.rules:
+        match = rule.match
+        on_path = match.paths is None or (path is not None and any(glob.regex.fullmatch(path) for glob in match.paths))
+        mine = (match.users is None or caller.uid in match.users) and (match.groups is None or groups & match.groups)
+        if on_path and mine and kind in match.kinds:
+            return rule
+    return None
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_index_finds_the_rule_that_a_walk_over_all_finds(seed: int) -> None:
+    random = Random(seed)
+    chosen: set[int] = set()
+    for _ in range(150):
+        made = of([random_match(random) for _ in range(random.choice([3, 9, 20, 40]))])
+        globs = [glob for rule in made.rules for glob in rule.match.paths or ()]
+        for _ in range(20):
+            path = None if random.random() < 0.1 else below(random, random.choice(globs or [random_glob(random)]))
+            caller = Caller(random.randint(1, 4), random.randint(1, 4), some(random, (1, 2, 3, 4), 0))
+            kind = random.choice(KINDS)
+            want = walked(made, path, kind, caller)
+            found = select_rule(made, path=path, kind=kind, caller=caller, now=NOW)
+            assert found == want, (path, kind, caller, made.rules)
+            chosen.add(-1 if found is None else found.order)
+            if found is not None:
+                assert found in list(rules_on(made, path=path, kind=kind))
+    assert len(chosen) > 10

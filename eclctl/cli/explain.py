@@ -122,7 +122,11 @@ def _text(result: Mapping[str, Any], name: str) -> str:
 
 def _rule(result: Mapping[str, Any], strokes: Strokes) -> Branch:
     if not result.get("rule"):
-        return Branch("no rule decided")
+        near = [
+            Branch(f"{_text(each, 'rule')} does not match: {_text(each, 'why')}", note=f"({_text(each, 'where')})")
+            for each in result.get("nearly") or ()
+        ]
+        return Branch("no rule decided", near)
     where = _text(result, "rule_where") if result.get("rule_where") else ""
     below = []
     if result.get("mode") == "permissive":

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 from datetime import UTC, datetime
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from eclctl.cli.check import unreadable
@@ -21,6 +22,7 @@ from eclctl.errors import ConfigError
 from eclctl.image.identity import Locator
 from eclctl.image.mounts import MountTable
 from eclctl.model import Caller
+from eclctl.policy.select import nearly
 from eclctl.remote import ocsp_client
 from eclctl.verify import HashPool
 
@@ -118,7 +120,20 @@ def explain_here(config: str, image: str, role: str) -> dict[str, Any] | NoAnswe
             decision = decide(engine, Question(name, _caller(), descriptor, role, explain=True))
     finally:
         os.close(descriptor)
-    return explanation_fields(decision, admin=True) | {"generation": None, "config": os.path.abspath(config)}
+    near = _near(snapshot, decision) if decision.rule is None and decision.path is not None else []
+    return explanation_fields(decision, admin=True) | {
+        "generation": None,
+        "config": os.path.abspath(config),
+        "nearly": near,
+    }
+
+
+def _near(snapshot: Snapshot, decision: Decision) -> list[dict[str, str]]:
+    """The first rules on the image's path that did not match, and why: whoever can read the policy may know."""
+    assert snapshot.policy is not None
+    path, kind, caller = decision.path, decision.kind, decision.caller
+    found = nearly(snapshot.policy, path=path, kind=kind, caller=caller, now=_now())
+    return [{"rule": rule.name, "where": rule.where, "why": why} for rule, why in islice(found, _MOST_SHOWN)]
 
 
 def _caller() -> Caller:

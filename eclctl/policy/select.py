@@ -98,6 +98,32 @@ def rules_on(policy: Policy, *, path: str | None, kind: Kind) -> Iterator[Rule]:
                 return
 
 
+def nearly(
+    policy: Policy, *, path: str | None, kind: Kind | None, caller: Caller, now: datetime
+) -> Iterator[tuple[Rule, str]]:
+    """Yield, in order, the rules on a path that do not match, each with the first reason, in a few words.
+
+    Args:
+        policy: the policy.
+        path: as for `select_rule`.
+        kind: what the image is, None when nobody has looked.
+        caller: who asks.
+        now: as for `select_rule`.
+    """
+    for rule in policy.rules:
+        match = rule.match
+        if not _on_path(match, path):
+            continue
+        if not match.here:
+            yield rule, "it is for other hosts"
+        elif not _at(match, now):
+            yield rule, "it is for other times"
+        elif not _for_caller(match, caller):
+            yield rule, "it is for other users or groups"
+        elif kind not in match.kinds:
+            yield rule, f"it is for images of kind {', '.join(sorted(match.kinds))}"
+
+
 def for_everybody(rule: Rule) -> bool:
     """Return whether it depends on the image alone, and on nothing about who asks or when, if a rule matches."""
     return not rule.match.narrow

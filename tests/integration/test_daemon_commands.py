@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from tests.site import APPROVED, ECLCTL, HALF, LENIENT, UNSIGNED
+from tests.site import APPROVED, ECLCTL, HALF, LENIENT, POLICY, UNSIGNED
 from tests.support import CORPUS, ROOT
 
 
@@ -146,7 +146,7 @@ def test_explain_needs_no_daemon(quiet_site):
 def test_explain_says_the_same_with_and_without_a_daemon(site):
     ways = (["--socket", site.admin_socket], ["--config", str(site.config)])
     answers = [objects(eclctl("explain", "--json", *way, site.image(HALF)))[0] for way in ways]
-    own = {"decision_id", "cached", "generation", "config"}
+    own = {"decision_id", "cached", "generation", "config", "nearly"}
     asked, here = ({name: value for name, value in each.items() if name not in own} for each in answers)
     assert asked == here
     assert (answers[1]["generation"], answers[1]["config"]) == (None, str(site.config))
@@ -157,6 +157,15 @@ def test_explain_with_a_policy_that_does_not_load_is_no_decision_and_names_the_l
     done = eclctl("explain", "--config", str(quiet_site.config), quiet_site.image(APPROVED))
     assert done.returncode == 3
     assert b"10.yaml:1" in done.stderr
+
+
+def test_without_a_daemon_explain_names_the_rules_that_nearly_matched(quiet_site):
+    narrow = 'match: {{paths: ["{root}/images/**"], users: ["4242"]}}'
+    quiet_site.policy(POLICY.replace('match: {{paths: ["{root}/images/**"]}}', narrow))
+    done = eclctl("explain", "--config", str(quiet_site.config), quiet_site.image(HALF))
+    assert done.returncode == 1
+    assert "production does not match: it is for other users or groups" in done.stdout.decode()
+    assert f"({quiet_site.root}/policies.d/10.yaml:6)" in done.stdout.decode()
 
 
 def test_only_the_admin_socket_shows_whose_name_a_key_carries(site):

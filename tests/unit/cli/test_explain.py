@@ -205,6 +205,13 @@ def test_a_permissive_allow_says_what_it_will_take_later() -> None:
     ]
 
 
+def test_rules_that_nearly_matched_say_why_they_did_not() -> None:
+    near = [{"rule": "members", "where": "a.yaml:3", "why": "it is for other users or groups"}]
+    lines = drawn({"decision": "deny", "code": "no-rule", "reason": "no rule matches", "nearly": near})
+    at = lines.index("├─ no rule decided")
+    assert lines[at + 1] == "│  └─ members does not match: it is for other users or groups (a.yaml:3)"
+
+
 def test_a_permissive_rule_says_what_it_would_answer() -> None:
     lines = drawn({**DENIED, "decision": "allow", "mode": "permissive", "would": "requirements-not-met"})
     assert lines[0].startswith("ALLOW ")

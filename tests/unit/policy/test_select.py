@@ -8,7 +8,7 @@ import pytest
 
 from eclctl.model import Caller, Kind
 from eclctl.policy.language import Policy
-from eclctl.policy.select import select_rule
+from eclctl.policy.select import for_everybody, nearly, rules_on, select_rule
 from tests.support import NOW
 from tests.unit.policy.facts import load_text
 
@@ -81,3 +81,32 @@ def test_ten_thousand_rules_answer_as_a_walk_over_them_would() -> None:
                 (rule.name for rule in made.rules if any(g.matches(path) for g in rule.match.paths or ())), None
             )
             assert chosen(made, path) == walked
+
+
+def test_whoever_asks_the_rule_that_answers_is_among_those_that_answer_for_somebody(padding: int) -> None:
+    made = rules(
+        "{paths: [/a/**], users: ['7']}", "{paths: [/a/**], kinds: [sandbox]}", "{paths: [/a/*]}", "{}", padding=padding
+    )
+    for path in ("/a/b", "/a/b/c", "/x", None):
+        for_somebody = [rule.name for rule in rules_on(made, path=path, kind=Kind.SIF)]
+        answering = {chosen(made, path, caller=caller) for caller in (NOBODY, Caller(7, 7))}
+        assert set(for_somebody) == answering
+    assert [for_everybody(rule) for rule in made.rules[:4]] == [False, True, True, True]
+
+
+def test_rules_on_the_path_that_do_not_match_say_why() -> None:
+    made = rules(
+        "{paths: [/a/**], hosts: [no-such-host]}",
+        "{paths: [/a/**], times: [sun 00:00-00:01 UTC]}",
+        "{paths: [/a/**], users: ['7']}",
+        "{paths: [/a/**], kinds: [sandbox, ext3]}",
+        "{paths: [/b/**], kinds: [sandbox]}",
+        "{paths: [/a/**]}",
+    )
+    found = nearly(made, path="/a/b", kind=Kind.SIF, caller=NOBODY, now=NOW)
+    assert [(rule.name, why) for rule, why in found] == [
+        ("0", "it is for other hosts"),
+        ("1", "it is for other times"),
+        ("2", "it is for other users or groups"),
+        ("3", "it is for images of kind ext3, sandbox"),
+    ]

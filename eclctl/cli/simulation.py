@@ -204,9 +204,10 @@ def _who(entry: Entry) -> str:
 def _probe(probe: Probe) -> str:
     if probe.everybody:
         return "everybody"
-    user = None if probe.user is None else f"user {_user(probe.user)}"
-    group = None if probe.group is None else f"group {_group(probe.group)}"
-    return " in ".join(part for part in (user, group) if part is not None) or "anybody whom no rule names"
+    if not probe.groups:
+        return "anybody whom no rule names" if probe.user is None else f"user {_user(probe.user)}"
+    who = "" if probe.user is None else f"user {_user(probe.user)} in "
+    return f"{who}group {' and '.join(map(_group, probe.groups))}"
 
 
 def _user(uid: int) -> str:
@@ -282,7 +283,7 @@ def _change(entry: Entry) -> dict[str, Any]:
         "users": sorted(entry.users),
         "decisions": entry.decisions,
         "last": entry.last,
-        "callers": [{"user": probe.user, "group": probe.group} for probe in entry.probes],
+        "callers": [{"user": probe.user, "groups": list(probe.groups)} for probe in entry.probes],
     }
 
 

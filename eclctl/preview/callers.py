@@ -1,14 +1,16 @@
-"""For whom an image is looked at: enough callers that every rule that is about the image gets to answer somebody.
+"""For whom an image is looked at: enough callers that no two rules change places unseen.
 
 Callers whom the rules cannot tell apart get the same answer, so one of each kind is asked: somebody whom no rule names,
-one user of each set that rules name alike, one member of each such set of groups, and where a rule wants a user and a
-group, one who is both.
+members of each set of groups that rules name alike, and of each two such sets, and users whom rules name, with the
+groups that they are in; one of those who are alike in that, too. Two sets are enough: the rule that answers under one
+policy and the one that answers under the other match a caller for one set each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import NamedTuple
 
 from eclctl.decide.snapshot import Snapshot
@@ -17,19 +19,22 @@ from eclctl.policy.select import rules_on
 
 __all__ = ["Callers", "Probe"]
 
+MOST_TEAMS = 1000
+"""Callers that are made up for one image; where there would be more, groups are asked for one at a time."""
+
 _NOBODY = 65534
 _Names = tuple[frozenset[int] | None, frozenset[int] | None]
 
 
 class Probe(NamedTuple):
-    """A caller to ask for, and the numbers that rules know them by: None stands for anybody else.
+    """A caller to ask for, and the numbers that rules know them by; `user` None stands for anybody else.
 
     `everybody` tells that no rule on the image names anybody, so that this caller stands for all.
     """
 
     caller: Caller
     user: int | None = None
-    group: int | None = None
+    groups: tuple[int, ...] = ()
     everybody: bool = False
 
 
@@ -54,21 +59,22 @@ class Callers:
         return self._known[key]
 
     def _chosen(self, named: Sequence[_Names]) -> list[Probe]:
-        users, groups = _classes([each for each, _ in named]), _classes([each for _, each in named])
-        nobody, no_group = _unnamed(each for each, _ in named), _unnamed(each for _, each in named)
-        found = [Probe(Caller(nobody, no_group), everybody=not users and not groups)]
-        found += [Probe(self.resolve(user) or Caller(user, no_group), user) for user in users]
-        found += [Probe(Caller(nobody, group, frozenset({group})), None, group) for group in groups]
-        both = {
-            (user, group)
-            for wanted, within in named
-            if wanted is not None and within is not None
-            for user in users
-            if user in wanted
-            for group in groups
-            if group in within
-        }
-        return found + [Probe(Caller(user, group, frozenset({group})), user, group) for user, group in sorted(both)]
+        by_user = [users for users, _ in named if users is not None]
+        by_group = [groups for _, groups in named if groups is not None]
+        nobody, no_group = _unnamed(by_user), _unnamed(by_group)
+        known = {user: self.resolve(user) for user in sorted(frozenset().union(*by_user))}
+        unknown = _alike({user: _in(user, by_user) for user, caller in known.items() if caller is None})
+        groups = _alike({group: _in(group, by_group) for group in sorted(frozenset().union(*by_group))})
+        teams = [(), *((group,) for group in groups), *combinations(groups, 2)]
+        if len(teams) * (1 + len(unknown)) > MOST_TEAMS:
+            teams = teams[: 1 + len(groups)]
+        found = [
+            Probe(Caller(nobody if user is None else user, next(iter(team), no_group), frozenset(team)), user, team)
+            for user in (None, *unknown)
+            for team in teams
+        ]
+        found[0] = found[0]._replace(everybody=not known and not groups)
+        return found + _users(known, by_user, by_group)
 
 
 def _named(snapshot: Snapshot, path: str, kinds: Iterable[Kind]) -> list[_Names]:
@@ -83,16 +89,31 @@ def _named(snapshot: Snapshot, path: str, kinds: Iterable[Kind]) -> list[_Names]
     return [names for names in named if names != (None, None)]
 
 
-def _classes(sets: Sequence[frozenset[int] | None]) -> list[int]:
-    """Return the lowest number of each class that the sets do not tell apart."""
+def _users(
+    known: Mapping[int, Caller | None], by_user: Sequence[frozenset[int]], by_group: Sequence[frozenset[int]]
+) -> list[Probe]:
+    """Return one of each kind of users whom this host knows, as they are."""
+    callers = {user: caller for user, caller in known.items() if caller is not None}
+    kinds = {
+        user: (*_in(user, by_user), *(not each.isdisjoint(caller.groups | {caller.gid}) for each in by_group))
+        for user, caller in callers.items()
+    }
+    return [Probe(callers[user], user) for user in _alike(kinds)]
+
+
+def _in(number: int, sets: Sequence[frozenset[int]]) -> tuple[bool, ...]:
+    return tuple(number in each for each in sets)
+
+
+def _alike(kinds: Mapping[int, tuple[bool, ...]]) -> list[int]:
+    """Return the lowest number of each kind."""
     chosen: dict[tuple[bool, ...], int] = {}
-    given = [each for each in sets if each is not None]
-    for number in sorted(frozenset().union(*given)):
-        chosen.setdefault(tuple(number in each for each in given), number)
+    for number in sorted(kinds):
+        chosen.setdefault(kinds[number], number)
     return sorted(chosen.values())
 
 
-def _unnamed(sets: Iterable[frozenset[int] | None]) -> int:
+def _unnamed(sets: Sequence[frozenset[int]]) -> int:
     """Return a number that none of the sets has."""
-    taken = frozenset().union(*(each for each in sets if each is not None))
+    taken = frozenset().union(*sets)
     return next(number for number in range(_NOBODY, 2 * _NOBODY + len(taken)) if number not in taken)

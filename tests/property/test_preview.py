@@ -21,7 +21,7 @@ IMAGES = (
     "one-builder.sif",
     "one-unsigned.sif",
     "not-a-sif.sif",
-    "struct-empty.sif",
+    "struct-descr-total-huge.sif",
 )
 NEEDS = st.sampled_from(["any_of: [builder]", "all_of: [scanner]", "approvals: {count: 1, of: anyone}"])
 NUMBERS = st.lists(st.integers(1, 3).map(str), min_size=1, max_size=2, unique=True)

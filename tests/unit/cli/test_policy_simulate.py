@@ -116,7 +116,7 @@ def test_json_has_counts_and_every_change(site: Site, capsys: pytest.CaptureFixt
     assert made["decisions"]["deny_to_allow"] == 1
     (change,) = made["changes"]
     assert (change["image"], change["change"], change["users"]) == (site.image(HALF), "deny-to-allow", [4242])
-    assert change["callers"] == [{"user": None, "group": None}]
+    assert change["callers"] == [{"user": None, "groups": []}]
     assert [need["text"] for need in change["old"]["unmet"]] == ["1 approval from scanner"]
     assert (change["new"]["code"], change["new"]["rule"]) == ("requirements-met", "lenient")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,7 @@ from eclctl.preview.changes import Change
 from eclctl.preview.replay import replay
 from eclctl.preview.withdrawing import digest_of, signatory, without
 from eclctl.verify import examine
+from tests.unit.decide.breaking import BreakGlass
 from tests.unit.decide.support import RULES, Site
 from tests.unit.preview.support import LENIENT, history, looking, record, simulate
 
@@ -101,7 +103,16 @@ def test_a_rule_for_named_users_and_groups_is_asked_for_them_and_for_others(site
     result = simulate(site, site.use_policy(LENIENT), site.use_policy(narrow))
     (entry,) = result.top.first()
     assert entry.change is Change.STOPPED
-    assert {(probe.user, probe.group) for probe in entry.probes} == {(None, None), (1500, None), (None, 77)}
+    assert {(probe.user, probe.groups) for probe in entry.probes} == {(None, ()), (1500, ()), (None, (77,))}
+
+
+def test_two_rules_that_change_places_are_noticed_for_those_whom_both_are_about(site: Site) -> None:
+    site.image(ONE, ONE)
+    text = "  - {name: r7, match: {groups: ['7']}, decision: allow}\n"
+    other = "  - {name: r8, match: {groups: ['8']}, decision: deny}\n"
+    result = simulate(site, site.use_policy("rules:\n" + text + other), site.use_policy("rules:\n" + other + text))
+    (entry,) = result.top.first()
+    assert (entry.change, [probe.groups for probe in entry.probes]) == (Change.STOPPED, [(7, 8)])
 
 
 def test_the_groups_of_a_user_are_those_they_have_now_and_the_recorded_one(site: Site) -> None:
@@ -229,3 +240,18 @@ def partition(site: Site, name: str) -> str:
     with open(site.library / name, "rb") as file:
         found = examine(file.fileno(), site.engine.snapshot.store, digests=True)
     return next(found.digests[item.id] for item in found.objects if "primary" in item.holds)
+
+
+def test_an_exception_that_the_candidate_lacks_stops_what_it_allowed_for_those_whom_it_names(tmp_path: Path) -> None:
+    site = BreakGlass(tmp_path)
+    try:
+        path = site.image("half.sif", TWO)
+        site.grant("emergency", path, users=["4242"])
+        granted = site.engine.snapshot
+        (site.folder / "emergency.yaml").unlink()
+        result = simulate(site, granted, site.reload())
+        (entry,) = result.top.first()
+        assert (entry.change, entry.old.code) == (Change.STOPPED, Code.EXCEPTION)
+        assert [probe.user for probe in entry.probes] == [4242]
+    finally:
+        site.close()

@@ -83,7 +83,14 @@ class _Review:
             self._people(rule, persons)
             self._unlimited(rule)
             self._notes(rule)
+        self._exceptions()
         self._silent()
+
+    def _exceptions(self) -> None:
+        terms, node = self.policy.exceptions, _child(self.declared.exceptions, "approvals")
+        if terms is not None and terms.count == 1 and node is not None:
+            message = f"one person alone can approve exceptions: any one of {quoted(terms.role)} is enough"
+            self.report.warning(_child(node, "count") or node, message, "raise the count")
 
     def _at(self, rule: Rule) -> Node:
         return self.declared.rules[rule.order]

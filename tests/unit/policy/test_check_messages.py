@@ -273,6 +273,7 @@ WARNINGS: dict[str, Case] = {
         SIGNERS.replace(f"bob:   {{pgp: [{BOB}]", f"bob:   {{pgp: [{ALICE}, {BOB}]")
         + "  - name: it\n    match: {paths: [/srv/**]}\n    require: [{all_of: [alice, bob]}]\n    message: Ask\n"
     ),
+    "exceptions that one person approves": files(SIGNERS + EXCEPTIONS.replace("count: 2", "count: 1")),
     "somebody asked for and forbidden": needs("[{any_of: [ci]}]", "forbid: {signed_by: [ci]}"),
     "somebody asked for and withdrawn": files(SIGNERS + "withdrawn: {signers: [carol]}\n"),
     "everything allowed": rule("decision: allow"),

@@ -17,8 +17,8 @@ __all__ = ["FLIPS", "Answer", "Change", "Entry", "Need", "Top", "answer", "compa
 class Change(StrEnum):
     """What becomes of an answer, the weightiest first.
 
-    The first two are flips. `WOULD` is an image that stays allowed, of which a permissive rule or an exception newly
-    says, or says no more, that it would be denied; `CODE` any other answer with the same verdict and another code.
+    The first two are flips. `WOULD` is an image that stays allowed, of which a permissive rule newly says, or says no
+    more, that it would be denied; `CODE` any other answer with the same verdict and another code.
     """
 
     STOPPED = "allow-to-deny"

@@ -8,11 +8,17 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import cold, kinds, rescan, warm
+from benchmarks import cold, kinds, policies, rescan, warm
 from benchmarks.harness import Result
 
 HERE = Path(__file__).resolve().parent
-SUITES = {"cold": cold.measure, "warm": warm.measure, "kinds": kinds.measure, "rescan": rescan.measure}
+SUITES = {
+    "cold": cold.measure,
+    "warm": warm.measure,
+    "kinds": kinds.measure,
+    "rescan": rescan.measure,
+    "policies": policies.measure,
+}
 
 
 def main() -> int:

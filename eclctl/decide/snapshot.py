@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -162,21 +162,33 @@ class _Assumed:
 def _keyring(
     paths: tuple[str, ...], errors: list[Problem], warnings: list[Problem], read: Reader
 ) -> openpgp.Keyring | None:
-    blobs: list[bytes] = []
-    ring: openpgp.Keyring | None = None
+    blobs: dict[str, bytes] = {}
     for path in _expanded(paths, (), errors):
         try:
-            blob = read(path, limit=MAX_KEYRING_FILE)
-            ring = openpgp.Keyring.parse(blob)
+            blobs[path] = read(path, limit=MAX_KEYRING_FILE)
         except EclctlError as error:
             errors.append(Problem(path, 0, 0, f"the keyring {error}"))
-        else:
-            blobs.append(blob)
-            advice = "only its public part is used; take the private key out of this file"
-            warnings.extend(Problem(path, 0, 0, f"holds the private key {key}", advice) for key in ring.secret)
-    if errors:
+    try:
+        ring = openpgp.Keyring.parse(*blobs.values())
+    except EclctlError as error:
+        errors += _blamed(blobs) or [Problem(", ".join(paths), 0, 0, f"the keyring {error}")]
         return None
-    return ring if ring is not None and len(blobs) == 1 else openpgp.Keyring.parse(*blobs)
+    advice = "only its public part is used; take the private key out of this file"
+    for path, blob in blobs.items() if ring.secret else ():
+        secret = openpgp.Keyring.parse(blob).secret
+        warnings.extend(Problem(path, 0, 0, f"holds the private key {key}", advice) for key in secret)
+    return None if errors else ring
+
+
+def _blamed(blobs: Mapping[str, bytes]) -> list[Problem]:
+    """Return what is wrong with each file of certificates by itself."""
+    found: list[Problem] = []
+    for path, blob in blobs.items():
+        try:
+            openpgp.Keyring.parse(blob)
+        except EclctlError as error:
+            found.append(Problem(path, 0, 0, f"the keyring {error}"))
+    return found
 
 
 def _sources(paths: tuple[str, ...], errors: list[Problem], read: Reader) -> list[Source]:

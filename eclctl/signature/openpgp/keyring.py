@@ -81,12 +81,17 @@ class Keyring:
 
 
 def _digest(materials: Iterable[Material]) -> str:
-    leaves = sorted(
-        hashlib.sha256(b"".join(len(part).to_bytes(8) + part for part in (material.primary.prefix, *leaf))).digest()
-        for material in materials
-        for leaf in material.leaves()
-    )
-    return hashlib.sha256(b"".join(leaves)).hexdigest()
+    leaves: list[bytes] = []
+    for material in materials:
+        primary = _framed(material.primary.prefix)
+        for kind, component, signature in material.leaves():
+            leaf = primary + _framed(kind) + _framed(component) + _framed(signature)
+            leaves.append(hashlib.sha256(leaf).digest())
+    return hashlib.sha256(b"".join(sorted(leaves))).hexdigest()
+
+
+def _framed(part: bytes) -> bytes:
+    return len(part).to_bytes(8) + part
 
 
 def _read_blob(blob: bytes, materials: dict[str, Material], secret: set[str]) -> None:

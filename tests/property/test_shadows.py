@@ -15,7 +15,6 @@ from eclctl.policy.language import Match, Policy
 from eclctl.policy.select import build_index, select_rule
 from eclctl.policy.shadows import find_shadows
 from tests.support import NOW
-from tests.support import NOW
 from tests.unit.policy.facts import policy, rule
 
 COMPONENTS = ("a", "b", "ab", "*", "?", "a*", "*a", "*b*", "?*", "*?", "??", "a?b", "**", "**", "**")

@@ -128,8 +128,10 @@ ERRORS = [
     (said(ends="2026-11-22T03:00:00Z"), "drain.yaml:6:7: the exception ends before it starts"),
     (
         said(ends="2026-11-25T03:00:01Z"),
-        "drain.yaml:6:7: the exception lasts 259201s, and 72h is the longest that there is "
-        "(the policy says so at p.yaml:9)",
+        (
+            "drain.yaml:6:7: the exception lasts 259201s, and 72h is the longest that there is "
+            "(the policy says so at p.yaml:9)"
+        ),
     ),
     ("a: &x 1\nb: *x\n", "YAML anchors and aliases are not accepted"),
     ("[1]\n", "the exception must be a mapping, and is a list"),

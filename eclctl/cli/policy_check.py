@@ -6,24 +6,19 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
+from eclctl.cli.named import add_named, misnamed, named_settings
 from eclctl.cli.options import USAGE
 from eclctl.cli.problems import complain
 from eclctl.cli.text import printable
 from eclctl.daemon.service import NAMES
-from eclctl.decide import settings
-from eclctl.decide.settings import Settings
 from eclctl.decide.snapshot import Built, build
 from eclctl.policy.document import Problem
 
-__all__ = ["SYSTEM_CONFIG", "add", "load_named", "run"]
-
-SYSTEM_CONFIG = "/etc/eclctl/config.yaml"
-"""What is checked when nothing is named."""
+__all__ = ["add", "load_named", "run"]
 
 OK, FAILED = 0, 1
 
@@ -53,22 +48,17 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
         description="Loads policy files as the daemon would, and prints everything that is wrong\nor suspicious.",
         examples=_EXAMPLES,
     )
-    check.add_argument("paths", nargs="*", metavar="FILE_OR_DIR", help="policies, in the order of their rules")
-    check.add_argument("--config", metavar="FILE", help=f"check what it names ({SYSTEM_CONFIG})")
-    check.add_argument("--keyring", metavar="FILE_OR_DIR", action="append", default=[], help="certificates; repeatable")
+    add_named(check, "check what it names")
     check.add_argument("--strict", action="store_true", help="warnings fail too")
     check.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(options: argparse.Namespace) -> int:
     """Run the command; return its exit status."""
-    if options.config is not None and (options.paths or options.keyring):
-        print("eclctl policy check: --config names policies and keyrings; give it alone", file=sys.stderr)
+    if (wrong := misnamed(options)) is not None:
+        print(f"eclctl policy check: {wrong}", file=sys.stderr)
         return USAGE
-    if options.keyring and not options.paths:
-        print("eclctl policy check: --keyring needs policy files or directories after it", file=sys.stderr)
-        return USAGE
-    built = load_named(options.config, options.paths, options.keyring, datetime.now(UTC), lint=True)
+    built = load_named(options, datetime.now(UTC), lint=True)
     if options.json:
         print(json.dumps(_shape(built)))
     else:
@@ -76,18 +66,12 @@ def run(options: argparse.Namespace) -> int:
     return FAILED if built.snapshot is None or (options.strict and built.warnings) else OK
 
 
-def load_named(
-    config: str | None, paths: Sequence[str], keyrings: Sequence[str], now: datetime, *, lint: bool
-) -> Built:
-    """Build what the daemon would, from paths or a configuration; with `lint`, look for all that may not be meant."""
-    if paths:
-        named = Settings("", "", "", policies=tuple(paths), keyrings=tuple(keyrings))
-    else:
-        loaded = settings.load(config or SYSTEM_CONFIG, resolve_user=NAMES.user)
-        if loaded.settings is None:
-            return Built(None, loaded.errors)
-        named = loaded.settings
-    return build(named, NAMES, generation=1, now=now, lint=lint)
+def load_named(options: argparse.Namespace, now: datetime, *, lint: bool) -> Built:
+    """Build what the daemon would of what is named; with `lint`, look for all that may not be meant."""
+    named = named_settings(options)
+    if named.settings is None:
+        return Built(None, named.errors)
+    return build(named.settings, NAMES, generation=1, now=now, lint=lint)
 
 
 def _print(built: Built) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from eclctl.cli.named import SYSTEM_CONFIG
 from eclctl.cli.options import USAGE
 from eclctl.cli.text import printable
 from eclctl.daemon.service import NAMES
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
 __all__ = ["add", "run"]
 
-SYSTEM_CONFIG = "/etc/eclctl/config.yaml"
 OK, FAILED = 0, 1
 
 _WIDTH = 79

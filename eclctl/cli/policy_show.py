@@ -10,11 +10,13 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
+from eclctl.cli.named import add_named, misnamed
 from eclctl.cli.options import USAGE
-from eclctl.cli.policy_check import SYSTEM_CONFIG, load_named
+from eclctl.cli.policy_check import load_named
 from eclctl.cli.problems import complain
 from eclctl.cli.text import printable
 from eclctl.policy.language import Match, Policy, Requirement, Rule, Signer
+from eclctl.report.shapes import condition_fields, match_fields
 
 __all__ = ["add", "run"]
 
@@ -44,21 +46,16 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
         description="Loads policy files as the daemon would, and prints what they come to.",
         examples=_EXAMPLES,
     )
-    show.add_argument("paths", nargs="*", metavar="FILE_OR_DIR", help="policies, in the order of their rules")
-    show.add_argument("--config", metavar="FILE", help=f"show what it names ({SYSTEM_CONFIG})")
-    show.add_argument("--keyring", metavar="FILE_OR_DIR", action="append", default=[], help="certificates; repeatable")
+    add_named(show, "show what it names")
     show.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(options: argparse.Namespace) -> int:
     """Run the command; return its exit status."""
-    if options.config is not None and (options.paths or options.keyring):
-        print("eclctl policy show: --config names policies and keyrings; give it alone", file=sys.stderr)
+    if (wrong := misnamed(options)) is not None:
+        print(f"eclctl policy show: {wrong}", file=sys.stderr)
         return USAGE
-    if options.keyring and not options.paths:
-        print("eclctl policy show: --keyring needs policy files or directories after it", file=sys.stderr)
-        return USAGE
-    built = load_named(options.config, options.paths, options.keyring, datetime.now(UTC), lint=False)
+    built = load_named(options, datetime.now(UTC), lint=False)
     policy = None if built.snapshot is None else built.snapshot.policy
     if policy is None:
         for problem in built.errors:
@@ -99,31 +96,15 @@ def _rule(rule: Rule) -> dict[str, Any]:
     return {
         "name": rule.name,
         "where": rule.where,
-        "match": _match(rule.match),
+        "match": match_fields(rule.match),
         "decision": rule.decision,
         "require": [_requirement(need) for need in rule.require],
         "chain": list(rule.chain),
         "distinct": rule.distinct,
         "forbidden": list(rule.forbidden),
-        "max_signature_age": rule.max_age,
-        "unknown_signatures": "deny" if rule.deny_unknown else "ignore",
-        "discounted_signatures": "deny" if rule.deny_discounted else "ignore",
-        "legacy_signatures": "accept" if rule.accept_legacy else "ignore",
-        "assurance": rule.assurance,
+        **condition_fields(rule),
         "mode": rule.mode,
         "message": rule.message,
-    }
-
-
-def _match(match: Match) -> dict[str, Any]:
-    return {
-        "paths": None if match.paths is None else [glob.pattern for glob in match.paths],
-        "kinds": sorted(match.kinds),
-        "users": None if match.users is None else sorted(match.users),
-        "groups": None if match.groups is None else sorted(match.groups),
-        "hosts": None if match.hosts is None else list(match.hosts),
-        "here": match.here,
-        "times": None if match.times is None else [window.text for window in match.times],
     }
 
 

@@ -18,6 +18,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import IO, TYPE_CHECKING, cast
 
+from eclctl.cli.named import SYSTEM_CONFIG
 from eclctl.cli.offline import Responders, load_site
 from eclctl.cli.options import USAGE
 from eclctl.cli.simulation import Simulation, lines, shape
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
 
 __all__ = ["add", "run"]
 
-SYSTEM_CONFIG = "/etc/eclctl/config.yaml"
 NOTHING_FLIPS, FLIPS, FAILED = 0, 1, 3
 _LONGEST_LINE = 1 << 20
 _LIMIT = 50

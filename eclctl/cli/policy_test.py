@@ -15,13 +15,12 @@ from datetime import UTC, datetime
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from eclctl.cli.named import add_named, misnamed, named_settings
 from eclctl.cli.options import USAGE
 from eclctl.cli.problems import complain
 from eclctl.cli.text import printable
 from eclctl.daemon.service import NAMES
-from eclctl.decide import settings
 from eclctl.decide.files import read_guarded, read_unguarded
-from eclctl.decide.settings import Settings
 from eclctl.policy.document import Problem
 from eclctl.policytest import junit
 from eclctl.policytest.cases import Case
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
 
 __all__ = ["add", "run"]
 
-SYSTEM_CONFIG = "/etc/eclctl/config.yaml"
 PASSED, FAILED, UNWRITTEN, NOTHING_TESTED = 0, 1, 3, 4
 _WIDTH = 80
 
@@ -66,15 +64,8 @@ def add(commands: argparse._SubParsersAction[Parser]) -> None:
         description="Puts images and callers to a policy, and compares what it says with what is\nexpected.",
         examples=_EXAMPLES,
     )
-    parser.add_argument("paths", nargs="*", metavar="FILE_OR_DIR", help="policies, in the order of their rules")
-    parser.add_argument("--config", metavar="FILE", help=f"test the policy that it names ({SYSTEM_CONFIG})")
-    parser.add_argument(
-        "--keyring",
-        metavar="FILE_OR_DIR",
-        action="append",
-        default=[],
-        help="certificates, instead of those that the tests name; repeatable",
-    )
+    keyring = "certificates, instead of those that the tests name; repeatable"
+    add_named(parser, "test the policy that it names", keyring)
     parser.add_argument(
         "--tests",
         metavar="FILE_OR_DIR",
@@ -123,10 +114,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _misuse(options: argparse.Namespace) -> str | None:
-    if options.config is not None and (options.paths or options.keyring):
-        return "--config names policies and keyrings; give it alone"
-    if options.keyring and not options.paths:
-        return "--keyring needs policy files or directories after it"
+    if (wrong := misnamed(options)) is not None:
+        return wrong
     if options.all_rules and options.filter is not None:
         return "--all-rules is about all tests, and -k leaves some out"
     return None
@@ -155,15 +144,11 @@ def _timed(runner: Runner, case: Case) -> Timed:
 
 def _loaded(options: argparse.Namespace, now: datetime) -> Loaded:
     """Load policy and tests: those on the command line as anybody may have them, else as the daemon wants them."""
-    read = read_unguarded
-    if options.paths:
-        named = Settings("", "", "", policies=tuple(options.paths), keyrings=tuple(options.keyring))
-    else:
-        configured = settings.load(options.config or SYSTEM_CONFIG, resolve_user=NAMES.user)
-        if configured.settings is None:
-            return Loaded(None, (), configured.errors)
-        named, read = configured.settings, read_guarded
-    return load(named, options.tests or beside(named.policies), NAMES, now=now, read=read)
+    named = named_settings(options)
+    if named.settings is None:
+        return Loaded(None, (), named.errors)
+    tests = options.tests or beside(named.settings.policies)
+    return load(named.settings, tests, NAMES, now=now, read=read_unguarded if options.paths else read_guarded)
 
 
 def _write(path: str, made: Run, started: datetime) -> str | None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from eclctl.cli.named import SYSTEM_CONFIG
 from eclctl.cli.offline import load_site
 from eclctl.cli.options import USAGE
 from eclctl.cli.text import printable
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = ["add", "run"]
 
-SYSTEM_CONFIG = "/etc/eclctl/config.yaml"
 OK, FAILED = 0, 3
 _NAME = "00-withdrawn.yaml"
 _SUFFIXES = (".yaml", ".yml")

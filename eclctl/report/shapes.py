@@ -18,10 +18,12 @@ from eclctl.report.keys import ListedKey
 from eclctl.report.survey import ImageReport, Standing, Survey, Tally
 
 __all__ = [
+    "condition_fields",
     "exception_fields",
     "file_fields",
     "image_fields",
     "key_fields",
+    "match_fields",
     "rule_fields",
     "seconds",
     "survey_fields",
@@ -43,24 +45,32 @@ def rule_fields(rule: Rule, counts: Mapping[str, int], images: Tally) -> dict[st
         "name": rule.name,
         "where": rule.where,
         "mode": rule.mode,
-        "match": _match(rule.match),
+        "match": match_fields(rule.match),
         "require": [_requirement(need) for need in rule.require],
         "decision": rule.decision,
         "forbid": list(rule.forbidden),
         "chain": list(rule.chain),
         "distinct": rule.distinct,
-        "max_signature_age": rule.max_age,
-        "unknown_signatures": "deny" if rule.deny_unknown else "ignore",
-        "discounted_signatures": "deny" if rule.deny_discounted else "ignore",
-        "legacy_signatures": "accept" if rule.accept_legacy else "ignore",
-        "assurance": rule.assurance,
+        **condition_fields(rule),
         "message": rule.message,
         **counts,
         "images": asdict(images),
     }
 
 
-def _match(match: Match) -> dict[str, Any]:
+def condition_fields(rule: Rule) -> dict[str, Any]:
+    """Describe what a rule makes of signatures and of the file's identity, under the names that policies use."""
+    return {
+        "max_signature_age": rule.max_age,
+        "unknown_signatures": "deny" if rule.deny_unknown else "ignore",
+        "discounted_signatures": "deny" if rule.deny_discounted else "ignore",
+        "legacy_signatures": "accept" if rule.accept_legacy else "ignore",
+        "assurance": rule.assurance,
+    }
+
+
+def match_fields(match: Match) -> dict[str, Any]:
+    """Describe which questions a rule answers; None means any."""
     return {
         "paths": None if match.paths is None else [glob.pattern for glob in match.paths],
         "kinds": sorted(match.kinds),

@@ -67,15 +67,8 @@ def examine(
     sif = read(fd)
     groups = Groups(sif)
     objects = _objects(sif)
-    failures: list[Failure] = []
-    candidates: list[_Candidate] = []
     effort = Effort()
-    for opened in _open_all(sif, store, effort):
-        found = _candidate(sif, groups, opened)
-        if isinstance(found, Finding):
-            failures.append(Failure(opened.signature.descriptor.id, opened.signature.format, found))
-        else:
-            candidates.append(found)
+    candidates, failures = _sorted_out(sif, groups, _open_all(sif, store, effort))
     oci = cosign.inspect(sif, store.cosign, effort) if sif.kind is Kind.OCI_SIF else None
     wants = [need.want for candidate in candidates for need in candidate.plan.needs]
     wants += oci.wants if oci is not None else ()
@@ -111,6 +104,19 @@ def _objects(sif: Sif) -> tuple[DataObject, ...]:
 def _open_all(sif: Sif, store: KeyStore, effort: Effort) -> Iterable[Opened]:
     loaded = load(sif, (descriptor for descriptor in sif.descriptors if descriptor.is_signature))
     return [open_signature(signature, store, effort) for signature in loaded]
+
+
+def _sorted_out(sif: Sif, groups: Groups, signatures: Iterable[Opened]) -> tuple[list[_Candidate], list[Failure]]:
+    """Part the signatures that some key made from those that count for nothing."""
+    candidates: list[_Candidate] = []
+    failures: list[Failure] = []
+    for opened in signatures:
+        found = _candidate(sif, groups, opened)
+        if isinstance(found, Finding):
+            failures.append(Failure(opened.signature.descriptor.id, opened.signature.format, found))
+        else:
+            candidates.append(found)
+    return candidates, failures
 
 
 def _candidate(sif: Sif, groups: Groups, opened: Opened) -> _Candidate | Finding:

@@ -1,0 +1,1 @@
+"""Signing, key rings and keys, and replacing an image by its signed successor. Nothing here speaks to a network."""

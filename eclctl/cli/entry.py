@@ -15,6 +15,7 @@ COMMANDS = {
     "explain": "why an image may run or not, as a tree",
     "verify": "verify the signatures in images, as `singularity verify` does",
     "policy": "check policy files before the daemon loads them",
+    "keys": "make, list, import, export and remove keys",
     "daemon": "the daemon that decides",
     "status": "what the daemon is doing",
     "report": "rules, images, keys and decisions, as a page to keep",

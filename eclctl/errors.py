@@ -63,3 +63,9 @@ class RemoteError(EclctlError):
     """Something outside could not be asked, or did not answer as it must. The message names the URL."""
 
     code = "remote"
+
+
+class SigningError(EclctlError):
+    """A file cannot be signed or changed as it was asked for; it is as it was."""
+
+    code = "signing"

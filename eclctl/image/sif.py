@@ -7,8 +7,8 @@ Rules of this module:
    the bounds below. Nothing is allocated by a number from the file.
 3. An image whose structure contradicts itself is malformed as a whole, whichever part was asked for.
 
-Layout, all little-endian: a global header of 128 bytes (launch script 32, magic 10, version 3, architecture 3, UUID 16,
-eight 64-bit integers), a table of descriptors of 585 bytes each, and the data objects anywhere behind.
+The numbers of the format are in `eclctl.image.layout`. What is wrong with a malformed image, all of it, is for
+`eclctl.image.inspect` to say.
 """
 
 from __future__ import annotations
@@ -22,9 +22,23 @@ from enum import IntEnum
 from itertools import pairwise
 
 from eclctl.errors import BusyImageError, MalformedImageError, UnreadableImageError, UnsupportedFileError
+from eclctl.image.layout import DESCRIPTOR, DESCRIPTOR_SIZE, GROUP_MASK, HEADER, MAGIC, NAME_SIZE, VERSION
 from eclctl.model import Kind
 
-__all__ = ["MAX_SLOTS", "DataType", "Descriptor", "Header", "Sif", "pread", "read"]
+__all__ = [
+    "MAX_SLOTS",
+    "DataType",
+    "Descriptor",
+    "Header",
+    "Sif",
+    "holes",
+    "pread",
+    "read",
+    "regular_size",
+    "unpack_header",
+    "unpack_table",
+    "used_slots",
+]
 
 MAX_SLOTS = 4096
 """The most descriptor slots that are read: 2.3 MiB of table, 30 ms of work. Images are made with 48."""
@@ -34,17 +48,10 @@ SPARSE_RATIO = 64
 # A file past SPARSE_FROM bytes that allocates less than 1/SPARSE_RATIO of its size is refused: no image looks like
 # that, and hashing exabytes of holes would take years.
 
-_HEADER = struct.Struct("<32s10s3s3s16sqqqqqqqq")
-_DESCRIPTOR = struct.Struct("<iBIIIqqqqqqq")
-_DESCRIPTOR_SIZE = 585
-_NAME_SIZE = 128
 _SIGNED_FIELDS = struct.Struct("<iBIIqqqq")
 _PARTITION = struct.Struct("<ii")
 _SIGNATURE = struct.Struct("<i")
 
-_MAGIC = b"SIF_MAGIC\0"
-_VERSION = b"01\0"
-_GROUP_MASK = 0xF0000000
 _NIL_UUID = bytes(16)
 
 _PREFIX = 64 * 1024
@@ -119,7 +126,7 @@ class Header:
     @property
     def signed_bytes(self) -> bytes:
         """What a signature covers of the header: launch script, magic, version and UUID."""
-        return self.launch_script + _MAGIC + self.version + self.uuid
+        return self.launch_script + MAGIC + self.version + self.uuid
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,12 +160,12 @@ class Descriptor:
     @property
     def name(self) -> str:
         """The name as text, unescaped; bytes that are no UTF-8 are surrogate escapes."""
-        return self.tail[:_NAME_SIZE].rstrip(b"\0").decode("utf-8", "surrogateescape")
+        return self.tail[:NAME_SIZE].rstrip(b"\0").decode("utf-8", "surrogateescape")
 
     @property
     def extra(self) -> bytes:
         """What the data type adds, 384 raw bytes."""
-        return self.tail[_NAME_SIZE:]
+        return self.tail[NAME_SIZE:]
 
     @property
     def signed_bytes(self) -> bytes:
@@ -175,7 +182,7 @@ class Descriptor:
     def holds(self) -> frozenset[str]:
         """What the object is, in the words of a policy's `holds`."""
         if self.type == DataType.PARTITION:
-            file_system, kind = _PARTITION.unpack_from(self.tail, _NAME_SIZE)
+            file_system, kind = _PARTITION.unpack_from(self.tail, NAME_SIZE)
             return _partition_words(file_system, kind)
         word = _HOLDS_SETS.get(self.type)
         return frozenset() if word is None else word
@@ -183,17 +190,17 @@ class Descriptor:
     @property
     def is_primary_partition(self) -> bool:
         """Whether the object is the primary system partition."""
-        return self.type == DataType.PARTITION and _PARTITION.unpack_from(self.tail, _NAME_SIZE)[1] == _PRIMARY
+        return self.type == DataType.PARTITION and _PARTITION.unpack_from(self.tail, NAME_SIZE)[1] == _PRIMARY
 
     @property
     def hash_type(self) -> int:
         """The hash number of a signature's descriptor: 1, 2, 3 for SHA-256, SHA-384, SHA-512; others as written."""
-        return int(_SIGNATURE.unpack_from(self.tail, _NAME_SIZE)[0])
+        return int(_SIGNATURE.unpack_from(self.tail, NAME_SIZE)[0])
 
     @property
     def entity(self) -> bytes:
         """The 256 bytes of a signature's descriptor that claim a fingerprint. A hint, and never more."""
-        return self.tail[_NAME_SIZE + 4 : _NAME_SIZE + 260]
+        return self.tail[NAME_SIZE + 4 : NAME_SIZE + 260]
 
 
 _HOLDS_SETS = {int(kind): frozenset({word}) for kind, word in _HOLDS.items()}
@@ -245,7 +252,7 @@ def read(fd: int) -> Sif:
     prefix = pread(fd, min(size, _PREFIX), 0)
     header = _header(prefix)
     table = _table(fd, header, prefix, size)
-    descriptors = _descriptors(table)
+    descriptors = unpack_table(table)
     _check_identities(descriptors)
     _check_extents(header, descriptors, size)
     return Sif(fd, size, header, descriptors, prefix)
@@ -278,54 +285,79 @@ def checked_size(fd: int) -> int:
         MalformedImageError: It is almost all holes: reading it would cost its reader and nobody else.
         UnreadableImageError: Its attributes cannot be had.
     """
+    status = _regular(fd)
+    if holes(status):
+        raise MalformedImageError(f"the file claims {status.st_size} bytes and is almost all holes")
+    return status.st_size
+
+
+def regular_size(fd: int) -> int:
+    """Return the size of a regular file in bytes, whatever it holds; raises as `checked_size` otherwise."""
+    return _regular(fd).st_size
+
+
+def holes(status: os.stat_result) -> bool:
+    """Return whether a file claims far more than it holds."""
+    return status.st_size > SPARSE_FROM and status.st_blocks * 512 * SPARSE_RATIO < status.st_size
+
+
+def _regular(fd: int) -> os.stat_result:
     try:
         status = os.fstat(fd)
     except OSError as error:
         raise UnreadableImageError(f"cannot read the image: {error.strerror}") from error
     if not stat.S_ISREG(status.st_mode):
         raise UnsupportedFileError("not a regular file")
-    if status.st_size > SPARSE_FROM and status.st_blocks * 512 * SPARSE_RATIO < status.st_size:
-        raise MalformedImageError(f"the file claims {status.st_size} bytes and is almost all holes")
-    return status.st_size
+    return status
+
+
+def unpack_header(data: bytes) -> tuple[Header, bytes]:
+    """Return the header that `data` begins with, as it stands, and the magic; nothing is checked."""
+    launch_script, magic, version, architecture, uuid, *numbers = HEADER.unpack_from(data)
+    return Header(launch_script, version, architecture, uuid, *numbers), magic
 
 
 def _header(prefix: bytes) -> Header:
-    if len(prefix) < _HEADER.size:
-        raise MalformedImageError(f"reading global header: the file ends after {len(prefix)} of {_HEADER.size} bytes")
-    launch_script, magic, version, architecture, uuid, *numbers = _HEADER.unpack_from(prefix)
-    if magic != _MAGIC:
+    if len(prefix) < HEADER.size:
+        raise MalformedImageError(f"reading global header: the file ends after {len(prefix)} of {HEADER.size} bytes")
+    header, magic = unpack_header(prefix)
+    if magic != MAGIC:
         raise MalformedImageError("invalid SIF magic")
-    if version != _VERSION:
+    if header.version != VERSION:
         raise MalformedImageError("incompatible SIF version")
-    return Header(launch_script, version, architecture, uuid, *numbers)
+    return header
 
 
 def _table(fd: int, header: Header, prefix: bytes, size: int) -> bytes:
     """Return the raw descriptor table, once the header's numbers for it agree with each other and the file."""
     if not 0 <= header.total <= MAX_SLOTS:
         raise MalformedImageError(f"reading descriptors: {header.total} slots; at most {MAX_SLOTS} are read")
-    if header.table_size != header.total * _DESCRIPTOR_SIZE:
+    if header.table_size != header.total * DESCRIPTOR_SIZE:
         raise MalformedImageError(
-            f"reading descriptors: a table of {header.table_size} bytes for {header.total} slots of {_DESCRIPTOR_SIZE}"
+            f"reading descriptors: a table of {header.table_size} bytes for {header.total} slots of {DESCRIPTOR_SIZE}"
         )
     end = header.table_offset + header.table_size
-    if header.table_offset < _HEADER.size or end > size:
+    if header.table_offset < HEADER.size or end > size:
         raise MalformedImageError(f"reading descriptors: the table at {header.table_offset} is outside the file")
     if end <= len(prefix):
         return prefix[header.table_offset : end]
     return pread(fd, header.table_size, header.table_offset)
 
 
-def _descriptors(table: bytes) -> tuple[Descriptor, ...]:
-    """Return the used slots, in table order."""
-    used = table[4::_DESCRIPTOR_SIZE]
-    slots = [index * _DESCRIPTOR_SIZE for index, flag in enumerate(used) if flag]
-    raw = [(_DESCRIPTOR.unpack_from(table, slot), slot) for slot in slots]
+def used_slots(table: bytes) -> list[int]:
+    """Return the indexes of the used slots in a raw table, from 0."""
+    return [index for index, flag in enumerate(table[4::DESCRIPTOR_SIZE]) if flag]
+
+
+def unpack_table(table: bytes) -> tuple[Descriptor, ...]:
+    """Return the used slots of a raw table of whole slots, in table order, as they stand; nothing is checked."""
+    slots = [index * DESCRIPTOR_SIZE for index in used_slots(table)]
+    raw = [(DESCRIPTOR.unpack_from(table, slot), slot) for slot in slots]
     lowest: dict[int, int] = {}
     for (_, _, identity, group, *_), _ in raw:
         # By the group number with its bits, as signers count: the bits are not part of what other checks compare.
         lowest[group] = min(identity, lowest.get(group, identity))
-    return tuple(_descriptor(fields, lowest, table[slot + 73 : slot + _DESCRIPTOR_SIZE]) for fields, slot in raw)
+    return tuple(_descriptor(fields, lowest, table[slot + 73 : slot + DESCRIPTOR_SIZE]) for fields, slot in raw)
 
 
 def _descriptor(fields: tuple[int, ...], lowest: dict[int, int], tail: bytes) -> Descriptor:
@@ -333,9 +365,9 @@ def _descriptor(fields: tuple[int, ...], lowest: dict[int, int], tail: bytes) ->
     return Descriptor(
         kind,
         identity,
-        group & ~_GROUP_MASK,
-        link & ~_GROUP_MASK,
-        link & _GROUP_MASK == _GROUP_MASK,
+        group & ~GROUP_MASK,
+        link & ~GROUP_MASK,
+        link & GROUP_MASK == GROUP_MASK,
         offset,
         size,
         created,
@@ -361,7 +393,7 @@ def _check_identities(descriptors: tuple[Descriptor, ...]) -> None:
 def _check_extents(header: Header, descriptors: Iterable[Descriptor], size: int) -> None:
     """Require that header, table and data objects lie in the file and apart from each other."""
     extents = [
-        (0, _HEADER.size, "the header"),
+        (0, HEADER.size, "the header"),
         (header.table_offset, header.table_offset + header.table_size, "the descriptor table"),
     ]
     for descriptor in descriptors:

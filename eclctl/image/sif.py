@@ -31,10 +31,10 @@ __all__ = [
     "Descriptor",
     "Header",
     "Sif",
-    "holes",
+    "is_hollow",
     "pread",
     "read",
-    "regular_size",
+    "regular_status",
     "unpack_header",
     "unpack_table",
     "used_slots",
@@ -285,23 +285,24 @@ def checked_size(fd: int) -> int:
         MalformedImageError: It is almost all holes: reading it would cost its reader and nobody else.
         UnreadableImageError: Its attributes cannot be had.
     """
-    status = _regular(fd)
-    if holes(status):
+    status = regular_status(fd)
+    if is_hollow(status):
         raise MalformedImageError(f"the file claims {status.st_size} bytes and is almost all holes")
     return status.st_size
 
 
-def regular_size(fd: int) -> int:
-    """Return the size of a regular file in bytes, whatever it holds; raises as `checked_size` otherwise."""
-    return _regular(fd).st_size
-
-
-def holes(status: os.stat_result) -> bool:
-    """Return whether a file claims far more than it holds."""
+def is_hollow(status: os.stat_result) -> bool:
+    """Return whether a file claims far more bytes than it holds."""
     return status.st_size > SPARSE_FROM and status.st_blocks * 512 * SPARSE_RATIO < status.st_size
 
 
-def _regular(fd: int) -> os.stat_result:
+def regular_status(fd: int) -> os.stat_result:
+    """Return the attributes of a regular file.
+
+    Raises:
+        UnsupportedFileError: It is no regular file.
+        UnreadableImageError: Its attributes cannot be had.
+    """
     try:
         status = os.fstat(fd)
     except OSError as error:

@@ -1,0 +1,228 @@
+"""What to write where so that data objects leave and join a SIF image: bytes out of bytes, no files.
+
+The format leaves freedom, and readers and other writers have grown used to what the reference's library makes of it
+(github.com/sylabs/sif v2, `AddObject` and `DeleteObjects`). So here too:
+
+1. Objects are removed before others are added.
+2. A new object takes the first free slot of the table, and its ID is the number of that slot, counted from 1.
+3. Its data begins behind the last data of any object, at the next multiple of its alignment. What may lie in the file
+   behind that is overwritten, never moved.
+4. A removed object's slot is zeroed. Its data stays unless `zero`; the file is cut behind the last data if `compact`.
+5. The header's modification time and those of the new objects are the same moment, except in a deterministic image,
+   whose times all stay at year 1.
+
+Unlike the reference, it never gives out an ID that another object already has (slots of images that others wrote need
+not be in the order of their IDs), and counts the free slots instead of believing the header.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, replace
+
+from eclctl.errors import MalformedImageError, SigningError
+from eclctl.image.sif import DataType, Header, Sif
+
+__all__ = ["Edit", "NewObject", "Plan", "plan"]
+
+_GROUP_MASK = 0xF0000000
+_HEADER = struct.Struct("<32s10s3s3s16s8q")
+_SLOT = struct.Struct("<iBIIIqqqqqqq128s384s")
+_PARTITION = struct.Struct("<ii3s")
+_PRIMARY = 2
+_NAME_SIZE, _EXTRA_SIZE = 128, 384
+_NO_ARCHITECTURE = b"00\0"
+_MAX_OFFSET = (1 << 63) - 1
+_NIL_UUID = bytes(16)
+_EMPTY = bytes(_SLOT.size)
+_USED = 4  # where in a slot the flag is that it is used; the ID follows
+_IDENTITY = struct.Struct("<I")
+_MAGIC = b"SIF_MAGIC\0"
+
+YEAR_ONE = -62_135_596_800
+"""The time of deterministic images, in seconds since 1970: what the reference's language calls no time."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewObject:
+    """A data object to add.
+
+    `group` and `link` are numbers without the group bits, 0 for none; `links_group` says that `link` names a group.
+    `extra` is what the data type adds, at most 384 bytes; `name` at most 128 bytes of UTF-8. `alignment` is in bytes.
+    `created` is in seconds since 1970; None is the moment of the edit. User and group ID are 0, as the reference's.
+    """
+
+    data_type: int
+    data: bytes
+    group: int = 0
+    link: int = 0
+    links_group: bool = False
+    name: str = ""
+    extra: bytes = b""
+    alignment: int = 1
+    created: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """What changes in an image: objects to remove, by ID, then objects to add, in order.
+
+    `zero` overwrites the data of removed objects, `compact` cuts the file behind the last data that is left.
+    """
+
+    add: tuple[NewObject, ...] = ()
+    remove: frozenset[int] = frozenset()
+    zero: bool = False
+    compact: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What makes the edited image out of a copy, in this order: zero, cut, write.
+
+    `zero` are offsets with numbers of bytes, `cut` is a size or None, `writes` offsets with bytes; the header is last.
+    """
+
+    zero: tuple[tuple[int, int], ...]
+    cut: int | None
+    writes: tuple[tuple[int, bytes], ...]
+
+
+def plan(image: Sif, table: bytes, edit: Edit, now: int) -> Plan:
+    """Return what to write.
+
+    Args:
+        image: The image as it is; its descriptor is not used.
+        table: Its raw descriptor table.
+        edit: What is to change.
+        now: Seconds since 1970.
+
+    Raises:
+        SigningError: An object is not there, does not fit its descriptor, or no slot is free.
+        MalformedImageError: The header places the data section outside the file.
+    """
+    if not 0 <= image.header.data_offset <= image.size:
+        raise MalformedImageError(
+            f"the header places the data section at {image.header.data_offset}, outside the file of {image.size} bytes; "
+            "nothing can be added behind it"
+        )
+    draft = _Draft(image, table, YEAR_ONE if _is_deterministic(image.header) else now)
+    zero = draft.remove(edit.remove)
+    cut = draft.compact() if edit.compact and edit.remove else None
+    for new in edit.add:
+        draft.add(new)
+    return Plan(zero if edit.zero else (), cut, draft.writes())
+
+
+def _is_deterministic(header: Header) -> bool:
+    return header.uuid == _NIL_UUID and header.created == header.modified == YEAR_ONE
+
+
+class _Draft:
+    """An image between two states: the table and the header as they become, and the data that is new."""
+
+    def __init__(self, image: Sif, table: bytes, when: int) -> None:
+        self._header = replace(image.header, modified=when)
+        self._slots = [table[at : at + _SLOT.size] for at in range(0, len(table), _SLOT.size)]
+        self._left = {descriptor.id: descriptor for descriptor in image.descriptors}
+        self._ids = set(self._left)
+        self._last = max(self._header.data_offset, self._header.table_offset + self._header.table_size)
+        self._data: list[tuple[int, bytes]] = []
+        self._when = when
+
+    @property
+    def _end(self) -> int:
+        """Where the data of the objects ends, in bytes from the start of the file."""
+        return max([self._last, *(one.offset + one.size for one in self._left.values())])
+
+    def remove(self, identities: frozenset[int]) -> tuple[tuple[int, int], ...]:
+        """Free the slots of some objects; return where their data is."""
+        extents = []
+        for identity in sorted(identities):
+            found = self._left.pop(identity, None)
+            if found is None:
+                raise SigningError(f"there is no data object {identity} to remove")
+            extents.append((found.offset, found.size))
+            if found.is_primary_partition:
+                self._header = replace(self._header, architecture=_NO_ARCHITECTURE)
+        self._slots = [_EMPTY if slot[_USED] and _identity(slot) in identities else slot for slot in self._slots]
+        self._ids -= identities
+        return tuple(extents)
+
+    def compact(self) -> int:
+        """Let the data section end behind the last data; return where that is."""
+        self._header = replace(self._header, data_size=self._end - self._header.data_offset)
+        return self._end
+
+    def add(self, new: NewObject) -> None:
+        """Give an object a slot, an ID and a place."""
+        index = self._free_slot()
+        start = self._end
+        offset = start + -start % max(1, new.alignment)
+        self._last = offset + len(new.data)
+        if self._last > _MAX_OFFSET:
+            raise SigningError(f"a data object of {len(new.data)} bytes would end outside of what a file can hold")
+        self._slots[index] = _slot(new, index + 1, offset, start, self._when)
+        self._ids.add(index + 1)
+        self._data.append((offset, new.data))
+        self._header = replace(self._header, data_size=self._last - self._header.data_offset)
+        self._note_architecture(new)
+
+    def writes(self) -> tuple[tuple[int, bytes], ...]:
+        """Return the data, then the table, then the header, each with its offset."""
+        free = sum(not slot[_USED] for slot in self._slots)
+        table = self._header.table_offset, b"".join(self._slots)
+        return (*self._data, table, (0, _packed(replace(self._header, free=free))))
+
+    def _free_slot(self) -> int:
+        for index, slot in enumerate(self._slots):
+            if not slot[_USED] and index + 1 not in self._ids:
+                return index
+        raise SigningError(
+            f"all {len(self._slots)} descriptor slots of the image are taken; remove a signature that is no longer "
+            "needed, or build the image anew with more slots"
+        )
+
+    def _note_architecture(self, new: NewObject) -> None:
+        if new.data_type != DataType.PARTITION:
+            return
+        _, kind, architecture = _PARTITION.unpack_from(new.extra.ljust(_PARTITION.size, b"\0"))
+        if kind == _PRIMARY:
+            if any(one.is_primary_partition for one in self._left.values()):
+                raise SigningError("the image has a primary partition already")
+            self._header = replace(self._header, architecture=architecture)
+
+
+def _slot(new: NewObject, identity: int, offset: int, start: int, when: int) -> bytes:
+    name = new.name.encode("utf-8", "surrogateescape")
+    if len(name) > _NAME_SIZE or len(new.extra) > _EXTRA_SIZE:
+        raise SigningError(
+            f"the name or the extra field of a new data object is too long: {len(name)}, {len(new.extra)}"
+        )
+    link = new.link | _GROUP_MASK if new.links_group else new.link
+    size = len(new.data)
+    times = (when, when) if new.created is None else (new.created, new.created)
+    numbers = (new.data_type, 1, identity, new.group | _GROUP_MASK if new.group else 0, link, offset, size)
+    return _SLOT.pack(*numbers, offset - start + size, *times, 0, 0, name, new.extra)
+
+
+def _identity(slot: bytes) -> int:
+    return int(_IDENTITY.unpack_from(slot, _USED + 1)[0])
+
+
+def _packed(header: Header) -> bytes:
+    return _HEADER.pack(
+        header.launch_script,
+        _MAGIC,
+        header.version,
+        header.architecture,
+        header.uuid,
+        header.created,
+        header.modified,
+        header.free,
+        header.total,
+        header.table_offset,
+        header.table_size,
+        header.data_offset,
+        header.data_size,
+    )

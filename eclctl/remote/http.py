@@ -5,11 +5,13 @@ Rules:
 1. An exchange ends by its deadline, whatever part of it takes long: looking up the name, connecting, TLS, headers or a
    body that drip. Bodies are bounded, and so is each header line and their number. Nothing is decompressed: no encoding
    is asked for, and a body in one is refused.
-2. Only http and https, without credentials in the URL. TLS is verified with the system's roots.
+2. Only http and https, without credentials in the URL. TLS is verified with the system's roots, or those in a file that
+   the caller names instead.
 3. The first URL may lead anywhere, also to this host. Redirects are followed here, not by aiohttp: a few, never to
    another scheme, nor to a loopback, link-local, unspecified, multicast or reserved address. What counts is the address
    that is connected to, so that a name which resolves to something else the next time changes nothing. Headers that
-   carry credentials go no further than the origin (scheme, host, port) that they were meant for.
+   carry credentials go no further than the origin (scheme, host, port) that they were meant for. A caller whose servers
+   were chosen by name (`same_origin`) has redirects followed within the origin alone, wherever that is.
 4. Proxies are those that the environment names (`proxies`). Behind a proxy nobody here sees which address it connects
    to: a redirect that a proxy would have to follow is followed only within the same origin.
 """
@@ -23,19 +25,18 @@ import os
 import re
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any, Final, NoReturn
 from urllib.parse import urljoin, urlsplit
 
 from eclctl.errors import RemoteError
 from eclctl.remote.addresses import why_not
+from eclctl.remote.limits import MAX_REDIRECTS, MAX_URL
 from eclctl.remote.proxies import Proxy, choose
 
 __all__ = ["MAX_REDIRECTS", "MAX_URL", "Exchange", "NoThreadError", "Response", "in_thread", "request", "shown"]
 
-MAX_REDIRECTS: Final = 3
-MAX_URL: Final = 2048
 _MAX_SHOWN: Final = 200
 _PORTS: Final = {"http": 80, "https": 443}
 # RFC 3986 without what a URL in a certificate or a Location header has no business to hold.
@@ -75,11 +76,17 @@ class Target:
         return self.scheme, self.host, self.port
 
 
+def _anywhere(_: str) -> str | None:
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Exchange:
     """One question and how it may be asked: what `transport` needs to know.
 
     `limit` bounds the answer's body, in bytes. `refuse` says why an address may not be connected to, None if it may.
+    `roots` is a file of certificates that are trusted for TLS instead of the system's. `same_origin` keeps redirects
+    where the first URL leads.
     """
 
     method: str
@@ -88,7 +95,9 @@ class Exchange:
     headers: Mapping[str, str]
     limit: int
     proxy: Proxy | None
-    refuse: Callable[[str], str | None] = field(default=lambda _: None)
+    refuse: Callable[[str], str | None] = _anywhere
+    roots: str | None = None
+    same_origin: bool = False
 
 
 async def request(
@@ -100,6 +109,8 @@ async def request(
     body: bytes | None = None,
     headers: Mapping[str, str] | None = None,
     redirects: int = MAX_REDIRECTS,
+    roots: str | None = None,
+    same_origin: bool = False,
 ) -> Response:
     """Ask one URL and return the whole answer, whatever its status.
 
@@ -111,13 +122,18 @@ async def request(
         body: what to send.
         headers: sent with it.
         redirects: how many are followed.
+        roots: a PEM file of certificates that are trusted for TLS, instead of the system's.
+        same_origin: follow redirects within the scheme, host and port of the URL alone, which may then be any.
 
     Raises:
         RemoteError: there is no whole answer; the message names the URL.
     """
     try:
         async with asyncio.timeout(timeout):
-            exchange = Exchange(method, _target(url), body, dict(headers or {}), limit, None)
+            target = _target(url)
+            exchange = Exchange(
+                method, target, body, dict(headers or {}), limit, None, roots=roots, same_origin=same_origin
+            )
             return await _follow(exchange, redirects)
     except TimeoutError:
         raise RemoteError(f"{shown(url)} did not answer in full within {timeout:.3g} s") from None
@@ -152,10 +168,13 @@ def _redirected(exchange: Exchange, response: Response) -> Exchange:
         _refuse(before, response.headers["location"], str(error))
     if target.scheme != before.scheme:
         _refuse(before, target.url, "it has another scheme")
+    if before.origin != target.origin and exchange.same_origin:
+        _refuse(before, target.url, "it is another host than the one that was asked")
     proxy = _proxy(target)
     if proxy is not None and target.origin != before.origin:
         _refuse(before, target.url, "nobody can see which address a proxy would connect to")
-    if _numeric(target.host) and (why := why_not(target.host)) is not None:
+    refuse = exchange.refuse if exchange.same_origin else why_not
+    if _numeric(target.host) and (why := refuse(target.host)) is not None:
         _refuse(before, target.url, why)
     kept = exchange.method == "HEAD" or response.status in _KEEPING_METHOD
     headers = {
@@ -165,7 +184,7 @@ def _redirected(exchange: Exchange, response: Response) -> Exchange:
         and (kept or not name.lower().startswith("content-"))
     }
     method, body = (exchange.method, exchange.body) if kept else ("GET", None)
-    return Exchange(method, target, body, headers, exchange.limit, proxy, why_not)
+    return replace(exchange, method=method, target=target, body=body, headers=headers, proxy=proxy, refuse=refuse)
 
 
 def _refuse(before: Target, where: str, why: str) -> NoReturn:
@@ -177,7 +196,7 @@ def _through_proxy(exchange: Exchange) -> Exchange:
     proxy = _proxy(exchange.target)
     if proxy is None:
         return exchange
-    return Exchange(exchange.method, exchange.target, exchange.body, exchange.headers, exchange.limit, proxy)
+    return replace(exchange, proxy=proxy, refuse=_anywhere)
 
 
 def _proxy(target: Target) -> Proxy | None:

@@ -1,0 +1,154 @@
+"""A new OCI-SIF, laid out as SingularityCE lays one out, before there is a byte of it.
+
+Where each blob goes follows from their sizes alone, so that a file can be filled in any order, and half a file can be
+completed. In SingularityCE (`oci-tools`, `pkg/sif/write.go`) such a file is deterministic: nil UUID, no launch script, no
+architecture, the times of Go's zero time, owner 0, everything in object group 1, one behind the other without padding:
+layers, config and manifest of the image, then those of its cosign signatures, the root index last. There are eight more
+descriptor slots than the image needs, of which signatures that were there from the beginning take theirs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from eclctl.errors import MalformedImageError
+from eclctl.image.oci import Content, Manifest
+from eclctl.image.sif import MAX_SLOTS, DataType
+
+__all__ = ["Drawn", "Member", "Placed", "compact", "draw", "root_index"]
+
+_INDEX_TYPE: Final = "application/vnd.oci.image.index.v1+json"
+_REF_NAME: Final = "org.opencontainers.image.ref.name"
+_SPARE: Final = 8
+_GROUP: Final = 1 | 0xF0000000
+_ZERO_TIME: Final = -62_135_596_800
+"""Go's zero time, the first of January of the year 1, in seconds since 1970."""
+
+_TABLE: Final = 4096
+_HEADER: Final = struct.Struct("<32s10s3s3s16sqqqqqqqq")
+_DESCRIPTOR: Final = struct.Struct("<iBIIIqqqqqqq128s384s")
+_LARGEST: Final = 1 << 60
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """An image of the file: the image itself, or its signatures, which are called `name` in the root index.
+
+    `raw` is the manifest as it came, `media_type` what the root index says of it.
+    """
+
+    raw: bytes
+    manifest: Manifest
+    media_type: str
+    name: str = ""
+
+    @property
+    def contents(self) -> tuple[Content, ...]:
+        """Layers and config, in the order of the file."""
+        return (*self.manifest.layers, self.manifest.config)
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A blob and where it goes in the file. `data` is None for one that is still to be fetched."""
+
+    digest: str
+    size: int
+    offset: int
+    data: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A file before it is there: what stands at its beginning, and the blobs behind, by offset. `size` is in bytes."""
+
+    head: bytes
+    placed: tuple[Placed, ...]
+    size: int
+
+
+def compact(document: Mapping[str, Any]) -> bytes:
+    """Return JSON as Go writes it."""
+    text = json.dumps(document, separators=(",", ":"), ensure_ascii=False)
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text.encode()
+
+
+def root_index(members: Sequence[Member]) -> bytes:
+    """Return the root index that lists the members."""
+    return compact({"schemaVersion": 2, "mediaType": _INDEX_TYPE, "manifests": [_entry(member) for member in members]})
+
+
+def _entry(member: Member) -> dict[str, Any]:
+    annotations = {"annotations": {_REF_NAME: member.name}} if member.name else {}
+    artifact = member.manifest.artifact_type or member.manifest.config.media_type
+    return {
+        "mediaType": member.media_type,
+        "size": len(member.raw),
+        "digest": _digest(member.raw),
+        **annotations,
+        **({"artifactType": artifact} if artifact else {}),
+    }
+
+
+def draw(members: Sequence[Member]) -> Drawn:
+    """Lay out an OCI-SIF that holds an image and, behind it, at most one with its signatures.
+
+    A blob that is listed twice is in the file once, as a reader wants it (`image.ocisif`).
+
+    Raises:
+        MalformedImageError: there are more blobs than a SIF may hold, or what is said of their sizes cannot be.
+    """
+    root = root_index(members)
+    blobs: dict[str, tuple[int, bytes | None]] = {}
+    for member in members:
+        for content in member.contents:
+            _add(blobs, content.digest, content.size, None)
+        _add(blobs, _digest(member.raw), len(member.raw), member.raw)
+    used = len(blobs) + 1
+    slots = max(len(members[0].contents) + 2 + _SPARE, used)
+    if slots > MAX_SLOTS:
+        raise MalformedImageError(f"{used} blobs; a SIF of at most {MAX_SLOTS} is read")
+    start = offset = _TABLE + slots * _DESCRIPTOR.size
+    placed = []
+    for digest, (size, data) in (*blobs.items(), (_digest(root), (len(root), root))):
+        placed.append(Placed(digest, size, offset, data))
+        offset += size
+        if size > _LARGEST or offset > _LARGEST:
+            raise MalformedImageError("the sizes in the manifest are no sizes of blobs")
+    return Drawn(_head(slots, start, offset, placed), tuple(placed), offset)
+
+
+def _add(blobs: dict[str, tuple[int, bytes | None]], digest: str, size: int, data: bytes | None) -> None:
+    known = blobs.get(digest)
+    if known is not None and known[0] != size:
+        raise MalformedImageError(f"of {digest} two sizes are said, {known[0]} and {size} bytes")
+    blobs[digest] = (size, data if known is None or known[1] is None else known[1])
+
+
+def _head(slots: int, start: int, end: int, placed: Sequence[Placed]) -> bytes:
+    free = slots - len(placed)
+    sizes = (free, slots, _TABLE, slots * _DESCRIPTOR.size, start, end - start)
+    header = _HEADER.pack(bytes(32), b"SIF_MAGIC\0", b"01\0", b"00\0", bytes(16), _ZERO_TIME, _ZERO_TIME, *sizes)
+    table = b"".join(
+        _descriptor(number, blob, last=number == len(placed)) for number, blob in enumerate(placed, start=1)
+    )
+    return header.ljust(_TABLE, b"\0") + table.ljust(slots * _DESCRIPTOR.size, b"\0")
+
+
+def _descriptor(number: int, blob: Placed, *, last: bool) -> bytes:
+    kind = DataType.OCI_ROOT_INDEX if last else DataType.OCI_BLOB
+    place = (blob.offset, blob.size, blob.size)
+    return _DESCRIPTOR.pack(
+        kind, 1, number, _GROUP, 0, *place, _ZERO_TIME, _ZERO_TIME, 0, 0, b"", blob.digest.encode("ascii")
+    )
+
+
+def _digest(data: bytes) -> str:
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from eclctl.decide.files import read_guarded
+from eclctl.decide.keyservers import Keyservers, read_keyservers
 from eclctl.errors import ConfigError
 from eclctl.policy import document
 from eclctl.policy.document import Mark, Node, Problem, Report
@@ -26,6 +27,7 @@ _KEYS = (
     "trusted_owners",
     "trusted_mounts",
     "ocsp",
+    "keyservers",
     "limits",
 )
 _REQUIRED = ("version", "sockets", "state_dir", "policies", "keyrings")
@@ -82,6 +84,7 @@ class Settings:
     trusted_owners: frozenset[int] = frozenset({0})
     trusted_mounts: frozenset[str] = frozenset()
     ocsp: Ocsp = field(default_factory=Ocsp)
+    keyservers: Keyservers = field(default_factory=Keyservers)
     limits: Limits = field(default_factory=Limits)
 
 
@@ -141,6 +144,7 @@ class _Reader:
             trusted_owners=self._owners(found.get("trusted_owners")),
             trusted_mounts=frozenset(self._paths(found.get("trusted_mounts"), "trusted_mounts")),
             ocsp=self._ocsp(found.get("ocsp")),
+            keyservers=read_keyservers(found.get("keyservers"), self.report, self.base),
             limits=self._limits(found.get("limits")),
         )
 

@@ -104,7 +104,7 @@ async def exchange(wanted: Exchange) -> Response:
     """
     sockets = _Sockets(wanted)
     try:
-        session = _session(sockets, tls=await in_thread(ssl.create_default_context) if _needs_tls(wanted) else True)
+        session = _session(sockets, tls=await in_thread(lambda: _tls(wanted)) if _needs_tls(wanted) else True)
         try:
             return await _ask(session, wanted)
         finally:
@@ -129,6 +129,18 @@ def _session(sockets: _Sockets, *, tls: ssl.SSLContext | bool) -> aiohttp.Client
         max_field_size=_MAX_LINE,
         max_headers=_MAX_HEADERS,
     )
+
+
+def _tls(wanted: Exchange) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=wanted.roots)
+    except OSError as error:  # its own words name neither the file nor what is wrong with it
+        if wanted.roots is None:
+            raise
+        why = "it holds no certificates" if isinstance(error, ssl.SSLError) else error.strerror
+        raise RemoteError(
+            f"{shown(wanted.target.url)}: cannot use the trusted roots in {shown(wanted.roots)}: {why}"
+        ) from error
 
 
 def _needs_tls(wanted: Exchange) -> bool:

@@ -64,8 +64,12 @@ class Editing:
         names = tuple(algorithms)
         return {(one, name): self._digest(one, name) for one in object_ids for name in names}
 
-    def commit(self, edit: Edit, now: datetime) -> None:
-        """Change the copy and let it take the image's place."""
+    def commit(self, edit: Edit, now: datetime, check: Callable[[int], None] | None = None) -> None:
+        """Change the copy and let it take the image's place.
+
+        `check` is called with a descriptor of the changed copy, open for reading, before that has the image's name;
+        what it raises leaves the image as it was.
+        """
         if self._temporary is None:
             self.copy()
         assert self._temporary is not None
@@ -78,6 +82,8 @@ class Editing:
             os.ftruncate(self._target, steps.cut)
         for at, data in steps.writes:
             os.pwrite(self._target, data, at)
+        if check is not None:
+            check(self._target)
         os.fchown(self._target, self._before.st_uid, self._before.st_gid)
         os.fchmod(self._target, self._before.st_mode & 0o7777)
         os.fsync(self._target)

@@ -23,7 +23,19 @@ from eclctl.image.oci import INDEX_TYPES, MANIFEST_TYPES, Content, Manifest, is_
 from eclctl.image.sif import DataType, Descriptor, Sif
 from eclctl.model import Finding
 
-__all__ = ["BUNDLE", "MAX_PAYLOAD", "SIMPLE_SIGNING", "Attachment", "Blob", "Image", "Layout", "read", "stated_digest"]
+__all__ = [
+    "BUNDLE",
+    "MAX_PAYLOAD",
+    "REF_NAME",
+    "SIMPLE_SIGNING",
+    "Attachment",
+    "Blob",
+    "Image",
+    "Layout",
+    "read",
+    "signatures_name",
+    "stated_digest",
+]
 
 MAX_DOCUMENT = 1024 * 1024
 """The longest index or manifest that is read, in bytes."""
@@ -50,7 +62,9 @@ BUNDLE = "application/vnd.dev.sigstore.bundle"
 """How the media types of cosign's newer format begin."""
 
 _ATTESTATION = "application/vnd.dsse.envelope.v1+json"
-_REF_NAME = "org.opencontainers.image.ref.name"
+REF_NAME = "org.opencontainers.image.ref.name"
+"""The annotation by which an index calls what it lists."""
+
 _NEVER_RUNS = "_cosign"
 _CARRIER_NAME = re.compile(r"_cosign:sha256-([0-9a-f]{64})(?:\.(?:sig|att))?")
 
@@ -110,7 +124,7 @@ class Layout:
 
     def signatures_of(self, digest: str) -> tuple[Attachment, ...]:
         """Return the entries that hold the cosign signatures of an image: more than one is one too many."""
-        name = _signatures_name(digest)
+        name = signatures_name(digest)
         return tuple(attachment for attachment in self.attachments if attachment.name == name)
 
 
@@ -177,7 +191,7 @@ class _Reader:
 
     def _attachments(self, entries: list[Content], image: Image | None) -> list[Attachment]:
         """Read the entries that never run, the image's signatures first: junk must not use up a bound before them."""
-        own = "" if image is None else _signatures_name(image.digest)
+        own = "" if image is None else signatures_name(image.digest)
         ranked = sorted(range(len(entries)), key=lambda number: _name(entries[number]) != own)
         found = {number: self._attachment(entries[number]) for number in ranked}
         return [found[number] for number in range(len(entries))]
@@ -292,7 +306,8 @@ def _is_signature(layer: Blob) -> bool:
     return layer.content.media_type in {SIMPLE_SIGNING, _ATTESTATION} or layer.content.media_type.startswith(BUNDLE)
 
 
-def _signatures_name(digest: str) -> str:
+def signatures_name(digest: str) -> str:
+    """Return what the root index calls the cosign signatures of an image."""
     return f"_cosign:{digest.replace(':', '-')}.sig"
 
 
@@ -301,4 +316,4 @@ def _missing(content: Content) -> Finding:
 
 
 def _name(entry: Content) -> str:
-    return entry.annotations.get(_REF_NAME, "")
+    return entry.annotations.get(REF_NAME, "")

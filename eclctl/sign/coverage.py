@@ -1,0 +1,166 @@
+"""What signatures will cover: one for each object group, or for chosen groups and objects, in the reference's words.
+
+Nothing here needs a key. What is worth knowing before signing is returned as findings; what cannot be signed raises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from eclctl.errors import SigningError
+from eclctl.image.sif import Descriptor, Sif
+from eclctl.model import Finding, Kind, SignatureFormat
+from eclctl.signature import dsse
+from eclctl.signature.metadata import Metadata
+from eclctl.trust.keyring import KeyStore
+from eclctl.verify.content import Groups, absolute_ids
+from eclctl.verify.opening import Opened, load, open_signature
+
+__all__ = ["Part", "already_signed", "caveats", "native_signatures", "plan"]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one signature will cover: data objects of one group, in the order of their IDs.
+
+    `whole` is true when these are all objects of the group, as a signature that approves the group must cover.
+    """
+
+    group: int
+    objects: tuple[Descriptor, ...]
+    whole: bool
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """The IDs of the objects."""
+        return tuple(each.id for each in self.objects)
+
+
+def plan(image: Sif, groups: Sequence[int] = (), objects: Sequence[int] = ()) -> tuple[Part, ...]:
+    """Return the signatures to make: by default one for each group, in the order of their numbers.
+
+    Args:
+        image: The image.
+        groups: Sign these groups whole.
+        objects: Sign these data objects by themselves, those of one group together.
+
+    Raises:
+        SigningError: A group or object is not there, or nothing can be signed.
+    """
+    members = {number: _in_order(found) for number, found in Groups(image).members.items()}
+    if not members:
+        raise SigningError("integrity: no groups found; a signature covers an object group, and this image has none")
+    wanted = dict.fromkeys(groups) if groups or objects else sorted(members)
+    for number in wanted:
+        if number not in members:
+            raise SigningError(f"integrity: group not found: {number}; there are: {_listed(members)}")
+    parts = [Part(number, members[number], whole=True) for number in wanted]
+    return (*parts, *_single(image, members, objects))
+
+
+def caveats(image: Sif, parts: Sequence[Part]) -> tuple[Finding, ...]:
+    """Return what somebody who signs these parts should know: what such signatures do not do."""
+    members = Groups(image).members
+    found = [_partly(parts), _groups_left_out(members, parts), _not_tied(image, members)]
+    loose = [each.id for each in image.descriptors if not each.group and not each.is_signature]
+    if loose:
+        message = (
+            f"non-signature object not associated with object group: {_listed(loose)}; no signature covers it, and"
+            " neither the image nor any part of it will verify"
+        )
+        found.append(Finding("ungrouped-object", message))
+    found += _oci(image)
+    return tuple(each for each in found if each is not None)
+
+
+def already_signed(image: Sif, parts: Sequence[Part], store: KeyStore) -> tuple[Finding, ...]:
+    """Return which of these parts a key of `store` has signed before, with just the same objects.
+
+    Whether what was signed then is still what the image holds is not looked at: that would read all of it.
+    """
+    effort = dsse.Effort()
+    found: list[Finding] = []
+    members = Groups(image)
+    for signature in load(image, native_signatures(image)):
+        opened = open_signature(signature, store, effort)
+        for part in parts:
+            if _covers(opened, part, members):
+                link = opened.signature.descriptor.id
+                what = f"group {part.group}" if part.whole else f"objects {_listed(part.ids)}"
+                message = f"this key has signed {what} before (signature {link}); one key counts once"
+                found.append(Finding("signed-before", message))
+    return tuple(found)
+
+
+def native_signatures(image: Sif) -> tuple[Descriptor, ...]:
+    """Return the signature objects of an image: whatever is added to a group breaks those that cover it."""
+    return tuple(each for each in image.descriptors if each.is_signature)
+
+
+def _single(image: Sif, members: dict[int, tuple[Descriptor, ...]], objects: Sequence[int]) -> list[Part]:
+    by_id = {each.id: each for each in image.descriptors}
+    chosen: dict[int, set[int]] = {}
+    for identity in objects:
+        if identity not in by_id:
+            raise SigningError(f"integrity: object not found: {identity}; there are: {_listed(by_id)}")
+        if by_id[identity].group not in members:
+            raise SigningError(f"integrity: invalid group ID: object {identity} is in no object group")
+        chosen.setdefault(by_id[identity].group, set()).add(identity)
+    return [
+        Part(group, tuple(each for each in members[group] if each.id in ids), whole=len(ids) == len(members[group]))
+        for group, ids in sorted(chosen.items())
+    ]
+
+
+def _partly(parts: Sequence[Part]) -> Finding | None:
+    partial = [part for part in parts if not part.whole]
+    if not partial:
+        return None
+    ids = _listed(identity for part in partial for identity in part.ids)
+    message = f"a signature over single objects ({ids}) approves nothing by itself: only a requirement that names them"
+    return Finding("single-objects", message)
+
+
+def _groups_left_out(members: dict[int, list[Descriptor]], parts: Sequence[Part]) -> Finding | None:
+    left_out = sorted(members.keys() - {part.group for part in parts})
+    if not left_out or not any(part.whole for part in parts):
+        return None
+    message = f"nothing is signed of group {_listed(left_out)}: who approves an image signs all of its groups"
+    return Finding("groups-left-out", message)
+
+
+def _not_tied(image: Sif, members: dict[int, list[Descriptor]]) -> Finding | None:
+    if image.header.tied or len(members) == 1:
+        return None
+    message = (
+        "the image has several groups and no UUID, so that groups of other images could be put in their place: its"
+        " signatures never approve the whole image. Build it again with a UUID"
+    )
+    return Finding("not-tied", message)
+
+
+def _oci(image: Sif) -> list[Finding]:
+    if image.kind is not Kind.OCI_SIF:
+        return []
+    lost = "a push to a registry leaves native signatures behind; sign with --cosign what is to be pushed"
+    last = "a cosign signature that is added later breaks this one: cosign first, native last"
+    return [Finding("lost-by-push", lost), Finding("cosign-first", last)]
+
+
+def _covers(opened: Opened, part: Part, members: Groups) -> bool:
+    descriptor = opened.signature.descriptor
+    if opened.failure is not None or opened.signature.format is SignatureFormat.LEGACY or not descriptor.links_group:
+        return False
+    if descriptor.link != part.group or not isinstance(opened.statement, Metadata):
+        return False
+    listed = absolute_ids(opened.statement, members.get(part.group))
+    return listed is not None and set(listed) == set(part.ids)
+
+
+def _in_order(found: Sequence[Descriptor]) -> tuple[Descriptor, ...]:
+    return tuple(sorted(found, key=lambda each: each.id))
+
+
+def _listed(numbers: Iterable[int]) -> str:
+    return ", ".join(map(str, sorted(numbers)))

@@ -1,0 +1,117 @@
+"""Private keys in PEM files, for DSSE envelopes: PKCS #8 (RFC 5958, RFC 7468), also encrypted, and the older forms.
+
+What a private key may be is decided by its public half: exactly what `eclctl.signature.keys` verifies with can sign.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+
+from eclctl.errors import KeyMaterialError
+from eclctl.signature.keys import MAX_KEY_FILE, PublicKey, parse_public_key
+
+__all__ = ["COSIGN_KINDS", "PrivateKey", "pem_kind", "private_key", "read_private_key"]
+
+COSIGN_KINDS = frozenset({"ENCRYPTED COSIGN PRIVATE KEY", "ENCRYPTED SIGSTORE PRIVATE KEY"})
+"""What cosign's key files say that they hold. They are read by whoever knows cosign's encryption."""
+
+_BEGIN = re.compile(rb"^-----BEGIN ([A-Z0-9 ]+)-----\s*$", re.MULTILINE)
+_KINDS = frozenset({"PRIVATE KEY", "ENCRYPTED PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY"})
+_OLD_ENCRYPTION = re.compile(rb"^Proc-Type: 4,ENCRYPTED\s*$", re.MULTILINE)
+_SHA256 = SHA256()
+
+_Key: TypeAlias = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
+
+
+@dataclass(frozen=True, slots=True)
+class PrivateKey:
+    """A private key that signs DSSE envelopes. Two are equal when their public halves are."""
+
+    public: PublicKey
+    _key: _Key = field(compare=False, repr=False)
+
+    def sign(self, message: bytes) -> bytes:
+        """Return a signature over `message`: PKCS #1 v1.5 or ECDSA over SHA-256 whatever the curve, or Ed25519."""
+        if isinstance(self._key, rsa.RSAPrivateKey):
+            return self._key.sign(message, padding.PKCS1v15(), _SHA256)
+        if isinstance(self._key, ec.EllipticCurvePrivateKey):
+            return self._key.sign(message, ec.ECDSA(_SHA256))
+        return self._key.sign(message)
+
+
+def read_private_key(text: bytes, passphrase: Callable[[], bytes], *, source: str = "key") -> PrivateKey:
+    """Return the one private key of a PEM file.
+
+    Args:
+        text: The file: one block, `PRIVATE KEY`, `ENCRYPTED PRIVATE KEY`, `RSA PRIVATE KEY` or `EC PRIVATE KEY`, and
+            at most public keys beside it.
+        passphrase: Called when the key is encrypted, and only then.
+        source: Where it comes from, for messages.
+
+    Raises:
+        KeyMaterialError: There is no such key, the passphrase does not open it, or it is of a kind or size that nobody
+            would verify with.
+    """
+    kind = pem_kind(text, source)
+    if kind in COSIGN_KINDS:
+        raise KeyMaterialError(f"{source}: a key of cosign's, which is encrypted in cosign's own way")
+    encrypted = kind == "ENCRYPTED PRIVATE KEY" or _OLD_ENCRYPTION.search(text) is not None
+    try:
+        key = load_pem_private_key(text, passphrase() if encrypted else None)
+    except (ValueError, TypeError) as error:
+        if encrypted:
+            raise KeyMaterialError(f"{source}: wrong passphrase, or the key is damaged") from error
+        raise KeyMaterialError(f"{source}: no readable private key: {error}") from error
+    except UnsupportedAlgorithm as error:
+        raise KeyMaterialError(f"{source}: a private key of a kind that is not supported: {error}") from error
+    return private_key(key, source)
+
+
+def private_key(key: object, source: str) -> PrivateKey:
+    """Return a key of `cryptography`'s as one that signs, if its public half is one that verifies.
+
+    Raises:
+        KeyMaterialError: It is of a kind or size that nobody would verify with.
+    """
+    if not isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey):
+        kinds = "RSA, ECDSA (P-256, P-384, P-521) and Ed25519 keys sign"
+        raise KeyMaterialError(f"{source}: a key of another kind ({type(key).__name__.lstrip('_')}); {kinds}")
+    public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    return PrivateKey(parse_public_key(public, source=source), key)
+
+
+def pem_kind(text: bytes, source: str) -> str:
+    """Return what the one private key of a PEM file says that it is.
+
+    Raises:
+        KeyMaterialError: There is not exactly one; the message says what there is instead, and what to give.
+    """
+    if len(text) > MAX_KEY_FILE:
+        raise KeyMaterialError(f"{source}: larger than {MAX_KEY_FILE} bytes, which no private key is")
+    kinds = [match[1].decode("ascii") for match in _BEGIN.finditer(text)]
+    private = [kind for kind in kinds if kind in _KINDS or kind in COSIGN_KINDS]
+    if len(private) == 1:
+        return private[0]
+    if len(private) > 1:
+        raise KeyMaterialError(f"{source}: holds {len(private)} private keys; give each in a file of its own")
+    raise KeyMaterialError(f"{source}: {_instead(kinds)}")
+
+
+def _instead(kinds: list[str]) -> str:
+    if "PGP PRIVATE KEY BLOCK" in kinds:
+        return "holds an OpenPGP key; import it with `eclctl keys import`, or give it with --secret-keyring"
+    if "OPENSSH PRIVATE KEY" in kinds:
+        return "holds an OpenSSH key; convert a copy: ssh-keygen -p -m PKCS8 -f COPY"
+    if any("PUBLIC" in kind for kind in kinds):
+        return "holds a public key, with which nobody can sign; give the private key that belongs to it"
+    if "CERTIFICATE" in kinds:
+        return "holds a certificate; give the private key that belongs to it"
+    return "a file with a PEM block PRIVATE KEY is needed"

@@ -1,14 +1,338 @@
-"""The user's own key ring: certificates and secret keys in files that are nobody else's."""
+"""The user's own key ring: certificates and secret keys, in files that are nobody else's.
+
+The two files are named and laid out as SingularityCE's are, binary keys one after the other, so that either program
+reads the other's. Public certificates are judged by `signature.openpgp.Keyring` and by nothing else.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Final
 
-__all__ = ["PUBLIC", "SECRET", "user_ring_directory"]
+from eclctl.errors import KeyMaterialError
+from eclctl.sign.guarded import GuardedDirectory
+from eclctl.sign.transferable import KeyFile, TransferableKey, key_id, parse
+from eclctl.signature import openpgp
+
+__all__ = [
+    "MAX_RING",
+    "PUBLIC",
+    "SECRET",
+    "Added",
+    "Change",
+    "Removed",
+    "Ring",
+    "matching",
+    "merge",
+    "only_match",
+    "user_ring_directory",
+    "user_ring_file",
+]
 
 PUBLIC, SECRET = "pgp-public", "pgp-secret"
-"""The files of a ring, named and laid out as SingularityCE's are: binary keys, one after the other."""
+"""The files of a ring."""
+
+MAX_RING: Final = 64 * 1024 * 1024
+"""The longest file of keys that is read, in bytes; as for the keyrings of the daemon."""
+
+_REVOCATION: Final = ".rev"
+_HEX: Final = re.compile(r"[0-9A-F]{8}|[0-9A-F]{16}|[0-9A-F]{40}|[0-9A-F]{64}")
+_SHORT: Final = 8
+_ADDRESS: Final = re.compile(r"<([^<>]*)>\s*\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What became of a key that was added: `new`, `updated` or `unchanged`; `secret` is None when none was given."""
+
+    fingerprint: str
+    public: str
+    secret: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """What adding a file of keys did.
+
+    `unreadable` keys were passed over, and so were `strangers`: revocations of keys that are not in the ring, or that
+    the key did not make.
+    """
+
+    changes: tuple[Change, ...]
+    unreadable: int = 0
+    strangers: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """Whether a certificate was removed, and a secret key."""
+
+    public: bool
+    secret: bool
+
+
+Keys = dict[str, TransferableKey]
+
+
+@dataclass(slots=True)
+class Ring:
+    """A directory of two files. `warnings` gather what was wrong with their modes, and has been mended."""
+
+    directory: str
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def public_path(self) -> str:
+        """Where the certificates are."""
+        return os.path.join(self.directory, PUBLIC)
+
+    @property
+    def secret_path(self) -> str:
+        """Where the secret keys are."""
+        return os.path.join(self.directory, SECRET)
+
+    def keys(self) -> Keys:
+        """Return the certificates, by primary fingerprint, in the order in which they came.
+
+        Raises:
+            KeyMaterialError: The ring is damaged, or not the user's own.
+        """
+        return self._read()[0].keys
+
+    def secret_keys(self) -> Keys:
+        """Return the secret keys, with all that their certificates say, such as revocations.
+
+        Raises:
+            KeyMaterialError: As for `keys`.
+        """
+        public, secret = self._read()
+        return _with_public(secret.keys, public.keys)
+
+    def certificates(self) -> openpgp.Keyring:
+        """Return the certificates, for judging.
+
+        Raises:
+            KeyMaterialError: As for `keys`.
+        """
+        return openpgp.Keyring.parse(*(key.public() for key in self.keys().values()))
+
+    def secret_certificates(self) -> openpgp.Keyring:
+        """Return the public parts of the secret keys, for judging.
+
+        Raises:
+            KeyMaterialError: As for `keys`.
+        """
+        return openpgp.Keyring.parse(*(key.public() for key in self.secret_keys().values()))
+
+    def certificate(self, fingerprint: str) -> bytes:
+        """Return a certificate, binary.
+
+        Raises:
+            KeyMaterialError: It is not in the ring.
+        """
+        return _get(self.keys(), fingerprint, self.public_path).public()
+
+    def secret(self, fingerprint: str) -> bytes:
+        """Return a secret key with its certificate, binary, its secret parts as they are kept: what `ring_signer` takes.
+
+        Raises:
+            KeyMaterialError: It is not in the ring.
+        """
+        return _get(self.secret_keys(), fingerprint, self.secret_path).whole()
+
+    def add(self, blob: bytes, *, self_only: bool = False, public_only: bool = False) -> Added:
+        """Add a file of keys, merging what is there already. Nothing that is there is lost, a revocation least of all.
+
+        Args:
+            blob: Armored or binary, public or secret.
+            self_only: Leave out what strangers certified.
+            public_only: Leave out secret parts.
+
+        Raises:
+            KeyMaterialError: The file or the ring is damaged, or the ring cannot be written. Nothing has changed then.
+        """
+        found = parse(blob)
+        with self._writing() as directory:
+            public, secret = self._files(directory)
+            changes, strangers = merge(public.keys, found, self_only=self_only)
+            if not public_only:
+                changes = [_add_secret(change, found, secret.keys) for change in changes]
+            self._write(directory, public, secret)
+        return Added(tuple(changes), len(found.unreadable), strangers)
+
+    def remove(self, fingerprint: str, *, public: bool = True, secret: bool = False) -> Removed:
+        """Remove a certificate, a secret key or both.
+
+        Raises:
+            KeyMaterialError: The ring is damaged or cannot be written.
+        """
+        with self._writing() as directory:
+            certificates, secrets = self._files(directory)
+            secrets.keys.update(_with_public(secrets.keys, certificates.keys))
+            removed = Removed(
+                public and certificates.keys.pop(fingerprint, None) is not None,
+                secret and secrets.keys.pop(fingerprint, None) is not None,
+            )
+            self._write(directory, certificates, secrets)
+        return removed
+
+    def keep_revocation(self, fingerprint: str, certificate: bytes) -> str:
+        """Keep a certificate that revokes a key, for the day on which it must; return where it is.
+
+        Raises:
+            KeyMaterialError: The ring cannot be written.
+        """
+        with self._writing() as directory:
+            directory.replace(fingerprint + _REVOCATION, certificate)
+        return os.path.join(self.directory, fingerprint + _REVOCATION)
+
+    def _read(self) -> tuple[KeyFile, KeyFile]:
+        with GuardedDirectory.open(self.directory, private=True) as directory:
+            if directory is None:
+                return KeyFile({}), KeyFile({})
+            return self._files(directory)
+
+    def _files(self, directory: GuardedDirectory) -> tuple[KeyFile, KeyFile]:
+        files = _load(directory, PUBLIC), _load(directory, SECRET)
+        self._note(directory)
+        return files
+
+    @contextmanager
+    def _writing(self) -> Iterator[GuardedDirectory]:
+        with GuardedDirectory.open(self.directory, private=True, create=True) as directory:
+            if directory is None:  # removed at this very moment
+                raise KeyMaterialError(f"{self.directory}: it is gone")
+            with directory.lock():
+                yield directory
+            self._note(directory)
+
+    def _note(self, directory: GuardedDirectory) -> None:
+        self.warnings += [warning for warning in directory.warnings if warning not in self.warnings]
+
+    @staticmethod
+    def _write(directory: GuardedDirectory, public: KeyFile, secret: KeyFile) -> None:
+        """Write what changed, secret keys first: there is never a certificate to trust whose key was lost."""
+        merged = _with_public(secret.keys, public.keys)
+        _replace(directory, SECRET, _serialized((key.whole() for key in merged.values()), secret))
+        _replace(directory, PUBLIC, _serialized((key.public() for key in public.keys.values()), public))
+
+
+def _load(directory: GuardedDirectory, name: str) -> KeyFile:
+    data = directory.read(name, MAX_RING)
+    try:
+        return parse(data) if data else KeyFile({})
+    except KeyMaterialError as error:
+        raise KeyMaterialError(f"{directory.file(name)}: {error}") from error
+
+
+def _serialized(keys: Iterable[bytes], file: KeyFile) -> bytes:
+    """Return a file's content. What is not known here stays in it: another program may know it."""
+    return b"".join([*keys, *file.unreadable])
+
+
+def _replace(directory: GuardedDirectory, name: str, data: bytes) -> None:
+    if len(data) > MAX_RING:
+        raise KeyMaterialError(f"{directory.file(name)} would become larger than {MAX_RING} bytes")
+    if data != (directory.read(name, MAX_RING) or b""):
+        directory.replace(name, data)
+
+
+def _with_public(secret: Keys, public: Keys) -> Keys:
+    return {name: key.merge(public[name]) if name in public else key for name, key in secret.items()}
+
+
+def _get(keys: Keys, fingerprint: str, where: str) -> TransferableKey:
+    found = keys.get(fingerprint.upper())
+    if found is None:
+        raise KeyMaterialError(f"{where} has no key {fingerprint}")
+    return found
+
+
+def merge(keys: Keys, found: KeyFile, *, self_only: bool = False) -> tuple[list[Change], int]:
+    """Merge what a file holds into certificates; return what changed, and how many revocations fit none of them."""
+    changes = []
+    for name, new in found.keys.items():
+        old = keys.get(name)
+        added = new.without_others() if self_only else new
+        merged = added if old is None else old.merge(added)
+        changes.append(Change(name, _word(old, merged)))
+        keys[name] = merged
+    strangers = 0
+    for revocation in found.revocations:
+        name = _revoke(keys, revocation)
+        if name is None:
+            strangers += 1
+        else:
+            changes.append(Change(name, "updated"))
+    return changes, strangers
+
+
+def _word(old: TransferableKey | None, new: TransferableKey) -> str:
+    if old is None:
+        return "new"
+    return "unchanged" if old.public() == new.public() else "updated"
+
+
+def _revoke(keys: Keys, revocation: bytes) -> str | None:
+    for name, key in keys.items():
+        revoked = key.revoked_by(revocation)
+        if revoked is not None:
+            keys[name] = revoked
+            return name
+    return None
+
+
+def _add_secret(change: Change, found: KeyFile, secret: Keys) -> Change:
+    new = found.keys.get(change.fingerprint)
+    if new is None or not new.has_secret:
+        return change
+    old = secret.get(change.fingerprint)
+    secret[change.fingerprint] = merged = new if old is None else old.merge(new)
+    word = "new" if old is None else ("unchanged" if old.protections == merged.protections else "updated")
+    return Change(change.fingerprint, change.public, word)
+
+
+def matching(keys: Iterable[TransferableKey], text: str) -> list[TransferableKey]:
+    """Return the keys that go by `text`: a fingerprint or key ID with or without 0x, an email address, a user ID.
+
+    An address or user ID must be the whole one. It is compared with every user ID, bound or not: whoever gives a key a
+    name that is another's makes the name ambiguous, and takes it from nobody.
+    """
+    digits = re.sub(r"\s", "", text).upper().removeprefix("0X")
+    if _HEX.fullmatch(digits):
+        return [key for key in keys if _goes_by(key, digits)]
+    wanted = text.strip().casefold()
+    return [key for key in keys if any(wanted in _names(user_id) for user_id in key.user_ids)]
+
+
+def _goes_by(key: TransferableKey, digits: str) -> bool:
+    if len(digits) > _SHORT * 2:
+        return key.fingerprint == digits
+    return key_id(key.primary).endswith(digits) if len(digits) == _SHORT else key_id(key.primary) == digits
+
+
+def _names(user_id: str) -> set[str]:
+    address = _ADDRESS.search(user_id)
+    return {user_id.casefold(), address[1].casefold() if address else user_id.casefold()}
+
+
+def only_match(keys: Iterable[TransferableKey], text: str, where: str) -> TransferableKey:
+    """Return the one key that goes by `text`.
+
+    Raises:
+        KeyMaterialError: None does, or several do; the message names their fingerprints.
+    """
+    found = matching(keys, text)
+    if not found:
+        raise KeyMaterialError(f"{where} has no key {text!r}: give a fingerprint, a key ID or an email address")
+    if len(found) > 1:
+        listed = ", ".join(key.fingerprint for key in found)
+        raise KeyMaterialError(f"{text!r} may be any of several keys; give one's fingerprint: {listed}")
+    return found[0]
 
 
 def user_ring_directory(environ: Mapping[str, str]) -> str:
@@ -20,3 +344,14 @@ def user_ring_directory(environ: Mapping[str, str]) -> str:
         home = environ.get("HOME") or os.path.expanduser("~")
         data = os.path.join(home, ".local", "share")
     return os.path.join(data, "eclctl", "keys")
+
+
+def user_ring_file(environ: Mapping[str, str]) -> str | None:
+    """Return the file with the certificates of the user's ring, or None when there is none.
+
+    Raises:
+        KeyMaterialError: The ring is not the user's own.
+    """
+    path = user_ring_directory(environ)
+    with GuardedDirectory.open(path, private=True) as directory:
+        return None if directory is None or not directory.read(PUBLIC, MAX_RING) else os.path.join(path, PUBLIC)

@@ -1,0 +1,249 @@
+"""A directory whose files are replaced whole, made with their final mode, and kept from everybody else's hands.
+
+A file is written under a hidden name of its own, created with the mode that it will keep (`open` narrows a mode by the
+umask and never widens it, so that there is no moment at which others could open it), synced, and renamed. Everything
+goes through one descriptor of the directory: whoever swaps the path for a link afterwards gains nothing.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Final
+
+from eclctl.errors import KeyMaterialError
+
+__all__ = ["GuardedDirectory", "write_new"]
+
+_LOCK: Final = ".lock"
+_NEW: Final = ".new-"
+_OTHERS: Final = 0o077
+_WRITERS: Final = 0o022
+_READ: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+_CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+
+
+@dataclass(slots=True)
+class GuardedDirectory:
+    """An open directory. A private one is 0700 with files of 0600, another 0755 with files of 0644.
+
+    `warnings` say what was wrong with modes, and has been mended.
+    """
+
+    path: str
+    private: bool
+    fd: int
+    warnings: list[str] = field(default_factory=list)
+
+    @classmethod
+    @contextmanager
+    def open(cls, path: str, *, private: bool, create: bool = False) -> Iterator[GuardedDirectory | None]:
+        """Open a directory; yield None when there is none and `create` is false.
+
+        Raises:
+            KeyMaterialError: It is somebody else's, or can be written by others, or cannot be opened.
+        """
+        fd = _open(path, private=private, create=create)
+        if fd is None:
+            yield None
+            return
+        try:
+            directory = cls(path, private, fd)
+            directory._check()
+            yield directory
+        finally:
+            os.close(fd)
+
+    def _check(self) -> None:
+        found = os.fstat(self.fd)
+        me = os.geteuid()
+        if found.st_uid != me and (self.private or found.st_uid != 0):
+            raise KeyMaterialError(
+                f"{self.path} belongs to the user with number {found.st_uid}, not to you ({me}): keys there are theirs"
+            )
+        mode = stat.S_IMODE(found.st_mode)
+        if self.private and mode & _OTHERS:
+            os.fchmod(self.fd, 0o700)
+            self.warnings.append(f"{self.path} was open to others (mode {mode:04o}); it is 0700 now")
+        elif not self.private and mode & _WRITERS:
+            raise KeyMaterialError(f"{self.path} can be written by others (mode {mode:04o}): chmod go-w it first")
+
+    def names(self) -> list[str]:
+        """Return the names of its files, sorted, without hidden ones and editors' copies."""
+        return sorted(name for name in os.listdir(self.fd) if not name.startswith(".") and not name.endswith("~"))
+
+    def read(self, name: str, limit: int) -> bytes | None:
+        """Return what a file holds, or None when there is none.
+
+        A file of a private directory that others could read is mended, with a warning.
+
+        Raises:
+            KeyMaterialError: It is no regular file, somebody else's, longer than `limit` bytes, or cannot be read.
+        """
+        try:
+            fd = os.open(name, _READ, dir_fd=self.fd)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise KeyMaterialError(f"{self.file(name)}: {_why(error)}") from error
+        try:
+            self._check_file(fd, name)
+            with os.fdopen(os.dup(fd), "rb") as file:
+                data = file.read(limit + 1)
+        except OSError as error:
+            raise KeyMaterialError(f"{self.file(name)}: {_why(error)}") from error
+        finally:
+            os.close(fd)
+        if len(data) > limit:
+            raise KeyMaterialError(f"{self.file(name)}: larger than {limit} bytes")
+        return data
+
+    def _check_file(self, fd: int, name: str) -> None:
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode):
+            raise KeyMaterialError(f"{self.file(name)}: not a regular file")
+        if not self.private:
+            return
+        if found.st_uid != os.geteuid():
+            raise KeyMaterialError(f"{self.file(name)} belongs to the user with number {found.st_uid}, not to you")
+        mode = stat.S_IMODE(found.st_mode)
+        if mode & _OTHERS:
+            os.fchmod(fd, 0o600)
+            self.warnings.append(f"{self.file(name)} was open to others (mode {mode:04o}); it is 0600 now")
+
+    def file(self, name: str) -> str:
+        """Return the path of a file, for people."""
+        return os.path.join(self.path, name)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep other writers out, and remove what one that died left behind.
+
+        Raises:
+            KeyMaterialError: The directory cannot be written.
+        """
+        try:
+            mode = 0o600 if self.private else 0o644
+            fd = os.open(_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, mode, dir_fd=self.fd)
+        except OSError as error:
+            raise KeyMaterialError(f"{self.path}: {_why(error)}") from error
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            for name in os.listdir(self.fd):
+                if name.startswith(_NEW):
+                    os.unlink(name, dir_fd=self.fd)
+            yield
+        finally:
+            os.close(fd)
+
+    def replace(self, name: str, data: bytes) -> None:
+        """Make `data` the content of a file in one step; a crash leaves the old file or the new one. Needs `lock`.
+
+        Raises:
+            KeyMaterialError: It cannot be written; the file is as it was.
+        """
+        temporary = _NEW + secrets.token_hex(8)
+        try:
+            _write(temporary, data, 0o600 if self.private else 0o644, self.fd)
+            try:
+                os.rename(temporary, name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+            except OSError:
+                os.unlink(temporary, dir_fd=self.fd)
+                raise
+            os.fsync(self.fd)
+        except OSError as error:
+            raise KeyMaterialError(f"{self.file(name)}: {_why(error)}") from error
+
+    def remove(self, name: str) -> None:
+        """Remove a file. Needs `lock`.
+
+        Raises:
+            KeyMaterialError: It cannot be removed.
+        """
+        try:
+            os.unlink(name, dir_fd=self.fd)
+            os.fsync(self.fd)
+        except OSError as error:
+            raise KeyMaterialError(f"{self.file(name)}: {_why(error)}") from error
+
+
+def write_new(path: str, data: bytes, mode: int, *, overwrite: bool = False) -> None:
+    """Write a file that has its mode from the first moment on, whatever the umask is.
+
+    Args:
+        path: Where; its directory is trusted.
+        data: What.
+        mode: 0o600 for secrets.
+        overwrite: Whether a file of that name may be replaced, in one step.
+
+    Raises:
+        KeyMaterialError: It cannot be written, or is there already.
+    """
+    folder, name = os.path.split(os.path.abspath(path))
+    try:
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            if not overwrite:
+                _write(name, data, mode, fd)
+            else:
+                temporary = _NEW + secrets.token_hex(8)
+                _write(temporary, data, mode, fd)
+                os.rename(temporary, name, src_dir_fd=fd, dst_dir_fd=fd)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+    except FileExistsError as error:
+        raise KeyMaterialError(f"{path} is there already: name another file, or add --force") from error
+    except OSError as error:
+        raise KeyMaterialError(f"{path}: {_why(error)}") from error
+
+
+def _write(name: str, data: bytes, mode: int, folder: int) -> None:
+    fd = os.open(name, _CREATE, mode, dir_fd=folder)
+    try:
+        os.fchmod(fd, mode)  # a umask may have taken away what the owner needs
+        view = memoryview(data)
+        while view:
+            view = view[os.write(fd, view) :]
+        os.fsync(fd)
+    except OSError:
+        with suppress(OSError):
+            os.unlink(name, dir_fd=folder)
+        raise
+    finally:
+        os.close(fd)
+
+
+def _open(path: str, *, private: bool, create: bool) -> int | None:
+    try:
+        if create:
+            _make(path, 0o700 if private else 0o755)
+        # A link to another directory of our own is followed: what is opened is what is checked.
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise KeyMaterialError(f"{path}: {_why(error)}") from error
+
+
+def _make(path: str, mode: int) -> None:
+    """Make a directory and those above it. `mkdir` narrows a mode by the umask and never widens it."""
+    if os.path.isdir(path):
+        return
+    parent = os.path.dirname(os.path.abspath(path))
+    if parent != path:
+        _make(parent, mode)
+    with suppress(FileExistsError):
+        os.mkdir(path, mode)
+        os.chmod(path, mode)
+
+
+def _why(error: OSError) -> str:
+    if isinstance(error, PermissionError):
+        return f"{error.strerror}: it needs the rights of its owner (for a system directory, root's)"
+    return error.strerror or str(error)

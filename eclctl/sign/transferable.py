@@ -1,0 +1,341 @@
+"""Transferable keys (RFC 9580 section 10): taken apart into packets, merged, and written again.
+
+Nothing is verified here: `signature.openpgp` judges what a key is worth. Packets are kept as they came, octet by octet,
+so that nothing which a newer writer put there is lost. Merging only ever adds signatures: a revocation that was seen
+once stays.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import Final
+
+from eclctl.errors import KeyMaterialError
+from eclctl.signature.openpgp.armor import split_blocks
+from eclctl.signature.openpgp.errors import PacketError
+from eclctl.signature.openpgp.keys import PublicKey, public_part
+from eclctl.signature.openpgp.packets import Tag, read_packets
+from eclctl.signature.openpgp.signature import Signature, SignatureType
+
+__all__ = ["KeyFile", "Protection", "TransferableKey", "armored", "holds_armor", "key_id", "parse", "protection"]
+
+_SECRET: Final = {Tag.SECRET_KEY: Tag.PUBLIC_KEY, Tag.SECRET_SUBKEY: Tag.PUBLIC_SUBKEY}
+_PUBLIC: Final = {public: secret for secret, public in _SECRET.items()}
+_ORDER: Final = {Tag.PUBLIC_KEY: 0, Tag.USER_ID: 1, Tag.USER_ATTRIBUTE: 2, Tag.PUBLIC_SUBKEY: 3}
+_BLOCKS: Final = frozenset({"PUBLIC KEY BLOCK", "PRIVATE KEY BLOCK"})
+_ARMOR: Final = re.compile(rb"^-----BEGIN PGP ", re.MULTILINE)
+_COLUMNS: Final = 64
+
+
+class Protection(Enum):
+    """What stands where the secret part of a key should be."""
+
+    NONE = "none"
+    PASSPHRASE = "passphrase"  # noqa: S105 - a word, and none that opens anything
+    ABSENT = "absent"
+    """GnuPG's stub: the key is elsewhere, as a primary key that is kept offline."""
+    CARD = "card"
+    """GnuPG's stub for a key on a smart card."""
+
+
+@dataclass(slots=True)
+class _Component:
+    """A primary key, user ID, attribute or subkey. `body` is its public packet, `secret` the secret one's body."""
+
+    tag: int
+    body: bytes
+    secret: bytes | None = None
+    signatures: dict[bytes, None] = field(default_factory=dict)
+
+    def merge(self, other: _Component) -> _Component:
+        return replace(self, secret=_better(self.secret, other.secret), signatures=self.signatures | other.signatures)
+
+    def packets(self, *, secret: bool) -> Iterator[bytes]:
+        if secret and self.secret is not None:
+            yield _packet(_PUBLIC[self.tag], self.secret)
+        else:
+            yield _packet(self.tag, self.body)
+        yield from (_packet(Tag.SIGNATURE, body) for body in self.signatures)
+
+
+def _better(mine: bytes | None, other: bytes | None) -> bytes | None:
+    """Return the secret part to keep: what is there, unless it is a stub and the other one is not.
+
+    A key that we can use is never replaced by what somebody sends us under its name.
+    """
+    if mine is None or other is None:
+        return other if mine is None else mine
+    stubs = {Protection.ABSENT, Protection.CARD}
+    return other if protection(mine) in stubs and protection(other) not in stubs else mine
+
+
+@dataclass(frozen=True, slots=True)
+class TransferableKey:
+    """One certificate, perhaps with its secret keys. `primary` is its primary key; frozen, so `merge` makes another."""
+
+    primary: PublicKey
+    _components: dict[tuple[int, bytes], _Component]
+
+    @property
+    def fingerprint(self) -> str:
+        """The primary fingerprint, in upper-case hex."""
+        return self.primary.fingerprint
+
+    @property
+    def user_ids(self) -> tuple[str, ...]:
+        """Every user ID, whether anything binds it or not. Unescaped."""
+        return tuple(
+            part.body.decode("utf-8", "replace") for part in self._components.values() if part.tag == Tag.USER_ID
+        )
+
+    @property
+    def protections(self) -> dict[str, Protection]:
+        """By fingerprint, how the secret parts that are here are protected."""
+        return {
+            PublicKey.parse(part.body).fingerprint: protection(part.secret)
+            for part in self._components.values()
+            if part.secret is not None
+        }
+
+    @property
+    def has_secret(self) -> bool:
+        """Whether there is a secret packet, be it a stub."""
+        return any(part.secret is not None for part in self._components.values())
+
+    def merge(self, other: TransferableKey) -> TransferableKey:
+        """Return everything that either of two copies of one certificate holds."""
+        merged = dict(self._components)
+        for name, part in other._components.items():
+            merged[name] = merged[name].merge(part) if name in merged else part
+        return replace(self, _components=merged)
+
+    def revoked_by(self, signature: bytes) -> TransferableKey | None:
+        """Return this certificate with a revocation that stood alone; None when it is not this key's."""
+        if not _revokes(self.primary, signature):
+            return None
+        merged = dict(self._components)
+        name = (int(Tag.PUBLIC_KEY), self.primary_body)
+        merged[name] = replace(merged[name], signatures=merged[name].signatures | {signature: None})
+        return replace(self, _components=merged)
+
+    def without_others(self) -> TransferableKey:
+        """Return this certificate without what strangers certified: anyone can put any number of these on a key.
+
+        Revocations stay, whoever signed them: a designated revoker may have.
+        """
+        return replace(self, _components={name: _own(part, self.primary) for name, part in self._components.items()})
+
+    def public(self) -> bytes:
+        """Return the certificate, binary."""
+        return self._write(secret=False)
+
+    def whole(self) -> bytes:
+        """Return the certificate with every secret part that is here, binary."""
+        return self._write(secret=True)
+
+    @property
+    def primary_body(self) -> bytes:
+        """The body of the primary key's public packet."""
+        return next(part.body for part in self._components.values() if part.tag == Tag.PUBLIC_KEY)
+
+    def _write(self, *, secret: bool) -> bytes:
+        parts = sorted(self._components.values(), key=lambda part: _ORDER[part.tag])
+        return b"".join(packet for part in parts for packet in part.packets(secret=secret))
+
+
+def _own(part: _Component, primary: PublicKey) -> _Component:
+    kept = {body: None for body in part.signatures if _counts(body, primary)}
+    return replace(part, signatures=kept)
+
+
+def _counts(body: bytes, primary: PublicKey) -> bool:
+    """Return whether a signature can say anything to our verifier: it names the key itself, or revokes it."""
+    revocations = {SignatureType.KEY_REVOCATION, SignatureType.SUBKEY_REVOCATION}
+    return len(body) > 1 and (body[1] in revocations or primary.key_id in body)
+
+
+def _revokes(primary: PublicKey, body: bytes) -> bool:
+    try:
+        signature = Signature.parse(body)
+    except PacketError:
+        return False
+    if signature.type != SignatureType.KEY_REVOCATION or not signature.names(primary.fingerprint, primary.key_id):
+        return False
+    return primary.verifies(signature, primary.prefix) is not False
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFile:
+    """What a file of keys holds.
+
+    `keys` are by primary fingerprint, copies merged; `revocations` the bodies of key revocations that stand alone, as
+    `gpg --generate-revocation` writes them; `unreadable` the keys of versions or algorithms not known here, as packets.
+    """
+
+    keys: dict[str, TransferableKey]
+    revocations: tuple[bytes, ...] = ()
+    unreadable: tuple[bytes, ...] = ()
+
+
+def parse(blob: bytes) -> KeyFile:
+    """Read a file of keys, public and secret.
+
+    Args:
+        blob: Armored (any number of blocks) or binary.
+
+    Raises:
+        KeyMaterialError: It is damaged, or there is no key and no revocation in it.
+    """
+    reader = _Reader()
+    try:
+        for data in _binaries(blob):
+            reader.read(data)
+    except PacketError as error:
+        raise KeyMaterialError(f"the keys are damaged: {error}") from error
+    found = KeyFile(reader.keys, tuple(dict.fromkeys(reader.loose)), tuple(map(bytes, reader.unreadable)))
+    if not found.keys and not found.revocations and not found.unreadable:
+        raise KeyMaterialError("no OpenPGP key found")
+    return found
+
+
+def _binaries(blob: bytes) -> Iterator[bytes]:
+    if blob[:1] >= b"\x80":
+        yield blob
+        return
+    yield from (data for kind, data in split_blocks(blob) if kind in _BLOCKS)
+
+
+@dataclass(slots=True)
+class _Reader:
+    """Sorts packets into keys."""
+
+    keys: dict[str, TransferableKey] = field(default_factory=dict)
+    loose: list[bytes] = field(default_factory=list)
+    unreadable: list[bytearray] = field(default_factory=list)
+    _key: TransferableKey | None = None
+    _raw: bytearray | None = None
+    _signatures: dict[bytes, None] | None = None
+
+    def read(self, data: bytes) -> None:
+        self._raw = None
+        for tag, body in read_packets(data):
+            self._packet(tag, body)
+        self._end()
+
+    def _packet(self, tag: int, body: bytes) -> None:
+        public = _SECRET.get(tag, tag)
+        if public == Tag.PUBLIC_KEY:
+            self._end()
+            self._begin(tag, body)
+        elif self._raw is not None:
+            self._raw += _packet(tag, body)
+        elif self._key is None:
+            if tag == Tag.SIGNATURE:
+                self.loose.append(body)
+        elif tag == Tag.SIGNATURE:
+            if self._signatures is not None:
+                self._signatures[body] = None
+        elif public in _ORDER:
+            self._signatures = _add(self._key, tag, body)
+
+    def _begin(self, tag: int, body: bytes) -> None:
+        self._raw = None
+        try:
+            part = _component(tag, body)
+            primary = PublicKey.parse(part.body)
+        except PacketError:
+            self._raw = bytearray(_packet(tag, body))
+            self.unreadable.append(self._raw)
+            return
+        self._key = TransferableKey(primary, {(part.tag, part.body): part})
+        self._signatures = part.signatures
+
+    def _end(self) -> None:
+        key, self._key = self._key, None
+        if key is not None:
+            there = self.keys.get(key.fingerprint)
+            self.keys[key.fingerprint] = key if there is None else there.merge(key)
+
+
+def _add(key: TransferableKey, tag: int, body: bytes) -> dict[bytes, None] | None:
+    """Add a component to a key; return where its signatures go, None where it cannot be read."""
+    try:
+        part = _component(tag, body)
+        if part.tag == Tag.PUBLIC_SUBKEY:
+            PublicKey.parse(part.body)
+    except PacketError:
+        return None
+    there = key._components.get((part.tag, part.body))  # noqa: SLF001 - of this module's own class
+    key._components[part.tag, part.body] = merged = part if there is None else there.merge(part)  # noqa: SLF001
+    return merged.signatures
+
+
+def _component(tag: int, body: bytes) -> _Component:
+    if tag in _SECRET:
+        part = public_part(body)
+        protection(body)
+        return _Component(_SECRET[tag], part, body)
+    return _Component(tag, body)
+
+
+def protection(secret: bytes) -> Protection:
+    """Return how the secret part of a secret-key packet's body is protected (RFC 9580 section 5.5.3).
+
+    Raises:
+        PacketError: There is no secret part, not even a stub.
+    """
+    rest = secret[len(public_part(secret)) :]
+    if not rest:
+        raise PacketError("a secret key packet without its secret part")
+    if rest[0] == 0:
+        return Protection.NONE
+    # GnuPG's own S2K: usage, cipher, specifier 101, hash, "GNU", then 1 for no key at all and 2 for one on a card.
+    if rest[2:3] == b"\x65" and rest[4:7] == b"GNU":
+        return Protection.CARD if rest[7:8] == b"\x02" else Protection.ABSENT
+    return Protection.PASSPHRASE
+
+
+def key_id(key: PublicKey) -> str:
+    """Return the 16 digits by which keys are often called, in upper-case hex."""
+    return key.key_id.hex().upper()
+
+
+def _packet(tag: int, body: bytes) -> bytes:
+    """Write a packet as older readers want it too: a legacy header where there is one (section 4.2.2)."""
+    if tag > 15:  # noqa: PLR2004 - what fits into a legacy header
+        return bytes((0xC0 | tag, 0xFF)) + len(body).to_bytes(4) + body
+    if len(body) < 1 << 16:
+        return bytes((0x80 | tag << 2 | 1,)) + len(body).to_bytes(2) + body
+    return bytes((0x80 | tag << 2 | 2,)) + len(body).to_bytes(4) + body
+
+
+def holds_armor(blob: bytes) -> bool:
+    """Return whether a file of keys is armored."""
+    return blob[:1] < b"\x80" and _ARMOR.search(blob) is not None
+
+
+def armored(keys: Iterable[bytes], *, secret: bool) -> bytes:
+    """Return binary keys as one armored block (section 6.2), with the CRC24 that older readers want."""
+    data = b"".join(keys)
+    kind = b"PRIVATE KEY BLOCK" if secret else b"PUBLIC KEY BLOCK"
+    text = base64.b64encode(data)
+    lines = [text[at : at + _COLUMNS] for at in range(0, len(text), _COLUMNS)]
+    checksum = base64.b64encode(_crc24(data).to_bytes(3))
+    begin, end = b"-----BEGIN PGP " + kind + b"-----", b"-----END PGP " + kind + b"-----"
+    return b"\n".join([begin, b"", *lines, b"=" + checksum, end, b""])
+
+
+def _crc24(data: bytes) -> int:
+    """Section 6.1.1."""
+    crc = 0xB704CE
+    for octet in data:
+        crc ^= octet << 16
+        for _ in range(8):
+            crc <<= 1
+            if crc & 0x1000000:
+                crc ^= 0x1864CFB
+    return crc

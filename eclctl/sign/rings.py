@@ -137,7 +137,7 @@ class Ring:
         return _get(self.keys(), fingerprint, self.public_path).public()
 
     def secret(self, fingerprint: str) -> bytes:
-        """Return a secret key with its certificate, binary, its secret parts as they are kept: what `ring_signer` takes.
+        """Return a secret key with its certificate, binary, its secret parts as they are kept. `ring_signer` takes it.
 
         Raises:
             KeyMaterialError: It is not in the ring.
@@ -263,11 +263,11 @@ def merge(keys: Keys, found: KeyFile, *, self_only: bool = False) -> tuple[list[
         keys[name] = merged
     strangers = 0
     for revocation in found.revocations:
-        name = _revoke(keys, revocation)
-        if name is None:
+        revoked = _revoke(keys, revocation)
+        if revoked is None:
             strangers += 1
         else:
-            changes.append(Change(name, "updated"))
+            changes.append(Change(revoked, "updated"))
     return changes, strangers
 
 

@@ -62,6 +62,10 @@ class PgpSigner(Protocol):
         """Who signs."""
 
     @property
+    def keyring(self) -> openpgp.Keyring:
+        """The certificate, which verifies what the key signs."""
+
+    @property
     def hash_names(self) -> tuple[str, ...]:
         """The hashes that the key may sign under (RFC 9580 section 5.2.3), shortest first, as hashlib calls them."""
 

@@ -10,17 +10,17 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
 from eclctl.errors import KeyMaterialError, SigningError
-from eclctl.image.sif import DataType, Sif
+from eclctl.image.sif import DataType, Sif, read
 from eclctl.model import KeyRef, SignatureFormat, SignerKind, Verification
 from eclctl.sign import dsse, metadata
 from eclctl.sign.coverage import Part
-from eclctl.sign.editing import NewObject
+from eclctl.sign.editing import Edit, Editing, NewObject, Progress
 from eclctl.sign.gnupg import PgpSigner
 from eclctl.sign.pem import PrivateKey
 from eclctl.signature import openpgp
@@ -28,7 +28,7 @@ from eclctl.trust.keyring import KeyStore, judge
 from eclctl.verify import DigestCache, examine
 from eclctl.verify.hashing import Want
 
-__all__ = ["PemMaterial", "PgpMaterial", "Signing", "check", "signature_objects"]
+__all__ = ["PemMaterial", "PgpMaterial", "Signing", "sign", "signature_objects"]
 
 _EXTRA = struct.Struct("<i")
 _HASH_NUMBERS = {"sha256": 1, "sha384": 2, "sha512": 3}
@@ -67,16 +67,15 @@ class Signing(Protocol):
 class PgpMaterial:
     """An OpenPGP key that is unlocked.
 
-    `certificate` is its public half, `hash_name` the digest of the metadata; the signature itself is over the nearest
-    that every reader knows. `purpose` is what the signature approves, None everything. A fingerprint of version 6 has
-    32 bytes and fits no reader that expects 20, so such a key signs only with `allow_v6`.
+    `hash_name` is the digest of the metadata; the signature itself is under the same, or the nearest that the key may
+    sign under and SIF has a number for. `purpose` is what the signature approves, None everything. A fingerprint of
+    version 6 has 32 bytes and fits no reader that expects 20, so such a key signs only with `allow_v6`.
 
     Raises:
         KeyMaterialError: The key is of another version, and that was not asked for.
     """
 
     signer: PgpSigner
-    certificate: openpgp.Keyring
     hash_name: str
     purpose: str | None = None
     allow_v6: bool = False
@@ -88,7 +87,7 @@ class PgpMaterial:
                 f"{self.signer.identity.fingerprint} is a key of version 6: its fingerprint does not fit where SIF has"
                 " it, and SingularityCE and Apptainer never accept its signatures; --allow-v6 signs all the same"
             )
-        object.__setattr__(self, "store", KeyStore(self.certificate))
+        object.__setattr__(self, "store", KeyStore(self.signer.keyring))
 
     @property
     def format(self) -> SignatureFormat:
@@ -112,7 +111,9 @@ class PgpMaterial:
 
     @property
     def _hash(self) -> str:
-        return _OPENPGP_HASHES.get(self.hash_name, self.hash_name)
+        able = [name for name in self.signer.hash_names if name in _HASH_NUMBERS]
+        wanted = _OPENPGP_HASHES.get(self.hash_name, self.hash_name)
+        return wanted if wanted in able or not able else able[0]
 
     def seal(self, text: bytes) -> bytes:
         """Return a clear-signed message, without the newline at its end that the reference does not write."""
@@ -183,50 +184,77 @@ def _signature_object(
     )
 
 
-def check(
-    fd: int,
-    expected: Mapping[int, Part],
+def sign(
+    opened: Editing,
+    parts: Sequence[Part],
     signing: Signing,
-    digests: Mapping[tuple[int, str], bytes],
-    now: datetime,
-) -> None:
-    """Verify the new signatures of an image as anybody would, with the public halves of the keys.
-
-    The digests of data are those that copying found, for the data of the file on `fd` is what was copied; header,
-    descriptors and signatures are read from it.
+    algorithm: str,
+    *,
+    clock: Callable[[], datetime],
+    progress: Progress | None = None,
+) -> tuple[int, ...]:
+    """Add a signature for each part to an image; return the IDs of the new signature objects.
 
     Args:
-        fd: The new file, open for reading.
-        expected: What each new signature must cover, by its object ID.
+        opened: The image; once this returns, the file under its name is the signed one, else it is as it was.
+        parts: What to sign, from `coverage.plan`.
         signing: The keys.
-        digests: As given to `signature_objects`.
-        now: When the keys must be good; aware, UTC.
+        algorithm: One of `metadata.HASHES`.
+        clock: Gives the time, aware, UTC.
+        progress: Is told how many bytes more are copied.
 
     Raises:
-        SigningError: A signature does not prove what it should.
+        EclctlError: A key did not sign, a signature does not verify, or the file cannot be replaced.
     """
-    known = DigestCache()
-    for (identity, algorithm), digest in digests.items():
-        known.put(Want(algorithm, (identity,)), digest)
-    found = examine(fd, signing.store, known=known)
-    for identity, part in expected.items():
-        _check_one(found, identity, part, signing, now)
+    ids = {each.id for part in parts for each in part.objects}
+    work = _Work(opened.image, tuple(parts), signing, opened.copy(ids, (algorithm,), progress))
+    objects = signature_objects(work.image, work.parts, signing, work.digests, algorithm)
+    made: list[int] = []
+    opened.commit(Edit(add=objects), clock(), lambda fd: made.extend(work.checked(fd, clock())))
+    return tuple(made)
 
 
-def _check_one(found: Verification, identity: int, part: Part, signing: Signing, now: datetime) -> None:
-    why = next((failure.finding.message for failure in found.failures if failure.signature == identity), None)
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What is signed in one image, as it was before."""
+
+    image: Sif
+    parts: tuple[Part, ...]
+    signing: Signing
+    digests: Mapping[tuple[int, str], bytes]
+
+    def checked(self, fd: int, now: datetime) -> list[int]:
+        """Return the IDs of the new signatures of the file on `fd`, once they verify as anybody would verify them.
+
+        The digests of data are those that copying found, for that data is what was copied; header, descriptors and
+        signatures are read from the file. Whatever was there before is still there, unchanged.
+        """
+        after, kept = read(fd), {each.id: each for each in self.image.descriptors}
+        new = sorted(each.id for each in after.descriptors if each.id not in kept)
+        old = {each.id: each for each in after.descriptors if each.id in kept}
+        if len(new) != len(self.parts) or old != kept or after.header.signed_bytes != self.image.header.signed_bytes:
+            raise SigningError("what was written is not what was there and new signatures; the image stays as it was")
+        known = DigestCache()
+        for (identity, name), digest in self.digests.items():
+            known.put(Want(name, (identity,)), digest)
+        found = examine(fd, self.signing.store, known=known)
+        for identity, part in zip(new, self.parts, strict=True):
+            why = _fault(found, identity, part, self.signing, now)
+            if why is not None:
+                raise SigningError(f"signature {identity} does not verify, so the image stays as it was: {why}")
+        return new
+
+
+def _fault(found: Verification, identity: int, part: Part, signing: Signing, now: datetime) -> str | None:
+    """Return why a new signature is not what it should be, None when it is."""
+    for failure in found.failures:
+        if failure.signature == identity:
+            return failure.finding.message
     claims = [claim for claim in found.claims if claim.signature == identity]
     for claim in claims:
         wrong = claim.mismatch or judge(signing.store, claim, now)
-        why = why or (wrong.message if wrong is not None else None)
-    good = {
-        claim.signer
-        for claim in claims
-        if claim.header and claim.group == part.group and claim.objects == frozenset(part.ids)
-    }
-    if why is None and good != set(signing.refs):
-        why = "it is not over what was to be signed, or not by the keys that were to sign it"
-    if why is not None:
-        raise SigningError(
-            f"signature {identity} does not verify once it is written, so the image stays as it was: {why}"
-        )
+        if wrong is not None:
+            return wrong.message
+    ids = frozenset(part.ids)
+    good = {claim.signer for claim in claims if claim.header and claim.group == part.group and claim.objects == ids}
+    return None if good == set(signing.refs) else "it is not over what was to be signed, or not by every key"

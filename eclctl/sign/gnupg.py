@@ -66,6 +66,10 @@ class PgpSigner(Protocol):
         """The certificate, which verifies what the key signs."""
 
     @property
+    def certificate(self) -> bytes:
+        """The certificate, binary, as far as it is known where the key is."""
+
+    @property
     def hash_names(self) -> tuple[str, ...]:
         """The hashes that the key may sign under (RFC 9580 section 5.2.3), shortest first, as hashlib calls them."""
 
@@ -87,6 +91,7 @@ class _Signer:
     """A key in a GnuPG home. `key` is the primary key or the subkey that signs."""
 
     gnupg: Gnupg
+    certificate: bytes
     keyring: openpgp.Keyring
     identity: Identity
     key: PublicKey
@@ -192,8 +197,9 @@ def ring_signer(secret: bytes, fingerprint: str, passphrase: Callable[[], str]) 
     key, protection = _choose(certificate, keyring, file)
     given = passphrase() if protection is Protection.PASSPHRASE else None
     with throwaway() as gnupg:
-        gnupg.run("--import", stdin=file.keys[fingerprint].whole(), what="GnuPG does not take the key")
-        signer = _Signer(gnupg, keyring, Identity(fingerprint, certificate.name), key, given)
+        own = file.keys[fingerprint]
+        gnupg.run("--import", stdin=own.whole(), what="GnuPG does not take the key")
+        signer = _Signer(gnupg, own.public(), keyring, Identity(fingerprint, certificate.name), key, given)
         _try(signer)
         yield signer
 
@@ -266,7 +272,7 @@ def gnupg_signer(user: str | None, home: str | None) -> Iterator[PgpSigner]:
     if key is None:
         reason = "it has no secret part here" if able else _reason(certificate, keyring, now)
         raise GnupgError(f"the key {fingerprint} cannot sign: {reason}")
-    signer = _Signer(gnupg, keyring, Identity(fingerprint, certificate.name), key)
+    signer = _Signer(gnupg, exported, keyring, Identity(fingerprint, certificate.name), key)
     if secrets[key.fingerprint] in {"", "+"}:
         _try(signer)
     yield signer

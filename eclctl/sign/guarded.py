@@ -23,16 +23,15 @@ __all__ = ["GuardedDirectory", "write_new"]
 _LOCK: Final = ".lock"
 _NEW: Final = ".new-"
 _OTHERS: Final = 0o077
-_WRITERS: Final = 0o022
-_READ: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+_READ: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 @dataclass(slots=True)
 class GuardedDirectory:
-    """An open directory. A private one is 0700 with files of 0600, another 0755 with files of 0644.
+    """An open directory: a private one is 0700 with files of 0600, a shared one 0755 with files of 0644.
 
-    `warnings` say what was wrong with modes, and has been mended.
+    `warnings` say what was wrong with its modes or owner. In a private one it has been mended.
     """
 
     path: str
@@ -46,7 +45,8 @@ class GuardedDirectory:
         """Open a directory; yield None when there is none and `create` is false.
 
         Raises:
-            KeyMaterialError: It is somebody else's, or can be written by others, or cannot be opened.
+            KeyMaterialError: A private one is somebody else's, a shared one can be written by anybody, or it cannot be
+                opened.
         """
         fd = _open(path, private=private, create=create)
         if fd is None:
@@ -61,21 +61,36 @@ class GuardedDirectory:
 
     def _check(self) -> None:
         found = os.fstat(self.fd)
-        me = os.geteuid()
-        if found.st_uid != me and (self.private or found.st_uid != 0):
-            raise KeyMaterialError(
-                f"{self.path} belongs to the user with number {found.st_uid}, not to you ({me}): keys there are theirs"
-            )
         mode = stat.S_IMODE(found.st_mode)
-        if self.private and mode & _OTHERS:
+        if not self.private:
+            self._check_shared(found.st_uid, mode)
+        elif found.st_uid != os.geteuid():
+            raise KeyMaterialError(
+                f"{self.path} belongs to the user with number {found.st_uid}, not to you ({os.geteuid()}): whoever it"
+                " belongs to says which keys are in it"
+            )
+        elif mode & _OTHERS:
             os.fchmod(self.fd, 0o700)
             self.warnings.append(f"{self.path} was open to others (mode {mode:04o}); it is 0700 now")
-        elif not self.private and mode & _WRITERS:
-            raise KeyMaterialError(f"{self.path} can be written by others (mode {mode:04o}): chmod go-w it first")
+
+    def _check_shared(self, owner: int, mode: int) -> None:
+        if mode & stat.S_IWOTH:
+            raise KeyMaterialError(f"{self.path} can be written by anybody (mode {mode:04o}): chmod o-w it first")
+        if mode & stat.S_IWGRP:
+            self.warnings.append(f"{self.path} can be written by its group (mode {mode:04o}), which so chooses keys")
+        if owner not in {0, os.geteuid()}:
+            self.warnings.append(f"{self.path} belongs to the user with number {owner}, who so chooses keys")
 
     def names(self) -> list[str]:
-        """Return the names of its files, sorted, without hidden ones and editors' copies."""
-        return sorted(name for name in os.listdir(self.fd) if not name.startswith(".") and not name.endswith("~"))
+        """Return the names of its regular files, sorted, without hidden ones and editors' copies."""
+        names = [name for name in os.listdir(self.fd) if not name.startswith(".") and not name.endswith("~")]
+        return sorted(name for name in names if self._is_file(name))
+
+    def _is_file(self, name: str) -> bool:
+        try:
+            return stat.S_ISREG(os.stat(name, dir_fd=self.fd).st_mode)
+        except OSError:
+            return False
 
     def read(self, name: str, limit: int) -> bytes | None:
         """Return what a file holds, or None when there is none.
@@ -86,7 +101,8 @@ class GuardedDirectory:
             KeyMaterialError: It is no regular file, somebody else's, longer than `limit` bytes, or cannot be read.
         """
         try:
-            fd = os.open(name, _READ, dir_fd=self.fd)
+            # A shared directory may be made of links; in a private one a link is somebody's trick.
+            fd = os.open(name, _READ | (os.O_NOFOLLOW if self.private else 0), dir_fd=self.fd)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -128,8 +144,8 @@ class GuardedDirectory:
             KeyMaterialError: The directory cannot be written.
         """
         try:
-            mode = 0o600 if self.private else 0o644
-            fd = os.open(_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, mode, dir_fd=self.fd)
+            # Nobody else may open it: whoever can, can hold the lock for ever.
+            fd = os.open(_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600, dir_fd=self.fd)
         except OSError as error:
             raise KeyMaterialError(f"{self.path}: {_why(error)}") from error
         try:

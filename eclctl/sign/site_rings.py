@@ -1,0 +1,191 @@
+"""The site's key ring: the keyrings that the daemon's configuration names, with certificates and nothing else.
+
+Each certificate that is added has a file of its own, named by its fingerprint, so that configuration management and
+people see what changed. Copies in several files count together, as they do for the daemon: a revocation in any of them
+revokes. Removing takes a certificate out of every file that has it, and leaves the rest of these files as it is.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+from eclctl.errors import KeyMaterialError
+from eclctl.sign.guarded import GuardedDirectory
+from eclctl.sign.rings import MAX_RING, Added, Keys, Removed, merge
+from eclctl.sign.transferable import KeyFile, TransferableKey, armored, holds_armor, parse
+from eclctl.signature import openpgp
+
+__all__ = ["SiteRing", "without"]
+
+_SUFFIX: Final = ".asc"
+_BLOCK: Final = re.compile(
+    rb"^-----BEGIN PGP (PUBLIC|PRIVATE) KEY BLOCK-----[ \t]*\r?$.*?^-----END PGP \1 KEY BLOCK-----[ \t]*\r?$\n?",
+    re.MULTILINE | re.DOTALL,
+)
+
+
+@dataclass(slots=True)
+class SiteRing:
+    """Files and directories of keyrings. New certificates go into the first directory of `paths`."""
+
+    paths: Sequence[str]
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def directory(self) -> str:
+        """Where new certificates go.
+
+        Raises:
+            KeyMaterialError: There is no directory among the paths.
+        """
+        found = next((path for path in self.paths if os.path.isdir(path) or not os.path.lexists(path)), None)
+        if found is None:
+            raise KeyMaterialError(f"{', '.join(self.paths)}: files alone; name a directory with --keyring-dir")
+        return found
+
+    def keys(self) -> Keys:
+        """Return the certificates, by primary fingerprint.
+
+        Raises:
+            KeyMaterialError: A file cannot be read or is damaged; the message names it.
+        """
+        keys: Keys = {}
+        for folder, names in self._folders():
+            with _opened(folder) as directory:
+                for name in _listed(directory, names):
+                    merge(keys, _load(directory, name))
+        return keys
+
+    def certificates(self) -> openpgp.Keyring:
+        """Return the certificates, for judging.
+
+        Raises:
+            KeyMaterialError: As for `keys`.
+        """
+        return openpgp.Keyring.parse(*(key.public() for key in self.keys().values()))
+
+    def certificate(self, fingerprint: str) -> bytes:
+        """Return a certificate, binary.
+
+        Raises:
+            KeyMaterialError: It is not in the ring.
+        """
+        found = self.keys().get(fingerprint.upper())
+        if found is None:
+            raise KeyMaterialError(f"{', '.join(self.paths)}: no key {fingerprint}")
+        return found.public()
+
+    def add(self, blob: bytes, *, self_only: bool = False) -> Added:
+        """Add certificates; of secret keys the public part alone. Nothing that is there is lost.
+
+        Args:
+            blob: Armored or binary.
+            self_only: Leave out what strangers certified.
+
+        Raises:
+            KeyMaterialError: The file or the ring is damaged, or the ring cannot be written.
+        """
+        found = parse(blob)
+        with self._writing(self.directory) as directory:
+            keys = self.keys()
+            changes, strangers = merge(keys, found, self_only=self_only)
+            for name in {change.fingerprint: None for change in changes if change.public != "unchanged"}:
+                directory.replace(name + _SUFFIX, armored([keys[name].public()], secret=False))
+        return Added(tuple(changes), len(found.unreadable), strangers)
+
+    def remove(self, fingerprint: str) -> Removed:
+        """Remove a certificate from every file.
+
+        Raises:
+            KeyMaterialError: A file is damaged or cannot be written.
+        """
+        removed = False
+        for folder, names in self._folders():
+            with self._writing(folder) as directory:
+                holding = [name for name in _listed(directory, names) if fingerprint in _load(directory, name).keys]
+                for name in holding:
+                    _remove_from(directory, name, fingerprint)
+                removed = removed or bool(holding)
+        return Removed(removed, secret=False)
+
+    def _folders(self) -> Iterator[tuple[str, Sequence[str] | None]]:
+        """Yield each directory, and which of its files are meant: None is all that the daemon would read."""
+        for path in self.paths:
+            if os.path.isdir(path):
+                yield path, None
+            elif os.path.lexists(path):
+                folder, name = os.path.split(os.path.abspath(path))
+                yield folder, [name]
+
+    @contextmanager
+    def _writing(self, folder: str) -> Iterator[GuardedDirectory]:
+        with GuardedDirectory.open(folder, private=False, create=True) as directory:
+            if directory is None:  # removed at this very moment
+                raise KeyMaterialError(f"{folder}: it is gone")
+            with directory.lock():
+                yield directory
+            self.warnings += directory.warnings
+
+
+@contextmanager
+def _opened(folder: str) -> Iterator[GuardedDirectory]:
+    with GuardedDirectory.open(folder, private=False) as directory:
+        if directory is None:
+            raise KeyMaterialError(f"{folder}: it is gone")
+        yield directory
+
+
+def _listed(directory: GuardedDirectory, names: Sequence[str] | None) -> Sequence[str]:
+    return directory.names() if names is None else names
+
+
+def _load(directory: GuardedDirectory, name: str) -> KeyFile:
+    data = directory.read(name, MAX_RING)
+    try:
+        return parse(data) if data is not None else KeyFile({})
+    except KeyMaterialError as error:
+        raise KeyMaterialError(f"{directory.file(name)}: {error}") from error
+
+
+def _remove_from(directory: GuardedDirectory, name: str, fingerprint: str) -> None:
+    rest = without(directory.read(name, MAX_RING) or b"", fingerprint)
+    if rest is None:
+        directory.remove(name)
+    else:
+        directory.replace(name, rest)
+
+
+def without(blob: bytes, fingerprint: str) -> bytes | None:
+    """Return a file of keys without one of them, or None when it then has none.
+
+    Args:
+        blob: Armored, where blocks without the key and the text around all blocks stay as they are; or binary.
+        fingerprint: The primary fingerprint.
+    """
+    if not holds_armor(blob):
+        file = parse(blob)
+        rest = [key.public() for key in _but(file, fingerprint)]
+        return b"".join([*rest, *file.unreadable]) or None
+    left = 0
+
+    def shortened(block: re.Match[bytes]) -> bytes:
+        nonlocal left
+        file = parse(block[0])
+        if fingerprint not in file.keys:
+            left += 1
+            return block[0]
+        rest = [*(key.public() for key in _but(file, fingerprint)), *file.unreadable]
+        left += bool(rest)
+        return armored(rest, secret=False) if rest else b""
+
+    text = _BLOCK.sub(shortened, blob)
+    return text if left else None
+
+
+def _but(file: KeyFile, fingerprint: str) -> Iterator[TransferableKey]:
+    return (key for name, key in file.keys.items() if name != fingerprint)

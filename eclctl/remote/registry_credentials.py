@@ -40,7 +40,7 @@ _OTHERS_READ: Final = stat.S_IRGRP | stat.S_IROTH
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What there is to log in with. `identity` is a refresh token of OAuth 2, `bearer` a token that is ready to send."""
+    """What there is to log in with. `identity` is a refresh token of OAuth 2, `bearer` a token ready to be sent."""
 
     username: str = ""
     password: str = field(default="", repr=False)

@@ -75,8 +75,8 @@ def parse_reference(text: str) -> Reference:
     host, path = _host(name)
     if _HOST.fullmatch(host) is None or _REPOSITORY.fullmatch(path) is None or len(path) > _MAX_NAME:
         raise RemoteError(
-            f"{text[:96]!r} names no repository; a reference is {scheme}://HOST[:PORT]/NAME:TAG or …/NAME@sha256:…, and "
-            "NAME is small letters and digits with . _ - / between them"
+            f"{text[:96]!r} names no repository; a reference is {scheme}://HOST[:PORT]/NAME:TAG or …/NAME@sha256:…, "
+            "and NAME is small letters and digits with . _ - / between them"
         )
     if _TAG.fullmatch(tag) is None:
         raise RemoteError(f"{tag[:96]!r} is no tag: up to 128 letters, digits, . _ and -")

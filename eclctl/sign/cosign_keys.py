@@ -29,9 +29,11 @@ from cryptography.hazmat.primitives.serialization import (
 
 from eclctl import strictjson
 from eclctl.errors import KeyMaterialError
+from eclctl.sign.guarded import write_new
 from eclctl.sign.pem import COSIGN_KINDS, PrivateKey, pem_kind, private_key
+from eclctl.signature.keys import MAX_KEY_FILE
 
-__all__ = ["KeyPair", "generate_pair", "read_cosign_key"]
+__all__ = ["KeyPair", "generate_pair", "read_cosign_key", "write_pair"]
 
 _WRITTEN = "ENCRYPTED SIGSTORE PRIVATE KEY"
 _BLOCK = re.compile(
@@ -87,6 +89,30 @@ def generate_pair(password: bytes) -> KeyPair:
     return KeyPair(_sealed(secret, password), public)
 
 
+def write_pair(prefix: str, pair: KeyPair, *, overwrite: bool = False) -> None:
+    """Write `prefix`.key, which its owner alone can read from its first moment on, and `prefix`.pub: both or neither.
+
+    Args:
+        prefix: A path and the beginning of a name.
+        pair: What to write.
+        overwrite: Whether files that are there may be replaced.
+
+    Raises:
+        KeyMaterialError: One of them cannot be written, or is there already; both are as they were.
+    """
+    path = f"{prefix}.key"
+    old = _old(path) if overwrite else None
+    write_new(path, pair.private, 0o600, overwrite=overwrite)
+    try:
+        write_new(f"{prefix}.pub", pair.public, 0o644, overwrite=overwrite)
+    except BaseException:
+        if old is None:
+            os.unlink(path)
+        else:
+            write_new(path, old, 0o600, overwrite=True)
+        raise
+
+
 def read_cosign_key(text: bytes, password: Callable[[], bytes], *, source: str = "key") -> PrivateKey:
     """Return the private key in one of cosign's key files.
 
@@ -110,6 +136,20 @@ def read_cosign_key(text: bytes, password: Callable[[], bytes], *, source: str =
         return private_key(load_der_private_key(secret, None), source)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise KeyMaterialError(f"{source}: what is encrypted in it is no PKCS #8 private key: {error}") from None
+
+
+def _old(path: str) -> bytes | None:
+    """Return what a file holds that is about to be replaced, None when there is none."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read(MAX_KEY_FILE + 1)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise KeyMaterialError(f"{path}: {error.strerror}") from error
+    if len(data) > MAX_KEY_FILE:
+        raise KeyMaterialError(f"{path}: larger than {MAX_KEY_FILE} bytes, which no key is; it is not replaced")
+    return data
 
 
 def _block(text: bytes, source: str) -> bytes:

@@ -205,15 +205,17 @@ class Declarer:
         return Signer(name, self._keys_of(name, fields, what), where, annotations, repository, purposes)
 
     def _require_keys(self, node: Node, fields: dict[str, Node], what: str) -> None:
-        if isinstance(node, MapNode) and not fields.keys() & set(_KEYS):
+        if isinstance(node, MapNode) and not any(map(fields.__contains__, _KEYS)):
             self._report.error(node, f"{what} has no keys", "list some under pgp, key, certificate or cosign")
             return
-        for key in () if "cosign" in fields else fields.keys() & set(_ONLY_WITH_COSIGN):
-            message = f"{key} of {what} is about cosign signatures, and it has no cosign keys"
-            self._report.error(fields[key], message, f"list keys under cosign, or remove {key}")
-        for key in () if {"key", "certificate"} & fields.keys() else fields.keys() & set(_ONLY_WITH_DSSE):
-            message = f"{key} of {what} is about signatures by PEM keys and certificates, and it has neither"
-            self._report.error(fields[key], message, f"PGP and cosign signatures say it themselves; remove {key}")
+        for key in _ONLY_WITH_COSIGN:
+            if key in fields and "cosign" not in fields:
+                message = f"{key} of {what} is about cosign signatures, and it has no cosign keys"
+                self._report.error(fields[key], message, f"list keys under cosign, or remove {key}")
+        for key in _ONLY_WITH_DSSE:
+            if key in fields and "key" not in fields and "certificate" not in fields:
+                message = f"{key} of {what} is about signatures by PEM keys and certificates, and it has neither"
+                self._report.error(fields[key], message, f"PGP and cosign signatures say it themselves; remove {key}")
 
     def _keys_of(self, name: str, fields: dict[str, Node], what: str) -> tuple[str, ...]:
         material = self.found.material

@@ -227,73 +227,66 @@ class _RefusedError(Exception):
         self.mark, self.message, self.hint = mark, message, hint
 
 
-@dataclass(slots=True)
-class _Open:
-    """A collection whose end has not been seen."""
-
-    mark: Mark
-    is_map: bool
-    children: list[Node] = field(default_factory=list)
-
-    def close(self) -> Node:
-        if self.is_map:
-            return MapNode(self.mark, tuple(zip(self.children[::2], self.children[1::2], strict=True)))
-        return ListNode(self.mark, tuple(self.children))
-
-
 class _Composer:
     """Builds nodes from libyaml's events, without recursion and within the bounds."""
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._open: list[_Open] = []
-        self._root: Node | None = None
+        self._open: list[tuple[Mark, list[Node]]] = []  # collections without their end, and what was read before each
+        self._here: list[Node] = []  # what the innermost of them holds so far; the root, outside of all
         self._nodes = 0
         self._documents = 0
 
     def compose(self, text: str) -> Node:
-        for event in yaml.parse(text, Loader=yaml.CSafeLoader):
-            self._take(event)
-        if self._root is None:
+        loader = yaml.CSafeLoader(text)
+        try:
+            # Large policies have a million events, most of them scalars: these cost two calls each.
+            for event in iter(loader.get_event, None):
+                if type(event) is yaml.ScalarEvent:
+                    self._here.append(Scalar(self._begin(event), event.value, not event.style))
+                else:
+                    self._take(event)
+        finally:
+            loader.dispose()
+        if not self._here:
             raise _RefusedError(Mark(self._name, 0, 0), "the file is empty", "it needs at least 'version: 1'")
-        return self._root
+        return self._here[0]
 
     def _take(self, event: yaml.Event) -> None:
-        if type(event) is yaml.ScalarEvent:
-            self._place(Scalar(self._begin(event), event.value, not event.style))
+        kind = type(event)
+        if kind is yaml.MappingEndEvent:
+            pairs = iter(self._here)
+            self._close(MapNode(self._open[-1][0], tuple(zip(pairs, pairs, strict=True))))
+        elif kind is yaml.SequenceEndEvent:
+            self._close(ListNode(self._open[-1][0], tuple(self._here)))
         elif isinstance(event, yaml.NodeEvent):
             mark = self._begin(event)
             if len(self._open) >= MAX_DEPTH:
                 raise _RefusedError(mark, f"nested deeper than {MAX_DEPTH} levels")
-            self._open.append(_Open(mark, isinstance(event, yaml.MappingStartEvent)))
-        elif isinstance(event, yaml.CollectionEndEvent):
-            self._place(self._open.pop().close())
-        elif isinstance(event, yaml.DocumentStartEvent):
+            self._open.append((mark, self._here))
+            self._here = []
+        elif kind is yaml.DocumentStartEvent:
             self._documents += 1
             if self._documents > 1:
                 raise _RefusedError(_mark(self._name, event.start_mark), "a second YAML document in one file")
 
-    def _begin(self, event: yaml.NodeEvent) -> Mark:
-        """Count a node, and return where it begins."""
-        mark = _mark(self._name, event.start_mark)
-        self._refuse_extras(event, mark)
-        self._nodes += 1
-        if self._nodes > MAX_NODES:
-            raise _RefusedError(mark, f"more than {MAX_NODES} values in one file")
-        return mark
+    def _close(self, node: Node) -> None:
+        _, self._here = self._open.pop()
+        self._here.append(node)
 
-    @staticmethod
-    def _refuse_extras(event: yaml.NodeEvent, mark: Mark) -> None:
+    def _begin(self, event: yaml.NodeEvent) -> Mark:
+        """Count a node, refuse what must not be, and return where it begins."""
+        at = event.start_mark
+        assert at is not None  # libyaml marks every event
+        mark = Mark(self._name, at.line + 1, at.column + 1)
         if event.anchor is not None:  # an alias has one, too
             raise _RefusedError(mark, "YAML anchors and aliases are not accepted", "write the value out")
         if event.tag is not None:  # type: ignore[attr-defined] # scalars and collections have one
             raise _RefusedError(mark, "YAML tags are not accepted", "a word that begins with '!' needs quotes")
-
-    def _place(self, node: Node) -> None:
-        if self._open:
-            self._open[-1].children.append(node)
-        else:
-            self._root = node
+        self._nodes += 1
+        if self._nodes > MAX_NODES:
+            raise _RefusedError(mark, f"more than {MAX_NODES} values in one file")
+        return mark
 
 
 def _mark(name: str, mark: yaml.error.Mark | _CMark | None) -> Mark:

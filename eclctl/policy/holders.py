@@ -131,7 +131,10 @@ def _numbered(names: dict[str, frozenset[str]]) -> dict[str, int]:
 
     for name, materials in names.items():
         for material in materials:
-            parent[root(material)] = root(name)
+            if material in parent or name in parent:
+                parent[root(material)] = root(name)
+            else:  # as good as always: material that nothing has had yet
+                parent[name] = parent[material] = name
     numbers: dict[str, int] = {}
     return {name: numbers.setdefault(root(name), len(numbers)) for name in names}
 

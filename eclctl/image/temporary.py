@@ -7,12 +7,14 @@ and a report of what lies in a directory leaves none out.
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
 import secrets
 
-__all__ = ["is_temporary", "temporary_name"]
+__all__ = ["continued_name", "is_abandonable", "is_continued", "is_temporary", "temporary_name"]
 
-_PATTERN = re.compile(r"\.eclctl-[0-9a-f]{32}\.part")
+_PATTERN = re.compile(r"\.eclctl-(pull-)?[0-9a-f]{32}\.part")
 
 
 def temporary_name() -> str:
@@ -23,3 +25,26 @@ def temporary_name() -> str:
 def is_temporary(name: str) -> bool:
     """Whether a file name, without directories, is one of ours."""
     return _PATTERN.fullmatch(name) is not None
+
+
+def is_abandonable(name: str) -> bool:
+    """Whether a file of this name is of no use to anybody once its writer is dead: it was not to be continued."""
+    found = _PATTERN.fullmatch(name)
+    return found is not None and found[1] is None
+
+
+def continued_name(target: str, content: str) -> str:
+    """Return the name of a file that a later run finds again: it will be `target`, and `content` says what is in it.
+
+    Whoever opens it has to look whose it is, for this name can be guessed.
+    """
+    return f".eclctl-pull-{_half(target)}{_half(content)}.part"
+
+
+def is_continued(name: str, target: str) -> bool:
+    """Whether a name is one that `continued_name` gives for this target, whatever is in it."""
+    return is_temporary(name) and name.startswith(f".eclctl-pull-{_half(target)}")
+
+
+def _half(text: str) -> str:
+    return hashlib.sha256(os.fsencode(text)).hexdigest()[:16]

@@ -13,8 +13,8 @@ __all__ = ["progress_bar"]
 def progress_bar(what: str, total: int | None) -> Iterator[Callable[[int], None] | None]:
     """Show how far work on `total` bytes is; gives what is to be told how many bytes more are done.
 
-    `what` is shown before the bar and is printable text. `total` None: how much there is to do is not known. Gives None,
-    and shows nothing, when standard error is no terminal. The bar is gone when the work is done or has failed.
+    `what` is shown before the bar and is printable text. `total` None: how much there is to do is not known. Gives
+    None, and shows nothing, when standard error is no terminal. The bar is gone when the work is done or has failed.
     """
     if sys.stderr is None or not sys.stderr.isatty():
         yield None
@@ -23,4 +23,8 @@ def progress_bar(what: str, total: int | None) -> Iterator[Callable[[int], None]
 
     bar = tqdm(desc=what, total=total, unit="B", unit_scale=True, unit_divisor=1024, leave=False, file=sys.stderr)
     with bar:
-        yield lambda count: bar.update(count) and None
+
+        def advance(count: int) -> None:
+            bar.update(count)
+
+        yield advance

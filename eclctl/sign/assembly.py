@@ -103,8 +103,8 @@ def plan(image: Sif, table: bytes, edit: Edit, now: int) -> Plan:
     """
     if not 0 <= image.header.data_offset <= image.size:
         raise MalformedImageError(
-            f"the header places the data section at {image.header.data_offset}, outside the file of {image.size} bytes; "
-            "nothing can be added behind it"
+            f"the header places the data section at {image.header.data_offset}, outside the file of {image.size} "
+            "bytes; nothing can be added behind it"
         )
     draft = _Draft(image, table, YEAR_ONE if _is_deterministic(image.header) else now)
     zero = draft.remove(edit.remove)

@@ -35,6 +35,7 @@ def status_lines(result: Mapping[str, Any]) -> Iterator[str]:
     yield from _exception_lines(result.get("exceptions") or ())
     yield from _key_lines(result["expiring"])
     yield from _ocsp_lines(result["ocsp"])
+    yield from _keyserver_lines(result.get("keyservers") or {})
     yield from _work_lines(result)
     yield from _watch_lines(result["watch"].get("trees") or [])
 
@@ -189,6 +190,17 @@ def _ocsp_lines(ocsp: Mapping[str, Any]) -> Iterator[str]:
     soonest = ocsp["soonest_expiry_seconds"]
     runs_out = "" if soonest is None else f"; the first runs out in {_ago(max(0.0, soonest))}"
     yield f"ocsp        {count(sum(statuses.values()), 'certificate')}: {words}{runs_out}"
+
+
+def _keyserver_lines(keyservers: Mapping[str, Any]) -> Iterator[str]:
+    servers = keyservers.get("servers") or ()
+    if not servers:
+        yield "keyservers  none: revocations are what the keyrings say"
+        return
+    unanswered = keyservers["unanswered"]
+    yield f"keyservers  {count(len(servers), 'server')}, asked about {count(keyservers['keys'], 'key')} in use"
+    answer = f"the oldest answer is of {_ago(keyservers['oldest_answer_seconds'])} ago"
+    yield f"{_INDENT}{answer}" + (f"; none yet about {count(unanswered, 'key')}" if unanswered else "")
 
 
 def _work_lines(result: Mapping[str, Any]) -> Iterator[str]:

@@ -10,12 +10,22 @@ if TYPE_CHECKING:
 OVERDUE: Final = 60.0
 """Seconds that a watched image may wait beyond its turn."""
 
+LATE: Final = 3600.0
+"""Seconds that the answer about a key may be older than it should be."""
+
 _NOT_KNOWN: Final = ("none", "unavailable", "invalid", "unknown")
 
 
 def attention(status: Mapping[str, Any]) -> list[dict[str, str]]:
     """Return what is wrong in an answer to `status`, worst first: codes from a closed list, each with a sentence."""
-    found = [*_policy(status), *_audit(status), *_watch(status), *_ocsp(status.get("ocsp")), *_keys(status)]
+    found = [
+        *_policy(status),
+        *_audit(status),
+        *_watch(status),
+        *_ocsp(status.get("ocsp")),
+        *_keyservers(status.get("keyservers")),
+        *_keys(status),
+    ]
     return [{"code": code, "message": message} for code, message in found]
 
 
@@ -53,6 +63,15 @@ def _ocsp(ocsp: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
         yield "ocsp-not-known", f"nothing valid is known of {_certificates(count)}, which count for nothing meanwhile"
     if count := statuses.get("revoked", 0):
         yield "ocsp-revoked", f"{_certificates(count)} revoked"
+
+
+def _keyservers(keyservers: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
+    interval = None if keyservers is None else keyservers["refresh_seconds"]
+    if keyservers is None or interval is None:
+        return
+    late = keyservers["oldest_answer_seconds"] > interval + LATE
+    if late or (keyservers["unanswered"] and keyservers["failures"]):
+        yield "keyservers", "no keyserver answers about some keys in use, so a revocation may not be known here"
 
 
 def _keys(status: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

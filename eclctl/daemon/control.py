@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from eclctl.daemon.call import Call
     from eclctl.daemon.checks import Checks
+    from eclctl.daemon.keyrefresh import RefreshStats
     from eclctl.daemon.metrics import Metrics
     from eclctl.daemon.reload import Reloader, Report
     from eclctl.daemon.server import Server
@@ -111,6 +112,7 @@ class Control:
         if surveyed is not None and surveyed.survey.snapshot is not self.engine.snapshot:
             surveyed = None  # of a policy that has just been replaced
         state = self._service() | {"watch": dict(self.watcher.status()), "ocsp": _ocsp(self.metrics.ocsp())}
+        state["keyservers"] = _keyservers(self.metrics.keys(), self.settings)
         state["unrecorded"] = self.metrics.unrecorded
         state["images"] = None if surveyed is None else _images(surveyed)
         state["expiring"] = None if surveyed is None else turning_fields(surveyed.survey)[:KEYS]
@@ -239,4 +241,17 @@ def _ocsp(stats: KeeperStats) -> dict[str, Any]:
         "failures": stats.failures,
         "oldest_answer_seconds": round(stats.oldest, 3),
         "soonest_expiry_seconds": round(stats.soonest, 3) if isfinite(stats.soonest) else None,
+    }
+
+
+def _keyservers(stats: RefreshStats, settings: Settings) -> dict[str, Any]:
+    return {
+        "servers": [server.url for server in settings.keyservers.servers] if stats.enabled else [],
+        "refresh_seconds": settings.keyservers.refresh if stats.enabled else None,
+        "keys": stats.keys,
+        "unanswered": stats.unasked,
+        "oldest_answer_seconds": round(stats.oldest, 3),
+        "requests": dict(stats.requests),
+        "failures": stats.failures,
+        "updates": stats.updates,
     }

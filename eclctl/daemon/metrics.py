@@ -29,10 +29,12 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from eclctl import __version__
+from eclctl.daemon.keyrefresh import RefreshStats
 from eclctl.daemon.tallies import RuleTallies
 from eclctl.decide.cache import CacheStats
 from eclctl.decide.exceptions import State
 from eclctl.model import ALLOWING, Code, Verdict
+from eclctl.remote.hkp import Result
 from eclctl.remote.ocsp_keeper import KeeperStats
 from eclctl.trust.revocation import Status
 
@@ -67,6 +69,7 @@ RESCANS = ("start", "interval", "overflow", "request", "reload", "retry")
 WATCH_MODES = ("events", "interval", "missing")
 OCSP_RESULTS = tuple(status.value for status in Status)
 OCSP_STATUSES = (*OCSP_RESULTS, "none")
+KEYSERVER_RESULTS = tuple(result.value for result in Result)
 EXCEPTION_STATES = tuple(state.value for state in State if state is not State.REMOVED)
 RULES = 200
 
@@ -133,6 +136,7 @@ class _Asked(Collector):
         yield from _cache_families(self._metrics.cache())
         yield from _watch_families(self._metrics.watcher())
         yield from _ocsp_families(self._metrics.ocsp())
+        yield from _key_families(self._metrics.keys())
 
 
 def _cache_families(stats: CacheStats) -> Iterable[Metric]:
@@ -173,12 +177,30 @@ def _ocsp_families(stats: KeeperStats) -> Iterable[Metric]:
     yield GaugeMetricFamily("eclctl_ocsp_soonest_expiry_seconds", text, stats.soonest)
 
 
+def _key_families(stats: RefreshStats) -> Iterable[Metric]:
+    text = "Answers of keyservers about keys in use, by what came of them."
+    requests = CounterMetricFamily("eclctl_keyserver_requests", text, labels=["result"])
+    for result in KEYSERVER_RESULTS:
+        requests.add_metric([result], stats.requests.get(result, 0))
+    yield requests
+    text = "Times that no keyserver had a usable answer about a key."
+    yield CounterMetricFamily("eclctl_keyserver_failures", text, stats.failures)
+    text = "Times that something new was learnt of a key, such as a revocation."
+    yield CounterMetricFamily("eclctl_keyserver_updates", text, stats.updates)
+    text = "Keys in use that keyservers are asked about."
+    yield GaugeMetricFamily("eclctl_keyserver_keys", text, stats.keys)
+    text = "Those of them about which no keyserver has ever answered."
+    yield GaugeMetricFamily("eclctl_keyserver_unanswered_keys", text, stats.unasked)
+    text = "How long ago the oldest of the newest answers about each key came."
+    yield GaugeMetricFamily("eclctl_keyserver_oldest_answer_seconds", text, stats.oldest)
+
+
 class Metrics:
     """The daemon's metrics. `decision` and `request` are for the event loop's thread alone, the rest for any.
 
-    `connections`, `cache`, `watcher` and `ocsp` are callables that a scrape asks; set them once the parts exist.
-    `rules` counts for `status`, in the turn of each decision. `unrecorded` is how many batches in a row the audit log
-    has not taken.
+    `connections`, `cache`, `watcher`, `ocsp` and `keys` are callables that a scrape asks; set them once the parts
+    exist. `rules` counts for `status`, in the turn of each decision. `unrecorded` is how many batches in a row the
+    audit log has not taken.
     """
 
     def __init__(self) -> None:
@@ -189,6 +211,7 @@ class Metrics:
         self.cache: Callable[[], CacheStats] = lambda: CacheStats(0, 0, 0, 0)
         self.watcher: Callable[[], WatchStats] = WatchStats
         self.ocsp: Callable[[], KeeperStats] = KeeperStats
+        self.keys: Callable[[], RefreshStats] = RefreshStats
         self.rules = RuleTallies()
         self.unrecorded = 0
         self._decisions()

@@ -3,6 +3,8 @@
 A reload reads the configuration again and builds a whole new snapshot in a thread. Only a snapshot without errors is
 installed, in one step; decisions that have begun finish under the one that they began with. Requests that come while
 a reload runs share the next one, for the files may have changed since the running one began.
+
+What was learnt of certificates meanwhile (`learn`) takes no files: it counts also while those on disk do not load.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from eclctl.daemon.audit import reload_record, timestamp
 from eclctl.daemon.workers import Workers
 from eclctl.decide import settings as configuration
-from eclctl.decide.snapshot import Built, build
+from eclctl.decide.snapshot import Built, Snapshot, build, refreshed
 from eclctl.errors import AuditError
 from eclctl.policy.document import Problem
 
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from eclctl.decide.engine import Engine
     from eclctl.decide.settings import Settings
     from eclctl.decide.snapshot import Names
+    from eclctl.signature.openpgp import Keyring
 
 _RELOADABLE = frozenset({"policies", "keyrings"})
 
@@ -69,6 +72,7 @@ class Reloader:
         audit: gets a record of each load.
         metrics: counts them.
         clock: the time of day, aware, UTC.
+        learnt: what others have said of certificates in the keyrings, if anything; asked in any thread.
     """
 
     def __init__(
@@ -81,6 +85,7 @@ class Reloader:
         audit: AuditLog,
         metrics: Metrics,
         clock: Callable[[], datetime],
+        learnt: Callable[[], Keyring | None] = lambda: None,
     ) -> None:
         self._engine = engine
         self._path = path
@@ -89,15 +94,23 @@ class Reloader:
         self._audit = audit
         self._metrics = metrics
         self._clock = clock
+        self._learnt = learnt
         self._loop = asyncio.get_running_loop()
         self._workers = Workers("reload", 1)
         self._running = False
         self._waiting: list[Callable[[Report], None]] = []
+        self._learning: list[Callable[[], None]] = []
         self.last: Report | None = None
 
     def request(self, done: Callable[[Report], None]) -> None:
         """Load soon; `done` is called on the loop with what came of it."""
         self._waiting.append(done)
+        if not self._running:
+            self._run()
+
+    def learn(self, done: Callable[[], None]) -> None:
+        """Take over soon what was learnt of certificates; `done` is called on the loop when it counts."""
+        self._learning.append(done)
         if not self._running:
             self._run()
 
@@ -112,13 +125,24 @@ class Reloader:
     def _run(self) -> None:
         self._running = True
         waiting, self._waiting = self._waiting, []
-        self._workers.submit(None, lambda: self._work(waiting))
+        learning, self._learning = self._learning, []
+        self._workers.submit(None, lambda: self._work(waiting, learning))
 
-    def _work(self, waiting: list[Callable[[Report], None]]) -> None:
+    def _work(self, waiting: list[Callable[[Report], None]], learning: list[Callable[[], None]]) -> None:
         """In a thread."""
-        built = self._guarded(self._build)
+        built = self._guarded(self._build) if waiting else None
+        news = self._refreshed() if built is None or built.snapshot is None else None
         with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits
-            self._loop.call_soon_threadsafe(self._done, waiting, built)
+            self._loop.call_soon_threadsafe(self._done, waiting, built, news, learning)
+
+    def _refreshed(self) -> Snapshot | None:
+        """The snapshot in force, with what was learnt since it was built; None when that is nothing."""
+        learnt = self._learnt()
+        try:
+            return None if learnt is None else refreshed(self._engine.snapshot, learnt, now=self._clock())
+        except Exception:  # noqa: BLE001 - a bug in it must not end reloading
+            _log.exception("taking over what keyservers say failed")
+            return None
 
     def _build(self) -> Built:
         loaded = configuration.load(self._path, resolve_user=self._names.user)
@@ -136,7 +160,7 @@ class Reloader:
 
     def _build_from(self, settings: Settings) -> Built:
         generation = self._engine.snapshot.generation + 1
-        return build(settings, self._names, generation=generation, now=self._clock())
+        return build(settings, self._names, generation=generation, now=self._clock(), learnt=self._learnt())
 
     def _unapplied(self, new: Settings) -> list[Problem]:
         changed = [
@@ -147,13 +171,34 @@ class Reloader:
         text = "{} changed; restart the daemon for that to take effect"
         return [Problem(self._path, 0, 0, text.format(name)) for name in changed]
 
-    def _done(self, waiting: list[Callable[[Report], None]], built: Built) -> None:
-        report = self._finish(built)
-        for done in waiting:
-            done(report)
+    def _done(
+        self,
+        waiting: list[Callable[[Report], None]],
+        built: Built | None,
+        news: Snapshot | None,
+        learning: list[Callable[[], None]],
+    ) -> None:
+        if news is not None:
+            self._take_over(news)
+        if built is not None:
+            report = self._finish(built)
+            for done in waiting:
+                done(report)
+        for learnt in learning:
+            learnt()
         self._running = False
-        if self._waiting:
+        if self._waiting or self._learning:
             self._run()
+
+    def _take_over(self, snapshot: Snapshot) -> None:
+        """Install a snapshot of the same policy that knows more of its keys."""
+        now = self._clock()
+        self._engine.install(snapshot)
+        self._metrics.policy(snapshot.generation, loaded=True, now=now)
+        self._metrics.rules.begin(snapshot.digest, now)
+        _log.info("policy generation %d is in force: what is known of its keys has changed", snapshot.generation)
+        report = Report(ok=True, at=now, generation=snapshot.generation, policy=snapshot.digest, errors=(), warnings=())
+        self._record(report)
 
     def _finish(self, built: Built) -> Report:
         """Install a good snapshot, and say everywhere what came of the load."""

@@ -33,6 +33,8 @@ from eclctl.daemon.control import Control
 from eclctl.daemon.exceptions import ExceptionWatch
 from eclctl.daemon.exposition import HttpExposition, TextfileExposition
 from eclctl.daemon.listeners import Listener, open_listener
+from eclctl.daemon.keyrefresh import FILE, KeyRefresh
+from eclctl.daemon.learnt import Memory
 from eclctl.daemon.log import setup
 from eclctl.daemon.metrics import Metrics
 from eclctl.daemon.peers import Peer, subject
@@ -237,6 +239,7 @@ class _Service:
             audit=self._audit,
             metrics=self._metrics,
             clock=_now,
+        memory = Memory.load(Path(settings.state_dir, FILE))
         )
         self._stack.callback(self._reloader.stop)
         self._exceptions = ExceptionWatch(self._engine, self._audit, self._metrics, _now)
@@ -245,8 +248,13 @@ class _Service:
         self._reloader.load_first()
         # What exists now stays: looking through it for garbage again and again would cost every answer.
         gc.collect()
+            learnt=memory.ring,
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLDS)
+        self._keys = KeyRefresh(
+            self._engine, keyservers=settings.keyservers, memory=memory, learn=self._learn, clock=_now
+        )
+        self._stack.callback(self._keys.stop)
         self._watcher = Watcher(settings.watch, self._engine, self._metrics)
 
     def _open_listeners(self) -> list[tuple[Listener, bool]]:
@@ -326,7 +334,9 @@ class _Service:
             self._stack.callback(exposition.stop)
 
     def _expositions(self) -> list[HttpExposition | TextfileExposition]:
+        self._metrics.keys = self._keys.stats
         settings, registry = self._settings, self._metrics.registry
+        self._keys.watch()
         if settings.metrics_textfile is not None:
             return [TextfileExposition(registry, settings.metrics_textfile)]
         if settings.metrics_listen is not None:
@@ -385,8 +395,13 @@ class _Service:
             return "no policy is loaded: every image is denied"
         state = f"policy generation {snapshot.generation} is in force"
         return state if last is None or last.ok else f"{state}; the last reload failed"
+            self._keys.watch()
 
     def _beat(self) -> None:
+    def _learn(self) -> None:
+        """Take over what keyservers said of keys in use."""
+        self._reloader.learn(self._exceptions.refresh)
+
         """Tell the watchdog from the event loop itself, so that a loop that hangs is noticed."""
         interval = watchdog_interval(os.environ)
         if interval is not None:

@@ -22,6 +22,7 @@ from eclctl.policy.language import Policy
 from eclctl.policy.lint import Linter
 from eclctl.policy.load import Loaded, LoadEnvironment, Source, load
 from eclctl.signature import openpgp
+from eclctl.signature.openpgp.proven import updated
 from eclctl.trust.keyring import MAX_KEYRING_FILE, KeyStore
 from eclctl.trust.x509 import MAX_CERTIFICATE_FILE
 
@@ -78,13 +79,34 @@ def build(
     now: datetime,
     read: Reader = read_guarded,
     lint: bool = False,
+    learnt: openpgp.Keyring | None = None,
 ) -> Built:
     """Read every keyring and policy that the settings name. Never raises for what it reads: all errors are returned.
 
     With `lint`, a policy that loads is looked at for what its author may not mean, which judges every certificate.
+    `learnt` are copies of certificates from elsewhere: they add to those in the keyrings what their own keys vouch for.
     """
     with _without_collecting():
-        return _build(settings, names, generation=generation, now=now, read=read, lint=lint)
+        return _build(settings, names, generation=generation, now=now, read=read, lint=lint, learnt=learnt)
+
+
+def refreshed(snapshot: Snapshot, learnt: openpgp.Keyring, *, now: datetime) -> Snapshot | None:
+    """Return the next generation of a snapshot, which knows more of its certificates; None when it knew all that.
+
+    Nothing is read: what was learnt of a key counts, whatever state the policy's files are in meanwhile.
+    """
+    ring = updated(snapshot.store.pgp, learnt)
+    if ring is snapshot.store.pgp or snapshot.policy is None:
+        return None
+    store = replace(snapshot.store, pgp=ring)
+    digest = _digest(snapshot.policy, store, snapshot.exceptions)
+    return replace(snapshot, generation=snapshot.generation + 1, store=store, digest=digest, loaded_at=now)
+
+
+def _digest(policy: Policy, store: KeyStore, exceptions: Exceptions) -> str:
+    learnt = None if store.pgp.digest == store.pgp.facts else f"learnt {store.pgp.digest}"
+    parts = [policy.digest, store.digest, *filter(None, [exceptions.digest, learnt])]
+    return "sha256:" + hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 @contextmanager
@@ -99,10 +121,21 @@ def _without_collecting() -> Iterator[None]:
             gc.enable()
 
 
-def _build(settings: Settings, names: Names, *, generation: int, now: datetime, read: Reader, lint: bool) -> Built:
+def _build(
+    settings: Settings,
+    names: Names,
+    *,
+    generation: int,
+    now: datetime,
+    read: Reader,
+    lint: bool,
+    learnt: openpgp.Keyring | None,
+) -> Built:
     errors: list[Problem] = []
     warnings: list[Problem] = []
     ring = _keyring(settings.keyrings, errors, warnings, read)
+    if ring is not None and learnt is not None:
+        ring = updated(ring, learnt)
     unread = len(errors)
     sources = _sources(settings.policies, errors, read)
     known = ring if ring is not None else _AnyCertificate()
@@ -123,8 +156,7 @@ def _build(settings: Settings, names: Names, *, generation: int, now: datetime, 
     )
     warnings += problems
     warnings += _not_in_force(exceptions, loaded.policy, store, now)
-    parts = [loaded.policy.digest, store.digest, *filter(None, [exceptions.digest])]
-    digest = "sha256:" + hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    digest = _digest(loaded.policy, store, exceptions)
     snapshot = Snapshot(generation, loaded.policy, store, digest, now, tuple(sources), exceptions)
     return Built(snapshot, (), tuple(warnings), loaded.notes)
 

@@ -77,7 +77,7 @@ class KeyStore:
         object.__setattr__(self, "digest", self._digest())
 
     def _digest(self) -> str:
-        lines = [f"pgp {self.pgp.digest}"]
+        lines = [f"pgp {self.pgp.facts}"]
         for name in ("keys", "credentials", "cosign"):
             lines += sorted(f"{name} {each.id}" for each in getattr(self, name))
         return "sha256:" + hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -32,7 +32,7 @@ from .errors import KEY_REVOKED, NOT_A_SIGNING_KEY, PacketError, UnknownHashErro
 from .keys import PublicKey
 from .signature import Signature, SignatureType
 
-__all__ = ["Certificate", "Component", "FindKeys", "KeyStatus", "Material"]
+__all__ = ["Certificate", "Component", "FindKeys", "KeyStatus", "Material", "user_id_prefix"]
 
 _MAX_SIGNATURES: Final = 1024
 """Signatures of one certificate that may need verifying; a certificate with more is not looked at."""
@@ -119,6 +119,11 @@ class Certificate:
         return self._material.primary.fingerprint
 
     @property
+    def material(self) -> Material:
+        """The packets that it was read from. Whoever changes them changes the certificate."""
+        return self._material
+
+    @property
     def primary(self) -> PublicKey:
         """The primary key."""
         return self._material.primary
@@ -134,7 +139,7 @@ class Certificate:
         user_id = self._assessed.user_id or next(iter(self._material.user_ids), b"")
         return user_id.decode("utf-8", "replace")
 
-    @cached_property
+    @property
     def materials(self) -> frozenset[str]:
         """`sha256:<hex>` over the DER SubjectPublicKeyInfo of the primary key and each subkey that has one."""
         return frozenset(digest for key in self.keys if (digest := key.spki_digest) is not None)
@@ -188,8 +193,8 @@ def _earliest(*times: int | None) -> int | None:
     return min((time for time in times if time is not None), default=None)
 
 
-def _user_id_prefix(user_id: bytes) -> bytes:
-    """What stands for a user ID in signed content (RFC 9580 section 5.2.4)."""
+def user_id_prefix(user_id: bytes) -> bytes:
+    """Return what stands for a user ID in signed content (RFC 9580 section 5.2.4)."""
     return b"\xb4" + len(user_id).to_bytes(4) + user_id
 
 
@@ -291,7 +296,7 @@ class _Assessor:
     def _bound_user_ids(self) -> Iterator[_Identity]:
         """Yield the user IDs that a self-signature binds and nothing revokes, each with the newest that does."""
         for user_id, component in self._material.user_ids.items():
-            content = _user_id_prefix(user_id)
+            content = user_id_prefix(user_id)
             signature = next(self._valid(component.signatures, SignatureType.CERTIFICATIONS, content), None)
             if signature is None:
                 continue

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from struct import pack
 from typing import Final
+
+from eclctl.model import Finding
 
 from .armor import split_blocks
 from .certificate import Certificate, Component, KeyStatus, Material
@@ -25,13 +29,15 @@ class Keyring:
     """Certificates, indexed by fingerprint and key ID.
 
     `digest` is lower-case hex over everything that was read. It does not depend on order, on armor or on how often a
-    certificate occurs: two keyrings with one digest verify and judge alike. `secret` are the primary fingerprints of
+    certificate occurs: two keyrings with one digest verify and judge alike; two with one `facts` verify alike, and what
+    one of them found out (`check`) can be judged with the other. `secret` are the primary fingerprints of
     those whose private keys were in a file too. Only their public parts are kept, but such a file is a mistake: whoever
     reads it signs in their names.
     """
 
     certificates: tuple[Certificate, ...]
     digest: str
+    facts: str
     _by_fingerprint: dict[str, Certificate] = field(repr=False)
     _by_key_id: dict[bytes, list[tuple[Certificate, PublicKey]]] = field(repr=False)
     secret: tuple[str, ...] = ()
@@ -53,6 +59,10 @@ class Keyring:
         secret: set[str] = set()
         for blob in blobs:
             _read_blob(blob, materials, secret)
+        return cls._of(materials, tuple(sorted(secret)))
+
+    @classmethod
+    def _of(cls, materials: dict[str, Material], secret: tuple[str, ...]) -> Keyring:
         by_key_id: dict[bytes, list[tuple[Certificate, PublicKey]]] = {}
 
         def find_keys(key_id: bytes) -> Iterator[PublicKey]:
@@ -64,7 +74,22 @@ class Keyring:
             for key in certificate.keys:
                 by_key_id.setdefault(key.key_id, []).append((certificate, key))
         by_fingerprint = {certificate.fingerprint: certificate for certificate in certificates}
-        return cls(certificates, _digest(materials.values()), by_fingerprint, by_key_id, tuple(sorted(secret)))
+        digest = _digest(materials.values())
+        return cls(certificates, digest, digest, by_fingerprint, by_key_id, secret)
+
+    def extended(self, more: Mapping[str, Material]) -> Keyring:
+        """Return this keyring with more about certificates that it has, by their primary fingerprints.
+
+        What others know (`signature.openpgp.proven`) changes what a key is worth at a time, and seldom whom a signature
+        is by: when it does not, `facts` stays.
+        """
+        more = {fingerprint: material for fingerprint, material in more.items() if fingerprint in self._by_fingerprint}
+        if not more:
+            return self
+        materials = {certificate.fingerprint: certificate.material for certificate in self.certificates}
+        ring = self._of(materials | {name: _merged(materials[name], new) for name, new in more.items()}, self.secret)
+        same = all(_owned(self.get(name)) == _owned(ring.get(name)) for name in more)
+        return replace(ring, facts=self.facts) if same else ring
 
     def get(self, fingerprint: str) -> Certificate | None:
         """Return the certificate with a primary fingerprint (upper-case hex), or None."""
@@ -80,18 +105,38 @@ class Keyring:
         return None if found is None else found.status(key)
 
 
+def _merged(own: Material, more: Material) -> Material:
+    """Return a certificate with the signatures and user IDs of another copy, and no key that it does not have."""
+    merged = Material(own.primary, {**own.direct, **more.direct})
+    for ours, theirs, found in (
+        (own.user_ids, more.user_ids, merged.user_ids),
+        (own.subkeys, {body: each for body, each in more.subkeys.items() if body in own.subkeys}, merged.subkeys),
+    ):
+        for body in (*ours, *(body for body in theirs if body not in ours)):
+            both = [each[body].signatures for each in (ours, theirs) if body in each]
+            found[body] = Component(body, {signature: None for each in both for signature in each})
+    return merged
+
+
+def _owned(certificate: Certificate | None) -> list[tuple[str, bool, Finding | None]]:
+    """Return whom a signature would be by: which keys the certificate provably speaks for, and why not for others."""
+    if certificate is None:
+        return []
+    statuses = [(key.fingerprint, certificate.status(key.fingerprint)) for key in certificate.keys]
+    return [
+        (name, status is not None and status.attributable, status.fault if status and not status.attributable else None)
+        for name, status in statuses
+    ]
+
+
 def _digest(materials: Iterable[Material]) -> str:
-    leaves: list[bytes] = []
-    for material in materials:
-        primary = _framed(material.primary.prefix)
-        for kind, component, signature in material.leaves():
-            leaf = primary + _framed(kind) + _framed(component) + _framed(signature)
-            leaves.append(hashlib.sha256(leaf).digest())
-    return hashlib.sha256(b"".join(sorted(leaves))).hexdigest()
+    return hashlib.sha256(b"".join(sorted(map(_certificate_digest, materials)))).hexdigest()
 
 
-def _framed(part: bytes) -> bytes:
-    return len(part).to_bytes(8) + part
+def _certificate_digest(material: Material) -> bytes:
+    """Hash everything that a certificate consists of, in an order of its own, each part behind its length."""
+    parts = list(chain.from_iterable(sorted(material.leaves())))
+    return hashlib.sha256(pack(f">{len(parts) + 1}Q", len(parts), *map(len, parts)) + b"".join(parts)).digest()
 
 
 def _read_blob(blob: bytes, materials: dict[str, Material], secret: set[str]) -> None:
@@ -112,17 +157,12 @@ def _dearmor(blob: bytes) -> Iterator[bytes]:
             yield data
 
 
-def _public_packets(data: bytes) -> Iterator[tuple[int, bytes, bool]]:
-    """Yield the packets, of secret keys the public part alone, and whether there was a secret part."""
-    for tag, body in read_packets(data):
-        if tag not in _PUBLIC_TAGS:
-            yield tag, body, False
-            continue
-        try:
-            yield _PUBLIC_TAGS[tag], public_part(body), True
-        except PacketError:
-            # An empty body is a key that cannot be read: what follows belongs to it, and is passed over.
-            yield _PUBLIC_TAGS[tag], b"", True
+def _public_body(body: bytes) -> bytes:
+    try:
+        return public_part(body)
+    except PacketError:
+        # An empty body is a key that cannot be read: what follows belongs to it, and is passed over.
+        return b""
 
 
 def _read_certificates(data: bytes, materials: dict[str, Material], secret: set[str]) -> int:
@@ -130,7 +170,9 @@ def _read_certificates(data: bytes, materials: dict[str, Material], secret: set[
     count = 0
     material: Material | None = None
     signatures: dict[bytes, None] | None = None
-    for tag, body, is_secret in _public_packets(data):
+    for packet, content in read_packets(data):
+        is_secret = packet in _PUBLIC_TAGS
+        tag, body = (_PUBLIC_TAGS[packet], _public_body(content)) if is_secret else (packet, content)
         if tag == Tag.PUBLIC_KEY:
             count += 1
             material = _open(body, materials)

@@ -64,6 +64,11 @@ class PublicKey:
             raise PacketError("a public key packet is too long")
         return cls(version, int.from_bytes(body[1:5]), body[5], raw.hex().upper(), key_id, prefix, material)
 
+    @property
+    def body(self) -> bytes:
+        """The body of the packet that it was read from."""
+        return self.prefix[3 if self.version == 4 else 5 :]  # noqa: PLR2004 - what `parse` put before it
+
     @cached_property
     def _loaded(self) -> Verifier | Finding:
         if self.version == 6 and self.algorithm == 22:  # noqa: PLR2004 - RFC 9580 section 5.5.5.5: V4 only
@@ -110,12 +115,11 @@ class PublicKey:
         except (PacketError, ValueError):
             return False
 
-    @cached_property
+    @property
     def spki_digest(self) -> str | None:
         """`sha256:<hex>` over the DER SubjectPublicKeyInfo, or None when there is none for this key."""
-        if isinstance(self._loaded, Finding):
-            return None
-        return "sha256:" + hashlib.sha256(self._loaded.spki()).hexdigest()
+        loaded = self._loaded
+        return None if isinstance(loaded, Finding) else "sha256:" + hashlib.sha256(loaded.spki()).hexdigest()
 
 
 def public_part(body: bytes) -> bytes:

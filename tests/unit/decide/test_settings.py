@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from eclctl.decide.keyservers import Keyserver, Keyservers
 from eclctl.decide.settings import Limits, Ocsp, Settings, Watch, load
 from tests.support import ROOT
 
@@ -56,9 +57,16 @@ def test_the_example_loads_and_says_what_its_comments_say(tmp_path: Path) -> Non
     commented = "\n".join(
         line.removeprefix("# ")
         for line in (ROOT / "config.example.yaml").read_text().splitlines()
-        if line.startswith(("# limits:", "#   "))
+        if line.startswith(("# limits:", "# keyservers:", "#   "))
     )
-    limits = settings(tmp_path, MINIMAL + commented + "\n").limits
+    whole = settings(tmp_path, MINIMAL + commented + "\n")
+    assert whole.keyservers == Keyservers(
+        (
+            Keyserver("https://keys.site.example"),
+            Keyserver("https://keys.example.org", str(tmp_path / "ca.pem"), str(tmp_path / "token")),
+        )
+    )
+    limits = whole.limits
     assert limits == Limits(verify_threads=limits.verify_threads)
 
 

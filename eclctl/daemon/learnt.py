@@ -1,0 +1,181 @@
+"""What keyservers have said of the keys in use, in a file of the state directory, so that it survives a restart.
+
+The file is the daemon's own memory, not a keyring: what is in it counts only for certificates that the keyrings have,
+and only as far as their own keys vouch for it, which is verified again with each load (`openpgp.proven`). It keeps
+what it has been told: a server that leaves a revocation out takes nothing away.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import contextlib
+import json
+import logging
+import os
+import threading
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import Enum
+from pathlib import Path
+from typing import Any, Final
+
+from eclctl.errors import ConfigError, KeyMaterialError
+from eclctl.policy.language import is_pgp
+from eclctl.signature.openpgp import Keyring
+from eclctl.signature.openpgp.proven import additions, proven, serialize
+from eclctl.signature.openpgp.signature import SignatureType
+
+__all__ = ["MAX_FILE", "Learnt", "Memory", "News"]
+
+MAX_FILE: Final = 256 << 20
+_VERSION: Final = 1
+_FINGERPRINT_DIGITS: Final = frozenset({40, 64})
+
+_log = logging.getLogger(__name__)
+
+
+class News(Enum):
+    """What the keyrings did not know of a key: that it was revoked, or something else, such as another expiry."""
+
+    NOTHING = 0
+    CHANGED = 1
+    REVOKED = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Learnt:
+    """What is known of one key: when a keyserver last answered about it, and the certificate (binary), if any has it.
+
+    `asked` is aware, UTC.
+    """
+
+    asked: datetime
+    certificate: bytes = b""
+
+
+class Memory:
+    """What is known of keys, by primary fingerprint. Safe for use from several threads."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.keys: dict[str, Learnt] = {}
+        self._lock = threading.Lock()
+        self._ring: Keyring | None = None
+        self._stale = False
+
+    @classmethod
+    def load(cls, path: Path) -> Memory:
+        """Read the file. One that is damaged is said to be, and begun anew: keyservers are asked again."""
+        memory = cls(path)
+        try:
+            memory.keys, memory._stale = _read(path), True
+            memory.ring()
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError, KeyMaterialError) as error:
+            memory.keys, memory._stale = {}, False
+            what = error.strerror if isinstance(error, OSError) else error
+            _log.error("what keyservers said is lost until they are asked again: %s: %s", path, what)
+        return memory
+
+    def ring(self) -> Keyring | None:
+        """Return the certificates that are known, None when there are none."""
+        with self._lock:
+            if self._stale:
+                blobs = [known.certificate for _, known in sorted(self.keys.items()) if known.certificate]
+                self._ring, self._stale = Keyring.parse(*blobs) if blobs else None, False
+            return self._ring
+
+    def take(self, fingerprint: str, certificate: bytes, now: datetime, own: Keyring) -> News:
+        """Add what a keyserver said of a key to what is known, and return what the site's keyrings did not know.
+
+        Args:
+            fingerprint: The key's.
+            certificate: Binary, as far as its own key vouches for it; empty where the server has none.
+            now: Aware, UTC.
+            own: The site's keys, among them those that may revoke others.
+        """
+        with self._lock:
+            before = self.keys.get(fingerprint)
+            known = b"" if before is None else before.certificate
+            merged = known
+            if certificate:
+                merged = _merged(known, certificate, fingerprint, own)
+                self._stale |= merged != known
+            self.keys[fingerprint] = Learnt(now, merged)
+        new = additions(own, Keyring.parse(merged), fingerprint) if merged else None
+        if new is None:
+            return News.NOTHING
+        revoked = any(body[1] == SignatureType.KEY_REVOCATION for body in new.direct)
+        return News.REVOKED if revoked else News.CHANGED
+
+    def save(self) -> None:
+        """Write the file, in one step.
+
+        Raises:
+            ConfigError: It cannot be written.
+        """
+        keys = {
+            name: {
+                "asked": known.asked.astimezone(UTC).isoformat(timespec="seconds"),
+                "certificate": base64.b64encode(known.certificate).decode("ascii"),
+            }
+            for name, known in sorted(self.keys.copy().items())
+        }
+        data = json.dumps({"v": _VERSION, "keys": keys}, indent=1).encode("ascii") + b"\n"
+        temporary = self.path.with_name(f"{self.path.name}.new")
+        try:
+            _write(temporary, data)
+            os.replace(temporary, self.path)
+            _sync_directory(self.path.parent)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise ConfigError(f"cannot write {self.path}: {error.strerror}") from error
+
+
+def _merged(known: bytes, certificate: bytes, fingerprint: str, own: Keyring) -> bytes:
+    """Return both copies in one; what was known stays."""
+    both = Keyring.parse(*filter(None, (known, certificate)))
+    found = proven(both, fingerprint, own)
+    return known if found is None else serialize(found.material)
+
+
+def _read(path: Path) -> dict[str, Learnt]:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+    with os.fdopen(descriptor, "rb") as file:
+        data = file.read(MAX_FILE + 1)
+    if len(data) > MAX_FILE:
+        raise ValueError(f"larger than {MAX_FILE} bytes")
+    document = json.loads(data)
+    if not isinstance(document, dict) or document.get("v") != _VERSION or not isinstance(document.get("keys"), dict):
+        raise ValueError("not a file of this version")
+    return {name: _entry(name, entry) for name, entry in document["keys"].items()}
+
+
+def _entry(name: str, entry: Any) -> Learnt:
+    if not is_pgp(name) or len(name) not in _FINGERPRINT_DIGITS or not isinstance(entry, dict):
+        raise ValueError("not a file of this version")
+    try:
+        certificate = base64.b64decode(str(entry["certificate"]), validate=True)
+        asked = datetime.fromisoformat(str(entry["asked"]))
+    except (KeyError, binascii.Error) as error:
+        raise ValueError("not a file of this version") from error
+    return Learnt(asked if asked.tzinfo is not None else asked.replace(tzinfo=UTC), certificate)
+
+
+def _write(path: Path, data: bytes) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+    with os.fdopen(os.open(path, flags, 0o600), "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,253 @@
+"""What of a certificate its own primary key vouches for: what may be taken from whoever sent it.
+
+A certificate that comes from a keyserver, or out of a file that somebody can add to, may hold anything: user IDs that
+nobody bound, signatures of strangers by the ten thousand, revocations that nobody made. `proven` keeps what a
+signature by the primary key itself, verified here, binds: user IDs, subkeys, and those signatures. Revocations too
+count only when they verify, by the primary key or by a designated revoker whose key is at hand: otherwise whoever runs
+a keyserver could deny everybody's containers. (In a site's own keyring one that cannot be verified counts; whoever can
+write there decides anyway.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from .algorithms import STRONG_HASHES
+from .certificate import Component, Material, user_id_prefix
+from .errors import PacketError
+from .keyring import Keyring
+from .keys import PublicKey
+from .packets import Tag
+from .signature import Signature, SignatureType
+
+__all__ = ["Proven", "additions", "proven", "serialize", "updated"]
+
+_MAX_KEPT: Final = 32
+"""Signatures of one sort about one component, newest first. Of revocations one would do."""
+
+_MAX_COMPONENTS: Final = 256
+_MAX_VERIFIED: Final = 4096
+"""Signatures of one certificate that are verified at all; the others count for nothing."""
+
+_DIRECT: Final = frozenset({SignatureType.DIRECT_KEY, SignatureType.KEY_REVOCATION})
+_USER_ID: Final = SignatureType.CERTIFICATIONS | {SignatureType.CERTIFICATION_REVOCATION}
+_SUBKEY: Final = frozenset({SignatureType.SUBKEY_BINDING, SignatureType.SUBKEY_REVOCATION})
+_REVOCATIONS: Final = frozenset(
+    {SignatureType.KEY_REVOCATION, SignatureType.SUBKEY_REVOCATION, SignatureType.CERTIFICATION_REVOCATION}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Proven:
+    """The part of a certificate that its primary key vouches for.
+
+    `user_ids` and `subkeys` count the bound ones, `direct` the signatures about the key itself. `dropped` counts
+    the components and signatures that were left out. `revoked` tells whether the key itself is revoked.
+    """
+
+    material: Material
+    user_ids: int
+    subkeys: int
+    direct: int
+    dropped: int
+    revoked: bool
+
+    @property
+    def fingerprint(self) -> str:
+        """The primary fingerprint, upper-case hex."""
+        return self.material.primary.fingerprint
+
+    @property
+    def packets(self) -> bytes:
+        """The certificate, binary."""
+        return serialize(self.material)
+
+
+def proven(ring: Keyring, fingerprint: str, revokers: Keyring | None = None) -> Proven | None:
+    """Return what a certificate's own primary key vouches for, None when the ring has no such certificate.
+
+    Args:
+        ring: Where the certificate is.
+        fingerprint: Its primary fingerprint, upper-case hex.
+        revokers: Where designated revokers are looked for; left out, nobody else's revocation is taken.
+    """
+    certificate = ring.get(fingerprint)
+    return None if certificate is None else _Prover(certificate.material, revokers).prove()
+
+
+def additions(ring: Keyring, answer: Keyring, fingerprint: str) -> Material | None:
+    """Return what a certificate from elsewhere adds to the ring's own, None when there is nothing.
+
+    Only a certificate that the ring has is added to, never a key: subkeys that the ring does not have are left out.
+    User IDs may be new, for an owner who changes their name revokes the old one.
+
+    Args:
+        ring: The site's own, where designated revokers are looked for too.
+        answer: What somebody sent.
+        fingerprint: The certificate that is asked about.
+    """
+    own, copy = ring.get(fingerprint), answer.get(fingerprint)
+    if own is None or copy is None:
+        return None
+    new = _news(own.material, copy.material)
+    if not new.direct and not new.user_ids and not new.subkeys:
+        return None
+    found = _Prover(new, ring, own.material).prove().material
+    return found if found.direct or found.user_ids or found.subkeys else None
+
+
+def _news(own: Material, copy: Material) -> Material:
+    """Return what only the copy has; of its subkeys, what it says about those that are known."""
+    new = Material(own.primary, _without(copy.direct, own.direct))
+    for body, component in copy.user_ids.items():
+        before = own.user_ids.get(body)
+        if fresh := _without(component.signatures, before.signatures if before else {}):
+            new.user_ids[body] = Component(body, fresh)
+    for body, component in copy.subkeys.items():
+        before = own.subkeys.get(body)
+        if before is not None and (fresh := _without(component.signatures, before.signatures)):
+            new.subkeys[body] = Component(body, fresh)
+    return new
+
+
+def updated(ring: Keyring, answer: Keyring) -> Keyring:
+    """Return the ring with all that other copies of its certificates add; the ring itself when that is nothing."""
+    found = ((each.fingerprint, additions(ring, answer, each.fingerprint)) for each in answer.certificates)
+    return ring.extended({fingerprint: new for fingerprint, new in found if new is not None})
+
+
+def serialize(material: Material) -> bytes:
+    """Return a certificate as binary packets, public ones alone, in the order of RFC 9580 section 10.1."""
+    parts = [_packet(Tag.PUBLIC_KEY, material.primary.body), *_packets(Tag.SIGNATURE, material.direct)]
+    for tag, components in ((Tag.USER_ID, material.user_ids), (Tag.PUBLIC_SUBKEY, material.subkeys)):
+        for component in components.values():
+            parts += [_packet(tag, component.body), *_packets(Tag.SIGNATURE, component.signatures)]
+    return b"".join(parts)
+
+
+def _packets(tag: int, bodies: Iterable[bytes]) -> Iterator[bytes]:
+    return (_packet(tag, body) for body in bodies)
+
+
+def _packet(tag: int, body: bytes) -> bytes:
+    """Return a packet in the OpenPGP format, with a length of five octets (sections 4.2 and 4.2.1.3)."""
+    return bytes((0xC0 | tag, 0xFF)) + len(body).to_bytes(4) + body
+
+
+def _without(signatures: dict[bytes, None], known: dict[bytes, None]) -> dict[bytes, None]:
+    return {body: None for body in signatures if body not in known}
+
+
+class _Prover:
+    """Verifies the signatures of one certificate. `own`, where given, is the copy that names who may revoke it."""
+
+    def __init__(self, material: Material, revokers: Keyring | None, own: Material | None = None) -> None:
+        self._material = material
+        self._own = material if own is None else own
+        self._primary = material.primary
+        self._revokers = revokers
+        self._verified = 0
+        self._dropped = 0
+
+    def prove(self) -> Proven:
+        material, prefix = self._material, self._primary.prefix
+        found = Material(self._primary)
+        found.direct = self._kept(material.direct, _DIRECT, prefix)
+        found.user_ids = dict(self._components(material.user_ids, _USER_ID, lambda body: prefix + user_id_prefix(body)))
+        found.subkeys = dict(self._components(material.subkeys, _SUBKEY, self._subkey_content))
+        found.direct |= self._by_revokers(found)
+        revoked = any(body[1] == SignatureType.KEY_REVOCATION for body in found.direct)
+        bound = sum(
+            any(body[1] in SignatureType.CERTIFICATIONS for body in each.signatures) for each in found.user_ids.values()
+        )
+        return Proven(found, bound, len(found.subkeys), len(found.direct), self._dropped, revoked)
+
+    def _components(
+        self, components: Mapping[bytes, Component], types: frozenset[int], content: Callable[[bytes], bytes | None]
+    ) -> Iterator[tuple[bytes, Component]]:
+        """Yield the components that signatures of the primary key are about, with these signatures alone."""
+        left = _MAX_COMPONENTS
+        for body, component in components.items():
+            signed = content(body) if left else None
+            kept = {} if signed is None else self._kept(component.signatures, types, signed)
+            if kept:
+                left -= 1
+                yield body, Component(body, kept)
+            else:
+                self._dropped += 1
+
+    def _subkey_content(self, body: bytes) -> bytes | None:
+        try:
+            key = PublicKey.parse(body)
+        except PacketError:
+            return None
+        return self._primary.prefix + key.prefix if key.version == self._primary.version else None
+
+    def _kept(self, bodies: Iterable[bytes], types: frozenset[int], content: bytes) -> dict[bytes, None]:
+        """Return the primary key's own signatures of some types over `content`, newest first, of each sort a few."""
+        found: list[tuple[int, bytes]] = []
+        for body in bodies:
+            signature = self._own_signature(body, types, content)
+            if signature is None:
+                self._dropped += 1
+            else:
+                found.append((signature.created or 0, body))
+        bodies = [body for _, body in sorted(found, reverse=True)]
+        revocations = [body for body in bodies if body[1] in _REVOCATIONS]
+        others = [body for body in bodies if body[1] not in _REVOCATIONS]
+        return dict.fromkeys((*revocations[:_MAX_KEPT], *others[:_MAX_KEPT]))
+
+    def _own_signature(self, body: bytes, types: frozenset[int], content: bytes) -> Signature | None:
+        """Return a signature if the primary key made it; under a weak hash only one that revokes."""
+        if len(body) < 2 or body[1] not in types or self._primary.key_id not in body:  # noqa: PLR2004 - version, type
+            return None
+        try:
+            signature = Signature.parse(body)
+        except PacketError:
+            return None
+        weak = signature.hash_id not in STRONG_HASHES and signature.type not in _REVOCATIONS
+        named = signature.names(self._primary.fingerprint, self._primary.key_id)
+        return signature if named and not weak and self._verifies(self._primary, signature, content) else None
+
+    def _verifies(self, key: PublicKey, signature: Signature, content: bytes) -> bool:
+        self._verified += 1
+        return self._verified <= _MAX_VERIFIED and key.verifies(signature, content) is True
+
+    def _by_revokers(self, found: Material) -> dict[bytes, None]:
+        """Return the revocations of the key by designated revokers whose keys are at hand (section 5.2.3.23)."""
+        foreign = [
+            body
+            for body in self._material.direct
+            if len(body) > 1 and body[1] == SignatureType.KEY_REVOCATION and body not in found.direct
+        ]
+        ring = self._revokers
+        named = self._named() if foreign and ring is not None else set()
+        kept: dict[bytes, None] = {}
+        for body in foreign if named else ():
+            try:
+                signature = Signature.parse(body)
+            except PacketError:
+                continue
+            if ring is not None and len(kept) < _MAX_KEPT and self._made_by(signature, named, ring):
+                kept[body] = None
+        return kept
+
+    def _named(self) -> set[str]:
+        """Return who may revoke the key, as its own signatures say."""
+        own, prefix = self._own, self._primary.prefix
+        signatures = [self._own_signature(body, _DIRECT, prefix) for body in own.direct]
+        for body, component in own.user_ids.items():
+            content = prefix + user_id_prefix(body)
+            signatures += [self._own_signature(each, _USER_ID, content) for each in component.signatures]
+        return {revoker for each in signatures if each is not None for revoker in each.revokers}
+
+    def _made_by(self, signature: Signature, named: set[str], ring: Keyring) -> bool:
+        keys = (key for each in signature.key_ids for _, key in ring.find(each))
+        return any(
+            key.fingerprint in named
+            and signature.names(key.fingerprint, key.key_id)
+            and self._verifies(key, signature, self._primary.prefix)
+            for key in {key.fingerprint: key for key in keys}.values()
+        )

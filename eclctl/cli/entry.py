@@ -18,6 +18,8 @@ COMMANDS = {
     "policy": "check policy files before the daemon loads them",
     "keys": "make, list, import, export and remove keys",
     "sif": "what is in a SIF image, and what is wrong with a damaged one",
+    "push": "push images to a registry, as `singularity push` does",
+    "pull": "pull images from a registry, and let them appear once the policy allows them",
     "daemon": "the daemon that decides",
     "status": "what the daemon is doing",
     "report": "rules, images, keys and decisions, as a page to keep",

@@ -1,0 +1,198 @@
+"""A file that comes in pieces, over several runs if need be, and appears under its name when it is whole and approved.
+
+Until then it stands beside its place under a name that begins with a dot, which the daemon's watcher passes over
+(`image.temporary`), readable for its owner alone. A run that ends early leaves it there for the next one to continue;
+what was meant to be in it is part of its name, so that a run that wants something else begins anew and removes it. A
+lock keeps two runs off one file.
+
+A process that is killed at any moment leaves the final name as it was, or with the whole new file.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from eclctl.cli.new_file import NewFileError
+from eclctl.image.temporary import continued_name, is_continued
+
+__all__ = ["Landing", "landing"]
+
+_MODE = 0o755
+"""Launchers run images by name, too. Nobody but the owner may write: that would cost it its trust."""
+
+_FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+_NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+
+
+class Landing:
+    """A file on its way to its place.
+
+    `fd` is open for reading and writing; `path` is where it is now, `final` where it will be, both without symbolic
+    links in their directories.
+    """
+
+    def __init__(self, directory: str, folder: int, name: str, temporary: str, fd: int) -> None:
+        self.fd = fd
+        self.path = os.path.join(directory, temporary)
+        self.final = os.path.join(directory, name)
+        self._folder = folder
+        self._name = name
+        self._temporary = temporary
+
+    def room(self, size: int) -> None:
+        """Require that the file system has room for a file of `size` bytes in all.
+
+        Raises:
+            NewFileError: it has not.
+        """
+        free = os.fstatvfs(self.fd)
+        wanted = size - os.fstat(self.fd).st_blocks * 512
+        if wanted > free.f_bavail * free.f_frsize:
+            left = free.f_bavail * free.f_frsize
+            raise NewFileError(f"{self.final}: {wanted} bytes are needed, and the file system has {left} left")
+
+    def land(self, *, replace: bool) -> None:
+        """Give the file its name. All of it is on disk before, and its name after.
+
+        Raises:
+            NewFileError: there is a file of that name, and `replace` is false; or this is no longer our file.
+            OSError: it did not work.
+        """
+        os.fchmod(self.fd, _MODE & ~_umask())
+        os.fsync(self.fd)
+        here, there = os.fstat(self.fd), os.stat(self._temporary, dir_fd=self._folder, follow_symlinks=False)
+        if (here.st_dev, here.st_ino) != (there.st_dev, there.st_ino):
+            raise NewFileError(f"{self.path}: somebody else has replaced it; who can write in the directory?")
+        if replace:
+            os.rename(self._temporary, self._name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+        else:
+            self._link()
+        os.fsync(self._folder)
+
+    def drop(self) -> None:
+        """Remove the file: nothing of it is wanted any more."""
+        with suppress(FileNotFoundError):
+            os.unlink(self._temporary, dir_fd=self._folder)
+
+    def _link(self) -> None:
+        """Take a name that nobody has: a rename would replace what somebody has put there meanwhile."""
+        try:
+            os.link(self._temporary, self._name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+        except FileExistsError:
+            raise _exists(self.final) from None
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            _free(self.final, self._folder, self._name)
+            os.rename(self._temporary, self._name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+            return
+        os.unlink(self._temporary, dir_fd=self._folder)
+
+
+@contextmanager
+def landing(path: str, content: str, *, replace: bool) -> Iterator[Landing]:
+    """Open the file that will be `path`, as an earlier run for the same content left it, or empty.
+
+    Args:
+        path: where it is to be.
+        content: what is to be in it, in words that no other content has.
+        replace: whether a file may be there already.
+
+    Raises:
+        NewFileError: there is one, and it may not; or somebody else is at it.
+        OSError: it cannot be opened.
+    """
+    name = os.path.basename(path)
+    directory = os.path.realpath(os.path.dirname(path) or ".")
+    if name in {"", ".", ".."}:
+        raise NewFileError(f"{path}: this names no file")
+    folder = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if not replace:
+            _free(path, folder, name)
+        elif _is_directory(folder, name):
+            raise NewFileError(f"{path}: this is a directory")
+        temporary = continued_name(name, content)
+        fd = _open(folder, temporary, directory)
+        try:
+            _sweep(folder, name, temporary)
+            yield Landing(directory, folder, name, temporary, fd)
+        finally:
+            os.close(fd)
+    finally:
+        os.close(folder)
+
+
+def _open(folder: int, name: str, directory: str) -> int:
+    """Open our file of that name, locked; one that is not plainly ours is not used, for its name can be guessed."""
+    while True:
+        fd = os.open(name, _FLAGS | os.O_CREAT, 0o600, dir_fd=folder)
+        try:
+            _lock(fd, os.path.join(directory, name))
+            status = os.fstat(fd)
+            if status.st_nlink and _ours(status):
+                return fd
+            if status.st_nlink:
+                # Linked twice: a run was killed between giving the name and removing this one. Or it is somebody's.
+                os.unlink(name, dir_fd=folder)
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)
+
+
+def _ours(status: os.stat_result) -> bool:
+    private = stat.S_ISREG(status.st_mode) and stat.S_IMODE(status.st_mode) == stat.S_IRUSR | stat.S_IWUSR
+    return private and status.st_uid == os.geteuid() and status.st_nlink == 1
+
+
+def _lock(fd: int, path: str) -> None:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise NewFileError(f"{path}: another run is writing it; wait for that") from None
+
+
+def _sweep(folder: int, name: str, kept: str) -> None:
+    """Remove what earlier runs left that wanted something else of the same name, and that nobody is writing."""
+    for other in os.listdir(folder):
+        if other == kept or not is_continued(other, name):
+            continue
+        with suppress(OSError, NewFileError):
+            fd = os.open(other, _FLAGS, dir_fd=folder)
+            try:
+                _lock(fd, other)
+                if os.fstat(fd).st_uid == os.geteuid():
+                    os.unlink(other, dir_fd=folder)
+            finally:
+                os.close(fd)
+
+
+def _free(path: str, folder: int, name: str) -> None:
+    try:
+        os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return
+    raise _exists(path)
+
+
+def _exists(path: str) -> NewFileError:
+    return NewFileError(f"image file already exists: {path!r} - will not overwrite; --force does")
+
+
+def _is_directory(folder: int, name: str) -> bool:
+    try:
+        return stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
+    except FileNotFoundError:
+        return False
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask

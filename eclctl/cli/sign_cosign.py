@@ -3,57 +3,48 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import stat
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
 
 from eclctl import __version__
 from eclctl.cli.asking import confirmed
 from eclctl.cli.cosign_passwords import Passwords
+from eclctl.cli.passphrases import at_terminal
 from eclctl.cli.progress import progress_bar
+from eclctl.cli.sign_cosign_policy import outlook, unknown_keys
+from eclctl.cli.sign_cosign_report import Report, show_coverage, show_outlook, show_warnings
+from eclctl.cli.sign_policy import Outlook, Policies, load_policies
 from eclctl.cli.text import printable
 from eclctl.cli.verification import FAILED, OK, say
-from eclctl.errors import EclctlError, KeyMaterialError, SigningError
+from eclctl.errors import ConfigError, EclctlError, KeyMaterialError, SigningError
 from eclctl.model import Finding, is_purpose
 from eclctl.sign import cosign_sign
 from eclctl.sign.cosign_keys import read_cosign_key
-from eclctl.sign.cosign_sign import Subject
-from eclctl.sign.editing import editing
+from eclctl.sign.cosign_sign import Signed, Subject
+from eclctl.sign.editing import Editing, editing
 from eclctl.sign.pem import PrivateKey
 from eclctl.signature.cosign import PURPOSE
 from eclctl.signature.keys import MAX_KEY_FILE
+from eclctl.verify import DigestCache
 
 __all__ = ["misused", "run"]
 
 _CREATOR, _TIMESTAMP = "creator", "timestamp"
 _OTHERS_READ = stat.S_IRGRP | stat.S_IROTH
-
-
-@dataclass(frozen=True, slots=True)
-class _Result:
-    """How one image came out: what was signed, or why nothing was."""
-
-    image: str
-    subject: Subject | None = None
-    error: Finding | None = None
+_BREAKS = "breaks-native"
 
 
 def misused(options: argparse.Namespace) -> str | None:
     """Return what is wrong with the other options beside `--cosign`."""
     if not options.key:
         return "--cosign signatures require a private --key to be specified"
-    whole = ("group_id", "sif_id")
-    if any(getattr(options, name, None) for name in whole):
+    if options.group_id or options.sif_id:
         return "--cosign signatures sign an OCI image, specifying SIF descriptors / groups is not supported"
-    pgp = {"gnupg": "--gnupg", "keyidx": "--keyidx", "fingerprint": "--fingerprint", "local_user": "--local-user"}
-    other = next((flag for name, flag in pgp.items() if getattr(options, name, None) not in {None, False}), None)
-    if other is not None:
-        return f"{other} not supported: --cosign signatures use a private --key, not the PGP keyring"
     if options.purpose is not None and not is_purpose(options.purpose):
         return f"--purpose {options.purpose!r}: 1 to 32 of a-z 0-9 . _ -, the first and the last a letter or digit"
     return _misannotated(options.annotation)
@@ -61,21 +52,18 @@ def misused(options: argparse.Namespace) -> str | None:
 
 def run(options: argparse.Namespace) -> int:
     """Sign images as the options say, show how each came out, and return the exit status."""
+    ask = at_terminal() and not options.non_interactive
     try:
-        keys = _keys(options)
-    except KeyMaterialError as error:
-        results = [_Result(image, error=Finding(error.code, str(error))) for image in options.images]
-        _show_failure(results[:1] if not options.json else results, options)
+        policies = load_policies(options, _now())
+        keys = _keys(options, Passwords(options.passphrase_fd, os.environ, ask=ask))
+    except (ConfigError, KeyMaterialError) as error:
+        for image in options.images if options.json else ():
+            Report(image, error=Finding(error.code, str(error))).show_json()
+        say(f"FATAL:   failed to sign container: {printable(str(error))}")
         return FAILED
-    status = OK
-    for image in options.images:
-        result = _sign(image, keys, options)
-        if result.error is not None:
-            _show_failure([result], options)
-            status = FAILED
-        else:
-            _show(result, keys, options)
-    return status
+    command = _Command(options, keys, policies, ask=ask and not options.yes)
+    reports = [command.sign(image) for image in options.images]
+    return OK if all(report.error is None for report in reports) else FAILED
 
 
 def _misannotated(annotations: Sequence[str]) -> str | None:
@@ -104,22 +92,14 @@ def _is_text(text: str) -> bool:
     return True
 
 
-def _annotations(options: argparse.Namespace) -> dict[str, str]:
-    """Return what the signer says of the image."""
-    said = dict(text.split("=", 1) for text in options.annotation)
-    return said if options.purpose is None else {**said, PURPOSE: options.purpose}
-
-
-def _keys(options: argparse.Namespace) -> tuple[PrivateKey, ...]:
+def _keys(options: argparse.Namespace, passwords: Passwords) -> tuple[PrivateKey, ...]:
     """Read and unlock the keys, before any image is opened."""
-    passwords = Passwords(options.passphrase_fd, os.environ)
     keys = []
     for path in options.key:
         say(f"INFO:    Sigstore/cosign compatible signature, using key material from '{printable(path)}'")
-        text = _read(path)
-        keys.append(read_cosign_key(text, partial(passwords.of, path), source=path))
+        keys.append(read_cosign_key(_read(path), partial(passwords.of, path), source=path))
     if len({key.public.id for key in keys}) < len(keys):
-        raise KeyMaterialError("the same key is given twice; one key counts once")
+        raise KeyMaterialError("the same key is given twice with --key; one key signs once")
     return tuple(keys)
 
 
@@ -137,81 +117,94 @@ def _read(path: str) -> bytes:
     return text
 
 
-def _sign(image: str, keys: Sequence[PrivateKey], options: argparse.Namespace) -> _Result:
-    now = datetime.now(UTC)
-    written: dict[str, str | int] = {_CREATOR: f"eclctl/{__version__}", _TIMESTAMP: int(now.timestamp())}
-    said = {**written, **_annotations(options)}
-    try:
+@dataclass(frozen=True, slots=True)
+class _Command:
+    """Signs images with keys that are unlocked, one image after the other."""
+
+    options: argparse.Namespace
+    keys: tuple[PrivateKey, ...]
+    policies: Policies | None
+    ask: bool
+
+    def sign(self, image: str) -> Report:
+        """Sign an image, and show what became of it."""
+        try:
+            report = self._signed(image)
+        except EclctlError as error:
+            report = Report(image, error=Finding(error.code, str(error)))
+        except OSError as error:
+            report = Report(image, error=Finding("unreadable", f"the image cannot be signed: {error.strerror}"))
+        report.show_json() if self.options.json else report.show_text()
+        return report
+
+    def _signed(self, image: str) -> Report:
         with editing(image) as edited:
             what = cosign_sign.subject(edited.image)
-            for key in cosign_sign.repeated(edited.image, keys, options.purpose):
-                say(f"WARNING: {printable(key.public.source)} has signed this image before; one key counts once")
-            _require_consent(image, what, options)
-            with progress_bar(printable(os.path.basename(image)), edited.image.size) as progress:
-                signed = cosign_sign.sign(edited, keys, said, now, progress)
-            for note in edited.notes:
-                say(f"WARNING: {printable(note)}")
-    except EclctlError as error:
-        return _Result(image, error=Finding(error.code, str(error)))
-    except OSError as error:
-        return _Result(image, error=Finding("signing", error.strerror or str(error)))
-    return _Result(image, signed)
+            warnings = self._warnings(edited, what)
+            if not self.options.json:
+                show_coverage(image, edited.image, what, self._report(image))
+            if not self.options.json or self.ask:
+                show_warnings(warnings)
+            self._require_consent(image, warnings)
+            made, seen = self._make(image, edited)
+            notes = tuple(Finding("note", note) for note in edited.notes)
+        return replace(self._report(image), made=made, subject=what, warnings=(*warnings, *notes), outlook=seen)
+
+    def _report(self, image: str) -> Report:
+        return Report(image, tuple(key.public for key in self.keys), self.options.purpose, self._annotations)
+
+    @property
+    def _annotations(self) -> Mapping[str, str]:
+        return dict(text.split("=", 1) for text in self.options.annotation)
+
+    def _warnings(self, edited: Editing, what: Subject) -> tuple[Finding, ...]:
+        """Return what somebody should know before they sign."""
+        found = []
+        if what.breaks:
+            numbers = ", ".join(map(str, what.breaks))
+            message = (
+                f"the image has native signatures (data objects {numbers}), and this one breaks them: it changes the"
+                " object group that they cover. Cosign first, native last: who made them has to sign again"
+            )
+            found.append(Finding(_BREAKS, message))
+        for key in cosign_sign.repeated(edited.image, self.keys, self.options.purpose):
+            message = f"the key {key.public.source} has signed this image before; one key counts once"
+            found.append(Finding("signed-before", message))
+        if self.policies is not None:
+            found += unknown_keys(self.policies, self.keys)
+        return tuple(found)
+
+    def _require_consent(self, image: str, warnings: Sequence[Finding]) -> None:
+        """Let nobody break a native signature without knowing it, and ask whom there is to ask about the rest."""
+        if self.options.yes or not warnings:
+            return
+        if self.ask:
+            if not confirmed(f"Sign {printable(image)} all the same?"):
+                raise SigningError("not signed, as you said")
+        elif any(warning.code == _BREAKS for warning in warnings):
+            said = next(warning.message for warning in warnings if warning.code == _BREAKS)
+            raise SigningError(f"{said}. To do it all the same, add --yes; nothing was signed")
+
+    def _make(self, image: str, edited: Editing) -> tuple[Signed, Outlook | None]:
+        """Sign; show what policies will say as soon as the signed file is there, before it takes the image's name."""
+        now, bars = _now(), ExitStack()
+        seen: list[Outlook] = []
+        written: dict[str, str | int] = {_CREATOR: f"eclctl/{__version__}", _TIMESTAMP: int(now.timestamp())}
+        purpose = {} if self.options.purpose is None else {PURPOSE: self.options.purpose}
+
+        def witness(before: DigestCache, fd: int, after: DigestCache) -> None:
+            bars.close()
+            if self.policies is not None:
+                place = os.path.realpath(self.options.place or image)
+                seen.append(outlook(self.policies, place, (edited.fd, before), (fd, after), now))
+                show_outlook(seen[0], as_json=self.options.json)
+
+        with bars:
+            progress = bars.enter_context(progress_bar("signing", edited.image.size))
+            said = {**written, **self._annotations, **purpose}
+            made = cosign_sign.sign(edited, self.keys, said, now, progress=progress, witness=witness)
+        return made, next(iter(seen), None)
 
 
-def _require_consent(image: str, what: Subject, options: argparse.Namespace) -> None:
-    """Let nobody break a native signature without knowing it."""
-    if not what.breaks:
-        return
-    numbers = ", ".join(map(str, what.breaks))
-    say(
-        f"WARNING: '{printable(image)}' has native signatures (data objects {numbers}), which this one will break: it"
-        " changes the object group that they cover. Cosign first, native last; then only the cosign signature counts,"
-        " and who made the native ones has to sign again"
-    )
-    if options.yes:
-        return
-    answer = confirmed("Sign, and break them?")
-    if answer is None:
-        raise SigningError("a native signature would be broken; to do it all the same, add --yes. Nothing was signed")
-    if not answer:
-        raise SigningError("not signed, as you say: the native signatures are as they were")
-
-
-def _show(result: _Result, keys: Sequence[PrivateKey], options: argparse.Namespace) -> None:
-    what = result.subject
-    if what is None:
-        return
-    if options.json:
-        print(json.dumps(_shape(result, what, keys, _annotations(options))), flush=True)
-        return
-    count = what.signatures + len(keys)
-    say(f"INFO:    Image digest: {what.digest}")
-    say(f"INFO:    Signature created and applied to image '{printable(result.image)}', which has {count} now")
-
-
-def _shape(
-    result: _Result, what: Subject, keys: Sequence[PrivateKey], annotations: Mapping[str, str]
-) -> dict[str, Any]:
-    return {
-        "v": 1,
-        "image": result.image,
-        "signed": True,
-        "error": None,
-        "digest": what.digest,
-        "keys": [key.public.id for key in keys],
-        "annotations": dict(annotations),
-        "signatures": what.signatures + len(keys),
-        "broken": list(what.breaks),
-    }
-
-
-def _show_failure(results: Sequence[_Result], options: argparse.Namespace) -> None:
-    for result in results:
-        error = result.error
-        if error is None:
-            continue
-        if options.json:
-            shape = {"code": error.code, "message": error.message}
-            print(json.dumps({"v": 1, "image": result.image, "signed": False, "error": shape}), flush=True)
-        else:
-            say(f"FATAL:   failed to sign '{printable(result.image)}': {printable(error.message)}")
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -13,9 +13,10 @@ name or link, their digest in the extra field.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeAlias
 
 from eclctl.errors import SigningError
 from eclctl.image import ocisif, sif
@@ -31,7 +32,7 @@ from eclctl.verify import DigestCache
 from eclctl.verify.cosign import MAX_SIGNATURES, inspect
 from eclctl.verify.hashing import Want, hash_objects
 
-__all__ = ["Subject", "repeated", "sign", "subject"]
+__all__ = ["Signed", "Subject", "Witness", "repeated", "sign", "subject"]
 
 _GROUP = 1
 _TYPES = frozenset({DataType.OCI_BLOB, DataType.OCI_ROOT_INDEX})
@@ -42,15 +43,33 @@ class Subject:
     """An image that can be signed.
 
     `digest` is of its manifest, `signatures` the number of its cosign signatures until now, and `breaks` are the IDs of
-    native signatures that one more of them breaks. `removes` are the IDs of what gets another version.
+    native signatures that one more of them breaks. `objects` are the IDs of what a signature covers: the manifest, the
+    config, then the layers. `removes` are those of what gets another version.
     """
 
     digest: str
+    objects: tuple[int, ...]
     signatures: int
     breaks: tuple[int, ...]
     removes: frozenset[int]
     root: int
     held: Attachment | None
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """What was made: `digest` names the image's manifest, and `signatures` is how many cosign signatures it has now.
+
+    `payload` is the ID of the object with what was signed.
+    """
+
+    digest: str
+    signatures: int
+    payload: int
+
+
+Witness: TypeAlias = Callable[[DigestCache, int, DigestCache], None]
+"""Gets the digests of the file until now, a descriptor of the signed one, and its digests."""
 
 
 def subject(image: Sif) -> Subject:
@@ -70,7 +89,7 @@ def subject(image: Sif) -> Subject:
     _require_sound(held)
     removes = _superseded(image, layout, found, held)
     count = 0 if held is None else len(held.layers)
-    return Subject(found.digest, count, _broken(image, removes), removes, layout.root, held)
+    return Subject(found.digest, _objects(found), count, _broken(image, removes), removes, layout.root, held)
 
 
 def repeated(image: Sif, keys: Iterable[PrivateKey], purpose: str | None) -> tuple[PrivateKey, ...]:
@@ -84,8 +103,10 @@ def sign(
     keys: Sequence[PrivateKey],
     optional: Mapping[str, str | int],
     now: datetime,
+    *,
     progress: Progress | None = None,
-) -> Subject:
+    witness: Witness | None = None,
+) -> Signed:
     """Sign the image in a file with each key; the file is as it was unless this returns.
 
     Args:
@@ -94,29 +115,39 @@ def sign(
         optional: What the payload says beside the image: creator, timestamp, purpose and other annotations.
         now: The time of the edit.
         progress: Is told of what has been read.
-
-    Returns:
-        What was signed, as it was before.
+        witness: Sees the signed file before it gets its name, and can raise to leave everything as it was.
 
     Raises:
         SigningError: As `subject`, or a blob is not what its descriptor states, or the result does not verify.
         BusyImageError, UnreadableImageError, MalformedImageError: As `sign.editing`.
     """
-    image = edited.image
-    what = subject(image)
+    what = subject(edited.image)
     if what.signatures + len(keys) > MAX_SIGNATURES:
         raise SigningError(f"it has {what.signatures} cosign signatures; at most {MAX_SIGNATURES} are looked at")
     signed = payload(what.digest, optional)
     if len(signed) > ocisif.MAX_PAYLOAD:
         raise SigningError(f"a payload of {len(signed)} bytes; at most {ocisif.MAX_PAYLOAD} are read. Annotate less")
-    blobs = _blobs(image)
+    known = _copied(edited, progress)
+    edit = _edit(edited.image, what, signed, [layer(signed, key.sign(signed)) for key in keys])
+    result: list[Signed] = []
+
+    def check(fd: int) -> None:
+        after = _cache(known, what.removes)
+        result.append(_checked(fd, what, signed, keys, after))
+        if witness is not None:
+            witness(_cache(known, frozenset()), fd, after)
+
+    edited.commit(edit, now, check)
+    return result[0]
+
+
+def _copied(edited: Editing, progress: Progress | None) -> Mapping[int, bytes]:
+    """Copy a file; return the digests of its blobs, by ID, once each is what it states."""
+    blobs = _blobs(edited.image)
     hashed = edited.copy([each.id for each in blobs], ("sha256",), progress)
     known = {each.id: hashed[each.id, "sha256"] for each in blobs}
     _require_intact(blobs, known)
-    edit = _edit(image, what, signed, [layer(signed, key.sign(signed)) for key in keys])
-    kept = {identity: found for identity, found in known.items() if identity not in what.removes}
-    edited.commit(edit, now, lambda fd: _check(fd, what, signed, keys, kept))
-    return what
+    return known
 
 
 def _the_image(layout: Layout) -> Image:
@@ -130,6 +161,12 @@ def _the_image(layout: Layout) -> Image:
         # The reference looks for an image without a name, and would find none to verify.
         raise SigningError("while fetching image from OCI-SIF: no matching image / index found: the only one is named")
     return layout.image
+
+
+def _objects(found: Image) -> tuple[int, ...]:
+    """Return the IDs of manifest, config and layers, each once."""
+    blobs = (found.manifest, *found.parts)
+    return tuple(dict.fromkeys(each.object.id for each in blobs if each.object is not None))
 
 
 def _require_sound(held: Attachment | None) -> None:
@@ -219,12 +256,9 @@ def _object(kind: DataType, data: bytes) -> NewObject:
     return NewObject(kind, data, group=_GROUP, extra=digest(data).encode("ascii"))
 
 
-def _check(fd: int, what: Subject, signed: bytes, keys: Sequence[PrivateKey], kept: Mapping[int, bytes]) -> None:
+def _checked(fd: int, what: Subject, signed: bytes, keys: Sequence[PrivateKey], cache: DigestCache) -> Signed:
     """Require that a file holds what was to be made: the same image, intact, with one signature more by each key."""
     image = sif.read(fd)
-    cache = DigestCache()
-    for identity, found in kept.items():
-        cache.put(_want(identity), found)
     blobs = _blobs(image)
     hashed = hash_objects(image, [_want(each.id) for each in blobs], known=cache)
     _require_intact(blobs, {each.id: hashed[_want(each.id)] for each in blobs})
@@ -234,6 +268,8 @@ def _check(fd: int, what: Subject, signed: bytes, keys: Sequence[PrivateKey], ke
     for key in keys:
         if not _verifies(image, key, signed, cache):
             raise SigningError(f"the signature by {key.public.source} does not verify; nothing was changed")
+    layers = {each.id for each in blobs if ocisif.stated_digest(each) == digest(signed)}
+    return Signed(after.digest, after.signatures, min(layers))
 
 
 def _verifies(image: Sif, key: PrivateKey, signed: bytes, cache: DigestCache) -> bool:
@@ -255,6 +291,15 @@ def _purposes(image: Sif, key: PrivateKey) -> list[frozenset[str]]:
 
 def _blobs(image: Sif) -> list[Descriptor]:
     return [each for each in image.descriptors if each.type in _TYPES]
+
+
+def _cache(known: Mapping[int, bytes], without: frozenset[int]) -> DigestCache:
+    """Return what is known of a file's blobs, as verifying takes it."""
+    cache = DigestCache()
+    for identity, found in known.items():
+        if identity not in without:
+            cache.put(_want(identity), found)
+    return cache
 
 
 def _want(identity: int) -> Want:

@@ -1,0 +1,54 @@
+"""What a policy says of an OCI-SIF before it is signed by cosign, and of the signed file, which is there by then."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from datetime import datetime
+from typing import TypeAlias
+
+from eclctl.cli.sign_policy import Outlook, Policies
+from eclctl.model import Caller, Finding
+from eclctl.sign.outlook import Place, judged
+from eclctl.sign.pem import PrivateKey
+from eclctl.trust.keyring import unasked
+from eclctl.verify import DigestCache, HashPool, examine
+
+__all__ = ["File", "outlook", "unknown_keys"]
+
+File: TypeAlias = tuple[int, DigestCache]
+"""A file that is open for reading, and what is known of its digests."""
+
+
+def outlook(policies: Policies, path: str, before: File, after: File, now: datetime) -> Outlook:
+    """Verify a file as it was and as it is signed with a policy's keys, and put both to the policy.
+
+    Args:
+        policies: With their keys.
+        path: Where the image will lie; it chooses the rule.
+        before: The file until now.
+        after: The signed one.
+        now: Aware, UTC.
+
+    Raises:
+        EclctlError: A file cannot be read.
+    """
+    snapshot, responders = policies.snapshot, policies.responders
+    assert snapshot.policy is not None
+    place = Place(path, Caller(os.getuid(), os.getgid(), frozenset(os.getgroups())))
+    outcomes = []
+    with HashPool(max(1, (os.cpu_count() or 1) - 1)) as pool:
+        for fd, known in (before, after):
+            digests = snapshot.policy.withdraws_objects
+            found = examine(fd, snapshot.store, pool=pool, digests=digests, known=known)
+            responders.ask(unasked(snapshot.store, found.claims, now, responders))
+            outcomes.append(judged(snapshot, found, place, now, responders))
+    return Outlook(path, outcomes[0], outcomes[1], ())
+
+
+def unknown_keys(policies: Policies, keys: Iterable[PrivateKey]) -> tuple[Finding, ...]:
+    """Return those keys that no signer of the policy has for cosign: their signatures count for nobody."""
+    known = {key.id for key in policies.snapshot.store.cosign}
+    strangers = [key.public for key in keys if key.public.id not in known]
+    says = "the policy lists no such key for cosign, and its signature counts for nobody"
+    return tuple(Finding("unknown-to-policy", f"{key.source} ({key.id}): {says}") for key in strangers)

@@ -113,7 +113,8 @@ def _loaded(policy: Path, keyring: Path, loads: list[float]) -> Snapshot:
 
 
 def _engine(snapshot: Snapshot, pool: HashPool, image: Path) -> Engine:
-    engine = Engine(Locator(MountTable(), frozenset({0, os.getuid()})), pool, FactCache(16), snapshot)
+    locator = Locator(MountTable(), frozenset({0, os.getuid()}))
+    engine = Engine(locator, pool, FactCache(16), snapshot, file_time=time.time_ns)
     for cached in (False, True):
         answer = engine.decide(Question(str(image), CALLER), datetime.now(UTC))
         if (answer.outcome.code, answer.cached) != (Code.REQUIREMENTS_MET, cached):

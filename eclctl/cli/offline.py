@@ -7,6 +7,7 @@ import contextlib
 import os
 from datetime import UTC, datetime
 from itertools import islice
+from time import time_ns
 from typing import TYPE_CHECKING, Any
 
 from eclctl.cli.check import unreadable
@@ -97,7 +98,7 @@ def opened_engine(settings: Settings, snapshot: Snapshot, capacity: int) -> Iter
     try:
         with HashPool(max(1, (os.cpu_count() or 1) - 1)) as pool:
             locator, statuses = Locator(mounts, settings.trusted_owners), Responders(settings.ocsp.timeout)
-            yield Engine(locator, pool, FactCache(capacity), snapshot, statuses)
+            yield Engine(locator, pool, FactCache(capacity), snapshot, statuses, file_time=time_ns)
     finally:
         mounts.close()
 

@@ -101,7 +101,7 @@ class _Report:
         for path in _files(self._settings.watch):
             count += 1
             if count <= most:
-                found = self._engine.prefetch(path, self._now)
+                found = self._engine.prefetch(path)
                 if found.status in {"failed", "not-kept"} and len(unread) < _MOST_UNREAD:
                     unread.append({"path": path, "reason": found.reason})
         return unread, max(0, count - most)

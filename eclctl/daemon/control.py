@@ -143,7 +143,8 @@ class Control:
         }
 
     def _exceptions(self) -> list[dict[str, Any]]:
-        snapshot, now = self.engine.snapshot, self.clock()
+        # As they stand for decisions, also where the clock was set back.
+        snapshot, now = self.engine.snapshot, self.engine.not_before(self.clock())
         return [exception_fields(each, snapshot, now) for each in snapshot.exceptions.candidates[:EXCEPTIONS]]
 
     def _rules(self, surveyed: Surveyed | None) -> dict[str, Any]:

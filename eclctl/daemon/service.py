@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from time import CLOCK_BOOTTIME, clock_gettime, time_ns
 from typing import TYPE_CHECKING, Final
 
 from eclctl import __version__
@@ -32,9 +33,9 @@ from eclctl.daemon.closing import Closer
 from eclctl.daemon.control import Control
 from eclctl.daemon.exceptions import ExceptionWatch
 from eclctl.daemon.exposition import HttpExposition, TextfileExposition
-from eclctl.daemon.listeners import Listener, open_listener
 from eclctl.daemon.keyrefresh import FILE, KeyRefresh
 from eclctl.daemon.learnt import Memory
+from eclctl.daemon.listeners import Listener, open_listener
 from eclctl.daemon.log import setup
 from eclctl.daemon.metrics import Metrics
 from eclctl.daemon.peers import Peer, subject
@@ -127,6 +128,11 @@ def _make_log_directory(directory: Path) -> None:
 
 def _now() -> datetime:
     return datetime.now(UTC)
+
+
+def _elapsed() -> float:
+    """Return seconds of a clock that nobody can set, and that goes on while the host sleeps."""
+    return clock_gettime(CLOCK_BOOTTIME)
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,9 +234,12 @@ class _Service:
             FactCache(limits.cache_entries),
             Snapshot.empty(),
             self._keeper,
+            elapsed=_elapsed,
+            file_time=time_ns,
         )
         self._statuses = Statuses(self._engine, self._keeper, _now)
         self._stack.callback(self._statuses.stop)
+        memory = Memory.load(Path(settings.state_dir, FILE))
         self._reloader = Reloader(
             self._engine,
             path=self._config,
@@ -239,22 +248,21 @@ class _Service:
             audit=self._audit,
             metrics=self._metrics,
             clock=_now,
-        memory = Memory.load(Path(settings.state_dir, FILE))
+            learnt=memory.ring,
         )
         self._stack.callback(self._reloader.stop)
+        self._keys = KeyRefresh(
+            self._engine, keyservers=settings.keyservers, memory=memory, learn=self._learn, clock=_now
+        )
+        self._stack.callback(self._keys.stop)
         self._exceptions = ExceptionWatch(self._engine, self._audit, self._metrics, _now)
         self._stack.callback(self._exceptions.stop)
         self._metrics.policy(0, loaded=False, now=self._started)
         self._reloader.load_first()
         # What exists now stays: looking through it for garbage again and again would cost every answer.
         gc.collect()
-            learnt=memory.ring,
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLDS)
-        self._keys = KeyRefresh(
-            self._engine, keyservers=settings.keyservers, memory=memory, learn=self._learn, clock=_now
-        )
-        self._stack.callback(self._keys.stop)
         self._watcher = Watcher(settings.watch, self._engine, self._metrics)
 
     def _open_listeners(self) -> list[tuple[Listener, bool]]:
@@ -326,7 +334,9 @@ class _Service:
         self._metrics.cache = self._engine.cache.stats
         self._metrics.watcher = self._watcher.stats
         self._metrics.ocsp = self._keeper.stats
+        self._metrics.keys = self._keys.stats
         self._statuses.refresh()
+        self._keys.watch()
         self._watcher.start()
         self._stack.callback(self._watcher.stop)
         for exposition in self._expositions():
@@ -334,9 +344,7 @@ class _Service:
             self._stack.callback(exposition.stop)
 
     def _expositions(self) -> list[HttpExposition | TextfileExposition]:
-        self._metrics.keys = self._keys.stats
         settings, registry = self._settings, self._metrics.registry
-        self._keys.watch()
         if settings.metrics_textfile is not None:
             return [TextfileExposition(registry, settings.metrics_textfile)]
         if settings.metrics_listen is not None:
@@ -387,7 +395,12 @@ class _Service:
             self._watcher.rescan("reload")
             self._statuses.refresh()
             self._exceptions.refresh()
+            self._keys.watch()
         done(report)
+
+    def _learn(self) -> None:
+        """Take over what keyservers said of keys in use."""
+        self._reloader.learn(self._exceptions.refresh)
 
     def _summary(self) -> str:
         snapshot, last = self._engine.snapshot, self._reloader.last
@@ -395,13 +408,8 @@ class _Service:
             return "no policy is loaded: every image is denied"
         state = f"policy generation {snapshot.generation} is in force"
         return state if last is None or last.ok else f"{state}; the last reload failed"
-            self._keys.watch()
 
     def _beat(self) -> None:
-    def _learn(self) -> None:
-        """Take over what keyservers said of keys in use."""
-        self._reloader.learn(self._exceptions.refresh)
-
         """Tell the watchdog from the event loop itself, so that a loop that hangs is noticed."""
         interval = watchdog_interval(os.environ)
         if interval is not None:

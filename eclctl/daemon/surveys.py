@@ -142,7 +142,7 @@ class Surveyor:
         return found
 
     def _begin(self, mark: tuple[int, int, int]) -> Surveyed:
-        begun, now = monotonic(), self._clock()
+        begun, now = monotonic(), self._engine.not_before(self._clock())
         snapshot, statuses = self._engine.snapshot, self._engine.statuses
         listed = listed_keys(snapshot, statuses, now)
         keys = tuple(_while_there_is_time(listed, begun + _SECONDS))
@@ -153,7 +153,8 @@ class Surveyor:
 
     def images(self, after: str, limit: int) -> ImagePage:
         """Look at the next images whose path comes after one, at most `limit` of them."""
-        engine, now = self._engine, self._clock()
+        engine = self._engine
+        now = engine.not_before(self._clock())
         snapshot = engine.snapshot
         candidates = ((each.path, each) for each in engine.cache.kept() if each.path is not None and each.path > after)
         chosen = nsmallest(limit, candidates, key=lambda each: each[0])

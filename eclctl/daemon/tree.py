@@ -46,7 +46,7 @@ _log = structlog.get_logger("eclctl.watch")
 class Prefetcher(Protocol):
     """What the watcher may ask of the engine."""
 
-    def prefetch(self, path: str, now: datetime) -> Prefetched:
+    def prefetch(self, path: str) -> Prefetched:
         """Examine an image and keep the facts. Never raises."""
 
     def known(self, status: os.stat_result) -> bool:
@@ -388,7 +388,7 @@ class Tree:
         try:
             with self._gates[0 if self._local else 1]:
                 begun = self._clock()
-                status = self._engine.prefetch(path, self._timing.now()).status
+                status = self._engine.prefetch(path).status
                 seconds = self._clock() - begun
         finally:
             self._since = None

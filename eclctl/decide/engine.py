@@ -11,7 +11,8 @@ The engine never asks a responder: `statuses` is what others were told. When not
 be good, it says so once; begun again with `waited`, it takes what there is, and what is not known is not good.
 
 Everything that goes wrong in any step becomes a deny here and nowhere else. The engine reads no clock: `now` is an
-argument, and never runs backwards, so that setting the clock back revives no expired key.
+argument, and never runs backwards nor slower than time goes by, so that setting the clock back neither revives an
+expired key nor gives anything that is about to end a longer life.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ import itertools
 import os
 import secrets
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from eclctl.decide.cache import FactCache, Facts
 from eclctl.decide.evidence import keys_behind
@@ -56,19 +57,27 @@ from eclctl.verify import HashPool, examine, hash_file, kind_of
 
 _FILE_KINDS = (Kind.SIF, Kind.OCI_SIF, Kind.SQUASHFS, Kind.EXT3, Kind.OTHER)
 _TRUSTED_PATH = Assurance.TRUSTED_PATH
-_NANOSECONDS = 1_000_000_000
 
 
 @dataclass(slots=True)
 class Engine:
-    """Decides. One for each daemon; safe for use from several threads."""
+    """Decides. One for each daemon; safe for use from several threads.
+
+    `elapsed` tells in seconds how much time has gone by, whatever is done to the clock. Without it, time stands still
+    while the clock is behind the newest time seen, which is enough for a process that ends at once. `file_time` tells
+    in nanoseconds since the epoch what time it is for files: by the clock that their change times come from, and not
+    the time that decisions are made at. Without it, no facts are kept.
+    """
 
     locator: Locator
     pool: HashPool
     cache: FactCache
     snapshot: Snapshot
     statuses: StatusSource = NO_STATUS
+    elapsed: Callable[[], float] = lambda: 0.0
+    file_time: Callable[[], int] = lambda: 0
     _latest: datetime = field(default=datetime.min.replace(tzinfo=UTC), init=False)
+    _since: float = field(default=0.0, init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
     _run: str = field(default_factory=lambda: secrets.token_hex(6), init=False)
     _count: itertools.count[int] = field(default_factory=lambda: itertools.count(1), init=False)
@@ -119,7 +128,7 @@ class Engine:
         try:
             located = self._locate(question, anywhere, memo)
         except NotLocalError:
-            return Pending(question, snapshot, "open", now, waited=waited)
+            return Pending(question, snapshot, "open", waited=waited)
         except Exception as error:  # noqa: BLE001 - the one place where every error is a deny
             return self._refuse(question, snapshot, _finding(error))
         try:
@@ -164,7 +173,7 @@ class Engine:
         """Return a deny for a reason that no policy gave: a time-out, a limit, a failed audit log."""
         return self._decision(question, snapshot, Outcome(code, reason))
 
-    def prefetch(self, path: str, now: datetime) -> Prefetched:
+    def prefetch(self, path: str) -> Prefetched:
         """Verify an image ahead of time and keep the facts. Blocks; never raises, and never decides."""
         question = Question(path, Caller(os.getuid(), os.getgid()))
         snapshot = self.snapshot
@@ -174,7 +183,7 @@ class Engine:
             located = self.locator.by_own_name(path)
         except EclctlError as error:
             return Prefetched("failed", str(error))
-        pending = Pending(question, snapshot, "examine", self.not_before(now), located)
+        pending = Pending(question, snapshot, "examine", located)
         try:
             return self._prefetched(pending, snapshot.policy, located)
         finally:
@@ -191,9 +200,14 @@ class Engine:
         )
 
     def not_before(self, now: datetime) -> datetime:
-        """Return `now`, or the newest time seen where the clock was set back: the time that counts."""
+        """Return the time that counts: `now`, or where the clock was set back, the newest seen and what has gone by.
+
+        A time that merely stood still would let an exception, or an open window, last for as long as the clock is back.
+        """
         with self._lock:
-            self._latest = max(self._latest, now)
+            elapsed = self.elapsed()
+            due = self._latest + timedelta(seconds=elapsed - self._since)
+            self._latest, self._since = max(now, due), elapsed
             return self._latest
 
     def flush(self) -> int:
@@ -232,16 +246,15 @@ class Engine:
         # With windows, another rule may decide once the image has been read: nothing that it could ask for is left out.
         content = policy.withdraws or policy.timed or any(rule is not None and rule.requires for rule in rules[:2])
         shared = None if key is None else (key, digest, content, policy.withdraws_objects, snapshot.exceptions.sizes)
-        return Pending(question, snapshot, "examine", now, located, content, shared, waited=waited)
+        return Pending(question, snapshot, "examine", located, content, shared, waited=waited)
 
     def _examined(self, pending: Pending, located: Located) -> Facts:
         snapshot = pending.snapshot
         digests = snapshot.policy is not None and snapshot.policy.withdraws_objects
         fd = identity.open_for_reading(located)
         try:
-            now_ns = int(pending.now.timestamp() * _NANOSECONDS)
             keep = located.assurance is Assurance.TRUSTED_PATH and identity.quiescent(
-                fd, located.attributes, now_ns=now_ns
+                fd, located.attributes, now_ns=self.file_time()
             )
             # A file system that hangs must not take the threads that hash for everybody.
             pool = self.pool if self.locator.mounts.local_device(located.attributes.device) else None
@@ -312,7 +325,7 @@ class Engine:
         rejected = facts.judgements.kept(store, now, statuses)
         if rejected is None:
             if not waited and (missing := unasked(store, found.claims, now, statuses)):
-                return Pending(question, snapshot, "status", now, links=missing)
+                return Pending(question, snapshot, "status", links=missing)
             rejected = facts.judgements.rejected(store, found.claims, now, statuses)
         rule = select_rule(policy, path=located.path, kind=found.kind, caller=question.caller, now=now)
         rejected = too_old(rule, found.claims, rejected, now)

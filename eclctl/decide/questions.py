@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Literal, NamedTuple
 
 from eclctl.decide.evidence import KeyReport
@@ -146,7 +145,6 @@ class Pending:
     question: Question
     snapshot: Snapshot
     stage: Literal["open", "examine", "status"]
-    now: datetime
     located: Located | None = None
     content: bool = True
     key: Hashable | None = None

@@ -8,6 +8,7 @@ import shutil
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
+from time import time_ns
 from typing import TYPE_CHECKING, Self
 
 import pytest
@@ -168,7 +169,7 @@ def library(tmp_path: Path) -> Iterator[tuple[Path, Engine]]:
     mounts, pool = MountTable(), HashPool(1)
     locator = Locator(mounts, frozenset({0, os.getuid()}))
     with pool:
-        yield root, Engine(locator, pool, FactCache(100), built.snapshot)
+        yield root, Engine(locator, pool, FactCache(100), built.snapshot, file_time=time_ns)
     mounts.close()
 
 

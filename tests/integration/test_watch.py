@@ -184,11 +184,11 @@ def test_a_tree_that_hangs_stalls_no_other_tree(tmp_path: Path) -> None:
     stalled, reached = threading.Event(), threading.Event()
 
     class Hanging(Examiner):
-        def prefetch(self, path: str, now: object) -> object:  # type: ignore[override]
+        def prefetch(self, path: str) -> object:  # type: ignore[override]
             if "hung" in path:
                 reached.set()
                 stalled.wait(WAIT)
-            return super().prefetch(path, now)  # type: ignore[arg-type]
+            return super().prefetch(path)
 
     engine = Hanging()
     image(tmp_path / "hung" / "a.sif")
@@ -205,10 +205,10 @@ def test_a_tree_that_hangs_stalls_no_other_tree(tmp_path: Path) -> None:
 
 def test_a_bug_in_the_engine_does_not_end_the_watching(tmp_path: Path) -> None:
     class Buggy(Examiner):
-        def prefetch(self, path: str, now: object) -> object:  # type: ignore[override]
+        def prefetch(self, path: str) -> object:  # type: ignore[override]
             if path.endswith("poison.sif"):
                 raise RuntimeError("a bug")
-            return super().prefetch(path, now)  # type: ignore[arg-type]
+            return super().prefetch(path)
 
     engine = Buggy()
     with watching([tmp_path], engine):

@@ -6,6 +6,7 @@ import os
 import socket
 import threading
 from datetime import UTC, datetime, timedelta
+from time import time_ns
 
 import pytest
 
@@ -71,7 +72,11 @@ class Desk:
         loaded = settings.load(str(site.config), resolve_user=NAMES.user).settings
         self.mounts, self.pool = MountTable(), HashPool(1)
         self.engine = HeldEngine(
-            Locator(self.mounts, loaded.trusted_owners), self.pool, FactCache(10), Snapshot.empty()
+            Locator(self.mounts, loaded.trusted_owners),
+            self.pool,
+            FactCache(10),
+            Snapshot.empty(),
+            file_time=time_ns,
         )
         self.engine.prepare()
         self.engine.install(build(loaded, NAMES, generation=1, now=clock()).snapshot)

@@ -29,7 +29,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 def known(site: Site, name: str) -> Path:
     path = site.image(name, name)
-    assert site.engine.prefetch(str(path), NOW).status == "kept"
+    assert site.engine.prefetch(str(path)).status == "kept"
     return path
 
 

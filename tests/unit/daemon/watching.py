@@ -46,7 +46,7 @@ class Examiner:
         self._kept: set[tuple[int, ...]] = set()
         self._news = threading.Condition()
 
-    def prefetch(self, path: str, now: datetime) -> Prefetched:
+    def prefetch(self, path: str) -> Prefetched:
         with self._news:
             self.given.append(path)
             if self.status == "kept":

@@ -6,6 +6,7 @@ import os
 import shutil
 from datetime import datetime
 from pathlib import Path
+from time import time_ns
 
 from eclctl.decide.cache import FactCache
 from eclctl.decide.engine import Engine
@@ -46,6 +47,7 @@ class Site:
         self.root = root
         self.library = root / "library"
         self.now = NOW
+        self.elapsed = 0.0
         self._generation = 0
         for name in ("library", "policies.d", "keys.d"):
             (root / name).mkdir()
@@ -55,7 +57,14 @@ class Site:
         self.use_keyring(ring)
         self.mounts = MountTable()
         locator = Locator(self.mounts, frozenset({0, os.getuid()}))
-        self.engine = Engine(locator, HashPool(1), FactCache(100), Snapshot.empty())
+        self.engine = Engine(
+            locator,
+            HashPool(1),
+            FactCache(100),
+            Snapshot.empty(),
+            elapsed=lambda: self.elapsed,
+            file_time=lambda: time_ns() + 10**9,  # its files have been there for a while
+        )
         self.use_policy(rules, signers)
 
     def close(self) -> None:

@@ -134,6 +134,28 @@ def test_a_clock_that_is_set_back_does_not_revive_it(site: BreakGlass) -> None:
     assert site.ask(image).code is Code.REQUIREMENTS_NOT_MET
 
 
+def test_a_clock_that_is_set_back_does_not_lengthen_it(site: BreakGlass) -> None:
+    """The time goes on from the newest that was seen, not again from where the clock was set to."""
+    image = site.image("a.sif", HALF)
+    site.grant("drain", image)
+    site.now = ENDS - timedelta(minutes=30)
+    assert site.ask(image).code is Code.EXCEPTION
+    seen = []
+    for minutes in (29, 30):
+        site.now = ENDS - timedelta(days=1) + timedelta(minutes=minutes)
+        site.elapsed = minutes * 60.0
+        seen.append(site.ask(image).code)
+    assert seen == [Code.EXCEPTION, Code.REQUIREMENTS_NOT_MET]
+
+
+def test_a_clock_that_runs_is_believed_whatever_time_went_by(site: BreakGlass) -> None:
+    image = site.image("a.sif", HALF)
+    site.grant("drain", image)
+    assert site.ask(image).code is Code.EXCEPTION
+    site.now, site.elapsed = ENDS, 1.0
+    assert site.ask(image).code is Code.REQUIREMENTS_NOT_MET
+
+
 def test_facts_found_before_it_was_made_do_not_hide_it(site: BreakGlass) -> None:
     image = site.image("a.sif", HALF)
     assert not site.ask(image).cached

@@ -36,7 +36,7 @@ rules:
 def known(site: Site, *names: str) -> list[Kept]:
     """Have the engine examine images of the corpus, and return what it keeps."""
     for name in names:
-        assert site.engine.prefetch(str(site.image(name, name)), NOW).status == "kept", name
+        assert site.engine.prefetch(str(site.image(name, name))).status == "kept", name
     return site.engine.cache.kept()
 
 
@@ -118,8 +118,8 @@ def test_a_rule_of_another_host_says_nothing_and_one_of_some_hours_not_for_every
 
 def test_a_damaged_image_is_denied_and_a_file_that_is_no_image_is_not_counted(site: Site) -> None:
     (site.library / "README").write_text("about these images")
-    assert site.engine.prefetch(str(site.library / "README"), site.now).status == "kept"
-    site.engine.prefetch(str(site.image("broken.sif", "struct-object-id-zero.sif")), site.now)
+    assert site.engine.prefetch(str(site.library / "README")).status == "kept"
+    site.engine.prefetch(str(site.image("broken.sif", "struct-object-id-zero.sif")))
     found = survey(site, FULL)
     assert (found.images.approved, found.images.denied, found.files) == (1, 1, 1)
 

@@ -48,6 +48,7 @@ class NewObject:
     """A data object to add.
 
     `group` and `link` are numbers without the group bits, 0 for none; `links_group` says that `link` names a group.
+    The group bits are added, to "no group" too.
     `extra` is what the data type adds, at most 384 bytes; `name` at most 128 bytes of UTF-8. `alignment` is in bytes.
     `created` is in seconds since 1970; None is the moment of the edit. User and group ID are 0, as the reference's.
     """
@@ -199,10 +200,10 @@ def _slot(new: NewObject, identity: int, offset: int, start: int, when: int) -> 
         raise SigningError(
             f"the name or the extra field of a new data object is too long: {len(name)}, {len(new.extra)}"
         )
-    link = new.link | _GROUP_MASK if new.links_group else new.link
+    link = new.link | _GROUP_MASK if new.links_group and new.link else new.link
     size = len(new.data)
     times = (when, when) if new.created is None else (new.created, new.created)
-    numbers = (new.data_type, 1, identity, new.group | _GROUP_MASK if new.group else 0, link, offset, size)
+    numbers = (new.data_type, 1, identity, new.group | _GROUP_MASK, link, offset, size)
     return _SLOT.pack(*numbers, offset - start + size, *times, 0, 0, name, new.extra)
 
 

@@ -174,6 +174,9 @@ def _carry_out(steps: Plan, target: int) -> None:
         os.ftruncate(target, steps.cut)
     for offset, data in steps.writes:
         _write(target, data, offset)
+    end = max(offset + len(data) for offset, data in steps.writes)
+    if os.fstat(target).st_size < end:
+        os.ftruncate(target, end)  # an object without data, behind padding
 
 
 def _write(fd: int, data: bytes, offset: int) -> None:

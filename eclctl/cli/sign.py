@@ -72,7 +72,7 @@ class _Look:
 
 
 class _Command:
-    """Signs images with keys that are unlocked: looks at all of them first, then signs one after the other."""
+    """Signs images with keys that are unlocked, one after the other; each is looked at and shown before."""
 
     def __init__(self, options: argparse.Namespace, signing: Signing, policies: Policies | None, *, ask: bool) -> None:
         self._options = options
@@ -100,7 +100,7 @@ class _Command:
         try:
             sif = read(fd)
             parts = plan(sif, self._options.group_id, self._options.sif_id)
-            warnings = (*caveats(sif, parts), *already_signed(sif, parts, self._signing.store))
+            warnings = (*caveats(sif, parts), *already_signed(sif, parts, self._signing.store, self._signing.purposes))
             found = self._outlook(fd, image, parts)
         finally:
             os.close(fd)

@@ -168,6 +168,4 @@ def _misused_cosign(options: argparse.Namespace) -> str | None:
 
     if options.hash != "sha256":
         return "--cosign signatures are over SHA-256 digests; leave --hash out"
-    if options.policy or options.config is not None:
-        return "--policy and --config are for native signatures; ask `eclctl explain --config FILE` afterwards"
     return sign_cosign.misused(options)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,16 +18,18 @@ from eclctl.decide.files import read_guarded, read_unguarded
 from eclctl.decide.settings import Settings
 from eclctl.decide.snapshot import Snapshot, build
 from eclctl.errors import ConfigError
-from eclctl.model import Caller, Finding, Missing, Outcome, RequirementReport, Verdict
+from eclctl.model import Caller, Code, Finding, Missing, Outcome, RequirementReport, Verdict
 from eclctl.sign.coverage import Part
 from eclctl.sign.native import Signing
 from eclctl.sign.outlook import Place, judged, unknown_keys, with_signatures
 from eclctl.trust.keyring import unasked
 from eclctl.verify import HashPool, examine
 
-__all__ = ["Outlook", "Policies", "lines", "load_policies", "shape"]
+__all__ = ["Outlook", "Policies", "lines", "load_policies", "shape", "wrapped"]
 
 _MOST_SHOWN = 5
+_WIDTH = 80
+_INDENT = " " * 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,15 +110,23 @@ def lines(found: Outlook) -> Iterator[str]:
     after = found.after
     rule = f"rule {printable(after.rule)}" if after.rule is not None else "no rule"
     where = f" ({printable(after.rule_where)})" if after.rule_where is not None else ""
-    yield f"Policy for {printable(found.path)}: {rule}{where}"
+    yield from wrapped(f"Policy for {printable(found.path)}: {rule}{where}", "  ")
     met = {_key(each) for each in found.now.requirements if each.met}
     for report in after.requirements:
         mark = "missing" if not report.met else "met" if _key(report) in met else "NEW"
-        yield f"  {mark:8}{_stage(report.stage)}{printable(report.text)} ({report.have} of {report.needed})"
+        text = f"{_stage(report.stage)}{printable(report.text)} ({report.have} of {report.needed})"
+        yield from wrapped(f"  {mark:8}{text}", _INDENT)
     for unmet in after.missing:
-        yield f"  {_stage(unmet.stage)}still to sign: {_who(unmet)}"
+        yield from wrapped(f"  {_stage(unmet.stage)}still to sign: {_who(unmet)}", _INDENT)
     verdict = "allow" if after.verdict is Verdict.ALLOW else "deny"
-    yield f"Once it is signed: {verdict} ({after.code.value}): {printable(after.reason)}"
+    yield from wrapped(f"Once it is signed: {verdict} ({after.code.value}): {printable(after.reason)}", "  ")
+    if after.code is Code.NO_RULE:
+        yield "  With --as PATH, say where the image will lie."
+
+
+def wrapped(text: str, indent: str) -> list[str]:
+    """Return lines at most 80 columns wide where words allow."""
+    return textwrap.wrap(text, _WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def shape(found: Outlook) -> dict[str, Any]:
@@ -153,10 +164,13 @@ def _stage(stage: str | None) -> str:
 
 
 def _who(unmet: Missing) -> str:
+    names = [printable(name) for name in unmet.could_sign[:_MOST_SHOWN]]
+    if len(unmet.could_sign) > _MOST_SHOWN:
+        names.append(f"{len(unmet.could_sign) - _MOST_SHOWN} more")
+    if not names:
+        return "nobody who could"
     short = unmet.needed - unmet.have
-    names = ", ".join(printable(name) for name in unmet.could_sign[:_MOST_SHOWN])
-    more = f" and {len(unmet.could_sign) - _MOST_SHOWN} more" if len(unmet.could_sign) > _MOST_SHOWN else ""
-    return f"{short} of {names}{more}" if names else "nobody who could"
+    return " and ".join(names) if len(unmet.could_sign) <= short else f"{short} of {', '.join(names)}"
 
 
 def _listed(errors: list[str]) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from eclctl.cli import sign_policy
-from eclctl.cli.sign_policy import Outlook
+from eclctl.cli.sign_policy import Outlook, wrapped
 from eclctl.cli.text import printable
 from eclctl.cli.verification import say
 from eclctl.image import words
@@ -41,9 +41,7 @@ class Report:
         if self.error is not None:
             say(f"FATAL:   failed to sign container '{printable(self.image)}': {printable(self.error.message)}")
             return
-        for warning in self.warnings:
-            if warning.code == "note":
-                say(f"WARNING: {printable(warning.message)}")
+        show_warnings([warning for warning in self.warnings if warning.code == "note"])
         say(f"INFO:    Signature created and applied to image '{printable(self.image)}'")
 
     def show_json(self) -> None:
@@ -86,9 +84,9 @@ def show_coverage(image: str, parts: Sequence[Part], signing: Signing, algorithm
 
 
 def show_warnings(warnings: Sequence[Finding]) -> None:
-    """Print each warning."""
+    """Print each warning, in lines at most 80 columns wide where words allow."""
     for warning in warnings:
-        say(f"WARNING: {printable(warning.message)}")
+        say("\n".join(wrapped(f"WARNING: {printable(warning.message)}", " " * len("WARNING: "))))
 
 
 def _signer(signing: Signing, ref: KeyRef) -> dict[str, str]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from eclctl.errors import SigningError
 from eclctl.image.sif import Descriptor, Sif
-from eclctl.model import Finding, Kind, SignatureFormat
+from eclctl.model import Finding, Kind
 from eclctl.signature import dsse
 from eclctl.signature.metadata import Metadata
 from eclctl.trust.keyring import KeyStore
@@ -74,22 +74,21 @@ def caveats(image: Sif, parts: Sequence[Part]) -> tuple[Finding, ...]:
     return tuple(each for each in found if each is not None)
 
 
-def already_signed(image: Sif, parts: Sequence[Part], store: KeyStore) -> tuple[Finding, ...]:
-    """Return which of these parts a key of `store` has signed before, with just the same objects.
+def already_signed(image: Sif, parts: Sequence[Part], store: KeyStore, purposes: frozenset[str]) -> tuple[Finding, ...]:
+    """Return which of these parts a key of `store` has signed before, with just the same objects and purposes.
 
     Whether what was signed then is still what the image holds is not looked at: that would read all of it.
     """
     effort = dsse.Effort()
-    found: list[Finding] = []
     members = Groups(image)
-    for signature in load(image, native_signatures(image)):
-        opened = open_signature(signature, store, effort)
-        for part in parts:
-            if _covers(opened, part, members):
-                link = opened.signature.descriptor.id
-                what = f"group {part.group}" if part.whole else f"objects {_listed(part.ids)}"
-                message = f"this key has signed {what} before (signature {link}); one key counts once"
-                found.append(Finding("signed-before", message))
+    opened = [open_signature(signature, store, effort) for signature in load(image, native_signatures(image))]
+    found: list[Finding] = []
+    for part in parts:
+        again = [each.signature.descriptor.id for each in opened if _covers(each, part, members, purposes)]
+        if again:
+            what = f"group {part.group}" if part.whole else f"objects {_listed(part.ids)}"
+            message = f"this key has signed {what} before (signature {_listed(again)}); one key counts once"
+            found.append(Finding("signed-before", message))
     return tuple(found)
 
 
@@ -148,11 +147,12 @@ def _oci(image: Sif) -> list[Finding]:
     return [Finding("lost-by-push", lost), Finding("cosign-first", last)]
 
 
-def _covers(opened: Opened, part: Part, members: Groups) -> bool:
+def _covers(opened: Opened, part: Part, members: Groups, purposes: frozenset[str]) -> bool:
+    """Return whether a signature by one of the keys says just what a new one would."""
     descriptor = opened.signature.descriptor
-    if opened.failure is not None or opened.signature.format is SignatureFormat.LEGACY or not descriptor.links_group:
+    if opened.failure is not None or not descriptor.links_group or descriptor.link != part.group:
         return False
-    if descriptor.link != part.group or not isinstance(opened.statement, Metadata):
+    if not isinstance(opened.statement, Metadata) or all(key.purposes != purposes for key in opened.keys):
         return False
     listed = absolute_ids(opened.statement, members.get(part.group))
     return listed is not None and set(listed) == set(part.ids)

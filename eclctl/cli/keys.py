@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Mapping
 from typing import Protocol
 
+from eclctl.cli import keys_export, keys_import, keys_list, keys_newpair, keys_remove
 from eclctl.cli.options import Parser
 
 __all__ = ["run"]
@@ -15,6 +16,9 @@ _OVERVIEW = """`eclctl keys COMMAND --help` says more.
 examples:
   eclctl keys newpair
   eclctl keys list
+  eclctl keys import joe.asc
+  eclctl keys export --armor joe@site.example > joe.asc
+  eclctl keys remove A51A441E6236763CE206A977354CB5C746F78F74
 """
 
 
@@ -26,7 +30,13 @@ class _Command(Protocol):
     def run(self, options: argparse.Namespace) -> int: ...
 
 
-_COMMANDS: Mapping[str, _Command] = {}
+_COMMANDS: Mapping[str, _Command] = {
+    "newpair": keys_newpair,
+    "list": keys_list,
+    "import": keys_import,
+    "export": keys_export,
+    "remove": keys_remove,
+}
 
 
 def run(argv: list[str]) -> int:

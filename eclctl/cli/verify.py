@@ -17,6 +17,7 @@ from eclctl.cli.verification import FAILED, OK, open_image, say, show_json, sign
 from eclctl.errors import EclctlError, KeyMaterialError
 from eclctl.image.sif import DataType, Descriptor
 from eclctl.model import Finding, KeyRef, SignerKind
+from eclctl.sign.rings import user_ring_file
 from eclctl.signature import openpgp
 from eclctl.trust.keyring import KeyStore, load_keyring, load_public_keys
 from eclctl.verify import HashPool, Material, Report, Scope, SignatureReport, verify_scope
@@ -24,7 +25,7 @@ from eclctl.verify import HashPool, Material, Report, Scope, SignatureReport, ve
 __all__ = ["run"]
 
 SYSTEM_KEYS = "/etc/eclctl/keys.d"
-"""The keyring that is used when neither a key nor a keyring is given."""
+"""The site's keyring, used with the user's own when neither a key nor a keyring is given."""
 
 USAGE = 2
 
@@ -171,17 +172,25 @@ def _verify_cosign(images: Sequence[str], options: argparse.Namespace) -> int:
 
 def _material(options: argparse.Namespace) -> Material:
     implicit = not options.key and not options.keyring and options.certificate is None
-    if implicit and not Path(SYSTEM_KEYS).is_dir():
-        raise KeyMaterialError(
-            f"give --keyring FILE or --key FILE or --certificate FILE: no system keyring {SYSTEM_KEYS}"
-        )
-    paths = [SYSTEM_KEYS] if implicit else options.keyring
+    paths = _implicit_keyrings() if implicit else options.keyring
     ring = load_keyring(paths) if paths else openpgp.Keyring.parse()
     if ring.secret:
         _warn_of_private_keys(paths)
     store = KeyStore(ring, load_public_keys(options.key), tuple(credentials.load(options)))
     statuses = credentials.ask(store.credentials)
     return Material(store, bool(paths), bool(store.dsse_keys), statuses)
+
+
+def _implicit_keyrings() -> list[str]:
+    """Return the site's keyring and the user's own. Only `verify` looks at the latter: what may run is for the site."""
+    own = user_ring_file(os.environ)
+    found = [*([SYSTEM_KEYS] if Path(SYSTEM_KEYS).is_dir() else []), *([own] if own is not None else [])]
+    if not found:
+        raise KeyMaterialError(
+            f"give --keyring FILE or --key FILE or --certificate FILE: there is no system keyring {SYSTEM_KEYS},"
+            " and none of your own (see `eclctl keys --help`)"
+        )
+    return found
 
 
 def _warn_of_private_keys(paths: Iterable[str]) -> None:

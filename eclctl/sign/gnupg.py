@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
-from eclctl.model import Finding, is_purpose
+from eclctl.model import is_purpose
 from eclctl.sign.gnupg_run import Gnupg, GnupgError, Outcome, WrongPassphraseError, throwaway
-from eclctl.sign.transferable import KeyFile, Protection, parse
+from eclctl.sign.keyfacts import signing_keys, unusable
+from eclctl.sign.transferable import KeyFile, Protection, TransferableKey, parse
 from eclctl.signature import openpgp
 from eclctl.signature.openpgp.algorithms import load_verifier
 from eclctl.signature.openpgp.keys import PublicKey
@@ -25,10 +26,9 @@ __all__ = [
     "Identity",
     "PgpSigner",
     "WrongPassphraseError",
+    "gnupg_keys",
     "gnupg_signer",
     "ring_signer",
-    "signing_keys",
-    "why_not",
 ]
 
 _HASHES: Final = {
@@ -39,6 +39,7 @@ _HASHES: Final = {
 }
 """By hashlib's name: GnuPG's, and the length of the digest in octets."""
 
+_LIST_SECRETS: Final = ("--with-colons", "--fixed-list-mode", "--list-secret-keys")
 _TRIAL: Final = b"eclctl tries a key before it does anything else\n"
 _REMEDY: Final = {
     Protection.CARD: "it is on a card: sign with --gnupg",
@@ -157,23 +158,6 @@ def _least_digest(key: PublicKey) -> int:
     return load_verifier(key.algorithm, key.material).min_digest
 
 
-def why_not(
-    certificate: openpgp.Certificate, key: PublicKey, keyring: openpgp.Keyring, now: datetime
-) -> Finding | None:
-    """Return why what a key signs at `now` would not count, or None when it would."""
-    return openpgp.judge(certificate.fingerprint, key.fingerprint, now, None, keyring, now)
-
-
-def signing_keys(certificate: openpgp.Certificate, keyring: openpgp.Keyring, now: datetime) -> list[PublicKey]:
-    """Return the keys of a certificate whose signatures count at `now`: subkeys first, the newest of them first.
-
-    It is the order in which GnuPG and SingularityCE choose.
-    """
-    able = [key for key in certificate.keys if why_not(certificate, key, keyring, now) is None]
-    primary = certificate.primary.fingerprint
-    return sorted(able, key=lambda key: (key.fingerprint == primary, -key.created))
-
-
 @contextmanager
 def ring_signer(secret: bytes, fingerprint: str, passphrase: Callable[[], str]) -> Iterator[PgpSigner]:
     """Open a secret key of our own ring, and try it before anything else happens.
@@ -217,28 +201,7 @@ def _choose(certificate: openpgp.Certificate, keyring: openpgp.Keyring, file: Ke
     if able:
         remedy = _REMEDY[here.get(able[0].fingerprint, Protection.ABSENT)]
         raise GnupgError(f"the key {name} has no secret part here to sign with: {remedy}")
-    raise GnupgError(f"the key {name} cannot sign: {_reason(certificate, keyring, now)}")
-
-
-def _reason(certificate: openpgp.Certificate, keyring: openpgp.Keyring, now: datetime) -> str:
-    """Return why none of a certificate's keys may sign: what is wrong with those made for it, else with the primary."""
-    faults = [why_not(certificate, key, keyring, now) for key in certificate.keys]
-    made_for_it = [fault for fault in faults if fault is not None and fault.code != "not-a-signing-key"]
-    found = next(iter(made_for_it), faults[0])
-    if found is None or found.code == "not-a-signing-key":
-        return "none of its keys is made for signing"
-    return WORDS.get(found.code, found.message)
-
-
-WORDS: Final = {
-    "key-expired": "it has expired",
-    "key-not-yet-valid": "it is not valid yet",
-    "key-revoked": "it is revoked",
-    "not-a-signing-key": "it is not made for signing",
-    "signature-expired": "what vouches for it has expired",
-    "signature-from-future": "what vouches for it is dated in the future",
-}
-"""What is wrong with a key, by the code of the finding; the reference's messages are about signatures."""
+    raise GnupgError(f"the key {name} cannot sign: {unusable(certificate, keyring, now).message}")
 
 
 def _try(signer: _Signer) -> None:
@@ -270,12 +233,26 @@ def gnupg_signer(user: str | None, home: str | None) -> Iterator[PgpSigner]:
     able = signing_keys(certificate, keyring, now)
     key = next((key for key in able if secrets.get(key.fingerprint, "#") != "#"), None)
     if key is None:
-        reason = "it has no secret part here" if able else _reason(certificate, keyring, now)
+        reason = "it has no secret part here" if able else unusable(certificate, keyring, now).message
         raise GnupgError(f"the key {fingerprint} cannot sign: {reason}")
     signer = _Signer(gnupg, exported, keyring, Identity(fingerprint, certificate.name), key)
     if secrets[key.fingerprint] in {"", "+"}:
         _try(signer)
     yield signer
+
+
+def gnupg_keys(home: str | None, *, secret: bool = False) -> dict[str, TransferableKey]:
+    """Return the certificates in the user's own GnuPG by primary fingerprint; with `secret`, of those with secret keys.
+
+    Raises:
+        GnupgError: There is no GnuPG, or it failed.
+    """
+    gnupg = Gnupg.of_user(home)
+    wanted = _read_secrets(gnupg.attempt(*_LIST_SECRETS)) if secret else {}
+    if secret and not wanted:
+        return {}
+    exported = gnupg.run("--export", *wanted, what="GnuPG does not export its certificates").output
+    return parse(exported).keys if exported else {}
 
 
 def _one_secret(gnupg: Gnupg, user: str | None) -> tuple[str, dict[str, str]]:
@@ -284,7 +261,7 @@ def _one_secret(gnupg: Gnupg, user: str | None) -> tuple[str, dict[str, str]]:
     That is `+` for here, `#` for nowhere, or a card's serial number.
     """
     name = () if user is None else ("--", user)
-    listed = gnupg.attempt("--with-colons", "--fixed-list-mode", "--with-secret", "--list-secret-keys", *name)
+    listed = gnupg.attempt(*_LIST_SECRETS, *name)
     found = _read_secrets(listed)
     if not found:
         whose = "" if user is None else f" for {user!r}"

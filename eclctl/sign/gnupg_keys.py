@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from eclctl.sign.gnupg import signing_keys
 from eclctl.sign.gnupg_run import Gnupg, GnupgError, throwaway
+from eclctl.sign.keyfacts import signing_keys
 from eclctl.sign.transferable import Protection, TransferableKey, parse
 from eclctl.signature import openpgp
 

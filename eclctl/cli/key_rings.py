@@ -1,0 +1,90 @@
+"""Which ring a command of `eclctl keys` works on, and what the rings and the commands say of themselves."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterable
+
+from eclctl.cli.named import SYSTEM_CONFIG
+from eclctl.cli.text import printable
+from eclctl.errors import EclctlError, KeyMaterialError
+from eclctl.sign.rings import Ring, user_ring_directory
+from eclctl.sign.site_rings import SiteRing
+
+__all__ = [
+    "DONE",
+    "NOT_DONE",
+    "SYSTEM_KEYS",
+    "add_ring_options",
+    "chosen_ring",
+    "complain",
+    "site_ring",
+    "warn",
+    "where",
+]
+
+DONE, NOT_DONE = 0, 1
+
+SYSTEM_KEYS = "/etc/eclctl/keys.d"
+"""The site's keyring where there is no configuration that names another."""
+
+
+def add_ring_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that choose a ring."""
+    rings = parser.add_argument_group("which ring", "without these: your own")
+    rings.add_argument(
+        "--site", "--global", action="store_true", help="the site's ring, which the daemon trusts; root changes it"
+    )
+    rings.add_argument("--keyring-dir", metavar="DIR", help="the ring in this directory")
+    rings.add_argument("--config", metavar="FILE", help=f"with --site: what names the keyrings ({SYSTEM_CONFIG})")
+
+
+def chosen_ring(options: argparse.Namespace) -> Ring | SiteRing:
+    """Return the ring that the options choose.
+
+    Raises:
+        KeyMaterialError: the configuration that should name it does not load.
+    """
+    if options.site:
+        return SiteRing([options.keyring_dir]) if options.keyring_dir else site_ring(options.config)
+    if options.config is not None:
+        raise KeyMaterialError("--config names the site's keyrings: add --site")
+    return Ring(os.path.abspath(options.keyring_dir) if options.keyring_dir else user_ring_directory(os.environ))
+
+
+def site_ring(config: str | None) -> SiteRing:
+    """Return the keyrings that a configuration names; the default is the system's, and needs none.
+
+    Raises:
+        KeyMaterialError: it does not load.
+    """
+    from eclctl.daemon.service import NAMES  # noqa: PLC0415 - a user's own ring needs no daemon's configuration
+    from eclctl.decide import settings  # noqa: PLC0415 - likewise
+
+    if config is None and not os.path.lexists(SYSTEM_CONFIG):
+        return SiteRing([SYSTEM_KEYS])
+    loaded = settings.load(config or SYSTEM_CONFIG, resolve_user=NAMES.user)
+    if loaded.settings is None:
+        raise KeyMaterialError("; ".join(str(error) for error in loaded.errors[:3]))
+    return SiteRing(loaded.settings.keyrings or [SYSTEM_KEYS])
+
+
+def where(ring: Ring | SiteRing, *, secret: bool = False) -> str:
+    """Return where the keys of a ring are, printable."""
+    if isinstance(ring, SiteRing):
+        return printable(", ".join(ring.paths))
+    return printable(ring.secret_path if secret else ring.public_path)
+
+
+def warn(lines: Iterable[str]) -> None:
+    """Print warnings beside the output."""
+    for line in lines:
+        print(f"WARNING: {printable(line)}", file=sys.stderr)
+
+
+def complain(command: str, error: EclctlError) -> int:
+    """Print why a command did nothing; return its exit status."""
+    print(f"eclctl keys {command}: {printable(str(error))}", file=sys.stderr)
+    return NOT_DONE

@@ -52,7 +52,7 @@ def _show(found: Found) -> None:
 
 def _line(slot: Slot) -> str:
     descriptor = slot.descriptor
-    position = f"|{descriptor.offset}-{descriptor.offset + descriptor.size}"
+    position = f"|{descriptor.offset}-{descriptor.offset + descriptor.size} "  # overlong ones keep a space as well, as there
     details = "/".join(meaning.text for meaning in words.meanings(descriptor))
     kind = f"{words.data_type(descriptor)} ({details})" if details else words.data_type(descriptor)
     return f"{descriptor.id:<4} |{group(descriptor):<7} |{link(descriptor, wide=True):<7} {position:<26} |{kind}"

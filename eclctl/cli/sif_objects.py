@@ -40,9 +40,9 @@ def claimed_entity(descriptor: Descriptor) -> str:
 
     That is 20 bytes, or 32 where there is more: nobody has checked them, and whoever wrote the file chose them.
     """
-    claimed = descriptor.entity.rstrip(b"\0")
-    length = FINGERPRINT if len(claimed) <= FINGERPRINT else _LONG_FINGERPRINT
-    return descriptor.entity[:length].hex().upper() if claimed else ""
+    entity = descriptor.entity
+    length = _LONG_FINGERPRINT if any(entity[FINGERPRINT:_LONG_FINGERPRINT]) else FINGERPRINT
+    return entity[:length].hex().upper() if any(entity[:length]) else ""
 
 
 def object_shape(slot: Slot) -> dict[str, Any]:

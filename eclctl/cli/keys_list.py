@@ -140,9 +140,7 @@ def _lines(index: int, key: KeyFacts, now: datetime, *, secret: bool) -> list[st
     lines += [
         _line("Creation time:", _time(key.created)),
         _line("Fingerprint:", key.fingerprint),
-        _line(
-            "Length (in bits):", f"{key.bits or 'unknown'}" + ("" if key.algorithm == "RSA" else f" ({key.algorithm})")
-        ),
+        _line("Length (in bits):", _length(key)),
         _line("Expires:", _expiry(key, now)),
     ]
     if secret and key.protection is not None:

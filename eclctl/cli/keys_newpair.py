@@ -7,6 +7,7 @@ import json
 import os
 import re
 import sys
+from contextlib import redirect_stdout
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TextIO
 
@@ -218,4 +219,5 @@ def _push(pair: Pair, options: argparse.Namespace, stream: TextIO) -> int:
 
     where = ["--keyring-dir", options.keyring_dir] if options.keyring_dir else []
     where += ["--url", options.url] if options.url else []
-    return keys.run(["push", *where, pair.fingerprint])
+    with redirect_stdout(stream):
+        return keys.run(["push", *where, pair.fingerprint])

@@ -34,7 +34,7 @@ image are holes in that file.
 
 exit status:
   0  the object is written, and the image is sound
-  1  it is not written; or it is, and the image is damaged: what is wrong is said
+  1  it is not written; or it is, and the image is damaged
   2  the command line is wrong
   3  standard output cannot be written
 

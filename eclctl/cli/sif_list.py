@@ -52,7 +52,8 @@ def _show(found: Found) -> None:
 
 def _line(slot: Slot) -> str:
     descriptor = slot.descriptor
-    position = f"|{descriptor.offset}-{descriptor.offset + descriptor.size} "  # overlong ones keep a space as well, as there
+    # With a space of its own, as in the reference: one that is too long for the column has two behind it.
+    position = f"|{descriptor.offset}-{descriptor.offset + descriptor.size} "
     details = "/".join(meaning.text for meaning in words.meanings(descriptor))
     kind = f"{words.data_type(descriptor)} ({details})" if details else words.data_type(descriptor)
     return f"{descriptor.id:<4} |{group(descriptor):<7} |{link(descriptor, wide=True):<7} {position:<26} |{kind}"

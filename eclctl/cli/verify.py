@@ -16,6 +16,7 @@ from eclctl.cli.text import printable
 from eclctl.cli.verification import FAILED, OK, open_image, say, show_json, signature_shape
 from eclctl.errors import EclctlError, KeyMaterialError
 from eclctl.image.sif import DataType, Descriptor
+from eclctl.image.words import data_type
 from eclctl.model import Finding, KeyRef, SignerKind
 from eclctl.sign.rings import user_ring_file
 from eclctl.signature import openpgp
@@ -28,21 +29,6 @@ SYSTEM_KEYS = "/etc/eclctl/keys.d"
 """The site's keyring, used with the user's own when neither a key nor a keyring is given."""
 
 USAGE = 2
-
-_TYPES = {
-    DataType.DEFFILE: "Def.FILE",
-    DataType.ENVVAR: "Env.Vars",
-    DataType.LABELS: "JSON.Labels",
-    DataType.PARTITION: "FS",
-    DataType.SIGNATURE: "Signature",
-    DataType.GENERIC_JSON: "JSON.Generic",
-    DataType.GENERIC: "Generic/Raw",
-    DataType.CRYPT_MESSAGE: "Cryptographic Message",
-    DataType.SBOM: "SBOM",
-    DataType.OCI_ROOT_INDEX: "OCI.RootIndex",
-    DataType.OCI_BLOB: "OCI.Blob",
-}
-_TYPE_NAMES = {int(kind): name for kind, name in _TYPES.items()}
 
 _EXAMPLES = """\
 exit status: 0 when every image verified, 1 when any did not, 2 for usage,
@@ -278,7 +264,7 @@ def _show_signature(store: KeyStore | None, signature: SignatureReport, objects:
         return
     print("Objects verified:\nID  |GROUP   |LINK    |TYPE\n" + "-" * 48)
     for descriptor in objects:
-        print(f"{descriptor.id:<4}|{descriptor.group or 'NONE':<8}|{_link(descriptor):<8}|{_type(descriptor)}")
+        print(f"{descriptor.id:<4}|{descriptor.group or 'NONE':<8}|{_link(descriptor):<8}|{data_type(descriptor)}")
     sys.stdout.flush()
 
 
@@ -286,7 +272,3 @@ def _link(descriptor: Descriptor) -> str:
     if not descriptor.link:
         return "NONE"
     return f"{descriptor.link:<3} (G)" if descriptor.links_group else str(descriptor.link)
-
-
-def _type(descriptor: Descriptor) -> str:
-    return _TYPE_NAMES.get(descriptor.type, "Unknown")

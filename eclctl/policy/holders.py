@@ -93,11 +93,11 @@ def find_holders(declared: Declarations, keyring: Certificates) -> Holders:
     certificates = {certificate.fingerprint: certificate.materials for certificate in keyring.certificates}
     names = {**declared.material.names(), **certificates}
     numbers = _numbered(names)
-    people: dict[str, list[str]] = {name: [] for name in names}
+    people: dict[str, tuple[str, ...]] = {}
     for signer in declared.signers.values():
         for key in signer.keys:
-            people.setdefault(key, []).append(signer.name)
-    by_name = {name: Holder(numbers[name], tuple(people[name]) or (name,)) for name in names}
+            people[key] = (*people.get(key, ()), signer.name)
+    by_name = {name: Holder(number, people.get(name, (name,))) for name, number in numbers.items()}
     keys = _collect(by_name, by_name)
     claimed = Counter(key for held in keys.values() for key in held)
     shared = frozenset(key for key, count in claimed.items() if count > 1)
@@ -108,14 +108,15 @@ def find_holders(declared: Declarations, keyring: Certificates) -> Holders:
 
 
 def _collect(
-    by_name: dict[str, Holder], names: Iterable[str], counts: Callable[[str, str], bool] = lambda _name, _person: True
+    by_name: dict[str, Holder], names: Iterable[str], counts: Callable[[str, str], bool] | None = None
 ) -> dict[str, frozenset[int]]:
     """Return the key numbers of each person, over these names of keys, as far as a name counts for the person."""
-    keys: dict[str, set[int]] = {}
+    keys: dict[str, list[int]] = {}
     for name in names:
-        for person in by_name[name].people:
-            if counts(name, person):
-                keys.setdefault(person, set()).add(by_name[name].key)
+        holder = by_name[name]
+        for person in holder.people:
+            if counts is None or counts(name, person):
+                keys.setdefault(person, []).append(holder.key)
     return {person: frozenset(held) for person, held in keys.items()}
 
 

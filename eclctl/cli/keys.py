@@ -6,7 +6,18 @@ import argparse
 from collections.abc import Mapping
 from typing import Protocol
 
-from eclctl.cli import keys_export, keys_import, keys_list, keys_newpair, keys_remove
+from eclctl.cli import (
+    keys_cosign,
+    keys_export,
+    keys_import,
+    keys_list,
+    keys_newpair,
+    keys_pull,
+    keys_push,
+    keys_refresh,
+    keys_remove,
+    keys_search,
+)
 from eclctl.cli.options import Parser
 
 __all__ = ["run"]
@@ -15,10 +26,13 @@ _OVERVIEW = """`eclctl keys COMMAND --help` says more.
 
 examples:
   eclctl keys newpair
+  eclctl keys generate-cosign-key-pair --output-key-prefix ci
   eclctl keys list
   eclctl keys import joe.asc
   eclctl keys export --armor joe@site.example > joe.asc
   eclctl keys remove A51A441E6236763CE206A977354CB5C746F78F74
+  eclctl keys search joe@site.example
+  eclctl keys pull 8883491F4268F173C6E5DC49EDECE4F3F38D871E
 """
 
 
@@ -32,10 +46,15 @@ class _Command(Protocol):
 
 _COMMANDS: Mapping[str, _Command] = {
     "newpair": keys_newpair,
+    "generate-cosign-key-pair": keys_cosign,
     "list": keys_list,
     "import": keys_import,
     "export": keys_export,
     "remove": keys_remove,
+    "search": keys_search,
+    "pull": keys_pull,
+    "push": keys_push,
+    "refresh": keys_refresh,
 }
 
 

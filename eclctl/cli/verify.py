@@ -11,10 +11,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from eclctl.cli import credentials, verify_cosign
+from eclctl.cli import credentials, verify_cosign, verify_remote
 from eclctl.cli.text import printable
 from eclctl.cli.verification import FAILED, OK, open_image, say, show_json, signature_shape
-from eclctl.errors import EclctlError, KeyMaterialError
+from eclctl.errors import ConfigError, EclctlError, KeyMaterialError
 from eclctl.image.sif import DataType, Descriptor
 from eclctl.image.words import data_type
 from eclctl.model import Finding, KeyRef, SignerKind
@@ -47,10 +47,15 @@ examples:
 
 @dataclass(frozen=True, slots=True)
 class _Result:
-    """How one image came out: a report, or the error that there is none."""
+    """How one image came out: a report, or the error that there is none.
+
+    `store` are the keys that were used, `remote` the fingerprints of those that came from a keyserver.
+    """
 
     image: str
     report: Report
+    store: KeyStore | None = None
+    remote: frozenset[str] = frozenset()
 
     @property
     def verified(self) -> bool:
@@ -70,7 +75,8 @@ def run(argv: list[str]) -> int:
         return _usage(f"{error.filename}: {error.strerror}")
     if not images:
         return _usage("name an image, or a file of paths with --from-file")
-    if (wrong := credentials.misused(options) or verify_cosign.misused(options)) is not None:
+    misused = credentials.misused(options) or verify_cosign.misused(options) or verify_remote.misused(options)
+    if (wrong := misused) is not None:
         return _usage(wrong)
     return _verify_cosign(images, options) if options.cosign else _verify_all(images, options)
 
@@ -87,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     keys = parser.add_argument_group("keys", "once any key or certificate is given, there is no other keyring")
     keys.add_argument("--keyring", action="append", default=[], metavar="FILE", help="OpenPGP certificates; repeatable")
     keys.add_argument("--key", action="append", default=[], metavar="FILE", help="a PEM public key; repeatable")
-    keys.add_argument("-l", "--local", action="store_true", help="no key servers; this version asks none in any case")
+    verify_remote.add_options(keys)
     credentials.add_options(parser)
     scope = parser.add_argument_group("scope", "without these: every object group")
     scope.add_argument("-g", "--group-id", action="append", default=[], type=_number, metavar="ID", help="object group")
@@ -128,11 +134,12 @@ def _usage(message: str) -> int:
 def _verify_all(images: Sequence[str], options: argparse.Namespace) -> int:
     show = _show_json if options.json else _show_text
     try:
-        material = _material(options)
-    except KeyMaterialError as error:
+        remote = verify_remote.remote(options)
+        material = _material(options, asks=remote is not None)
+    except (ConfigError, KeyMaterialError) as error:
         if options.json:
             for image in images:
-                show(_Result(image, Report(Finding(error.code, str(error)))), None, options)
+                show(_Result(image, Report(Finding(error.code, str(error)))), options)
         return _usage(str(error))
     scope = Scope(
         frozenset(options.group_id), frozenset(options.sif_id), legacy=options.legacy_insecure, every_object=options.all
@@ -140,9 +147,9 @@ def _verify_all(images: Sequence[str], options: argparse.Namespace) -> int:
     status = OK
     with HashPool(max(1, (os.cpu_count() or 1) - 1)) as pool:
         for image in images:
-            result = _Result(image, _verify(image, material, scope, pool))
-            show(result, material.store, options)
-            status = status if result.verified else FAILED
+            report, material = _verify(image, material, scope, pool, remote)
+            show(_Result(image, report, material.store, frozenset(remote.keys if remote else ())), options)
+            status = status if report.verified else FAILED
     return status
 
 
@@ -156,22 +163,23 @@ def _verify_cosign(images: Sequence[str], options: argparse.Namespace) -> int:
     return verify_cosign.verify_all(images, keys, options)
 
 
-def _material(options: argparse.Namespace) -> Material:
+def _material(options: argparse.Namespace, *, asks: bool) -> Material:
+    """Return the keys that are at hand; with `asks`, there need be none."""
     implicit = not options.key and not options.keyring and options.certificate is None
-    paths = _implicit_keyrings() if implicit else options.keyring
+    paths = _implicit_keyrings(needed=not asks) if implicit else options.keyring
     ring = load_keyring(paths) if paths else openpgp.Keyring.parse()
     if ring.secret:
         _warn_of_private_keys(paths)
     store = KeyStore(ring, load_public_keys(options.key), tuple(credentials.load(options)))
     statuses = credentials.ask(store.credentials)
-    return Material(store, bool(paths), bool(store.dsse_keys), statuses)
+    return Material(store, bool(paths) or asks, bool(store.dsse_keys), statuses)
 
 
-def _implicit_keyrings() -> list[str]:
+def _implicit_keyrings(*, needed: bool) -> list[str]:
     """Return the site's keyring and the user's own. Only `verify` looks at the latter: what may run is for the site."""
     own = user_ring_file(os.environ)
     found = [*([SYSTEM_KEYS] if Path(SYSTEM_KEYS).is_dir() else []), *([own] if own is not None else [])]
-    if not found:
+    if not found and needed:
         raise KeyMaterialError(
             f"give --keyring FILE or --key FILE or --certificate FILE: there is no system keyring {SYSTEM_KEYS},"
             " and none of your own (see `eclctl keys --help`)"
@@ -188,15 +196,19 @@ def _warn_of_private_keys(paths: Iterable[str]) -> None:
             )
 
 
-def _verify(image: str, material: Material, scope: Scope, pool: HashPool) -> Report:
+def _verify(
+    image: str, material: Material, scope: Scope, pool: HashPool, remote: verify_remote.Remote | None
+) -> tuple[Report, Material]:
+    """Verify an image; return its report, and the keys with those that a keyserver has added."""
     try:
         fd = open_image(image)
         try:
-            return verify_scope(fd, material, scope, datetime.now(UTC), pool=pool)
+            material = material if remote is None else remote.extended(fd, material)
+            return verify_scope(fd, material, scope, datetime.now(UTC), pool=pool), material
         finally:
             os.close(fd)
     except EclctlError as error:
-        return Report(Finding(error.code, str(error)))
+        return Report(Finding(error.code, str(error))), material
 
 
 def _name(store: KeyStore | None, signature: SignatureReport) -> str:
@@ -218,17 +230,24 @@ def _identity(store: KeyStore | None, signer: KeyRef) -> str:
     return signer.id if credential is None else credential.fingerprint
 
 
-def _show_json(result: _Result, store: KeyStore | None, _: argparse.Namespace) -> None:
-    signatures = [_signature(store, signature) for signature in result.report.signatures]
+def _show_json(result: _Result, _: argparse.Namespace) -> None:
+    signatures = [_signature(result, signature) for signature in result.report.signatures]
     show_json(result.image, result.report.error, signatures)
 
 
-def _signature(store: KeyStore | None, signature: SignatureReport) -> dict[str, Any]:
-    identity = "" if signature.signer is None else _identity(store, signature.signer)
-    return signature_shape(signature, identity, _name(store, signature))
+def _signature(result: _Result, signature: SignatureReport) -> dict[str, Any]:
+    identity = "" if signature.signer is None else _identity(result.store, signature.signer)
+    found = signature_shape(signature, identity, _name(result.store, signature))
+    if _is_remote(result, signature):
+        found["signer"]["remote"] = True
+    return found
 
 
-def _show_text(result: _Result, store: KeyStore | None, options: argparse.Namespace) -> None:
+def _is_remote(result: _Result, signature: SignatureReport) -> bool:
+    return signature.signer is not None and signature.signer.id in result.remote
+
+
+def _show_text(result: _Result, options: argparse.Namespace) -> None:
     image = printable(result.image)
     if len(options.images) + len(options.from_file) > 1 or options.from_file:
         print(f"Image: {image}", flush=True)
@@ -237,7 +256,7 @@ def _show_text(result: _Result, store: KeyStore | None, options: argparse.Namesp
     say(f"INFO:    Verifying image with {_material_words(options)}")
     by_id = {descriptor.id: descriptor for descriptor in result.report.descriptors}
     for signature in result.report.signatures:
-        _show_signature(store, signature, [by_id[identity] for identity in signature.objects])
+        _show_signature(result, signature, [by_id[identity] for identity in signature.objects])
     if result.report.note:
         say(f"WARNING: {printable(result.report.note)}")
     if result.report.error is None:
@@ -254,11 +273,12 @@ def _material_words(options: argparse.Namespace) -> str:
     return " and ".join(words)
 
 
-def _show_signature(store: KeyStore | None, signature: SignatureReport, objects: Sequence[Descriptor]) -> None:
+def _show_signature(result: _Result, signature: SignatureReport, objects: Sequence[Descriptor]) -> None:
     if signature.signer is not None:
+        place = f"{'[REMOTE]' if _is_remote(result, signature) else '[LOCAL]':<19}"
         what = "Signing key" if signature.signer.kind is SignerKind.KEY else "Signing entity"
-        print(f"[LOCAL]            {what}: {printable(_name(store, signature))}")
-        print(f"[LOCAL]            Fingerprint: {_identity(store, signature.signer)}")
+        print(f"{place}{what}: {printable(_name(result.store, signature))}")
+        print(f"{place}Fingerprint: {_identity(result.store, signature.signer)}")
     if signature.error is not None:
         print(f"Error encountered during signature verification: {printable(signature.error.message)}\n", flush=True)
         return

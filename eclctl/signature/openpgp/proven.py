@@ -200,16 +200,20 @@ class _Prover:
         return dict.fromkeys((*revocations[:_MAX_KEPT], *others[:_MAX_KEPT]))
 
     def _own_signature(self, body: bytes, types: frozenset[int], content: bytes) -> Signature | None:
-        """Return a signature if the primary key made it; under a weak hash only one that revokes."""
+        """Return a signature if the primary key made it; one that cannot be relied on only when it revokes."""
         if len(body) < 2 or body[1] not in types or self._primary.key_id not in body:  # noqa: PLR2004 - version, type
             return None
         try:
             signature = Signature.parse(body)
         except PacketError:
             return None
-        weak = signature.hash_id not in STRONG_HASHES and signature.type not in _REVOCATIONS
-        named = signature.names(self._primary.fingerprint, self._primary.key_id)
-        return signature if named and not weak and self._verifies(self._primary, signature, content) else None
+        # A `problem` is also that the owner wants it to stay at home (section 5.2.3.19).
+        poor = signature.hash_id not in STRONG_HASHES or signature.problem is not None
+        if (poor and signature.type not in _REVOCATIONS) or not signature.names(
+            self._primary.fingerprint, self._primary.key_id
+        ):
+            return None
+        return signature if self._verifies(self._primary, signature, content) else None
 
     def _verifies(self, key: PublicKey, signature: Signature, content: bytes) -> bool:
         self._verified += 1

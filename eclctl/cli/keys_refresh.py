@@ -1,0 +1,135 @@
+"""`eclctl keys refresh`: asks keyservers whether the keys of a ring were revoked, or expire at another time."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from eclctl.cli.key_rings import DONE, NOT_DONE, add_ring_options, chosen_ring, complain, warn, where
+from eclctl.cli.keyservers import add_options, chosen, explain
+from eclctl.cli.text import printable
+from eclctl.decide.keyservers import Keyservers
+from eclctl.errors import EclctlError
+from eclctl.remote import hkp
+from eclctl.sign.rings import Keys, Ring, only_match
+from eclctl.sign.site_rings import SiteRing
+from eclctl.signature import openpgp
+from eclctl.signature.openpgp.proven import additions, serialize
+from eclctl.signature.openpgp.signature import SignatureType
+
+if TYPE_CHECKING:
+    from eclctl.cli.options import Parser
+
+__all__ = ["add", "run"]
+
+_EXAMPLES = """Revocations, other expiry dates and new names that a key's owner signed are taken;
+never a key, nor a subkey that the ring does not have (`keys pull` takes those). The
+daemon does the same by itself for the keys that its policy uses, with `keyservers`
+in its configuration, and needs no change of the ring for that.
+
+exit status: 0 a keyserver answered about every key, 1 not about some, 2 usage
+
+examples:
+  eclctl keys refresh
+  eclctl keys refresh joe@site.example
+  sudo eclctl keys refresh --site && sudo eclctl reload
+  eclctl keys refresh --url hkps://keys.site.example --json
+"""
+
+_WORDS = {
+    "unchanged": "nothing new",
+    "updated": "updated",
+    "revoked": "REVOKED by its owner",
+    "absent": "no keyserver has it",
+    "failed": "no answer that can be used",
+}
+
+
+def add(commands: argparse._SubParsersAction[Parser]) -> None:
+    """Add the command's parser to those of `eclctl keys`."""
+    parser = commands.add_parser(
+        "refresh",
+        help="ask keyservers for revocations and expiry of the keys in a ring",
+        description="Asks keyservers what is new of the keys in your ring, or the site's.",
+        examples=_EXAMPLES,
+    )
+    parser.add_argument("key", nargs="*", metavar="KEY", help="only these: fingerprint, key ID or email address")
+    add_options(parser)
+    add_ring_options(parser)
+    parser.add_argument("-j", "--json", action="store_true", help="print one JSON object")
+
+
+@dataclass(frozen=True, slots=True)
+class _Refreshed:
+    """What came of one key: a word of `_WORDS`, the server that answered, and why none did."""
+
+    fingerprint: str
+    name: str
+    state: str
+    server: str | None = None
+    why: str | None = None
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run `eclctl keys refresh`; return its exit status."""
+    try:
+        ring, keyservers = chosen_ring(options), chosen(options)
+        chosen_keys = _chosen(ring.keys(), options.key, where(ring))
+        results = _refresh(keyservers, ring, chosen_keys)
+    except EclctlError as error:
+        return complain("refresh", error)
+    warn(ring.warnings)
+    if options.json:
+        shapes = [
+            {
+                "fingerprint": each.fingerprint,
+                "user": each.name,
+                "state": each.state,
+                "server": each.server,
+                "why": each.why,
+            }
+            for each in results
+        ]
+        print(json.dumps({"v": 1, "ring": where(ring), "keys": shapes}))
+    else:
+        _print(results, where(ring))
+    return NOT_DONE if any(each.state == "failed" for each in results) else DONE
+
+
+def _chosen(keys: Keys, names: Sequence[str], place: str) -> Iterable[str]:
+    return dict.fromkeys(only_match(keys.values(), name, place).fingerprint for name in names) if names else list(keys)
+
+
+def _refresh(keyservers: Keyservers, ring: Ring | SiteRing, fingerprints: Iterable[str]) -> list[_Refreshed]:
+    own = ring.certificates()
+    return [_one(keyservers, ring, own, fingerprint) for fingerprint in fingerprints]
+
+
+def _one(keyservers: Keyservers, ring: Ring | SiteRing, own: openpgp.Keyring, fingerprint: str) -> _Refreshed:
+    certificate = own.get(fingerprint)
+    name = "" if certificate is None else certificate.name
+    tried = asyncio.run(hkp.fetch(keyservers, fingerprint, own))
+    if tried.found is None or tried.found.found is None:
+        state = "absent" if tried.absent else "failed"
+        return _Refreshed(fingerprint, name, state, why=explain(tried, fingerprint))
+    explain(tried, fingerprint)
+    answer = openpgp.Keyring.parse(tried.found.found.packets)
+    new = additions(own, answer, fingerprint)
+    if new is None:
+        return _Refreshed(fingerprint, name, "unchanged", tried.found.url)
+    ring.add(serialize(new))
+    revoked = any(body[1] == SignatureType.KEY_REVOCATION for body in new.direct)
+    return _Refreshed(fingerprint, name, "revoked" if revoked else "updated", tried.found.url)
+
+
+def _print(results: Sequence[_Refreshed], place: str) -> None:
+    for each in results:
+        print(f"{each.fingerprint}  {_WORDS[each.state]}\n    {printable(each.name)}")
+        if each.state == "failed" and each.why:
+            warn([each.why])
+    if not results:
+        print(f"there are no keys in {place}")

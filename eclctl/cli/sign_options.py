@@ -83,7 +83,7 @@ def _add_keys(parser: Parser) -> None:
     keys.add_argument("--secret-keyring", metavar="FILE", help="a file of private PGP keys instead of your ring")
     keys.add_argument("--gnupg", action="store_true", help="a key of your GnuPG, with its agent and cards")
     keys.add_argument("-u", "--local-user", metavar="USER", help="with --gnupg: which one, as gpg takes it")
-    keys.add_argument("--allow-v6", action="store_true", help="with a key of version 6, which nothing else verifies")
+    keys.add_argument("--allow-v6", action="store_true", help="with a key of version 6, which only policies count")
     keys.add_argument("--passphrase-fd", type=_descriptor, metavar="N", help="read passphrases here, one a line")
 
 

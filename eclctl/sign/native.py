@@ -85,7 +85,8 @@ class PgpMaterial:
         if len(self.signer.identity.fingerprint) != _V4_HEX and not self.allow_v6:
             raise KeyMaterialError(
                 f"{self.signer.identity.fingerprint} is a key of version 6: its fingerprint does not fit where SIF has"
-                " it, and SingularityCE and Apptainer never accept its signatures; --allow-v6 signs all the same"
+                " it. Policies count its signatures, but SingularityCE, Apptainer and `eclctl verify` never do;"
+                " --allow-v6 signs all the same"
             )
         object.__setattr__(self, "store", KeyStore(self.signer.keyring))
 

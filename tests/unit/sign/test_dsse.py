@@ -11,8 +11,8 @@ from eclctl.errors import SigningError
 from eclctl.sign.dsse import seal
 from eclctl.sign.pem import private_key
 from eclctl.signature import dsse
+from tests.scribes import private_pem_key, signature_data
 from tests.sifbuilder import PemKey, pem_key
-from tests.signing import private_pem_key, signature_data
 from tests.support import CORPUS
 
 IMAGES = CORPUS / "images"

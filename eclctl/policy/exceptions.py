@@ -98,15 +98,20 @@ def approvers(policy: Policy, terms: ExceptionTerms, keys: Iterable[str]) -> tup
     return tuple(person for person, key in zip(people, given, strict=True) if key is not None)
 
 
-def read_terms(declared: Declarations, holders: Holders, report: Report) -> ExceptionTerms | None:
-    """Take what the policy says about exceptions; None when it says nothing, or an error was reported."""
+def read_terms(
+    declared: Declarations, holders: Holders, withdrawn: frozenset[int], report: Report
+) -> ExceptionTerms | None:
+    """Take what the policy says about exceptions; None when it says nothing, or an error was reported.
+
+    `withdrawn` has the numbers (`Holder.key`) of keys that are withdrawn.
+    """
     if declared.exceptions is None:
         return None
     fields = document.mapping(declared.exceptions, report, "exceptions", TERMS_KEYS, TERMS_KEYS)
     if fields is None or set(fields) != set(TERMS_KEYS):
         return None
     directory = document.text(fields["directory"], report, "directory of exceptions")
-    approvals = _Terms(declared, holders, report).approvals(fields["approvals"])
+    approvals = _Terms(declared, holders, withdrawn, report).approvals(fields["approvals"])
     longest = document.duration(fields["longest"], report, "longest of exceptions", low=60.0, high=_LONGEST)
     if directory is None or approvals is None or longest is None:
         return None
@@ -122,6 +127,7 @@ class _Terms:
 
     declared: Declarations
     holders: Holders
+    withdrawn: frozenset[int]
     report: Report
 
     def approvals(self, node: Node) -> tuple[str, int] | None:
@@ -149,20 +155,30 @@ class _Terms:
         keys = {person: self._keys(person) for person in people}
         silent = [quoted(person) for person in people if person in self.holders.keys and not keys[person]]
         only_pgp = "an exception is approved with OpenPGP, whose signatures say when they were made"
-        have = sum(key is not None for key in match([sorted(held) for held in keys.values()]))
+        have, left = (_most(held - gone for held in keys.values()) for gone in (frozenset(), self.withdrawn))
         if have < count and self.holders.all_have_keys(people):
             there = f"{quoted(role)} has {have} with an OpenPGP key of their own"
             self.report.error(node, f"exceptions can never be approved: {count} needed, and {there}", only_pgp)
         elif silent:
             message = f"{', '.join(silent)} of {quoted(role)} cannot approve exceptions"
             self.report.warning(node, message, only_pgp)
+        if left < count <= have:
+            # No error: a stolen key must be withdrawn at once, whoever is missing in a role then.
+            message = (
+                f"exceptions cannot be approved: {count} needed, and the keys of {left} of {quoted(role)} are left"
+            )
+            self.report.warning(node, message, "the others are withdrawn; put somebody else into the role")
 
     def _keys(self, person: str) -> frozenset[int]:
-        """Return the OpenPGP keys of a person that are not withdrawn, by number."""
+        """Return the OpenPGP keys of a person, by number."""
         signer = self.declared.signers.get(person)
         fingerprints = [name for name in (() if signer is None else signer.keys) if ":" not in name]
-        held = [self.holders.by_name[name].key for name in fingerprints if name in self.holders.by_name]
-        return frozenset(held) - self.holders.keys_of(self.declared.withdrawn_signers)
+        return frozenset(self.holders.by_name[name].key for name in fingerprints if name in self.holders.by_name)
+
+
+def _most(held: Iterable[frozenset[int]]) -> int:
+    """Return how many people can approve at once, each with a key of their own."""
+    return sum(key is not None for key in match([sorted(keys) for keys in held]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,8 @@ from datetime import datetime
 from eclctl.model import Assurance, Verdict
 from eclctl.policy.declare import Declarations, place
 from eclctl.policy.document import ListNode, MapNode, Node, Report, Scalar, quoted
-from eclctl.policy.language import SIGNED_KINDS, Match, Policy, Requirement, Rule, is_pgp
+from eclctl.policy.inclusion import is_literal
+from eclctl.policy.language import SIGNED_KINDS, Match, Policy, Requirement, Rule, Signer, is_pgp
 from eclctl.policy.lint_keys import review_keys, who_counts
 from eclctl.policy.persons import Persons
 from eclctl.policy.requirements import ASKS
@@ -55,14 +56,14 @@ class Linter:
         resolved: dict[str, str] = {}
         for rule in policy.rules:
             for path in rule.match.paths or ():
-                real = resolved.setdefault(path.prefix, self.resolve(path.prefix) if path.prefix else "")
-                if real not in {path.prefix, "/"}:
-                    message = (
-                        f"on this host, {quoted(path.prefix)} is a symbolic link to {quoted(real)}, and paths are "
-                    )
-                    message += f"resolved before they are matched: {quoted(path.pattern)} matches nothing"
-                    hint = f"write {real}{path.pattern.removeprefix(path.prefix)}"
-                    report.warning(_path_node(declared, rule, path.pattern), message, hint)
+                for part in (path.prefix, path.pattern if is_literal(path) else ""):
+                    real = resolved.setdefault(part, self.resolve(part) if part else "")
+                    if real not in {part, "/"}:
+                        message = f"on this host, {quoted(part)} is a symbolic link to {quoted(real)}, and paths are "
+                        message += f"resolved before they are matched: {quoted(path.pattern)} matches nothing"
+                        hint = f"write {real}{path.pattern.removeprefix(part)}"
+                        report.warning(_path_node(declared, rule, path.pattern), message, hint)
+                        break
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +84,37 @@ class _Review:
             self._people(rule, persons)
             self._unlimited(rule)
             self._notes(rule)
+        for signer in self.policy.signers.values():
+            self._unbound(signer)
         self._exceptions()
         self._silent()
 
     def _exceptions(self) -> None:
+        """Warn when one person is enough to approve an exception, which takes OpenPGP keys."""
         terms, node = self.policy.exceptions, _child(self.declared.exceptions, "approvals")
-        if terms is not None and terms.count == 1 and node is not None:
+        if terms is None or node is None:
+            return
+        need = Requirement(terms.people, terms.count, "", terms.where)
+        who = Persons(self.policy, is_pgp).alone(Rule("", terms.where, 0, Match(), (need,)))
+        if terms.count == 1:
             message = f"one person alone can approve exceptions: any one of {quoted(terms.role)} is enough"
             self.report.warning(_child(node, "count") or node, message, "raise the count")
+        elif who is not None:
+            message = f"one person alone can approve exceptions: {quoted(who.name)} shares keys with {who.posing}"
+            self.report.warning(node, message, "give each of them keys that nobody else has")
+
+    def _unbound(self, signer: Signer) -> None:
+        """Note keys whose signatures an entry's purpose does not bind, as its reader may think."""
+        sorts = {"PGP": any(map(is_pgp, signer.keys)), "cosign": signer.signs_with_cosign}
+        if not signer.purposes or not any(sorts.values()):
+            return
+        which = " and ".join(sort for sort, there in sorts.items() if there)
+        message = (
+            f"purpose of {quoted(signer.name)} does not bind its {which} signatures: "
+            "they say themselves what they are for, if anything"
+        )
+        at = self.declared.signer_places[signer.name]
+        self.report.note(at, message, "sign with the purpose, or list these keys for nobody")
 
     def _at(self, rule: Rule) -> Node:
         return self.declared.rules[rule.order]

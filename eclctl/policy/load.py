@@ -50,12 +50,12 @@ def load(sources: Sequence[Source], environment: LoadEnvironment) -> Loaded:
     declared = declarer.finish()
     holders = find_holders(declared, environment.keyring)
     rules = RuleReader(environment, declared, report, holders).rules()
-    exceptions = read_terms(declared, holders, report)
     withdrawn = Withdrawn(
         frozenset(declared.withdrawn_digests),
         tuple(declared.withdrawn_signers),
         withdrawn_keys(declared, holders, environment.keyring, report),
     )
+    exceptions = read_terms(declared, holders, withdrawn.keys, report)
     warn_of_shared_keys(declared, holders, report)
     if not declared.rules and sources and not report.errors:
         report.warning(Mark(sources[0].path, 0, 0), "there are no rules, so nothing may run")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from eclctl.policy.language import Policy, Requirement, Rule, is_pgp
@@ -30,11 +30,11 @@ class Alone:
 
 
 class Persons:
-    """The people of a policy, and whose keys each of them has."""
+    """The people of a policy, and whose keys each of them has: of those keys that `counts` is true of, by name."""
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Policy, counts: Callable[[str], bool] = lambda _: True) -> None:
         self._signers = policy.signers
-        self._listed = _listed(policy) if policy.shared else {}
+        self._listed = _listed(policy, counts) if policy.shared else {}
         keys: dict[str, set[int]] = {}
         for key, people in self._listed.items():
             for person in people if len(people) > 1 else ():
@@ -102,9 +102,10 @@ def _text(names: list[str]) -> str:
     return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown  # noqa: PLR2004 - as many as are shown
 
 
-def _listed(policy: Policy) -> Mapping[int, frozenset[str]]:
+def _listed(policy: Policy, counts: Callable[[str], bool]) -> Mapping[int, frozenset[str]]:
     """Return who lists each key, by its number."""
     found: dict[int, set[str]] = {}
-    for holder in policy.holders.values():
-        found.setdefault(holder.key, set()).update(name for name in holder.people if name in policy.signers)
+    for key, holder in policy.holders.items():
+        if counts(key):
+            found.setdefault(holder.key, set()).update(name for name in holder.people if name in policy.signers)
     return {key: frozenset(people) for key, people in found.items() if people}

@@ -274,6 +274,12 @@ WARNINGS: dict[str, Case] = {
         + "  - name: it\n    match: {paths: [/srv/**]}\n    require: [{all_of: [alice, bob]}]\n    message: Ask\n"
     ),
     "exceptions that one person approves": files(SIGNERS + EXCEPTIONS.replace("count: 2", "count: 1")),
+    "exceptions that one person approves with the keys of another": files(
+        SIGNERS.replace(f"bob:   {{pgp: [{BOB}]", f"bob:   {{pgp: [{ALICE}, {BOB}]") + EXCEPTIONS
+    ),
+    "exceptions that too few are left to approve": files(
+        SIGNERS + EXCEPTIONS.replace("count: 2", "count: 3") + "withdrawn: {signers: [carol]}\n"
+    ),
     "somebody asked for and forbidden": needs("[{any_of: [ci]}]", "forbid: {signed_by: [ci]}"),
     "somebody asked for and withdrawn": files(SIGNERS + "withdrawn: {signers: [carol]}\n"),
     "everything allowed": rule("decision: allow"),
@@ -297,11 +303,20 @@ WARNINGS: dict[str, Case] = {
         (SIGNERS.replace("{key: [p256-public.pem]}", f"{{certificate: {LEAF}}}"),),
         now=datetime(2045, 12, 7, tzinfo=UTC),
     ),
+    "a symbolic link at the end of a path": rule(
+        "match: {paths: [/home/images/a.sif]}",
+        "decision: deny",
+        "message: No",
+        links={"/home/images/a.sif": "/data/a.sif"},
+    ),
     "a symbolic link": rule(
         "match: {paths: [/home/images/**]}", "decision: deny", "message: No", links={"/home/images": "/data/images"}
     ),
 }
 NOTES: dict[str, Case] = {
+    "a purpose that does not bind all keys": files(
+        SIGNERS.replace(f"[{CI}]", f"[{CI}], key: [p384-public.pem], purpose: [build, scan]")
+    ),
     "permissive": needs("[{any_of: [ci]}]", "mode: permissive"),
     "files that others can change": needs("[{any_of: [ci]}]", "assurance: none"),
     "legacy signatures": needs("[{any_of: [ci]}]", "legacy_signatures: accept"),

@@ -182,6 +182,7 @@ def test_the_policy_says_where_exceptions_lie_and_who_approves_them() -> None:
     assert (found.people, found.longest, found.where) == (("scanner", "approver"), 259200.0, "0.yaml:11")
 
 
+SCANNER = "F69053E5830DBDBA72B3D8F61BDDA97D14902F26"
 APPROVALS = "approvals: {count: 2, of: security}"
 WRONG_TERMS = [
     ("exceptions: [x]\n", "0.yaml:11:13: exceptions must be a mapping, and is a list"),
@@ -220,7 +221,11 @@ WRONG_TERMS = [
     ),
     (
         f"exceptions: {{directory: d, {APPROVALS}, longest: 3d}}\nwithdrawn: {{signers: [scanner]}}\n",
-        "exceptions can never be approved: 2 needed, and 'security' has 1 with an OpenPGP key of their own",
+        "exceptions cannot be approved: 2 needed, and the keys of 1 of 'security' are left",
+    ),
+    (
+        f"exceptions: {{directory: d, {APPROVALS}, longest: 3d}}\nwithdrawn: {{keys: [{SCANNER}]}}\n",
+        "exceptions cannot be approved: 2 needed, and the keys of 1 of 'security' are left",
     ),
 ]
 
@@ -229,6 +234,12 @@ WRONG_TERMS = [
 def test_what_is_wrong_in_the_policy_is_said_with_its_place(text: str, message: str) -> None:
     _, errors = terms(text)
     assert any(message in error for error in errors), errors
+
+
+def test_a_key_can_be_withdrawn_whoever_is_missing_for_exceptions_then() -> None:
+    """A withdrawal that keeps the policy from loading would leave a stolen key in force."""
+    made, _ = terms(f"exceptions: {{directory: d, {APPROVALS}, longest: 3d}}\nwithdrawn: {{signers: [scanner]}}\n")
+    assert made is not None
 
 
 def test_they_are_declared_once() -> None:

@@ -148,6 +148,8 @@ class Registry(oras.provider.Registry):
             try:
                 return work()
             except TransientError as error:
+                if error.slow and attempt:
+                    raise
                 self.pause(attempt, error)
         return work()
 

@@ -47,12 +47,14 @@ _IDENTITY: Final = frozenset({"", "identity"})
 class TransientError(RemoteError):
     """It did not work this time, and may the next time: no connection, no whole answer, a server in trouble.
 
-    `pause` is how many seconds the server asks us to wait, 0 when it says nothing.
+    `pause` is how many seconds the server asks us to wait, 0 when it says nothing. `slow` says that time has run out:
+    what hangs is not waited for as often as what fails at once.
     """
 
-    def __init__(self, message: str, pause: float = 0.0) -> None:
+    def __init__(self, message: str, pause: float = 0.0, *, slow: bool = False) -> None:
         super().__init__(message)
         self.pause = pause
+        self.slow = slow
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +133,7 @@ class Session(requests.Session):
                 yield Answer(response, asked.url)
         except (requests.RequestException, HTTPError, OSError) as error:
             if self._watch.expired:
-                raise TransientError(f"{url} did not answer in full within {asked.seconds:.3g} s") from error
+                raise TransientError(f"{url} did not answer in full within {asked.seconds:.3g} s", slow=True) from error
             refused = self._watch.refused
             if refused is not None:
                 raise RemoteError(f"{url}: that is not followed: {refused}") from error
@@ -286,7 +288,7 @@ def _explained(url: str, error: Exception) -> RemoteError:
             return TransientError(f"{url}: the name does not resolve")
     for each in reversed(chain):
         if isinstance(each, TimeoutError):
-            return TransientError(f"{url}: nothing came for too long")
+            return TransientError(f"{url}: nothing came for too long", slow=True)
         if isinstance(each, OSError) and each.errno is not None:
             return TransientError(f"{url}: {os.strerror(each.errno)}")
     return TransientError(f"{url}: the answer ended before it was whole ({type(chain[-1]).__name__})")

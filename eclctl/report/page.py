@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -273,13 +273,12 @@ def _match(match: Mapping[str, Any]) -> Markup:
 
 
 def _asks(rule: Mapping[str, Any]) -> Markup:
-    if rule["decision"]:
-        return _pill(
-            rule["decision"], f"{rule['decision']} without signatures" if rule["decision"] == "allow" else "deny"
-        )
-    lines: list[object] = [need["text"] for need in rule["require"]]
-    if rule["chain"]:
-        lines.append(f"in this order: {', '.join(rule['chain'])}")
+    if rule["decision"] == "deny":
+        return _pill("deny")
+    lines: list[object] = [_pill("allow", "allow without signatures")] if rule["decision"] else []
+    lines += [need["text"] for need in rule["require"]]
+    if rule["chain"]:  # signatures do not say what was there before them: no order is enforced
+        lines.append(f"stages: {', '.join(rule['chain'])}")
     if rule["distinct"]:
         lines.append("by different people")
     if rule["max_signature_age"] is not None:
@@ -290,7 +289,15 @@ def _asks(rule: Mapping[str, Any]) -> Markup:
         lines.append("no signature by keys that nobody knows")
     if rule["discounted_signatures"] == "deny":
         lines.append("no signature that does not count")
-    return _list(lines)
+    return _list([*lines, *_lenience(rule)])
+
+
+def _lenience(rule: Mapping[str, Any]) -> Iterator[str]:
+    """What a rule takes that others refuse: an auditor should not have to read the files for that."""
+    if rule["legacy_signatures"] == "accept":
+        yield "also signatures of before Singularity 3.6, which cover data only"
+    if rule["assurance"] == "none":
+        yield "also files that their owners can change after the answer"
 
 
 def _exceptions(report: Mapping[str, Any]) -> Markup:

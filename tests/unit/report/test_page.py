@@ -51,6 +51,8 @@ RULE = {
     "max_signature_age": 43200.0,
     "unknown_signatures": "deny",
     "discounted_signatures": "deny",
+    "legacy_signatures": "accept",
+    "assurance": "none",
     "message": "Ask us",
     "allow": 1204,
     "deny": 0,
@@ -210,12 +212,21 @@ def test_everything_that_there_is_to_say_is_on_the_page_without_a_script() -> No
         "it is new",
         "not on this host",
         "times Mon-Fri 08:00-18:00 UTC",
-        "in this order: build, scan",
+        "stages: build, scan",
         "no older than 0.5 days",
         "no signature by keys that nobody knows",
         "no signature that does not count",
+        "also signatures of before Singularity 3.6, which cover data only",
+        "also files that their owners can change after the answer",
     ):
         assert words in text, words
+
+
+def test_what_a_rule_refuses_is_on_the_page_also_when_it_allows_without_signatures() -> None:
+    text = Page(render(REPORT | {"rules": [RULE | {"decision": "allow", "require": [], "chain": []}]})).text
+    assert "allow without signatures" in text
+    assert "no signature by mallory" in text
+    assert "also files that their owners can change after the answer" in text
 
 
 def test_a_report_of_nothing_says_so() -> None:

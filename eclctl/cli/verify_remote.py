@@ -1,7 +1,7 @@
 """What `eclctl verify` asks keyservers: for the keys that signatures claim and no local keyring has.
 
 A signature's descriptor names the primary fingerprint of whoever signed; where the key is another one, the signature is
-invalid. So asking for that whole fingerprint finds the key that counts, or none; what a server sends besides is dropped.
+invalid. So asking for that whole fingerprint finds the key that counts, or none. What else a server sends is dropped.
 """
 
 from __future__ import annotations

@@ -248,10 +248,10 @@ class _Prover:
         return {revoker for each in signatures if each is not None for revoker in each.revokers}
 
     def _made_by(self, signature: Signature, named: set[str], ring: Keyring) -> bool:
-        keys = (key for each in signature.key_ids for _, key in ring.find(each))
-        return any(
-            key.fingerprint in named
-            and signature.names(key.fingerprint, key.key_id)
-            and self._verifies(key, signature, self._primary.prefix)
-            for key in {key.fingerprint: key for key in keys}.values()
-        )
+        for fingerprint in named:
+            # RFC 9580 section 5.5.4: the end of a V4 fingerprint, the beginning of a V6 one.
+            key_id = bytes.fromhex(fingerprint[-16:] if len(fingerprint) == 40 else fingerprint[:16])  # noqa: PLR2004
+            known = next((key for _, key in ring.find(key_id) if key.fingerprint == fingerprint), None)
+            if known is not None and signature.names(fingerprint, key_id):
+                return self._verifies(known, signature, self._primary.prefix)
+        return False

@@ -56,7 +56,8 @@ class Simulation:
     @property
     def incomplete(self) -> bool:
         """Whether something was left out that could have flipped."""
-        return bool(self.result.unjudged_images or self.history.left_out or self.unread)
+        result = self.result
+        return bool(result.unjudged_images or result.coarse_images or self.history.left_out or self.unread)
 
 
 def lines(made: Simulation) -> Iterator[str]:
@@ -137,6 +138,9 @@ def _left_out(made: Simulation) -> Iterator[str]:
     yield from map(printable, made.unread[:_MOST_UNREAD])
     if len(made.unread) > _MOST_UNREAD:
         yield f"{len(made.unread) - _MOST_UNREAD} more of them"
+    if result.coarse_images:
+        images = _count(result.coarse_images, "image")
+        yield f"{images} with rules for too many groups: not all who are in several of them were asked for."
     if result.unjudged_images:
         decisions = _count(result.unjudged_decisions, "decision")
         yield f"{_count(result.unjudged_images, 'image')} with {decisions} could not be read now:"
@@ -260,6 +264,7 @@ def shape(made: Simulation) -> dict[str, Any]:
         },
         "users": _tally({change: len(result.users.get(change, ())) for change in Change}),
         "gone_images": result.gone_images,
+        "coarse_images": result.coarse_images,
         "unjudged": [{"image": _text(path), "reason": _text(why)} for path, why in result.unjudged.items()],
         "unknown_users": sorted(result.unknown_users),
         "broken_lines": history.broken,

@@ -3,14 +3,16 @@
 Callers whom the rules cannot tell apart get the same answer, so one of each kind is asked: somebody whom no rule names,
 members of each set of groups that rules name alike, and of each two such sets, and users whom rules name, with the
 groups that they are in; one of those who are alike in that, too. Two sets are enough: the rule that answers under one
-policy and the one that answers under the other match a caller for one set each.
+policy and the one that answers under the other match a caller for one set each. Where exceptions name groups it takes a
+third: that for which the exception is, by which one of the two policies allows.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
+from itertools import chain, combinations
 from typing import NamedTuple
 
 from eclctl.decide.snapshot import Snapshot
@@ -20,7 +22,7 @@ from eclctl.policy.select import rules_on
 __all__ = ["Callers", "Probe"]
 
 MOST_TEAMS = 1000
-"""Callers that are made up for one image; where there would be more, groups are asked for one at a time."""
+"""Callers that are made up for one image; where there would be more, they are in fewer groups at a time."""
 
 _NOBODY = 65534
 _Names = tuple[frozenset[int] | None, frozenset[int] | None]
@@ -29,13 +31,15 @@ _Names = tuple[frozenset[int] | None, frozenset[int] | None]
 class Probe(NamedTuple):
     """A caller to ask for, and the numbers that rules know them by; `user` None stands for anybody else.
 
-    `everybody` tells that no rule on the image names anybody, so that this caller stands for all.
+    `everybody` tells that no rule on the image names anybody, so that this caller stands for all; `coarse`, said of the
+    first of an image, that there are too many groups to ask for everybody whom rules could tell apart.
     """
 
     caller: Caller
     user: int | None = None
     groups: tuple[int, ...] = ()
     everybody: bool = False
+    coarse: bool = False
 
 
 @dataclass(slots=True)
@@ -48,6 +52,11 @@ class Callers:
     snapshots: tuple[Snapshot, ...]
     resolve: Callable[[int], Caller | None]
     _known: dict[tuple[_Names, ...], tuple[Probe, ...]] = field(default_factory=dict)
+    _at_once: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        exceptions = (each.exception for snapshot in self.snapshots for each in snapshot.exceptions.candidates)
+        self._at_once = 3 if any(each is not None and each.groups is not None for each in exceptions) else 2
 
     def of(self, path: str, kind: Kind | None) -> tuple[Probe, ...]:
         """Return whom to ask for about an image at a resolved path; `kind` None when it was not found out."""
@@ -65,16 +74,22 @@ class Callers:
         known = {user: self.resolve(user) for user in sorted(frozenset().union(*by_user))}
         unknown = _alike({user: _in(user, by_user) for user, caller in known.items() if caller is None})
         groups = _alike({group: _in(group, by_group) for group in sorted(frozenset().union(*by_group))})
-        teams = [(), *((group,) for group in groups), *combinations(groups, 2)]
-        if len(teams) * (1 + len(unknown)) > MOST_TEAMS:
-            teams = teams[: 1 + len(groups)]
+        teams, coarse = self._teams(groups, 1 + len(unknown))
         found = [
             Probe(Caller(nobody if user is None else user, next(iter(team), no_group), frozenset(team)), user, team)
             for user in (None, *unknown)
             for team in teams
         ]
-        found[0] = found[0]._replace(everybody=not known and not groups)
+        found[0] = found[0]._replace(everybody=not known and not groups, coarse=coarse)
         return found + _users(known, by_user, by_group)
+
+    def _teams(self, groups: Sequence[int], users: int) -> tuple[list[tuple[int, ...]], bool]:
+        """Return the groups to be in, for each of so many users, and whether some that matter are left out."""
+        most = self._at_once
+        while most > 1 and users * sum(math.comb(len(groups), size) for size in range(most + 1)) > MOST_TEAMS:
+            most -= 1
+        teams = chain.from_iterable(combinations(groups, size) for size in range(most + 1))
+        return list(teams), most < min(self._at_once, len(groups))
 
 
 def _named(snapshot: Snapshot, path: str, kinds: Iterable[Kind]) -> list[_Names]:

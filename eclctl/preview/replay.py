@@ -31,7 +31,8 @@ class Result:
     has those of the latter. `gone` are decisions on `gone_images` that are no more. `unjudged_images` could not be read
     now, so that nothing is known of them nor of `unjudged_decisions`; `unjudged` says why of the first. `files` are
     those that are no image and that no rule is about. `drifted` are decisions that today's policy would already answer
-    otherwise. `unknown_users` are in records, and this host does not know them.
+    otherwise. `unknown_users` are in records, and this host does not know them. `coarse_images` have rules for so many
+    groups that not all who are in several of them were asked for.
     """
 
     top: Top
@@ -46,6 +47,7 @@ class Result:
     files: int = 0
     drifted: int = 0
     unknown_users: set[int] = field(default_factory=set)
+    coarse_images: int = 0
 
     @property
     def flips(self) -> bool:
@@ -110,6 +112,7 @@ class _Replay:
         self, image: Image, probed: Sequence[tuple[Probe, _Pair]], replayed: Sequence[tuple[Asker, Launches, _Pair]]
     ) -> None:
         entries: dict[tuple[object, ...], Entry] = {}
+        self.result.coarse_images += any(probe.coarse for probe, _ in probed)
         for probe, answers in probed:
             if compare(*answers) is not Change.SAME:
                 self._entry(entries, image, probe.caller, _ROLE, answers).probes.append(probe)

@@ -44,6 +44,14 @@ def test_too_many_groups_are_asked_for_one_at_a_time(site: Site) -> None:
     assert found == [(None, ()), *((None, (group,)) for group in range(100, 200))]
 
 
+def test_it_is_said_when_groups_are_asked_for_one_at_a_time(site: Site) -> None:
+    def coarse(number: int) -> bool:
+        names = "".join(f"  - {{name: r{n}, match: {{groups: ['{n}']}}, decision: deny}}\n" for n in range(number))
+        return Callers((site.use_policy("rules:\n" + names),), nobody_knows).of("/a", Kind.SIF)[0].coarse
+
+    assert [coarse(number) for number in (1, 44, 45)] == [False, False, True]
+
+
 def test_rules_on_other_paths_and_kinds_and_behind_one_for_everybody_name_nobody(site: Site) -> None:
     others = ("paths: [/elsewhere/**], users: ['1']", "kinds: [sandbox], users: ['2']", "kinds: [sif]", "users: ['3']")
     assert chosen(site, *others) == [(None, ())]

@@ -14,7 +14,7 @@ from eclctl.preview.changes import Change
 from eclctl.preview.replay import replay
 from eclctl.preview.withdrawing import digest_of, signatory, without
 from eclctl.verify import examine
-from tests.unit.decide.breaking import BreakGlass
+from tests.unit.decide.breaking import TERMS, BreakGlass
 from tests.unit.decide.support import RULES, Site
 from tests.unit.preview.support import LENIENT, history, looking, record, simulate
 
@@ -66,6 +66,30 @@ def test_an_image_that_a_laxer_policy_lets_run_is_listed_with_what_it_lacked(sit
     (entry,) = result.top.first()
     assert (entry.change, entry.old.verdict, entry.new.verdict) == (Change.FREED, Verdict.DENY, Verdict.ALLOW)
     assert [need.text for need in entry.old.unmet] == ["2 approvals from security"]
+
+
+@pytest.mark.parametrize(("number", "coarse"), [(44, 0), (45, 1)])
+def test_images_on_which_rules_name_too_many_groups_are_counted(site: Site, number: int, coarse: int) -> None:
+    site.image(ONE, ONE)
+    rules = "rules:\n" + "".join(
+        f"  - {{name: r{n}, match: {{groups: ['{n}']}}, decision: deny}}\n" for n in range(number)
+    )
+    assert simulate(site, site.use_policy(rules), site.use_policy(rules)).coarse_images == coarse
+
+
+def test_who_is_in_three_groups_is_asked_for_where_an_exception_is_for_one(tmp_path: Path) -> None:
+    """The rule that allows by an exception, the exception, and the new rule that denies are each for a group."""
+    site = BreakGlass(tmp_path)
+    image = site.image(TWO, TWO)
+    site.grant("drain", image, users=None, groups="[72]")
+    reviewed = "  - {name: reviewed, match: {groups: ['71']}, require: [{approvals: {count: 2, of: security}}]}\n"
+    refused = "  - {name: refused, match: {groups: ['73']}, decision: deny}\n"
+    old = site.use_policy(TERMS + "rules:\n" + reviewed)
+    new = site.use_policy(TERMS + "rules:\n" + refused + reviewed)
+    result = simulate(site, old, new)
+    site.close()
+    stopped = [entry for entry in result.top.first() if entry.change is Change.STOPPED]
+    assert [probe.groups for entry in stopped for probe in entry.probes] == [(71, 72, 73)]
 
 
 def test_enforcing_what_was_permissive_lists_all_images_that_would_stop(site: Site) -> None:

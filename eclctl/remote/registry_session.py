@@ -131,6 +131,8 @@ class Session(requests.Session):
         try:
             with self._watch.until(asked), self._ask(asked) as response:
                 yield Answer(response, asked.url)
+                if self._watch.expired:  # to whoever reads, a connection that is shut down has come to its end
+                    raise TimeoutError
         except (requests.RequestException, HTTPError, OSError) as error:
             if self._watch.expired:
                 raise TransientError(f"{url} did not answer in full within {asked.seconds:.3g} s", slow=True) from error
@@ -138,6 +140,10 @@ class Session(requests.Session):
             if refused is not None:
                 raise RemoteError(f"{url}: that is not followed: {refused}") from error
             raise _explained(url, error) from error
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """Say that no answer is a redirect: requests would read its body, however long, and parse what it names."""
+        del resp
 
     def _ask(self, asked: Asked) -> requests.Response:
         headers = {"User-Agent": f"eclctl/{__version__}", "Accept-Encoding": "identity", "Connection": "close"}

@@ -60,23 +60,21 @@ def layer(signed: bytes, signature: bytes) -> dict[str, Any]:
 def config_with(old: bytes | None, held: Sequence[str], added: Sequence[str]) -> bytes:
     """Return the config of a manifest of signatures, with more layers.
 
+    Nobody runs it, but other tools find the layers by it. So what is no config becomes one, and one that leaves layers
+    out, as that of a bare artifact does, gets them: else the next tool that signs would lose them.
+
     Args:
         old: The config until now, None for none.
         held: The digests of the layers until now.
         added: Those of the layers that join them.
-
-    Raises:
-        SigningError: The config until now is no config.
     """
-    members = {**_EMPTY_CONFIG, **_object(old, "config of the cosign manifest")}
-    rootfs = members.get("rootfs") or {}
-    history = members.get("history") or []
-    known = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
-    if not isinstance(rootfs, dict) or not isinstance(history, list):
-        raise SigningError("the config of the cosign manifest has no rootfs or history that can be added to")
-    # A config that leaves layers out, as that of a bare artifact does, would lose them where layers are found by it.
+    members = {**_EMPTY_CONFIG, **_config(old)}
+    rootfs = members.get("rootfs")
+    rootfs = rootfs if isinstance(rootfs, dict) else {}
+    history, known = members.get("history"), rootfs.get("diff_ids")
     before = known if isinstance(known, list) and len(known) == len(held) else held
-    members["history"] = [*history, *({"created": _ZERO_TIME} for _ in added)]
+    past = history if isinstance(history, list) else [{"created": _ZERO_TIME} for _ in held]
+    members["history"] = [*past, *({"created": _ZERO_TIME} for _ in added)]
     members["rootfs"] = {"type": "layers", **rootfs, "diff_ids": [*before, *added]}
     return compact(_ordered(members, _CONFIG))
 
@@ -119,6 +117,13 @@ def root_with(old: bytes, name: str, manifest: bytes, media_type: str) -> bytes:
     }
     members["manifests"] = [_content(each) for each in (*kept, entry)]
     return compact(_ordered(members, _INDEX))
+
+
+def _config(old: bytes | None) -> dict[str, Any]:
+    try:
+        return _object(old, "config")
+    except SigningError:
+        return {}
 
 
 def _object(data: bytes | None, what: str) -> dict[str, Any]:

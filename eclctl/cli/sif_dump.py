@@ -87,7 +87,7 @@ def _dump(found: Found, options: argparse.Namespace, *, to_file: bool) -> None:
     if found.inspection.look is None:
         slot = _one(found, options)
         size = _to_file(found, slot, options) if to_file else _to_stdout(found, slot, options)
-        written = {"file": options.output, "bytes": size, "whole": size == slot.descriptor.size}
+        written = {"file": printable(options.output or _STDOUT), "bytes": size, "whole": size == slot.descriptor.size}
     if options.json:
         identity = None if slot is None else slot.descriptor.id
         print(json.dumps({**report(options.image, found), "object": identity, "written": written}))

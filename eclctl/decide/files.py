@@ -10,7 +10,8 @@ from typing import Protocol
 from eclctl.errors import ConfigError
 
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
-MAX_FILE = 64 * 1024 * 1024
+_MIB = 1024 * 1024
+MAX_FILE = 64 * _MIB
 
 
 class Reader(Protocol):
@@ -56,7 +57,8 @@ def _read(path: str, limit: int, *, guarded: bool) -> bytes:
         except OSError as error:
             raise ConfigError(f"cannot be read: {error.strerror}") from error
     if len(data) > limit:
-        raise ConfigError(f"is larger than {limit // 1024 // 1024} MiB")
+        bound = f"{limit // 1024} KiB" if limit < _MIB else f"{limit // _MIB} MiB"
+        raise ConfigError(f"is larger than {bound}")
     return data
 
 

@@ -202,16 +202,23 @@ class _Drafter:
         return self.ring.get(fingerprint) if self.ring is not None else None
 
     def _absent(self, group: ExecGroup) -> Iterator[str]:
-        """Yield a remark on each key of a group that is not in the keyring, so that ECL can never find it either."""
+        """Yield a remark on each key of a group that is not in the keyring, so that ECL can never find it either.
+
+        What a blacklist has, ECL finds once it is put into the keyring; what is left out here counts for `anyone` then.
+        """
+        later = "; forbid it before its certificate comes into a keyring" if group.mode is ListMode.BLACKLIST else ""
         for key in group.keys if self.ring is not None else ():
             if self._certificate(key) is None:
-                yield f"left out: {key}, which {self._where(key)}, so that ECL never finds it"
+                where = self._where(key)
+                left_out = f"left out: {key}, which {where or 'is not in the keyring'}, so that ECL never finds it"
+                yield left_out if where else left_out + later
 
-    def _where(self, key: str) -> str:
+    def _where(self, key: str) -> str | None:
+        """Return what a key is that is not the primary key of a certificate; None when no certificate has it."""
         for certificate in self.ring.certificates if self.ring is not None else ():
             if any(each.fingerprint == key for each in certificate.keys):
                 return f"is a subkey of {certificate.fingerprint} and no primary key"
-        return "is not in the keyring"
+        return None
 
     def _share_a_key(self, fingerprints: Iterable[str]) -> bool:
         """Tell whether two of these certificates count as one, directly or through others (`policy.holders`)."""

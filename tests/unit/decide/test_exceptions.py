@@ -481,6 +481,13 @@ def test_what_is_refused_or_lacks_approvals_is_warned_of_with_its_place(site: Br
     )
 
 
+def test_one_that_is_too_long_is_refused_in_true_words(site: BreakGlass) -> None:
+    path = site.grant("drain", site.image("a.sif", HALF))
+    path.write_text(path.read_text() + "#" * 65536)
+    site.reload()
+    assert site.stands("drain").why == "its file is refused: the exception is larger than 64 KiB"
+
+
 def test_more_than_are_read_are_refused(site: BreakGlass) -> None:
     for number in range(MAX_EXCEPTIONS + 1):
         site.write(f"e{number:04}", str(site.library / "a.sif"))

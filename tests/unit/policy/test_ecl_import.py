@@ -95,6 +95,13 @@ def test_a_key_that_is_in_no_keyring_is_left_out_and_the_comment_says_so() -> No
     assert f"# left out: {MALLORY}" in made.policy
 
 
+def test_a_blacklisted_key_that_is_in_no_keyring_is_to_be_forbidden_before_it_comes_into_one() -> None:
+    """ECL knows it from then on; to a rule that asks for anyone in the keyrings it would be one more approver."""
+    made = imported(group("blacklist", BUILDER, MALLORY))
+    (remark,) = only(made).remarks
+    assert remark.endswith("so that ECL never finds it; forbid it before its certificate comes into a keyring")
+
+
 def test_a_subkey_that_is_listed_is_told_from_a_key_that_is_missing() -> None:
     certificate = RING.get(SUBKEY)
     assert certificate is not None

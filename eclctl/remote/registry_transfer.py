@@ -193,11 +193,16 @@ class _Body:
 def push_blob(registry: Registry, source: Source, advance: Advance) -> bool:
     """Send a blob to a registry that has not got it; return whether it had to be sent.
 
+    What need not be sent is hashed all the same: nobody is to believe of a damaged file that it was pushed.
+
     Raises:
         RemoteError: it did not get there, or is not what its digest says.
     """
     if registry.has_blob(source.digest, source.size):
-        advance(source.size)
+        body = _Body(source, advance)
+        for _ in body:
+            pass
+        _require_right(source, body)
         return False
     registry.patiently(lambda: _upload(registry, source, advance))
     return True
@@ -218,12 +223,16 @@ def _send(registry: Registry, source: Source, body: _Body) -> None:
         place = registry.send(place, body, source.size)
     if body.sent != source.size:
         raise RemoteError(f"{source.digest}: the registry stopped after {body.sent} of {source.size} bytes")
+    _require_right(source, body)
+    registry.end_upload(place, source.digest)
+
+
+def _require_right(source: Source, body: _Body) -> None:
     if f"sha256:{body.hash.hexdigest()}" != source.digest:
         raise RemoteError(
             f"{source.digest}: what the image holds has another digest, and is not pushed. If it is a writable "
             "overlay, seal it first (singularity overlay seal or sync), and sign the result"
         )
-    registry.end_upload(place, source.digest)
 
 
 def _write(fd: int, data: bytes, offset: int) -> None:

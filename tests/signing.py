@@ -17,6 +17,9 @@ from tests.sifbuilder import SIGNATURE, SifBuilder, corpus_pgp_key, corpus_store
 from tests.support import NOW
 
 WHEN = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+BIG = bytes(range(256)) * 12288
+"""Three MiB: what is not copied or hashed in one step."""
+
 STORE: KeyStore = corpus_store("site-ring")
 
 

@@ -13,7 +13,7 @@ from enum import Enum
 
 from eclctl.errors import BusyImageError
 
-__all__ = ["Lock", "barred_to_writers", "lock", "refuse_if_mounted", "refuse_if_written"]
+__all__ = ["Lock", "barred_to_writers", "lock", "refuse_if_mounted"]
 
 _FLOCK = struct.Struct("hhqqi4x")
 _DENIED = frozenset({errno.EAGAIN, errno.EACCES})
@@ -53,12 +53,6 @@ def refuse_if_mounted(fd: int) -> None:
     except OSError as error:
         if error.errno in _DENIED:
             raise BusyImageError("a container runs that writes into the image; end it first") from error
-
-
-def refuse_if_written(fd: int) -> None:
-    """Raise BusyImageError when somebody has the file open or mapped for writing, as far as the kernel tells us."""
-    with barred_to_writers(fd):
-        pass
 
 
 @contextmanager

@@ -21,8 +21,8 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, replace
 
 from eclctl.errors import BusyImageError, EclctlError, SigningError, UnreadableImageError, UnsupportedFileError
 from eclctl.image import identity
@@ -44,13 +44,17 @@ _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where a file is: the path that was named, its directory, open, and its name there; and the file, open."""
+    """Where a file is: the path that was named, its directory, open, and its name there; and the file, open.
+
+    `writable`: we have it open for writing ourselves, so that the kernel cannot tell us who else has.
+    """
 
     asked: str
     path: str
     directory: int
     name: str
     fd: int
+    writable: bool = False
 
 
 class Replacement:
@@ -94,7 +98,7 @@ class Replacement:
 
     def _swap(self, temporary: str) -> None:
         directory, name = self._place.directory, self._place.name
-        with locks.barred_to_writers(self.fd):
+        with _barred(self._place):
             self._require_unchanged()
             if not system.exchange(directory, temporary, name):
                 os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
@@ -149,7 +153,8 @@ def replacing(
     with ExitStack() as stack:
         place = _acquire(path, stack, time.monotonic() + patience, waiting)
         locks.refuse_if_mounted(place.fd)
-        locks.refuse_if_written(place.fd)
+        with _barred(place):
+            pass  # only to hear now of a writer, not after all the work
         yield Replacement(place, _scratch(place, stack))
 
 
@@ -157,8 +162,8 @@ def _acquire(path: str, stack: ExitStack, deadline: float, waiting: Callable[[],
     """Open a file and lock it, for as long as the stack lasts."""
     while True:
         with ExitStack() as attempt:
-            place = _open(path, attempt)
-            if _locked(place, attempt) and _leads_to(path, os.fstat(place.fd)):
+            place = _lock(_open(path, attempt), attempt)
+            if place is not None and _leads_to(path, os.fstat(place.fd)):
                 stack.push(attempt.pop_all())
                 return place
         if time.monotonic() >= deadline:
@@ -190,17 +195,25 @@ def _open(path: str, stack: ExitStack) -> _Place:
     return _Place(path, resolved, directory, name, fd)
 
 
-def _locked(place: _Place, stack: ExitStack) -> bool:
-    """Lock the file; where locks cannot be had, the look before replacing it has to do."""
+def _lock(place: _Place, stack: ExitStack) -> _Place | None:
+    """Lock the file; None when another has. Where no lock can be had, the look before replacing it has to do."""
     held = locks.lock(place.fd)
     if held is not Lock.UNKNOWN:
-        return held is Lock.OURS
+        return place if held is Lock.OURS else None
     try:
         writable = os.open(place.name, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY, dir_fd=place.directory)
     except OSError:
-        return True
+        return place
+    held = locks.lock(writable)
+    if held is not Lock.OURS:
+        os.close(writable)
+        return place if held is Lock.UNKNOWN else None
     stack.callback(os.close, writable)
-    return locks.lock(writable) is not Lock.THEIRS
+    return replace(place, writable=True)
+
+
+def _barred(place: _Place) -> AbstractContextManager[None]:
+    return nullcontext() if place.writable else locks.barred_to_writers(place.fd)
 
 
 def _leads_to(path: str, status: os.stat_result) -> bool:

@@ -1,0 +1,221 @@
+"""Editing an image: what is in the new file, and what must not happen to the old one."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from eclctl.errors import BusyImageError, MalformedImageError, SigningError
+from eclctl.sign.assembly import Edit, NewObject
+from eclctl.sign.editing import editing
+from tests.sifbuilder import GENERIC, sample
+from tests.signing import WHEN, edit, note, second_signature, signed_once, signers
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    path = tmp_path / "image.sif"
+    path.write_bytes(signed_once().build())
+    return path
+
+
+def alone(path: Path) -> bool:
+    """Whether nothing else is left in a file's directory."""
+    return os.listdir(path.parent) == [path.name]
+
+
+def test_a_second_signer_adds_a_signature_and_both_are_good(image: Path) -> None:
+    assert signers(image) == 1
+    edit(image, second_signature(signed_once()))
+    assert signers(image) == 2
+    assert alone(image)
+
+
+def test_digests_are_of_the_objects_in_the_copy(image: Path) -> None:
+    with editing(str(image)) as opened:
+        found = opened.copy([3, 1], ["sha256", "sha512"])
+    builder = signed_once()
+    assert found == {
+        (number, name): hashlib.new(name, builder.entries[number - 1].data).digest()
+        for number in (1, 3)
+        for name in ("sha256", "sha512")
+    }
+
+
+def test_an_object_without_data_has_a_digest_too(tmp_path: Path) -> None:
+    path, builder = tmp_path / "image.sif", sample()
+    builder.add(b"")
+    path.write_bytes(builder.build())
+    with editing(str(path)) as opened:
+        assert opened.copy([4], ["sha256"]) == {(4, "sha256"): hashlib.sha256().digest()}
+
+
+def test_more_digests_can_be_asked_for_after_the_copy(image: Path) -> None:
+    with editing(str(image)) as opened:
+        first = opened.copy([3], ["sha256"])
+        assert opened.copy([1, 3], ["sha256"]).items() >= first.items()
+
+
+def test_progress_adds_up_to_the_size_of_the_image(image: Path) -> None:
+    steps: list[int] = []
+    with editing(str(image)) as opened:
+        opened.copy([1, 3], ["sha256"], steps.append)
+    assert sum(steps) == image.stat().st_size
+    assert min(steps) > 0
+
+
+def test_without_commit_the_image_is_as_it_was(image: Path) -> None:
+    before, status = image.read_bytes(), image.stat()
+    with editing(str(image)) as opened:
+        opened.copy([1], ["sha256"])
+    assert image.read_bytes() == before
+    assert (image.stat().st_ino, image.stat().st_ctime_ns) == (status.st_ino, status.st_ctime_ns)
+    assert alone(image)
+
+
+def test_an_object_is_read_up_to_a_limit(image: Path) -> None:
+    with editing(str(image)) as opened:
+        assert opened.read(1, 18) == b"bootstrap: docker\n"
+        with pytest.raises(SigningError, match="at most 17"):
+            opened.read(1, 17)
+
+
+@pytest.mark.parametrize(
+    "ask", [lambda opened: opened.read(9, 10), lambda opened: opened.copy([9], ["sha256"])], ids=["read", "copy"]
+)
+def test_an_object_that_is_not_there_is_named(image: Path, ask: Callable[[object], object]) -> None:
+    with editing(str(image)) as opened, pytest.raises(SigningError, match="no data object 9"):
+        ask(opened)
+
+
+def test_an_edit_that_is_impossible_leaves_the_image_as_it_was(image: Path) -> None:
+    before = image.read_bytes()
+    with pytest.raises(SigningError):
+        edit(image, Edit(remove=frozenset({9})))
+    assert image.read_bytes() == before
+    assert alone(image)
+
+
+def test_what_is_no_sif_image_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "image.sif"
+    path.write_bytes(b"#!/bin/sh\n")
+    with pytest.raises(MalformedImageError), editing(str(path)):
+        pass
+    assert alone(path)
+
+
+def test_who_looks_at_the_finished_copy_can_refuse_it(image: Path) -> None:
+    before = image.read_bytes()
+
+    def refuse(fd: int) -> None:
+        assert os.fstat(fd).st_size > len(before)
+        raise SigningError("no")
+
+    with pytest.raises(SigningError, match="no"), editing(str(image)) as opened:
+        opened.commit(note(), WHEN, refuse)
+    assert image.read_bytes() == before
+    assert alone(image)
+
+
+def test_removed_data_is_gone_when_zeroed(tmp_path: Path) -> None:
+    path, builder = tmp_path / "image.sif", sample()
+    secret = os.urandom(3 << 20)
+    builder.add(secret)
+    builder.add(b"behind it")
+    path.write_bytes(builder.build())
+    edit(path, Edit(remove=frozenset({4})))
+    assert secret in path.read_bytes()
+    path.write_bytes(builder.build())
+    edit(path, Edit(remove=frozenset({4}), zero=True))
+    assert secret[:512] not in path.read_bytes()
+    with editing(str(path)) as opened:
+        assert opened.read(5, 100) == b"behind it"
+
+
+def test_compacting_makes_the_file_smaller(tmp_path: Path) -> None:
+    path, builder = tmp_path / "image.sif", sample()
+    size = len(builder.build())
+    builder.add(bytes(10_000))
+    path.write_bytes(builder.build())
+    edit(path, Edit(remove=frozenset({4}), zero=True, compact=True))
+    assert path.stat().st_size == size
+
+
+def test_an_empty_object_behind_padding_makes_a_file_that_can_be_read(image: Path) -> None:
+    edit(image, Edit(add=(NewObject(GENERIC, b"", alignment=65536),)))
+    with editing(str(image)) as opened:
+        assert opened.image.size % 65536 == 0
+        assert opened.read(5, 1) == b""
+
+
+def overwrite(path: Path, offset: int, data: bytes) -> None:
+    """Write into a file and give it back the times it had, as far as anyone can."""
+    status = path.stat()
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(data)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def append(path: Path) -> None:
+    with path.open("ab") as file:
+        file.write(b"more")
+
+
+def replaced(path: Path) -> None:
+    other = path.with_name("other")
+    other.write_bytes(path.read_bytes())
+    other.replace(path)
+
+
+def moved(path: Path) -> None:
+    path.rename(path.with_name("elsewhere"))
+
+
+CHANGES = {
+    "grown": append,
+    "shrunk": lambda path: os.truncate(path, path.stat().st_size - 1),
+    "shrunk to nothing": lambda path: os.truncate(path, 0),
+    "rewritten, its times reset": lambda path: overwrite(path, 32768, b"evil"),
+    "its table rewritten": lambda path: overwrite(path, 4096 + 4, b"\2"),
+    "touched": lambda path: path.touch(),
+    "given another mode": lambda path: path.chmod(0o600),
+    "replaced by the same content": replaced,
+    "renamed": moved,
+    "removed": lambda path: path.unlink(),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+@pytest.mark.parametrize("when", ["opened", "read", "copied"])
+def test_a_file_that_changes_under_the_edit_is_left_as_it_is(
+    image: Path, change: Callable[[Path], object], when: str
+) -> None:
+    def state() -> dict[str, tuple[int, bytes]]:
+        return {path.name: (path.stat().st_ino, path.read_bytes()) for path in image.parent.iterdir()}
+
+    with editing(str(image)) as opened:
+        if when == "read":
+            opened.read(3, 1 << 20)
+        if when == "copied":
+            opened.copy([1, 3], ["sha256"])
+        change(image)
+        after = state()
+        with pytest.raises((BusyImageError, MalformedImageError)):
+            opened.commit(note(), WHEN)
+    assert state() == after
+
+
+def test_what_was_read_before_the_copy_is_compared_with_the_copy(image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where times do not tell: as if the clock had been set back between two writes."""
+    monkeypatch.setattr("eclctl.image.identity.unchanged", lambda _fd, _before: True)
+    with editing(str(image)) as opened:
+        opened.image.data(opened.image.descriptors[2])
+        overwrite(image, opened.image.descriptors[2].offset, b"evil")
+        assert opened.read(3, 1 << 20)[:4] == b"hsqs"
+        with pytest.raises(BusyImageError, match="changed while it was read"):
+            opened.commit(note(), WHEN)

@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 __all__ = ["add", "run"]
 
-_EXAMPLES = """A key is called by its fingerprint, key ID, email address or user ID; where several
-may be meant, nothing is written. A file with secret keys can be read by you alone
-from the moment it is made. Secret keys stay protected by their passphrase.
+_EXAMPLES = """A key is called by its fingerprint, key ID, email address or user ID; where
+several may be meant, nothing is written. A file with secret keys can be read by
+you alone from the moment it is made. They stay protected by their passphrase.
 
 exit status: 0 written, 1 not written, 2 usage
 
 examples:
   eclctl keys export --armor joe@site.example > joe.asc
-  eclctl keys export --armor -o joe.asc 0xA51A441E6236763CE206A977354CB5C746F78F74
+  eclctl keys export -a -o joe.asc A51A441E6236763CE206A977354CB5C746F78F74
   eclctl keys export --secret --armor -o joe-secret.asc joe@site.example
   eclctl keys export --site builder@site.example | gpg --import
 """

@@ -29,15 +29,15 @@ __all__ = ["add", "run"]
 
 _EXAMPLES = """A file holds public or secret keys, armored or binary: what GnuPG and
 `singularity key export` write, the files pgp-public and pgp-secret of a
-Singularity user, or a revocation that `gpg --generate-revocation` made. Copies of
-a key are merged; nothing that is in the ring is lost, a revocation least of all.
-Compare fingerprints with their owners: what is in a ring is trusted.
+Singularity user, or a revocation that `gpg --generate-revocation` made. Copies
+of a key are merged; nothing that is in the ring is lost, a revocation least of
+all. Compare fingerprints with their owners: what is in a ring is trusted.
 
 exit status: 0 everything is in the ring, 1 a file is not, 2 usage
 
 examples:
   eclctl keys import joe.asc
-  eclctl keys import ~/.singularity/sypgp/pgp-public ~/.singularity/sypgp/pgp-secret
+  eclctl keys import ~/.singularity/sypgp/pgp-*
   gpg --export joe@site.example | eclctl keys import -
   sudo eclctl keys import --site joe.asc && sudo eclctl reload
 """
@@ -89,7 +89,7 @@ def _import(ring: Ring | SiteRing, file: str) -> _Imported:
         left_out = isinstance(ring, SiteRing) and any(key.has_secret for key in parse(blob).keys.values())
         return _Imported(file, added, _facts(ring, added.changes), left_out=left_out)
     except EclctlError as error:
-        return _Imported(file, Added(()), {}, str(error))
+        return _Imported(file, Added(()), {}, str(error).removeprefix(f"{file}: "))
 
 
 def _read(file: str) -> bytes:

@@ -20,6 +20,7 @@ import structlog
 from eclctl.daemon.notify import is_full
 from eclctl.daemon.settle import SettleQueue, Waiting
 from eclctl.daemon.walk import walk
+from eclctl.image.temporary import is_temporary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -169,7 +170,8 @@ class Tree:
 
     def changed(self, path: str, *, closed: bool) -> None:
         """A file was created or changed (`notify.Listener`)."""
-        self._note(self._files, path, closed=closed)
+        if not is_temporary(os.path.basename(path)):
+            self._note(self._files, path, closed=closed)
 
     def directory(self, path: str) -> None:
         """A directory appeared, perhaps with content that came before anyone watched it (`notify.Listener`)."""
@@ -356,7 +358,13 @@ class Tree:
         return True
 
     def _found(self, path: str, status: os.stat_result, now: float, wall: float) -> None:
-        """Take in a file that a rescan found: one that may still be being written settles first."""
+        """Take in a file that a rescan found: one that may still be being written settles first.
+
+        One that is being written to become an image, under a name of ours, is not examined ahead: whoever asks about
+        it all the same is answered as ever.
+        """
+        if is_temporary(os.path.basename(path)):
+            return
         if self._is_young(status, wall):
             with self._wake:
                 if self._files.touch(path, now, closed=False):

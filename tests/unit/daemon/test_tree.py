@@ -10,6 +10,7 @@ import pytest
 
 from eclctl.daemon import tree as module
 from eclctl.daemon.metrics import Metrics
+from eclctl.image.temporary import temporary_name
 from tests.unit.daemon.watching import Clock, Examiner, drain, image, tree
 
 if TYPE_CHECKING:
@@ -40,6 +41,21 @@ def test_the_first_rescan_has_everything_examined(tmp_path: Path, clock: Clock, 
     assert set(engine.given) == paths
     assert value(metrics, "eclctl_watch_rescans_total", reason="start") == 1
     assert value(metrics, "eclctl_watch_prefetched_total", status="kept") == 2
+
+
+def test_a_file_that_is_to_become_an_image_is_not_examined_until_it_has_its_name(
+    tmp_path: Path, clock: Clock, engine: Examiner
+) -> None:
+    part = image(tmp_path / temporary_name())
+    watched = tree(tmp_path, engine, clock)
+    watched.changed(str(part), closed=True)
+    drain(watched)
+    assert engine.given == []
+    path = part.rename(tmp_path / "image.sif")
+    watched.changed(str(path), closed=True)
+    clock.seconds += 10.0
+    drain(watched)
+    assert engine.given == [str(path)]
 
 
 def test_a_rescan_hands_in_nothing_that_is_known(tmp_path: Path, clock: Clock, engine: Examiner) -> None:

@@ -26,7 +26,7 @@ from eclctl.signature.openpgp.proven import Proven, proven
 
 __all__ = ["MAX_ANSWER", "Answer", "Result", "Tried", "add", "fetch", "find", "get", "index"]
 
-MAX_ANSWER: Final = 8 << 20
+MAX_ANSWER: Final = 4 << 20
 """Bytes that a keyserver may send for one key."""
 
 _MAX_SAID: Final = 64 << 10  # of what it says to a key that was sent

@@ -260,9 +260,8 @@ def test_the_sites_ring_is_another(run, tmp_path, ring):
 
 def test_the_sites_ring_is_the_one_that_its_configuration_names(run, tmp_path):
     config = tmp_path / "config.yaml"
-    config.write_text(
-        f"version: 1\nsockets: {{check: /x/c, admin: /x/a}}\nstate_dir: /x\npolicies: [p]\nkeyrings: [{tmp_path}/ring]\n"
-    )
+    sockets = "version: 1\nsockets: {check: /x/c, admin: /x/a}\n"
+    config.write_text(f"{sockets}state_dir: /x\npolicies: [p]\nkeyrings: [{tmp_path}/ring]\n")
     assert run("import", "--site", "--config", config, PGP / "builder.asc")[0] == 0
     assert (tmp_path / "ring" / f"{BUILDER}.asc").exists()
     config.write_text("version: 2\n")

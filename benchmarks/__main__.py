@@ -8,7 +8,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import cold, kinds, policies, rescan, warm
+from benchmarks import cold, kinds, policies, rescan, sign, warm
 from benchmarks.harness import Result
 
 HERE = Path(__file__).resolve().parent
@@ -18,6 +18,7 @@ SUITES = {
     "kinds": kinds.measure,
     "rescan": rescan.measure,
     "policies": policies.measure,
+    "sign": sign.measure,
 }
 
 

@@ -1,7 +1,7 @@
 """What a rule asks for: the items of its `require` and the stages of its `chain`, typed and resolved.
 
 A stage is a requirement with a name. It is written in the chain itself, `scan: {any_of: [scanner]}`, or only named
-there: then it is made of the items of `require` that ask for the purpose of that name.
+there. Items of `require` that ask for the purpose of that name are part of it either way, so that none is ever lost.
 """
 
 from __future__ import annotations
@@ -212,7 +212,7 @@ class _Chain:
         report = self.reader.report
         for entry in document.items(node, report, f"chain of {self.what}") or ():
             if isinstance(entry, MapNode):
-                self._written(entry)
+                self._written(entry, needs)
             else:
                 self._named(entry, needs)
         for need in needs:
@@ -220,8 +220,8 @@ class _Chain:
                 message = f"{self.what} asks for the purpose {quoted(need.purpose)}, which is no stage of its chain"
                 report.error(node, message, f"add {need.purpose} to the chain")
 
-    def _written(self, entry: MapNode) -> None:
-        """A stage that is written in the chain."""
+    def _written(self, entry: MapNode, needs: Sequence[Requirement]) -> None:
+        """A stage that is written in the chain. Items of `require` that ask for it by their purpose stay beside that."""
         report, what = self.reader.report, f"a stage of {self.what}"
         pairs = document.pairs(entry, report, what) or ()
         if len(pairs) != 1:
@@ -230,14 +230,14 @@ class _Chain:
         stage = self._name(pairs[0][0])
         need = self.reader._requirement(pairs[0][1], self.match, self.what)  # noqa: SLF001 - the reader's other half
         if stage is not None and need is not None:
-            self.stages[stage] = [replace(need, stage=stage)]
+            self.stages[stage] = [replace(need, stage=stage), *_of_stage(stage, needs)]
 
     def _named(self, entry: Node, needs: Sequence[Requirement]) -> None:
         """A stage that is made of the items of `require` with its purpose."""
         stage = self._name(entry)
         if stage is None:
             return
-        mine = [replace(need, stage=stage) for need in needs if need.purpose == stage]
+        mine = _of_stage(stage, needs)
         if not mine:
             message = f"the stage {quoted(stage)} of {self.what} asks for nothing"
             hint = f"write - {stage}: {{any_of: [...]}}, or give an item of require purpose: {stage}"
@@ -250,6 +250,11 @@ class _Chain:
             self.reader.report.error(node, f"the stage {quoted(stage)} is twice in the chain of {self.what}")
             return None
         return stage
+
+
+def _of_stage(stage: str, needs: Sequence[Requirement]) -> list[Requirement]:
+    """Return those items of `require` that are of a stage."""
+    return [replace(need, stage=stage) for need in needs if need.purpose == stage]
 
 
 def scope_text(scope: Scope) -> str:

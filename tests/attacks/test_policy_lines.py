@@ -303,6 +303,23 @@ def test_vacuous_rules_are_load_errors(require: str) -> None:
     assert loaded(HEAD + f"rules: [{{name: it, require: {require}}}]\n").policy is None
 
 
+def test_lost_requirement_an_item_beside_a_stage_of_its_name_is_still_asked_for() -> None:
+    """The scanner's item asks for the purpose scan, and somebody has written a stage of that name for another."""
+    rules = """\
+rules:
+  - name: it
+    require:
+      - {any_of: [scanner], purpose: scan}
+    chain:
+      - scan: {any_of: [builder]}
+"""
+    image = sample()
+    image.sign_pgp(BUILDER)
+    outcome = ask(image, rules)
+    assert outcome.code is Code.REQUIREMENTS_NOT_MET
+    assert [missing.requirement for missing in outcome.missing] == ["1 approval from scanner with the purpose scan"]
+
+
 def test_withdrawn_partition_denies_though_the_file_was_changed_by_one_more_signature() -> None:
     image = sample()
     image.sign_pgp(BUILDER)

@@ -244,6 +244,18 @@ def test_a_stage_may_be_made_of_several_items() -> None:
     assert [missing.stage for missing in outcome.missing] == ["scan", "approve"]
 
 
+def test_an_item_is_asked_for_also_where_its_stage_is_written_in_the_chain() -> None:
+    text = NAMED.replace("[build, scan, approve]", "[build, scan: {any_of: [dave]}, approve]")
+    made = policy(text, head=BOUND).rules[0]
+    assert [(need.stage, need.people, need.purpose) for need in made.require] == [
+        (None, ("dave",), None),
+        ("build", ("ci",), "build"),
+        ("scan", ("dave",), None),
+        ("scan", ("alice",), "scan"),
+        ("approve", ("alice", "bob", "carol"), "approve"),
+    ]
+
+
 def test_an_item_that_no_stage_names_is_an_error() -> None:
     text = NAMED.replace("[build, scan, approve]", "[build, approve]")
     errors = [str(error) for error in load_text(BOUND + text).errors]

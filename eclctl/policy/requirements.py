@@ -221,7 +221,7 @@ class _Chain:
                 report.error(node, message, f"add {need.purpose} to the chain")
 
     def _written(self, entry: MapNode, needs: Sequence[Requirement]) -> None:
-        """A stage that is written in the chain. Items of `require` that ask for it by their purpose stay beside that."""
+        """A stage that is written in the chain, and beside that the items of `require` with its purpose."""
         report, what = self.reader.report, f"a stage of {self.what}"
         pairs = document.pairs(entry, report, what) or ()
         if len(pairs) != 1:

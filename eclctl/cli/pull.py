@@ -13,6 +13,7 @@ from typing import Any
 from eclctl.cli.foretelling import foretell
 from eclctl.cli.landing import Landing, landing
 from eclctl.cli.new_file import NewFileError
+from eclctl.cli.offline import load_site
 from eclctl.cli.options import Parser
 from eclctl.cli.registries import OK, add_options, connect, fail, show_progress, warn
 from eclctl.cli.text import printable
@@ -39,21 +40,24 @@ from eclctl.sign.creating import Drawn, Member, Placed, draw
 __all__ = ["run"]
 
 _TEXT = """\
-Pulls an image from a registry. docker:// gives an OCI-SIF, byte by byte as SingularityCE
-writes one, from an OCI image whose layers are squashfs; --with-cosign puts its cosign
-signatures into it. oras:// gives the SIF file that was pushed. Every byte is compared
-with its digest. A pull that is interrupted goes on where it stopped.
+Pulls an image from a registry. docker:// gives an OCI-SIF, byte by byte as
+SingularityCE writes one, from an OCI image whose layers are squashfs;
+--with-cosign puts its cosign signatures into it. oras:// gives the SIF file
+that was pushed. Every byte is compared with its digest. A pull that is
+interrupted goes on where it stopped.
 
-With --require-allow the site's policy decides on the file for the name that it will
-have, for you, before it has that name: what may not run never appears there."""
+With --require-allow the site's policy decides on the file for the name that it
+will have, for you, before it has that name: what may not run never appears
+there."""
 
 _EXAMPLES = """\
-exit status: 0 pulled, 1 not pulled or not allowed, 2 usage, 3 when the output cannot
-be written
+exit status: 0 pulled, 1 not pulled or not allowed, 2 usage, 3 when the output
+cannot be written
 
 examples:
   eclctl pull docker://registry.example/prod/solver:1.2
-  eclctl pull --with-cosign --require-allow /srv/containers/prod/solver.oci.sif \\
+  eclctl pull --with-cosign --require-allow \\
+      /srv/containers/prod/solver.oci.sif \\
       docker://registry.example/prod/solver:1.2
   eclctl pull --force solver.sif oras://registry.example/prod/solver:1.2
   eclctl pull --arch arm64 docker://registry.example/prod/solver@sha256:…
@@ -170,6 +174,8 @@ def _pull(options: argparse.Namespace, reference: Reference, path: str) -> int:
             warn("pull")(text)
 
     _not_there(path, options)
+    if options.require_allow:
+        load_site(options.config or _CONFIG)  # what is wrong with it is said before anything is fetched
     registry = connect(options, reference, tell, push=False)
     wanted = _wanted(registry, reference, options, tell)
     with landing(path, wanted.content, replace=options.force) as file:

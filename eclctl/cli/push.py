@@ -28,18 +28,21 @@ from eclctl.sign.creating import compact
 __all__ = ["run"]
 
 _TEXT = """\
-Pushes an image to a registry. To docker://, an OCI-SIF goes as the OCI image that it
-holds: manifest, config and squashfs layers, byte by byte, so that its digest stays and
-so do its cosign signatures (--with-cosign). PGP and PEM signatures are the file's, and
-stay behind. To oras://, a SIF of either kind goes as the file that it is, with all that
-is in it. What the registry has already is not sent again."""
+Pushes an image to a registry. To docker://, an OCI-SIF goes as the OCI image
+that it holds: manifest, config and squashfs layers, byte by byte, so that its
+digest stays and so do its cosign signatures (--with-cosign). PGP and PEM
+signatures are the file's, and stay behind. To oras://, a SIF of either kind
+goes as the file that it is, with all that is in it. What the registry has
+already is not sent again."""
 
 _EXAMPLES = """\
-exit status: 0 pushed, 1 not pushed, 2 usage, 3 when the output cannot be written
+exit status: 0 pushed, 1 not pushed, 2 usage, 3 when the output cannot be
+written
 
 examples:
   eclctl push solver.oci.sif docker://registry.example/prod/solver:1.2
-  eclctl push --with-cosign solver.oci.sif docker://registry.example/prod/solver:1.2
+  eclctl push --with-cosign solver.oci.sif \\
+      docker://registry.example/prod/solver:1.2
   eclctl push solver.sif oras://registry.example/prod/solver:1.2
   eclctl push --no-https solver.sif oras://localhost:5000/solver:1.2"""
 

@@ -9,7 +9,7 @@ import tracemalloc
 
 import pytest
 
-from eclctl.cli import keys
+from eclctl.cli import keys, policy
 from eclctl.errors import KeyMaterialError
 from eclctl.sign.rings import MAX_RING, Ring
 from eclctl.sign.site_rings import SiteRing
@@ -173,6 +173,19 @@ def test_ring_never_gives_secret_parts_away_with_a_certificate(ring, tmp_path, c
     for path in (tmp_path / "out", tmp_path / "keys.d" / f"{ALICE.fingerprint}.asc", ring.public_path):
         with open(path, "rb") as file:
             assert not any(key.has_secret for key in parse(file.read()).keys.values())
+
+
+def test_ring_of_a_user_decides_nothing(ring, tmp_path, monkeypatch, capsys):
+    """What is in it makes no policy load: the keys of the policies are the site's."""
+    monkeypatch.chdir(tmp_path)
+    rules = "rules: [{name: all, match: {kinds: [sif]}, require: [{any_of: [alice]}]}]\ndefault: deny\n"
+    (tmp_path / "policy.yaml").write_text(f"version: 1\nsigners: {{alice: {{pgp: [{ALICE.fingerprint}]}}}}\n{rules}")
+    (tmp_path / "ring.asc").write_bytes(armor("PUBLIC KEY BLOCK", certificate(ALICE)))
+    (tmp_path / "other.asc").write_bytes(armor("PUBLIC KEY BLOCK", certificate(MALLORY)))
+    ring.add(certificate(ALICE))
+    assert policy.run(["check", "--keyring", "ring.asc", "policy.yaml"]) == 0
+    assert policy.run(["check", "--keyring", "other.asc", "policy.yaml"]) == 1
+    assert ALICE.fingerprint in capsys.readouterr().err
 
 
 def test_ring_lock_of_the_site_cannot_be_held_by_its_readers(tmp_path):

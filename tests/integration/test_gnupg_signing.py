@@ -253,6 +253,18 @@ def test_a_gpg_that_signs_something_else_is_found_out(tmp_path, monkeypatch):
         pass
 
 
+def test_a_gpg_that_does_not_end_is_ended(tmp_path, monkeypatch):
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin" / "gpg"
+    program.write_text(f'#!/bin/sh\ncase "$*" in *--version*) exec {GPG} "$@";; *) exec sleep 600;; esac\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(gnupg_run, "_PATIENCE", 0.5)
+    secret = (PGP / "scanner-secret.asc").read_bytes()
+    with pytest.raises(GnupgError, match="took longer than"), ring_signer(secret, fingerprint(secret), never):
+        pass
+
+
 # The user's own GnuPG
 
 

@@ -7,6 +7,7 @@ other groups, the time, the file as it was then), and has to be taken as it is n
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -41,7 +42,7 @@ class Launches:
 
 
 class _Record(NamedTuple):
-    path: str
+    path: str | None
     asker: Asker
     time: datetime
     written: str
@@ -71,8 +72,12 @@ class History:
         """Add the decisions of a log, one JSON object a line; older ones than `since`, an aware time, are left out."""
         for line in lines:
             record = self._record(line)
-            if record is not None and (since is None or record.time >= since):
-                self._add(record)
+            if record is None or (since is not None and record.time < since):
+                continue
+            if record.path is None:
+                self.unplaced += 1
+            else:
+                self._add(record, record.path)
 
     def askers(self, path: str) -> Iterator[tuple[Asker, Launches]]:
         """Yield who asked about an image, and how often."""
@@ -92,23 +97,20 @@ class History:
             self.broken += bool(line.strip())
             return None
 
-    def _placed(self, found: dict[str, Any], time: datetime) -> _Record | None:
+    def _placed(self, found: dict[str, Any], time: datetime) -> _Record:
         path, role = found["path"], found["role"]
         asker = Asker(_id(found["uid"]), _id(found["gid"]), role)
-        if path is None:
-            self.unplaced += 1
-            return None
-        if not isinstance(path, str) or not path.startswith("/") or len(path) > _PATH_MAX or "\0" in path:
-            raise ValueError("not an absolute path")
+        if path is not None:
+            _check_path(path)
         if not isinstance(role, str) or len(role) > _ROLE_MAX:
             raise ValueError("not a role")
         return _Record(path, asker, time, found["time"], found["decision"] == "allow")
 
-    def _add(self, record: _Record) -> None:
+    def _add(self, record: _Record, path: str) -> None:
         self.decisions += 1
         self.first = record.written if self.first is None else min(self.first, record.written)
         self.last = record.written if self.last is None else max(self.last, record.written)
-        known = self.questions.get(record.path, {}).get(record.asker)
+        known = self.questions.get(path, {}).get(record.asker)
         if known is not None:
             known.count += 1
             if record.written >= known.last:
@@ -118,7 +120,13 @@ class History:
         else:
             self._kept += 1
             launches = Launches(1, record.written, record.allowed)
-            self.questions.setdefault(record.path, {})[record.asker] = launches
+            self.questions.setdefault(path, {})[record.asker] = launches
+
+
+def _check_path(path: object) -> None:
+    if not isinstance(path, str) or not path.startswith("/") or len(path) > _PATH_MAX or "\0" in path:
+        raise ValueError("not an absolute path")
+    os.fsencode(path)  # no file has half of a surrogate pair in its name
 
 
 def _id(value: object) -> int:

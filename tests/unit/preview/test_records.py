@@ -47,6 +47,7 @@ def test_a_decision_without_a_path_is_counted_as_one_that_cannot_be_asked_again(
         b"[" * 100_000,
         record("relative"),
         record("/a\0b"),
+        record("/a\ud800"),
         record("/" + "a" * 5000),
         record("/a", uid=-1),
         record("/a", uid=2**32),
@@ -69,6 +70,7 @@ def test_since_leaves_out_what_is_older() -> None:
     since = datetime(2026, 11, 22, 12, tzinfo=UTC)
     made = history([record("/a", number=1), record("/b", number=2), record("/c", number=3)], since)
     assert sorted(made.questions) == ["/b", "/c"]
+    assert history([record(None, number=1), record(None, number=2)], since).unplaced == 1
 
 
 def test_a_log_of_more_questions_than_are_kept_is_counted_and_known_ones_still_add_up() -> None:

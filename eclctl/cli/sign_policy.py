@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import textwrap
-from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from eclctl.cli.offline import Responders
 from eclctl.cli.text import printable
-from eclctl.daemon.service import NAMES
-from eclctl.decide import settings as configuration
-from eclctl.decide.files import read_guarded, read_unguarded
-from eclctl.decide.settings import Settings
-from eclctl.decide.snapshot import Snapshot, build
 from eclctl.errors import ConfigError
 from eclctl.model import Caller, Code, Finding, Missing, Outcome, RequirementReport, Verdict
-from eclctl.sign.coverage import Part
-from eclctl.sign.native import Signing
-from eclctl.sign.outlook import Place, judged, unknown_keys, with_signatures
-from eclctl.trust.keyring import unasked
-from eclctl.verify import HashPool, examine
+
+# Reading and judging policies is a second of imports that only they cost who name one.
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+    from datetime import datetime
+
+    from eclctl.cli.offline import Responders
+    from eclctl.decide.snapshot import Snapshot
+    from eclctl.sign.coverage import Part
+    from eclctl.sign.native import Signing
 
 __all__ = ["Outlook", "Policies", "lines", "load_policies", "shape", "wrapped"]
 
@@ -62,6 +59,10 @@ class Policies:
         Raises:
             EclctlError: The image cannot be read.
         """
+        from eclctl.sign.outlook import Place, judged, unknown_keys, with_signatures  # noqa: PLC0415 - see above
+        from eclctl.trust.keyring import unasked  # noqa: PLC0415 - as above
+        from eclctl.verify import HashPool, examine  # noqa: PLC0415 - as above
+
         snapshot, responders = self.snapshot, self.responders
         assert snapshot.policy is not None
         store = snapshot.store
@@ -90,15 +91,21 @@ def load_policies(options: argparse.Namespace, now: datetime) -> Policies | None
     Raises:
         ConfigError: It does not load; the message names each error, one after the other.
     """
+    if not options.policy and options.config is None:
+        return None
+    from eclctl.cli.offline import Responders  # noqa: PLC0415 - see above
+    from eclctl.daemon.service import NAMES  # noqa: PLC0415 - as above
+    from eclctl.decide import settings as configuration  # noqa: PLC0415 - as above
+    from eclctl.decide.files import read_guarded, read_unguarded  # noqa: PLC0415 - as above
+    from eclctl.decide.snapshot import build  # noqa: PLC0415 - as above
+
     if options.policy:
-        named, read = Settings("", "", "", tuple(options.policy), tuple(options.keyring)), read_unguarded
-    elif options.config is not None:
+        named, read = configuration.Settings("", "", "", tuple(options.policy), tuple(options.keyring)), read_unguarded
+    else:
         loaded = configuration.load(options.config, resolve_user=NAMES.user)
         if loaded.settings is None:
             raise ConfigError(_listed([str(error) for error in loaded.errors]))
         named, read = loaded.settings, read_guarded
-    else:
-        return None
     built = build(named, NAMES, generation=1, now=now, read=read)
     if built.snapshot is None:
         raise ConfigError(_listed([str(error) for error in built.errors]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -17,8 +17,9 @@ from eclctl.cli.cosign_passwords import Passwords
 from eclctl.cli.passphrases import at_terminal
 from eclctl.cli.progress import progress_bar
 from eclctl.cli.sign_cosign_policy import outlook, unknown_keys
-from eclctl.cli.sign_cosign_report import Report, show_coverage, show_outlook, show_warnings
+from eclctl.cli.sign_cosign_report import Report, show_coverage, show_outlook
 from eclctl.cli.sign_policy import Outlook, Policies, load_policies
+from eclctl.cli.sign_report import show_warnings
 from eclctl.cli.text import printable
 from eclctl.cli.verification import FAILED, OK, say
 from eclctl.errors import ConfigError, EclctlError, KeyMaterialError, SigningError
@@ -145,7 +146,7 @@ class _Command:
                 show_coverage(image, edited.image, what, self._report(image))
             if not self.options.json or self.ask:
                 show_warnings(warnings)
-            self._require_consent(image, warnings)
+            self._require_consent(image, what, warnings)
             made, seen = self._make(image, edited)
             notes = tuple(Finding("note", note) for note in edited.notes)
         return replace(self._report(image), made=made, subject=what, warnings=(*warnings, *notes), outlook=seen)
@@ -161,10 +162,9 @@ class _Command:
         """Return what somebody should know before they sign."""
         found = []
         if what.breaks:
-            numbers = ", ".join(map(str, what.breaks))
             message = (
-                f"the image has native signatures (data objects {numbers}), and this one breaks them: it changes the"
-                " object group that they cover. Cosign first, native last: who made them has to sign again"
+                f"the image has native signatures (data objects {_listed(what.breaks)}), and this one breaks them: it"
+                " changes the object group that they cover. Cosign first, native last: who made them has to sign again"
             )
             found.append(Finding(_BREAKS, message))
         for key in cosign_sign.repeated(edited.image, self.keys, self.options.purpose):
@@ -174,16 +174,18 @@ class _Command:
             found += unknown_keys(self.policies, self.keys)
         return tuple(found)
 
-    def _require_consent(self, image: str, warnings: Sequence[Finding]) -> None:
+    def _require_consent(self, image: str, what: Subject, warnings: Sequence[Finding]) -> None:
         """Let nobody break a native signature without knowing it, and ask whom there is to ask about the rest."""
         if self.options.yes or not warnings:
             return
         if self.ask:
             if not confirmed(f"Sign {printable(image)} all the same?"):
                 raise SigningError("not signed, as you said")
-        elif any(warning.code == _BREAKS for warning in warnings):
-            said = next(warning.message for warning in warnings if warning.code == _BREAKS)
-            raise SigningError(f"{said}. To do it all the same, add --yes; nothing was signed")
+        elif what.breaks:
+            numbers = _listed(what.breaks)
+            raise SigningError(
+                f"it would break native signatures (data objects {numbers}); to do so all the same, add --yes"
+            )
 
     def _make(self, image: str, edited: Editing) -> tuple[Signed, Outlook | None]:
         """Sign; show what policies will say as soon as the signed file is there, before it takes the image's name."""
@@ -204,6 +206,10 @@ class _Command:
             said = {**written, **self._annotations, **purpose}
             made = cosign_sign.sign(edited, self.keys, said, now, progress=progress, witness=witness)
         return made, next(iter(seen), None)
+
+
+def _listed(numbers: Iterable[int]) -> str:
+    return ", ".join(map(str, numbers))
 
 
 def _now() -> datetime:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from eclctl.cli import sign_policy
 from eclctl.cli.sign_policy import Outlook
+from eclctl.cli.sign_report import show_warnings
 from eclctl.cli.text import printable
 from eclctl.cli.verification import say
 from eclctl.image.sif import Sif
@@ -17,7 +18,7 @@ from eclctl.model import Finding, SignatureFormat, SignerKind
 from eclctl.sign.cosign_sign import Signed, Subject
 from eclctl.signature.keys import PublicKey
 
-__all__ = ["Report", "show_coverage", "show_outlook", "show_warnings"]
+__all__ = ["Report", "show_coverage", "show_outlook"]
 
 _ROLES = ("manifest", "config")
 
@@ -99,12 +100,6 @@ def show_outlook(found: Outlook, *, as_json: bool) -> None:
     for line in sign_policy.lines(found):
         print(line)
     sys.stdout.flush()
-
-
-def show_warnings(warnings: Sequence[Finding]) -> None:
-    """Print each warning."""
-    for warning in warnings:
-        say(f"WARNING: {printable(warning.message)}")
 
 
 def _signer(key: PublicKey) -> dict[str, str]:

@@ -178,7 +178,8 @@ def _pieces(fd: int, start: int, size: int) -> Iterator[tuple[int, int]]:
     """Yield where there is data, in pieces of at most a chunk: position and length, holes left out."""
     at, end = start, start + size
     while (data := _next_data(fd, at)) is not None and data < end:
-        at = min(end, _next_hole(fd, data, end))
+        hole = _next_hole(fd, data, end)
+        at = min(end, hole) if hole > data else end  # else a hole was made just here: its zeros are read
         yield from ((piece, min(_CHUNK, at - piece)) for piece in range(data, at, _CHUNK))
 
 

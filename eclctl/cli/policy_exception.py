@@ -20,7 +20,6 @@ from eclctl.cli.text import printable
 from eclctl.daemon.service import NAMES
 from eclctl.decide import settings as configuration
 from eclctl.decide.exceptions import Candidate, Standing, State, moment, standing
-from eclctl.decide.files import read_unguarded
 from eclctl.decide.snapshot import Snapshot, build
 from eclctl.errors import ConfigError, EclctlError
 from eclctl.policy.document import Problem, Report
@@ -151,11 +150,11 @@ class _UsageError(Exception):
 
 
 def _site(config: str, now: datetime) -> tuple[Snapshot, ExceptionTerms]:
-    """Load what the daemon would, whoever may read it; what is decided by it is decided elsewhere."""
+    """Load what the daemon would; as root as guardedly, so that nothing is called active that the daemon refuses."""
     loaded = configuration.load(config, resolve_user=NAMES.user)
     if loaded.settings is None:
         raise ConfigError("\n".join(map(str, loaded.errors)))
-    built = build(loaded.settings, NAMES, generation=1, now=now, read=read_unguarded)
+    built = build(loaded.settings, NAMES, generation=1, now=now)
     if built.snapshot is None or built.snapshot.policy is None:
         raise ConfigError("\n".join(map(str, built.errors)))
     terms = built.snapshot.policy.exceptions

@@ -99,6 +99,18 @@ def test_it_stands_once_enough_have_signed(admin: Admin) -> None:
     assert "approved by scanner, approver" in seen[2][1]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, whose files are guarded")
+def test_what_the_daemon_refuses_because_others_could_have_written_it_is_not_called_active(admin: Admin) -> None:
+    admin.new("--image", str(admin.image))
+    admin.sign("scanner")
+    admin.sign("approver")
+    assert admin.type("check", "drain")[0] == 0
+    admin.file.chmod(0o664)
+    status, out, _ = admin.type("check", "drain")
+    assert (status, out.splitlines()[0]) == (1, "drain: refused")
+    assert "is writable by others than root" in out
+
+
 def test_new_never_writes_over_one_that_is_there(admin: Admin) -> None:
     admin.new("--image", str(admin.image))
     before = admin.file.read_bytes()

@@ -193,7 +193,9 @@ def _ocsp_lines(ocsp: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _keyserver_lines(keyservers: Mapping[str, Any]) -> Iterator[str]:
-    servers = keyservers.get("servers") or ()
+    servers = keyservers.get("servers")
+    if servers is None:
+        return
     if not servers:
         yield "keyservers  none: revocations are what the keyrings say"
         return

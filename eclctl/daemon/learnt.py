@@ -73,7 +73,7 @@ class Memory:
             memory.ring()
         except FileNotFoundError:
             pass
-        except (OSError, ValueError, KeyMaterialError) as error:
+        except (OSError, ValueError, RecursionError, KeyMaterialError) as error:
             memory.keys, memory._stale = {}, False
             what = error.strerror if isinstance(error, OSError) else error
             _log.error("what keyservers said is lost until they are asked again: %s: %s", path, what)

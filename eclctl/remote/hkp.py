@@ -14,20 +14,26 @@ import stat
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import islice
 from typing import Final, TypeVar
 from urllib.parse import quote, urlencode
 
 from eclctl.decide.keyservers import Keyserver, Keyservers
-from eclctl.errors import KeyMaterialError, RemoteError
+from eclctl.errors import EclctlError, KeyMaterialError, RemoteError
 from eclctl.remote import http
 from eclctl.remote.hkp_index import MAX_INDEX, Index, parse_index
 from eclctl.signature.openpgp import Keyring
+from eclctl.signature.openpgp.armor import split_blocks
+from eclctl.signature.openpgp.packets import read_packets
 from eclctl.signature.openpgp.proven import Proven, proven
 
-__all__ = ["MAX_ANSWER", "Answer", "Result", "Tried", "add", "fetch", "find", "get", "index"]
+__all__ = ["MAX_ANSWER", "MAX_PACKETS", "Answer", "Result", "Tried", "add", "fetch", "find", "get", "index"]
 
 MAX_ANSWER: Final = 4 << 20
 """Bytes that a keyserver may send for one key."""
+
+MAX_PACKETS: Final = 20_000
+"""OpenPGP packets in an answer: a certificate that very many people certified has a few thousand."""
 
 _MAX_SAID: Final = 64 << 10  # of what it says to a key that was sent
 _MAX_TOKEN: Final = 4096
@@ -121,8 +127,9 @@ def _read(url: str, fingerprint: str, body: bytes, revokers: Keyring | None) -> 
     if b"-----BEGIN PGP" not in body and body[:1] < b"\x80":
         return Answer(url, Result.INVALID, why=f"{url} sent no OpenPGP certificate")
     try:
+        _require_few_packets(body)
         ring = Keyring.parse(body)
-    except KeyMaterialError as error:
+    except EclctlError as error:
         return Answer(url, Result.INVALID, why=f"{url} sent no usable certificate: {error}")
     if fingerprint in ring.secret:
         return Answer(
@@ -136,6 +143,14 @@ def _read(url: str, fingerprint: str, body: bytes, revokers: Keyring | None) -> 
     if not found.user_ids and not found.direct:
         return Answer(url, Result.INVALID, why=f"{url} sent {fingerprint} with nothing in it that its key vouches for")
     return Answer(url, Result.FOUND, found, why)
+
+
+def _require_few_packets(body: bytes) -> None:
+    """Refuse what would take seconds to read, before it does."""
+    blocks = [body] if body[:1] >= b"\x80" else [data for _, data in split_blocks(body)]
+    count = sum(1 for data in blocks for _ in islice(read_packets(data), MAX_PACKETS + 1))
+    if count > MAX_PACKETS:
+        raise KeyMaterialError(f"more than {MAX_PACKETS} packets")
 
 
 def _left_out(url: str, strangers: Sequence[str]) -> str:

@@ -17,6 +17,7 @@ KEY = {
     "ends": "2026-12-01T00:00:00Z",
     "days": 8,
 }
+KEYSERVERS = {"refresh_seconds": 21_600.0, "oldest_answer_seconds": 25_000.0, "unanswered": 0, "failures": 0}
 WELL: dict[str, Any] = {
     "policy_loaded": True,
     "generation": 4,
@@ -24,6 +25,7 @@ WELL: dict[str, Any] = {
     "unrecorded": 0,
     "watch": {"trees": [TREE]},
     "ocsp": {"statuses": {"good": 3, "none": 0, "revoked": 0}},
+    "keyservers": KEYSERVERS,
     "expiring": [],
 }
 
@@ -64,6 +66,16 @@ def test_a_daemon_that_is_well_has_nothing_to_look_at() -> None:
             "nothing valid is known of 2 certificates, which count for nothing meanwhile",
         ),
         ({"ocsp": {"statuses": {"revoked": 1}}}, "ocsp-revoked", "1 certificate revoked"),
+        (
+            {"keyservers": KEYSERVERS | {"oldest_answer_seconds": 26_000.0}},
+            "keyservers",
+            "no keyserver answers about some keys in use, so a revocation may not be known here",
+        ),
+        (
+            {"keyservers": KEYSERVERS | {"unanswered": 1, "failures": 1}},
+            "keyservers",
+            "no keyserver answers about some keys in use, so a revocation may not be known here",
+        ),
         ({"expiring": [KEY]}, "key-expiring", "the key 22BC of alice expires on 2026-12-01"),
         (
             {"expiring": [KEY | {"days": -1, "kind": "certificate", "signers": []}]},
@@ -78,3 +90,9 @@ def test_each_thing_that_is_wrong_is_said_once(change: dict[str, Any], code: str
 
 def test_a_minute_is_no_delay() -> None:
     assert attention(WELL | {"watch": {"trees": [TREE | {"overdue_seconds": 59.0}]}}) == []
+
+
+def test_keys_that_nobody_has_answered_about_yet_are_no_matter_while_nothing_has_failed() -> None:
+    assert attention(WELL | {"keyservers": KEYSERVERS | {"unanswered": 5}}) == []
+    off = KEYSERVERS | {"refresh_seconds": None, "unanswered": 5, "failures": 1}
+    assert attention(WELL | {"keyservers": off}) == []

@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from eclctl import __version__
 from eclctl.daemon.metrics import (
+    KEYSERVER_RESULTS,
     METHODS,
     OCSP_RESULTS,
     OCSP_STATUSES,
@@ -70,6 +71,7 @@ def test_every_series_of_a_closed_list_exists_before_its_first_event() -> None:
     assert set(series(metrics, "eclctl_watch_prefetched_total")) == {(name,) for name in (*PREFETCH, OTHER)}
     assert set(series(metrics, "eclctl_watch_rescans_total")) == {(name,) for name in (*RESCANS, OTHER)}
     assert set(series(metrics, "eclctl_ocsp_requests_total")) == {(name,) for name in OCSP_RESULTS}
+    assert set(series(metrics, "eclctl_keyserver_requests_total")) == {(name,) for name in KEYSERVER_RESULTS}
     assert set(series(metrics, "eclctl_ocsp_statuses")) == {(name,) for name in OCSP_STATUSES}
 
 

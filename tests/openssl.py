@@ -80,11 +80,11 @@ def write_index(path: Path, serials: Mapping[int, bool]) -> Path:
 
 
 def responder(
-    folder: Path, name: str, ca: Issued, serials: Mapping[int, bool], signer: Issued | None = None
+    folder: Path, name: str, ca: Issued, serials: Mapping[int, bool], signer: Issued | None = None, *, port: int = 0
 ) -> Responder:
     """Start a responder for a CA, signed by the CA itself or by `signer`; its files are `name` in a folder."""
     own = folder / name
     own.mkdir()
     paths = ca.write(own, "ca")
     keys = paths if signer is None else signer.write(own, "signer")
-    return Responder(own, paths[0], keys, write_index(own / "index.txt", serials))
+    return Responder(own, paths[0], keys, write_index(own / "index.txt", serials), port)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
 import sys
@@ -185,23 +186,14 @@ def test_what_a_dead_writer_left_is_removed_by_the_next_one(tmp_path):
             assert not (tmp_path / ".new-0123").exists()
 
 
-def test_a_second_writer_waits_for_the_first(tmp_path):
-    order = []
-    entered = threading.Event()
-
-    def second() -> None:
-        with opened(tmp_path) as directory:
-            entered.set()
-            with directory.lock():
-                order.append("second")
-
+def test_a_second_writer_is_kept_out(tmp_path):
     with opened(tmp_path) as directory, directory.lock():
-        thread = threading.Thread(target=second)
-        thread.start()
-        entered.wait()
-        order.append("first")
-    thread.join()
-    assert order == ["first", "second"]
+        fd = os.open(tmp_path / ".lock", os.O_RDWR)
+        try:
+            with pytest.raises(BlockingIOError):
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        finally:
+            os.close(fd)
 
 
 def test_a_full_disk_leaves_the_old_file(tmp_path):

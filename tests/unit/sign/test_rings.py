@@ -69,6 +69,15 @@ def test_a_revocation_never_disappears(ring):
     assert fault(openpgp.Keyring.parse(ring.secret(ALICE.fingerprint))) == "key-revoked"
 
 
+def test_a_revocation_that_another_program_wrote_outlives_the_certificate(ring):
+    """SingularityCE writes its public file and knows nothing of what the secret one should hold."""
+    ring.add(SECRET)
+    with open(ring.public_path, "wb") as file:
+        file.write(REVOKED)
+    ring.remove(ALICE.fingerprint)
+    assert fault(ring.secret_certificates()) == "key-revoked"
+
+
 def test_a_revocation_alone_revokes_a_key_of_the_ring(ring):
     ring.add(SECRET)
     added = ring.add(armor("PUBLIC KEY BLOCK", REVOCATION))

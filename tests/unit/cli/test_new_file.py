@@ -72,6 +72,15 @@ def test_what_is_no_regular_file_is_not_replaced_even_when_asked(tmp_path, kind)
     assert kind != "link" or other.read_bytes() == b"old"
 
 
+def test_what_would_be_refused_at_the_end_is_refused_before_anything_is_written(tmp_path):
+    target = tmp_path / "out"
+    target.write_bytes(b"old")
+    begun = []
+    with pytest.raises(NewFileError), new_file(str(target), replace=False):
+        begun.append(names(tmp_path))
+    assert begun == []
+
+
 def test_a_file_that_appears_meanwhile_stays(tmp_path):
     target = tmp_path / "out"
     with pytest.raises(NewFileError, match="is there already"), new_file(str(target), replace=False):

@@ -52,6 +52,8 @@ OTHERS = {name: f"{pem}.pem" for pem, name in PEM_IDS.items()}
 COSIGNED = {COSIGN_IDS[name]: f"{name}.pub" if name == "ci" else f"{name}.pem" for name in COSIGN}
 ANNOTATIONS = ("env=prod", "team=hpc")
 PURPOSES = ("scan", "approve")
+STAGES = (*PURPOSES, "build")
+"""What stages are called, some of them like purposes that items of `require` ask for."""
 STATED = (*[()] * 6, ("scan",), ("approve",), ("scan", "approve"), ("build",), ("",))
 """What a signature says that it is for; one that cannot be read is for "", which nothing asks for."""
 AGE_LIMIT = 30  # days
@@ -87,6 +89,7 @@ class Plan:
     annotations: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     repositories: frozenset[str] = frozenset()  # people who ask for one below `prod`
     bound: Mapping[str, frozenset[str]] = field(default_factory=dict)  # what the DSSE signatures of people are for
+    stages: Mapping[int, str] = field(default_factory=dict)  # needs that are written in a chain, with their names there
 
     def text(self) -> str:
         lines = ["version: 1", "signers:"]
@@ -105,7 +108,13 @@ class Plan:
             parts += [f"purpose: [{', '.join(self.bound[person])}]"] if person in self.bound else []
             lines.append(f"  {person}: {{{', '.join(parts)}}}")
         lines += ["roles:", *(f"  {role}: [{', '.join(people)}]" for role, people in self.roles.items())]
-        lines += ["rules:", "  - name: it", f"    require: [{', '.join(need.text for need in self.needs)}]"]
+        lines += ["rules:", "  - name: it"]
+        items = [need for number, need in enumerate(self.needs) if number not in self.stages]
+        lines += [f"    require: [{', '.join(need.text for need in items)}]"] if items else []
+        lines += ["    chain:"] if self.stages else []
+        lines += [f"      - {name}: {self.needs[number].text}" for number, name in self.stages.items()]
+        named = {need.purpose for need in items if need.purpose} - set(self.stages.values())
+        lines += [f"      - {purpose}" for purpose in sorted(named)] if self.stages else []
         return "\n".join([*lines, *(f"    {option}" for option in self.options), ""])
 
     def load(self) -> Policy | None:
@@ -319,16 +328,19 @@ def random_plan(random: Random) -> Plan:
     options += [("discounted_signatures: deny", 0.15)]
     options += [("forbid: {signed_by: [dave]}", 0.15), ("mode: permissive", 0.15)]
     options += [(f"max_signature_age: {AGE_LIMIT}d", 0.2)]
+    needs = tuple(random_need(random) for _ in range(random.choice([1, 1, 2, 3])))
+    staged = random.sample(range(len(needs)), random.choice([0, 0, random.randint(1, len(needs))]))
     dsse = [person for person, keys in own.items() if any(name in OTHERS or name in LEAVES for name in keys)]
     return Plan(
         {person: tuple(keys) for person, keys in own.items()},
         {name: frozenset(keys) for name, keys in material.items()},
-        tuple(random_need(random) for _ in range(random.choice([1, 1, 2, 3]))),
+        needs,
         tuple(option for option, chance in options if random.random() < chance),
         {"team": ("alice", "bob", "carol")},
         {person: some(random, ANNOTATIONS, 0, 2) for person in cosigners if random.random() < 0.5},
         frozenset(person for person in cosigners if random.random() < 0.3),
         {person: frozenset(some(random, PURPOSES, 1, 2)) for person in dsse if random.random() < 0.4},
+        dict(zip(staged, random.sample(STAGES, len(staged)), strict=True)),
     )
 
 

@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 __all__ = ["add", "run"]
 
 _EXAMPLES = """Only the key with the whole fingerprint is taken, whatever else a keyserver
-sends, and of it what its owner signed. A name, an address or a key ID is looked up
-first and shown with whole fingerprints, to be confirmed; of several keys none is
-taken. Whoever can send to a keyserver can use any name: compare the fingerprint
-with the owner, for what is in a ring is trusted.
+sends, and of it what its owner signed. A name, an address or a key ID is looked
+up first and shown with whole fingerprints, to be confirmed; of several keys
+none is taken. Whoever can send to a keyserver can use any name: compare the
+fingerprint with the owner, for what is in a ring is trusted.
 
 exit status: 0 the key is in the ring, 1 it is not, 2 usage
 

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["add", "run"]
 
-_EXAMPLES = """What is sent is the certificate alone: names and addresses, public keys, and what
-the owner signed. A keyserver shows it to everybody, and most never delete anything.
+_EXAMPLES = """What is sent is the certificate alone: names and addresses, public keys, and
+what the owner signed. A keyserver shows it to everybody, and most never delete
+anything.
 
 exit status: 0 sent, 1 not sent, 2 usage
 

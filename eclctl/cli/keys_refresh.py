@@ -26,10 +26,11 @@ if TYPE_CHECKING:
 
 __all__ = ["add", "run"]
 
-_EXAMPLES = """Revocations, other expiry dates and new names that a key's owner signed are taken;
-never a key, nor a subkey that the ring does not have (`keys pull` takes those). The
-daemon does the same by itself for the keys that its policy uses, with `keyservers`
-in its configuration, and needs no change of the ring for that.
+_EXAMPLES = """Revocations, other expiry dates and new names that a key's owner signed are
+taken; never a key, nor a subkey that the ring does not have (`keys pull` takes
+those). The daemon does the same by itself for the keys that its policy uses,
+with `keyservers` in its configuration, and needs no change of the ring for
+that.
 
 exit status: 0 a keyserver answered about every key, 1 not about some, 2 usage
 

@@ -25,8 +25,8 @@ _SHORT = ("KEY ID", "BITS", "NAME/EMAIL")
 _LONG = ("FINGERPRINT", "ALGORITHM", "BITS", "CREATION DATE", "EXPIRATION DATE", "STATUS", "NAME/EMAIL")
 
 _EXAMPLES = """What a keyserver lists is what anybody wrote there: a name proves nothing, and a
-key ID of 8 digits can be made to order. Compare whole fingerprints (--long) with
-the owner before you pull a key.
+key ID of 8 digits can be made to order. Compare whole fingerprints (--long)
+with the owner before you pull a key.
 
 exit status: 0 found, 1 nothing found or no answer, 2 usage
 

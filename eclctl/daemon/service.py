@@ -400,7 +400,14 @@ class _Service:
 
     def _learn(self) -> None:
         """Take over what keyservers said of keys in use."""
-        self._reloader.learn(self._exceptions.refresh)
+        facts = self._engine.snapshot.store.digest
+        self._reloader.learn(lambda: self._learned(facts))
+
+    def _learned(self, facts: str) -> None:
+        """Look again at what depends on keys; at images only when what was found of them holds no longer."""
+        self._exceptions.refresh()
+        if self._engine.snapshot.store.digest != facts:
+            self._watcher.rescan("reload")
 
     def _summary(self) -> str:
         snapshot, last = self._engine.snapshot, self._reloader.last

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from eclctl.decide.files import read_guarded
-from eclctl.decide.snapshot import Built, Names, build
+from eclctl.decide.snapshot import Built, Names, Snapshot, build, refreshed
+from eclctl.model import Verdict
+from eclctl.signature.openpgp import Keyring
 from tests.support import CORPUS, NOW
 from tests.unit.decide.support import Site
 
@@ -111,3 +114,62 @@ def test_an_included_file_that_others_can_write_is_refused(site: Site) -> None:
     (error,) = built(site).errors
     assert (error.line, error.column) == (2, 11)
     assert "the include '../more.yaml' cannot be used: is writable by others than root" in str(error)
+
+
+# -- what others know of its keys
+
+
+REVOKED = "F5A4C20B8C7054A68A09D71A88B82E9124DD2498"
+OWNED = "version: 1\nsigners:\n  owner: {pgp: [" + REVOKED + "]}\n"
+
+
+def copy_of(name: str) -> Keyring:
+    return Keyring.parse((CORPUS / "keys" / "pgp" / name).read_bytes())
+
+
+@pytest.fixture
+def trusting(tmp_path: Path) -> Iterator[Site]:
+    """A site that has not heard of a revocation."""
+    rules = 'rules:\n  - name: it\n    match: {paths: ["@LIBRARY@/**"]}\n    require: [{any_of: [owner]}]\n'
+    made = Site(tmp_path, rules, "revoked-before.asc", OWNED)
+    yield made
+    made.close()
+
+
+def test_what_is_learnt_of_a_key_is_a_generation_of_its_own_with_the_same_policy_and_facts(trusting: Site) -> None:
+    before = trusting.engine.snapshot
+    after = refreshed(before, copy_of("revoked.asc"), now=NOW)
+    assert after is not None
+    assert (after.generation, after.policy) == (before.generation + 1, before.policy)
+    assert after.digest != before.digest
+    assert after.store.digest == before.store.digest
+    fault = after.store.pgp.status(REVOKED, REVOKED)
+    assert fault is not None
+    assert fault.fault is not None
+
+
+def test_a_load_with_what_was_learnt_comes_to_the_same(trusting: Site) -> None:
+    after = refreshed(trusting.engine.snapshot, copy_of("revoked.asc"), now=NOW)
+    names = Names(lambda _: None, lambda _: None)
+    loaded = build(trusting.settings(), names, generation=7, now=NOW, learnt=copy_of("revoked.asc")).snapshot
+    assert after is not None
+    assert loaded is not None
+    assert (loaded.digest, loaded.store.digest) == (after.digest, after.store.digest)
+
+
+def test_what_is_known_already_or_of_other_keys_is_no_new_generation(trusting: Site) -> None:
+    snapshot = trusting.engine.snapshot
+    assert refreshed(snapshot, copy_of("revoked-before.asc"), now=NOW) is None
+    assert refreshed(snapshot, copy_of("mallory.asc"), now=NOW) is None
+    assert refreshed(Snapshot.empty(), copy_of("revoked.asc"), now=NOW) is None
+
+
+def test_an_answer_from_kept_facts_denies_once_the_revocation_is_known(trusting: Site) -> None:
+    image = trusting.image("one.sif", "one-revoked.sif")
+    first, second = trusting.ask(image), trusting.ask(image)
+    assert (first.outcome.verdict, second.outcome.verdict, second.cached) == (Verdict.ALLOW, Verdict.ALLOW, True)
+    after = refreshed(trusting.engine.snapshot, copy_of("revoked.asc"), now=NOW)
+    assert after is not None
+    trusting.engine.install(after)
+    third = trusting.ask(image)
+    assert (third.outcome.verdict, third.cached) == (Verdict.DENY, True)

@@ -87,11 +87,12 @@ class _Command:
 
     def _image(self, image: str) -> Report:
         try:
-            report = self._signed(self._looked_at(image))
+            look = self._looked_at(image)
         except EclctlError as error:
             report = Report(image, error=Finding(error.code, str(error)))
-        except OSError as error:
-            report = Report(image, error=Finding("unreadable", f"the image cannot be signed: {error.strerror}"))
+        else:
+            self._show(look)
+            report = self._signed(look)
         report.show_json() if self._options.json else report.show_text()
         return report
 
@@ -113,7 +114,18 @@ class _Command:
         return self._policies.outlook(fd, os.path.realpath(place), parts, self._signing, _now())
 
     def _signed(self, look: _Look) -> Report:
-        self._show(look)
+        try:
+            ids, notes = self._sign(look)
+        except EclctlError as error:
+            return Report(look.image, error=Finding(error.code, str(error)))
+        except OSError as error:
+            return Report(look.image, error=Finding("signing", f"the image cannot be signed: {error.strerror}"))
+        made = tuple(zip(ids, look.parts, strict=True))
+        warnings = (*look.warnings, *notes)
+        return Report(look.image, self._signing, self._options.hash, made, warnings, look.outlook)
+
+    def _sign(self, look: _Look) -> tuple[tuple[int, ...], tuple[Finding, ...]]:
+        """Sign what was shown, once whoever is asked agrees; return the new signatures, and what else to know."""
         doubtful = any(warning.code in _ASKED for warning in look.warnings)
         if doubtful and self._ask and not confirmed(f"Sign {printable(look.image)} all the same?"):
             raise SigningError("not signed, as you said; the image is as it was")
@@ -123,15 +135,7 @@ class _Command:
                 raise SigningError("the image is another than what was shown: it has changed meanwhile; sign it again")
             with progress_bar("signing", opened.image.size) as progress:
                 ids = native.sign(opened, look.parts, self._signing, algorithm, clock=_now, progress=progress)
-            notes = tuple(Finding("note", note) for note in opened.notes)
-        return Report(
-            look.image,
-            self._signing,
-            algorithm,
-            tuple(zip(ids, look.parts, strict=True)),
-            (*look.warnings, *notes),
-            look.outlook,
-        )
+            return ids, tuple(Finding("note", note) for note in opened.notes)
 
     def _show(self, look: _Look) -> None:
         """Say what will be signed; with `--json` only what somebody is asked about."""

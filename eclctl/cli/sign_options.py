@@ -14,7 +14,7 @@ from eclctl.sign.metadata import HASHES
 __all__ = ["misused", "parser"]
 
 _EXAMPLES = f"""\
-Passphrases are asked for at the terminal; scripts give them with --passphrase-fd
+Passphrases are asked for at the terminal; scripts give them by --passphrase-fd
 or in ${VARIABLE}, never on the command line.
 
 exit status: 0 when every image was signed, 1 when any was not (it is then as

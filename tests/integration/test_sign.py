@@ -177,3 +177,15 @@ def test_somebody_at_the_terminal_chooses_among_several_keys(tmp_path):
     terminal.answer("1")
     assert terminal.end() == 0
     assert [signer for _, signer, _ in verified(path)] == ["F69053E5830DBDBA72B3D8F61BDDA97D14902F26"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_what_cannot_be_shown_is_not_signed(tmp_path):
+    path = corpus_copy("one-unsigned.sif", tmp_path)
+    before = path.read_bytes()
+    command = [*ECLCTL, "sign", "--key", str(CORPUS / "keys" / "pem" / "p256-private.pem"), str(path)]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False, timeout=PATIENCE)
+    assert done.returncode == 3
+    assert done.stderr.splitlines()[-1] == b"eclctl: cannot write the output: No space left on device"
+    assert path.read_bytes() == before

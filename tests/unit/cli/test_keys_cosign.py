@@ -150,3 +150,8 @@ def test_who_is_asked_decides_whether_files_are_replaced(here, answer, replaced)
         assert stat.S_IMODE(private.stat().st_mode) == 0o600
     else:
         assert private.read_text() == "old"
+
+
+def test_libsodium_is_loaded_for_cosign_s_keys_alone():
+    code = "import sys; from eclctl.cli import keys, sign, sign_cosign, verify; sys.exit('nacl' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

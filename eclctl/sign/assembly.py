@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, replace
+from itertools import count
 
 from eclctl.errors import MalformedImageError, SigningError
 from eclctl.image.sif import DataType, Header, Sif
@@ -157,14 +158,14 @@ class _Draft:
 
     def add(self, new: NewObject) -> None:
         """Give an object a slot, an ID and a place."""
-        index = self._free_slot()
+        index, identity = self._free_slot()
         start = self._end
         offset = start + -start % max(1, new.alignment)
         self._last = offset + len(new.data)
         if self._last > _MAX_OFFSET:
             raise SigningError(f"a data object of {len(new.data)} bytes would end outside of what a file can hold")
-        self._slots[index] = _slot(new, index + 1, offset, start, self._when)
-        self._ids.add(index + 1)
+        self._slots[index] = _slot(new, identity, offset, start, self._when)
+        self._ids.add(identity)
         self._data.append((offset, new.data))
         self._header = replace(self._header, data_size=self._last - self._header.data_offset)
         self._note_architecture(new)
@@ -175,14 +176,18 @@ class _Draft:
         table = self._header.table_offset, b"".join(self._slots)
         return (*self._data, table, (0, _packed(replace(self._header, free=free))))
 
-    def _free_slot(self) -> int:
-        for index, slot in enumerate(self._slots):
-            if not slot[_USED] and index + 1 not in self._ids:
-                return index
-        raise SigningError(
-            f"all {len(self._slots)} descriptor slots of the image are taken; remove a signature that is no longer "
-            "needed, or build the image anew with more slots"
-        )
+    def _free_slot(self) -> tuple[int, int]:
+        """Return the place of a slot that is free, and the ID that goes with it."""
+        free = [index for index, slot in enumerate(self._slots) if not slot[_USED]]
+        if not free:
+            raise SigningError(
+                f"all {len(self._slots)} descriptor slots of the image are taken; remove a signature that is no longer "
+                "needed, or build the image anew with more slots"
+            )
+        index = next((index for index in free if index + 1 not in self._ids), None)
+        if index is not None:
+            return index, index + 1
+        return free[0], next(identity for identity in count(1) if identity not in self._ids)
 
     def _note_architecture(self, new: NewObject) -> None:
         if new.data_type != DataType.PARTITION:

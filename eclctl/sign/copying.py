@@ -12,6 +12,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -71,11 +72,14 @@ def digests(fd: int, extents: Iterable[Extent]) -> list[Mapping[str, bytes]]:
 
 def _follow(filler: _Filler, target: int, extents: Sequence[Extent], position: _Position) -> list[Mapping[str, bytes]]:
     made: dict[int, Mapping[str, bytes]] = {}
+    sure = 0
 
     def reach(offset: int) -> None:
+        nonlocal sure
         while position.at < offset:
             step = min(offset, position.at + _STEP)
-            filler.wait(step)
+            if step > sure:
+                sure = min(filler.wait(step), step + _STEP)
             position.move(step)
 
     for number, extent in sorted(enumerate(extents), key=lambda item: item[1].offset):
@@ -158,8 +162,11 @@ class _Filler:
         if self._thread is not None:
             self._thread.join()
 
-    def wait(self, upto: int) -> None:
-        """Wait until the copy holds everything before `upto`; raise what kept it from that."""
+    def wait(self, upto: int) -> int:
+        """Wait until the copy holds everything before `upto`; return up to where it does.
+
+        Raises what kept the copy from that.
+        """
         with self._moved:
             self._wanted = upto
             self._moved.notify_all()
@@ -167,10 +174,12 @@ class _Filler:
                 self._moved.wait()
             if self._error is not None:
                 raise self._error
+            return self._filled
 
     def _fill(self) -> None:
         try:
-            os.posix_fadvise(self._source, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+            with suppress(OSError):  # advice only
+                os.posix_fadvise(self._source, 0, 0, os.POSIX_FADV_SEQUENTIAL)
             at = 0
             while at < self.size and self._may_go_on(at):
                 at = self._advance(at)

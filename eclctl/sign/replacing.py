@@ -106,7 +106,12 @@ class Replacement:
             if not self._is_ours(temporary):
                 system.exchange(directory, temporary, name)
                 raise _replaced(self.path)
-        os.unlink(temporary, dir_fd=directory)
+        try:
+            os.unlink(temporary, dir_fd=directory)
+        except OSError as error:
+            self.notes.append(
+                f"the former image is still there, as {temporary}, and cannot be removed: {error.strerror}"
+            )
 
     def _require_unchanged(self) -> None:
         if not self.unchanged():

@@ -77,13 +77,11 @@ class Scratch:
         return self.name
 
     def close(self) -> None:
-        """Remove what stands under the temporary name, and close the file."""
-        try:
-            if self.name is not None:
-                with suppress(FileNotFoundError):
-                    os.unlink(self.name, dir_fd=self._directory)
-        finally:
-            os.close(self.fd)
+        """Remove what stands under the temporary name, if that can be done, and close the file."""
+        if self.name is not None:
+            with suppress(OSError):
+                os.unlink(self.name, dir_fd=self._directory)
+        os.close(self.fd)
 
 
 def remove_leftovers(directory: int, owners: frozenset[int], now: float) -> int:

@@ -88,6 +88,14 @@ def test_an_id_that_another_slot_has_is_not_given_out_twice(tmp_path: Path) -> N
     assert [one.id for one in after.descriptors] == [2, 3]
 
 
+def test_where_the_numbers_of_all_free_slots_are_taken_the_lowest_that_is_not_is_given_out(tmp_path: Path) -> None:
+    image = SifBuilder(slots=3)
+    for identity in (2, 3):
+        image.add(b"x", id=identity)
+    after = edited(image, Edit(add=(NewObject(GENERIC, b"x"),)), tmp_path)
+    assert [one.id for one in after.descriptors] == [2, 3, 1]
+
+
 def test_zeroing_names_the_removed_data_and_compacting_cuts_behind_what_is_left() -> None:
     image = sample()
     steps = planned(image, Edit(remove=frozenset({3}), zero=True, compact=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -13,6 +14,9 @@ OVERDUE: Final = 60.0
 LATE: Final = 3600.0
 """Seconds that the answer about a key may be older than it should be."""
 
+SET_BACK: Final = 10.0
+"""Seconds that the clock may be behind the time of decisions: corrections of less are usual."""
+
 _NOT_KNOWN: Final = ("none", "unavailable", "invalid", "unknown")
 
 
@@ -21,6 +25,7 @@ def attention(status: Mapping[str, Any]) -> list[dict[str, str]]:
     found = [
         *_policy(status),
         *_audit(status),
+        *_clock(status),
         *_watch(status),
         *_ocsp(status.get("ocsp")),
         *_keyservers(status.get("keyservers")),
@@ -41,6 +46,13 @@ def _policy(status: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _audit(status: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if status["unrecorded"]:
         yield "audit-failed", "decisions cannot be recorded in the audit log, so all of them are denied"
+
+
+def _clock(status: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    seconds = status.get("clock_behind", 0.0)
+    if seconds >= SET_BACK:
+        behind = timedelta(seconds=round(seconds))
+        yield "clock-set-back", f"the clock was set back: decisions are made at a time {behind} ahead, until a restart"
 
 
 def _watch(status: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

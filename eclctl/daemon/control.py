@@ -130,6 +130,7 @@ class Control:
             "pid": os.getpid(),
             "started": timestamp(self.started),
             "uptime": round((now - self.started).total_seconds(), 3),
+            "clock_behind": round(max(0.0, (self.engine.not_before(now) - now).total_seconds()), 3),
             "policy_loaded": snapshot.policy is not None,
             "generation": snapshot.generation,
             "policy": snapshot.digest,

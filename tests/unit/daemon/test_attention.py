@@ -23,6 +23,7 @@ WELL: dict[str, Any] = {
     "generation": 4,
     "last_reload": {"ok": True, "at": "2026-11-22T18:00:01.123456Z"},
     "unrecorded": 0,
+    "clock_behind": 0.1,
     "watch": {"trees": [TREE]},
     "ocsp": {"statuses": {"good": 3, "none": 0, "revoked": 0}},
     "keyservers": KEYSERVERS,
@@ -48,6 +49,11 @@ def test_a_daemon_that_is_well_has_nothing_to_look_at() -> None:
             {"unrecorded": 1},
             "audit-failed",
             "decisions cannot be recorded in the audit log, so all of them are denied",
+        ),
+        (
+            {"clock_behind": 7203.5},
+            "clock-set-back",
+            "the clock was set back: decisions are made at a time 2:00:04 ahead, until a restart",
         ),
         ({"watch": {"trees": [TREE | {"mode": "missing"}]}}, "watch-missing", "/srv is not there, or cannot be opened"),
         (

@@ -205,7 +205,7 @@ def _choose(certificate: openpgp.Certificate, keyring: openpgp.Keyring, file: Ke
 
 
 def _try(signer: _Signer) -> None:
-    signer.clear_sign(_TRIAL, hash_name=signer.hash_names[0], purpose=None)
+    signer.clear_sign(_TRIAL, hash_name=signer.hash_names[-1], purpose=None)
 
 
 @contextmanager

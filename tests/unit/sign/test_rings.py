@@ -166,6 +166,7 @@ def test_what_revokes_a_key_is_kept_beside_the_ring(ring):
         "ALICE@EXAMPLE.ORG",
         "Alice <alice@example.org>",
     ],
+    ids=["fingerprint", "lower", "0x", "spaced", "key ID", "short", "address", "upper", "user ID"],
 )
 def test_a_key_goes_by_fingerprint_key_id_address_and_user_id(ring, name):
     ring.add(certificate(ALICE) + certificate(BOB, user_id(BOB, b"Bob <bob@example.org>")))

@@ -147,6 +147,7 @@ def _legacy(blob: bytes) -> bytes:
         b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nAAAA\n",
         packet(6, ALICE.body)[:-3],
     ],
+    ids=["empty", "text", "signature", "length", "armor", "cut"],
 )
 def test_what_is_no_file_of_keys_is_refused(blob):
     with pytest.raises(KeyMaterialError):

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from functools import cache
 from typing import Final
 
 from eclctl.errors import KeyMaterialError
@@ -330,12 +331,22 @@ def armored(keys: Iterable[bytes], *, secret: bool) -> bytes:
 
 
 def _crc24(data: bytes) -> int:
-    """Section 6.1.1."""
-    crc = 0xB704CE
+    """Section 6.1.1, an octet at a time."""
+    crc, table = 0xB704CE, _crc24_table()
     for octet in data:
-        crc ^= octet << 16
-        for _ in range(8):
-            crc <<= 1
-            if crc & 0x1000000:
-                crc ^= 0x1864CFB
+        crc = (crc << 8 & 0xFFFFFF) ^ table[crc >> 16 ^ octet]
+    return crc
+
+
+@cache
+def _crc24_table() -> tuple[int, ...]:
+    return tuple(_crc24_of(octet) for octet in range(256))
+
+
+def _crc24_of(octet: int) -> int:
+    crc = octet << 16
+    for _ in range(8):
+        crc <<= 1
+        if crc & 0x1000000:
+            crc ^= 0x1864CFB
     return crc

@@ -98,6 +98,7 @@ def test_what_is_learnt_while_a_policy_loads_counts_after_it_whether_it_does(tmp
         if not loads:
             policy.write_text("nonsense")
         ends = [asyncio.get_running_loop().create_future() for _ in range(2)]
+        reloader.request(lambda _: None)  # while it runs, the others wait together
         reloader.request(ends[0].set_result)
         learnt.append(certificates("revoked.asc"))
         reloader.learn(lambda: ends[1].set_result(None))

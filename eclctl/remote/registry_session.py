@@ -4,6 +4,7 @@ What requests does by itself and must not here:
 
 1. It waits for as long as bytes drip. Here a watchdog shuts the connection down at the exchange's deadline, whatever
    part of it takes long: connecting, TLS, headers or a body. (Looking up a name ends when the system's resolver says.)
+   It also knows each address before it is connected to.
 2. It follows redirects with whatever it carries. Here none is followed; `registry` looks at each.
 3. It reads `~/.netrc` and its own variables. Here nothing of the environment counts but the proxies (`proxies`).
 4. It trusts a list of roots of its own. Here they are the system's, or a file's.
@@ -28,7 +29,7 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import HTTPError, NameResolutionError
+from urllib3.exceptions import HTTPError
 from urllib3.poolmanager import PoolManager
 from urllib3.util import Retry
 
@@ -47,8 +48,8 @@ _IDENTITY: Final = frozenset({"", "identity"})
 class TransientError(RemoteError):
     """It did not work this time, and may the next time: no connection, no whole answer, a server in trouble.
 
-    `pause` is how many seconds the server asks us to wait, 0 when it says nothing. `slow` says that time has run out:
-    what hangs is not waited for as often as what fails at once.
+    `pause` is how many seconds the server asks us to wait, 0 when it says nothing. `slow` says that time has run out,
+    or that nobody is there: what is likely to stay so is not tried as often.
     """
 
     def __init__(self, message: str, pause: float = 0.0, *, slow: bool = False) -> None:
@@ -193,16 +194,34 @@ class _Watch:
             timer.cancel()
             self._end()
 
-    def adopt(self, sock: socket.socket) -> None:
-        """Take notice of a new connection; raises OSError for one that must not be used."""
+    def connect(self, host: str, port: int, seconds: float | None) -> socket.socket:
+        """Connect to the first address of a host that answers; raises OSError, also for one that must not be used."""
+        failed: OSError = ConnectionRefusedError("the name has no address")
+        for family, kind, number, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+            self.refused = None if self._refuse is None else self._refuse(str(address[0]))
+            if self.refused is not None:
+                raise ConnectionAbortedError("the connection must not be used")
+            sock = socket.socket(family, kind, number)
+            try:
+                self._adopt(sock)
+                sock.settimeout(seconds)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                sock.connect(address)
+            except OSError as error:
+                sock.close()
+                failed = error
+            else:
+                return sock
+        raise failed
+
+    def _adopt(self, sock: socket.socket) -> None:
+        """Take notice of a new socket, whose connection may be ended from now on."""
         twin = sock.dup()  # TLS takes the socket over, and its own descriptor with it
         with self._lock:
             self._sockets.append(twin)
             expired = self.expired
-        self.refused = None if self._refuse is None else self._refuse(sock.getpeername()[0])
-        if expired or self.refused is not None:
-            sock.close()
-            raise ConnectionAbortedError("the connection must not be used")
+        if expired:
+            raise TimeoutError
 
     def _expire(self) -> None:
         with self._lock:
@@ -262,15 +281,11 @@ def _pools(watch: _Watch) -> dict[str, type[HTTPConnectionPool]]:
 
     class Plain(HTTPConnection):
         def _new_conn(self) -> socket.socket:
-            sock = super()._new_conn()
-            watch.adopt(sock)
-            return sock
+            return watch.connect(self.host.strip("[]"), self.port, self.timeout)
 
     class Secure(HTTPSConnection):
         def _new_conn(self) -> socket.socket:
-            sock = super()._new_conn()
-            watch.adopt(sock)
-            return sock
+            return watch.connect(self.host.strip("[]"), self.port, self.timeout)
 
     class PlainPool(HTTPConnectionPool):
         ConnectionCls = Plain
@@ -290,13 +305,15 @@ def _explained(url: str, error: Exception) -> RemoteError:
             return RemoteError(f"{url}: the server's certificate is not trusted ({why}); --tls-ca names other roots")
         if isinstance(each, ssl.SSLError) and "WRONG_VERSION_NUMBER" in str(each):
             return RemoteError(f"{url}: the server does not speak TLS; if that is as it should be, give --no-https")
-        if isinstance(each, NameResolutionError):
-            return TransientError(f"{url}: the name does not resolve")
+        if isinstance(each, socket.gaierror):
+            again = each.errno == socket.EAI_AGAIN
+            return (TransientError if again else RemoteError)(f"{url}: the name does not resolve")
     for each in reversed(chain):
         if isinstance(each, TimeoutError):
             return TransientError(f"{url}: nothing came for too long", slow=True)
         if isinstance(each, OSError) and each.errno is not None:
-            return TransientError(f"{url}: {os.strerror(each.errno)}")
+            refused = isinstance(each, ConnectionRefusedError)
+            return TransientError(f"{url}: {os.strerror(each.errno)}", slow=refused)
     return TransientError(f"{url}: the answer ended before it was whole ({type(chain[-1]).__name__})")
 
 

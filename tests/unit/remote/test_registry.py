@@ -24,7 +24,7 @@ from eclctl.remote.registry_transfer import Source, fill, push_blob
 from eclctl.sign.creating import Placed
 from tests.pki import Authority
 from tests.registries import INDEX_TYPE, MANIFEST_TYPE, OCI, Ask, FakeRegistry, answer, digest_of, in_turn, on
-from tests.servers import Server, says
+from tests.servers import Server, free_port, says
 
 USER = Credentials("joe", "secret", source="a file")
 BASIC = "Basic " + base64.b64encode(b"joe:secret").decode()
@@ -187,6 +187,16 @@ def test_what_is_not_what_its_digest_says_is_not_pushed() -> None:
             push_blob(registry(server, push=True), Source(digest_of(b"other"), 4, data=b"data"), lambda _: None)
         assert server.store.blobs == {}
         assert "PUT" not in {ask.method for ask in server.asked}
+
+
+def test_a_name_that_does_not_resolve_and_a_port_where_nobody_listens_are_not_tried_for_long() -> None:
+    paused: list[float] = []
+    way = Access({}, plain=True, seconds=20.0, sleep=paused.append)
+    with pytest.raises(RemoteError, match="the name does not resolve"):
+        Registry(parse_reference("docker://does-not-exist.invalid/prod/app:1"), way).manifest("1")
+    with pytest.raises(RemoteError, match="Connection refused"):
+        Registry(parse_reference(f"docker://127.0.0.1:{free_port()}/prod/app:1"), way).manifest("1")
+    assert len(paused) <= limits.TRIES, "a resolver that is not there itself may say that it could be, later"
 
 
 # -- platforms

@@ -18,6 +18,7 @@ expired key nor gives anything that is about to end a longer life.
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import secrets
 import threading
@@ -57,6 +58,7 @@ from eclctl.verify import HashPool, examine, hash_file, kind_of
 
 _FILE_KINDS = (Kind.SIF, Kind.OCI_SIF, Kind.SQUASHFS, Kind.EXT3, Kind.OTHER)
 _TRUSTED_PATH = Assurance.TRUSTED_PATH
+_CORRECTION = 1.0  # seconds by which a clock may be behind without having been set back: it is read before `elapsed`
 
 
 @dataclass(slots=True)
@@ -77,7 +79,7 @@ class Engine:
     elapsed: Callable[[], float] = lambda: 0.0
     file_time: Callable[[], int] = lambda: 0
     _latest: datetime = field(default=datetime.min.replace(tzinfo=UTC), init=False)
-    _since: float = field(default=0.0, init=False)
+    _lead: float = field(default=-math.inf, init=False)  # the most that the clock was ahead of `elapsed`, in seconds
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
     _run: str = field(default_factory=lambda: secrets.token_hex(6), init=False)
     _count: itertools.count[int] = field(default_factory=lambda: itertools.count(1), init=False)
@@ -205,9 +207,12 @@ class Engine:
         A time that merely stood still would let an exception, or an open window, last for as long as the clock is back.
         """
         with self._lock:
-            elapsed = self.elapsed()
-            due = self._latest + timedelta(seconds=elapsed - self._since)
-            self._latest, self._since = max(now, due), elapsed
+            lead = now.timestamp() - self.elapsed()
+            if lead > self._lead:
+                self._lead = lead
+            elif self._lead - lead > _CORRECTION:
+                now += timedelta(seconds=self._lead - lead)
+            self._latest = max(self._latest, now)
             return self._latest
 
     def flush(self) -> int:

@@ -52,7 +52,7 @@ _VARYING: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("fingerprint", re.compile(r"\b[0-9A-F]{40}\b")),
     ("key ID", re.compile(r"\b[0-9A-F]{16}\b")),
     ("key ID", re.compile(r"\b[0-9A-F]{8}\b")),
-    ("time", re.compile(r"\b\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d:\d\d(?:\.\d+)?(?:Z| \+0000 UTC)?)?")),
+    ("time", re.compile(r"\b\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z| \+0000 UTC)?)?")),
     ("timestamp", re.compile(r'(?<="timestamp":)\d+')),
     ("position", re.compile(r"\b\d{4,}-\d{4,} *")),
     ("seconds", re.compile(r"\b\d+(?:\.\d+)? m?s\b")),

@@ -217,15 +217,16 @@ def _work_lines(result: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _watch_lines(trees: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """A table of the watched directories; the path, which has any length, comes last."""
+    """A table of the watched directories; the path, which has any length, has a line of its own."""
     if not trees:
         yield "watching    nothing: images are verified when they are first asked for"
         return
     yield f"watching    {count(len(trees), 'directory', 'directories')}"
-    yield "  QUEUED  OVERDUE  BY        LAST RESCAN           TOOK      DIRECTORY"
+    yield "  QUEUED  OVERDUE  BY        LAST RESCAN           TOOK"
     for tree in trees:
         overdue, took = f"{tree['overdue_seconds']:.0f} s", tree["last_rescan_seconds"]
         last = "under way" if tree["rescanning"] else when(tree["last_rescan"])
         took = "-" if took is None else f"{took:.3f} s"
         path = _text(tree["path"]) + ("" if tree["recursive"] else " (not below)")
-        yield f"  {tree['queued']:<7} {overdue:<8} {_text(tree['mode']):<9} {last:<21} {took:<9} {path}"
+        yield f"  {tree['queued']:<7} {overdue:<8} {_text(tree['mode']):<9} {last:<21} {took}"
+        yield f"    {path}"

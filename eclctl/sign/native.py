@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Protocol
 
 from eclctl.errors import KeyMaterialError, SigningError
-from eclctl.image.sif import DataType, Sif, read
+from eclctl.image.sif import DataType, Descriptor, Sif, read
 from eclctl.model import KeyRef, SignatureFormat, SignerKind, Verification
 from eclctl.sign import dsse, metadata
 from eclctl.sign.coverage import Part
@@ -107,14 +107,21 @@ class PgpMaterial:
 
     @property
     def extra(self) -> bytes:
-        """The number of the hash that is signed, and the primary fingerprint."""
-        return _EXTRA.pack(_HASH_NUMBERS[self._hash]) + bytes.fromhex(self.signer.identity.fingerprint)
+        """The number of the hash that was asked for, and the primary fingerprint.
+
+        Under a key that may not sign so short a hash, the signature is under a longer one, and says so itself. The
+        number stays, as the reference's does.
+        """
+        return _EXTRA.pack(_HASH_NUMBERS[self._wanted]) + bytes.fromhex(self.signer.identity.fingerprint)
+
+    @property
+    def _wanted(self) -> str:
+        return _OPENPGP_HASHES.get(self.hash_name, self.hash_name)
 
     @property
     def _hash(self) -> str:
         able = [name for name in self.signer.hash_names if name in _HASH_NUMBERS]
-        wanted = _OPENPGP_HASHES.get(self.hash_name, self.hash_name)
-        return wanted if wanted in able or not able else able[0]
+        return self._wanted if self._wanted in able or not able else able[0]
 
     def seal(self, text: bytes) -> bytes:
         """Return a clear-signed message, without the newline at its end that the reference does not write."""
@@ -230,9 +237,10 @@ class _Work:
         The digests of data are those that copying found, for that data is what was copied; header, descriptors and
         signatures are read from the file. Whatever was there before is still there, unchanged.
         """
-        after, kept = read(fd), {each.id: each for each in self.image.descriptors}
-        new = sorted(each.id for each in after.descriptors if each.id not in kept)
-        old = {each.id: each for each in after.descriptors if each.id in kept}
+        after = read(fd)
+        kept, there = _by_id(self.image), _by_id(after)
+        new = sorted(there.keys() - kept.keys())
+        old = {identity: each for identity, each in there.items() if identity in kept}
         if len(new) != len(self.parts) or old != kept or after.header.signed_bytes != self.image.header.signed_bytes:
             raise SigningError("what was written is not what was there and new signatures; the image stays as it was")
         known = DigestCache()
@@ -244,6 +252,11 @@ class _Work:
             if why is not None:
                 raise SigningError(f"signature {identity} does not verify, so the image stays as it was: {why}")
         return new
+
+
+def _by_id(image: Sif) -> dict[int, Descriptor]:
+    """Return the descriptors, without the relative ID of what is in no group: it counts from the first such object."""
+    return {each.id: each if each.group else replace(each, relative=0) for each in image.descriptors}
 
 
 def _fault(found: Verification, identity: int, part: Part, signing: Signing, now: datetime) -> str | None:

@@ -101,11 +101,13 @@ def test_status_is_a_page_that_can_be_read() -> None:
         "cache       6 files, 5 hits, 1 misses",
         "audit log   none: decisions are not recorded",
         "watching    2 directories",
-        "  QUEUED  OVERDUE  BY        LAST RESCAN           TOOK      DIRECTORY",
-        "  3       1 s      events    2026-11-22T19:01:02Z  0.250 s   /srv/images",
-        r"  0       0 s      missing   never                 -         /data\x1b (not below)",
+        "  QUEUED  OVERDUE  BY        LAST RESCAN           TOOK",
+        "  3       1 s      events    2026-11-22T19:01:02Z  0.250 s",
+        "    /srv/images",
+        "  0       0 s      missing   never                 -",
+        r"    /data\x1b (not below)",
     ]
-    assert [line for line in lines if len(line) > 80] == lines[-1:]  # a path has any length
+    assert not [line for line in lines if len(line) > 80]
 
 
 def test_status_says_plainly_what_is_wrong() -> None:

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from eclctl.errors import KeyMaterialError, SigningError
 from eclctl.image.sif import DataType
 from eclctl.model import SignatureFormat, SignerKind
+from eclctl.sign.editing import Edit
 from eclctl.sign.native import PemMaterial, PgpMaterial
 from eclctl.trust.keyring import KeyStore
 from eclctl.verify import Material, Scope, examine, verify_scope
@@ -28,6 +29,7 @@ from tests.scribes import (
     signature_data,
 )
 from tests.sifbuilder import corpus_store, opened, sample
+from tests.signing import edit
 from tests.support import CORPUS, NOW
 
 IMAGES = CORPUS / "images"
@@ -102,6 +104,15 @@ def test_what_others_signed_stays_byte_by_byte_and_still_verifies(tmp_path):
     assert report.verified, report.error
 
 
+def test_a_new_signature_in_a_slot_below_an_older_one_leaves_that_one_as_it_was(tmp_path):
+    path = corpus_copy("one-builder+scanner.sif", tmp_path)
+    edit(path, Edit(remove=frozenset({4})))
+    before = signature_data(path, 5)
+    assert sign_file(path, pgp_signing("approver")) == (4,)
+    assert signature_data(path, 5) == before
+    assert verified(path, corpus_store("scanner", "approver")).verified
+
+
 def test_beside_legacy_signatures_a_new_one_covers_header_and_descriptors(tmp_path):
     path = tmp_path / "legacy.sif"
     shutil.copyfile(CORPUS / "legacy" / "group.sif", path)
@@ -130,7 +141,7 @@ def test_an_oci_sif_is_signed_whole_and_its_cosign_signature_lasts(tmp_path):
     ("algorithm", "number"),
     [("sha224", 1), ("sha256", 1), ("sha384", 2), ("sha512", 3), ("sha512_224", 3), ("sha512_256", 3)],
 )
-def test_every_digest_verifies_and_the_descriptor_names_the_hash_that_was_signed(algorithm, number, tmp_path):
+def test_every_digest_verifies_and_the_descriptor_names_its_hash(algorithm, number, tmp_path):
     path = corpus_copy("two-unsigned.sif", tmp_path)
     ids = sign_file(path, pgp_signing(algorithm=algorithm), algorithm=algorithm)
     assert {each.hash_type for each, _ in objects_of(path) if each.id in ids} == {number}
@@ -146,13 +157,14 @@ def test_an_envelope_is_over_sha256_whatever_digests_the_text_has(tmp_path):
     assert verified(path, corpus_store(pem=("p384",))).verified
 
 
-def test_a_key_that_may_not_sign_under_a_short_hash_signs_under_the_next(tmp_path):
-    made = scribe()
-    made.hash_names = ("sha512",)
+def test_a_key_that_may_not_sign_under_a_short_hash_signs_under_the_next_with_the_number_that_was_asked_for(tmp_path):
+    made = scribe("lab")  # on P-384
+    made.hash_names = ("sha384", "sha512")
     path = corpus_copy("one-unsigned.sif", tmp_path)
     sign_file(path, PgpMaterial(made, "sha256"))
-    assert objects_of(path)[-1][0].hash_type == 3
-    assert verified(path, corpus_store("builder")).verified
+    assert b"Hash: SHA384\n" in signature_data(path, 4)
+    assert objects_of(path)[-1][0].tail == objects_of(IMAGES / "one-lab.sif")[-1][0].tail
+    assert verified(path, corpus_store("lab")).verified
 
 
 def test_a_purpose_is_what_the_signature_says(tmp_path):

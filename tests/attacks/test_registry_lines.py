@@ -546,6 +546,6 @@ def test_registry_redirects_whatever_oras_itself_asks_others(tls: tuple[ssl.SSLC
     """All that the library below us does goes through one place, and that speaks to the registry alone."""
     with Server(says(answer(b"{}"))) as elsewhere, FakeRegistry() as server:
         for asking in (registry(server, USER), registry(server, USER, roots=tls[1])):
-            with pytest.raises(RemoteError, match="is not the registry .*, so nothing is sent there"):
+            with pytest.raises(RemoteError, match=r"is not the registry .*, so nothing is sent there"):
                 asking.do_request(f"{elsewhere.url}/v2/", "POST", data=b"secret")
         assert elsewhere.requests == []

@@ -17,6 +17,7 @@ from tests.signing import no_nameless_files
 
 ME = frozenset({os.geteuid()})
 DAY = 24 * 3600
+OURS = f".eclctl-{'0' * 32}.part"
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def test_names_are_not_to_be_guessed_and_are_known_as_ours() -> None:
     assert all(is_temporary(name) and is_abandonable(name) and name.startswith(".") for name in names)
 
 
-@pytest.mark.parametrize("name", ["image.sif", ".eclctl-1.part", "x" + temporary_name(), temporary_name() + "\n"])
+@pytest.mark.parametrize("name", ["image.sif", ".eclctl-1.part", f"x{OURS}", f"{OURS}\n"])
 def test_other_names_are_not_ours(name: str) -> None:
     assert not is_temporary(name)
     assert not is_abandonable(name)

@@ -109,7 +109,7 @@ def test_verify_marks_what_comes_from_onak_and_local_asks_nobody(tmp_path: Path,
 class Signed:
     """A site whose images one key must have signed, which is on a keyserver too."""
 
-    def __init__(self, site: Site, server: str, more: str = "refresh: 1m, timeout: 2s") -> None:
+    def __init__(self, site: Site, server: str, more: str = "refresh: 1m, timeout: 100s") -> None:
         self.site = site
         site.policy(LENIENT)
         site.configure(more=f"keyservers: {{servers: ['{server}'], {more}}}\n")

@@ -2,7 +2,7 @@
 
 Where each blob goes follows from their sizes alone, so that a file can be filled in any order, and half a file can be
 completed. In SingularityCE (`oci-tools`, `pkg/sif/write.go`) such a file is deterministic: nil UUID, no launch script,
-no architecture, the times of Go's zero time, owner 0, everything in object group 1, one behind the other without padding:
+no architecture, the times of Go's zero time, owner 0, everything in object group 1, one behind the other, no padding:
 layers, config and manifest of the image, then those of its cosign signatures, the root index last. There are eight more
 descriptor slots than the image needs, of which signatures that were there from the beginning take theirs.
 """

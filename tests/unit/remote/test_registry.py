@@ -329,6 +329,7 @@ def test_roots_come_from_the_system_and_not_from_requests_own_list(
     with FakeRegistry(tls=tls[0]) as server:
         server.store.add_image(OCI / "app-ci.oci.sif")
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tls[1]))
+        monkeypatch.setattr("requests.adapters.DEFAULT_CA_BUNDLE_PATH", str(tls[1]))
         with pytest.raises(RemoteError, match="certificate is not trusted"):
             by_tls(server, None).manifest("1")
         monkeypatch.setenv("SSL_CERT_FILE", str(tls[1]))

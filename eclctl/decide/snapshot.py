@@ -27,6 +27,7 @@ from eclctl.trust.keyring import MAX_KEYRING_FILE, KeyStore
 from eclctl.trust.x509 import MAX_CERTIFICATE_FILE
 
 _POLICY_SUFFIXES = (".yaml", ".yml")
+_MANY_OBJECTS = 500_000
 _MOST_ASKED_FOR = 1000  # the highest count of a requirement
 
 
@@ -111,13 +112,19 @@ def _digest(policy: Policy, store: KeyStore, exceptions: Exceptions) -> str:
 
 @contextmanager
 def _without_collecting() -> Iterator[None]:
-    """Pause the cyclic garbage collector: of the million objects of a large policy, it would find none to free."""
+    """Pause the cyclic garbage collector: of the million objects of a large policy, it would find none to free.
+
+    It is not shown them afterwards either, when they are many: looking through them would hold up every answer. They
+    hold each other in no cycle, so they go with the snapshot.
+    """
     paused = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
         if paused:
+            if gc.get_count()[0] > _MANY_OBJECTS:
+                gc.freeze()
             gc.enable()
 
 

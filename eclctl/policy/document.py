@@ -354,10 +354,12 @@ def mapping(
     found = pairs(node, report, what)
     if found is None:
         return None
-    for key, _ in found:
-        if key.text not in known:
+    fields: dict[str, Node] = {}
+    for key, value in found:
+        if key.text in known:
+            fields[key.text] = value
+        else:
             report.unknown(key, "key", key.text, known, f" in {what}")
-    fields = {key.text: value for key, value in found if key.text in known}
     for name in required:
         if name not in fields:
             report.error(node, f"{what} needs {quoted(name)}")
@@ -377,14 +379,15 @@ def items(node: Node, report: Report, what: str, *, may_be_empty: bool = False) 
 
 def text(node: Node, report: Report, what: str, *, longest: int = 4096) -> str | None:
     """Take a string that is not empty, of at most `longest` characters, without NUL."""
-    if not isinstance(node, Scalar) or is_null(node):
+    if not isinstance(node, Scalar) or (node.plain and node.text in _NULLS):
         report.error(node, f"{what} must be text, and is {_kind(node)}")
         return None
-    if not node.text or len(node.text) > longest or "\0" in node.text:
-        wrong = f"longer than {longest} characters" if len(node.text) > longest else "empty or contains NUL"
+    word = node.text
+    if not word or len(word) > longest or "\0" in word:
+        wrong = f"longer than {longest} characters" if len(word) > longest else "empty or contains NUL"
         report.error(node, f"{what} is {wrong}")
         return None
-    return node.text
+    return word
 
 
 def choice(node: Node, report: Report, what: str, options: Sequence[str]) -> str | None:

@@ -151,25 +151,34 @@ class _Ecdsa:
         return _to_spki(self._key)
 
 
+_ED25519_SPKI: Final = bytes.fromhex("302a300506032b6570032100")
+"""What stands before the octets of an Ed25519 key in its SubjectPublicKeyInfo (RFC 8410 section 4)."""
+
+
 class _Ed25519Legacy:
+    """Keeps the octets alone: a large keyring has many keys, of which few ever verify anything."""
+
     name = "EdDSA"
     min_digest = 32
 
     def __init__(self, point: bytes) -> None:
-        self._key = ed25519.Ed25519PublicKey.from_public_bytes(point)
+        if len(point) != 32:  # noqa: PLR2004 - octets of a point
+            raise PacketError("not a public key: a point of another length")
+        self._point = point
 
     def verify(self, fields: bytes, digest: bytes, algorithm: HashAlgorithm) -> bool:  # noqa: ARG002 - the protocol's
         r, s = _two_numbers(fields)
         if max(len(r), len(s)) > 32:  # noqa: PLR2004 - octets of each half
             return False
         try:
-            self._key.verify(r.rjust(32, b"\0") + s.rjust(32, b"\0"), digest)
+            key = ed25519.Ed25519PublicKey.from_public_bytes(self._point)
+            key.verify(r.rjust(32, b"\0") + s.rjust(32, b"\0"), digest)
         except InvalidSignature:
             return False
         return True
 
     def spki(self) -> bytes:
-        return _to_spki(self._key)
+        return _ED25519_SPKI + self._point
 
 
 class _Edwards:

@@ -111,7 +111,7 @@ class Certificate:
     def __init__(self, material: Material, find_keys: FindKeys) -> None:
         self._material = material
         self._find_keys = find_keys
-        self._subkeys = tuple(_parse_subkeys(material))
+        self._subkeys = tuple(_parse_subkeys(material)) if material.subkeys else ()
 
     @property
     def fingerprint(self) -> str:
@@ -131,7 +131,7 @@ class Certificate:
     @property
     def keys(self) -> tuple[PublicKey, ...]:
         """The primary key and every subkey that can be read, whether anything binds it or not."""
-        return (self.primary, *(key for key, _ in self._subkeys))
+        return (self.primary, *[key for key, _ in self._subkeys])
 
     @property
     def name(self) -> str:
@@ -142,7 +142,7 @@ class Certificate:
     @property
     def materials(self) -> frozenset[str]:
         """`sha256:<hex>` over the DER SubjectPublicKeyInfo of the primary key and each subkey that has one."""
-        return frozenset(digest for key in self.keys if (digest := key.spki_digest) is not None)
+        return frozenset(filter(None, [key.spki_digest for key in self.keys]))
 
     def status(self, fingerprint: str) -> KeyStatus | None:
         """Return what one of this certificate's keys is worth, or None when it has no such key."""

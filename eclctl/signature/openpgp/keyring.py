@@ -39,7 +39,7 @@ class Keyring:
     digest: str
     facts: str
     _by_fingerprint: dict[str, Certificate] = field(repr=False)
-    _by_key_id: dict[bytes, list[tuple[Certificate, PublicKey]]] = field(repr=False)
+    _by_key_id: dict[bytes, list[tuple[str, PublicKey]]] = field(repr=False)
     secret: tuple[str, ...] = ()
 
     @classmethod
@@ -63,7 +63,8 @@ class Keyring:
 
     @classmethod
     def _of(cls, materials: dict[str, Material], secret: tuple[str, ...]) -> Keyring:
-        by_key_id: dict[bytes, list[tuple[Certificate, PublicKey]]] = {}
+        # Holders by name: certificates that held each other would outlive their ring until the next great collection.
+        by_key_id: dict[bytes, list[tuple[str, PublicKey]]] = {}
 
         def find_keys(key_id: bytes) -> Iterator[PublicKey]:
             return (key for _, key in by_key_id.get(key_id, ()))
@@ -72,7 +73,7 @@ class Keyring:
         certificates = tuple(Certificate(materials[fingerprint], find_keys) for fingerprint in sorted(materials))
         for certificate in certificates:
             for key in certificate.keys:
-                by_key_id.setdefault(key.key_id, []).append((certificate, key))
+                by_key_id.setdefault(key.key_id, []).append((certificate.fingerprint, key))
         by_fingerprint = {certificate.fingerprint: certificate for certificate in certificates}
         digest = _digest(materials.values())
         return cls(certificates, digest, digest, by_fingerprint, by_key_id, secret)
@@ -97,7 +98,7 @@ class Keyring:
 
     def find(self, key_id: bytes) -> tuple[tuple[Certificate, PublicKey], ...]:
         """Return every primary key and subkey with a key ID (8 octets), with the certificate that holds it."""
-        return tuple(self._by_key_id.get(key_id, ()))
+        return tuple((self._by_fingerprint[name], key) for name, key in self._by_key_id.get(key_id, ()))
 
     def status(self, certificate: str, key: str) -> KeyStatus | None:
         """Return what a key of a certificate is worth, both given by fingerprint, or None when there is no such."""

@@ -34,28 +34,24 @@ def read_packets(data: bytes) -> Iterator[tuple[int, bytes]]:
     Raises:
         PacketError: A header is malformed, a body is truncated, or there are too many packets.
     """
-    position = 0
+    position, size = 0, len(data)
     for _ in range(_MAX_PACKETS):
-        if position == len(data):
+        if position == size:
             return
-        tag, start, end = _read_header(data, position)
-        if end > len(data):
+        first = data[position]
+        if first < 0x80:  # noqa: PLR2004 - bit 7, which every header has
+            raise PacketError("not a packet")
+        if first & 0x40:
+            tag = first & 0x3F
+            length, start = _new_length(data, position + 1)
+        else:
+            tag = (first >> 2) & 0x0F
+            length, start = _legacy_length(data, position + 1, first & 3)
+        position = start + length
+        if position > size:
             raise PacketError("a packet is truncated")
-        yield tag, data[start:end]
-        position = end
+        yield tag, data[start:position]
     raise PacketError(f"more than {_MAX_PACKETS} packets")
-
-
-def _read_header(data: bytes, position: int) -> tuple[int, int, int]:
-    """Return the packet type ID, and where the body starts and ends."""
-    first = data[position]
-    if not first & 0x80:
-        raise PacketError("not a packet")
-    if first & 0x40:
-        length, start = _new_length(data, position + 1)
-        return first & 0x3F, start, start + length
-    length, start = _legacy_length(data, position + 1, first & 3)
-    return (first >> 2) & 0x0F, start, start + length
 
 
 def _new_length(data: bytes, position: int) -> tuple[int, int]:

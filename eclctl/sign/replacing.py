@@ -30,6 +30,7 @@ from eclctl.image import system as attributes_of
 from eclctl.sign import locks, system
 from eclctl.sign.attributes import give_attributes, give_owner
 from eclctl.sign.locks import Lock
+from eclctl.sign.release import leave_to_another
 from eclctl.sign.scratch import Scratch, remove_leftovers
 
 __all__ = ["PATIENCE", "Replacement", "replacing"]
@@ -61,7 +62,8 @@ class Replacement:
     """A file and its successor.
 
     `path` is where the file is, without symbolic links; `fd` is open on it, `size` its size in bytes, `target` is open
-    on the successor, which is empty at first. `notes` are sentences for the person whose file it is.
+    on the successor, which is empty at first. `finished` tells that it is in place. `notes` are sentences for the
+    person whose file it is.
     """
 
     def __init__(self, place: _Place, scratch: Scratch) -> None:
@@ -74,6 +76,7 @@ class Replacement:
         self._status = os.fstat(place.fd)
         self._before = attributes_of.attributes(place.fd, fresh=True)
         self.size = self._status.st_size
+        self.finished = False
         self._note_links()
 
     def finish(self) -> None:
@@ -91,6 +94,7 @@ class Replacement:
             self._swap(self._scratch.give_name())
         with _reported("flush the image's directory (the image has been replaced all the same)"):
             os.fsync(self._place.directory)
+        self.finished = True
 
     def unchanged(self) -> bool:
         """Whether the file is as it was when it was opened, and still there."""
@@ -160,7 +164,10 @@ def replacing(
         locks.refuse_if_mounted(place.fd)
         with _barred(place):
             pass  # only to hear now of a writer, not after all the work
-        yield Replacement(place, _scratch(place, stack))
+        replacement = Replacement(place, _scratch(place, stack))
+        yield replacement
+        if replacement.finished:
+            leave_to_another(place.fd, replacement.size)
 
 
 def _acquire(path: str, stack: ExitStack, deadline: float, waiting: Callable[[], None] | None) -> _Place:

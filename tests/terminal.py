@@ -38,8 +38,12 @@ class Terminal:
 
     def answer(self, text: str) -> None:
         """Type a line."""
+        self.type(text.encode() + b"\n")
+
+    def type(self, data: bytes) -> None:
+        """Type what need not be text."""
         self.text = ""
-        os.write(self._terminal, text.encode() + b"\n")
+        os.write(self._terminal, data)
 
     def end(self) -> int:
         """Wait for the end; return the exit status."""

@@ -31,10 +31,11 @@ _NO_DECISION = 3
 def main() -> int:
     """Run the command that the arguments name; return its exit status."""
     argv = sys.argv[1:]
+    if None in {sys.stdin, sys.stdout, sys.stderr}:
+        _open_standard_streams()
     try:
         status = _run_to_end(argv)
-        if sys.stdout is not None:  # None where it was closed
-            sys.stdout.flush()
+        sys.stdout.flush()
     except BrokenPipeError:
         _drop(sys.stdout)  # whoever read has seen enough
         return _NO_DECISION
@@ -45,6 +46,18 @@ def main() -> int:
     except KeyboardInterrupt:
         return 130  # 128 + SIGINT, as shells report it
     return status
+
+
+def _open_standard_streams() -> None:
+    """Lead those that were closed nowhere: the next file to be opened would take the number, an image among others."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            fd = os.open(os.devnull, os.O_RDWR)
+            if fd != number:
+                os.dup2(fd, number)
+                os.close(fd)
+            os.set_inheritable(number, True)  # noqa: FBT003 - as Python has it; programs that are started want it too
+            setattr(sys, name, os.fdopen(number, mode, closefd=False))
 
 
 def _run_to_end(argv: list[str]) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 
 from eclctl.cli.asking import confirmed
 from eclctl.cli.cosign_passwords import Passwords
+from eclctl.cli.passphrases import descriptor
 from eclctl.cli.text import printable
 from eclctl.errors import KeyMaterialError
 
@@ -49,7 +50,7 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument(
         "--password-fd",
         "--passphrase-fd",
-        type=_descriptor,
+        type=descriptor,
         metavar="N",
         help="read the password from this descriptor; else from COSIGN_PASSWORD, or it is asked for",
     )
@@ -71,12 +72,6 @@ def run(options: argparse.Namespace) -> int:
         _say(f"FATAL:   {printable(str(error))}")
         return _NOT_DONE
     return _DONE
-
-
-def _descriptor(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= len("1048576")):
-        raise argparse.ArgumentTypeError(f"{printable(text)} is no file descriptor")
-    return int(text)
 
 
 def _may_write(prefix: str) -> bool:

@@ -11,12 +11,12 @@ from contextlib import redirect_stdout
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TextIO
 
-from eclctl.cli.asking import confirmed
+from eclctl.cli.asking import answered, confirmed
 from eclctl.cli.check import UsageError
 from eclctl.cli.key_rings import DONE, complain, warn
 from eclctl.cli.keys_list import shape
 from eclctl.cli.options import USAGE
-from eclctl.cli.passphrases import VARIABLE, Passphrases, at_terminal
+from eclctl.cli.passphrases import VARIABLE, Passphrases, at_terminal, descriptor
 from eclctl.cli.text import printable
 from eclctl.errors import EclctlError, KeyMaterialError
 from eclctl.sign.gnupg_keys import LENGTHS, NewKey, Pair, make_pair, problem
@@ -67,7 +67,9 @@ def add(commands: argparse._SubParsersAction[Parser]) -> None:
     parser.add_argument("-b", "--bit-length", type=_bits, metavar="BITS", help=f"for RSA: {_lengths()} (default 4096)")
     parser.add_argument("--expire", type=_days, default=0, metavar="TIME", help="as 90d, 52w, 12m, 2y (default: never)")
     secret = parser.add_mutually_exclusive_group()
-    secret.add_argument("--passphrase-fd", type=int, metavar="N", help="read the passphrase from this descriptor")
+    secret.add_argument(
+        "--passphrase-fd", type=descriptor, metavar="N", help="read the passphrase from this descriptor"
+    )
     secret.add_argument("-P", "--password", metavar="TEXT", help="the passphrase, for all to see")
     secret.add_argument("--no-passphrase", action="store_true", help="whoever reads the file can sign")
     parser.add_argument(
@@ -145,8 +147,7 @@ def _wanted(options: argparse.Namespace) -> NewKey:
 def _answer(given: str | None, question: str, *, ask: bool) -> str:
     if given is not None or not ask:
         return given or ""
-    print(question, end="", file=sys.stderr, flush=True)
-    return sys.stdin.readline().strip()
+    return answered(question)
 
 
 def _passphrase(options: argparse.Namespace) -> str | None:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import argparse
 import getpass
 import os
+import resource
 import sys
 from collections.abc import MutableMapping
 
 from eclctl.cli.text import printable
 from eclctl.errors import KeyMaterialError
 
-__all__ = ["VARIABLE", "Passphrases", "at_terminal"]
+__all__ = ["VARIABLE", "Passphrases", "at_terminal", "descriptor"]
 
 VARIABLE = "ECLCTL_KEY_PASSPHRASE"
 """The variable that a passphrase may be in. It is taken out of the environment, so that no program started has it."""
 
 _LONGEST = 4096
+_MOST_DESCRIPTORS = 1 << 20  # what the kernel lets a process have (fs.nr_open) unless an administrator raised it
 
 
 class Passphrases:
@@ -28,6 +31,8 @@ class Passphrases:
     """
 
     def __init__(self, descriptor: int | None, environ: MutableMapping[str, str], *, ask: bool) -> None:
+        # A process that crashes, or is sent SIGQUIT at the prompt, would leave a file with the passphrase in it.
+        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
         self._descriptor = descriptor
         self._variable = environ.pop(VARIABLE, None)
         self.asks = ask
@@ -55,6 +60,11 @@ class Passphrases:
             return getpass.getpass(prompt)
         except EOFError:
             raise KeyMaterialError(f"no passphrase was entered for {printable(what)}") from None
+        except UnicodeDecodeError:  # it would show part of the passphrase; `from None` leaves it out of any report
+            raise KeyMaterialError(
+                f"what was typed for {printable(what)} is no text in this terminal's encoding; give such a passphrase"
+                " with --passphrase-fd N"
+            ) from None
 
     def _line(self, descriptor: int, what: str) -> str:
         """Return the next line, read byte by byte: what comes after it is somebody else's."""
@@ -73,6 +83,14 @@ class Passphrases:
         if self._last is None:
             raise KeyMaterialError(f"descriptor {descriptor} ended before a passphrase for {printable(what)} came")
         return self._last
+
+
+def descriptor(text: str) -> int:
+    """Parse the number of a descriptor for a parser."""
+    # The length first: Python converts no number of thousands of digits, and the kernel takes none that is no int.
+    if not (text.isascii() and text.isdigit() and len(text) <= len(str(_MOST_DESCRIPTORS))):
+        raise argparse.ArgumentTypeError(f"{printable(text[:32])} is no file descriptor")
+    return int(text)
 
 
 def at_terminal() -> bool:

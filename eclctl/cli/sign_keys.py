@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from eclctl.cli.asking import answered
 from eclctl.cli.passphrases import Passphrases
 from eclctl.cli.text import printable
 from eclctl.cli.verification import say
@@ -134,11 +134,10 @@ def _asked(keys: Sequence[TransferableKey]) -> TransferableKey:
     """Let somebody at the terminal choose, as the reference does."""
     for number, key in enumerate(keys):
         say(f"{number})  User:              {printable(_name(key))}\n    Fingerprint:       {key.fingerprint}\n")
-    print("Enter # of private key to use : ", end="", file=sys.stderr, flush=True)
-    answer = sys.stdin.readline().strip()
-    if not (answer.isascii() and answer.isdigit() and int(answer) < len(keys)):
+    answer = answered("Enter # of private key to use : ")
+    if answer not in (numbers := list(map(str, range(len(keys))))):
         raise KeyMaterialError(f"{printable(answer[:32])!r} is not the number of a key; nothing was signed")
-    return keys[int(answer)]
+    return keys[numbers.index(answer)]
 
 
 def _listed(keys: Sequence[TransferableKey]) -> str:

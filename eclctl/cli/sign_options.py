@@ -6,12 +6,15 @@ import argparse
 from functools import partial
 
 from eclctl.cli.options import Parser
-from eclctl.cli.passphrases import VARIABLE
+from eclctl.cli.passphrases import VARIABLE, descriptor
 from eclctl.cli.text import printable
 from eclctl.model import is_purpose
 from eclctl.sign.metadata import HASHES
 
 __all__ = ["misused", "parser"]
+
+_DIGITS = 9
+"""Of the longest number that means anything. Python converts no number of thousands of digits."""
 
 _EXAMPLES = f"""\
 Passphrases are asked for at the terminal; scripts give them by --passphrase-fd
@@ -84,7 +87,7 @@ def _add_keys(parser: Parser) -> None:
     keys.add_argument("--gnupg", action="store_true", help="a key of your GnuPG, with its agent and cards")
     keys.add_argument("-u", "--local-user", metavar="USER", help="with --gnupg: which one, as gpg takes it")
     keys.add_argument("--allow-v6", action="store_true", help="with a key of version 6, which only policies count")
-    keys.add_argument("--passphrase-fd", type=_descriptor, metavar="N", help="read passphrases here, one a line")
+    keys.add_argument("--passphrase-fd", type=descriptor, metavar="N", help="read passphrases here, one a line")
 
 
 def _add_policy(parser: Parser) -> None:
@@ -96,21 +99,15 @@ def _add_policy(parser: Parser) -> None:
 
 
 def _number(text: str) -> int:
-    number = int(text) if text.isascii() and text.isdigit() else 0
+    number = int(text) if text.isascii() and text.isdigit() and len(text) <= _DIGITS else 0
     if not 0 < number < 1 << 28:
-        raise argparse.ArgumentTypeError(f"{printable(text)} is no number of a group or object")
+        raise argparse.ArgumentTypeError(f"{printable(text[:32])} is no number of a group or object")
     return number
 
 
 def _index(text: str) -> int:
-    if not (text.isascii() and text.isdigit()):
-        raise argparse.ArgumentTypeError(f"{printable(text)} is no index of a key")
-    return int(text)
-
-
-def _descriptor(text: str) -> int:
-    if not (text.isascii() and text.isdigit()):
-        raise argparse.ArgumentTypeError(f"{printable(text)} is no file descriptor")
+    if not (text.isascii() and text.isdigit() and len(text) <= _DIGITS):
+        raise argparse.ArgumentTypeError(f"{printable(text[:32])} is no index of a key")
     return int(text)
 
 

@@ -1,13 +1,14 @@
 """A result that cannot be written is one line of complaint and exit status 3, never a traceback, never success."""
 
 import os
+import shlex
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.site import APPROVED, ECLCTL, HALF
-from tests.support import CORPUS
+from tests.support import CORPUS, own_copy
 
 FULL = Path("/dev/full")
 pytestmark = pytest.mark.skipif(not FULL.exists(), reason="needs /dev/full")
@@ -80,3 +81,23 @@ def test_with_standard_output_closed_the_status_tells_the_decision(site):
             timeout=60,
         )
         assert (done.returncode, done.stderr) == (status, b"")
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        ("keys import -", 1),
+        ("keys export --keyring-dir {ring} builder@site101.example", 0),
+        ("sign --secret-keyring {keys}/builder-secret.asc {image}", 0),
+    ],
+)
+def test_streams_that_are_closed_lead_nowhere(arguments, status, closed, tmp_path):
+    """Nor does another file get their numbers: an image that is descriptor 2 would be written complaints into."""
+    keys = CORPUS / "keys" / "pgp"
+    image, ring = own_copy(CORPUS / "images" / "dsse-ok.sif", tmp_path), tmp_path / "ring"
+    subprocess.run([*ECLCTL, "keys", "import", "--keyring-dir", ring, keys / "builder.asc"], check=True, timeout=60)
+    command = f"{shlex.join(map(str, ECLCTL))} {arguments.format(image=image, ring=ring, keys=keys)} {closed}"
+    done = subprocess.run(["sh", "-c", command], stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=60)
+    assert done.returncode == status, done.stderr
+    assert b"Traceback" not in done.stderr

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 
 import pytest
 
+from eclctl.cli import keys, sign
 from eclctl.cli.passphrases import VARIABLE, Passphrases
 from eclctl.errors import KeyMaterialError
+from tests.support import CORPUS
+from tests.terminal import Terminal
+
+COSIGN_KEY = CORPUS / "keys" / "cosign" / "ci.key"
 
 
 def reading(data: bytes, environ: dict[str, str] | None = None) -> Passphrases:
@@ -74,3 +80,46 @@ def test_where_nobody_can_be_asked_it_is_said_how_to_give_one():
         match=re.escape(f"k\\x1b.pem has a passphrase; give it with --passphrase-fd N or in ${VARIABLE}"),
     ):
         Passphrases(None, {}, ask=False).get("k\x1b.pem")
+
+
+@pytest.mark.parametrize("number", ["99999999999999999999", "9" * 5000, "-1", "\N{ARABIC-INDIC DIGIT THREE}", ""])
+@pytest.mark.parametrize(
+    ("command", "arguments"),
+    [
+        (sign.run, ["--key", "k.pem", "a.sif"]),
+        (keys.run, ["newpair", "--name", "x"]),
+        (keys.run, ["generate-cosign-key-pair"]),
+    ],
+)
+def test_a_number_that_no_descriptor_has_is_a_mistake_of_usage(command, arguments, number, capsys):
+    with pytest.raises(SystemExit) as end:
+        command([*arguments, f"--passphrase-fd={number}"])
+    assert end.value.code == 2
+    said = capsys.readouterr().err
+    assert "is no file descriptor; `eclctl " in said
+    assert len(said) < 200
+
+
+def test_a_crash_leaves_no_passphrase_in_a_core_file():
+    kept = resource.getrlimit(resource.RLIMIT_CORE)[1]
+    Passphrases(None, {}, ask=False)
+    assert resource.getrlimit(resource.RLIMIT_CORE) == (0, kept)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "asked"),
+    [
+        (["sign", "--key", COSIGN_KEY, "a.sif"], "Enter passphrase"),
+        (["keys", "generate-cosign-key-pair", "--output-key-prefix", "{}/ci"], "Enter password"),
+        (["keys", "newpair", "--keyring-dir", "{}/ring"], "Enter your name"),
+    ],
+)
+def test_what_is_typed_and_is_no_text_is_an_error_that_does_not_show_it(arguments, asked, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONIOENCODING", "utf-8:strict")  # as in every locale but C and POSIX
+    terminal = Terminal(*(str(each).format(tmp_path) for each in arguments))
+    terminal.expect(asked)
+    terminal.type(b"hunter2 \xff\n")
+    assert terminal.end() == 1
+    assert "no text in this terminal's encoding" in terminal.text.replace("\r\n", " ")
+    assert "Traceback" not in terminal.text
+    assert not list(tmp_path.iterdir())

@@ -14,6 +14,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,7 +30,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from eclctl import strictjson
 from eclctl.errors import KeyMaterialError
-from eclctl.sign.guarded import write_new
+from eclctl.sign.guarded import replacing_file, write_new
 from eclctl.sign.pem import COSIGN_KINDS, PrivateKey, pem_kind, private_key
 from eclctl.signature.keys import MAX_KEY_FILE
 
@@ -100,16 +101,18 @@ def write_pair(prefix: str, pair: KeyPair, *, overwrite: bool = False) -> None:
     Raises:
         KeyMaterialError: One of them cannot be written, or is there already; both are as they were.
     """
-    path = f"{prefix}.key"
-    old = _old(path) if overwrite else None
-    write_new(path, pair.private, 0o600, overwrite=overwrite)
+    private, public = f"{prefix}.key", f"{prefix}.pub"
+    if overwrite:
+        _require_key_size(private)
+        # The private key is the one that cannot be made again. So it goes last, once there was room for both files.
+        with replacing_file(private, pair.private, 0o600):
+            write_new(public, pair.public, 0o644, overwrite=True)
+        return
+    write_new(private, pair.private, 0o600)
     try:
-        write_new(f"{prefix}.pub", pair.public, 0o644, overwrite=overwrite)
+        write_new(public, pair.public, 0o644)
     except BaseException:
-        if old is None:
-            os.unlink(path)
-        else:
-            write_new(path, old, 0o600, overwrite=True)
+        os.unlink(private)
         raise
 
 
@@ -138,18 +141,11 @@ def read_cosign_key(text: bytes, password: Callable[[], bytes], *, source: str =
         raise KeyMaterialError(f"{source}: what is encrypted in it is no PKCS #8 private key: {error}") from None
 
 
-def _old(path: str) -> bytes | None:
-    """Return what a file holds that is about to be replaced, None when there is none."""
-    try:
-        with open(path, "rb") as file:
-            data = file.read(MAX_KEY_FILE + 1)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise KeyMaterialError(f"{path}: {error.strerror}") from error
-    if len(data) > MAX_KEY_FILE:
-        raise KeyMaterialError(f"{path}: larger than {MAX_KEY_FILE} bytes, which no key is; it is not replaced")
-    return data
+def _require_key_size(path: str) -> None:
+    """Refuse to replace a file that cannot be a key: somebody has mistaken its name."""
+    with suppress(OSError):  # that there is none, or that it cannot be replaced, is said where it is written
+        if os.lstat(path).st_size > MAX_KEY_FILE:
+            raise KeyMaterialError(f"{path}: larger than {MAX_KEY_FILE} bytes, which no key is; it is not replaced")
 
 
 def _block(text: bytes, source: str) -> bytes:

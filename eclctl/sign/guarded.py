@@ -7,6 +7,7 @@ goes through one descriptor of the directory: whoever swaps the path for a link 
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import secrets
@@ -18,11 +19,14 @@ from typing import Final
 
 from eclctl.errors import KeyMaterialError
 
-__all__ = ["GuardedDirectory", "write_new"]
+__all__ = ["GuardedDirectory", "replacing_file", "write_new"]
 
 _LOCK: Final = ".lock"
 _NEW: Final = ".new-"
 _OTHERS: Final = 0o077
+_NO_LOCKS: Final = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP})
+"""What file systems say that have no flock(2): Lustre that is mounted without it, NFS without its lock daemon."""
+
 _READ: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 
@@ -149,13 +153,29 @@ class GuardedDirectory:
         except OSError as error:
             raise KeyMaterialError(f"{self.path}: {_why(error)}") from error
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            for name in os.listdir(self.fd):
-                if name.startswith(_NEW):
-                    os.unlink(name, dir_fd=self.fd)
+            if self._locked(fd):
+                self._sweep()
             yield
         finally:
             os.close(fd)
+
+    def _locked(self, fd: int) -> bool:
+        """Wait for the lock; return whether there is such a thing."""
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise KeyMaterialError(f"{self.path}: {_why(error)}") from error
+            # Each file is replaced whole all the same: two writers lose what one of them added, and break nothing.
+            self.warnings.append(f"{self.path}: its file system has no locks; change it from one place at a time")
+            return False
+        return True
+
+    def _sweep(self) -> None:
+        for name in os.listdir(self.fd):
+            if name.startswith(_NEW):
+                with suppress(OSError):  # what cannot be removed, a directory for one, is none of ours
+                    os.unlink(name, dir_fd=self.fd)
 
     def replace(self, name: str, data: bytes) -> None:
         """Make `data` the content of a file in one step; a crash leaves the old file or the new one. Needs `lock`.
@@ -195,21 +215,51 @@ def write_new(path: str, data: bytes, mode: int, *, overwrite: bool = False) -> 
         path: Where; its directory is trusted.
         data: What.
         mode: 0o600 for secrets.
-        overwrite: Whether a file of that name may be replaced, in one step.
+        overwrite: Whether a regular file of that name may be replaced, in one step; nothing else ever is.
 
     Raises:
         KeyMaterialError: It cannot be written, or is there already.
     """
+    if overwrite:
+        with replacing_file(path, data, mode):
+            return
+    with _folder_of(path) as (folder, name):
+        _write(name, data, mode, folder)
+
+
+@contextmanager
+def replacing_file(path: str, data: bytes, mode: int) -> Iterator[None]:
+    """Write a file that takes its name, in one step, once the body is through; until then nothing of that name changes.
+
+    All that needs room on the disk is done before the body runs. Arguments are as for `write_new`.
+
+    Raises:
+        KeyMaterialError: It cannot be written, or what has the name is no regular file.
+    """
+    with _folder_of(path) as (folder, name):
+        # Whoever forces `-o /dev/stdout` as root means no file; a device that is replaced is gone for everybody.
+        with suppress(FileNotFoundError):
+            if not stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+                raise KeyMaterialError(f"{path} is there and is no regular file: it is not replaced")
+        temporary = _NEW + secrets.token_hex(8)
+        _write(temporary, data, mode, folder)
+        try:
+            yield
+            os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+        except BaseException:  # it may be a secret key
+            with suppress(OSError):
+                os.unlink(temporary, dir_fd=folder)
+            raise
+
+
+@contextmanager
+def _folder_of(path: str) -> Iterator[tuple[int, str]]:
+    """Give the directory of a file, open, and the file's name there; flush the directory in the end."""
     folder, name = os.path.split(os.path.abspath(path))
     try:
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            if not overwrite:
-                _write(name, data, mode, fd)
-            else:
-                temporary = _NEW + secrets.token_hex(8)
-                _write(temporary, data, mode, fd)
-                os.rename(temporary, name, src_dir_fd=fd, dst_dir_fd=fd)
+            yield fd, name
             os.fsync(fd)
         finally:
             os.close(fd)
@@ -227,7 +277,7 @@ def _write(name: str, data: bytes, mode: int, folder: int) -> None:
         while view:
             view = view[os.write(fd, view) :]
         os.fsync(fd)
-    except OSError:
+    except BaseException:  # a file that somebody interrupts is no better than one for which there is no room
         with suppress(OSError):
             os.unlink(name, dir_fd=folder)
         raise
@@ -256,7 +306,13 @@ def _make(path: str, mode: int) -> None:
         _make(parent, mode)
     with suppress(FileExistsError):
         os.mkdir(path, mode)
-        os.chmod(path, mode)
+        # Through a descriptor: who can write the directory above could have put a link there meanwhile. It is one that
+        # can be had of a directory that the umask has closed to us, too.
+        fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            os.chmod(f"/proc/self/fd/{fd}", mode)
+        finally:
+            os.close(fd)
 
 
 def _why(error: OSError) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import errno
 import json
 import os
 import stat
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -213,6 +215,26 @@ def test_both_files_are_replaced_or_neither(tmp_path):
         write_pair(str(tmp_path / "ci"), KeyPair(b"newer", b"newer"), overwrite=True)
     assert (tmp_path / "ci.key").read_bytes() == b"new"
     assert stat.S_IMODE((tmp_path / "ci.key").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("room", range(4))
+def test_a_disk_that_fills_up_takes_no_private_key_away(tmp_path, room, monkeypatch):
+    """Whichever write is the first for which there is no room, and although there is none to undo anything either."""
+    write_pair(str(tmp_path / "ci"), KeyPair(b"old", b"old"))
+    write, left = os.write, [room]
+
+    def full(fd: int, data: bytes) -> int:
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(fd, data)
+
+    monkeypatch.setattr(os, "write", full)
+    with suppress(KeyMaterialError):
+        write_pair(str(tmp_path / "ci"), KeyPair(b"new", b"new"), overwrite=True)
+    found = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    state = b"new" if room > 1 else b"old"
+    assert found == {"ci.key": state, "ci.pub": state}
 
 
 def test_a_link_where_the_private_key_would_be_written_is_not_followed(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import stat
@@ -239,8 +240,54 @@ def test_an_export_replaces_nothing_unless_it_is_told_to_and_follows_no_link(tmp
     (tmp_path / "out").symlink_to(victim)
     with pytest.raises(KeyMaterialError, match="is there already"):
         write_new(str(tmp_path / "out"), b"key", 0o600)
-    write_new(str(tmp_path / "out"), b"key", 0o600, overwrite=True)
+    with pytest.raises(KeyMaterialError, match="no regular file"):
+        write_new(str(tmp_path / "out"), b"key", 0o600, overwrite=True)
     assert victim.read_bytes() == b"victim"
-    assert (tmp_path / "out").read_bytes() == b"key"
     with pytest.raises(KeyMaterialError):
         write_new(str(tmp_path / "none" / "out"), b"key", 0o600)
+
+
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo, lambda path: os.symlink("nowhere", path)])
+def test_an_export_by_force_replaces_files_alone_and_leaves_no_secret_beside(tmp_path, make):
+    make(tmp_path / "out")
+    before = os.lstat(tmp_path / "out")
+    with pytest.raises(KeyMaterialError, match="no regular file: it is not replaced"):
+        write_new(str(tmp_path / "out"), b"key", 0o600, overwrite=True)
+    assert os.path.samestat(os.lstat(tmp_path / "out"), before)
+    assert os.listdir(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_an_export_that_is_interrupted_leaves_nothing(tmp_path, overwrite, monkeypatch):
+    def interrupted(fd: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_new(str(tmp_path / "out"), b"key", 0o600, overwrite=overwrite)
+    assert os.listdir(tmp_path) == []
+
+
+def test_what_cannot_be_swept_is_left(tmp_path):
+    with opened(tmp_path / "keys") as directory, directory.lock():
+        (tmp_path / "keys" / ".new-x").mkdir()
+    with opened(tmp_path / "keys") as directory, directory.lock():
+        directory.replace("secret", b"1")
+    assert (tmp_path / "keys" / ".new-x").is_dir()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_where_there_are_no_locks_it_is_told_and_nothing_of_another_writer_is_removed(tmp_path, number, monkeypatch):
+    """As on Lustre, without `-o flock`, where many a cluster has its homes."""
+
+    def refuse(fd: int, operation: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with opened(tmp_path / "keys") as directory, directory.lock():
+        (tmp_path / "keys" / ".new-1").write_bytes(b"another writer's")
+        directory.replace("secret", b"1")
+        assert "has no locks" in directory.warnings[0]
+    with opened(tmp_path / "keys") as directory, directory.lock():
+        directory.replace("secret", b"2")
+    assert {name for name in os.listdir(tmp_path / "keys") if name != ".lock"} == {".new-1", "secret"}

@@ -13,7 +13,6 @@ from typing import Any
 from eclctl.cli.named import add_named, misnamed, named_settings
 from eclctl.cli.options import USAGE
 from eclctl.cli.problems import complain
-from eclctl.cli.text import printable
 from eclctl.daemon.service import NAMES
 from eclctl.decide.snapshot import Built, build
 from eclctl.policy.document import Problem
@@ -86,7 +85,7 @@ def _print(built: Built) -> None:
         return
     policy = built.snapshot.policy
     what = f"{_count(len(policy.rules), 'rule')}, {_count(len(policy.signers), 'signer')}"
-    print(f"the policy loads: {what}, {_count(len(built.warnings), 'warning')} ({printable(policy.digest)})")
+    print(f"the policy loads: {what}, {_count(len(built.warnings), 'warning')} ({built.snapshot.digest})")
 
 
 def _count(number: int, noun: str) -> str:
@@ -101,7 +100,7 @@ def _shape(built: Built) -> dict[str, object]:
         "errors": [_problem(problem) for problem in built.errors],
         "warnings": [_problem(problem) for problem in built.warnings],
         "notes": [_problem(problem) for problem in built.notes],
-        "policy": policy.digest if policy is not None else None,
+        "policy": built.snapshot.digest if built.snapshot is not None else None,
         "rules": [rule.name for rule in policy.rules] if policy is not None else [],
         "signers": sorted(policy.signers) if policy is not None else [],
     }

@@ -56,19 +56,19 @@ def run(options: argparse.Namespace) -> int:
         print(f"eclctl policy show: {wrong}", file=sys.stderr)
         return USAGE
     built = load_named(options, datetime.now(UTC), lint=False)
-    policy = None if built.snapshot is None else built.snapshot.policy
-    if policy is None:
+    policy, digest = (None, None) if built.snapshot is None else (built.snapshot.policy, built.snapshot.digest)
+    if policy is None or digest is None:
         for problem in built.errors:
             complain("error", problem)
         return FAILED
-    print(json.dumps(_shape(policy)) if options.json else "\n".join(map(printable, _lines(policy))))
+    print(json.dumps(_shape(policy, digest)) if options.json else "\n".join(map(printable, _lines(policy, digest))))
     return OK
 
 
-def _shape(policy: Policy) -> dict[str, Any]:
+def _shape(policy: Policy, digest: str) -> dict[str, Any]:
     return {
         "v": 1,
-        "digest": policy.digest,
+        "policy": digest,
         "host": policy.host,
         "signers": {name: _signer(signer) for name, signer in policy.signers.items()},
         "roles": {name: list(people) for name, people in policy.roles.items()},
@@ -123,8 +123,8 @@ def _withdrawn_keys(policy: Policy) -> list[str]:
     return sorted(name for name, holder in policy.holders.items() if holder.key in policy.withdrawn.keys)
 
 
-def _lines(policy: Policy) -> Iterator[str]:
-    yield f"policy {policy.digest}"
+def _lines(policy: Policy, digest: str) -> Iterator[str]:
+    yield f"policy {digest}"
     yield f"loaded for host {policy.host or '(unknown)'}"
     yield ""
     yield "signers"
@@ -139,7 +139,7 @@ def _lines(policy: Policy) -> Iterator[str]:
         yield "withdrawn"
         yield from (f"  everything signed by {name}" for name in policy.withdrawn.signers)
         yield from (f"  everything signed with {key}" for key in _withdrawn_keys(policy))
-        yield from (f"  {digest}" for digest in sorted(policy.withdrawn.digests))
+        yield from (f"  {each}" for each in sorted(policy.withdrawn.digests))
     if (terms := policy.exceptions) is not None:
         yield ""
         yield f"exceptions ({terms.where})"

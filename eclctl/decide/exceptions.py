@@ -134,7 +134,8 @@ def _state(found: PolicyException, terms: ExceptionTerms, people: Sequence[str],
         return State.ENDED, f"it ended on {moment(found.ends)}"
     if len(people) < terms.count:
         have = f"{len(people)} ({', '.join(people)})" if people else "none"
-        return State.UNAPPROVED, f"it needs {terms.count} approvals from {terms.role} and has {have}"
+        needed = "1 approval" if terms.count == 1 else f"{terms.count} approvals"
+        return State.UNAPPROVED, f"it needs {needed} from {terms.role} and has {have}"
     by = f"approved by {', '.join(people)}"
     if now < found.starts:
         return State.WAITING, f"it starts on {moment(found.starts)}, {by}"

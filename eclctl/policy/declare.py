@@ -28,10 +28,21 @@ WITHDRAWN_KEYS = ("objects", "manifests", "signers", "keys")
 
 _NAME = re.compile(r"\w(?:[\w .@+:/-]{0,62}[\w.@+])?")
 _FINGERPRINT = re.compile(r"(?:[0-9A-Fa-f]{40}|[0-9A-Fa-f]{64})")
+_KEY_ID = re.compile(r"[0-9A-F]{8}(?:[0-9A-F]{8})?")
 _DIGEST = re.compile(r"sha256:[0-9A-Fa-f]{64}")
 
 
 PURPOSE_SHAPE = "1 to 32 of a-z, 0-9, '.', '_' and '-', as in scan"
+
+
+def _fingerprint_hint(text: str) -> str:
+    """Return what to write instead of something that is no fingerprint: most often it nearly is one."""
+    digits = re.sub(r"[\s:]", "", text).removeprefix("0x").removeprefix("0X").upper()
+    if _FINGERPRINT.fullmatch(digits):
+        return f"write {digits}"
+    if _KEY_ID.fullmatch(digits):
+        return "this is a key ID, which many keys can have: `gpg --fingerprint` shows the whole fingerprint"
+    return "40 or 64 hex digits, without spaces"
 
 
 class Certificate(Protocol):
@@ -128,6 +139,11 @@ class Declarer:
         self._roles: list[tuple[Scalar, Node]] = []
         self._withdrawals: list[Node] = []
 
+    def _check_default(self, node: Node) -> None:
+        if document.text(node, self._report, "default") not in {None, "deny"}:
+            hint = "leave it out, or write 'default: deny'; what may run without approvals needs a rule"
+            self._report.error(node, "default can only be 'deny'", hint)
+
     def file(self, root: Node) -> None:
         """Take one file's declarations; `finish` must follow the last."""
         fields = document.mapping(root, self._report, "the policy", TOP_KEYS, ("version",))
@@ -137,7 +153,7 @@ class Declarer:
             self._exceptions(exceptions)
         self._check_version(fields.get("version"))
         if (default := fields.get("default")) is not None:
-            document.choice(default, self._report, "default", ("deny",))
+            self._check_default(default)
         if (signers := fields.get("signers")) is not None:
             self._signers(signers)
         if (roles := fields.get("roles")) is not None:
@@ -283,7 +299,7 @@ class Declarer:
 
     def _fingerprint(self, entry: Scalar) -> str | None:
         if not _FINGERPRINT.fullmatch(entry.text):
-            self._report.error(entry, f"{quoted(entry.text)} is no fingerprint", "40 or 64 hex digits, without spaces")
+            self._report.error(entry, f"{quoted(entry.text)} is no fingerprint", _fingerprint_hint(entry.text))
             return None
         fingerprint = entry.text.upper()
         if self._environment.keyring.get(fingerprint) is None:

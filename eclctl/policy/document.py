@@ -306,6 +306,8 @@ def _explained(error: yaml.MarkedYAMLError) -> tuple[str, str | None]:
     hint = None
     if "cannot start any token" in text:
         hint = "indent with spaces, never tabs; quote a word that begins with @, ` or %"
+    elif "mapping values are not allowed" in text:
+        hint = "a colon is missing on a line before, the indentation is wrong, or a text with ': ' needs quotes"
     elif error.context_mark is not None and error.problem_mark is not None:
         hint = f"it begins at line {error.context_mark.line + 1}, column {error.context_mark.column + 1}"
     return f"not valid YAML: {text}", hint
@@ -362,7 +364,7 @@ def mapping(
             report.unknown(key, "key", key.text, known, f" in {what}")
     for name in required:
         if name not in fields:
-            report.error(node, f"{what} needs {quoted(name)}")
+            report.error(node, f"{what} needs {quoted(name)}", "write 'version: 1'" if name == "version" else None)
     return fields
 
 

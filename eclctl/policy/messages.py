@@ -79,11 +79,11 @@ def parse_message(text: str) -> Message:
 def _check(name: str) -> None:
     if name not in PLACEHOLDERS:
         near = suggestion(name, PLACEHOLDERS)
-        raise MessageError(f"has the placeholder {{{name[:40]}}}, which there is not", near)
+        raise MessageError(f"has the unknown placeholder {{{name[:40]}}}", near)
 
 
-def _listed(words: Sequence[str], between: str = ", ") -> str:
-    return between.join(dict.fromkeys(words)) or "nothing"
+def _listed(words: Sequence[str], between: str = ", ", none: str = "nothing") -> str:
+    return between.join(dict.fromkeys(words)) or none
 
 
 def _bounded(text: str) -> str:
@@ -97,7 +97,9 @@ _VALUES: Mapping[str, Callable[[Said], str]] = {
     "code": lambda said: (said.outcome.would or said.outcome.code).value,
     "missing": lambda said: _listed([each.requirement for each in said.outcome.missing], "; "),
     "stage": lambda said: _listed([each.stage for each in said.outcome.missing if each.stage is not None]),
-    "could_sign": lambda said: _listed([name for each in said.outcome.missing for name in each.could_sign]),
+    "could_sign": lambda said: _listed(
+        [name for each in said.outcome.missing for name in each.could_sign], none="nobody"
+    ),
     "user": lambda said: str(said.caller.uid),
     "group": lambda said: str(said.caller.gid),
     "host": lambda said: said.host,

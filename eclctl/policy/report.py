@@ -92,9 +92,13 @@ def _misfits(policy: Policy, claim: Claim) -> str:
 
 def _coverage(claim: Claim) -> str:
     if claim.format is SignatureFormat.COSIGN:
-        return f"it covers the image's manifest, config and layers (object {_numbers(claim.objects)}){stated(claim)}"
-    covered = f"group {claim.group}" if claim.whole_group else f"object {_numbers(claim.objects)} only"
+        return f"it covers the image's manifest, config and layers ({_objects(claim.objects)}){stated(claim)}"
+    covered = f"group {claim.group}" if claim.whole_group else f"{_objects(claim.objects)} only"
     return f"it covers {covered}{stated(claim)}"
+
+
+def _objects(numbers: Collection[int]) -> str:
+    return f"object{'s' if len(numbers) > 1 else ''} {_numbers(numbers)}"
 
 
 def counted(needs: Sequence[Requirement], serving: Sequence[Collection[str]]) -> tuple[str, ...]:
@@ -162,7 +166,8 @@ class Reporter:
         others = sum(self.rule.require[number].stage is None for number in unmet)
         plural = "s are" if len(stages) > 1 else " is"
         text = f"; stage{plural} missing, too: {', '.join(stages)}" if stages else ""
-        return text + (f"; {others} more of the rule's requirements are not met" if others else "")
+        verb = "is" if others == 1 else "are"
+        return text + (f"; {others} more of the rule's requirements {verb} not met" if others else "")
 
     def _unsupported(self, unmet: Sequence[int]) -> str | None:
         """Return that what is missing may be there, by somebody with cosign keys, in a format that is not read."""
@@ -220,7 +225,7 @@ class Reporter:
             return None
         absent = scope.ids - {item.id for item in self.image.objects}
         if absent:
-            return f"the image has no object {_numbers(absent)}"
+            return f"the image has no {_objects(absent)}"
         if scope.ids:
             return None if holds(self.image, scope.ids, scope.holds) else "the objects do not hold that"
         return None if scope_groups(self.image, scope) else "the image has no such group"
@@ -233,8 +238,10 @@ class Reporter:
             return "the image has several object groups and a nil UUID, so that nothing ties their signatures together"
         loose = [number for number in ids if not self._could_be_covered(number)]
         if loose:
-            return f"no signature can cover object {_numbers(loose)}, which is in no object group"
-        text = f"object {_numbers(ids)} is not covered by any approval that rule {self.rule.name!r} asks for"
+            verb = "is" if len(loose) == 1 else "are"
+            return f"no signature can cover {_objects(loose)}, which {verb} in no object group"
+        verb = "is" if len(ids) == 1 else "are"
+        text = f"{_objects(ids)} {verb} not covered by any approval that rule {self.rule.name!r} asks for"
         if self.image.oci is not None and self.image.oci.subject.isdisjoint(ids):
             return f"{text}: a cosign signature covers the image's manifest, config and layers alone"
         return text
@@ -326,9 +333,9 @@ class Reporter:
         if scope is None and whole and whole == set(groups):
             return "signed every group, and nothing ties the groups together" if not self.image.tied else _ELSEWHERE
         if whole:
-            return f"signed only group {_numbers(whole)} of {len(groups)}"
+            return f"signed only group{'s' if len(whole) > 1 else ''} {_numbers(whole)} of {len(groups)}"
         covered = {number for claim in valid for number in claim.objects}
-        return f"signed only parts: object {_numbers(covered)}"
+        return f"signed only parts: {_objects(covered)}"
 
 
 _ELSEWHERE = "signed with a key that counts for somebody else"

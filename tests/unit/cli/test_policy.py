@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from eclctl.cli.policy import run
+from eclctl.daemon.service import NAMES
+from eclctl.decide.settings import Settings
+from eclctl.decide.snapshot import build
 from tests.support import CORPUS, own_copy
 
 RING = CORPUS / "keys" / "pgp" / "site-ring.asc"
@@ -42,6 +46,21 @@ def test_a_policy_that_loads_is_0_and_says_what_is_in_it(
     write(folder, GOOD)
     assert run(["check", "--keyring", ring, str(folder)]) == 0
     assert capsys.readouterr().out.startswith("the policy loads: 1 rule, 1 signer, 0 warnings (sha256:")
+
+
+def test_the_hash_of_a_policy_is_the_one_that_the_daemon_will_have(
+    folder: Path, ring: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(folder, GOOD)
+    settings = Settings("check", "admin", "state", (str(folder),), (ring,))
+    built = build(settings, NAMES, generation=1, now=datetime.now(UTC))
+    assert built.snapshot is not None
+    assert built.snapshot.digest is not None
+    for command in ("check", "show"):
+        assert run([command, "--keyring", ring, str(folder)]) == 0
+        assert built.snapshot.digest in capsys.readouterr().out
+        assert run([command, "--json", "--keyring", ring, str(folder)]) == 0
+        assert json.loads(capsys.readouterr().out)["policy"] == built.snapshot.digest
 
 
 def test_all_errors_of_all_files_are_printed_with_their_places(

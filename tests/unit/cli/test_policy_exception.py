@@ -86,6 +86,12 @@ def umask() -> int:
     return old
 
 
+def test_one_approval_is_one(admin: Admin) -> None:
+    (admin.root / "policies.d" / "10.yaml").write_text(POLICY.replace("count: 2", "count: 1", 1))
+    admin.new("--image", str(admin.image))
+    assert "it needs 1 approval from security and has none\n" in admin.type("check", "drain")[1]
+
+
 def test_it_stands_once_enough_have_signed(admin: Admin) -> None:
     admin.new("--image", str(admin.image))
     seen = [admin.type("check", "drain")]

@@ -435,7 +435,7 @@ def test_what_a_cosign_signature_covers_is_said() -> None:
     image = OCI.with_claims(OCI.by_cosign("ci", signature=4), OCI.by_cosign("p256", signature=5))
     known, unknown = signatures(CI, CI.rules[0], image, {})
     assert (known.signer, known.counts) == ("ci", True)
-    assert known.why == "it covers the image's manifest, config and layers (object 1, 2, 3)"
+    assert known.why == "it covers the image's manifest, config and layers (objects 1, 2, 3)"
     assert (unknown.signer, unknown.counts) == (COSIGN_IDS["p256"], False)
     report = decide(CI, image, explain=True).requirements[0]
     assert report.signers[0].why == "signed (signature 4)"

@@ -28,7 +28,7 @@ def test_a_signature_over_the_whole_group_and_the_header_approves_the_image() ->
         ((), "has not signed"),
         ((ONE.by("B"),), "has not signed"),
         ((ONE.by("A", header=False),), "signed only parts"),
-        ((ONE.part("A", 1, 2),), "signed only parts: object 1, 2"),
+        ((ONE.part("A", 1, 2),), "signed only parts: objects 1, 2"),
         ((ONE.part("A", 1), ONE.part("A", 2), ONE.part("A", 3)), "signed only parts"),
         ((ONE.by("A", objects=frozenset({1, 2})),), "signed"),
         ((ONE.by("A", group=2),), "signed"),
@@ -236,6 +236,20 @@ def test_anyone_does_not_include_pem_keys() -> None:
     assert decide(made, ONE.with_claims(ONE.by_pem("p256"))).code is Code.REQUIREMENTS_NOT_MET
 
 
+@pytest.mark.parametrize(
+    ("needs", "more"),
+    [
+        ("[{any_of: [alice]}]", ""),
+        ("[{any_of: [alice]}, {any_of: [bob]}]", " 1 more of the rule's requirements is not met"),
+        ("[{any_of: [alice]}, {any_of: [bob]}, {any_of: [carol]}]", " 2 more of the rule's requirements are not met"),
+    ],
+)
+def test_the_reason_counts_what_else_is_missing(needs: str, more: str) -> None:
+    outcome = decide(policy(rule(needs)), ONE.with_claims())
+    assert outcome.reason.startswith("1 approval from alice is needed and there is none")
+    assert outcome.reason.partition(";")[2] == more
+
+
 # Parts
 
 
@@ -243,7 +257,7 @@ def test_a_rule_on_one_group_alone_leaves_the_others_uncovered() -> None:
     made = policy(rule("[{any_of: [bob], objects: {groups: [2]}}]"))
     outcome = decide(made, TWO.with_claims(TWO.by("B", 2)))
     assert outcome.code is Code.OBJECT_NOT_APPROVED
-    assert "object 1, 2" in outcome.reason
+    assert "objects 1, 2" in outcome.reason
 
 
 def test_rules_on_parts_cover_the_image_together() -> None:
@@ -311,7 +325,7 @@ def test_objects_by_number_alone_leave_the_rest_uncovered() -> None:
     made = policy(rule("[{any_of: [alice], objects: {ids: [1]}}]"))
     outcome = decide(made, ONE.with_claims(ONE.part("A", 1)))
     assert outcome.code is Code.OBJECT_NOT_APPROVED
-    assert "object 2, 3" in outcome.reason
+    assert "objects 2, 3" in outcome.reason
 
 
 # Legacy

@@ -101,7 +101,7 @@ def test_defaults_are_the_strict_ones() -> None:
         ("version: 1\nrulez: []\n", "0.yaml:2:1", "did you mean 'rules'?"),
         ("version: 1\nrules: []\n", "0.yaml:2:8", "empty list"),
         ("version: 1\nrules: {}\n", "0.yaml:2:8", "must be a list"),
-        ("version: 1\ndefault: allow\n", "0.yaml:2:10", "must be one of deny"),
+        ("version: 1\ndefault: allow\n", "0.yaml:2:10", "default can only be 'deny'"),
         ("version: 1\nexceptions: [x]\n", "0.yaml:2:13", "exceptions must be a mapping"),
         ("[]\n", "0.yaml:1:1", "must be a mapping"),
         ("version: 1\nsigners: {alice: {}}\n", "0.yaml:2:18", "has no keys"),
@@ -210,7 +210,7 @@ def test_a_wrong_declaration_is_an_error_with_its_place(text: str, place: str, s
         ("{name: x, decision: deny, match: {times: [mon 08:00-18:00 Europe]}}", "which this host does not know"),
         (
             "{name: x, decision: deny, message: 'ask {owner}'}",
-            "has the placeholder {owner}, which there is not (known:",
+            "has the unknown placeholder {owner} (known:",
         ),
         ("{name: x, decision: deny, message: 'see {imgae}'}", "(did you mean 'image'?)"),
         ("{name: x, decision: deny, message: 'a } b'}", "has a single } (write }} for a brace)"),

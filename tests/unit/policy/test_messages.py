@@ -48,6 +48,11 @@ def test_anything_else_in_braces_is_an_error(text: str) -> None:
         parse_message(text)
 
 
+def test_where_nothing_is_missing_nobody_could_sign() -> None:
+    said = Said(Outcome(Code.TAMPERED, "why", "it"), "/srv/a.sif", Caller(7, 8), "node1")
+    assert parse_message("{missing}, {stage}, {could_sign}").fill(said) == "nothing, nothing, nobody"
+
+
 def test_every_placeholder_can_be_filled() -> None:
     assert "" not in [parse_message(f"{{{name}}}").fill(SAID) for name in PLACEHOLDERS]
 

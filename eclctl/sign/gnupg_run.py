@@ -14,14 +14,17 @@ import fcntl
 import os
 import re
 import shutil
+import signal
 import stat
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
+from types import FrameType
 from typing import Final
 from urllib.parse import unquote
 
@@ -43,6 +46,8 @@ _YOUNG: Final = 60.0
 _HOME: Final = "eclctl-gpg-"
 _LONGEST_PASSPHRASE: Final = 255
 _CODE: Final = 0xFFFF
+_ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_USUAL: Final = (signal.SIG_DFL, signal.default_int_handler)
 
 
 class GnupgError(KeyMaterialError):
@@ -51,6 +56,10 @@ class GnupgError(KeyMaterialError):
 
 class WrongPassphraseError(GnupgError):
     """The passphrase does not open the key."""
+
+
+class _EndedError(BaseException):
+    """A signal has come that ends the process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,18 +204,69 @@ def throwaway() -> Iterator[Gnupg]:
     program = _program()
     base = _base()
     _sweep(base)
+    with _ended_in_order():
+        try:
+            home = tempfile.mkdtemp(prefix=_HOME, dir=base)
+            held = _hold(home)
+        except OSError as error:
+            raise GnupgError(f"{base}: no place for GnuPG's files: {error.strerror}") from error
+        gnupg = Gnupg(program, home, _plain_environment(home), throwaway=True)
+        try:
+            _forget_passphrases(home)
+            yield gnupg
+        finally:
+            with _undisturbed():
+                gnupg.close()
+                shutil.rmtree(home, ignore_errors=True)
+                os.close(held)
+
+
+@contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """Have a signal that would end the process unwind it first; then that signal ends it all the same.
+
+    Else a terminal that is closed or a job that is cancelled would leave an agent behind, with an unlocked key.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may say what a signal does
+        return
+
+    came: list[int] = []
+
+    def unwind(number: int, _: FrameType | None) -> None:
+        came.append(number)
+        if len(came) == 1:  # the next ones would interrupt the cleaning up
+            raise KeyboardInterrupt if number == signal.SIGINT else _EndedError
+
+    handlers = {number: signal.getsignal(number) for number in _ENDING}
+    ours = {number: handler for number, handler in handlers.items() if handler in _USUAL}  # not nohup's
+    for number in ours:
+        signal.signal(number, unwind)
     try:
-        home = tempfile.mkdtemp(prefix=_HOME, dir=base)
-        held = _hold(home)
-    except OSError as error:
-        raise GnupgError(f"{base}: no place for GnuPG's files: {error.strerror}") from error
-    gnupg = Gnupg(program, home, _plain_environment(home), throwaway=True)
-    try:
-        yield gnupg
+        yield
+    except _EndedError:
+        pass  # by the signal, once it has its usual meaning again
     finally:
-        gnupg.close()
-        shutil.rmtree(home, ignore_errors=True)
-        os.close(held)
+        for number, handler in ours.items():
+            signal.signal(number, handler)
+    if came:
+        signal.raise_signal(came[0])
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Let signals wait until the cleaning up is done."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _forget_passphrases(home: str) -> None:
+    """Have the agent keep none: each run is given its own, and a killed process cannot end the agent."""
+    with suppress(OSError), open(os.path.join(home, "gpg-agent.conf"), "x", encoding="ascii") as file:
+        file.write("default-cache-ttl 0\nmax-cache-ttl 0\n")
 
 
 def _plain_environment(home: str) -> dict[str, str]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
+import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -220,6 +223,69 @@ def test_a_killed_signer_leaves_nothing_for_long(places, monkeypatch):
     os.utime(left, (old, old))
     with gnupg_run.throwaway():
         assert not left.exists()
+
+
+IN_USE = """
+import os, sys
+from eclctl.sign.gnupg_run import throwaway
+with throwaway() as gnupg:
+    gnupg.run("--quick-generate-key", "Joe", "ed25519", passphrase="secret words")
+    gnupg.run("--clear-sign", stdin=b"text", passphrase="secret words")
+    print(gnupg.home, flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextmanager
+def signer_at_work():
+    """Give a process that has an unlocked key in a throw-away home, and that home."""
+    with subprocess.Popen(
+        [sys.executable, "-c", IN_USE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        home = process.stdout.readline().decode().strip()
+        yield process, home
+        process.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signer_that_is_told_to_end_leaves_neither_home_nor_agent(places, number):
+    """And ends by that signal, as whoever sent it expects."""
+    with signer_at_work() as (process, home):
+        agent = subprocess.run(
+            ["gpg-connect-agent", "--homedir", home, "--no-autostart", "GETINFO pid", "/bye"],
+            check=True,
+            stdout=subprocess.PIPE,
+            timeout=60,
+        ).stdout
+        process.send_signal(number)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == -number
+    assert number == signal.SIGINT or said == b""
+    assert not list(places.iterdir())
+    arguments = Path("/proc", agent.decode().split()[1], "cmdline")  # empty once it has ended and nobody has asked why
+    deadline = time.monotonic() + 60
+    while arguments.exists() and arguments.read_bytes():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_pressing_ctrl_c_again_and_again_interrupts_no_cleaning_up(places):
+    with signer_at_work() as (process, _):
+        for _ in range(5):
+            process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    assert not list(places.iterdir())
+
+
+def test_an_agent_that_is_left_behind_knows_no_passphrase(places):
+    with signer_at_work() as (process, home):
+        process.kill()
+        process.wait()
+    gpg = [GPG, "--homedir", home, "--batch", "--no-tty", "--pinentry-mode", "error", "--clear-sign"]
+    assert subprocess.run(gpg, input=b"x", capture_output=True, check=False, timeout=60).returncode != 0
+    os.utime(home, (1_000_000_000, 1_000_000_000))
+    with gnupg_run.throwaway():
+        assert not Path(home).exists()
 
 
 def test_a_home_in_use_is_not_swept_away(places):

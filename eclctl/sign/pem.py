@@ -13,9 +13,15 @@ from typing import TypeAlias
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_der_private_key,
+    load_pem_private_key,
+)
 
 from eclctl.errors import KeyMaterialError
+from eclctl.sign.pem_costs import encrypted_der
 from eclctl.signature.keys import MAX_KEY_FILE, PublicKey, parse_public_key
 
 __all__ = ["COSIGN_KINDS", "PrivateKey", "pem_kind", "private_key", "read_private_key"]
@@ -63,9 +69,12 @@ def read_private_key(text: bytes, passphrase: Callable[[], bytes], *, source: st
     kind = pem_kind(text, source)
     if kind in COSIGN_KINDS:
         raise KeyMaterialError(f"{source}: a key of cosign's, which is encrypted in cosign's own way")
-    encrypted = kind == "ENCRYPTED PRIVATE KEY" or _OLD_ENCRYPTION.search(text) is not None
+    der = encrypted_der(text, source) if kind == "ENCRYPTED PRIVATE KEY" else None
+    encrypted = der is not None or _OLD_ENCRYPTION.search(text) is not None
     try:
-        key = load_pem_private_key(text, passphrase() if encrypted else None)
+        given = passphrase() if encrypted else None
+        # What was looked at is what is opened: another reader might find another block in the same text.
+        key = load_pem_private_key(text, given) if der is None else load_der_private_key(der, given)
     except (ValueError, TypeError) as error:
         if encrypted:
             raise KeyMaterialError(f"{source}: wrong passphrase, or the key is damaged") from error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+
 import pytest
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa, x25519
 from cryptography.hazmat.primitives.serialization import (
@@ -106,3 +108,67 @@ def test_a_key_that_nobody_would_verify_with_does_not_sign(key, message):
 def test_the_secret_is_not_in_what_is_printed_of_a_key():
     key = read_private_key(plain(ed25519.Ed25519PrivateKey.generate()), never)
     assert "PrivateKey object" not in repr(key)
+
+
+def der(tag: int, *contents: bytes) -> bytes:
+    """Return a DER element."""
+    content = b"".join(contents)
+    size = len(content).to_bytes(4)
+    return bytes([tag, 0x84]) + size + content
+
+
+def number(value: int) -> bytes:
+    return der(2, value.to_bytes(value.bit_length() // 8 + 1, signed=True))
+
+
+def derived_by(name: str, *parameters: bytes) -> bytes:
+    """Return an encrypted key whose passphrase is worked on as PBES2 says (RFC 8018 appendix A.4)."""
+    derivation = der(0x30, der(6, bytes.fromhex(name)), der(0x30, der(4, b"salt"), *parameters))
+    cipher = der(0x30, der(6, bytes.fromhex("60864801650304012a")), der(4, bytes(16)))
+    pbes2 = der(0x30, der(6, bytes.fromhex("2a864886f70d01050d")), der(0x30, derivation, cipher))
+    text = base64.encodebytes(der(0x30, pbes2, der(4, bytes(64))))
+    return b"-----BEGIN ENCRYPTED PRIVATE KEY-----\n" + text + b"-----END ENCRYPTED PRIVATE KEY-----\n"
+
+
+SCRYPT, PBKDF2 = "2b06010401da47040b", "2a864886f70d01050c"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        derived_by(SCRYPT, number(1 << 23), number(8), number(1)),  # 8 GiB
+        derived_by(SCRYPT, number(2), number(1 << 28), number(1)),
+        derived_by(SCRYPT, number(16384), number(8), number(1 << 20)),
+        derived_by(SCRYPT, number(16384), number(-8), number(-1)),
+        derived_by(SCRYPT, number(16384), number(8)),
+        derived_by(PBKDF2, number(2_000_000_000)),  # a quarter of an hour
+        derived_by(PBKDF2, number(1 << 70)),
+        derived_by(PBKDF2, number(-1)),
+    ],
+)
+def test_a_key_that_asks_for_too_much_is_refused_before_a_passphrase_is_asked_for(text):
+    with pytest.raises(KeyMaterialError, match=r"^k\.pem: opening it would take more time or memory"):
+        read_private_key(text, never, source="k.pem")
+
+
+@pytest.mark.parametrize(
+    "text", [derived_by(SCRYPT, number(131072), number(8), number(1)), derived_by(PBKDF2, number(600_000))]
+)
+def test_what_guides_ask_for_is_taken(text):
+    with pytest.raises(KeyMaterialError, match="wrong passphrase, or the key is damaged"):
+        read_private_key(text, right)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"AAAA", b"MIA=", b"A", b"MP////8=", base64.b64encode(bytes.fromhex("308000000000")), b"-----"]
+)
+def test_an_encrypted_key_that_is_damaged_is_told(content):
+    text = b"-----BEGIN ENCRYPTED PRIVATE KEY-----\n" + content + b"\n-----END ENCRYPTED PRIVATE KEY-----\n"
+    with pytest.raises(KeyMaterialError, match="damaged"):
+        read_private_key(text, right)
+
+
+def test_the_block_that_was_looked_at_is_the_one_that_is_opened():
+    """Another, which starts where no line does, is not seen by one reader and might be by another."""
+    costly = derived_by(SCRYPT, number(1 << 23), number(8), number(1))
+    assert read_private_key(b"x" + costly + encrypted(), right).public == pem_key("p256").public

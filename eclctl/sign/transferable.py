@@ -30,6 +30,8 @@ _ORDER: Final = {Tag.PUBLIC_KEY: 0, Tag.USER_ID: 1, Tag.USER_ATTRIBUTE: 2, Tag.P
 _BLOCKS: Final = frozenset({"PUBLIC KEY BLOCK", "PRIVATE KEY BLOCK"})
 _ARMOR: Final = re.compile(rb"^-----BEGIN PGP ", re.MULTILINE)
 _COLUMNS: Final = 64
+_MOST_LOOSE: Final = 1000
+"""Revocations in one file. Each is tried on each key of a ring."""
 
 
 class Protection(Enum):
@@ -236,12 +238,17 @@ class _Reader:
             self._raw += _packet(tag, body)
         elif self._key is None:
             if tag == Tag.SIGNATURE:
-                self.loose.append(body)
+                self._loose(body)
         elif tag == Tag.SIGNATURE:
             if self._signatures is not None:
                 self._signatures[body] = None
         elif public in _ORDER:
             self._signatures = _add(self._key, tag, body)
+
+    def _loose(self, body: bytes) -> None:
+        if len(self.loose) == _MOST_LOOSE:
+            raise PacketError(f"more than {_MOST_LOOSE} signatures without a key")
+        self.loose.append(body)
 
     def _begin(self, tag: int, body: bytes) -> None:
         self._raw = None
@@ -252,14 +259,12 @@ class _Reader:
             self._raw = bytearray(_packet(tag, body))
             self.unreadable.append(self._raw)
             return
-        self._key = TransferableKey(primary, {(part.tag, part.body): part})
-        self._signatures = part.signatures
+        # A copy joins the one before in place: merging would copy that once for each copy, of which a file has many.
+        self._key = self.keys.setdefault(primary.fingerprint, TransferableKey(primary, {}))
+        self._signatures = _join(self._key, part)
 
     def _end(self) -> None:
-        key, self._key = self._key, None
-        if key is not None:
-            there = self.keys.get(key.fingerprint)
-            self.keys[key.fingerprint] = key if there is None else there.merge(key)
+        self._key = None
 
 
 def _add(key: TransferableKey, tag: int, body: bytes) -> dict[bytes, None] | None:
@@ -270,9 +275,14 @@ def _add(key: TransferableKey, tag: int, body: bytes) -> dict[bytes, None] | Non
             PublicKey.parse(part.body)
     except PacketError:
         return None
-    there = key._components.get((part.tag, part.body))  # noqa: SLF001 - of this module's own class
-    key._components[part.tag, part.body] = merged = part if there is None else there.merge(part)  # noqa: SLF001
-    return merged.signatures
+    return _join(key, part)
+
+
+def _join(key: TransferableKey, part: _Component) -> dict[bytes, None]:
+    """Add a component without signatures to a key that is being read; return where its signatures go."""
+    there = key._components.setdefault((part.tag, part.body), part)  # noqa: SLF001 - of this module's own class
+    there.secret = _better(there.secret, part.secret)
+    return there.signatures
 
 
 def _component(tag: int, body: bytes) -> _Component:

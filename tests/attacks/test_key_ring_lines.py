@@ -191,3 +191,17 @@ def test_ring_of_a_user_decides_nothing(ring, tmp_path, monkeypatch, capsys):
 def test_ring_lock_of_the_site_cannot_be_held_by_its_readers(tmp_path):
     SiteRing([str(tmp_path / "keys.d")]).add(certificate(ALICE))
     assert stat.S_IMODE(os.stat(tmp_path / "keys.d" / ".lock").st_mode) == 0o600
+
+
+def test_huge_files_of_copies_of_one_key_hold_what_all_copies_say():
+    """Each copy costs what itself holds: with what those before it hold, a file of 10 MB would take many minutes."""
+    primary = packet(6, ALICE.body)
+    copies = b"".join(primary + packet(13, b"%d" % number) for number in range(50_000))
+    (key,) = parse(copies + SECRET).keys.values()
+    assert len(key.user_ids) == 50_001
+    assert set(key.protections) == {ALICE.fingerprint}
+
+
+def test_huge_files_of_revocations_are_refused():
+    with pytest.raises(KeyMaterialError, match="more than 1000 signatures without a key"):
+        parse(b"".join(packet(2, b"%d" % number) for number in range(1001)))

@@ -68,7 +68,7 @@ def reload(argv: list[str]) -> int:
 
 def _parser(name: str, text: str, examples: str) -> Parser:
     parser = Parser(f"eclctl {name}", text, examples)
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("-j", "--json", action="store_true", help="print one JSON object")
     parser.add_argument("--socket", metavar="PATH", default=ADMIN_SOCKET, help=f"the admin socket ({ADMIN_SOCKET})")
     parser.add_argument("--timeout", metavar="SECS", type=timeout, default=TIMEOUT, help="how long to wait (40)")
     return parser

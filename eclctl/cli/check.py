@@ -18,10 +18,11 @@ ALLOW, DENY, USAGE, NO_DECISION = 0, 1, 2, 3
 HELP = """usage: eclctl check [OPTION]... IMAGE...
        eclctl check [OPTION]... --batch < LIST
 
-Asks the daemon whether images may run. Each image is opened here, as you, and the daemon decides on that open file.
+Asks the daemon whether images may run. Each image is opened here, as you, and
+the daemon decides on that open file.
 
   --batch         read the images' paths from standard input, one a line
-  --json          print one JSON object for each image, one a line
+  -j, --json      print one JSON object for each image, one a line
   -q, --quiet     print nothing; the exit status says it
   --role ROLE     what the image is for: rootfs (the default), overlay, data
   --socket PATH   the daemon's socket (default: /run/eclctl/eclctl.sock)
@@ -32,12 +33,13 @@ exit status:
   0  every image may run
   1  an image may not run
   2  the command line is wrong
-  3  there is no decision: the daemon is down, late or refused the question. Treat it as deny.
+  3  there is no decision: the daemon is down, late or refused the question;
+     treat it as deny
 
 examples:
-  eclctl check /srv/containers/prod/solver.sif && singularity run /srv/containers/prod/solver.sif
+  eclctl check /srv/prod/solver.sif && singularity run /srv/prod/solver.sif
   eclctl check --json solver.sif
-  find /srv/containers -name '*.sif' | eclctl check --batch --quiet || echo "not all may run"
+  find /srv/prod -name '*.sif' | eclctl check --batch --quiet || echo "not all"
 """
 
 
@@ -58,7 +60,15 @@ class Options:
         self.timeout = TIMEOUT
 
 
-_FLAGS = {"--batch": "batch", "--json": "json", "--quiet": "quiet", "-q": "quiet", "--help": "help", "-h": "help"}
+_FLAGS = {
+    "--batch": "batch",
+    "--json": "json",
+    "-j": "json",
+    "--quiet": "quiet",
+    "-q": "quiet",
+    "--help": "help",
+    "-h": "help",
+}
 _VALUES = ("--socket", "--role", "--timeout")
 
 

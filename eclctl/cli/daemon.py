@@ -12,7 +12,8 @@ from eclctl.daemon import service
 CONFIG = "/etc/eclctl/config.yaml"
 
 _EXAMPLES = """The sockets appear when the daemon is ready. SIGHUP loads policy and keys again,
-SIGTERM stops it. A daemon whose policy does not load runs, and denies everything.
+SIGTERM stops it. A daemon whose policy does not load runs, and denies
+everything.
 
 exit status:
   0  after SIGTERM

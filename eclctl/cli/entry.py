@@ -11,15 +11,15 @@ if TYPE_CHECKING:
     from typing import TextIO
 
 COMMANDS = {
-    "check": "may these images run? (exit status 0 allow, 1 deny, 2 usage, 3 no decision)",
+    "check": "may these images run? (exit 0 allow, 1 deny, 2 usage, 3 no decision)",
     "explain": "why an image may run or not, as a tree",
     "verify": "verify the signatures in images, as `singularity verify` does",
     "sign": "add digital signatures to images, as `singularity sign` does",
-    "policy": "check policy files before the daemon loads them",
-    "keys": "make, list, import, export and remove keys",
+    "policy": "check, test and preview policies; withdraw images; exceptions",
+    "keys": "make, list, import, export and remove keys, and ask keyservers",
     "sif": "what is in a SIF image, and what is wrong with a damaged one",
     "push": "push images to a registry, as `singularity push` does",
-    "pull": "pull images from a registry, and let them appear once the policy allows them",
+    "pull": "pull images from a registry, if wanted only what the policy allows",
     "daemon": "the daemon that decides",
     "status": "what the daemon is doing",
     "report": "rules, images, keys and decisions, as a page to keep",
@@ -126,10 +126,10 @@ Decides from signatures and policy whether a container image may run.
 
 {commands}
 
-`eclctl COMMAND --help` says more about each. The exit status is 3 when the output
-cannot be written.
+`eclctl COMMAND --help` says more about each. The exit status is 3 when the
+output cannot be written.
 
 examples:
   eclctl daemon --config /etc/eclctl/config.yaml
-  eclctl check /srv/containers/prod/solver.sif && singularity run /srv/containers/prod/solver.sif
-  eclctl explain /srv/containers/prod/solver.sif"""
+  eclctl check /srv/prod/solver.sif && singularity run /srv/prod/solver.sif
+  eclctl explain /srv/prod/solver.sif"""

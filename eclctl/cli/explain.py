@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 _MOST_SIGNATURES = 64
 
 _EXAMPLES = """With --config no daemon is asked: the policy that FILE names is loaded here, and
-the image verified here, as you, without what a daemon keeps. Responders are asked
-about certificates where the policy wants that.
+the image verified here, as you, without what a daemon keeps. Responders are
+asked about certificates where the policy wants that.
 
 exit status, as of `eclctl check`:
   0  the image may run
@@ -59,13 +59,13 @@ def run(argv: list[str]) -> int:
 
 def _parser() -> Parser:
     text = (
-        "Shows which rule decides on an image, each requirement, who signed with which key,\n"
-        "who did not and why, and what to do now. The image is opened here, as you, and\n"
-        "sent to the daemon. Asked on the admin socket, it shows more of each key."
+        "Shows which rule decides on an image, each requirement, who signed with which\n"
+        "key, who did not and why, and what to do now. The image is opened here, as you,\n"
+        "and sent to the daemon. Asked on the admin socket, it shows more of each key."
     )
     parser = Parser("eclctl explain", text, _EXAMPLES)
     parser.add_argument("image", metavar="IMAGE")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("-j", "--json", action="store_true", help="print one JSON object")
     parser.add_argument("--role", default="rootfs", help="what it is for: rootfs, overlay, data")
     parser.add_argument("--config", metavar="FILE", help="ask no daemon; decide here, by the policy that FILE names")
     parser.add_argument("--socket", metavar="PATH", help=f"the daemon's socket ({CHECK_SOCKET})")

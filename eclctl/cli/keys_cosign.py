@@ -18,16 +18,17 @@ __all__ = ["add", "run"]
 _DONE, _NOT_DONE = 0, 1
 
 _EXAMPLES = """
-The private key is encrypted with a password, as cosign encrypts it, and its file
-(PREFIX.key) can be read by its owner only. The public key (PREFIX.pub) is what a
-policy lists: `signers: {ci: {cosign: [ci.pub]}}`.
+The private key is encrypted with a password, as cosign encrypts it, and its
+file (PREFIX.key) can be read by its owner only. The public key (PREFIX.pub) is
+what a policy lists: `signers: {ci: {cosign: [ci.pub]}}`.
 
 exit status: 0 both files are written, 1 neither is, 2 usage
 
 examples:
   eclctl keys generate-cosign-key-pair
   eclctl keys generate-cosign-key-pair --output-key-prefix ci
-  eclctl keys generate-cosign-key-pair --output-key-prefix ci --password-fd 3 3< ci.pass
+  eclctl keys generate-cosign-key-pair --output-key-prefix ci \\
+      --password-fd 3 3< ci.pass
   eclctl sign --cosign --key ci.key app.oci.sif
   eclctl verify --cosign --key ci.pub app.oci.sif
 """

@@ -21,10 +21,11 @@ __all__ = ["add", "load_named", "run"]
 
 OK, FAILED = 0, 1
 
-_EXAMPLES = """Every problem is printed as SORT: FILE:LINE:COLUMN: MESSAGE, with the line itself,
-a caret below the column, and what to do. Errors keep a policy from loading, and a
-daemon that is told to reload one keeps the policy that it has. Warnings are about
-what the policy says and you may not mean; notes about what you should know.
+_EXAMPLES = """Every problem is printed as SORT: FILE:LINE:COLUMN: MESSAGE, with the line
+itself, a caret below the column, and what to do. Errors keep a policy from
+loading, and a daemon that is told to reload one keeps the policy that it has.
+Warnings are about what the policy says and you may not mean; notes about what
+you should know.
 
 exit status:
   0  the policy loads, with or without warnings
@@ -49,7 +50,7 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
     )
     add_named(check, "check what it names")
     check.add_argument("--strict", action="store_true", help="warnings fail too")
-    check.add_argument("--json", action="store_true", help="print one JSON object")
+    check.add_argument("-j", "--json", action="store_true", help="print one JSON object")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -108,7 +108,7 @@ def _add_new(orders: argparse._SubParsersAction[Parser]) -> None:
 
 def _add_common(order: argparse.ArgumentParser) -> None:
     order.add_argument("--config", metavar="FILE", default=SYSTEM_CONFIG, help=f"the daemon's ({SYSTEM_CONFIG})")
-    order.add_argument("--json", action="store_true", help="print one JSON object")
+    order.add_argument("-j", "--json", action="store_true", help="print one JSON object")
 
 
 def _duration(word: str) -> float:

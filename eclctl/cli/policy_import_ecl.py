@@ -78,7 +78,7 @@ def add(commands: argparse._SubParsersAction[Parser]) -> None:
         default=Assurance.TRUSTED_PATH,
         help="what a file's place must be worth (trusted-path)",
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object with policy and report")
+    parser.add_argument("-j", "--json", action="store_true", help="print one JSON object with policy and report")
 
 
 def run(options: argparse.Namespace) -> int:

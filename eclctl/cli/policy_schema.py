@@ -10,8 +10,9 @@ from eclctl.policy.schema import policy_schema
 
 __all__ = ["add", "run"]
 
-_EXAMPLES = """An editor that knows schemas completes keys, explains them, and marks what cannot be.
-What depends on keyrings, key files and this host, only `eclctl policy check` finds.
+_EXAMPLES = """An editor that knows schemas completes keys, explains them, and marks what
+cannot be. What depends on keyrings, key files and this host, only
+`eclctl policy check` finds.
 
 In a policy, for editors with the YAML language server:
   # yaml-language-server: $schema=eclctl-policy.schema.json
@@ -34,7 +35,7 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
         description="Prints the JSON Schema (draft 2020-12) of policy files.",
         examples=_EXAMPLES,
     )
-    schema.add_argument("--json", action="store_true", help="print one line")
+    schema.add_argument("-j", "--json", action="store_true", help="print one line")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -22,8 +22,8 @@ __all__ = ["add", "run"]
 
 OK, FAILED = 0, 1
 
-_EXAMPLES = """Users and groups are shown as the numbers that their names became, hosts with whether
-this is one of them, and rules in the order in which they are asked.
+_EXAMPLES = """Users and groups are shown as the numbers that their names became, hosts with
+whether this is one of them, and rules in the order in which they are asked.
 
 exit status:
   0  the policy was printed
@@ -47,7 +47,7 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
         examples=_EXAMPLES,
     )
     add_named(show, "show what it names")
-    show.add_argument("--json", action="store_true", help="print one JSON object")
+    show.add_argument("-j", "--json", action="store_true", help="print one JSON object")
 
 
 def run(options: argparse.Namespace) -> int:

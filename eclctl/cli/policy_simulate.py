@@ -69,7 +69,7 @@ examples:
       --audit /var/log/eclctl/audit.jsonl.1.gz new/policies.d
   eclctl policy simulate --revoke 81F111F6190C46143937EF7C22BC3A3BC942487F
   eclctl policy simulate --revoke mallory --json
-  eclctl policy simulate --withdraw sha256:9f86d081884c7d659a2feaa0c55ad015a3bf...
+  eclctl policy simulate --withdraw sha256:9f86d081884c7d659a2feaa0c55ad015...
 """
 
 
@@ -122,7 +122,7 @@ def add(commands: argparse._SubParsersAction[Parser]) -> None:
     parser.add_argument(
         "--limit", metavar="N", type=_limit, default=_LIMIT, help=f"list at most N changes ({_LIMIT}); 0 is all"
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("-j", "--json", action="store_true", help="print one JSON object")
 
 
 def run(options: argparse.Namespace) -> int:

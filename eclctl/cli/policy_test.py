@@ -77,7 +77,7 @@ def add(commands: argparse._SubParsersAction[Parser]) -> None:
     parser.add_argument("--all-rules", action="store_true", help="fail also when tests do not show all that rules do")
     parser.add_argument("--junit", metavar="FILE", help="write the results as JUnit XML too")
     parser.add_argument("-v", "--verbose", action="store_true", help="list the tests that pass, too")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("-j", "--json", action="store_true", help="print one JSON object")
 
 
 @dataclass(frozen=True, slots=True)

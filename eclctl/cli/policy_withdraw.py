@@ -37,10 +37,11 @@ _NAME = "00-withdrawn.yaml"
 _SUFFIXES = (".yaml", ".yml")
 _LONGEST_REASON = 500
 
-_EXAMPLES = f"""The entry goes into a file of its own, {_NAME} beside the other policies
-unless -o names another. Comments in it stay. The whole policy is loaded with the
-entry first; if anything is wrong, nothing is written. A daemon knows of it from
-its next reload. `eclctl policy simulate` shows beforehand what will stop.
+_EXAMPLES = f"""The entry goes into a file of its own, {_NAME} beside the other
+policies unless -o names another. Comments in it stay. The whole policy is
+loaded with the entry first; if anything is wrong, nothing is written. A daemon
+knows of it from its next reload. `eclctl policy simulate` shows beforehand what
+will stop.
 
 exit status:
   0  the entry is written, or was there
@@ -54,6 +55,11 @@ examples:
       --reason "laptop stolen" && eclctl reload
 """
 
+_USAGE = """eclctl policy withdraw [-h] (--signer NAME | --key KEY |
+                               --object DIGEST | --manifest DIGEST |
+                               --image FILE)
+                              --reason TEXT [-o FILE] [--config FILE] [-j]"""
+
 
 def add(commands: argparse._SubParsersAction[Parser]) -> None:
     """Add the command's parser to those of `eclctl policy`."""
@@ -63,6 +69,7 @@ def add(commands: argparse._SubParsersAction[Parser]) -> None:
         description="Withdraws a signer, a key, or an image by what it holds.",
         examples=_EXAMPLES,
     )
+    parser.usage = _USAGE  # what argparse makes of five alternatives is one line, however long
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--signer", metavar="NAME", help="everything that any key of a signer signed")
     what.add_argument(
@@ -74,7 +81,7 @@ def add(commands: argparse._SubParsersAction[Parser]) -> None:
     parser.add_argument("--reason", metavar="TEXT", required=True, help="why, for whoever reads the file")
     parser.add_argument("-o", "--output", metavar="FILE", help=f"the policy file to write ({_NAME})")
     parser.add_argument("--config", metavar="FILE", default=SYSTEM_CONFIG, help=f"today's policy ({SYSTEM_CONFIG})")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("-j", "--json", action="store_true", help="print one JSON object")
 
 
 @dataclass(frozen=True, slots=True)

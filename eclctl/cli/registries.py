@@ -35,7 +35,7 @@ def add_options(parser: Parser) -> None:
     way.add_argument(
         "--timeout", metavar="SECS", type=timeout, default=EXCHANGE_SECONDS, help="how long it may be silent (60)"
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("-j", "--json", action="store_true", help="print one JSON object")
 
 
 def connect(options: argparse.Namespace, reference: Reference, tell: Callable[[str], None], *, push: bool) -> Registry:

@@ -23,10 +23,11 @@ IMAGES = 10_000
 DECISIONS = 200
 _PAGE = 200
 _AGAIN = 3
-_OVERVIEW = """Writes what an auditor wants to keep: the policy in force and its text, what each
-rule decided, how every known image stands and what it lacks, signers and keys
-with their dates, exceptions, and the newest decisions of the audit log. The page
-is one file that fetches nothing, is sorted by a click, and reads without scripts.
+_OVERVIEW = """Writes what an auditor wants to keep: the policy in force and its text, what
+each rule decided, how every known image stands and what it lacks, signers and
+keys with their dates, exceptions, and the newest decisions of the audit log.
+The page is one file that fetches nothing, is sorted by a click, and reads
+without scripts.
 
 It says which images there are and who uses them: keep it from those who may not
 know. It is written for its owner alone, or with --group-readable for its group."""
@@ -64,7 +65,7 @@ def run(argv: list[str]) -> int:
 def _parser() -> Parser:
     parser = Parser("eclctl report", _OVERVIEW, _EXAMPLES)
     parser.add_argument("--html", metavar="FILE", help="write the page there")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("-j", "--json", action="store_true", help="print one JSON object")
     parser.add_argument("--images", metavar="N", type=int, default=IMAGES, help=f"at most so many images ({IMAGES})")
     parser.add_argument(
         "--decisions", metavar="N", type=int, default=DECISIONS, help=f"so many decisions ({DECISIONS})"

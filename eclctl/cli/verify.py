@@ -37,11 +37,12 @@ exit status: 0 when every image verified, 1 when any did not, 2 for usage,
 examples:
   eclctl verify --keyring site-ring.asc app.sif
   eclctl verify --key ci.pem --keyring site-ring.asc --json *.sif
-  eclctl verify --certificate ci.pem --certificate-roots site-ca.pem --ocsp-verify app.sif
+  eclctl verify --certificate ci.pem --certificate-roots ca.pem --ocsp-verify \\
+      app.sif
   eclctl verify --keyring site-ring.asc --group-id 1 app.sif
   eclctl verify --keyring old-ring.asc --legacy-insecure --all old.sif
   eclctl verify --cosign --key ci.pub app.oci.sif
-  find /srv/containers -name '*.sif' | eclctl verify --keyring site-ring.asc --json --from-file -
+  find /srv -name '*.sif' | eclctl verify --keyring ring.asc -j --from-file -
 """
 
 

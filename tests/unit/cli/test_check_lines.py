@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from eclctl.cli.check import _lines
+from eclctl.cli.check import _lines, parse
 
 MISSING = {"requirement": "1 approval from scanner", "needed": 1, "have": 0, "signed": [], "could_sign": ["scanner"]}
 DENIED = {"decision": "deny", "code": "requirements-not-met", "reason": "why"}
@@ -20,3 +20,8 @@ def test_what_is_missing_outside_of_a_chain_has_no_stage() -> None:
         assert list(_lines("a.sif", {**DENIED, "missing": [missing]}))[1] == (
             "       needs 1 approval from scanner: 0 of 1; scanner could sign"
         )
+
+
+def test_options_have_the_short_names_that_other_commands_have() -> None:
+    assert parse(["-j", "a.sif"]).json
+    assert parse(["-q", "a.sif"]).quiet

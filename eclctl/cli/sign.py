@@ -62,9 +62,10 @@ def _refuse(options: argparse.Namespace, error: EclctlError) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """An image that was looked at, and can be signed."""
+    """An image that was looked at, and can be signed. `state` is which file it was, and which content of that."""
 
     image: str
+    state: tuple[int, ...]
     sif: Sif
     parts: tuple[Part, ...]
     warnings: tuple[Finding, ...]
@@ -99,13 +100,13 @@ class _Command:
     def _looked_at(self, image: str) -> _Look:
         fd = open_image(image)
         try:
-            sif = read(fd)
+            state, sif = _state(fd), read(fd)
             parts = plan(sif, self._options.group_id, self._options.sif_id)
             warnings = (*caveats(sif, parts), *already_signed(sif, parts, self._signing.store, self._signing.purposes))
             found = self._outlook(fd, image, parts)
         finally:
             os.close(fd)
-        return _Look(image, sif, parts, (*warnings, *(found.unknown if found is not None else ())), found)
+        return _Look(image, state, sif, parts, (*warnings, *(found.unknown if found is not None else ())), found)
 
     def _outlook(self, fd: int, image: str, parts: tuple[Part, ...]) -> Outlook | None:
         if self._policies is None:
@@ -131,7 +132,10 @@ class _Command:
             raise SigningError("not signed, as you said; the image is as it was")
         algorithm = self._options.hash
         with editing(look.image) as opened:
-            if opened.image.header != look.sif.header or opened.image.descriptors != look.sif.descriptors:
+            # By the file's state too: data that was rewritten in place has the same descriptors, and nobody was asked
+            # about it.
+            same = (opened.image.header, opened.image.descriptors) == (look.sif.header, look.sif.descriptors)
+            if not same or _state(opened.fd) != look.state:
                 raise SigningError("the image is another than what was shown: it has changed meanwhile; sign it again")
             with progress_bar("signing", opened.image.size) as progress:
                 ids = native.sign(opened, look.parts, self._signing, algorithm, clock=_now, progress=progress)
@@ -146,6 +150,12 @@ class _Command:
             sys.stdout.flush()
         if not self._options.json or self._ask:
             show_warnings(look.warnings)
+
+
+def _state(fd: int) -> tuple[int, ...]:
+    """Return what no change of the file's content leaves as it is; the time of change cannot be set."""
+    found = os.fstat(fd)
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _now() -> datetime:

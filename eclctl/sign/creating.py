@@ -73,11 +73,20 @@ class Drawn:
 
 
 def compact(document: Mapping[str, Any]) -> bytes:
-    """Return JSON as Go writes it."""
+    """Return JSON as Go writes it.
+
+    Raises:
+        MalformedImageError: A text in it, which came out of an image, is half of a surrogate pair and no Unicode.
+    """
     text = json.dumps(document, separators=(",", ":"), ensure_ascii=False)
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
-    return text.encode()
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise MalformedImageError(
+            "a JSON document holds text that is no Unicode, and cannot be written again"
+        ) from None
 
 
 def root_index(members: Sequence[Member]) -> bytes:

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from eclctl.image.sif import read
 from tests.gnupg import GPG, PATIENCE, gnupg_home, needs_gpg
 from tests.scribes import corpus_copy
+from tests.sifbuilder import opened
 from tests.site import ECLCTL
 from tests.support import CORPUS
 from tests.terminal import Terminal
@@ -28,13 +30,24 @@ def program(folder: Path, body: str) -> dict[str, str]:
     return os.environ | {"PATH": f"{folder}:{os.environ['PATH']}"}
 
 
-@pytest.mark.parametrize("how", ["renamed over", "written into"])
+@pytest.mark.parametrize("how", ["renamed over", "written into", "data", "data of another file"])
 def test_signing_another_image_than_was_shown_is_refused(how, tmp_path):
+    """Also when its header and descriptors are those that were shown, and its times are set back."""
     path, other = corpus_copy("one-dsse-p256.sif", tmp_path), corpus_copy("two-dsse-p256.sif", tmp_path)
     terminal = Terminal("sign", "--key", KEY, path)
     terminal.expect("all the same")
     evil = other.read_bytes()
-    if how == "renamed over":
+    if how.startswith("data"):
+        with opened(path) as fd:
+            (partition,) = (each for each in read(fd).descriptors if each.is_primary_partition)
+        evil = path.read_bytes()
+        evil = evil[: partition.offset] + bytes([evil[partition.offset] ^ 1]) + evil[partition.offset + 1 :]
+        times = path.stat().st_mtime_ns
+        if how != "data":
+            path.unlink()
+        path.write_bytes(evil)
+        os.utime(path, ns=(times, times))
+    elif how == "renamed over":
         other.rename(path)
     else:
         path.write_bytes(evil)

@@ -17,7 +17,7 @@ from eclctl.daemon.service import NAMES
 from eclctl.decide.snapshot import Built, build
 from eclctl.policy.document import Problem
 
-__all__ = ["add", "load_named", "run"]
+__all__ = ["add", "load_named", "problem_fields", "run"]
 
 OK, FAILED = 0, 1
 
@@ -98,14 +98,15 @@ def _shape(built: Built) -> dict[str, object]:
     return {
         "v": 1,
         "loads": policy is not None,
-        "errors": [_problem(problem) for problem in built.errors],
-        "warnings": [_problem(problem) for problem in built.warnings],
-        "notes": [_problem(problem) for problem in built.notes],
+        "errors": [problem_fields(problem) for problem in built.errors],
+        "warnings": [problem_fields(problem) for problem in built.warnings],
+        "notes": [problem_fields(problem) for problem in built.notes],
         "policy": built.snapshot.digest if built.snapshot is not None else None,
         "rules": [rule.name for rule in policy.rules] if policy is not None else [],
         "signers": sorted(policy.signers) if policy is not None else [],
     }
 
 
-def _problem(problem: Problem) -> dict[str, object]:
+def problem_fields(problem: Problem) -> dict[str, object]:
+    """Return a problem as JSON has it; names of files that are no text are escaped."""
     return {**asdict(problem), "file": os.fsencode(problem.file).decode("utf-8", "backslashreplace")}

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from eclctl.cli.named import SYSTEM_CONFIG
 from eclctl.cli.options import USAGE
+from eclctl.cli.problems import print_error
 from eclctl.cli.text import printable
 from eclctl.daemon.service import NAMES
 from eclctl.decide import settings as configuration
@@ -142,6 +143,8 @@ def run(options: argparse.Namespace) -> int:
     except EclctlError as error:
         for line in str(error).splitlines():
             print(f"eclctl policy exception: {printable(line)}", file=sys.stderr)
+        if options.json:
+            print_error(error)
         return FAILED
 
 

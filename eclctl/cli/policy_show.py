@@ -12,7 +12,7 @@ from typing import Any
 
 from eclctl.cli.named import add_named, misnamed
 from eclctl.cli.options import USAGE
-from eclctl.cli.policy_check import load_named
+from eclctl.cli.policy_check import load_named, problem_fields
 from eclctl.cli.problems import complain
 from eclctl.cli.text import printable
 from eclctl.policy.language import Match, Policy, Requirement, Rule, Signer
@@ -60,6 +60,8 @@ def run(options: argparse.Namespace) -> int:
     if policy is None or digest is None:
         for problem in built.errors:
             complain("error", problem)
+        if options.json:
+            print(json.dumps({"v": 1, "policy": None, "errors": [problem_fields(each) for each in built.errors]}))
         return FAILED
     print(json.dumps(_shape(policy, digest)) if options.json else "\n".join(map(printable, _lines(policy, digest))))
     return OK

@@ -21,6 +21,7 @@ from typing import IO, TYPE_CHECKING, cast
 from eclctl.cli.named import SYSTEM_CONFIG
 from eclctl.cli.offline import Responders, load_site
 from eclctl.cli.options import USAGE
+from eclctl.cli.problems import print_error
 from eclctl.cli.simulation import Simulation, lines, shape
 from eclctl.cli.text import printable
 from eclctl.daemon.peers import subject
@@ -134,6 +135,8 @@ def run(options: argparse.Namespace) -> int:
         made = _simulation(options, datetime.now(UTC))
     except (ConfigError, OSError) as error:
         print(f"eclctl policy simulate: {printable(str(error))}", file=sys.stderr)
+        if options.json:
+            print_error(error)
         return FAILED
     if made is None:
         return FAILED

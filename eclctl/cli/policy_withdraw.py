@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from eclctl.cli.named import SYSTEM_CONFIG
 from eclctl.cli.offline import load_site
 from eclctl.cli.options import USAGE
+from eclctl.cli.problems import print_error
 from eclctl.cli.text import printable
 from eclctl.daemon.service import NAMES
 from eclctl.decide.files import MAX_FILE, expand, read_guarded
@@ -107,6 +108,8 @@ def run(options: argparse.Namespace) -> int:
     except (EclctlError, OSError) as error:
         print(f"eclctl policy withdraw: {printable(str(error))}", file=sys.stderr)
         print("nothing has changed", file=sys.stderr)
+        if options.json:
+            print_error(error)
         return FAILED
     _print(options, entry, target, written=written)
     return OK

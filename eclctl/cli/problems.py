@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 
 from eclctl.policy.document import Problem, printable
 from eclctl.policy.excerpts import WIDTH, excerpt
 
-__all__ = ["complain"]
+__all__ = ["complain", "print_error"]
 
 _WIDEST = 200
 
@@ -19,6 +20,12 @@ def complain(sort: str, problem: Problem) -> None:
     if problem.hint is not None:
         lines.append(f"       = {printable(problem.hint)}")
     print("\n".join(lines), file=sys.stderr)
+
+
+def print_error(error: Exception) -> None:
+    """Print as JSON why a command has no answer; what is not eclctl's own error is one of input or output."""
+    shape = {"code": getattr(error, "code", "io"), "message": printable(str(error))}
+    print(json.dumps({"v": 1, "error": shape}))
 
 
 def _width() -> int:

@@ -10,6 +10,7 @@ import tempfile
 from typing import TYPE_CHECKING, Any
 
 from eclctl.cli.options import USAGE, Parser, timeout
+from eclctl.cli.problems import print_error
 from eclctl.cli.text import printable
 from eclctl.client import ADMIN_SOCKET, TIMEOUT, Client, NoAnswerError, Question
 from eclctl.report.page import render
@@ -54,6 +55,8 @@ def run(argv: list[str]) -> int:
         report = _report(options)
     except NoAnswerError as error:
         print(f"eclctl report: {printable(str(error))}", file=sys.stderr)
+        if options.json:
+            print_error(error)
         return NO_ANSWER
     if options.json:
         print(json.dumps(report).replace("\x7f", "\\u007f"))

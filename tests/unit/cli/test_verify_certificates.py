@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from cryptography import x509
@@ -137,14 +138,21 @@ def test_a_system_without_roots_is_told(capsys, tmp_path, monkeypatch):
     assert "give --certificate-roots FILE" in shape["error"]["message"]
 
 
+def lasting():
+    """When certificates are valid that a command judges by the real clock."""
+    now = datetime.now(UTC).replace(microsecond=0)
+    return {"begins": now - timedelta(days=1), "ends": now + timedelta(days=1)}
+
+
 def site_ca(tmp_path, *urls):
     """Options for a certificate of the corpus's signing key under a CA of ours, whose responders are `urls`."""
     method = AuthorityInformationAccessOID.OCSP
     found = [x509.AccessDescription(method, x509.UniformResourceIdentifier(url)) for url in urls]
     access = [(x509.AuthorityInformationAccess(found), False)] if urls else []
-    root = authority("root")
+    root = authority("root", **lasting())
     (tmp_path / "root.pem").write_bytes(root.pem)
-    (tmp_path / "leaf.pem").write_bytes(leaf("leaf", root, key=pem_key("p256").private, extensions=access).pem)
+    signer = leaf("leaf", root, key=pem_key("p256").private, extensions=access, **lasting())
+    (tmp_path / "leaf.pem").write_bytes(signer.pem)
     return ["--certificate", str(tmp_path / "leaf.pem"), "--certificate-roots", str(tmp_path / "root.pem")]
 
 
@@ -167,7 +175,7 @@ def test_nobody_is_asked_about_a_certificate_without_a_path(capsys, tmp_path):
     """Its URLs could be anybody's. The socket would see a connection."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         options = site_ca(tmp_path, f"http://127.0.0.1:{server.getsockname()[1]}/")
-        (tmp_path / "root.pem").write_bytes(authority("root").pem)
+        (tmp_path / "root.pem").write_bytes(authority("root", **lasting()).pem)
         _, (shape,) = run_json(capsys, *options, "--ocsp-verify", IMAGE)
         assert shape["error"]["code"] == "unknown-authority"
         server.setblocking(False)

@@ -104,7 +104,8 @@ def explain(tried: hkp.Tried, fingerprint: str) -> str:
         warn([answer.why for answer in tried.answers if answer.why])
         return ""
     reasons = [answer.why or f"{answer.url} has no such key" for answer in tried.answers]
-    return f"no keyserver has the key {fingerprint}: {'; '.join(reasons)}"
+    verb = "has" if all(answer.result is hkp.Result.ABSENT for answer in tried.answers) else "gave"
+    return f"no keyserver {verb} the key {fingerprint}: {'; '.join(reasons)}"
 
 
 def index_shape(key: IndexedKey) -> dict[str, Any]:

@@ -319,6 +319,14 @@ def test_verify_in_json_says_which_signer_is_remote(
         assert json.loads(line)["signatures"][0]["signer"]["remote"] is True
 
 
+def test_a_server_that_does_not_answer_is_not_said_to_lack_the_key(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(verify, "SYSTEM_KEYS", str(tmp_path / "none"))
+    assert verify.run(["--url", f"http://127.0.0.1:{free_port()}", IMAGE]) == 1
+    assert f"no keyserver gave the key {BUILDER}: http://127.0.0.1:" in capsys.readouterr().err
+
+
 def test_a_key_that_no_server_has_leaves_the_signature_unknown(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

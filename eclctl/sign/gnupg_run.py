@@ -46,6 +46,9 @@ _YOUNG: Final = 60.0
 _HOME: Final = "eclctl-gpg-"
 _LONGEST_PASSPHRASE: Final = 255
 _CODE: Final = 0xFFFF
+_SECRETS: Final = frozenset({"ECLCTL_KEY_PASSPHRASE", "COSIGN_PASSWORD"})
+"""Variables in which commands take passphrases."""
+
 _ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _USUAL: Final = (signal.SIG_DFL, signal.default_int_handler)
 
@@ -92,7 +95,8 @@ class Gnupg:
         Raises:
             GnupgError: There is none, or it is too old.
         """
-        environment = dict(os.environ)
+        # An agent that this starts lives on, and anybody who may look at it would see them.
+        environment = {name: text for name, text in os.environ.items() if name not in _SECRETS}
         if "GPG_TTY" not in environment:
             terminal = _terminal()
             environment |= {"GPG_TTY": terminal} if terminal else {}

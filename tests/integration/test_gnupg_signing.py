@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from eclctl.cli.cosign_passwords import COSIGN_VARIABLE
+from eclctl.cli.passphrases import VARIABLE
 from eclctl.errors import KeyMaterialError
 from eclctl.sign import gnupg_run
 from eclctl.sign.gnupg import GnupgError, WrongPassphraseError, gnupg_keys, gnupg_signer, ring_signer
@@ -420,3 +422,9 @@ def test_gnupgs_keys_are_listed(own: Home):
     own.run("--import", PGP / "builder.asc")
     assert gnupg_keys(str(own.path)).keys() == {alice, fingerprint((PGP / "builder.asc").read_bytes())}
     assert gnupg_keys(str(own.path), secret=True).keys() == {alice}
+
+
+def test_the_users_agent_is_started_without_our_passphrases(monkeypatch):
+    monkeypatch.setenv(VARIABLE, SECRET)
+    monkeypatch.setenv(COSIGN_VARIABLE, SECRET)
+    assert SECRET not in gnupg_run.Gnupg.of_user(None).environment.values()

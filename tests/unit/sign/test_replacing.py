@@ -13,12 +13,13 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from eclctl.errors import BusyImageError, SigningError, UnreadableImageError, UnsupportedFileError
-from eclctl.sign import system
+from eclctl.sign import locks, system
 from eclctl.sign.editing import editing
 from tests.signing import WHEN, as_user, edit, no_nameless_files, note, signed_once
 
@@ -403,3 +404,15 @@ def test_the_descriptors_of_an_edit_are_closed_whatever_happens(image: Path) -> 
     with pytest.raises(UnreadableImageError), editing(str(image) + ".none"):
         pass
     assert os.listdir("/proc/self/fd") == before
+
+
+def test_a_lease_that_the_kernel_took_away_makes_no_failure_of_what_was_done(tmp_path):
+    (tmp_path / "file").write_bytes(b"x")
+    fd = os.open(tmp_path / "file", os.O_RDONLY)
+    done = False
+    with locks.barred_to_writers(fd):
+        with suppress(OSError):  # where the file system gives none
+            fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+        done = True
+    os.close(fd)
+    assert done

@@ -39,7 +39,7 @@ LAUNCH = b"#!/usr/bin/env run-singularity\n"
         (archive("./blobs/sha256/0"), "oci-archive"),
         (archive("manifest.json", "repositories"), "docker-archive"),
         (archive("etc/passwd"), "tar"),
-        (gzip.compress(b"x"), "compressed"),
+        (gzip.compress(b"x", mtime=0), "compressed"),
         (b"\x28\xb5\x2f\xfd" + bytes(10), "compressed"),
         (b"Bootstrap: docker\nFrom: alpine\n", "definition"),
         (b"# a comment\nBootStrap: library\n", "definition"),

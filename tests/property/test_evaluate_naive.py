@@ -468,7 +468,7 @@ def check(plan: Plan, policy: Policy, image: Verification, rejected: Sequence[in
 
 @pytest.mark.parametrize("seed", range(8))
 def test_the_answer_is_that_of_an_evaluator_that_tries_everything(seed: int) -> None:
-    """8 by 60 or 1,050 policies, 12 images each: one code, whatever is shared, partial, legacy, cosigned, old or bound."""
+    """8 by 60 or 1,050 policies, 12 images each: one code, be it shared, partial, legacy, cosigned, old, bound."""
     seen = {
         check(plan, policy, *random_question(random, plan))
         for random, plan, policy in policies(seed, MOST_POLICIES)

@@ -49,6 +49,7 @@ _KEYSERVER, _REGISTRY = "localhost:11371", "localhost:5000"
 
 _VARYING: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("digest", re.compile(r"\b[0-9a-f]{64}\b")),
+    ("short digest", re.compile(r"(?<=sha256:)[0-9a-f]{16}\b")),
     ("fingerprint", re.compile(r"\b[0-9A-F]{40}\b")),
     ("key ID", re.compile(r"\b[0-9A-F]{16}\b")),
     ("key ID", re.compile(r"\b[0-9A-F]{8}\b")),

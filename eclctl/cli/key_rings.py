@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable
 
 from eclctl.cli.named import SYSTEM_CONFIG
+from eclctl.cli.problems import print_error
 from eclctl.cli.text import printable
 from eclctl.errors import EclctlError, KeyMaterialError
 from eclctl.sign.rings import Ring, user_ring_directory
@@ -84,7 +85,9 @@ def warn(lines: Iterable[str]) -> None:
         print(f"WARNING: {printable(line)}", file=sys.stderr)
 
 
-def complain(command: str, error: EclctlError) -> int:
-    """Print why a command did nothing; return its exit status."""
+def complain(command: str, error: EclctlError, *, as_json: bool) -> int:
+    """Print why a command did nothing, with `--json` as an object, too; return its exit status."""
     print(f"eclctl keys {command}: {printable(str(error))}", file=sys.stderr)
+    if as_json:
+        print_error(error)
     return NOT_DONE

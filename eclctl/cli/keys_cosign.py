@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from eclctl.cli.asking import confirmed
 from eclctl.cli.cosign_passwords import Passwords
 from eclctl.cli.passphrases import descriptor
+from eclctl.cli.problems import print_error
 from eclctl.cli.text import printable
 from eclctl.errors import KeyMaterialError
 
@@ -22,7 +24,8 @@ The private key is encrypted with a password, as cosign encrypts it, and its
 file (PREFIX.key) can be read by its owner only. The public key (PREFIX.pub) is
 what a policy lists: `signers: {ci: {cosign: [ci.pub]}}`.
 
-exit status: 0 both files are written, 1 neither is, 2 usage
+exit status: 0 both files are written, 1 neither is, 2 usage, 3 when the output
+cannot be written
 
 examples:
   eclctl keys generate-cosign-key-pair
@@ -55,11 +58,13 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
         metavar="N",
         help="read the password from this descriptor; else from COSIGN_PASSWORD, or it is asked for",
     )
+    parser.add_argument("-j", "--json", action="store_true", help="print one JSON object")
 
 
 def run(options: argparse.Namespace) -> int:
     """Run the command; return its exit status."""
     from eclctl.sign.cosign_keys import generate_pair, write_pair  # noqa: PLC0415 - other commands need none of it
+    from eclctl.signature.keys import parse_public_key  # noqa: PLC0415 - likewise
 
     prefix = options.output_key_prefix
     try:
@@ -68,10 +73,17 @@ def run(options: argparse.Namespace) -> int:
         if not password:
             _say("WARNING: the password is empty: whoever reads the key file can sign with it")
         _say(f"INFO:    Creating cosign key-pair {printable(prefix)}.key/.pub")
-        write_pair(prefix, generate_pair(password), overwrite=replace)
+        pair = generate_pair(password)
+        write_pair(prefix, pair, overwrite=replace)
     except KeyMaterialError as error:
         _say(f"FATAL:   {printable(str(error))}")
+        if options.json:
+            print_error(error)
         return _NOT_DONE
+    if options.json:
+        key = parse_public_key(pair.public)
+        files = {"private": f"{prefix}.key", "public": f"{prefix}.pub"}
+        print(json.dumps({"v": 1, **files, "id": key.id, "algorithm": key.algorithm}))
     return _DONE
 
 

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from eclctl.cli.key_rings import DONE, add_ring_options, chosen_ring, complain, warn, where
+from eclctl.cli.keys_list import shape
+from eclctl.cli.options import USAGE
 from eclctl.cli.text import printable
 from eclctl.errors import EclctlError, KeyMaterialError
 from eclctl.sign.guarded import write_new
+from eclctl.sign.keyfacts import facts
 from eclctl.sign.rings import Ring, only_match
 from eclctl.sign.site_rings import SiteRing
 from eclctl.sign.transferable import Protection, TransferableKey, armored
+from eclctl.signature import openpgp
 
 if TYPE_CHECKING:
     from eclctl.cli.options import Parser
@@ -24,7 +30,8 @@ _EXAMPLES = """A key is called by its fingerprint, key ID, email address or user
 several may be meant, nothing is written. A file with secret keys can be read by
 you alone from the moment it is made. They stay protected by their passphrase.
 
-exit status: 0 written, 1 not written, 2 usage
+exit status: 0 written, 1 not written, 2 usage, 3 when the output cannot be
+written
 
 examples:
   eclctl keys export --armor joe@site.example > joe.asc
@@ -46,12 +53,18 @@ def add(commands: argparse._SubParsersAction[Parser]) -> None:
     parser.add_argument("-s", "--secret", "--private", action="store_true", help="the secret key, with its certificate")
     parser.add_argument("-a", "--armor", action="store_true", help="as text; without it binary")
     parser.add_argument("-o", "--output", metavar="FILE", help="a new file; without it standard output")
-    parser.add_argument("--force", action="store_true", help="replace the file if there is one")
+    parser.add_argument("-F", "--force", action="store_true", help="replace the file if there is one")
     add_ring_options(parser)
+    parser.add_argument("-j", "--json", action="store_true", help="with -o FILE: print one JSON object")
+    parser.set_defaults(prog=parser.prog)
 
 
 def run(options: argparse.Namespace) -> int:
     """Run `eclctl keys export`; return its exit status."""
+    if options.output is None and (options.json or options.force):
+        option = "--json" if options.json else "--force"
+        print(f"{options.prog}: {option} goes with -o FILE", file=sys.stderr)
+        return USAGE
     try:
         ring = chosen_ring(options)
         keys = _keys(ring, options)
@@ -61,12 +74,26 @@ def run(options: argparse.Namespace) -> int:
         else:
             write_new(options.output, data, 0o600 if options.secret else 0o644, overwrite=options.force)
     except EclctlError as error:
-        return complain("export", error)
+        return complain("export", error, as_json=options.json)
     warn([*ring.warnings, *(_unprotected(key) for key in keys if options.secret and _is_unprotected(key))])
-    if options.output is not None:
+    if options.json:
+        print(json.dumps(_shape(ring, keys, options)))
+    elif options.output is not None:
         names = ", ".join(key.fingerprint for key in keys)
         print(f"{'Secret' if options.secret else 'Public'} key {names} written to {printable(options.output)}")
     return DONE
+
+
+def _shape(ring: Ring | SiteRing, keys: Sequence[TransferableKey], options: argparse.Namespace) -> dict[str, object]:
+    now = datetime.now(UTC)
+    keyring = openpgp.Keyring.parse(*(key.public() for key in keys))
+    return {
+        "v": 1,
+        "ring": where(ring, secret=options.secret),
+        "secret": options.secret,
+        "file": options.output,
+        "keys": [shape(facts(key, keyring, now)) for key in keys],
+    }
 
 
 def _keys(ring: Ring | SiteRing, options: argparse.Namespace) -> list[TransferableKey]:

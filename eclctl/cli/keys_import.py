@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from eclctl.cli.key_rings import DONE, NOT_DONE, add_ring_options, chosen_ring, complain, warn, where
 from eclctl.cli.keys_list import shape
+from eclctl.cli.problems import error_shape
 from eclctl.cli.text import printable
 from eclctl.errors import EclctlError, KeyMaterialError
 from eclctl.sign.keyfacts import KeyFacts, facts
@@ -33,7 +34,8 @@ Singularity user, or a revocation that `gpg --generate-revocation` made. Copies
 of a key are merged; nothing that is in the ring is lost, a revocation least of
 all. Compare fingerprints with their owners: what is in a ring is trusted.
 
-exit status: 0 everything is in the ring, 1 a file is not, 2 usage
+exit status: 0 everything is in the ring, 1 a file is not, 2 usage, 3 when the
+output cannot be written
 
 examples:
   eclctl keys import joe.asc
@@ -63,7 +65,7 @@ class _Imported:
     file: str
     added: Added
     facts: Mapping[str, KeyFacts]
-    error: str | None = None
+    error: EclctlError | None = None
     left_out: bool = False
 
 
@@ -72,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         ring = chosen_ring(options)
     except EclctlError as error:
-        return complain("import", error)
+        return complain("import", error, as_json=options.json)
     results = [_import(ring, file) for file in options.files]
     warn(list(dict.fromkeys(ring.warnings)))
     if options.json:
@@ -89,7 +91,7 @@ def _import(ring: Ring | SiteRing, file: str) -> _Imported:
         left_out = isinstance(ring, SiteRing) and any(key.has_secret for key in parse(blob).keys.values())
         return _Imported(file, added, _facts(ring, added.changes), left_out=left_out)
     except EclctlError as error:
-        return _Imported(file, Added(()), {}, str(error).removeprefix(f"{file}: "))
+        return _Imported(file, Added(()), {}, error)
 
 
 def _read(file: str) -> bytes:
@@ -116,7 +118,7 @@ def _facts(ring: Ring | SiteRing, changes: Iterable[Change]) -> dict[str, KeyFac
 def _shape(result: _Imported) -> dict[str, object]:
     return {
         "file": result.file,
-        "error": result.error,
+        "error": None if result.error is None else {**error_shape(result.error), "message": _why(result, result.error)},
         "unreadable": result.added.unreadable,
         "strangers": result.added.strangers,
         "keys": [
@@ -128,7 +130,7 @@ def _shape(result: _Imported) -> dict[str, object]:
 
 def _print(result: _Imported, *, quiet: bool) -> None:
     if result.error is not None:
-        print(f"eclctl keys import: {printable(result.file)}: {printable(result.error)}", file=sys.stderr)
+        print(f"eclctl keys import: {printable(result.file)}: {_why(result, result.error)}", file=sys.stderr)
         return
     for change in result.added.changes:
         key = result.facts[change.fingerprint]
@@ -136,6 +138,11 @@ def _print(result: _Imported, *, quiet: bool) -> None:
             print(f"{_state(change):<23}{key.fingerprint}\n{'':<23}{printable(key.user_id)}")
         warn(_warnings(change, key))
     warn(_passed_over(result))
+
+
+def _why(result: _Imported, error: EclctlError) -> str:
+    """Return why nothing came of a file, printable, without its name."""
+    return printable(str(error).removeprefix(f"{result.file}: "))
 
 
 def _state(change: Change) -> str:

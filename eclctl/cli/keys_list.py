@@ -29,7 +29,8 @@ _WIDTH, _INDENT = 80, 23
 _EXAMPLES = """Problems are those that eclctl finds in a signature made now: a key that has
 expired, is revoked, too weak, or not made for signing counts for nothing.
 
-exit status: 0 listed (be it nothing), 1 not listed, 2 usage
+exit status: 0 listed (be it nothing), 1 not listed, 2 usage, 3 when the output
+cannot be written
 
 examples:
   eclctl keys list
@@ -71,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
         chosen = _chosen(keys, options.key)
         listed = [facts(keys[name], keyring, now) for name in chosen]
     except EclctlError as error:
-        return complain("list", error)
+        return complain("list", error, as_json=options.json)
     warn(warnings)
     if options.json:
         shapes = [shape(each) for each in listed]

@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING, TextIO
 
 from eclctl.cli.asking import answered, confirmed
 from eclctl.cli.check import UsageError
-from eclctl.cli.key_rings import DONE, complain, warn
+from eclctl.cli.key_rings import DONE, NOT_DONE, complain, warn
 from eclctl.cli.keys_list import shape
+from eclctl.cli.keys_push import send, show
+from eclctl.cli.keyservers import chosen
 from eclctl.cli.options import USAGE
 from eclctl.cli.passphrases import VARIABLE, Passphrases, at_terminal, descriptor
+from eclctl.cli.problems import error_shape
 from eclctl.cli.text import printable
 from eclctl.errors import EclctlError, KeyMaterialError
 from eclctl.sign.gnupg_keys import LENGTHS, NewKey, Pair, make_pair, problem
@@ -41,7 +44,7 @@ Nothing is sent anywhere without --push. Beside the ring's files stands what
 revokes the key, FINGERPRINT.rev: keep a copy of it elsewhere.
 
 exit status: 0 the pair is in the ring, 1 it is not (or, with --push, it was not
-pushed), 2 usage
+pushed), 2 usage, 3 when the output cannot be written
 
 examples:
   eclctl keys newpair
@@ -75,7 +78,7 @@ def add(commands: argparse._SubParsersAction[Parser]) -> None:
     parser.add_argument(
         "-U", "--push", nargs="?", const=True, default=False, type=_truth, metavar="true|false", help="to the keyserver"
     )
-    parser.add_argument("--url", metavar="URL", help="with --push: which keyserver")
+    parser.add_argument("-u", "--url", metavar="URL", help="with --push: which keyserver")
     parser.add_argument("--keyring-dir", metavar="DIR", help="your ring, if it is not at its usual place")
     parser.add_argument("-j", "--json", action="store_true", help="print one JSON object")
 
@@ -118,10 +121,15 @@ def run(options: argparse.Namespace) -> int:
         print(f"eclctl keys newpair: {printable(str(error))}; `eclctl keys newpair --help` shows how", file=sys.stderr)
         return USAGE
     except EclctlError as error:
-        return complain("newpair", error)
+        return complain("newpair", error, as_json=options.json)
     warn(ring.warnings)
-    _report(ring, pair, revocation, options)
-    return _push(pair, options, sys.stderr if options.json else sys.stdout)
+    if options.json:
+        server, failed = _push(ring, pair, options, sys.stderr)
+        print(json.dumps(_shape(ring, pair, revocation, server, failed)))
+    else:
+        _report(ring, pair, revocation)
+        _, failed = _push(ring, pair, options, sys.stdout)
+    return DONE if failed is None else NOT_DONE
 
 
 def _wanted(options: argparse.Namespace) -> NewKey:
@@ -200,25 +208,32 @@ def _make(new: NewKey, passphrase: str | None, ring: Ring, stream: TextIO) -> tu
     return pair, revocation
 
 
-def _report(ring: Ring, pair: Pair, revocation: str, options: argparse.Namespace) -> None:
-    if not options.json:
-        print(f"Fingerprint:  {pair.fingerprint}")
-        print(f"Secret key:   {printable(ring.secret_path)}")
-        print(f"Public key:   {printable(ring.public_path)}")
-        print(f"Revocation:   {printable(revocation)}")
-        return
+def _report(ring: Ring, pair: Pair, revocation: str) -> None:
+    print(f"Fingerprint:  {pair.fingerprint}")
+    print(f"Secret key:   {printable(ring.secret_path)}")
+    print(f"Public key:   {printable(ring.public_path)}")
+    print(f"Revocation:   {printable(revocation)}")
+
+
+def _shape(
+    ring: Ring, pair: Pair, revocation: str, server: str | None, failed: EclctlError | None
+) -> dict[str, object]:
     key = ring.secret_keys()[pair.fingerprint]
     found = facts(key, openpgp.Keyring.parse(pair.secret), datetime.now(UTC))
-    print(json.dumps({"v": 1, "ring": ring.directory, "key": shape(found), "revocation": revocation}))
+    made = {"v": 1, "ring": ring.directory, "key": shape(found), "revocation": revocation, "server": server}
+    return {**made, "error": None if failed is None else error_shape(failed)}
 
 
-def _push(pair: Pair, options: argparse.Namespace, stream: TextIO) -> int:
+def _push(ring: Ring, pair: Pair, options: argparse.Namespace, stream: TextIO) -> tuple[str | None, EclctlError | None]:
+    """Push the key if that is wanted; return the server that has it, and why none does that should."""
     if not options.push:
         print("NOT pushing newly created key to keystore", file=stream)
-        return DONE
-    from eclctl.cli import keys  # noqa: PLC0415 - the dispatcher, which has imported this module
-
-    where = ["--keyring-dir", options.keyring_dir] if options.keyring_dir else []
-    where += ["--url", options.url] if options.url else []
+        return None, None
+    try:
+        sent, url = send(ring, chosen(argparse.Namespace(url=[options.url] if options.url else [])), pair.fingerprint)
+    except EclctlError as error:
+        complain("newpair", error, as_json=False)
+        return None, error
     with redirect_stdout(stream):
-        return keys.run(["push", *where, pair.fingerprint])
+        show(sent, url)
+    return url, None

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from eclctl.cli.asking import confirmed
-from eclctl.cli.key_rings import DONE, NOT_DONE, add_ring_options, chosen_ring, complain, warn, where
+from eclctl.cli.key_rings import DONE, add_ring_options, chosen_ring, complain, warn, where
 from eclctl.cli.keys_list import shape
 from eclctl.cli.keys_search import term
 from eclctl.cli.keyservers import FULL, add_options, chosen, explain, hex_digits
@@ -37,7 +37,8 @@ up first and shown with whole fingerprints, to be confirmed; of several keys
 none is taken. Whoever can send to a keyserver can use any name: compare the
 fingerprint with the owner, for what is in a ring is trusted.
 
-exit status: 0 the key is in the ring, 1 it is not, 2 usage
+exit status: 0 the key is in the ring, 1 it is not, 2 usage, 3 when the output
+cannot be written
 
 examples:
   eclctl keys pull 8883491F4268F173C6E5DC49EDECE4F3F38D871E
@@ -71,12 +72,10 @@ def run(options: argparse.Namespace) -> int:
         return USAGE
     try:
         ring, keyservers = chosen_ring(options), chosen(options)
-        fingerprint = digits if whole else _resolved(keyservers, options.key, yes=options.yes)
-        if fingerprint is None:
-            return NOT_DONE
+        fingerprint = digits if digits is not None and whole else _resolved(keyservers, options.key, yes=options.yes)
         change, found, server = _pull(keyservers, ring, fingerprint)
     except EclctlError as error:
-        return complain("pull", error)
+        return complain("pull", error, as_json=options.json)
     warn(ring.warnings)
     if options.json:
         print(json.dumps({"v": 1, "ring": where(ring), "server": server, "key": {**shape(found), "public": change}}))
@@ -101,8 +100,8 @@ def _pull(keyservers: Keyservers, ring: Ring | SiteRing, fingerprint: str) -> tu
     return change.public, facts(keys[fingerprint], keyring, datetime.now(UTC)), tried.found.url
 
 
-def _resolved(keyservers: Keyservers, text: str, *, yes: bool) -> str | None:
-    """Return the whole fingerprint of the one key that is meant, None when nobody says that it is."""
+def _resolved(keyservers: Keyservers, text: str, *, yes: bool) -> str:
+    """Return the whole fingerprint of the one key that is meant, as somebody confirms."""
     url, index = asyncio.run(hkp.find(keyservers, term(text)))
     digits = hex_digits(text)
     found = [key for key in index.keys if digits is None or _goes_by(key, digits)]
@@ -121,7 +120,9 @@ def _resolved(keyservers: Keyservers, text: str, *, yes: bool) -> str | None:
     answer = True if yes else confirmed(f"Take the key {fingerprint}, which you compared with its owner?")
     if answer is None:
         raise KeyMaterialError("nobody is here to confirm that: give the whole fingerprint, or --yes")
-    return fingerprint if answer else None
+    if not answer:
+        raise KeyMaterialError("the key was not taken, as you said")
+    return fingerprint
 
 
 def _goes_by(key: IndexedKey, digits: str) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from eclctl.cli.key_rings import DONE, add_ring_options, chosen_ring, complain, warn, where
 from eclctl.cli.keyservers import add_options, chosen
 from eclctl.cli.text import printable
+from eclctl.decide.keyservers import Keyservers
 from eclctl.errors import EclctlError, KeyMaterialError
 from eclctl.remote import hkp
 from eclctl.sign.rings import Ring, only_match
@@ -21,13 +22,13 @@ from eclctl.signature.openpgp.proven import Proven, proven
 if TYPE_CHECKING:
     from eclctl.cli.options import Parser
 
-__all__ = ["add", "run"]
+__all__ = ["add", "run", "send", "show"]
 
 _EXAMPLES = """What is sent is the certificate alone: names and addresses, public keys, and
 what the owner signed. A keyserver shows it to everybody, and most never delete
 anything.
 
-exit status: 0 sent, 1 not sent, 2 usage
+exit status: 0 sent, 1 not sent, 2 usage, 3 when the output cannot be written
 
 examples:
   eclctl keys push 8883491F4268F173C6E5DC49EDECE4F3F38D871E
@@ -54,22 +55,40 @@ def run(options: argparse.Namespace) -> int:
     """Run `eclctl keys push`; return its exit status."""
     try:
         ring, keyservers = chosen_ring(options), chosen(options)
-        sent = _to_send(ring, options.key)
-        url = asyncio.run(hkp.add(keyservers, armored([sent.packets], secret=False)))
+        sent, url = send(ring, keyservers, options.key)
     except EclctlError as error:
-        return complain("push", error)
+        return complain("push", error, as_json=options.json)
     warn(ring.warnings)
-    names = [name.decode("utf-8", "replace") for name in sent.material.user_ids]
-    counts = {"subkeys": sent.subkeys, "bytes": len(sent.packets)}
     if options.json:
+        names, counts = _names(sent), {"subkeys": sent.subkeys, "bytes": len(sent.packets)}
         print(json.dumps({"v": 1, "server": url, "fingerprint": sent.fingerprint, "users": names, **counts}))
-        return DONE
+    else:
+        show(sent, url)
+    return DONE
+
+
+def _names(sent: Proven) -> list[str]:
+    return [name.decode("utf-8", "replace") for name in sent.material.user_ids]
+
+
+def show(sent: Proven, url: str) -> None:
+    """Print what was sent, and where to."""
     print(f"public key {sent.fingerprint} pushed to {url} successfully")
-    for name in names:
+    for name in _names(sent):
         print(f"    {printable(name)}")
     subkeys = f"{sent.subkeys} subkey" + ("" if sent.subkeys == 1 else "s")
     print(f"    with {subkeys}, {len(sent.packets)} bytes, nothing secret")
-    return DONE
+
+
+def send(ring: Ring | SiteRing, keyservers: Keyservers, name: str) -> tuple[Proven, str]:
+    """Send the public part of a key; return what was sent, and the server that took it.
+
+    Raises:
+        KeyMaterialError: There is no such key, or nothing of it to send.
+        RemoteError: No keyserver took it.
+    """
+    sent = _to_send(ring, name)
+    return sent, asyncio.run(hkp.add(keyservers, armored([sent.packets], secret=False)))
 
 
 def _to_send(ring: Ring | SiteRing, name: str) -> Proven:

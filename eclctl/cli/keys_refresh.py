@@ -32,7 +32,8 @@ those). The daemon does the same by itself for the keys that its policy uses,
 with `keyservers` in its configuration, and needs no change of the ring for
 that.
 
-exit status: 0 a keyserver answered about every key, 1 not about some, 2 usage
+exit status: 0 a keyserver answered about every key, 1 not about some, 2 usage,
+3 when the output cannot be written
 
 examples:
   eclctl keys refresh
@@ -82,7 +83,7 @@ def run(options: argparse.Namespace) -> int:
         chosen_keys = _chosen(ring.keys(), options.key, where(ring))
         results = _refresh(keyservers, ring, chosen_keys)
     except EclctlError as error:
-        return complain("refresh", error)
+        return complain("refresh", error, as_json=options.json)
     warn(ring.warnings)
     if options.json:
         shapes = [

@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from eclctl.cli.asking import confirmed
-from eclctl.cli.key_rings import DONE, NOT_DONE, add_ring_options, chosen_ring, complain, warn, where
+from eclctl.cli.key_rings import DONE, add_ring_options, chosen_ring, complain, warn, where
 from eclctl.cli.text import printable
 from eclctl.errors import EclctlError, KeyMaterialError
 from eclctl.sign.rings import Removed, Ring, matching
@@ -25,7 +25,8 @@ _FINGERPRINT = re.compile(r"(?:0[xX])?([0-9A-Fa-f]{64}|[0-9A-Fa-f]{40})")
 _EXAMPLES = """Without --secret or --both only the certificate is removed. A secret key is gone
 for good: you are asked, or say --yes. Only a whole fingerprint is taken.
 
-exit status: 0 removed, 1 not removed, 2 usage
+exit status: 0 removed, 1 not removed, 2 usage, 3 when the output cannot be
+written
 
 examples:
   eclctl keys remove A51A441E6236763CE206A977354CB5C746F78F74
@@ -59,11 +60,10 @@ def run(options: argparse.Namespace) -> int:
         ring = chosen_ring(options)
         fingerprint = _fingerprint(ring, options.fingerprint)
         if not _agreed(ring, fingerprint, options):
-            print("eclctl keys remove: nothing was removed", file=sys.stderr)
-            return NOT_DONE
+            raise KeyMaterialError("nothing was removed")
         removed = _remove(ring, fingerprint, options)
     except EclctlError as error:
-        return complain("remove", error)
+        return complain("remove", error, as_json=options.json)
     warn(ring.warnings)
     return _report(ring, fingerprint, removed, options)
 
@@ -98,13 +98,12 @@ def _remove(ring: Ring | SiteRing, fingerprint: str, options: argparse.Namespace
 
 
 def _report(ring: Ring | SiteRing, fingerprint: str, removed: Removed, options: argparse.Namespace) -> int:
+    if not (removed.public or removed.secret):
+        missing = KeyMaterialError(f"{where(ring, secret=options.secret)}: no key {fingerprint}")
+        return complain("remove", missing, as_json=options.json)
     if options.json:
         shape = {"fingerprint": fingerprint, "public": removed.public, "secret": removed.secret}
         print(json.dumps({"v": 1, "ring": where(ring), "removed": shape}))
-    if not (removed.public or removed.secret):
-        place = where(ring, secret=options.secret)
-        print(f"eclctl keys remove: {place}: no key {fingerprint}", file=sys.stderr)
-        return NOT_DONE
     what = " and ".join(
         word for word, done in (("certificate", removed.public), ("secret key", removed.secret)) if done
     )

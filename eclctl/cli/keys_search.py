@@ -28,7 +28,8 @@ _EXAMPLES = """What a keyserver lists is what anybody wrote there: a name proves
 key ID of 8 digits can be made to order. Compare whole fingerprints (--long)
 with the owner before you pull a key.
 
-exit status: 0 found, 1 nothing found or no answer, 2 usage
+exit status: 0 found, 1 nothing found or no answer, 2 usage, 3 when the output
+cannot be written
 
 examples:
   eclctl keys search joe@site.example
@@ -61,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
         wanted = term(options.term)
         url, index = asyncio.run(hkp.find(chosen(options), wanted))
     except EclctlError as error:
-        return complain("search", error)
+        return complain("search", error, as_json=options.json)
     if options.json:
         keys = [index_shape(key) for key in index.keys]
         print(json.dumps({"v": 1, "server": url, "term": options.term, "keys": keys, "more": index.more}))

@@ -9,7 +9,7 @@ import sys
 from eclctl.policy.document import Problem, printable
 from eclctl.policy.excerpts import WIDTH, excerpt
 
-__all__ = ["complain", "print_error"]
+__all__ = ["complain", "error_shape", "print_error"]
 
 _WIDEST = 200
 
@@ -24,8 +24,12 @@ def complain(sort: str, problem: Problem) -> None:
 
 def print_error(error: Exception) -> None:
     """Print as JSON why a command has no answer; what is not eclctl's own error is one of input or output."""
-    shape = {"code": getattr(error, "code", "io"), "message": printable(str(error))}
-    print(json.dumps({"v": 1, "error": shape}))
+    print(json.dumps({"v": 1, "error": error_shape(error)}))
+
+
+def error_shape(error: Exception) -> dict[str, str]:
+    """Return an error's shape in JSON; what is not eclctl's own error is one of input or output."""
+    return {"code": getattr(error, "code", "io"), "message": printable(str(error))}
 
 
 def _width() -> int:

@@ -63,7 +63,7 @@ def add(commands: argparse._SubParsersAction[Parser]) -> None:
     parser.add_argument("id", type=number, metavar="ID", help="the object's ID, as `eclctl sif list` shows it")
     parser.add_argument("image", metavar="IMAGE", help="a SIF image")
     parser.add_argument("-o", "--output", metavar="FILE", help="write a file; - is standard output")
-    parser.add_argument("-f", "--force", action="store_true", help="replace the file if there is one")
+    parser.add_argument("-F", "--force", action="store_true", help="replace the file if there is one")
     parser.add_argument("--partial", action="store_true", help="write what there is of an object that was cut")
     parser.add_argument(
         "-d", "--descriptor", action="store_true", help="ID is the number of the descriptor, from 1, instead"

@@ -39,6 +39,7 @@ _HASHES: Final = {
 }
 """By hashlib's name: GnuPG's, and the length of the digest in octets."""
 
+_LIST: Final = ("--with-colons", "--fixed-list-mode", "--list-keys")
 _LIST_SECRETS: Final = ("--with-colons", "--fixed-list-mode", "--list-secret-keys")
 _TRIAL: Final = b"eclctl tries a key before it does anything else\n"
 _REMEDY: Final = {
@@ -249,10 +250,16 @@ def gnupg_keys(home: str | None, *, secret: bool = False) -> dict[str, Transfera
     """
     gnupg = Gnupg.of_user(home)
     wanted = _read_secrets(gnupg.attempt(*_LIST_SECRETS)) if secret else {}
-    if secret and not wanted:
+    there = wanted if secret else _lists_any(gnupg.run(*_LIST, what="GnuPG does not list its certificates"))
+    if not there:  # GnuPG calls it a failure to export nothing
         return {}
     exported = gnupg.run("--export", *wanted, what="GnuPG does not export its certificates").output
     return parse(exported).keys if exported else {}
+
+
+def _lists_any(listed: Outcome) -> bool:
+    """Whether GnuPG's listing (doc/DETAILS) has a `pub` record."""
+    return any(line.startswith(b"pub:") for line in listed.output.splitlines())
 
 
 def _one_secret(gnupg: Gnupg, user: str | None) -> tuple[str, dict[str, str]]:

@@ -102,6 +102,23 @@ def test_the_passphrase_may_come_in_a_variable(run, ring, environment):
     assert set(key.protections.values()) == {Protection.PASSPHRASE}
 
 
+def test_a_gnupg_without_keys_is_listed_empty(run, environment):
+    with gnupg_home() as home:
+        environment["GNUPGHOME"] = str(home.path)
+        for secret in ([], ["--secret"]):
+            listed = run("list", "--gnupg", "--json", *secret)
+            assert (json.loads(listed.stdout)["keys"], listed.stderr) == ([], b"")
+
+
+def test_a_pair_that_cannot_be_pushed_is_there_all_the_same(run, ring):
+    push = ("--push", "-u", "hkp://127.0.0.1:1")
+    made = run("newpair", "--json", "--name", "Joe", "--type", "ed25519", "--no-passphrase", *push, status=1)
+    shape = json.loads(made.stdout)
+    assert list(ring.secret_keys()) == [shape["key"]["fingerprint"]]
+    assert (shape["server"], shape["error"]["code"]) == (None, "remote")
+    assert shape["error"]["message"].encode() in made.stderr
+
+
 def test_gnupgs_own_keys_are_listed(run, environment):
     with gnupg_home() as home:
         name = home.make("Alice <alice@example.org>")

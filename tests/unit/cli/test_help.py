@@ -39,6 +39,24 @@ def test_json_has_its_short_name_wherever_it_is(
     assert "\n  --json" not in help_of(command, monkeypatch, capsys)
 
 
+@pytest.mark.parametrize("command", [name for name in ALL if name.startswith("keys ") or name in {"push", "pull"}])
+def test_the_exit_status_when_nothing_can_be_written_is_told(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = " ".join(help_of(command, monkeypatch, capsys).split())
+    assert "3 when the output cannot be written" in text.partition("exit status: ")[2]
+
+
+@pytest.mark.parametrize(("option", "short"), [("--force", "-F"), ("--url", "-u")])
+@pytest.mark.parametrize("command", [name for name in ALL if not name.startswith("policy")])
+def test_an_option_has_the_same_short_name_wherever_it_is(
+    option: str, short: str, command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [line.strip() for line in help_of(command, monkeypatch, capsys).splitlines()]
+    named = [line for line in lines if line.startswith((option, "-")) and option in line.replace(",", " ").split()]
+    assert all(line.startswith(f"{short}") for line in named)
+
+
 def test_every_command_of_commands_is_looked_at(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

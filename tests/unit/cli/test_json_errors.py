@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -20,11 +21,29 @@ NOWHERE = ["--config", "/nonexistent/config.yaml"]
         (["policy", "simulate", "--revoke", "mallory", *NOWHERE], 3, "config"),
         (["policy", "withdraw", "--signer", "mallory", "--reason", "gone", *NOWHERE], 3, "config"),
         (["policy", "exception", "list", *NOWHERE], 1, "config"),
+        (["keys", "list", "nobody"], 1, "key-material"),
+        (["keys", "import", *NOWHERE, "joe.asc"], 1, "key-material"),
+        (["keys", "export", "-o", "/nonexistent/joe.asc", "nobody"], 1, "key-material"),
+        (["keys", "remove", "nobody"], 1, "key-material"),
+        (["keys", "remove", "A51A441E6236763CE206A977354CB5C746F78F74"], 1, "key-material"),
+        (["keys", "newpair", "--name", "Joe", "--password", ""], 1, "key-material"),
+        (["keys", "search", "--url", "nowhere", "joe"], 1, "config"),
+        (["keys", "pull", "--url", "nowhere", "joe"], 1, "config"),
+        (["keys", "push", "--url", "nowhere", "joe"], 1, "config"),
+        (["keys", "refresh", "--url", "nowhere"], 1, "config"),
+        (["push", "/nonexistent/a.sif", "docker://registry.example/a:1"], 1, "unreadable"),
+        (["pull", "--require-allow", *NOWHERE, "/nonexistent/a.sif", "oras://registry.example/a:1"], 1, "config"),
     ],
 )
 def test_why_there_is_no_answer_is_an_object(
-    command: list[str], status: int, code: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    command: list[str],
+    status: int,
+    code: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setenv("ECLCTL_KEYS", str(tmp_path / "keys"))
     monkeypatch.setattr(sys, "argv", ["eclctl", *command, "--json"])
     assert main() == status
     found = capsys.readouterr()

@@ -144,7 +144,8 @@ def test_an_import_in_json_has_each_file(run, tmp_path):
     good, bad = json.loads(out)["files"]
     assert status == 1
     assert [(key["fingerprint"], key["public"], key["secret"]) for key in good["keys"]] == [(BUILDER, "new", None)]
-    assert (bad["keys"], bad["error"]) == ([], "no OpenPGP key found")
+    assert (good["error"], bad["keys"]) == (None, [])
+    assert bad["error"] == {"code": "key-material", "message": "no OpenPGP key found"}
     assert err == f"eclctl keys import: {tmp_path / 'bad'}: no OpenPGP key found\n"
 
 
@@ -182,6 +183,23 @@ def test_an_export_can_be_imported_and_is_armored_when_asked(run, tmp_path):
             assert ("without a passphrase" in err) == bool(secret)
 
 
+def test_an_export_in_json_says_what_is_in_which_file(run, ring, tmp_path):
+    run("import", PGP / "builder-secret.asc")
+    status, out, _ = run("export", "--json", "--secret", "-o", tmp_path / "out", BUILDER)
+    shape = json.loads(out)
+    (key,) = shape.pop("keys")
+    assert (status, shape) == (0, {"v": 1, "ring": ring.secret_path, "secret": True, "file": str(tmp_path / "out")})
+    assert (key["fingerprint"], key["protection"]) == (BUILDER, "none")
+
+
+@pytest.mark.parametrize("option", ["--json", "--force"])
+def test_what_is_about_an_exports_file_needs_one(run, option):
+    run("import", PGP / "builder.asc")
+    status, out, err = run("export", option, BUILDER)
+    assert (status, out) == (2, "")
+    assert err == f"eclctl keys export: {option} goes with -o FILE\n"
+
+
 def test_an_export_goes_to_standard_output(ring, capfdbinary):
     ring.add((PGP / "builder.asc").read_bytes())
     assert keys.run(["export", BUILDER]) == 0
@@ -200,7 +218,7 @@ def test_an_export_replaces_a_file_only_by_force(run, tmp_path):
     (tmp_path / "out").write_bytes(b"mine")
     status, _, err = run("export", "-o", tmp_path / "out", BUILDER)
     assert (status, "--force" in err, (tmp_path / "out").read_bytes()) == (1, True, b"mine")
-    assert run("export", "--force", "-o", tmp_path / "out", BUILDER)[0] == 0
+    assert run("export", "-F", "-o", tmp_path / "out", BUILDER)[0] == 0
     assert parse((tmp_path / "out").read_bytes()).keys.keys() == {BUILDER}
 
 
@@ -238,7 +256,7 @@ def test_less_than_a_fingerprint_removes_nothing(run, ring):
 
 def test_removing_what_is_not_there_says_so(run):
     status, out, err = run("remove", "--json", BUILDER)
-    assert (status, json.loads(out)["removed"]["public"]) == (1, False)
+    assert (status, json.loads(out)["error"]["code"]) == (1, "key-material")
     assert f"no key {BUILDER}" in err
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import stat
@@ -42,6 +43,19 @@ def test_the_files_have_the_reference_s_names_and_belong_together(capsys, here, 
     assert stat.S_IMODE(private.stat().st_mode) == 0o600
     key = read_cosign_key(private.read_bytes(), lambda: b"secret words")
     assert key.public == parse_public_key(public.read_bytes())
+
+
+def test_in_json_it_says_where_the_files_are_and_which_key_it_is(capsys, here, monkeypatch):
+    monkeypatch.setenv("COSIGN_PASSWORD", "secret words")
+    assert keys.run(["generate-cosign-key-pair", "--json", "--output-key-prefix", "ci"]) == 0
+    shape = json.loads(capsys.readouterr().out)
+    identity = parse_public_key((here / "ci.pub").read_bytes()).id
+    assert shape == {"v": 1, "private": "ci.key", "public": "ci.pub", "id": identity, "algorithm": "P-256"}
+    assert keys.run(["generate-cosign-key-pair", "--json", "--output-key-prefix", "ci"]) == 1
+    found = capsys.readouterr()
+    error = json.loads(found.out)["error"]
+    assert error["code"] == "key-material"
+    assert error["message"] in found.err
 
 
 def test_a_password_comes_from_a_descriptor_without_the_end_of_its_line(capsys, here):

@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import platform
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -98,16 +98,6 @@ class _Wanted:
         return len(self.signatures.manifest.layers) if self.signatures is not None else 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Done:
-    """What was pulled. `kept` is how many bytes an earlier run had fetched."""
-
-    wanted: _Wanted
-    kept: int
-    decision: Decision | None
-    warnings: Sequence[str]
-
-
 class _DeniedError(EclctlError):
     """The policy says no."""
 
@@ -125,20 +115,27 @@ def run(argv: list[str]) -> int:
     try:
         reference = parse_reference(options.reference)
     except RemoteError as error:
-        return fail("pull", error, as_json=options.json) and 2
+        return fail("pull", error, as_json=options.json, **_known(options.output, options.reference)) and 2
     if options.with_cosign and reference.scheme != "docker":
         parser.error("--with-cosign is for docker://; oras:// pulls the whole file, with all signatures in it")
     if options.config is not None and not options.require_allow:
         parser.error("--config says whose policy --require-allow asks; give both")
     path = options.output or _usual_name(reference)
+    known = _known(path, str(reference))
     try:
-        return _pull(options, reference, path)
+        return _pull(options, reference, path, known)
     except (EclctlError, OSError) as error:
         denied = error.decision if isinstance(error, _DeniedError) else None
-        fields = {"image": path, "reference": str(reference), "decision": denied and decision_fields(denied)}
+        known["decision"] = denied and decision_fields(denied)
         if denied is not None and not options.json:
             _show_missing(denied)
-        return fail("pull", error, as_json=options.json, **fields)
+        return fail("pull", error, as_json=options.json, **known)
+
+
+def _known(path: str | None, reference: str) -> dict[str, Any]:
+    """Return what is told as JSON however it ends; what comes to be known is put into it."""
+    known = {"image": path, "reference": reference, "digest": None, "size": None, "resumed": None}
+    return {**known, "signatures": None, "warnings": [], "decision": None}
 
 
 def _parser() -> Parser:
@@ -165,11 +162,9 @@ def _usual_name(reference: Reference) -> str:
     return f"{reference.repository.rpartition('/')[2]}_{behind}.{ending}"
 
 
-def _pull(options: argparse.Namespace, reference: Reference, path: str) -> int:
-    warnings: list[str] = []
-
+def _pull(options: argparse.Namespace, reference: Reference, path: str, known: dict[str, Any]) -> int:
     def tell(text: str) -> None:
-        warnings.append(text)
+        known["warnings"].append(text)
         if not options.json:
             warn("pull")(text)
 
@@ -178,10 +173,11 @@ def _pull(options: argparse.Namespace, reference: Reference, path: str) -> int:
         load_site(options.config or _CONFIG)  # what is wrong with it is said before anything is fetched
     registry = connect(options, reference, tell, push=False)
     wanted = _wanted(registry, reference, options, tell)
+    known |= {"digest": wanted.image.document.digest, "size": wanted.file.size, "signatures": wanted.signature_count}
     with landing(path, wanted.content, replace=options.force) as file:
         file.room(wanted.file.size)
         with show_progress(f"pulling {os.path.basename(path)}", wanted.file.size) as advance:
-            kept = _fill(registry, file, wanted.file, advance)
+            known["resumed"] = _fill(registry, file, wanted.file, advance)
         try:
             _check(file, wanted, reference)
             decision = _decision(options, file)
@@ -189,7 +185,10 @@ def _pull(options: argparse.Namespace, reference: Reference, path: str) -> int:
             file.drop()
             raise
         file.land(replace=options.force)
-    _report(options, path, reference, _Done(wanted, kept, decision, warnings))
+    if options.json:
+        print(json.dumps({"v": 1, **known, "decision": decision and decision_fields(decision), "error": None}))
+    else:
+        _report(known, decision)
     return OK
 
 
@@ -273,17 +272,10 @@ def _show_missing(decision: Decision) -> None:
         print(printable(decision.message))
 
 
-def _report(options: argparse.Namespace, path: str, reference: Reference, done: _Done) -> None:
-    digest, size = done.wanted.image.document.digest, done.wanted.file.size
-    decision, signatures = done.decision, done.wanted.signature_count
-    if options.json:
-        shape: dict[str, Any] = {"v": 1, "image": path, "reference": str(reference), "digest": digest, "size": size}
-        shape |= {"resumed": done.kept, "signatures": signatures, "warnings": list(done.warnings)}
-        shape |= {"decision": decision and decision_fields(decision), "error": None}
-        print(json.dumps(shape))
-        return
-    print(f"pulled {reference} to {printable(path)}")
-    print(f"digest {digest}, {size} bytes" + (f", {done.kept} of them from before" if done.kept else ""))
+def _report(known: dict[str, Any], decision: Decision | None) -> None:
+    print(f"pulled {known['reference']} to {printable(known['image'])}")
+    kept, signatures = known["resumed"], known["signatures"]
+    print(f"digest {known['digest']}, {known['size']} bytes" + (f", {kept} of them from before" if kept else ""))
     if signatures:
         print(
             f"{signatures} cosign signature{'s' if signatures > 1 else ''}; eclctl verify --cosign --key … tells whose"

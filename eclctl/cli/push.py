@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from eclctl.cli.options import Parser
 from eclctl.cli.registries import OK, add_options, connect, fail, show_progress, warn
@@ -67,20 +68,28 @@ class _Manifest:
 def run(argv: list[str]) -> int:
     """Run the command with the arguments after its name and return the exit status."""
     options = _parser().parse_args(argv)
+    known = _known(options)
     try:
         reference = parse_reference(options.reference)
         if reference.digest:
             raise RemoteError("a push names a tag; the digest follows from the image")  # noqa: TRY301
     except RemoteError as error:
-        return fail("push", error, as_json=options.json) and 2
+        return fail("push", error, as_json=options.json, **known) and 2
+    known["reference"] = str(reference)
     try:
         fd = open_image(options.image)
         try:
-            return _push(options, reference, fd)
+            return _push(options, reference, fd, known)
         finally:
             os.close(fd)
     except (EclctlError, OSError) as error:
-        return fail("push", error, as_json=options.json, image=options.image, reference=str(reference))
+        return fail("push", error, as_json=options.json, **known)
+
+
+def _known(options: argparse.Namespace) -> dict[str, Any]:
+    """Return what is told as JSON however it ends; what comes to be known is put into it."""
+    known = {"image": options.image, "reference": options.reference, "digest": None, "signatures": None}
+    return {**known, "blobs": None, "sent": None, "warnings": []}
 
 
 def _parser() -> Parser:
@@ -95,13 +104,12 @@ def _parser() -> Parser:
     return parser
 
 
-def _push(options: argparse.Namespace, reference: Reference, fd: int) -> int:
+def _push(options: argparse.Namespace, reference: Reference, fd: int, known: dict[str, Any]) -> int:
     before = os.fstat(fd)
     image = sif.read(fd)
-    warnings: list[str] = []
 
     def tell(text: str) -> None:
-        warnings.append(text)
+        known["warnings"].append(text)
         if not options.json:
             warn("push")(text)
 
@@ -109,16 +117,18 @@ def _push(options: argparse.Namespace, reference: Reference, fd: int) -> int:
         manifests = [_whole(options.image, reference.tag, fd, image.size)]
     else:
         manifests = list(_oci(image, reference.tag, tell, with_cosign=options.with_cosign))
+    known |= {"digest": manifests[-1].digest, "signatures": manifests[0].tag if len(manifests) > 1 else None}
+    known["blobs"] = sum(len(manifest.blobs) for manifest in manifests)
     registry = connect(options, reference, tell, push=True)
     if len(manifests) > 1 and not options.force:
         _keep_others(registry, manifests[-1].digest, manifests[0])
-    sent = _send(registry, manifests, os.path.basename(options.image))
+    known["sent"] = _send(registry, manifests, os.path.basename(options.image))
     after = os.fstat(fd)
     if (before.st_size, before.st_ctime_ns) != (after.st_size, after.st_ctime_ns):
         raise BusyImageError(
             "the image changed while it was pushed; what arrived is what its digests say, push it again"
         )
-    _report(options, reference, manifests, sent, warnings)
+    _report(known, as_json=options.json)
     return OK
 
 
@@ -237,19 +247,13 @@ def _send(registry: Registry, manifests: list[_Manifest], name: str) -> int:
     return sum(sent)
 
 
-def _report(
-    options: argparse.Namespace, reference: Reference, manifests: list[_Manifest], sent: int, warnings: list[str]
-) -> None:
-    image = manifests[-1]
-    signatures = manifests[0].tag if len(manifests) > 1 else None
-    blobs = sum(len(manifest.blobs) for manifest in manifests)
-    if options.json:
-        shape = {"v": 1, "image": options.image, "reference": str(reference), "digest": image.digest}
-        rest = {"signatures": signatures, "blobs": blobs, "sent": sent, "warnings": warnings, "error": None}
-        print(json.dumps(shape | rest))
+def _report(known: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"v": 1, **known, "error": None}))
         return
-    print(f"pushed {printable(options.image)} to {reference}")
-    print(f"digest {image.digest}")
-    if signatures is not None:
-        print(f"cosign signatures at :{signatures}")
+    print(f"pushed {printable(known['image'])} to {known['reference']}")
+    print(f"digest {known['digest']}")
+    if known["signatures"] is not None:
+        print(f"cosign signatures at :{known['signatures']}")
+    sent, blobs = known["sent"], known["blobs"]
     print(f"{sent} of {blobs} blobs sent; the registry had the others" if sent < blobs else f"{blobs} blobs sent")

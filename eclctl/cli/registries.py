@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from eclctl.cli.options import Parser, timeout
+from eclctl.cli.problems import error_shape
 from eclctl.cli.progress import progress_bar
 from eclctl.cli.text import printable
 from eclctl.errors import EclctlError
@@ -68,13 +69,11 @@ def warn(command: str) -> Callable[[str], None]:
 
 
 def fail(command: str, error: EclctlError | OSError, *, as_json: bool, **fields: Any) -> int:
-    """Say what went wrong, on standard error and, with `--json`, as an object; return the exit status."""
+    """Say what went wrong, on standard error and, with `--json`, as an object with `fields`; return the exit status."""
     said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     if isinstance(error, OSError) and error.filename is not None:
         said = f"{os.fsdecode(error.filename)}: {said}"
+    print(f"eclctl {command}: {printable(said)}", file=sys.stderr)
     if as_json:
-        code = error.code if isinstance(error, EclctlError) else "output"
-        print(json.dumps({"v": 1, **fields, "error": {"code": code, "message": said}}))
-    else:
-        print(f"eclctl {command}: {printable(said)}", file=sys.stderr)
+        print(json.dumps({"v": 1, **fields, "error": {**error_shape(error), "message": printable(said)}}))
     return FAILED

@@ -263,3 +263,64 @@ def test_a_slow_registry_is_tried_again_by_the_command(server: FakeRegistry, mon
     server.store.add_image(OCI / "app-ci.oci.sif")
     server.rules.append(in_turn("GET", "/manifests/", answer(status="503 Busy")))
     assert pull.run(arguments(server, path="a.sif")) == 0
+
+
+PUSHED = {"v", "image", "reference", "digest", "signatures", "blobs", "sent", "warnings", "error"}
+PULLED = {"v", "image", "reference", "digest", "size", "resumed", "signatures", "warnings", "decision", "error"}
+
+
+def failed(capsys: pytest.CaptureFixture[str]) -> dict[str, object]:
+    """Return the object on standard output, whose message is on standard error, too."""
+    found = capsys.readouterr()
+    shape: dict[str, object] = json.loads(found.out)
+    error = shape["error"]
+    assert isinstance(error, dict)
+    assert error["message"] in found.err
+    return shape
+
+
+def test_a_push_that_fails_has_the_members_of_one_that_does_not(
+    server: FakeRegistry, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image, where = str(OCI / "app-ci.oci.sif"), f"docker://{server.host}/prod/app:1"
+    server.rules.append(on("POST", "/blobs/uploads/", answer(status="403 Forbidden")))
+    assert push.run(["--no-https", "--json", image, where]) == 1
+    refused = failed(capsys)
+    assert refused.keys() == PUSHED
+    assert (str(refused["digest"])[:7], refused["blobs"], refused["sent"]) == ("sha256:", 2, None)
+    assert "--with-cosign carries its signatures" in str(refused["warnings"])
+    assert push.run(["--no-https", "--json", "none.sif", where]) == 1
+    missing = failed(capsys)
+    assert (missing.keys(), missing["digest"], missing["warnings"]) == (PUSHED, None, [])
+
+
+def test_a_pull_that_fails_has_the_members_of_one_that_does_not(
+    server: FakeRegistry, capsys: pytest.CaptureFixture[str]
+) -> None:
+    digest = server.store.add_image(OCI / "app-unsigned.oci.sif")
+    blob = json.loads(server.store.manifests["1"][1])["layers"][0]["digest"]
+    server.rules.append(on("GET", blob, answer(status="403 Forbidden")))
+    assert pull.run(arguments(server, "--json", "--with-cosign", path="a.sif")) == 1
+    refused = failed(capsys)
+    assert (refused.keys(), refused["digest"], refused["signatures"], refused["resumed"]) == (PULLED, digest, 0, None)
+    assert "no cosign signatures" in str(refused["warnings"])
+
+
+@pytest.mark.parametrize("bad", ["library://a/b:1", "docker://Host/UPPER:1"])
+def test_a_reference_that_is_wrong_is_in_the_object_as_it_was_given(
+    bad: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert push.run(["--json", "a.sif", bad]) == 2
+    shape = failed(capsys)
+    assert (shape.keys(), shape["image"], shape["reference"]) == (PUSHED, "a.sif", bad)
+    assert pull.run(["--json", bad]) == 2
+    shape = failed(capsys)
+    assert (shape.keys(), shape["image"], shape["reference"]) == (PULLED, None, bad)
+
+
+def test_a_file_that_cannot_be_opened_is_an_error_of_input_or_output(
+    server: FakeRegistry, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.store.add_image(OCI / "app-ci.oci.sif")
+    assert pull.run(arguments(server, "--json", path="nowhere/a.sif")) == 1
+    assert failed(capsys)["error"] == {"code": "io", "message": f"{os.getcwd()}/nowhere: No such file or directory"}

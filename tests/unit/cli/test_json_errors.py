@@ -13,6 +13,11 @@ from eclctl.cli.entry import main
 NOWHERE = ["--config", "/nonexistent/config.yaml"]
 
 
+@pytest.fixture(autouse=True)
+def _an_empty_ring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ECLCTL_KEYS", str(tmp_path / "keys"))
+
+
 @pytest.mark.parametrize(
     ("command", "status", "code"),
     [
@@ -36,14 +41,8 @@ NOWHERE = ["--config", "/nonexistent/config.yaml"]
     ],
 )
 def test_why_there_is_no_answer_is_an_object(
-    command: list[str],
-    status: int,
-    code: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    command: list[str], status: int, code: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("ECLCTL_KEYS", str(tmp_path / "keys"))
     monkeypatch.setattr(sys, "argv", ["eclctl", *command, "--json"])
     assert main() == status
     found = capsys.readouterr()

@@ -29,7 +29,7 @@ format: $(STAMP) ## format the code
 	$(BIN)/ruff format .
 
 test: $(STAMP) ## every test that this machine can run
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 bench: $(STAMP) ## ratios against floors measured in the same run; written to benchmarks/
 	$(BIN)/python -m benchmarks

@@ -6,6 +6,10 @@ import os
 from collections.abc import Generator
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("eclctl", deadline=None)  # what is timed is timed by benchmarks
+settings.load_profile("eclctl")
 
 
 def pytest_configure() -> None:

@@ -15,6 +15,12 @@ NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 """After the newest signature in the corpus, which GnuPG dated 2026-11-22 16:37."""
 
 
+def peak() -> int:
+    """The most memory that this process has had, in bytes. Not ru_maxrss, which is also its parent's."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+
+
 def own_copy(source: Path, folder: Path) -> Path:
     """Copy a file so that it is the tests' own and nobody else can write it, whoever made the clone."""
     return Path(shutil.copyfile(source, folder / source.name))

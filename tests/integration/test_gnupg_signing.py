@@ -228,7 +228,10 @@ def test_a_killed_signer_leaves_nothing_for_long(places, monkeypatch):
 
 
 IN_USE = """
-import os, sys
+import signal, sys
+for number in (signal.SIGHUP, signal.SIGTERM):  # who runs tests in the background may have them ignored
+    signal.signal(number, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from eclctl.sign.gnupg_run import throwaway
 with throwaway() as gnupg:
     gnupg.run("--quick-generate-key", "Joe", "ed25519", passphrase="secret words")

@@ -174,14 +174,15 @@ def test_holes_stay_holes(tmp_path: Path) -> None:
 
 
 SPARSE = """
-import os, resource, sys
+import os, sys
 from pathlib import Path
 from tests.signing import edit, note, signed_once
+from tests.support import peak
 path, size = Path(sys.argv[1]), int(sys.argv[2])
 data = signed_once(bytes(4096)).build()
 path.write_bytes(data)
 edit(path, note())
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak()
 with path.open("r+b") as file:
     file.truncate(size)
     file.seek(120); file.write((size - 32176).to_bytes(8, "little"))
@@ -189,8 +190,8 @@ with path.open("r+b") as file:
     file.seek(4096 + 2 * 585 + 17); file.write(place)
 blocks = path.stat().st_blocks
 edit(path, note())
-after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(path.stat().st_size - size, (after - before) // 1024, path.stat().st_blocks - blocks)
+after = peak()
+print(path.stat().st_size - size, (after - before) // (1 << 20), path.stat().st_blocks - blocks)
 """
 
 

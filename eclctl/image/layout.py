@@ -15,11 +15,14 @@ __all__ = [
     "DESCRIPTOR",
     "DESCRIPTOR_FIELDS",
     "DESCRIPTOR_SIZE",
+    "EXTRA_SIZE",
     "GROUP_MASK",
     "HEADER",
     "HEADER_FIELDS",
     "MAGIC",
     "NAME_SIZE",
+    "NO_ARCHITECTURE",
+    "SLOT",
     "USUAL_SLOTS",
     "USUAL_TABLE",
     "VERSION",
@@ -27,6 +30,9 @@ __all__ = [
 
 MAGIC = b"SIF_MAGIC\0"
 VERSION = b"01\0"
+
+NO_ARCHITECTURE = b"00\0"
+"""The architecture of an image without a primary partition."""
 
 GROUP_MASK = 0xF0000000
 """The bits that a group number has in a descriptor, and a link that names a group."""
@@ -91,5 +97,8 @@ HEADER_FIELDS = _offsets(_HEADER_PARTS)
 DESCRIPTOR_FIELDS = _offsets(_FIXED_PARTS | _TAIL_PARTS)
 """Where a descriptor's fields begin, in bytes from its start."""
 
-NAME_SIZE = 128
-DESCRIPTOR_SIZE = _struct(_FIXED_PARTS | _TAIL_PARTS).size
+SLOT = _struct(_FIXED_PARTS | _TAIL_PARTS)
+"""A whole descriptor, for whatever writes one: the fixed part, name and extra."""
+
+NAME_SIZE, EXTRA_SIZE = 128, 384
+DESCRIPTOR_SIZE = SLOT.size

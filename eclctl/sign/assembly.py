@@ -22,23 +22,28 @@ from dataclasses import dataclass, replace
 from itertools import count
 
 from eclctl.errors import MalformedImageError, SigningError
+from eclctl.image.layout import (
+    DESCRIPTOR_FIELDS,
+    DESCRIPTOR_SIZE,
+    EXTRA_SIZE,
+    GROUP_MASK,
+    HEADER,
+    MAGIC,
+    NAME_SIZE,
+    NO_ARCHITECTURE,
+    SLOT,
+)
 from eclctl.image.sif import DataType, Header, Sif
 
 __all__ = ["Edit", "NewObject", "Plan", "plan"]
 
-_GROUP_MASK = 0xF0000000
-_HEADER = struct.Struct("<32s10s3s3s16s8q")
-_SLOT = struct.Struct("<iBIIIqqqqqqq128s384s")
 _PARTITION = struct.Struct("<ii3s")
 _PRIMARY = 2
-_NAME_SIZE, _EXTRA_SIZE = 128, 384
-_NO_ARCHITECTURE = b"00\0"
 _MAX_OFFSET = (1 << 63) - 1
 _NIL_UUID = bytes(16)
-_EMPTY = bytes(_SLOT.size)
-_USED = 4  # where in a slot the flag is that it is used; the ID follows
+_EMPTY = bytes(DESCRIPTOR_SIZE)
+_USED = DESCRIPTOR_FIELDS["used"]
 _IDENTITY = struct.Struct("<I")
-_MAGIC = b"SIF_MAGIC\0"
 
 YEAR_ONE = -62_135_596_800
 """The time of deterministic images, in seconds since 1970: what the reference's language calls no time."""
@@ -125,7 +130,7 @@ class _Draft:
 
     def __init__(self, image: Sif, table: bytes, when: int) -> None:
         self._header = replace(image.header, modified=when)
-        self._slots = [table[at : at + _SLOT.size] for at in range(0, len(table), _SLOT.size)]
+        self._slots = [table[at : at + DESCRIPTOR_SIZE] for at in range(0, len(table), DESCRIPTOR_SIZE)]
         self._left = {descriptor.id: descriptor for descriptor in image.descriptors}
         self._ids = set(self._left)
         self._last = max(self._header.data_offset, self._header.table_offset + self._header.table_size)
@@ -146,7 +151,7 @@ class _Draft:
                 raise SigningError(f"there is no data object {identity} to remove")
             extents.append((found.offset, found.size))
             if found.is_primary_partition:
-                self._header = replace(self._header, architecture=_NO_ARCHITECTURE)
+                self._header = replace(self._header, architecture=NO_ARCHITECTURE)
         self._slots = [_EMPTY if slot[_USED] and _identity(slot) in identities else slot for slot in self._slots]
         self._ids -= identities
         return tuple(extents)
@@ -201,25 +206,25 @@ class _Draft:
 
 def _slot(new: NewObject, identity: int, offset: int, start: int, when: int) -> bytes:
     name = new.name.encode("utf-8", "surrogateescape")
-    if len(name) > _NAME_SIZE or len(new.extra) > _EXTRA_SIZE:
+    if len(name) > NAME_SIZE or len(new.extra) > EXTRA_SIZE:
         raise SigningError(
             f"the name or the extra field of a new data object is too long: {len(name)}, {len(new.extra)}"
         )
-    link = new.link | _GROUP_MASK if new.links_group and new.link else new.link
+    link = new.link | GROUP_MASK if new.links_group and new.link else new.link
     size = len(new.data)
     times = (when, when) if new.created is None else (new.created, new.created)
-    numbers = (new.data_type, 1, identity, new.group | _GROUP_MASK, link, offset, size)
-    return _SLOT.pack(*numbers, offset - start + size, *times, 0, 0, name, new.extra)
+    numbers = (new.data_type, 1, identity, new.group | GROUP_MASK, link, offset, size)
+    return SLOT.pack(*numbers, offset - start + size, *times, 0, 0, name, new.extra)
 
 
 def _identity(slot: bytes) -> int:
-    return int(_IDENTITY.unpack_from(slot, _USED + 1)[0])
+    return int(_IDENTITY.unpack_from(slot, DESCRIPTOR_FIELDS["id"])[0])
 
 
 def _packed(header: Header) -> bytes:
-    return _HEADER.pack(
+    return HEADER.pack(
         header.launch_script,
-        _MAGIC,
+        MAGIC,
         header.version,
         header.architecture,
         header.uuid,

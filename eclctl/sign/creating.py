@@ -11,12 +11,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from eclctl.errors import MalformedImageError
+from eclctl.image.layout import (
+    DESCRIPTOR_SIZE,
+    GROUP_MASK,
+    HEADER,
+    MAGIC,
+    NO_ARCHITECTURE,
+    SLOT,
+    USUAL_TABLE,
+    VERSION,
+)
 from eclctl.image.oci import Content, Manifest
 from eclctl.image.sif import MAX_SLOTS, DataType
 
@@ -25,13 +34,10 @@ __all__ = ["Drawn", "Member", "Placed", "compact", "draw", "root_index"]
 _INDEX_TYPE: Final = "application/vnd.oci.image.index.v1+json"
 _REF_NAME: Final = "org.opencontainers.image.ref.name"
 _SPARE: Final = 8
-_GROUP: Final = 1 | 0xF0000000
+_GROUP: Final = 1 | GROUP_MASK
 _ZERO_TIME: Final = -62_135_596_800
 """Go's zero time, the first of January of the year 1, in seconds since 1970."""
 
-_TABLE: Final = 4096
-_HEADER: Final = struct.Struct("<32s10s3s3s16sqqqqqqqq")
-_DESCRIPTOR: Final = struct.Struct("<iBIIIqqqqqqq128s384s")
 _LARGEST: Final = 1 << 60
 
 
@@ -124,7 +130,7 @@ def draw(members: Sequence[Member]) -> Drawn:
     slots = max(len(members[0].contents) + 2 + _SPARE, used)
     if slots > MAX_SLOTS:
         raise MalformedImageError(f"{used} blobs; a SIF of at most {MAX_SLOTS} is read")
-    start = offset = _TABLE + slots * _DESCRIPTOR.size
+    start = offset = USUAL_TABLE + slots * DESCRIPTOR_SIZE
     placed = []
     for digest, (size, data) in (*blobs.items(), (_digest(root), (len(root), root))):
         placed.append(Placed(digest, size, offset, data))
@@ -143,20 +149,18 @@ def _add(blobs: dict[str, tuple[int, bytes | None]], digest: str, size: int, dat
 
 def _head(slots: int, start: int, end: int, placed: Sequence[Placed]) -> bytes:
     free = slots - len(placed)
-    sizes = (free, slots, _TABLE, slots * _DESCRIPTOR.size, start, end - start)
-    header = _HEADER.pack(bytes(32), b"SIF_MAGIC\0", b"01\0", b"00\0", bytes(16), _ZERO_TIME, _ZERO_TIME, *sizes)
+    sizes = (free, slots, USUAL_TABLE, slots * DESCRIPTOR_SIZE, start, end - start)
+    header = HEADER.pack(bytes(32), MAGIC, VERSION, NO_ARCHITECTURE, bytes(16), _ZERO_TIME, _ZERO_TIME, *sizes)
     table = b"".join(
         _descriptor(number, blob, last=number == len(placed)) for number, blob in enumerate(placed, start=1)
     )
-    return header.ljust(_TABLE, b"\0") + table.ljust(slots * _DESCRIPTOR.size, b"\0")
+    return header.ljust(USUAL_TABLE, b"\0") + table.ljust(slots * DESCRIPTOR_SIZE, b"\0")
 
 
 def _descriptor(number: int, blob: Placed, *, last: bool) -> bytes:
     kind = DataType.OCI_ROOT_INDEX if last else DataType.OCI_BLOB
     place = (blob.offset, blob.size, blob.size)
-    return _DESCRIPTOR.pack(
-        kind, 1, number, _GROUP, 0, *place, _ZERO_TIME, _ZERO_TIME, 0, 0, b"", blob.digest.encode("ascii")
-    )
+    return SLOT.pack(kind, 1, number, _GROUP, 0, *place, _ZERO_TIME, _ZERO_TIME, 0, 0, b"", blob.digest.encode("ascii"))
 
 
 def _digest(data: bytes) -> str:

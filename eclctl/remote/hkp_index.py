@@ -18,6 +18,7 @@ from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from eclctl.errors import RemoteError
+from eclctl.signature.openpgp.algorithms import KEY_ALGORITHMS
 
 __all__ = ["MAX_INDEX", "MAX_KEYS", "MAX_USER_IDS", "Index", "IndexedKey", "parse_index"]
 
@@ -38,18 +39,6 @@ _TIME: Final = re.compile(r"-?[0-9]{1,12}")
 _FLAGS: Final = re.compile(r"[rde]*")
 _FULL: Final = frozenset({40, 64})
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_ALGORITHMS: Final = {
-    **dict.fromkeys((1, 2, 3), "RSA"),
-    16: "Elgamal",
-    17: "DSA",
-    18: "ECDH",
-    19: "ECDSA",
-    22: "EdDSA",
-    25: "X25519",
-    26: "X448",
-    27: "Ed25519",
-    28: "Ed448",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +71,7 @@ class IndexedKey:
     @property
     def algorithm_name(self) -> str:
         """The algorithm in a word."""
-        return "unknown" if self.algorithm is None else _ALGORITHMS.get(self.algorithm, "unknown")
+        return "unknown" if self.algorithm is None else KEY_ALGORITHMS.get(self.algorithm, "unknown")
 
     @property
     def status(self) -> str:

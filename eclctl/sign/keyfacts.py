@@ -10,6 +10,7 @@ from typing import Final
 from eclctl.model import Finding
 from eclctl.sign.transferable import Protection, TransferableKey
 from eclctl.signature import openpgp
+from eclctl.signature.openpgp.algorithms import KEY_ALGORITHMS
 from eclctl.signature.openpgp.errors import FindingCode, PacketError
 from eclctl.signature.openpgp.keys import PublicKey
 from eclctl.signature.openpgp.packets import read_mpis
@@ -30,20 +31,7 @@ _WORDS: Final = {
 """By the code of a finding, whose own words are the reference's and about signatures."""
 
 _PREFIX: Final = re.compile(r"openpgp: (?:unsupported feature: |signature made by unknown entity: )?")
-_NAMES: Final = {
-    1: "RSA",
-    3: "RSA",
-    16: "ElGamal",
-    17: "DSA",
-    18: "ECDH",
-    19: "ECDSA",
-    22: "EdDSA",
-    25: "X25519",
-    26: "X448",
-    27: "Ed25519",
-    28: "Ed448",
-}
-_NUMBERS: Final = frozenset({1, 3, 16, 17})
+_NUMBERS: Final = frozenset({1, 2, 3, 16, 17})
 _CURVED: Final = frozenset({18, 19, 22})
 _FIXED: Final = {25: 256, 26: 448, 27: 256, 28: 456}
 _CURVES: Final = {
@@ -159,7 +147,7 @@ def algorithm(key: PublicKey) -> str:
     """Return the name of a key's algorithm; one that is not known shows its number (RFC 9580 section 9.1)."""
     if key.algorithm == 22 and _curve(key) == 256:  # noqa: PLR2004 - the only such curve that is in use
         return "Ed25519"
-    return _NAMES.get(key.algorithm, f"algorithm {key.algorithm}")
+    return KEY_ALGORITHMS.get(key.algorithm, f"algorithm {key.algorithm}")
 
 
 def bits(key: PublicKey) -> int:

@@ -19,12 +19,28 @@ from eclctl.model import Finding
 from .errors import FindingCode, PacketError
 from .packets import read_mpis
 
-__all__ = ["HASHES", "STRONG_HASHES", "HashAlgorithm", "Verifier", "WeakKeyError", "load_verifier"]
+__all__ = ["HASHES", "KEY_ALGORITHMS", "STRONG_HASHES", "HashAlgorithm", "Verifier", "WeakKeyError", "load_verifier"]
 
 _MIN_RSA_BITS: Final = 2048
 _MAX_RSA_BITS: Final = 16384
 _MAX_RSA_EXPONENT: Final = 1 << 24
 """The reference knows no larger exponent, and a huge one makes a verification cost a thousand times as much."""
+
+KEY_ALGORITHMS: Final = {
+    1: "RSA",
+    2: "RSA",
+    3: "RSA",
+    16: "Elgamal",
+    17: "DSA",
+    18: "ECDH",
+    19: "ECDSA",
+    22: "EdDSA",
+    25: "X25519",
+    26: "X448",
+    27: "Ed25519",
+    28: "Ed448",
+}
+"""What key algorithms are called, by their ID (RFC 9580 section 9.1), also those that nothing here verifies with."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,12 @@ _HASHES: Final = {
 
 _LIST: Final = ("--with-colons", "--fixed-list-mode", "--list-keys")
 _LIST_SECRETS: Final = ("--with-colons", "--fixed-list-mode", "--list-secret-keys")
+_CODE: Final = 0xFFFF
+"""Of libgpg-error's numbers, what is the code; above it stands who says so."""
+
+_NO_FILE: Final = 0x8051
+"""Its GPG_ERR_ENOENT."""
+
 _TRIAL: Final = b"eclctl tries a key before it does anything else\n"
 _REMEDY: Final = {
     Protection.CARD: "it is on a card: sign with --gnupg",
@@ -250,16 +256,21 @@ def gnupg_keys(home: str | None, *, secret: bool = False) -> dict[str, Transfera
     """
     gnupg = Gnupg.of_user(home)
     wanted = _read_secrets(gnupg.attempt(*_LIST_SECRETS)) if secret else {}
-    there = wanted if secret else _lists_any(gnupg.run(*_LIST, what="GnuPG does not list its certificates"))
-    if not there:  # GnuPG calls it a failure to export nothing
+    if secret and not wanted:
+        return {}
+    if not secret and _is_empty(gnupg.attempt(*_LIST)):
         return {}
     exported = gnupg.run("--export", *wanted, what="GnuPG does not export its certificates").output
     return parse(exported).keys if exported else {}
 
 
-def _lists_any(listed: Outcome) -> bool:
-    """Whether GnuPG's listing (doc/DETAILS) has a `pub` record."""
-    return any(line.startswith(b"pub:") for line in listed.output.splitlines())
+def _is_empty(listed: Outcome) -> bool:
+    """Whether GnuPG's listing (doc/DETAILS) has no `pub` record, for there are no keys, or not even a home yet."""
+    if not listed.succeeded:
+        found = listed.find("ERROR") or ("", "")
+        missing = len(found) > 1 and found[1].isdecimal() and int(found[1]) & _CODE == _NO_FILE
+        return found[0] == "add_keyblock_resource" and missing
+    return not any(line.startswith(b"pub:") for line in listed.output.splitlines())
 
 
 def _one_secret(gnupg: Gnupg, user: str | None) -> tuple[str, dict[str, str]]:

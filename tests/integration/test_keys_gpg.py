@@ -104,10 +104,19 @@ def test_the_passphrase_may_come_in_a_variable(run, ring, environment):
 
 def test_a_gnupg_without_keys_is_listed_empty(run, environment):
     with gnupg_home() as home:
+        for folder in ("", "none"):
+            environment["GNUPGHOME"] = str(home.path / folder)
+            for secret in ([], ["--secret"]):
+                listed = run("list", "--gnupg", "--json", *secret)
+                assert (json.loads(listed.stdout)["keys"], listed.stderr) == ([], b"")
+
+
+def test_a_gnupg_that_cannot_be_read_is_not_listed_empty(run, environment):
+    with gnupg_home() as home:
+        (home.path / "pubring.kbx").write_bytes(b"no keybox at all" * 8)
         environment["GNUPGHOME"] = str(home.path)
-        for secret in ([], ["--secret"]):
-            listed = run("list", "--gnupg", "--json", *secret)
-            assert (json.loads(listed.stdout)["keys"], listed.stderr) == ([], b"")
+        found = run("list", "--gnupg", "--json", status=1)
+    assert json.loads(found.stdout)["error"]["code"] == "key-material"
 
 
 def test_a_pair_that_cannot_be_pushed_is_there_all_the_same(run, ring):

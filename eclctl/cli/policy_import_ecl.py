@@ -10,9 +10,9 @@ import sys
 import tempfile
 import textwrap
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from eclctl.cli.policy_check import problem_fields
 from eclctl.cli.text import printable
 from eclctl.errors import KeyMaterialError
 from eclctl.model import Assurance
@@ -208,8 +208,8 @@ def _shape(name: str, parsed: Parsed, made: Imported | None, ring: Keyring | Non
         "v": 1,
         "file": _shown(name),
         "imported": made is not None,
-        "errors": [_problem(problem) for problem in parsed.errors],
-        "remarks": [_problem(problem) for problem in parsed.remarks],
+        "errors": [problem_fields(problem) for problem in parsed.errors],
+        "remarks": [problem_fields(problem) for problem in parsed.remarks],
         "activated": config.activated if config is not None else None,
         "legacyinsecure": config.legacy if config is not None else None,
         "keyring": len(ring.certificates) if ring is not None else None,
@@ -218,10 +218,6 @@ def _shape(name: str, parsed: Parsed, made: Imported | None, ring: Keyring | Non
         "explanations": {each: EXPLANATIONS[each] for each in all_of_them},
         "policy": made.policy if made is not None else None,
     }
-
-
-def _problem(problem: Problem) -> dict[str, object]:
-    return {**asdict(problem), "file": _shown(problem.file)}
 
 
 def _shown(path: str) -> str:

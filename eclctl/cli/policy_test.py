@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING
 
 from eclctl.cli.named import add_named, misnamed, named_settings
 from eclctl.cli.options import USAGE
+from eclctl.cli.policy_check import problem_fields
 from eclctl.cli.problems import complain
 from eclctl.cli.text import printable
 from eclctl.daemon.service import NAMES
 from eclctl.decide.files import read_guarded, read_unguarded
-from eclctl.policy.document import Problem
 from eclctl.policytest import junit
 from eclctl.policytest.cases import Case
 from eclctl.policytest.coverage import Reached, coverage
@@ -252,8 +252,8 @@ def _shape(made: Run) -> dict[str, object]:
         "passed": len(made.timed) - made.failed,
         "failed": made.failed,
         "policy": snapshot.digest if snapshot is not None else None,
-        "errors": [_problem(problem) for problem in made.loaded.errors],
-        "warnings": [_problem(problem) for problem in made.loaded.warnings],
+        "errors": [problem_fields(problem) for problem in made.loaded.errors],
+        "warnings": [problem_fields(problem) for problem in made.loaded.warnings],
         "tests": [_test(each) for each in made.timed],
         "rules": [
             {
@@ -289,10 +289,6 @@ def _test(timed: Timed) -> dict[str, object]:
         "exception": decision.outcome.exception,
         "differences": [asdict(each) for each in result.differences],
     }
-
-
-def _problem(problem: Problem) -> dict[str, object]:
-    return {**asdict(problem), "file": _text(problem.file)}
 
 
 def _text(path: str) -> str:

@@ -155,6 +155,11 @@ def _misuse(options: argparse.Namespace) -> str | None:
         return f"--images {printable(missing)} is no directory"
     if options.keyring and not options.new:
         return "--keyring needs the files of a candidate policy"
+    try:
+        for text in options.withdraw:
+            digest_of(text)
+    except ConfigError as error:
+        return printable(str(error))
     return None
 
 

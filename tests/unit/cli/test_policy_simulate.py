@@ -142,7 +142,6 @@ def test_withdraw_shows_the_images_that_hold_a_digest(site: Site, capsys: pytest
     [
         (["--revoke", "scaner"], "'scaner' is no signer and no key of today's policy; did you mean 'scanner'?"),
         (["--revoke", "0" * 40], "name a signer, a fingerprint, sha256:… or a key file"),
-        (["--withdraw", "sha256:12"], "'sha256:12' is no digest: write sha256: and 64 hex digits"),
         (["--audit", "/nonexistent/audit.jsonl", "--revoke", "builder"], "/nonexistent/audit.jsonl"),
         (["--new-config", "/nonexistent.yaml"], "/nonexistent.yaml"),
     ],
@@ -152,6 +151,16 @@ def test_what_cannot_be_done_is_3_and_says_why(
 ) -> None:
     assert simulate(site, *arguments) == 3
     captured = capsys.readouterr()
+    assert (captured.out, message in captured.err) == ("", True)
+
+
+@pytest.mark.parametrize("text", ["sha256:12", "approved.sif"])
+def test_to_withdraw_what_is_no_digest_is_a_wrong_command_line(
+    site: Site, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    assert simulate(site, "--withdraw", text) == 2
+    captured = capsys.readouterr()
+    message = f"{text!r} is no digest: write sha256: and 64 hex digits"
     assert (captured.out, message in captured.err) == ("", True)
 
 

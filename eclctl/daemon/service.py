@@ -89,7 +89,8 @@ def run(config: str, *, log_level: str = "info", log_json: bool = False) -> int:
     loaded = configuration.load(config, resolve_user=NAMES.user)
     if loaded.settings is None:
         for problem in loaded.errors:
-            print(problem, file=sys.stderr)  # noqa: T201 - for whoever typed the command, whatever the log's form
+            # For whoever typed the command, whatever the log's form.
+            print(f"eclctl daemon: {problem}", file=sys.stderr)  # noqa: T201 - see above
         return MISCONFIGURED
     try:
         return asyncio.run(_Service(config, loaded.settings).run())

@@ -56,7 +56,7 @@ def test_a_wrong_configuration_is_named_with_its_place_and_nothing_starts(quiet_
         [*ECLCTL, "daemon", "--config", quiet_site.config], capture_output=True, text=True, check=False
     )
     assert done.returncode == 2
-    assert f"{quiet_site.config}:10:1" in done.stderr
+    assert done.stderr.startswith(f"eclctl daemon: {quiet_site.config}:10:1: ")
     assert not (quiet_site.root / "run").exists()
 
 

@@ -10,9 +10,8 @@ from typing import Any
 
 from eclctl.cli import sign_policy
 from eclctl.cli.sign_policy import Outlook
-from eclctl.cli.sign_report import show_warnings
+from eclctl.cli.sign_report import show_outcome
 from eclctl.cli.text import printable
-from eclctl.cli.verification import say
 from eclctl.image.sif import Sif
 from eclctl.model import Finding, SignatureFormat, SignerKind
 from eclctl.sign.cosign_sign import Signed, Subject
@@ -42,11 +41,7 @@ class Report:
 
     def show_text(self) -> None:
         """Say in one line how it came out."""
-        if self.error is not None:
-            say(f"FATAL:   failed to sign container '{printable(self.image)}': {printable(self.error.message)}")
-            return
-        show_warnings([warning for warning in self.warnings if warning.code == "note"])
-        say(f"INFO:    Signature created and applied to image '{printable(self.image)}'")
+        show_outcome(self.image, self.warnings, self.error)
 
     def show_json(self) -> None:
         """Print one line, of the shape that native signing prints, with what cosign adds."""

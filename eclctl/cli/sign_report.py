@@ -16,7 +16,7 @@ from eclctl.model import Finding, KeyRef, SignerKind
 from eclctl.sign.coverage import Part
 from eclctl.sign.native import Signing
 
-__all__ = ["Report", "show_coverage", "show_warnings"]
+__all__ = ["Report", "show_coverage", "show_outcome", "show_warnings"]
 
 _KIB = 1024
 
@@ -38,11 +38,7 @@ class Report:
 
     def show_text(self) -> None:
         """Say in one line how it came out."""
-        if self.error is not None:
-            say(f"FATAL:   failed to sign container '{printable(self.image)}': {printable(self.error.message)}")
-            return
-        show_warnings([warning for warning in self.warnings if warning.code == "note"])
-        say(f"INFO:    Signature created and applied to image '{printable(self.image)}'")
+        show_outcome(self.image, self.warnings, self.error)
 
     def show_json(self) -> None:
         """Print one line."""
@@ -81,6 +77,15 @@ def show_coverage(image: str, parts: Sequence[Part], signing: Signing, algorithm
             columns = f"{each.id:<4}|{each.group:<8}|{words.data_type(each):<22}|{_size(each.size):>10} |"
             print(columns + printable(each.name))
     print("and the image's header: launch script, version and UUID", flush=True)
+
+
+def show_outcome(image: str, warnings: Sequence[Finding], error: Finding | None) -> None:
+    """Say in one line how it came out, after the warnings that are known only then; `error` is why nothing was made."""
+    if error is not None:
+        say(f"FATAL:   failed to sign container '{printable(image)}': {printable(error.message)}")
+        return
+    show_warnings([warning for warning in warnings if warning.code == "note"])
+    say(f"INFO:    Signature created and applied to image '{printable(image)}'")
 
 
 def show_warnings(warnings: Sequence[Finding]) -> None:

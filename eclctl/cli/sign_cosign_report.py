@@ -10,7 +10,7 @@ from typing import Any
 
 from eclctl.cli import sign_policy
 from eclctl.cli.sign_policy import Outlook
-from eclctl.cli.sign_report import show_outcome
+from eclctl.cli.sign_report import show_outcome, size_text
 from eclctl.cli.text import printable
 from eclctl.image.sif import Sif
 from eclctl.model import Finding, SignatureFormat, SignerKind
@@ -84,7 +84,7 @@ def show_coverage(image: str, file: Sif, subject: Subject, report: Report) -> No
     sizes = {each.id: each.size for each in file.descriptors}
     for place, identity in enumerate(subject.objects):
         role = _ROLES[place] if place < len(_ROLES) else "layer"
-        print(f"{identity:<4}|{role:<10}|{sizes[identity]:>16}")
+        print(f"{identity:<4}|{role:<10}|{size_text(sizes[identity]):>16}")
     print("and nothing else: neither the image's header nor any other object of the file", flush=True)
 
 

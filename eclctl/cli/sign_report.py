@@ -16,7 +16,7 @@ from eclctl.model import Finding, KeyRef, SignerKind
 from eclctl.sign.coverage import Part
 from eclctl.sign.native import Signing
 
-__all__ = ["Report", "show_coverage", "show_outcome", "show_warnings"]
+__all__ = ["Report", "show_coverage", "show_outcome", "show_warnings", "size_text"]
 
 _KIB = 1024
 
@@ -74,7 +74,7 @@ def show_coverage(image: str, parts: Sequence[Part], signing: Signing, algorithm
     print(f"ID  |GROUP   |{'TYPE':<22}|{'SIZE':>10} |NAME\n" + "-" * 72)
     for part in parts:
         for each in part.objects:
-            columns = f"{each.id:<4}|{each.group:<8}|{words.data_type(each):<22}|{_size(each.size):>10} |"
+            columns = f"{each.id:<4}|{each.group:<8}|{words.data_type(each):<22}|{size_text(each.size):>10} |"
             print(columns + printable(each.name))
     print("and the image's header: launch script, version and UUID", flush=True)
 
@@ -106,7 +106,7 @@ def _name(signing: Signing, ref: KeyRef) -> str:
     return next((key.source for key in signing.store.keys if key.id == ref.id), "")
 
 
-def _size(size: int) -> str:
+def size_text(size: int) -> str:
     """Return a number of bytes in the largest unit that it fills."""
     number, unit = float(size), "B"
     for larger in ("KiB", "MiB", "GiB", "TiB"):

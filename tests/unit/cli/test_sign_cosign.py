@@ -61,9 +61,9 @@ def test_it_shows_what_is_signed_and_says_that_it_was(capsys, key, image):
         "Annotation: env=prod",
         "ID  |PART      |            SIZE",
         "--------------------------------",
-        "3   |manifest  |             405",
-        "2   |config    |             428",
-        "1   |layer     |            4096",
+        "3   |manifest  |           405 B",
+        "2   |config    |           428 B",
+        "1   |layer     |         4.0 KiB",
         "and nothing else: neither the image's header nor any other object of the file",
     ]
     optional = verified(image, corpus_key("ci")).payloads[0]["optional"]

@@ -71,6 +71,9 @@ class PublicKey:
 
     @cached_property
     def _loaded(self) -> Verifier | Finding:
+        return self._load()
+
+    def _load(self) -> Verifier | Finding:
         if self.version == 6 and self.algorithm == 22:  # noqa: PLR2004 - RFC 9580 section 5.5.5.5: V4 only
             return Finding(FindingCode.UNSUPPORTED, "openpgp: unsupported feature: EdDSALegacy in a version 6 key")
         try:
@@ -118,7 +121,7 @@ class PublicKey:
     @property
     def spki_digest(self) -> str | None:
         """`sha256:<hex>` over the DER SubjectPublicKeyInfo, or None when there is none for this key."""
-        loaded = self._loaded
+        loaded = self._load()  # and not kept: every key of a large keyring is asked for this, and few ever verify
         return None if isinstance(loaded, Finding) else "sha256:" + hashlib.sha256(loaded.spki()).hexdigest()
 
 

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+import ssl
+from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from tests.pki import Authority
+from tests.site import Site
 
 settings.register_profile("eclctl", deadline=None)  # what is timed is timed by benchmarks
 settings.load_profile("eclctl")
@@ -15,6 +20,38 @@ settings.load_profile("eclctl")
 def pytest_configure() -> None:
     """What tests make is writable by its owner alone, as a trusted path must be, whatever the user's own umask is."""
     os.umask(0o022)
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    """A site whose daemon runs."""
+    made = Site()
+    try:
+        yield made.start()
+    finally:
+        made.close()
+
+
+@pytest.fixture
+def quiet_site() -> Iterator[Site]:
+    """A site whose daemon does not run yet."""
+    made = Site()
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, Path]:
+    """A server's context, and the file of the root that it has its certificate from."""
+    folder = tmp_path_factory.mktemp("tls")
+    authority = Authority()
+    certificate, key = authority.leaf("localhost", names=("localhost",)).write(folder, "server")
+    certificate.write_bytes(certificate.read_bytes() + authority.intermediate.pem)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    return context, authority.root.write(folder, "root")[0]
 
 
 @pytest.hookimpl(wrapper=True)

@@ -12,6 +12,7 @@ from eclctl.cli import sign_policy
 from eclctl.cli.sign_policy import Outlook
 from eclctl.cli.sign_report import show_outcome, size_text
 from eclctl.cli.text import printable
+from eclctl.cli.verification import finding_shape
 from eclctl.image.sif import Sif
 from eclctl.model import Finding, SignatureFormat, SignerKind
 from eclctl.sign.cosign_sign import Signed, Subject
@@ -51,7 +52,7 @@ class Report:
             "v": 1,
             "image": self.image,
             "signed": self.error is None,
-            "error": None if self.error is None else {"code": self.error.code, "message": self.error.message},
+            "error": finding_shape(self.error),
             "format": SignatureFormat.COSIGN.value,
             "signers": [_signer(key) for key in self.keys],
             "hash": None if made is None else "sha256",
@@ -59,7 +60,7 @@ class Report:
             "signatures": []
             if made is None
             else [{"id": made.payload, "group": None, "objects": objects, "whole_group": False} for _ in self.keys],
-            "warnings": [{"code": warning.code, "message": warning.message} for warning in self.warnings],
+            "warnings": [finding_shape(warning) for warning in self.warnings],
             "policy": None if self.outlook is None else sign_policy.shape(self.outlook),
             "digest": None if made is None else made.digest,
             "annotations": dict(self.annotations),

@@ -10,7 +10,7 @@ from typing import Any
 from eclctl.cli import sign_policy
 from eclctl.cli.sign_policy import Outlook, wrapped
 from eclctl.cli.text import printable
-from eclctl.cli.verification import say
+from eclctl.cli.verification import finding_shape, say
 from eclctl.image import words
 from eclctl.model import Finding, KeyRef, SignerKind
 from eclctl.sign.coverage import Part
@@ -47,7 +47,7 @@ class Report:
             "v": 1,
             "image": self.image,
             "signed": self.error is None,
-            "error": None if self.error is None else {"code": self.error.code, "message": self.error.message},
+            "error": finding_shape(self.error),
             "format": None if signing is None else signing.format.value,
             "signers": [] if signing is None else [_signer(signing, ref) for ref in signing.refs],
             "hash": self.algorithm or None,
@@ -56,7 +56,7 @@ class Report:
                 {"id": identity, "group": part.group, "objects": list(part.ids), "whole_group": part.whole}
                 for identity, part in self.made
             ],
-            "warnings": [{"code": warning.code, "message": warning.message} for warning in self.warnings],
+            "warnings": [finding_shape(warning) for warning in self.warnings],
             "policy": None if self.outlook is None else sign_policy.shape(self.outlook),
         }
         print(json.dumps(shape), flush=True)

@@ -13,7 +13,7 @@ from eclctl.errors import UnreadableImageError, UnsupportedFileError
 from eclctl.model import Finding
 from eclctl.verify import SignatureReport
 
-__all__ = ["FAILED", "OK", "open_image", "say", "show_json", "signature_shape"]
+__all__ = ["FAILED", "OK", "finding_shape", "open_image", "say", "show_json", "signature_shape"]
 
 OK, FAILED = 0, 1
 
@@ -43,7 +43,7 @@ def show_json(
         "v": 1,
         "image": image,
         "verified": error is None,
-        "error": _error(error),
+        "error": finding_shape(error),
         "signatures": list(signatures),
         "payloads": list(payloads),
     }
@@ -59,7 +59,7 @@ def signature_shape(signature: SignatureReport, identity: str, name: str) -> dic
         "valid": signature.valid,
         "signer": signer and {"kind": signer.kind.value, "id": identity, "name": name},
         "objects": list(signature.objects),
-        "error": _error(signature.error),
+        "error": finding_shape(signature.error),
     }
 
 
@@ -68,5 +68,6 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def _error(finding: Finding | None) -> dict[str, str] | None:
+def finding_shape(finding: Finding | None) -> dict[str, str] | None:
+    """Return a finding's shape in JSON, None for none."""
     return None if finding is None else {"code": finding.code, "message": finding.message}

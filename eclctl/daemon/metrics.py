@@ -146,6 +146,15 @@ def _cache_families(stats: CacheStats) -> Iterable[Metric]:
     yield CounterMetricFamily("eclctl_cache_evictions", "Facts dropped to make room.", stats.evictions)
 
 
+def _by_label(
+    family: CounterMetricFamily | GaugeMetricFamily, values: Iterable[str], counts: Mapping[str, int]
+) -> Metric:
+    """Fill a family with one label: each of its values is there from the start, so that a rate can be taken of it."""
+    for value in values:
+        family.add_metric([value], counts.get(value, 0))
+    return family
+
+
 def _watch_families(stats: WatchStats) -> Iterable[Metric]:
     yield GaugeMetricFamily("eclctl_watch_queue_length", "Images waiting to be verified ahead of time.", stats.queued)
     text = "How long the oldest of them has waited beyond its turn."
@@ -153,24 +162,18 @@ def _watch_families(stats: WatchStats) -> Iterable[Metric]:
     text = "1 when the kernel gave out no more inotify watches and rescans stand in."
     yield GaugeMetricFamily("eclctl_watch_limit_reached", text, float(stats.limited))
     roots = GaugeMetricFamily("eclctl_watch_roots", "Watched trees, by how changes are noticed.", labels=["mode"])
-    for mode in WATCH_MODES:
-        roots.add_metric([mode], (stats.modes or {}).get(mode, 0))
-    yield roots
+    yield _by_label(roots, WATCH_MODES, stats.modes or {})
 
 
 def _ocsp_families(stats: KeeperStats) -> Iterable[Metric]:
     text = "Questions to OCSP responders, by what came of them."
     requests = CounterMetricFamily("eclctl_ocsp_requests", text, labels=["result"])
-    for result in OCSP_RESULTS:
-        requests.add_metric([result], stats.requests.get(result, 0))
-    yield requests
+    yield _by_label(requests, OCSP_RESULTS, stats.requests)
     text = "Times that no responder of a certificate gave a valid answer."
     yield CounterMetricFamily("eclctl_ocsp_failures", text, stats.failures)
     text = "Certificates whose status is kept known, by that status; none while nothing is known."
     statuses = GaugeMetricFamily("eclctl_ocsp_statuses", text, labels=["status"])
-    for status in OCSP_STATUSES:
-        statuses.add_metric([status], stats.statuses.get(status, 0))
-    yield statuses
+    yield _by_label(statuses, OCSP_STATUSES, stats.statuses)
     text = "How long ago the oldest answer in use came."
     yield GaugeMetricFamily("eclctl_ocsp_oldest_answer_seconds", text, stats.oldest)
     text = "In how long the first answer in use runs out; infinite while none is in use."
@@ -180,9 +183,7 @@ def _ocsp_families(stats: KeeperStats) -> Iterable[Metric]:
 def _key_families(stats: RefreshStats) -> Iterable[Metric]:
     text = "Answers of keyservers about keys in use, by what came of them."
     requests = CounterMetricFamily("eclctl_keyserver_requests", text, labels=["result"])
-    for result in KEYSERVER_RESULTS:
-        requests.add_metric([result], stats.requests.get(result, 0))
-    yield requests
+    yield _by_label(requests, KEYSERVER_RESULTS, stats.requests)
     text = "Times that no keyserver had a usable answer about a key."
     yield CounterMetricFamily("eclctl_keyserver_failures", text, stats.failures)
     text = "Times that something new was learnt of a key, such as a revocation."

@@ -23,7 +23,6 @@ from eclctl.remote.registry_images import find_image
 from eclctl.remote.registry_names import parse_reference
 from eclctl.remote.registry_transfer import Source, fill, push_blob
 from eclctl.sign.creating import Placed
-from tests.pki import Authority
 from tests.registries import INDEX_TYPE, MANIFEST_TYPE, OCI, Ask, FakeRegistry, Rule, answer, digest_of, on
 from tests.servers import Server, says
 from tests.site import Site
@@ -40,18 +39,6 @@ def _nothing_of_this_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "DOCKER_CONFIG"):
         monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture(scope="module")
-def tls(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, Path]:
-    """A server's context, and the file of the root that it has its certificate from."""
-    folder = tmp_path_factory.mktemp("tls")
-    authority = Authority()
-    certificate, key = authority.leaf("localhost", names=("localhost",)).write(folder, "server")
-    certificate.write_bytes(certificate.read_bytes() + authority.intermediate.pem)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
-    return context, authority.root.write(folder, "root")[0]
 
 
 def registry(

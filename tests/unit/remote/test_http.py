@@ -18,7 +18,6 @@ import pytest
 
 from eclctl.errors import RemoteError
 from eclctl.remote.http import Response, request, shown
-from tests.pki import Authority
 from tests.servers import PATIENCE, Server, answer, says
 
 LIMIT = 1000
@@ -407,18 +406,6 @@ def test_behind_a_proxy_only_redirects_within_the_origin_are_followed(monkeypatc
 
 
 # -- TLS
-
-
-@pytest.fixture(scope="module")
-def tls(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, Path]:
-    """A server's context, and the file of the root that it has its certificate from."""
-    folder = tmp_path_factory.mktemp("tls")
-    authority = Authority()
-    certificate, key = authority.leaf("localhost", names=("localhost",)).write(folder, "server")
-    certificate.write_bytes(certificate.read_bytes() + authority.intermediate.pem)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
-    return context, authority.root.write(folder, "root")[0]
 
 
 def test_a_server_that_the_system_does_not_trust_is_not_asked(tls: tuple[ssl.SSLContext, Path]) -> None:

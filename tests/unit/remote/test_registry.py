@@ -22,7 +22,6 @@ from eclctl.remote.registry_names import parse_reference
 from eclctl.remote.registry_session import TransientError
 from eclctl.remote.registry_transfer import Source, fill, push_blob
 from eclctl.sign.creating import Placed
-from tests.pki import Authority
 from tests.registries import INDEX_TYPE, MANIFEST_TYPE, OCI, Ask, FakeRegistry, answer, digest_of, in_turn, on
 from tests.servers import Server, free_port, says
 
@@ -295,18 +294,6 @@ def test_who_is_refused_is_told_as_whom_and_how_to_log_in() -> None:
 
 
 # -- TLS
-
-
-@pytest.fixture(scope="module")
-def tls(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, Path]:
-    """A server's context, and the file of the root that it has its certificate from."""
-    folder = tmp_path_factory.mktemp("tls")
-    authority = Authority()
-    certificate, key = authority.leaf("localhost", names=("localhost",)).write(folder, "server")
-    certificate.write_bytes(certificate.read_bytes() + authority.intermediate.pem)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
-    return context, authority.root.write(folder, "root")[0]
 
 
 def by_tls(server: FakeRegistry, root: Path | None, credentials: Credentials = ANONYMOUS) -> Registry:

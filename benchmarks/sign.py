@@ -33,7 +33,7 @@ def _write(path: Path) -> None:
 
 
 def _sign(image: Path) -> None:
-    """Run the whole command: look, read the key, copy and hash, sign, verify what was written, trade names, flush."""
+    """Run the whole command: look, read the key, hash, sign, verify, write, flush."""
     with open(os.devnull, "w") as nothing, redirect_stdout(nothing), redirect_stderr(nothing):
         if sign.run(["--yes", "--key", str(KEY), str(image)]) != 0:
             raise SystemExit("the image was not signed")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +17,7 @@ from tests.support import NOW
 
 WHEN = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 BIG = bytes(range(256)) * 12288
-"""Three MiB: what is not copied or hashed in one step."""
+"""Three MiB: what is not hashed in one step."""
 
 STORE: KeyStore = corpus_store("site-ring")
 
@@ -55,16 +54,6 @@ def signers(image: bytes | Path) -> int:
         report = verify_scope(fd, Material(STORE, has_keyring=True, has_keys=False), Scope(), NOW)
     assert report.verified
     return len(report.signatures)
-
-
-def no_nameless_files(path: object, flags: int, *arguments: object, **named: object) -> int:
-    """Be open(2) of a file system that has no O_TMPFILE."""
-    if flags & os.O_TMPFILE == os.O_TMPFILE:
-        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
-    return _open(path, flags, *arguments, **named)  # type: ignore[arg-type]
-
-
-_open: Callable[..., int] = os.open
 
 
 @contextmanager

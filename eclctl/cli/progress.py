@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -21,10 +22,12 @@ def progress_bar(what: str, total: int | None) -> Iterator[Callable[[int], None]
         return
     from tqdm import tqdm  # noqa: PLC0415 - only a person at a terminal pays for it
 
+    lock = threading.Lock()  # whoever hashes does so in several threads
     bar = tqdm(desc=what, total=total, unit="B", unit_scale=True, unit_divisor=1024, leave=False, file=sys.stderr)
     with bar:
 
         def advance(count: int) -> None:
-            bar.update(count)
+            with lock:
+                bar.update(count)
 
         yield advance

@@ -137,7 +137,8 @@ class _Command:
             same = (opened.image.header, opened.image.descriptors) == (look.sif.header, look.sif.descriptors)
             if not same or _state(opened.fd) != look.state:
                 raise SigningError("the image is another than what was shown: it has changed meanwhile; sign it again")
-            with progress_bar("signing", opened.image.size) as progress:
+            size = opened.size_of({each.id for part in look.parts for each in part.objects})
+            with progress_bar("signing", size) as progress:
                 ids = native.sign(opened, look.parts, self._signing, algorithm, clock=_now, progress=progress)
             return ids, tuple(Finding("note", note) for note in opened.notes)
 

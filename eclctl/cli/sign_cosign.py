@@ -23,6 +23,7 @@ from eclctl.cli.sign_report import show_warnings
 from eclctl.cli.text import printable
 from eclctl.cli.verification import FAILED, OK, say
 from eclctl.errors import ConfigError, EclctlError, KeyMaterialError, SigningError
+from eclctl.image.sif import Sif
 from eclctl.model import Finding, is_purpose
 from eclctl.sign import cosign_sign
 from eclctl.sign.cosign_keys import read_cosign_key
@@ -188,21 +189,21 @@ class _Command:
             )
 
     def _make(self, image: str, edited: Editing) -> tuple[Signed, Outlook | None]:
-        """Sign; show what policies will say as soon as the signed file is there, before it takes the image's name."""
+        """Sign; show what policies will say of the signed file before it is written."""
         now, bars = _now(), ExitStack()
         seen: list[Outlook] = []
         written: dict[str, str | int] = {_CREATOR: f"eclctl/{__version__}", _TIMESTAMP: int(now.timestamp())}
         purpose = {} if self.options.purpose is None else {PURPOSE: self.options.purpose}
 
-        def witness(before: DigestCache, fd: int, after: DigestCache) -> None:
+        def witness(before: DigestCache, signed: Sif, after: DigestCache) -> None:
             bars.close()
             if self.policies is not None:
                 place = os.path.realpath(self.options.place or image)
-                seen.append(outlook(self.policies, place, (edited.fd, before), (fd, after), now))
+                seen.append(outlook(self.policies, place, (edited.image, before), (signed, after), now))
                 show_outlook(seen[0], as_json=self.options.json)
 
         with bars:
-            progress = bars.enter_context(progress_bar("signing", edited.image.size))
+            progress = bars.enter_context(progress_bar("signing", edited.size_of(cosign_sign.blob_ids(edited.image))))
             said = {**written, **self._annotations, **purpose}
             made = cosign_sign.sign(edited, self.keys, said, now, progress=progress, witness=witness)
         return made, next(iter(seen), None)

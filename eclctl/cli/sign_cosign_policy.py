@@ -1,4 +1,4 @@
-"""What a policy says of an OCI-SIF before it is signed by cosign, and of the signed file, which is there by then."""
+"""What a policy says of an OCI-SIF before it is signed by cosign, and of the signed file, as it will be."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ from datetime import datetime
 from typing import TypeAlias
 
 from eclctl.cli.sign_policy import Outlook, Policies
+from eclctl.image.sif import Sif
 from eclctl.model import Caller, Finding
 from eclctl.sign.outlook import Place, judged
 from eclctl.sign.pem import PrivateKey
 from eclctl.trust.keyring import unasked
-from eclctl.verify import DigestCache, HashPool, examine
+from eclctl.verify import DigestCache, HashPool
+from eclctl.verify.examine import examine_image
 
 __all__ = ["File", "outlook", "unknown_keys"]
 
-File: TypeAlias = tuple[int, DigestCache]
-"""A file that is open for reading, and what is known of its digests."""
+File: TypeAlias = tuple[Sif, DigestCache]
+"""An image that is open, or foreseen, and what is known of its digests."""
 
 
 def outlook(policies: Policies, path: str, before: File, after: File, now: datetime) -> Outlook:
@@ -38,9 +40,9 @@ def outlook(policies: Policies, path: str, before: File, after: File, now: datet
     place = Place(path, Caller(os.getuid(), os.getgid(), frozenset(os.getgroups())))
     outcomes = []
     with HashPool(max(1, (os.cpu_count() or 1) - 1)) as pool:
-        for fd, known in (before, after):
+        for image, known in (before, after):
             digests = snapshot.policy.withdraws_objects
-            found = examine(fd, snapshot.store, pool=pool, digests=digests, known=known)
+            found = examine_image(image, snapshot.store, pool=pool, digests=digests, known=known)
             responders.ask(unasked(snapshot.store, found.claims, now, responders))
             outcomes.append(judged(snapshot, found, place, now, responders))
     return Outlook(path, outcomes[0], outcomes[1], ())

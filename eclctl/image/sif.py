@@ -16,8 +16,8 @@ from __future__ import annotations
 import os
 import stat
 import struct
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from enum import IntEnum
 from itertools import pairwise
 
@@ -31,6 +31,7 @@ __all__ = [
     "Descriptor",
     "Header",
     "Sif",
+    "foreseen",
     "is_hollow",
     "pread",
     "read",
@@ -211,7 +212,8 @@ class Sif:
     """A SIF image that is open and whose structure is sound.
 
     `descriptors` are the used slots in table order. `size` is the file's size when it was opened. Data is read with
-    `data` from the descriptor `fd`, which belongs to the caller.
+    `data` from the descriptor `fd`, which belongs to the caller. `pending` is the data of objects, by ID, that are not
+    in the file yet (`foreseen`).
     """
 
     fd: int
@@ -219,6 +221,7 @@ class Sif:
     header: Header
     descriptors: tuple[Descriptor, ...]
     prefix: bytes
+    pending: Mapping[int, bytes] = field(default_factory=dict)
 
     @property
     def kind(self) -> Kind:
@@ -233,6 +236,8 @@ class Sif:
             BusyImageError: The file has become shorter.
             UnreadableImageError: Reading failed.
         """
+        if descriptor.id in self.pending:
+            return self.pending[descriptor.id]
         end = descriptor.offset + descriptor.size
         if end <= len(self.prefix):
             return memoryview(self.prefix)[descriptor.offset : end]
@@ -251,11 +256,34 @@ def read(fd: int) -> Sif:
     size = checked_size(fd)
     prefix = pread(fd, min(size, _PREFIX), 0)
     header = _header(prefix)
-    table = _table(fd, header, prefix, size)
+    return Sif(fd, size, header, _sound(header, _table(fd, header, prefix, size), size), prefix)
+
+
+def foreseen(image: Sif, header: bytes, table: bytes, data: Mapping[tuple[int, int], bytes], size: int) -> Sif:
+    """Return an image as it will be once it has been edited, for whoever wants to see that before.
+
+    Args:
+        image: As it is, and stays open.
+        header: The raw header that it will have.
+        table: The raw descriptor table.
+        data: What new objects will hold, by offset and size; all other data is where it is now.
+        size: How large the file will be, in bytes.
+
+    Raises:
+        MalformedImageError: It will be no sound image.
+    """
+    becomes = _header(header)
+    descriptors = _sound(becomes, table, size)
+    pending = {each.id: data[each.offset, each.size] for each in descriptors if (each.offset, each.size) in data}
+    return Sif(image.fd, size, becomes, descriptors, b"", pending)
+
+
+def _sound(header: Header, table: bytes, size: int) -> tuple[Descriptor, ...]:
+    """Return the descriptors of a raw table, once they agree with each other, the header and the file."""
     descriptors = unpack_table(table)
     _check_identities(descriptors)
     _check_extents(header, descriptors, size)
-    return Sif(fd, size, header, descriptors, prefix)
+    return descriptors
 
 
 def pread(fd: int, size: int, offset: int) -> bytes:

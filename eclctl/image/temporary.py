@@ -1,4 +1,4 @@
-"""How files are named that stand beside an image while its successor is being written.
+"""How files are named that stand where an image will be while it is being fetched.
 
 The names are known here because others pass over them: the daemon's watcher does not examine ahead of any question
 what nobody is to ask about. That is all a name can do. An answer about such a file is as strict as about any other,
@@ -10,27 +10,15 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import secrets
 
-__all__ = ["continued_name", "is_abandonable", "is_continued", "is_temporary", "temporary_name"]
+__all__ = ["continued_name", "is_continued", "is_temporary"]
 
-_PATTERN = re.compile(r"\.eclctl-(pull-)?[0-9a-f]{32}\.part")
-
-
-def temporary_name() -> str:
-    """Return a name that nobody can guess: 128 random bits."""
-    return f".eclctl-{secrets.token_hex(16)}.part"
+_PATTERN = re.compile(r"\.eclctl-pull-[0-9a-f]{32}\.part")
 
 
 def is_temporary(name: str) -> bool:
     """Whether a file name, without directories, is one of ours."""
     return _PATTERN.fullmatch(name) is not None
-
-
-def is_abandonable(name: str) -> bool:
-    """Whether a file of this name is of no use to anybody once its writer is dead: it was not to be continued."""
-    found = _PATTERN.fullmatch(name)
-    return found is not None and found[1] is None
 
 
 def continued_name(target: str, content: str) -> str:

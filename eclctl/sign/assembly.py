@@ -85,14 +85,17 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What makes the edited image out of a copy, in this order: zero, cut, write.
+    """What the file will hold where it holds something else now.
 
-    `zero` are offsets with numbers of bytes, `cut` is a size or None, `writes` offsets with bytes; the header is last.
+    `zero` are offsets with numbers of bytes, over which `data` goes: what new objects hold, by offset. `table` and
+    `header` are raw. `size` is how large the file will be, in bytes.
     """
 
     zero: tuple[tuple[int, int], ...]
-    cut: int | None
-    writes: tuple[tuple[int, bytes], ...]
+    data: tuple[tuple[int, bytes], ...]
+    table: tuple[int, bytes]
+    header: bytes
+    size: int
 
 
 def plan(image: Sif, table: bytes, edit: Edit, now: int) -> Plan:
@@ -115,10 +118,10 @@ def plan(image: Sif, table: bytes, edit: Edit, now: int) -> Plan:
         )
     draft = _Draft(image, table, YEAR_ONE if _is_deterministic(image.header) else now)
     zero = draft.remove(edit.remove)
-    cut = draft.compact() if edit.compact and edit.remove else None
+    size = draft.compact() if edit.compact and edit.remove else image.size
     for new in edit.add:
         draft.add(new)
-    return Plan(zero if edit.zero else (), cut, draft.writes())
+    return draft.plan(zero if edit.zero else (), size)
 
 
 def _is_deterministic(header: Header) -> bool:
@@ -175,11 +178,12 @@ class _Draft:
         self._header = replace(self._header, data_size=self._last - self._header.data_offset)
         self._note_architecture(new)
 
-    def writes(self) -> tuple[tuple[int, bytes], ...]:
-        """Return the data, then the table, then the header, each with its offset."""
+    def plan(self, zero: tuple[tuple[int, int], ...], size: int) -> Plan:
+        """Return what to write so that the file is this, at least `size` bytes large."""
         free = sum(not slot[_USED] for slot in self._slots)
         table = self._header.table_offset, b"".join(self._slots)
-        return (*self._data, table, (0, _packed(replace(self._header, free=free))))
+        end = max((offset + len(data) for offset, data in self._data), default=0)
+        return Plan(zero, tuple(self._data), table, _packed(replace(self._header, free=free)), max(size, end))
 
     def _free_slot(self) -> tuple[int, int]:
         """Return the place of a slot that is free, and the ID that goes with it."""

@@ -1,11 +1,11 @@
 """cosign signatures inside an OCI-SIF, as SingularityCE makes them.
 
 1. The image is the one that would run (`image.ocisif`); where there is not exactly one, nothing is signed.
-2. Every blob is hashed while it goes into the new file, and must be what its descriptor states: nobody signs damage.
+2. Every blob is hashed, and must be what its descriptor states: nobody signs damage.
 3. A payload that names the image's manifest is signed by each key, and each signature is a layer of the one manifest
    that the root index calls `_cosign:sha256-….sig`: added to those that are there. That manifest, its config and the
    root index are written anew, and what they take the place of is removed, unless something else still names it.
-4. Before the new file gets its name it is verified as anybody would, with the public halves of the keys.
+4. Before anything is written, the file as it will be is verified as anybody would, with the public halves of the keys.
 
 Payloads, config and manifest are OCI.Blob objects and the root index an OCI.RootIndex object, all of group 1, without
 name or link, their digest in the extra field.
@@ -19,7 +19,7 @@ from datetime import datetime
 from typing import TypeAlias
 
 from eclctl.errors import SigningError
-from eclctl.image import ocisif, sif
+from eclctl.image import ocisif
 from eclctl.image.oci import Manifest, parse_manifest
 from eclctl.image.ocisif import Attachment, Image, Layout
 from eclctl.image.sif import DataType, Descriptor, Sif
@@ -32,7 +32,7 @@ from eclctl.verify import DigestCache
 from eclctl.verify.cosign import MAX_SIGNATURES, inspect
 from eclctl.verify.hashing import Want, hash_objects
 
-__all__ = ["Signed", "Subject", "Witness", "repeated", "sign", "subject"]
+__all__ = ["Signed", "Subject", "Witness", "blob_ids", "repeated", "sign", "subject"]
 
 _GROUP = 1
 _TYPES = frozenset({DataType.OCI_BLOB, DataType.OCI_ROOT_INDEX})
@@ -68,8 +68,8 @@ class Signed:
     payload: int
 
 
-Witness: TypeAlias = Callable[[DigestCache, int, DigestCache], None]
-"""Gets the digests of the file until now, a descriptor of the signed one, and its digests."""
+Witness: TypeAlias = Callable[[DigestCache, Sif, DigestCache], None]
+"""Gets the digests of the file until now, the signed one as it will be, and its digests."""
 
 
 def subject(image: Sif) -> Subject:
@@ -115,7 +115,7 @@ def sign(
         optional: What the payload says beside the image: creator, timestamp, purpose and other annotations.
         now: The time of the edit.
         progress: Is told of what has been read.
-        witness: Sees the signed file before it gets its name, and can raise to leave everything as it was.
+        witness: Sees the signed file before it is written, and can raise to leave everything as it was.
 
     Raises:
         SigningError: As `subject`, or a blob is not what its descriptor states, or the result does not verify.
@@ -127,24 +127,29 @@ def sign(
     signed = payload(what.digest, optional)
     if len(signed) > ocisif.MAX_PAYLOAD:
         raise SigningError(f"a payload of {len(signed)} bytes; at most {ocisif.MAX_PAYLOAD} are read. Annotate less")
-    known = _copied(edited, progress)
+    known = _digests(edited, progress)
     edit = _edit(edited.image, what, signed, [layer(signed, key.sign(signed)) for key in keys])
     result: list[Signed] = []
 
-    def check(fd: int) -> None:
-        after = _cache(known, what.removes)
-        result.append(_checked(fd, what, signed, keys, after))
+    def check(after: Sif) -> None:
+        cache = _cache(known, what.removes)
+        result.append(_checked(after, what, signed, keys, cache))
         if witness is not None:
-            witness(_cache(known, frozenset()), fd, after)
+            witness(_cache(known, frozenset()), after, cache)
 
     edited.commit(edit, now, check)
     return result[0]
 
 
-def _copied(edited: Editing, progress: Progress | None) -> Mapping[int, bytes]:
-    """Copy a file; return the digests of its blobs, by ID, once each is what it states."""
+def blob_ids(image: Sif) -> tuple[int, ...]:
+    """Return the IDs of what is hashed before an image is signed."""
+    return tuple(each.id for each in _blobs(image))
+
+
+def _digests(edited: Editing, progress: Progress | None) -> Mapping[int, bytes]:
+    """Return the digests of a file's blobs, by ID, once each is what it states."""
     blobs = _blobs(edited.image)
-    hashed = edited.copy([each.id for each in blobs], ("sha256",), progress)
+    hashed = edited.digests([each.id for each in blobs], ("sha256",), progress)
     known = {each.id: hashed[each.id, "sha256"] for each in blobs}
     _require_intact(blobs, known)
     return known
@@ -256,9 +261,8 @@ def _object(kind: DataType, data: bytes) -> NewObject:
     return NewObject(kind, data, group=_GROUP, extra=digest(data).encode("ascii"))
 
 
-def _checked(fd: int, what: Subject, signed: bytes, keys: Sequence[PrivateKey], cache: DigestCache) -> Signed:
+def _checked(image: Sif, what: Subject, signed: bytes, keys: Sequence[PrivateKey], cache: DigestCache) -> Signed:
     """Require that a file holds what was to be made: the same image, intact, with one signature more by each key."""
-    image = sif.read(fd)
     blobs = _blobs(image)
     hashed = hash_objects(image, [_want(each.id) for each in blobs], known=cache)
     _require_intact(blobs, {each.id: hashed[_want(each.id)] for each in blobs})

@@ -1,11 +1,10 @@
-"""Changing a SIF image: add data objects, remove some, and put the result in the old one's place, whole or not at all.
+"""Changing a SIF image: add data objects, remove some, in place, so that it is the old image or the new one.
 
-`editing` opens an image, `Editing.copy` makes a copy of it and says what the objects in that copy hash to, and
-`Editing.commit` changes the copy and lets it take the image's name. Until `commit` has begun to trade names, the image
-is as it was; whatever is raised before, nothing has happened.
+`editing` opens an image, `Editing.digests` says what its objects hash to, and `Editing.commit` changes it. Whatever is
+raised, and wherever it ends, nothing has happened unless `commit` has returned (`sign.inplace`).
 
-What is signed is what is in the new file: digests are made from the copy, and everything else that was read of the
-image (its header, its descriptors, what `Editing.read` returned) is compared with the copy before it is put in place.
+What is signed is what is in the file: it must be the same file, and unchanged, from when it was opened until it is
+written (`sign.held`), and what was read of it otherwise is read again and compared.
 """
 
 from __future__ import annotations
@@ -19,38 +18,47 @@ from datetime import datetime
 from eclctl.errors import BusyImageError, SigningError
 from eclctl.image import sif
 from eclctl.image.sif import Descriptor, Sif
-from eclctl.sign.assembly import Edit, NewObject, Plan, plan
-from eclctl.sign.copying import Extent, Progress, copy, digests
-from eclctl.sign.replacing import PATIENCE, Replacement, replacing
+from eclctl.image.undo import Stage
+from eclctl.sign import inplace
+from eclctl.sign.apart import CutShortError, apart
+from eclctl.sign.assembly import Edit, NewObject, plan
+from eclctl.sign.held import PATIENCE, Held, held
+from eclctl.sign.inplace import carry_out, mend
+from eclctl.verify import HashPool
+from eclctl.verify.hashing import Progress, Want, hash_objects
 
 __all__ = ["Edit", "Editing", "NewObject", "Progress", "editing"]
 
-_ZEROS = bytes(1 << 20)
+_MENDED = {
+    Stage.BEFORE: "an earlier edit of the image was cut short before it changed anything; what it left was removed",
+    Stage.BETWEEN: "an earlier edit of the image was cut short; it was undone",
+    Stage.AFTER: "an earlier edit of the image was done and not cleaned up after; that was made up for",
+}
 
 
 class Editing:
     """An image that is being edited.
 
-    `image` is what was read of it at the start, `fd` the descriptor that it is read through.
+    `image` is what was read of it at the start, `fd` the descriptor that it is read through. `notes` are sentences for
+    the person whose image it is: what was found and done before it was read.
     """
 
-    def __init__(self, replacement: Replacement) -> None:
-        self.fd = replacement.fd
-        self.image: Sif = sif.read(replacement.fd)
-        self._replacement = replacement
+    def __init__(self, file: Held, notes: tuple[str, ...]) -> None:
+        self.fd = file.fd
+        self.image: Sif = sif.read(file.fd)
+        self.notes = notes
+        self._file = file
         self._objects = {descriptor.id: descriptor for descriptor in self.image.descriptors}
         self._seen: dict[int, bytes] = {}
-        self._copied = False
 
     @property
     def path(self) -> str:
         """Where the image is, without symbolic links."""
-        return self._replacement.path
+        return self._file.path
 
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Sentences for the person: what they might not expect of the result. After `commit` there may be more."""
-        return tuple(self._replacement.notes)
+    def size_of(self, object_ids: Iterable[int]) -> int:
+        """Return how many bytes some objects have together: how much there is to hash."""
+        return sum(self._object(one).size for one in object_ids)
 
     def read(self, object_id: int, limit: int) -> bytes:
         """Return the data of an object of at most `limit` bytes.
@@ -67,64 +75,57 @@ class Editing:
         self._seen[object_id] = hashlib.sha256(data).digest()
         return data
 
-    def copy(
-        self, object_ids: Iterable[int] = (), algorithms: Iterable[str] = (), progress: Progress | None = None
+    def digests(
+        self, object_ids: Iterable[int], algorithms: Iterable[str], progress: Progress | None = None
     ) -> dict[tuple[int, str], bytes]:
-        """Copy the image, and return the digests of objects' data as the copy holds it.
+        """Return the digests of objects' data.
 
         Args:
             object_ids: Objects to hash, in any order.
-            algorithms: Names of hashlib's algorithms; each object is hashed with each.
-            progress: Is told how many bytes more are done; in all, as many as the image has. Not called when the copy
-                was made before, and this call only hashes.
+            algorithms: Names of `signature.metadata.ALGORITHMS`; each object is hashed with each, and read once.
+            progress: Is told how many bytes more are done, from several threads; in all, as many as `size_of` says.
 
         Returns:
             The digests by object ID and algorithm.
 
         Raises:
-            SigningError: There is no such object, or no room for the copy.
-            BusyImageError: The image changed meanwhile.
+            SigningError: There is no such object.
+            BusyImageError: The file became shorter.
             UnreadableImageError: Reading failed.
         """
         names = tuple(dict.fromkeys(algorithms))
-        wanted = {one: self._object(one) for one in sorted(set(object_ids))} if names else {}
-        extents = [Extent(one.offset, one.size, names) for one in wanted.values()]
-        if self._copied:
-            made = digests(self._replacement.target, extents)
-        else:
-            made = copy(self.fd, self._replacement.target, self.image.size, extents, progress)
-            self._copied = True
-        return {(one, name): digest for one, by in zip(wanted, made, strict=True) for name, digest in by.items()}
+        wants = [Want(name, (self._object(one).id,)) for one in sorted(set(object_ids)) for name in names]
+        with HashPool(max(1, (os.cpu_count() or 1) - 1)) as pool:
+            found = hash_objects(self.image, wants, pool=pool, progress=progress)
+        return {(want.objects[0], want.algorithm): digest for want, digest in found.items()}
 
-    def commit(self, edit: Edit, now: datetime, check: Callable[[int], None] | None = None) -> None:
-        """Change the copy and let it take the image's place. The copy is made now if it was not before.
+    def commit(self, edit: Edit, now: datetime, check: Callable[[Sif], None] | None = None) -> None:
+        """Change the image; once this returns, that will survive a crash of the machine.
 
         Args:
             edit: What changes; see `assembly` for what becomes of the header, the slots and the data.
             now: The moment that the image and its new objects bear, aware.
-            check: Called with a descriptor of the finished copy, open for reading, before that has the image's name;
-                what it raises leaves the image as it was.
+            check: Called with the image as it will be, before anything is written; what it raises leaves it as it was.
 
         Raises:
-            SigningError: The edit is impossible, or the result cannot be written as it must be.
+            SigningError: The edit is impossible, or the file cannot be written.
             BusyImageError: The image changed meanwhile, and is left as it is now.
             MalformedImageError: The image is such that nothing can be added.
             UnreadableImageError: Reading failed.
         """
-        header, target = self.image.header, self._replacement.target
+        header = self.image.header
         table = sif.pread(self.fd, header.table_size, header.table_offset)
-        steps = plan(self.image, table, edit, int(now.timestamp()))
-        if not self._copied:
-            self.copy()
         self._compare(table)
-        try:
-            _carry_out(steps, target)
-        except OSError as error:
-            raise SigningError(f"cannot write the new image: {error.strerror}; the image is as it was") from error
-        sif.read(target)  # what we made must be an image by our own reader, before anyone else sees it
+        steps = plan(self.image, table, edit, int(now.timestamp()))
+        what = inplace.change(self.image, table, steps)
+        data = {(offset, len(content)): content for offset, content in steps.data}
+        # What we make must be an image by our own reader, before anyone else sees it.
+        after = sif.foreseen(self.image, steps.header, steps.table[1], data, steps.size)
         if check is not None:
-            check(target)
-        self._replacement.finish()
+            check(after)
+        with self._file.writing() as fd:
+            self._compare(table)
+            _carry_out(fd, what)
 
     def _object(self, object_id: int) -> Descriptor:
         found = self._objects.get(object_id)
@@ -133,25 +134,38 @@ class Editing:
         return found
 
     def _compare(self, table: bytes) -> None:
-        """Require that the copy is of what was read."""
-        copied = sif.read(self._replacement.target)
-        header = copied.header
-        same = (header, copied.descriptors) == (self.image.header, self.image.descriptors)
-        if not same or sif.pread(copied.fd, header.table_size, header.table_offset) != table:
-            raise _changed(self.path)
+        """Require that the file still holds what was read of it, whatever its times say."""
+        now = sif.read(self.fd)
+        header = now.header
+        same = (header, now.descriptors) == (self.image.header, self.image.descriptors)
+        if not same or sif.pread(now.fd, header.table_size, header.table_offset) != table:
+            raise self._changed()
         for object_id, digest in self._seen.items():
-            if hashlib.sha256(copied.data(self._objects[object_id])).digest() != digest:
-                raise _changed(self.path)
+            if hashlib.sha256(now.data(self._objects[object_id])).digest() != digest:
+                raise self._changed()
+
+    def _changed(self) -> BusyImageError:
+        return BusyImageError(f"{self.path} changed while it was read; try again when it is finished")
+
+
+def _carry_out(fd: int, what: inplace.Change) -> None:
+    """Write, in a process that is not killed with this one."""
+    try:
+        apart(lambda: carry_out(fd, what))
+    except CutShortError:
+        mend(fd)
+        if sif.pread(fd, len(what.seal.after), 0) != what.seal.after:
+            raise SigningError("the process that wrote into the image was killed; the image is as it was") from None
 
 
 @contextmanager
 def editing(path: str, *, patience: float = PATIENCE, waiting: Callable[[], None] | None = None) -> Iterator[Editing]:
     """Open an image to edit it. Unless `Editing.commit` has returned, the image is as it was.
 
-    Takes a lock against other editors, and removes what dead ones left behind.
+    Takes a lock against other editors, and makes up for what dead ones left behind.
 
     Args:
-        path: Of the image, or of a symbolic link to it, which stays.
+        path: Of the image, or of a symbolic link to it.
         patience: How many seconds to wait while another process of ours edits it.
         waiting: Called once when there is somebody to wait for.
 
@@ -160,31 +174,14 @@ def editing(path: str, *, patience: float = PATIENCE, waiting: Callable[[], None
         UnreadableImageError: There is no such file, or it cannot be read.
         UnsupportedFileError: It is no regular file.
         BusyImageError: Others are at it.
-        SigningError: It cannot be replaced by a file of the same owner in the same directory.
+        SigningError: It cannot be written.
     """
-    with replacing(path, patience=patience, waiting=waiting) as replacement:
-        yield Editing(replacement)
+    notes: list[str] = []
 
+    def mended(fd: int) -> None:
+        stage = mend(fd)
+        if stage is not None:
+            notes.append(_MENDED[stage])
 
-def _carry_out(steps: Plan, target: int) -> None:
-    for offset, size in steps.zero:
-        for at in range(offset, offset + size, len(_ZEROS)):
-            _write(target, _ZEROS[: offset + size - at], at)
-    if steps.cut is not None:
-        os.ftruncate(target, steps.cut)
-    for offset, data in steps.writes:
-        _write(target, data, offset)
-    end = max(offset + len(data) for offset, data in steps.writes)
-    if os.fstat(target).st_size < end:
-        os.ftruncate(target, end)  # an object without data, behind padding
-
-
-def _write(fd: int, data: bytes, offset: int) -> None:
-    view = memoryview(data)
-    while view:
-        count = os.pwrite(fd, view, offset)
-        view, offset = view[count:], offset + count
-
-
-def _changed(path: str) -> BusyImageError:
-    return BusyImageError(f"{path} changed while it was read; try again when it is finished")
+    with held(path, patience=patience, waiting=waiting, mend=mended) as file:
+        yield Editing(file, tuple(notes))

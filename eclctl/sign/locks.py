@@ -8,16 +8,21 @@ import os
 import signal
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from enum import Enum
+from typing import TypeAlias
 
 from eclctl.errors import BusyImageError
 
-__all__ = ["Lock", "barred_to_writers", "lock", "refuse_if_mounted"]
+__all__ = ["Bar", "Lock", "barred_to_writers", "lock", "refuse_if_mounted"]
 
 _FLOCK = struct.Struct("hhqqi4x")
 _DENIED = frozenset({errno.EAGAIN, errno.EACCES})
 _WRITTEN = "another program has the image open for writing; end it, or wait until it is done"
+
+
+Bar: TypeAlias = AbstractContextManager[None]
+"""What holds for as long as it is entered."""
 
 
 class Lock(Enum):
@@ -30,7 +35,7 @@ class Lock(Enum):
 
 
 def lock(fd: int) -> Lock:
-    """Take the one lock that a file's replacers agree on (flock, exclusive), if it can be had at once.
+    """Take the one lock that those who edit a file agree on (flock, exclusive), if it can be had at once.
 
     It ends with the open file, so that a dead process holds none. On NFS the kernel makes it a record lock, for which
     the file must be open for writing; such a file is locked by `lock` on a descriptor that is.
@@ -57,7 +62,7 @@ def refuse_if_mounted(fd: int) -> None:
 
 @contextmanager
 def barred_to_writers(fd: int) -> Iterator[None]:
-    """Make whoever opens the file for writing wait, for at most a moment, by way of a read lease (fcntl(2)).
+    """Require that nobody writes, and make who opens the file to write wait a moment, by a read lease (fcntl(2)).
 
     The kernel gives leases to the file's owner and to root, on local file systems, and only while nobody has the file
     open or mapped for writing. Where it gives none the file is not barred, and its times have to tell of a change.

@@ -4,7 +4,7 @@
 2. It becomes a clear-signed message (RFC 9580 section 7) or a DSSE envelope.
 3. That is a data object of its own: a signature in no group, linked to the group of what it covers, without a name, its
    extra field the number of the hash and the fingerprint of the primary key, which a DSSE signature leaves empty.
-4. Before the new file gets its name, all of that is verified as anybody would, with the public halves of the keys.
+4. Before anything is written, the image as it will be is verified as anybody would, with the public halves of the keys.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from datetime import datetime
 from typing import Protocol
 
 from eclctl.errors import KeyMaterialError, SigningError
-from eclctl.image.sif import DataType, Descriptor, Sif, read
+from eclctl.image.sif import DataType, Descriptor, Sif
 from eclctl.model import KeyRef, SignatureFormat, SignerKind, Verification
 from eclctl.sign import dsse, metadata
 from eclctl.sign.coverage import Part
@@ -25,7 +25,8 @@ from eclctl.sign.gnupg import PgpSigner
 from eclctl.sign.pem import PrivateKey
 from eclctl.signature import openpgp
 from eclctl.trust.keyring import KeyStore, judge
-from eclctl.verify import DigestCache, examine
+from eclctl.verify import DigestCache
+from eclctl.verify.examine import examine_image
 from eclctl.verify.hashing import Want
 
 __all__ = ["PemMaterial", "PgpMaterial", "Signing", "sign", "signature_objects"]
@@ -204,21 +205,21 @@ def sign(
     """Add a signature for each part to an image; return the IDs of the new signature objects.
 
     Args:
-        opened: The image; once this returns, the file under its name is the signed one, else it is as it was.
+        opened: The image; once this returns, it is the signed one, else it is as it was.
         parts: What to sign, from `coverage.plan`.
         signing: The keys.
         algorithm: One of `metadata.HASHES`.
         clock: Gives the time, aware, UTC.
-        progress: Is told how many bytes more are copied.
+        progress: Is told how many bytes more are hashed, in all as many as the objects have.
 
     Raises:
-        EclctlError: A key did not sign, a signature does not verify, or the file cannot be replaced.
+        EclctlError: A key did not sign, a signature does not verify, or the file cannot be written.
     """
     ids = {each.id for part in parts for each in part.objects}
-    work = _Work(opened.image, tuple(parts), signing, opened.copy(ids, (algorithm,), progress))
+    work = _Work(opened.image, tuple(parts), signing, opened.digests(ids, (algorithm,), progress))
     objects = signature_objects(work.image, work.parts, signing, work.digests, algorithm)
     made: list[int] = []
-    opened.commit(Edit(add=objects), clock(), lambda fd: made.extend(work.checked(fd, clock())))
+    opened.commit(Edit(add=objects), clock(), lambda after: made.extend(work.checked(after, clock())))
     return tuple(made)
 
 
@@ -231,22 +232,20 @@ class _Work:
     signing: Signing
     digests: Mapping[tuple[int, str], bytes]
 
-    def checked(self, fd: int, now: datetime) -> list[int]:
-        """Return the IDs of the new signatures of the file on `fd`, once they verify as anybody would verify them.
+    def checked(self, after: Sif, now: datetime) -> list[int]:
+        """Return the IDs of the new signatures of the image as it will be, once they verify as for anybody.
 
-        The digests of data are those that copying found, for that data is what was copied; header, descriptors and
-        signatures are read from the file. Whatever was there before is still there, unchanged.
+        The digests of data are those that were found for signing. Whatever was there before is still there, unchanged.
         """
-        after = read(fd)
         kept, there = _by_id(self.image), _by_id(after)
         new = sorted(there.keys() - kept.keys())
         old = {identity: each for identity, each in there.items() if identity in kept}
         if len(new) != len(self.parts) or old != kept or after.header.signed_bytes != self.image.header.signed_bytes:
-            raise SigningError("what was written is not what was there and new signatures; the image stays as it was")
+            raise SigningError("it would not be what was there and new signatures; the image stays as it was")
         known = DigestCache()
         for (identity, name), digest in self.digests.items():
             known.put(Want(name, (identity,)), digest)
-        found = examine(fd, self.signing.store, known=known)
+        found = examine_image(after, self.signing.store, known=known)
         for identity, part in zip(new, self.parts, strict=True):
             why = _fault(found, identity, part, self.signing, now)
             if why is not None:

@@ -28,7 +28,7 @@ from eclctl.verify.content import Groups, Plan, absolute_ids, plan_legacy, plan_
 from eclctl.verify.hashing import DigestCache, HashPool, Want, hash_objects
 from eclctl.verify.opening import Opened, load, open_signature
 
-__all__ = ["examine"]
+__all__ = ["examine", "examine_image"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,18 @@ def examine(
         BusyImageError: The image changed while it was read.
         UnreadableImageError, UnsupportedFileError: It cannot be read.
     """
-    sif = read(fd)
+    return examine_image(read(fd), store, pool=pool, digests=digests, known=known)
+
+
+def examine_image(
+    sif: Sif,
+    store: KeyStore,
+    *,
+    pool: HashPool | None = None,
+    digests: bool = False,
+    known: DigestCache | None = None,
+) -> Verification:
+    """Return what `examine` does, of an image that has been read, or is foreseen (`sif.foreseen`)."""
     groups = Groups(sif)
     objects = _objects(sif)
     effort = Effort()

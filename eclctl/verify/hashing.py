@@ -13,19 +13,22 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
-from typing import NamedTuple, Self, TypeVar
+from typing import NamedTuple, Self, TypeAlias, TypeVar
 
 from eclctl.errors import BusyImageError, UnreadableImageError
 from eclctl.image.sif import Descriptor, Sif, checked_size
 from eclctl.signature.metadata import ALGORITHMS, Hash
 
-__all__ = ["DigestCache", "HashPool", "Want", "hash_objects"]
+__all__ = ["DigestCache", "HashPool", "Progress", "Want", "hash_objects"]
 
 INLINE = 256 * 1024
 """Objects up to this many bytes are hashed on the spot."""
 
 CHUNK = 512 * 1024
 """How much is read at a time, in bytes: what is hashed is then still in the processor's cache."""
+
+Progress: TypeAlias = Callable[[int], None]
+"""Is told how many bytes more are done."""
 
 _Result = TypeVar("_Result")
 _buffers = threading.local()
@@ -104,7 +107,12 @@ class HashPool:
 
 
 def hash_objects(
-    sif: Sif, wants: Iterable[Want], *, pool: HashPool | None = None, known: DigestCache | None = None
+    sif: Sif,
+    wants: Iterable[Want],
+    *,
+    pool: HashPool | None = None,
+    known: DigestCache | None = None,
+    progress: Progress | None = None,
 ) -> Mapping[Want, bytes]:
     """Return the wanted digests.
 
@@ -113,6 +121,7 @@ def hash_objects(
         wants: In any order, with repetitions.
         pool: Hashes large objects in parallel; without one they follow each other.
         known: Digests of the same content found before; what is found is added.
+        progress: Is told how many bytes more are read, from whichever thread reads them.
 
     Raises:
         BusyImageError: The file became shorter.
@@ -127,7 +136,7 @@ def hash_objects(
         else:
             found[want] = digest
     if groups:
-        fresh = _hash_groups(sif, groups, pool)
+        fresh = _hash_groups(sif, groups, pool, progress or _nobody)
         found |= fresh
         if known is not None:
             for want, digest in fresh.items():
@@ -143,11 +152,17 @@ def hash_file(fd: int) -> tuple[int, str]:
     """
     size = checked_size(fd)
     digest = hashlib.sha256()
-    _hash_extent(fd, 0, size, [digest])
+    _hash_extent(fd, 0, size, [digest], _nobody)
     return size, f"sha256:{digest.hexdigest()}"
 
 
-def _hash_groups(sif: Sif, groups: Mapping[tuple[int, ...], set[str]], pool: HashPool | None) -> dict[Want, bytes]:
+def _nobody(_: int) -> None:
+    """Take note of no progress."""
+
+
+def _hash_groups(
+    sif: Sif, groups: Mapping[tuple[int, ...], set[str]], pool: HashPool | None, progress: Progress
+) -> dict[Want, bytes]:
     by_id = {descriptor.id: descriptor for descriptor in sif.descriptors}
     found: dict[Want, bytes] = {}
     jobs: list[tuple[int, Callable[[], dict[Want, bytes]]]] = []
@@ -156,8 +171,9 @@ def _hash_groups(sif: Sif, groups: Mapping[tuple[int, ...], set[str]], pool: Has
         size = sum(descriptor.size for descriptor in descriptors)
         if size <= INLINE:
             found |= _hash_inline(sif, ids, descriptors, algorithms)
+            progress(size)
         else:
-            jobs.append((size, _job(sif, ids, descriptors, algorithms)))
+            jobs.append((size, _job(sif, ids, descriptors, algorithms, progress)))
     jobs.sort(key=lambda job: -job[0])  # the largest first: it bounds how long all take
     calls = [call for _, call in jobs]
     for result in pool.run(calls) if pool is not None and len(calls) > 1 else (call() for call in calls):
@@ -177,18 +193,22 @@ def _hash_inline(
 
 
 def _job(
-    sif: Sif, ids: tuple[int, ...], descriptors: Sequence[Descriptor], algorithms: Iterable[str]
+    sif: Sif, ids: tuple[int, ...], descriptors: Sequence[Descriptor], algorithms: Iterable[str], progress: Progress
 ) -> Callable[[], dict[Want, bytes]]:
     def job() -> dict[Want, bytes]:
         hashes = {name: ALGORITHMS[name]() for name in algorithms}
         for descriptor in descriptors:
-            _hash_extent(sif.fd, descriptor.offset, descriptor.size, tuple(hashes.values()))
+            if descriptor.id in sif.pending:  # in no file yet
+                for made in hashes.values():
+                    made.update(sif.pending[descriptor.id])
+            else:
+                _hash_extent(sif.fd, descriptor.offset, descriptor.size, tuple(hashes.values()), progress)
         return {Want(name, ids): made.digest() for name, made in hashes.items()}
 
     return job
 
 
-def _hash_extent(fd: int, offset: int, size: int, hashes: Sequence[Hash]) -> None:
+def _hash_extent(fd: int, offset: int, size: int, hashes: Sequence[Hash], progress: Progress) -> None:
     """Add `size` bytes from `offset` to every hash, through one buffer a thread."""
     view = memoryview(_buffer())
     end = offset + size
@@ -202,6 +222,7 @@ def _hash_extent(fd: int, offset: int, size: int, hashes: Sequence[Hash]) -> Non
         chunk = view[:count]
         for made in hashes:
             made.update(chunk)
+        progress(count)
         offset += count
 
 

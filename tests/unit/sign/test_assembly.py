@@ -33,9 +33,8 @@ def edited(image: SifBuilder, edit: Edit, tmp_path: Path) -> Sif:
     path = tmp_path / "edited.sif"
     data = bytearray(image.build())
     steps = planned(image, edit)
-    if steps.cut is not None:
-        del data[steps.cut :]
-    for offset, part in steps.writes:
+    del data[steps.size :]
+    for offset, part in (*steps.data, steps.table, (0, steps.header)):
         data.extend(bytes(max(0, offset - len(data))))
         data[offset : offset + len(part)] = part
     path.write_bytes(data)
@@ -69,7 +68,8 @@ def test_the_header_tells_of_the_edit_and_keeps_what_is_signed(tmp_path: Path) -
 
 def test_alignment_counts_as_padding_of_the_new_object() -> None:
     steps = planned(sample(), Edit(add=(NewObject(GENERIC, b"x"), NewObject(PARTITION, b"y", alignment=4096))))
-    (first, _), (second, _), (_, slots), _ = steps.writes
+    (first, _), (second, _) = steps.data
+    slots = steps.table[1]
     assert second == (first // 4096 + 1) * 4096
     stored = struct.unpack_from("<q", slots, 4 * 585 + 33)[0]
     assert stored == second - (first + 1) + 1
@@ -102,12 +102,12 @@ def test_zeroing_names_the_removed_data_and_compacting_cuts_behind_what_is_left(
     with opened(image) as fd:
         _, labels, partition = sif.read(fd).descriptors
     assert steps.zero == ((partition.offset, partition.size),)
-    assert steps.cut == labels.offset + labels.size
+    assert steps.size == labels.offset + labels.size
 
 
 def test_without_being_asked_nothing_is_zeroed_or_cut() -> None:
     steps = planned(sample(), Edit(remove=frozenset({3})))
-    assert (steps.zero, steps.cut) == ((), None)
+    assert (steps.zero, steps.size) == ((), len(sample().build()))
 
 
 def test_removing_the_primary_partition_leaves_no_architecture_and_adding_one_sets_it(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_a_deterministic_image_keeps_its_times_at_year_one() -> None:
         found = sif.read(fd)
         header = replace(found.header, created=YEAR_ONE, modified=YEAR_ONE)
         steps = plan(replace(found, header=header), table(found), Edit(add=(NewObject(GENERIC, b"x"),)), NOW)
-    slots, head = steps.writes[-2][1], steps.writes[-1][1]
+    slots, head = steps.table[1], steps.header
     assert struct.unpack_from("<qq", slots, 3 * 585 + 41) == (YEAR_ONE, YEAR_ONE)
     assert struct.unpack_from("<qq", head, 64) == (YEAR_ONE, YEAR_ONE)
 
@@ -168,4 +168,4 @@ def test_a_data_section_that_claims_to_begin_in_the_table_is_not_written_there()
         found = sif.read(fd)
         lying = replace(found, header=replace(found.header, data_offset=0))
         steps = plan(lying, table(found), Edit(add=(NewObject(GENERIC, b"x"),)), NOW)
-    assert steps.writes[0][0] == found.header.table_offset + found.header.table_size
+    assert steps.data[0][0] == found.header.table_offset + found.header.table_size

@@ -1,4 +1,4 @@
-"""Editing an image: what is in the new file, and what must not happen to the old one."""
+"""Editing an image: what is in it then, and what must not happen to it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,13 @@ from pathlib import Path
 import pytest
 
 from eclctl.errors import BusyImageError, MalformedImageError, SigningError
+from eclctl.image import sif
+from eclctl.image.sif import Sif
 from eclctl.sign.assembly import Edit, NewObject
 from eclctl.sign.editing import editing
+from eclctl.verify.hashing import INLINE, Want, hash_objects
 from tests.sifbuilder import GENERIC, sample
+from tests.sifbuilder import opened as opened_file
 from tests.signing import WHEN, edit, note, second_signature, signed_once, signers
 
 
@@ -35,9 +39,9 @@ def test_a_second_signer_adds_a_signature_and_both_are_good(image: Path) -> None
     assert alone(image)
 
 
-def test_digests_are_of_the_objects_in_the_copy(image: Path) -> None:
+def test_digests_are_of_the_data_of_objects(image: Path) -> None:
     with editing(str(image)) as opened:
-        found = opened.copy([3, 1], ["sha256", "sha512"])
+        found = opened.digests([3, 1], ["sha256", "sha512"])
     builder = signed_once()
     assert found == {
         (number, name): hashlib.new(name, builder.entries[number - 1].data).digest()
@@ -51,27 +55,21 @@ def test_an_object_without_data_has_a_digest_too(tmp_path: Path) -> None:
     builder.add(b"")
     path.write_bytes(builder.build())
     with editing(str(path)) as opened:
-        assert opened.copy([4], ["sha256"]) == {(4, "sha256"): hashlib.sha256().digest()}
+        assert opened.digests([4], ["sha256"]) == {(4, "sha256"): hashlib.sha256().digest()}
 
 
-def test_more_digests_can_be_asked_for_after_the_copy(image: Path) -> None:
-    with editing(str(image)) as opened:
-        first = opened.copy([3], ["sha256"])
-        assert opened.copy([1, 3], ["sha256"]).items() >= first.items()
-
-
-def test_progress_adds_up_to_the_size_of_the_image(image: Path) -> None:
+def test_progress_adds_up_to_what_is_hashed(image: Path) -> None:
     steps: list[int] = []
     with editing(str(image)) as opened:
-        opened.copy([1, 3], ["sha256"], steps.append)
-    assert sum(steps) == image.stat().st_size
+        opened.digests([1, 3], ["sha256", "sha512"], steps.append)
+        assert sum(steps) == opened.size_of([1, 3])
     assert min(steps) > 0
 
 
 def test_without_commit_the_image_is_as_it_was(image: Path) -> None:
     before, status = image.read_bytes(), image.stat()
     with editing(str(image)) as opened:
-        opened.copy([1], ["sha256"])
+        opened.digests([1], ["sha256"])
     assert image.read_bytes() == before
     assert (image.stat().st_ino, image.stat().st_ctime_ns) == (status.st_ino, status.st_ctime_ns)
     assert alone(image)
@@ -85,7 +83,7 @@ def test_an_object_is_read_up_to_a_limit(image: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "ask", [lambda opened: opened.read(9, 10), lambda opened: opened.copy([9], ["sha256"])], ids=["read", "copy"]
+    "ask", [lambda opened: opened.read(9, 10), lambda opened: opened.digests([9], ["sha256"])], ids=["read", "digests"]
 )
 def test_an_object_that_is_not_there_is_named(image: Path, ask: Callable[[object], object]) -> None:
     with editing(str(image)) as opened, pytest.raises(SigningError, match="no data object 9"):
@@ -108,17 +106,36 @@ def test_what_is_no_sif_image_is_refused(tmp_path: Path) -> None:
     assert alone(path)
 
 
-def test_who_looks_at_the_finished_copy_can_refuse_it(image: Path) -> None:
+def test_who_looks_at_the_image_as_it_will_be_can_refuse_it(image: Path) -> None:
     before = image.read_bytes()
 
-    def refuse(fd: int) -> None:
-        assert os.fstat(fd).st_size > len(before)
+    def refuse(after: Sif) -> None:
+        assert bytes(after.data(after.descriptors[-1])) == b"a note"
         raise SigningError("no")
 
     with pytest.raises(SigningError, match="no"), editing(str(image)) as opened:
         opened.commit(note(), WHEN, refuse)
     assert image.read_bytes() == before
     assert alone(image)
+
+
+def test_the_image_as_it_will_be_is_what_it_is_then(image: Path) -> None:
+    """Also of data that is replaced, and of objects that are large enough to be hashed by a thread."""
+    large = os.urandom(INLINE + 1)
+    change = Edit((NewObject(GENERIC, large, group=1), NewObject(GENERIC, b"")), frozenset({2, 4}), zero=True, compact=True)
+    seen: list[tuple[object, object, list[bytes], object]] = []
+
+    def shown(found: Sif) -> None:
+        wants = [Want("sha256", (each.id,)) for each in found.descriptors]
+        data = [bytes(found.data(each)) for each in found.descriptors]
+        seen.append((found.header, found.descriptors, data, hash_objects(found, wants)))
+
+    with editing(str(image)) as opened:
+        opened.commit(change, WHEN, shown)
+    with opened_file(image) as fd:
+        shown(sif.read(fd))
+    assert seen[0] == seen[1]
+    assert large in seen[0][2]
 
 
 def test_removed_data_is_gone_when_zeroed(tmp_path: Path) -> None:
@@ -191,7 +208,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-@pytest.mark.parametrize("when", ["opened", "read", "copied"])
+@pytest.mark.parametrize("when", ["opened", "read", "hashed"])
 def test_a_file_that_changes_under_the_edit_is_left_as_it_is(
     image: Path, change: Callable[[Path], object], when: str
 ) -> None:
@@ -201,8 +218,8 @@ def test_a_file_that_changes_under_the_edit_is_left_as_it_is(
     with editing(str(image)) as opened:
         if when == "read":
             opened.read(3, 1 << 20)
-        if when == "copied":
-            opened.copy([1, 3], ["sha256"])
+        if when == "hashed":
+            opened.digests([1, 3], ["sha256"])
         change(image)
         after = state()
         with pytest.raises((BusyImageError, MalformedImageError)):
@@ -210,7 +227,7 @@ def test_a_file_that_changes_under_the_edit_is_left_as_it_is(
     assert state() == after
 
 
-def test_what_was_read_before_the_copy_is_compared_with_the_copy(image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_read_is_compared_with_what_is_there_before_it_is_written(image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where times do not tell: as if the clock had been set back between two writes."""
     monkeypatch.setattr("eclctl.image.identity.unchanged", lambda _fd, _before: True)
     with editing(str(image)) as opened:

@@ -1,0 +1,266 @@
+"""Editing a file in place so that at every moment, and after any crash, it is the image before or the one after.
+
+The header is what decides: 128 bytes in one sector, which the kernel and the disk write whole or not at all. It says
+where the descriptor table is, and no signature covers that.
+
+1. A record (`image.undo`) is written behind both images: a copy of the table, and of whatever the edit overwrites. The
+   copied table knows the copies.
+2. The header is pointed to the copied table. The image is still the one from before, and nothing that the edit
+   overwrites is part of it any more.
+3. Data and table are written where they belong.
+4. The header of the new image is written. That is the moment in which the one image becomes the other.
+5. The record is cut off.
+
+Each step is on the disk before the next begins. A failure before 4 is undone. What a crash leaves is undone or
+finished by `mend`, before the next edit; until then it is dead bytes at the end of an image that is whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from eclctl.errors import BusyImageError, EclctlError, SigningError
+from eclctl.image import undo
+from eclctl.image.layout import DESCRIPTOR_FIELDS, DESCRIPTOR_SIZE, HEADER, HEADER_FIELDS
+from eclctl.image.sif import Descriptor, Sif, pread, used_slots
+from eclctl.image.undo import MAX_RECORD, Region, Seal, Stage
+from eclctl.sign.assembly import Plan
+
+__all__ = ["Change", "carry_out", "change", "mend"]
+
+_GAP = 1 << 20
+"""How far behind the images the record begins, in bytes, which no block is spent on.
+
+The reference's library signs what a crash has left as well, and writes behind the last object without a look at where
+the table is. With this much between, it does no harm.
+"""
+
+_PAGE = 4096
+_ZEROS = bytes(_PAGE * 16)
+_NUMBER = 8  # bytes of an offset in header and descriptor
+
+Extent = tuple[int, int]
+"""Where something begins in a file, and behind where it ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """An edit of one file, ready to be carried out.
+
+    `body` is the record without its seal. `zero` and `writes` are what changes, but for the header.
+    """
+
+    seal: Seal
+    body: bytes
+    zero: tuple[tuple[int, int], ...]
+    writes: tuple[Region, ...]
+
+
+def change(image: Sif, table: bytes, steps: Plan) -> Change:
+    """Return how to carry out a plan.
+
+    Args:
+        image: As it is; its descriptor is read from.
+        table: Its raw descriptor table.
+        steps: From `assembly.plan`.
+
+    Raises:
+        SigningError: It would overwrite more than a record can hold.
+        BusyImageError, UnreadableImageError: As `sif.pread`.
+    """
+    before = pread(image.fd, HEADER.size, 0)
+    start = _rounded(max(image.size, steps.size) + _GAP)
+    regions = _saved(image, steps)
+    places = dict(_places(regions, start + undo.regions_at(len(table), len(regions))))
+    body = undo.body_of(_moved(table, image.descriptors, places), regions)
+    seal = Seal(
+        regions=len(regions),
+        start=start,
+        table_size=len(table),
+        body_size=len(body),
+        size_before=image.size,
+        size_after=steps.size,
+        before=before,
+        between=_pointed(before, start),
+        after=steps.header,
+        digest=hashlib.sha256(body).digest(),
+    )
+    return Change(seal, body, steps.zero, (*steps.data, steps.table))
+
+
+def _rounded(offset: int) -> int:
+    return offset + -offset % _PAGE
+
+
+def _saved(image: Sif, steps: Plan) -> tuple[Region, ...]:
+    """Return what the plan overwrites of the file; an object of which it overwrites a part is there as a whole."""
+    written = [(offset, offset + size) for offset, size in steps.zero]
+    written += [(offset, offset + len(data)) for offset, data in (*steps.data, steps.table)]
+    written = [(start, min(end, image.size)) for start, end in written if start < min(end, image.size)]
+    objects = [(each.offset, each.offset + each.size) for each in image.descriptors if each.size]
+    extents = _united([*written, *(each for each in objects if any(_overlap(each, other) for other in written))])
+    size = sum(end - start for start, end in extents)
+    if size > MAX_RECORD // 2:
+        raise SigningError(f"the edit overwrites {size} bytes of the image; at most {MAX_RECORD // 2} can be kept")
+    return tuple((start, pread(image.fd, end - start, start)) for start, end in extents)
+
+
+def _overlap(one: Extent, other: Extent) -> bool:
+    return one[0] < other[1] and other[0] < one[1]
+
+
+def _united(extents: Iterable[Extent]) -> list[Extent]:
+    """Return the same bytes as extents that are apart from each other, in order."""
+    united: list[Extent] = []
+    for start, end in sorted(extents):
+        if united and start <= united[-1][1]:
+            united[-1] = united[-1][0], max(end, united[-1][1])
+        else:
+            united.append((start, end))
+    return united
+
+
+def _places(regions: Sequence[Region], at: int) -> Iterator[tuple[Extent, int]]:
+    """Yield the extent of each region, and where in the file the record holds it."""
+    for offset, data in regions:
+        yield (offset, offset + len(data)), at
+        at += len(data)
+
+
+def _moved(table: bytes, descriptors: Iterable[Descriptor], places: dict[Extent, int]) -> bytes:
+    """Return the table with the offsets of the objects that the record holds a copy of."""
+    moved = bytearray(table)
+    for slot, descriptor in zip(used_slots(table), descriptors, strict=True):
+        for (start, end), at in places.items():
+            if descriptor.size and start <= descriptor.offset < end:
+                field = slot * DESCRIPTOR_SIZE + DESCRIPTOR_FIELDS["offset"]
+                moved[field : field + _NUMBER] = _number(descriptor.offset - start + at)
+    return bytes(moved)
+
+
+def _pointed(header: bytes, table_offset: int) -> bytes:
+    """Return a header that has its table elsewhere."""
+    field = HEADER_FIELDS["table_offset"]
+    return header[:field] + _number(table_offset) + header[field + _NUMBER :]
+
+
+def _number(value: int) -> bytes:
+    return value.to_bytes(_NUMBER, "little", signed=True)
+
+
+def carry_out(fd: int, what: Change) -> None:
+    """Edit the file on a descriptor that is open for reading and writing.
+
+    Raises:
+        SigningError: It could not be written, and is as it was.
+        BusyImageError: Somebody else wrote into it meanwhile; it is edited, and may be damaged by that.
+    """
+    seal = what.seal
+    try:
+        _begin(fd, what)
+        _write_all(fd, what)
+        _write(fd, seal.after, 0)
+        os.fsync(fd)
+    except OSError as error:
+        raise _undone(fd, seal, error) from error
+    if os.fstat(fd).st_size != seal.end:
+        raise BusyImageError(
+            "another program wrote into the image while it was being edited; verify it, and build it anew if need be"
+        )
+    _end(fd, seal, Stage.AFTER)
+
+
+def _begin(fd: int, what: Change) -> None:
+    """Write the record, then let the header point to its table."""
+    seal = what.seal
+    _write(fd, seal.pack(), seal.at)  # first, so that whatever there is of a record can be told to be one
+    _write(fd, what.body, seal.start)
+    os.fsync(fd)
+    _write(fd, seal.between, 0)
+    os.fsync(fd)
+
+
+def _write_all(fd: int, what: Change) -> None:
+    for offset, size in what.zero:
+        for at in range(offset, offset + size, len(_ZEROS)):
+            _write(fd, _ZEROS[: offset + size - at], at)
+    for offset, data in what.writes:
+        _write(fd, data, offset)
+    os.fsync(fd)
+
+
+def _end(fd: int, seal: Seal, stage: Stage) -> None:
+    """Cut the record off. That it cannot be is no failure of the edit: the next one does it."""
+    try:
+        os.ftruncate(fd, seal.size(stage))
+        os.fsync(fd)
+    except OSError:
+        return
+
+
+def _undone(fd: int, seal: Seal, error: OSError) -> SigningError:
+    """Undo what was done until an error; return what to raise."""
+    try:
+        if pread(fd, HEADER.size, 0) != seal.before:
+            _restore(fd, seal, undo.regions_of(fd, seal) or ())
+        _end(fd, seal, Stage.BEFORE)
+    except (OSError, EclctlError):
+        return SigningError(f"cannot write the image: {error.strerror}. {_left(fd, seal)}")
+    return SigningError(f"cannot write the image: {error.strerror}; it is as it was")
+
+
+def _left(fd: int, seal: Seal) -> str:
+    """Return what to say of a file in which nothing can be undone any more."""
+    if os.pread(fd, HEADER.size, 0) == seal.after:
+        return "It is changed all the same, but may not be any more after a crash of the machine: verify it"
+    extra = seal.end - seal.size_before
+    return f"It is the image that it was, with {extra} bytes more; the next `eclctl sign` that can write removes them"
+
+
+def _restore(fd: int, seal: Seal, regions: Iterable[Region]) -> None:
+    """Write back what was there, then the header that goes with it."""
+    for offset, data in regions:
+        _write(fd, data, offset)
+    os.fsync(fd)
+    _write(fd, seal.before, 0)
+    os.fsync(fd)
+
+
+def mend(fd: int) -> Stage | None:
+    """Undo or finish an edit of a file that was cut short by a crash; return how far it had come.
+
+    Returns None when there was none, or when somebody has changed the image since, which then is theirs.
+
+    Args:
+        fd: Open for reading and writing.
+
+    Raises:
+        SigningError: The file cannot be written.
+        BusyImageError, UnreadableImageError: As `sif.pread`.
+    """
+    found = undo.cut_short(fd, os.fstat(fd).st_size)
+    if found is None:
+        return None
+    seal, stage = found
+    try:
+        if stage is Stage.BETWEEN:
+            regions = undo.regions_of(fd, seal)
+            if regions is None:
+                return None  # it was whole before the header pointed to it: this is no record of ours
+            _restore(fd, seal, regions)
+        _end(fd, seal, stage)
+    except OSError as error:
+        raise SigningError(
+            f"an edit of the image was cut short before, and what it left cannot be removed: {error.strerror}"
+        ) from error
+    return stage
+
+
+def _write(fd: int, data: bytes, offset: int) -> None:
+    view = memoryview(data)
+    while view:
+        count = os.pwrite(fd, view, offset)
+        view, offset = view[count:], offset + count

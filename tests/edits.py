@@ -1,0 +1,66 @@
+"""Edits of every kind that is carried out in place, and what an image is but for where its data lies."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from eclctl.image import sif
+from eclctl.sign import inplace
+from eclctl.sign.assembly import Edit, NewObject, plan
+from eclctl.sign.inplace import Change
+from tests.sifbuilder import GENERIC, SIGNATURE, sample
+from tests.signing import note, second_signature, signed_once
+
+NOW = 1_800_000_000
+
+
+@dataclass(frozen=True)
+class Case:
+    """An image and what is to change in it."""
+
+    image: bytes
+    edit: Edit
+
+
+def _deterministic() -> bytes:
+    """An image whose header says nothing of the edit: no time, and no size, for another object goes as one comes."""
+    builder = sample()
+    builder.uuid = bytes(16)
+    builder.created = builder.modified = -62_135_596_800
+    return builder.build()
+
+
+SIGNED = signed_once().build()
+REPLACED = Edit((NewObject(GENERIC, b"more" * 300, group=1),), frozenset({2, 4}), zero=True, compact=True)
+CASES = {
+    "a signature": Case(SIGNED, second_signature(signed_once())),
+    "three signatures": Case(SIGNED, Edit(add=(*note(b"one").add, *note(b"two" * 2000).add, *note(b"three").add))),
+    "aligned": Case(SIGNED, Edit(add=(NewObject(GENERIC, b"x" * 5000, alignment=4096), NewObject(GENERIC, b"")))),
+    "behind foreign bytes": Case(SIGNED + b"junk" * 5000, note(b"over the junk" * 100)),
+    "data is replaced": Case(SIGNED, REPLACED),
+    "data is replaced by less": Case(SIGNED, replace(REPLACED, add=(NewObject(SIGNATURE, b"s", link=1),))),
+    "what is not last is zeroed": Case(SIGNED, Edit(remove=frozenset({3}), zero=True)),
+    "the header stays": Case(
+        _deterministic(), Edit((NewObject(GENERIC, b"x" * 4096, group=1),), frozenset({3}), compact=True)
+    ),
+}
+
+
+def content(path: Path) -> tuple[object, ...]:
+    """Return what an image is: what signatures cover of its header, and each descriptor with its data."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        found = sif.read(fd)
+        objects = tuple((replace(each, offset=0), bytes(found.data(each))) for each in found.descriptors)
+        return found.header.signed_bytes, found.header.modified, objects
+    finally:
+        os.close(fd)
+
+
+def changed(fd: int, edit: Edit) -> Change:
+    """Return how an edit of the file on a descriptor is carried out."""
+    image = sif.read(fd)
+    table = sif.pread(fd, image.header.table_size, image.header.table_offset)
+    return inplace.change(image, table, plan(image, table, edit, NOW))

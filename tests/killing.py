@@ -1,112 +1,122 @@
-"""Kill a process at many points of an edit, and say what each left behind: `python -m tests.killing`.
+"""Kill an edit at many points, and say what each left behind: `python -m tests.killing`.
 
-Arguments: an image, a directory to work in, how many points, and the kind of file system to behave as. A point is
-between two lines of our code, so that there is one before and after each system call. Half of the points are spread
-over the whole edit, the others are one after the other at its end, where names are traded. Each process is forked from
-this one, which has a single thread, and kills itself.
+Arguments: an image, a directory to work in, how many points, and whom to kill: `command`, the process that edits;
+`writer`, the one that writes for it, which that one survives; or `both`. A point is between two lines of our code, so
+that there is one before and after each system call. Each edit is in a process forked from this one, which has a
+single thread.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
+import mmap
 import os
 import shutil
 import signal
+import struct
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
-from eclctl.sign import system
+from eclctl.errors import SigningError
+from eclctl.image import undo
+from eclctl.sign import editing as code
 from eclctl.sign.editing import editing
-from tests.signing import BIG, WHEN, no_nameless_files, second_signature, signed_once
+from tests.edits import content
+from tests.signing import BIG, WHEN, second_signature, signed_once
 
-CODE = os.path.dirname(system.__file__)
+OURS = (os.path.dirname(code.__file__), undo.__file__)
 CHANGE = second_signature(signed_once(BIG))
+REFUSED = 3
 
 
 class Counter:
-    """Counts lines of our code that are about to run, and calls somebody at one of them."""
+    """Counts lines of our code that are about to run in one of the two processes, and kills at one of them.
 
-    def __init__(self, at: int, then: Callable[[], None]) -> None:
-        self.count = 0
-        self._at, self._then = at, then
+    The count is in memory that both share.
+    """
+
+    def __init__(self, at: int, whom: str) -> None:
+        self._at, self._whom, self._command = at, whom, os.getpid()
+        self._shared = mmap.mmap(-1, 8)
 
     def __call__(self, frame: FrameType, event: str, _argument: object) -> Counter | None:
-        if not frame.f_code.co_filename.startswith(CODE):
+        if not frame.f_code.co_filename.startswith(OURS):
             return None
-        if event == "line":
+        if event == "line" and (os.getpid() == self._command) == (self._whom == "command"):
             self.count += 1
             if self.count == self._at:
-                self._then()
+                self._kill()
         return self
 
-    def run(self, work: Callable[[], object]) -> int:
+    @property
+    def count(self) -> int:
+        return int(struct.unpack("q", self._shared[:8])[0])
+
+    @count.setter
+    def count(self, value: int) -> None:
+        self._shared[:8] = struct.pack("q", value)
+
+    def _kill(self) -> None:
+        if self._whom == "both":
+            os.kill(self._command, signal.SIGKILL)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def run(self, work: Callable[[], object]) -> None:
         sys.settrace(self)
         try:
             work()
         finally:
             sys.settrace(None)
-        return self.count
 
 
 def change(image: Path) -> None:
     with editing(str(image)) as opened:
-        opened.copy([1, 2, 3], ["sha256"])
+        opened.digests([1, 2, 3], ["sha256"])
         opened.commit(CHANGE, WHEN)
 
 
-def forked(work: Callable[[], int]) -> int:
-    """Do something in another process; return how that ended, as waitpid has it."""
+def edited(image: Path, at: int, whom: str) -> tuple[int, int]:
+    """Edit in another process; return how that ended, as waitpid has it, and how many lines ran."""
+    counter = Counter(at, whom)
     child = os.fork()
     if child == 0:
+        counter._command = os.getpid()
         try:
-            os._exit(work())
+            counter.run(lambda: change(image))
+            os._exit(0)
+        except SigningError:
+            os._exit(REFUSED)
         finally:
             os._exit(70)
-    return os.waitpid(child, 0)[1]
+    status = os.waitpid(child, 0)[1]
+    with image.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # whoever writes for it is done when the lock is free
+    return status, counter.count
 
 
-def behave(kind: str) -> None:
-    """Do without what some file systems do not have."""
-    if kind in {"named", "plain"}:
-        os.open = no_nameless_files  # type: ignore[assignment]
-    if kind == "plain":
-        system.exchange = lambda *_: False
-
-
-def main(source: Path, folder: Path, points: int, kind: str) -> None:
-    behave(kind)
+def main(source: Path, folder: Path, points: int, whom: str) -> None:
     image = Path(shutil.copyfile(source, folder / "image.sif"))
-    read, write = os.pipe()
-
-    def whole() -> int:
-        os.write(write, b"%d" % Counter(0, lambda: None).run(lambda: change(image)))
-        return 0
-
-    assert forked(whole) == 0
-    total, new, old = int(os.read(read, 100)), image.read_bytes(), source.read_bytes()
-    found = {"old": 0, "new": 0, "other": 0, "leftovers": 0, "killed": 0, "total": total}
-    half, aside = points // 2, list[str]()
-    for at in (*(1 + number * (total - half) // half for number in range(half)), *range(total - half, total)):
+    old = image.read_bytes(), content(image)
+    status, total = edited(image, 0, whom)
+    assert status == 0
+    new = image.read_bytes(), content(image)
+    found = {"old": 0, "new": 0, "residue": 0, "other": 0, "killed": 0, "survived": 0, "wrong": 0, "total": total}
+    for number in range(points):
         shutil.copyfile(source, image)
-
-        def die(at: int = at) -> int:
-            Counter(at, lambda: os.kill(os.getpid(), signal.SIGKILL)).run(lambda: change(image))
-            return 0
-
-        found["killed"] += forked(die) == signal.SIGKILL
-        content = image.read_bytes()
-        found["old" if content == old else "new" if content == new else "other"] += 1
-        for name in set(os.listdir(folder)) - {image.name}:  # out of the way: removing it would be more lines
-            os.rename(folder / name, folder.parent / name)
-            aside.append(name)
-    found["leftovers"] = len(aside)
-    for name in aside:
-        os.rename(folder.parent / name, folder / name)
-    shutil.copyfile(source, image)
-    change(image)
-    found["left"] = len(os.listdir(folder)) - 1
+        status, _ = edited(image, 1 + number * total // points, whom)
+        found["killed"] += status == signal.SIGKILL
+        found["survived"] += os.WIFEXITED(status)
+        data, there = image.read_bytes(), content(image)
+        # A command that survives says truly which of the two it is.
+        found["wrong"] += os.WIFEXITED(status) and there != {0: new, REFUSED << 8: old}.get(status, ((), ()))[1]
+        found["old" if there == old[1] else "new" if there == new[1] else "other"] += 1
+        found["residue"] += data not in {old[0], new[0]}
+        if there == old[1]:
+            change(image)
+            found["wrong"] += image.read_bytes() != new[0]
     print(json.dumps(found))
 
 

@@ -22,7 +22,7 @@ from eclctl.image.sif import Sif, read
 from eclctl.model import Finding
 from eclctl.sign import native
 from eclctl.sign.coverage import Part, already_signed, caveats, plan
-from eclctl.sign.editing import editing
+from eclctl.sign.editing import editing, prepare
 from eclctl.sign.native import Signing
 
 __all__ = ["run"]
@@ -98,6 +98,7 @@ class _Command:
         return report
 
     def _looked_at(self, image: str) -> _Look:
+        notes = tuple(Finding("note", note) for note in prepare(image))
         fd = open_image(image)
         try:
             state, sif = _state(fd), read(fd)
@@ -106,7 +107,8 @@ class _Command:
             found = self._outlook(fd, image, parts)
         finally:
             os.close(fd)
-        return _Look(image, state, sif, parts, (*warnings, *(found.unknown if found is not None else ())), found)
+        unknown = found.unknown if found is not None else ()
+        return _Look(image, state, sif, parts, (*notes, *warnings, *unknown), found)
 
     def _outlook(self, fd: int, image: str, parts: tuple[Part, ...]) -> Outlook | None:
         if self._policies is None:

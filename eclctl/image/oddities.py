@@ -13,6 +13,7 @@ from eclctl.image.inspect import Inspection, Remark, Slot
 from eclctl.image.layout import DESCRIPTOR_SIZE, GROUP_MASK, HEADER_FIELDS
 from eclctl.image.ocisif import stated_digest
 from eclctl.image.sif import DataType, Header
+from eclctl.image.undo import cut_short
 
 __all__ = ["oddities"]
 
@@ -71,8 +72,17 @@ def _data_section(inspection: Inspection, header: Header) -> Iterator[Remark]:
     if stated_end < end:
         yield Remark("data size", HEADER_FIELDS["data_size"], str(header.data_size), str(end - header.data_offset))
     if end < inspection.size and not inspection.damaged:
-        wrong = f"{inspection.size - end} bytes after the last object, which no signature covers"
-        yield Remark("file", end, wrong, "the last object ends the file")
+        yield _behind(inspection, end)
+
+
+def _behind(inspection: Inspection, end: int) -> Remark:
+    """Say what it is that lies behind the last object."""
+    size = inspection.size - end
+    if cut_short(inspection.fd, inspection.size) is not None:
+        wrong = f"{size} bytes that an edit left which was cut short; the image is whole"
+        return Remark("file", end, wrong, "the last object ends the file; the next `eclctl sign` removes them")
+    wrong = f"{size} bytes after the last object, which no signature covers"
+    return Remark("file", end, wrong, "the last object ends the file")
 
 
 def _plain_fields(slot: Slot) -> Iterator[Remark]:

@@ -27,7 +27,7 @@ from eclctl.sign.inplace import carry_out, mend
 from eclctl.verify import HashPool
 from eclctl.verify.hashing import Progress, Want, hash_objects
 
-__all__ = ["Edit", "Editing", "NewObject", "Progress", "editing"]
+__all__ = ["Edit", "Editing", "NewObject", "Progress", "editing", "prepare"]
 
 _MENDED = {
     Stage.BEFORE: "an earlier edit of the image was cut short before it changed anything; what it left was removed",
@@ -177,11 +177,21 @@ def editing(path: str, *, patience: float = PATIENCE, waiting: Callable[[], None
         SigningError: It cannot be written.
     """
     notes: list[str] = []
-
-    def mended(fd: int) -> None:
-        stage = mend(fd)
-        if stage is not None:
-            notes.append(_MENDED[stage])
-
-    with held(path, patience=patience, waiting=waiting, mend=mended) as file:
+    with held(path, patience=patience, waiting=waiting, mend=lambda fd: notes.extend(_mended(fd))) as file:
         yield Editing(file, tuple(notes))
+
+
+def _mended(fd: int) -> Iterator[str]:
+    stage = mend(fd)
+    if stage is not None:
+        yield _MENDED[stage]
+
+
+def prepare(path: str) -> tuple[str, ...]:
+    """Make up for what a dead editor left in an image, before anybody looks at it; return sentences about that.
+
+    Raises as `editing` does when the image cannot be edited, unless it is for what is in it.
+    """
+    notes: list[str] = []
+    with held(path, mend=lambda fd: notes.extend(_mended(fd))):
+        return tuple(notes)

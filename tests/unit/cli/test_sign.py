@@ -11,8 +11,11 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 
 from eclctl.cli import sign, verify
 from eclctl.cli.passphrases import VARIABLE
+from eclctl.sign import inplace
+from tests.edits import changed
 from tests.scribes import built, corpus_copy, objects_of
 from tests.sifbuilder import corpus_pgp_key, pem_key, sample
+from tests.signing import note
 from tests.support import CORPUS
 
 PEM = CORPUS / "keys" / "pem"
@@ -347,3 +350,17 @@ def test_images_with_signatures_of_every_kind_are_signed_once_more(capsys, tmp_p
     path = built(builder, tmp_path)
     status, (shape,) = run_json(capsys, "--key", KEY, path)
     assert (status, shape["signatures"][0]["id"]) == (0, 6)
+
+
+def test_what_an_edit_left_that_was_cut_short_is_undone_before_anything_is_shown(capsys, tmp_path):
+    path, clean = built(sample(), tmp_path), built(sample(), tmp_path, "clean.sif")
+    with path.open("r+b") as file:
+        inplace._begin(file.fileno(), changed(file.fileno(), note()))
+    status, (report,) = run_json(capsys, "--key", OTHER, path)
+    run_json(capsys, "--key", OTHER, clean)
+    assert (status, report["signed"], report["signatures"][0]["id"]) == (0, True, 4)
+    assert report["warnings"] == [
+        {"code": "note", "message": "an earlier edit of the image was cut short; it was undone"}
+    ]
+    assert objects_of(path)[:3] == objects_of(clean)[:3]
+    assert path.stat().st_size == clean.stat().st_size

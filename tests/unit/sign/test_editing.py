@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -122,7 +123,9 @@ def test_who_looks_at_the_image_as_it_will_be_can_refuse_it(image: Path) -> None
 def test_the_image_as_it_will_be_is_what_it_is_then(image: Path) -> None:
     """Also of data that is replaced, and of objects that are large enough to be hashed by a thread."""
     large = os.urandom(INLINE + 1)
-    change = Edit((NewObject(GENERIC, large, group=1), NewObject(GENERIC, b"")), frozenset({2, 4}), zero=True, compact=True)
+    change = Edit(
+        (NewObject(GENERIC, large, group=1), NewObject(GENERIC, b"")), frozenset({2, 4}), zero=True, compact=True
+    )
     seen: list[tuple[object, object, list[bytes], object]] = []
 
     def shown(found: Sif) -> None:
@@ -227,7 +230,9 @@ def test_a_file_that_changes_under_the_edit_is_left_as_it_is(
     assert state() == after
 
 
-def test_what_was_read_is_compared_with_what_is_there_before_it_is_written(image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_read_is_compared_with_what_is_there_before_it_is_written(
+    image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Where times do not tell: as if the clock had been set back between two writes."""
     monkeypatch.setattr("eclctl.image.identity.unchanged", lambda _fd, _before: True)
     with editing(str(image)) as opened:
@@ -236,3 +241,23 @@ def test_what_was_read_is_compared_with_what_is_there_before_it_is_written(image
         assert opened.read(3, 1 << 20)[:4] == b"hsqs"
         with pytest.raises(BusyImageError, match="changed while it was read"):
             opened.commit(note(), WHEN)
+
+
+def test_a_large_image_takes_no_more_memory_than_a_small_one(tmp_path: Path) -> None:
+    peaks = []
+    for size in (1 << 20, 64 << 20):
+        path, builder = tmp_path / f"{size}.sif", signed_once()
+        path.write_bytes(builder.build())
+        os.truncate(path, 32768 + size)  # a hole is read like anything else
+        with path.open("r+b") as file:
+            file.seek(4096 + 2 * 585 + 25)
+            file.write(size.to_bytes(8, "little"))
+            file.seek(4096 + 3 * 585 + 4)
+            file.write(b"\0")
+        tracemalloc.start()
+        with editing(str(path)) as opened:
+            opened.digests([1, 2, 3], ["sha256"])
+            opened.commit(note(), WHEN)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < peaks[0] + (1 << 20)

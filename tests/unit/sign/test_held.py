@@ -223,7 +223,7 @@ def test_an_immutable_file_is_named_before_any_work(image: Path) -> None:
     if subprocess.run(["chattr", "+i", image], check=False, capture_output=True).returncode:
         pytest.skip("this file system has no immutable files")
     try:
-        with pytest.raises(SigningError, match="Operation not permitted.*lsattr"), editing(str(image)):
+        with pytest.raises(SigningError, match=r"Operation not permitted.*lsattr"), editing(str(image)):
             pass
     finally:
         subprocess.run(["chattr", "-i", image], check=True)

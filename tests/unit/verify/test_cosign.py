@@ -305,7 +305,7 @@ def test_an_image_that_both_kinds_cover_is_read_once(monkeypatch):
     extents = []
     real = hashing._hash_extent
     monkeypatch.setattr(
-        hashing, "_hash_extent", lambda fd, offset, size, hashes: extents.append(size) or real(fd, offset, size, hashes)
+        hashing, "_hash_extent", lambda fd, at, size, *rest: extents.append(size) or real(fd, at, size, *rest)
     )
     store = dataclasses.replace(corpus_store("site-ring"), cosign=(KEY.public,))
     with HashPool(1) as pool:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+from eclctl.image import sif
 from eclctl.sign.assembly import Edit, NewObject
 from eclctl.sign.editing import editing
 from eclctl.trust.keyring import KeyStore
@@ -46,6 +47,13 @@ def edit(path: Path | str, change: Edit) -> tuple[str, ...]:
     with editing(str(path)) as opened_image:
         opened_image.commit(change, WHEN)
     return opened_image.notes
+
+
+def data_of(image: Path, object_id: int) -> bytes:
+    """Return the data of an object."""
+    with opened(image) as fd:
+        found = sif.read(fd)
+        return bytes(found.data(next(each for each in found.descriptors if each.id == object_id)))
 
 
 def signers(image: bytes | Path) -> int:

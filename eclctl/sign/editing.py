@@ -4,12 +4,11 @@
 raised, and wherever it ends, nothing has happened unless `commit` has returned (`sign.inplace`).
 
 What is signed is what is in the file: it must be the same file, and unchanged, from when it was opened until it is
-written (`sign.held`), and what was read of it otherwise is read again and compared.
+written (`sign.held`), and its header and descriptors are read again and compared.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -49,7 +48,6 @@ class Editing:
         self.notes = notes
         self._file = file
         self._objects = {descriptor.id: descriptor for descriptor in self.image.descriptors}
-        self._seen: dict[int, bytes] = {}
 
     @property
     def path(self) -> str:
@@ -59,21 +57,6 @@ class Editing:
     def size_of(self, object_ids: Iterable[int]) -> int:
         """Return how many bytes some objects have together: how much there is to hash."""
         return sum(self._object(one).size for one in object_ids)
-
-    def read(self, object_id: int, limit: int) -> bytes:
-        """Return the data of an object of at most `limit` bytes.
-
-        Raises:
-            SigningError: There is no such object, or it is larger.
-            BusyImageError: The file became shorter.
-            UnreadableImageError: Reading failed.
-        """
-        found = self._object(object_id)
-        if found.size > limit:
-            raise SigningError(f"data object {object_id} has {found.size} bytes; at most {limit} are read")
-        data = bytes(self.image.data(found))
-        self._seen[object_id] = hashlib.sha256(data).digest()
-        return data
 
     def digests(
         self, object_ids: Iterable[int], algorithms: Iterable[str], progress: Progress | None = None
@@ -139,13 +122,7 @@ class Editing:
         header = now.header
         same = (header, now.descriptors) == (self.image.header, self.image.descriptors)
         if not same or sif.pread(now.fd, header.table_size, header.table_offset) != table:
-            raise self._changed()
-        for object_id, digest in self._seen.items():
-            if hashlib.sha256(now.data(self._objects[object_id])).digest() != digest:
-                raise self._changed()
-
-    def _changed(self) -> BusyImageError:
-        return BusyImageError(f"{self.path} changed while it was read; try again when it is finished")
+            raise BusyImageError(f"{self.path} changed while it was read; try again when it is finished")
 
 
 def _carry_out(fd: int, what: inplace.Change) -> None:

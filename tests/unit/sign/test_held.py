@@ -22,7 +22,7 @@ from eclctl.errors import BusyImageError, SigningError, UnreadableImageError, Un
 from eclctl.image import sif
 from eclctl.sign import locks
 from eclctl.sign.editing import editing
-from tests.signing import WHEN, as_user, edit, note, signed_once
+from tests.signing import WHEN, as_user, data_of, edit, note, signed_once
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be several users")
 PATIENCE = 60.0
@@ -245,8 +245,7 @@ def test_whoever_comes_second_waits_and_both_edits_are_in_the_file(image: Path) 
         assert waits.wait(PATIENCE)
         opened.commit(note(b"first"), WHEN)
     thread.join(PATIENCE)
-    with editing(str(image)) as opened:
-        assert (opened.read(5, 10), opened.read(6, 10)) == (b"first", b"second")
+    assert (data_of(image, 5), data_of(image, 6)) == (b"first", b"second")
 
 
 def test_whoever_does_not_want_to_wait_is_told(image: Path) -> None:
@@ -261,8 +260,7 @@ def test_many_processes_at_once_lose_nothing(image: Path) -> None:
     )
     running = [subprocess.Popen([sys.executable, "-c", script, image, str(number)]) for number in range(3)]
     assert [process.wait(PATIENCE) for process in running] == [0, 0, 0]
-    with editing(str(image)) as opened:
-        found = {opened.read(number, 100) for number in range(5, 17)}
+    found = {data_of(image, number) for number in range(5, 17)}
     assert found == {b"%d %d" % (process, number) for process in range(3) for number in range(4)}
     assert os.listdir(image.parent) == ["image.sif"]
 
@@ -345,7 +343,7 @@ def test_the_descriptors_of_an_edit_are_closed_whatever_happens(image: Path) -> 
     before = os.listdir("/proc/self/fd")
     edit(image, note())
     with pytest.raises(SigningError), editing(str(image)) as opened:
-        opened.read(99, 1)
+        opened.digests([99], ["sha256"])
     with pytest.raises(UnreadableImageError), editing(str(image) + ".none"):
         pass
     assert os.listdir("/proc/self/fd") == before

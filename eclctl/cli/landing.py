@@ -68,15 +68,18 @@ class Landing:
         """Give the file its name. All of it is on disk before, and its name after.
 
         Raises:
-            NewFileError: there is a file of that name, and `replace` is false; or this is no longer our file.
-            OSError: it did not work.
+            NewFileError: there is a file of that name, and `replace` is false; this is no longer our file; or the name
+                cannot be given.
+            OSError: what was written did not get on disk.
         """
         os.fchmod(self.fd, _MODE & ~_umask())
         try:
             self._name_it(replace=replace)
-        except NewFileError:
+        except (NewFileError, OSError) as error:
             os.fchmod(self.fd, _PRIVATE)  # it has no name: nobody else reads it, and the next run may still use it
-            raise
+            if isinstance(error, NewFileError):
+                raise
+            raise NewFileError(f"{self.final}: the file cannot get this name: {error.strerror}") from error
         os.fsync(self._folder)
 
     def _name_it(self, *, replace: bool) -> None:
@@ -133,7 +136,11 @@ def landing(path: str, content: str, *, replace: bool) -> Iterator[Landing]:
         else:
             _replaceable(path, folder, name)
         temporary = continued_name(name, content)
-        fd = _open(folder, temporary, directory)
+        try:
+            fd = _open(folder, temporary, directory)
+        except OSError as error:
+            beside = os.path.join(directory, temporary)
+            raise NewFileError(f"{os.path.join(directory, name)}: {beside}: {error.strerror}") from error
         try:
             _sweep(folder, name, temporary)
             file = Landing(directory, folder, name, temporary, fd)

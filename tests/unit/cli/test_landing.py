@@ -110,7 +110,7 @@ def test_a_file_that_others_can_write_is_not_continued(tmp_path: Path) -> None:
 def test_a_link_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "victim").write_bytes(b"precious")
     (tmp_path / continued_name("a.sif", "content")).symlink_to("victim")
-    with pytest.raises(OSError, match="Too many levels"):
+    with pytest.raises(NewFileError, match="symbolic links"):
         land(tmp_path / "a.sif")
     assert (tmp_path / "victim").read_bytes() == b"precious"
 
@@ -194,6 +194,28 @@ def test_a_file_system_without_locks_is_named_as_such(
     with pytest.raises(NewFileError, match="the file system has no locks"):
         land(tmp_path / "a.sif")
     assert names(tmp_path) == []
+
+
+def test_what_stands_in_the_way_is_named_with_the_file_that_was_wanted(tmp_path: Path) -> None:
+    (tmp_path / continued_name("a.sif", "content")).mkdir()
+    with pytest.raises(NewFileError, match=rf"{tmp_path}/a\.sif: {tmp_path}/\.eclctl-pull-.*: Is a directory"):
+        land(tmp_path / "a.sif")
+
+
+def test_a_name_that_cannot_be_given_leaves_the_file_its_owners_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a directory is sticky, say, nobody replaces another's file."""
+
+    def refuse(*_: object, **_dirs: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), ".eclctl-pull-x.part")
+
+    with landing(str(tmp_path / "a.sif"), "content", replace=True) as file:
+        os.pwrite(file.fd, b"new", 0)
+        monkeypatch.setattr(os, "rename", refuse)
+        with pytest.raises(NewFileError, match=rf"{tmp_path}/a\.sif: .*Operation not permitted"):
+            file.land(replace=True)
+        assert stat.S_IMODE(os.stat(file.path).st_mode) == 0o600
 
 
 def test_the_lock_goes_with_the_run(tmp_path: Path) -> None:

@@ -26,7 +26,13 @@ _MODE = 0o755
 """Launchers run images by name, too. Nobody but the owner may write: that would cost it its trust."""
 
 _FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+_PRIVATE = stat.S_IRUSR | stat.S_IWUSR
+_NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP})
 _NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+
+
+class _NoLocksError(NewFileError):
+    """Nobody can be kept off a file there."""
 
 
 class Landing:
@@ -51,6 +57,8 @@ class Landing:
             NewFileError: it has not.
         """
         free = os.fstatvfs(self.fd)
+        if not free.f_blocks:
+            return  # it does not say: a tmpfs without a limit, or some that live in user space
         wanted = size - os.fstat(self.fd).st_blocks * 512
         if wanted > free.f_bavail * free.f_frsize:
             left = free.f_bavail * free.f_frsize
@@ -60,10 +68,21 @@ class Landing:
         """Give the file its name. All of it is on disk before, and its name after.
 
         Raises:
-            NewFileError: there is a file of that name, and `replace` is false; or this is no longer our file.
-            OSError: it did not work.
+            NewFileError: there is a file of that name, and `replace` is false; this is no longer our file; or the name
+                cannot be given.
+            OSError: what was written did not get on disk.
         """
         os.fchmod(self.fd, _MODE & ~_umask())
+        try:
+            self._name_it(replace=replace)
+        except (NewFileError, OSError) as error:
+            os.fchmod(self.fd, _PRIVATE)  # it has no name: nobody else reads it, and the next run may still use it
+            if isinstance(error, NewFileError):
+                raise
+            raise NewFileError(f"{self.final}: the file cannot get this name: {error.strerror}") from error
+        os.fsync(self._folder)
+
+    def _name_it(self, *, replace: bool) -> None:
         os.fsync(self.fd)
         here, there = os.fstat(self.fd), os.stat(self._temporary, dir_fd=self._folder, follow_symlinks=False)
         if (here.st_dev, here.st_ino) != (there.st_dev, there.st_ino):
@@ -72,7 +91,6 @@ class Landing:
             os.rename(self._temporary, self._name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
         else:
             self._link()
-        os.fsync(self._folder)
 
     def drop(self) -> None:
         """Remove the file: nothing of it is wanted any more."""
@@ -115,13 +133,22 @@ def landing(path: str, content: str, *, replace: bool) -> Iterator[Landing]:
     try:
         if not replace:
             _free(path, folder, name)
-        elif _is_directory(folder, name):
-            raise NewFileError(f"{path}: this is a directory")
+        else:
+            _replaceable(path, folder, name)
         temporary = continued_name(name, content)
-        fd = _open(folder, temporary, directory)
+        try:
+            fd = _open(folder, temporary, directory)
+        except OSError as error:
+            beside = os.path.join(directory, temporary)
+            raise NewFileError(f"{os.path.join(directory, name)}: {beside}: {error.strerror}") from error
         try:
             _sweep(folder, name, temporary)
-            yield Landing(directory, folder, name, temporary, fd)
+            file = Landing(directory, folder, name, temporary, fd)
+            try:
+                yield file
+            finally:
+                if not os.fstat(fd).st_size:
+                    file.drop()  # there is nothing to continue
         finally:
             os.close(fd)
     finally:
@@ -140,6 +167,10 @@ def _open(folder: int, name: str, directory: str) -> int:
             if status.st_nlink:
                 # Linked twice: a run was killed between giving the name and removing this one. Or it is somebody's.
                 os.unlink(name, dir_fd=folder)
+        except _NoLocksError:
+            os.close(fd)
+            os.unlink(name, dir_fd=folder)
+            raise
         except BaseException:
             os.close(fd)
             raise
@@ -147,7 +178,7 @@ def _open(folder: int, name: str, directory: str) -> int:
 
 
 def _ours(status: os.stat_result) -> bool:
-    private = stat.S_ISREG(status.st_mode) and stat.S_IMODE(status.st_mode) == stat.S_IRUSR | stat.S_IWUSR
+    private = stat.S_ISREG(status.st_mode) and stat.S_IMODE(status.st_mode) == _PRIVATE
     return private and status.st_uid == os.geteuid() and status.st_nlink == 1
 
 
@@ -156,6 +187,13 @@ def _lock(fd: int, path: str) -> None:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise NewFileError(f"{path}: another run is writing it; wait for that") from None
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        raise _NoLocksError(
+            f"{os.path.dirname(path)}: the file system has no locks (Lustre: mount it with -o flock), so two runs "
+            "could spoil one file; pull to another file system, and copy what comes of it"
+        ) from error
 
 
 def _sweep(folder: int, name: str, kept: str) -> None:
@@ -185,11 +223,16 @@ def _exists(path: str) -> NewFileError:
     return NewFileError(f"image file already exists: {path!r} - will not overwrite; --force does")
 
 
-def _is_directory(folder: int, name: str) -> bool:
+def _replaceable(path: str, folder: int, name: str) -> None:
+    """Refuse what a file must not take the place of: a directory, and `/dev/null`, say, for everybody on the host."""
     try:
-        return stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
+        kind = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
     except FileNotFoundError:
-        return False
+        return
+    if stat.S_ISDIR(kind):
+        raise NewFileError(f"{path}: this is a directory")
+    if not stat.S_ISREG(kind) and not stat.S_ISLNK(kind):
+        raise NewFileError(f"{path!r} is there and is no regular file: it is not replaced")
 
 
 def _umask() -> int:

@@ -63,6 +63,7 @@ examples:
   eclctl pull --arch arm64 docker://registry.example/prod/solver@sha256:…
   eclctl pull --no-https solver.sif oras://localhost:5000/solver:1.2"""
 
+_KEPT = "What has come is kept: the same command goes on from there"
 _CONFIG = "/etc/eclctl/config.yaml"
 _ARCHITECTURES = {
     "x86_64": "amd64",
@@ -111,7 +112,7 @@ class _DeniedError(EclctlError):
 def run(argv: list[str]) -> int:
     """Run the command with the arguments after its name and return the exit status."""
     parser = _parser()
-    options = parser.parse_args(argv)
+    options = parser.parse_intermixed_args(argv)  # else no option could stand between the two names
     try:
         reference = parse_reference(options.reference)
     except RemoteError as error:
@@ -123,13 +124,18 @@ def run(argv: list[str]) -> int:
     path = options.output or _usual_name(reference)
     known = _known(path, str(reference))
     try:
-        return _pull(options, reference, path, known)
+        decision = _pull(options, reference, path, known)
     except (EclctlError, OSError) as error:
         denied = error.decision if isinstance(error, _DeniedError) else None
         known["decision"] = denied and decision_fields(denied)
         if denied is not None and not options.json:
             _show_missing(denied)
         return fail("pull", error, as_json=options.json, **known)
+    if options.json:
+        print(json.dumps({"v": 1, **known, "decision": decision and decision_fields(decision), "error": None}))
+    else:
+        _report(known, decision)
+    return OK
 
 
 def _known(path: str | None, reference: str) -> dict[str, Any]:
@@ -162,7 +168,9 @@ def _usual_name(reference: Reference) -> str:
     return f"{reference.repository.rpartition('/')[2]}_{behind}.{ending}"
 
 
-def _pull(options: argparse.Namespace, reference: Reference, path: str, known: dict[str, Any]) -> int:
+def _pull(options: argparse.Namespace, reference: Reference, path: str, known: dict[str, Any]) -> Decision | None:
+    """Pull, and return what the policy decided if it was asked."""
+
     def tell(text: str) -> None:
         known["warnings"].append(text)
         if not options.json:
@@ -185,15 +193,13 @@ def _pull(options: argparse.Namespace, reference: Reference, path: str, known: d
             file.drop()
             raise
         file.land(replace=options.force)
-    if options.json:
-        print(json.dumps({"v": 1, **known, "decision": decision and decision_fields(decision), "error": None}))
-    else:
-        _report(known, decision)
-    return OK
+    return decision
 
 
 def _not_there(path: str, options: argparse.Namespace) -> None:
     """Refuse before anything is fetched what would be refused at the end."""
+    if os.path.isdir(path):
+        raise NewFileError(f"{path}: this is a directory; name the file in it")
     if not options.force and os.path.lexists(path):
         raise NewFileError(f"image file already exists: {path!r} - will not overwrite; --force does")
 
@@ -240,7 +246,9 @@ def _fill(registry: Registry, file: Landing, drawn: Drawn, advance: Callable[[in
     try:
         return fill(registry, file.fd, drawn.placed, drawn.head, advance)
     except TransientError as error:
-        raise RemoteError(f"{error}. What has come is kept: the same command goes on from there") from error
+        raise RemoteError(f"{error}. {_KEPT}") from error
+    except OSError as error:
+        raise NewFileError(f"{file.final}: {error.strerror}. {_KEPT}") from error
 
 
 def _check(file: Landing, wanted: _Wanted, reference: Reference) -> None:

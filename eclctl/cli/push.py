@@ -79,11 +79,13 @@ def run(argv: list[str]) -> int:
     try:
         fd = open_image(options.image)
         try:
-            return _push(options, reference, fd, known)
+            _push(options, reference, fd, known)
         finally:
             os.close(fd)
     except (EclctlError, OSError) as error:
         return fail("push", error, as_json=options.json, **known)
+    _report(known, as_json=options.json)
+    return OK
 
 
 def _known(options: argparse.Namespace) -> dict[str, Any]:
@@ -104,7 +106,7 @@ def _parser() -> Parser:
     return parser
 
 
-def _push(options: argparse.Namespace, reference: Reference, fd: int, known: dict[str, Any]) -> int:
+def _push(options: argparse.Namespace, reference: Reference, fd: int, known: dict[str, Any]) -> None:
     before = os.fstat(fd)
     image = sif.read(fd)
 
@@ -128,8 +130,6 @@ def _push(options: argparse.Namespace, reference: Reference, fd: int, known: dic
         raise BusyImageError(
             "the image changed while it was pushed; what arrived is what its digests say, push it again"
         )
-    _report(known, as_json=options.json)
-    return OK
 
 
 def _whole(path: str, tag: str, fd: int, size: int) -> _Manifest:

@@ -384,7 +384,8 @@ def _media_type(response: requests.Response, raw: bytes, url: str) -> str:
     except (ValueError, RecursionError):
         members = None
     inside = members.get("mediaType", stated) if isinstance(members, dict) else None
-    if inside is None or inside not in MANIFEST_TYPES | INDEX_TYPES or stated not in {"", inside}:
+    known = isinstance(inside, str) and inside in MANIFEST_TYPES | INDEX_TYPES
+    if not known or stated not in {"", inside}:
         raise RemoteError(f"{shown(url)} sent {shown(str(inside))} as {shown(stated) or 'nothing'}: no manifest")
     return str(inside)
 

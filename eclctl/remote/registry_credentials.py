@@ -5,7 +5,8 @@ In this order, the first that knows the registry counts:
 1. `SINGULARITY_DOCKER_USERNAME` and `…_PASSWORD`, or the same with `APPTAINER_`: both of a pair, for whatever registry
    the command names.
 2. The file that the command line names, and then no other.
-3. `~/.singularity/docker-config.json`, `~/.apptainer/docker-config.json`, and Docker's `config.json` (in the directory
+3. `docker-config.json` of SingularityCE and of Apptainer (in the directories that `SINGULARITY_CONFIGDIR` and
+   `APPTAINER_CONFIGDIR` name, else `~/.singularity` and `~/.apptainer`), and Docker's `config.json` (in the directory
    that `DOCKER_CONFIG` names, else `~/.docker`).
 
 In a file: `credHelpers` for this registry, then `auths`, then `credsStore`. A helper is a program called
@@ -53,7 +54,12 @@ class Credentials:
         """What a header `Authorization: Basic` says, None without a user's name."""
         if not self.username:
             return None
-        return base64.b64encode(f"{self.username}:{self.password}".encode()).decode("ascii")
+        try:
+            # A variable's bytes that are no UTF-8 go as they are: the registry compares bytes.
+            joined = f"{self.username}:{self.password}".encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:
+            raise RemoteError(f"{self.source}: a name or password in it is no text; log in anew") from None
+        return base64.b64encode(joined).decode("ascii")
 
     def __bool__(self) -> bool:
         return bool(self.username or self.identity or self.bearer)
@@ -90,9 +96,10 @@ def find_credentials(
 def _usual(environment: Mapping[str, str]) -> Iterator[str]:
     home = environment.get("HOME", "")
     docker = environment.get("DOCKER_CONFIG", "")
-    if home:
-        yield f"{home}/.singularity/docker-config.json"
-        yield f"{home}/.apptainer/docker-config.json"
+    for program in ("singularity", "apptainer"):
+        folder = environment.get(f"{program.upper()}_CONFIGDIR", "")
+        if folder or home:
+            yield f"{folder or f'{home}/.{program}'}/docker-config.json"
     if docker or home:
         yield f"{docker or home + '/.docker'}/config.json"
 

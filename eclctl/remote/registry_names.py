@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from ipaddress import IPv6Address
 from typing import Final
+from urllib.parse import urlsplit
 
 from eclctl.errors import RemoteError
 from eclctl.image.oci import is_digest
@@ -73,7 +75,7 @@ def parse_reference(text: str) -> Reference:
         raise RemoteError(f"{digest[:96]!r} is no digest; one is sha256: and 64 hex digits in small letters")
     name, tag = _tag(name)
     host, path = _host(name)
-    if _HOST.fullmatch(host) is None or _REPOSITORY.fullmatch(path) is None or len(path) > _MAX_NAME:
+    if not _is_host(host) or _REPOSITORY.fullmatch(path) is None or len(path) > _MAX_NAME:
         raise RemoteError(
             f"{text[:96]!r} names no repository; a reference is {scheme}://HOST[:PORT]/NAME:TAG or …/NAME@sha256:…, "
             "and NAME is small letters and digits with . _ - / between them"
@@ -81,6 +83,20 @@ def parse_reference(text: str) -> Reference:
     if _TAG.fullmatch(tag) is None:
         raise RemoteError(f"{tag[:96]!r} is no tag: up to 128 letters, digits, . _ and -")
     return Reference(scheme, host, path, tag, digest)
+
+
+def _is_host(text: str) -> bool:
+    """Whether this is a host, perhaps with a port, of which a URL can be made."""
+    if _HOST.fullmatch(text) is None:
+        return False
+    try:
+        parts = urlsplit(f"//{text}")
+        if text.startswith("["):
+            IPv6Address(parts.hostname or "")
+        port = parts.port
+    except ValueError:  # a port beyond 65535, or brackets around no address
+        return False
+    return port != 0
 
 
 def _tag(name: str) -> tuple[str, str]:

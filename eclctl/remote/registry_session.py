@@ -19,7 +19,7 @@ import os
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.cookiejar import DefaultCookiePolicy
@@ -89,11 +89,14 @@ class Answer:
         """Yield the body as it comes, of at most 1 MiB each.
 
         Raises:
-            TransientError: it ended before it was whole. RemoteError: it is compressed.
+            TransientError: it ended before it was whole. RemoteError: it is compressed, or cannot be read.
         """
         if self.headers.get("Content-Encoding", "").lower() not in _IDENTITY:
             raise RemoteError(f"{shown(self._url)} sent a compressed answer, which nobody asked for")
-        yield from self.response.raw.stream(CHUNK, decode_content=False)
+        try:
+            yield from self.response.raw.stream(CHUNK, decode_content=False)
+        except ValueError as error:  # a chunk's length below zero, which urllib3 passes on
+            raise RemoteError(f"{shown(self._url)} sent an answer whose parts have no lengths") from error
 
     def read(self, limit: int) -> bytes:
         """Return the whole body.
@@ -197,7 +200,7 @@ class _Watch:
     def connect(self, host: str, port: int, seconds: float | None) -> socket.socket:
         """Connect to the first address of a host that answers; raises OSError, also for one that must not be used."""
         failed: OSError = ConnectionRefusedError("the name has no address")
-        for family, kind, number, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        for family, kind, number, _, address in _addresses(host, port):
             self.refused = None if self._refuse is None else self._refuse(str(address[0]))
             if self.refused is not None:
                 raise ConnectionAbortedError("the connection must not be used")
@@ -294,6 +297,14 @@ def _pools(watch: _Watch) -> dict[str, type[HTTPConnectionPool]]:
         ConnectionCls = Secure
 
     return {"http": PlainPool, "https": SecurePool}
+
+
+def _addresses(host: str, port: int) -> Sequence[Any]:
+    """Look a name up; one with a part that is empty or too long for a name has no address either."""
+    try:
+        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except UnicodeError as error:
+        raise socket.gaierror(socket.EAI_NONAME, "no name of a host") from error
 
 
 def _explained(url: str, error: Exception) -> RemoteError:

@@ -105,23 +105,23 @@ class _Fetching:
         self._advance = advance
         self._hash = hashlib.sha256()
         self._have = 0
+        self._kept = 0
 
     def run(self, there: int) -> int:
         """Fetch what is missing; return how many of the bytes that were there were kept."""
         self._recall(there)
         if self._have == self._piece.size and not self._right():
             self._again()
-        kept = self._have
+        self._kept = self._have
         self._fetch()
-        if not self._right() and kept:
+        if not self._right() and self._kept:
             # What was there was not the beginning of this blob: a page that a crash lost, or somebody else's.
-            kept = 0
             self._again()
             self._fetch()
         if not self._right():
             self._again()
             raise RemoteError(f"{self._piece.digest}: the registry sent something else; nothing of it is kept")
-        return kept
+        return self._kept
 
     def _recall(self, there: int) -> None:
         for start in range(0, there, CHUNK):
@@ -132,7 +132,7 @@ class _Fetching:
 
     def _again(self) -> None:
         self._advance(-self._have)
-        self._hash, self._have = hashlib.sha256(), 0
+        self._hash, self._have, self._kept = hashlib.sha256(), 0, 0
         os.ftruncate(self._fd, self._piece.offset)
 
     def _right(self) -> bool:

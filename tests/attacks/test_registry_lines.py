@@ -154,6 +154,8 @@ def test_registry_redirects_an_upload_by_its_location(method: str) -> None:
         "http://[",
         "http://x:99999999/",
         "x" * 20_000,
+        f"http://{'a' * 64}.example/",
+        "http://a..example/",
     ],
 )
 def test_registry_redirects_to_what_is_no_url(tmp_path: Path, to: str) -> None:
@@ -385,8 +387,10 @@ def test_registry_digests_an_index_that_says_something_else(change: str) -> None
         b"[" * 100_000,
         b"",
         b"<html>",
+        b'{"schemaVersion":2,"mediaType":[],"layers":[],"config":{}}',
+        b'{"schemaVersion":2,"mediaType":{},"layers":[],"config":{}}',
     ],
-    ids=range(8),
+    ids=range(10),
 )
 def test_registry_digests_a_manifest_that_two_would_read_in_two_ways(raw: bytes) -> None:
     with FakeRegistry() as server:
@@ -444,6 +448,12 @@ def test_registry_endless_bodies_are_bounded(tmp_path: Path) -> None:
         with pytest.raises(RemoteError, match=f"more than the {len(DATA)} bytes"):
             fetch(asked_at(server, 20.0), tmp_path / "f")
     assert (tmp_path / "f").stat().st_size <= len(DATA)
+
+
+def test_registry_endless_chunks_of_less_than_nothing(tmp_path: Path) -> None:
+    reply = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\nx"
+    with FakeRegistry(on("GET", "/blobs/", reply)) as server, pytest.raises(RemoteError, match="no lengths"):
+        fetch(registry(server), tmp_path / "f")
 
 
 def test_registry_endless_errors_are_bounded() -> None:

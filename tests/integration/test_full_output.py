@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.registries import OCI, FakeRegistry
 from tests.site import APPROVED, ECLCTL, HALF
 from tests.support import CORPUS, own_copy
 
@@ -63,6 +64,16 @@ def test_an_answer_to_an_administrator_that_cannot_be_shown_is_no_answer(eclctl,
 )
 def test_what_needs_no_daemon_complains_the_same(eclctl, arguments):
     assert_complained(eclctl(*arguments))
+
+
+def test_what_was_pushed_or_pulled_and_cannot_be_said_is_not_called_a_failure_of_it(eclctl, tmp_path):
+    with FakeRegistry() as server:
+        where = f"docker://{server.host}/prod/app:1"
+        for form in ([], ["--json"]):
+            assert_complained(eclctl("push", "--no-https", *form, OCI / "app-unsigned.oci.sif", where))
+            target = tmp_path / f"a{len(form)}.sif"
+            assert_complained(eclctl("pull", "--no-https", "--arch", "amd64", *form, target, where))
+            assert target.read_bytes() == (OCI / "app-unsigned.oci.sif").read_bytes()
 
 
 def test_with_standard_error_full_too_the_status_alone_tells(eclctl, site):

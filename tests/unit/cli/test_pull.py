@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterator
@@ -156,6 +157,45 @@ def test_an_interrupted_pull_says_so_and_goes_on(server: FakeRegistry, capsys: p
     assert len([ask for ask in server.asked if "/blobs/" in ask.path]) == 2, (
         "the config, and the layer that was missing"
     )
+
+
+def test_options_may_stand_between_the_names(server: FakeRegistry) -> None:
+    server.store.add_image(OCI / "app-ci.oci.sif")
+    where = f"docker://{server.host}/prod/app:1"
+    assert pull.run(["--arch", "amd64", "a.sif", "--no-https", where]) == 0
+    assert pull.run(["b.sif", where, "--no-https", "--arch", "amd64"]) == 0
+    assert sorted(os.listdir()) == ["a.sif", "b.sif"]
+
+
+@pytest.mark.parametrize("path", ["folder", "folder/"])
+@pytest.mark.parametrize("options", [[], ["--force"]])
+def test_a_directory_is_named_as_one(
+    server: FakeRegistry, capsys: pytest.CaptureFixture[str], path: str, options: list[str]
+) -> None:
+    """Many a program would put the file into it: nobody is told that --force would help."""
+    Path("folder").mkdir()
+    assert pull.run(arguments(server, *options, path=path)) == 1
+    assert f"{path}: this is a directory; name the file in it" in capsys.readouterr().err
+    assert server.asked == []
+
+
+def test_a_full_file_system_is_named_and_what_came_is_kept(
+    server: FakeRegistry, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.store.add_image(OCI / "layers-ci.oci.sif")
+    honest = os.pwrite
+
+    def full(fd: int, data: bytes, offset: int) -> int:
+        if offset > 16_000:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return honest(fd, data, offset)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pwrite", full)
+        assert pull.run(arguments(server, path="a.sif")) == 1
+    assert f"{os.getcwd()}/a.sif: No space left on device. What has come is kept" in capsys.readouterr().err
+    assert pull.run(arguments(server, path="a.sif")) == 0
+    assert "of them from before" in capsys.readouterr().out
 
 
 def test_a_file_that_is_there_is_named_before_anything_is_fetched(

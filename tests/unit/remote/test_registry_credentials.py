@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,27 @@ def test_files_count_in_order(tmp_path: Path) -> None:
     assert names(find(tmp_path)) == ("apptainer", "3")
     write(tmp_path / ".singularity" / "docker-config.json", {"auths": {HOST: auth("singularity", "4:5")}})
     assert names(find(tmp_path)) == ("singularity", "4:5")
+
+
+def test_singularity_and_apptainer_may_keep_their_files_elsewhere(tmp_path: Path) -> None:
+    write(tmp_path / "home" / ".singularity" / "docker-config.json", {"auths": {HOST: auth("usual", "1")}})
+    write(tmp_path / "s" / "docker-config.json", {"auths": {HOST: auth("singularity", "2")}})
+    write(tmp_path / "a" / "docker-config.json", {"auths": {HOST: auth("apptainer", "3")}})
+    home = tmp_path / "home"
+    assert names(find(home, SINGULARITY_CONFIGDIR=str(tmp_path / "s"))) == ("singularity", "2")
+    empty = str(tmp_path / "empty")
+    assert names(find(home, SINGULARITY_CONFIGDIR=empty, APPTAINER_CONFIGDIR=str(tmp_path / "a"))) == ("apptainer", "3")
+
+
+def test_a_password_that_is_no_utf_8_goes_as_the_bytes_that_it_is(tmp_path: Path) -> None:
+    pair = {"SINGULARITY_DOCKER_USERNAME": "joe", "SINGULARITY_DOCKER_PASSWORD": os.fsdecode(b"\xe4")}
+    assert find(tmp_path, **pair).basic == base64.b64encode(b"joe:\xe4").decode()
+
+
+def test_a_name_that_is_no_text_is_an_error_that_names_the_file(tmp_path: Path) -> None:
+    path = write(tmp_path / ".docker" / "config.json", {"auths": {HOST: {"username": "\ud800", "password": "x"}}})
+    with pytest.raises(RemoteError, match=path):
+        _ = find(tmp_path).basic
 
 
 def test_variables_come_before_files_and_only_in_pairs(tmp_path: Path) -> None:

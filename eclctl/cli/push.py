@@ -108,7 +108,7 @@ def _parser() -> Parser:
 
 def _push(options: argparse.Namespace, reference: Reference, fd: int, known: dict[str, Any]) -> None:
     before = os.fstat(fd)
-    image = sif.read(fd)
+    image = _image(options.image, fd)
 
     def tell(text: str) -> None:
         known["warnings"].append(text)
@@ -130,6 +130,13 @@ def _push(options: argparse.Namespace, reference: Reference, fd: int, known: dic
         raise BusyImageError(
             "the image changed while it was pushed; what arrived is what its digests say, push it again"
         )
+
+
+def _image(path: str, fd: int) -> Sif:
+    try:
+        return sif.read(fd)
+    except MalformedImageError as error:
+        raise MalformedImageError(f"{path}: {error}; `eclctl sif list` says what there is") from error
 
 
 def _whole(path: str, tag: str, fd: int, size: int) -> _Manifest:
@@ -232,9 +239,13 @@ def _keep_others(registry: Registry, digest: str, ours: _Manifest) -> None:
     lost = sum(1 for layer in there.manifest.layers if layer.digest not in have)
     if lost:
         raise RemoteError(
-            f"the registry holds {lost} cosign signatures of this image that the file does not; pull it --with-cosign "
+            f"the registry holds {_counted(lost)} of this image that the file does not have; pull it --with-cosign "
             "and sign that, or give --force to lose them"
         )
+
+
+def _counted(number: int) -> str:
+    return "a cosign signature" if number == 1 else f"{number} cosign signatures"
 
 
 def _send(registry: Registry, manifests: list[_Manifest], name: str) -> int:

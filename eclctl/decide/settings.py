@@ -136,7 +136,7 @@ class _Reader:
             admin_socket=admin,
             state_dir=self._path(found.get("state_dir"), "state_dir"),
             policies=self._paths(found.get("policies"), "policies"),
-            keyrings=self._paths(found.get("keyrings"), "keyrings"),
+            keyrings=self._paths(found.get("keyrings"), "keyrings", may_be_empty=True),  # all keys can be PEM keys
             watch=self._watches(found.get("watch")),
             metrics_listen=listen,
             metrics_textfile=textfile,
@@ -152,8 +152,8 @@ class _Reader:
         text = None if node is None else document.text(node, self.report, what)
         return os.path.normpath(os.path.join(self.base, text)) if text else ""
 
-    def _paths(self, node: Node | None, what: str) -> tuple[str, ...]:
-        found = () if node is None else document.items(node, self.report, what) or ()
+    def _paths(self, node: Node | None, what: str, *, may_be_empty: bool = False) -> tuple[str, ...]:
+        found = () if node is None else document.items(node, self.report, what, may_be_empty=may_be_empty) or ()
         return tuple(self._path(item, f"a path in {what}") for item in found)
 
     def _sockets(self, node: Node | None) -> tuple[str, str]:

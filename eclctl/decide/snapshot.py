@@ -210,7 +210,7 @@ def _keyring(
     try:
         ring = openpgp.Keyring.parse(*blobs.values())
     except EclctlError as error:
-        errors += _blamed(blobs) or [Problem(", ".join(paths), 0, 0, f"the keyring {error}")]
+        errors += _blamed(blobs) or [Problem(", ".join(paths), 0, 0, f"no keyring: {error}")]
         return None
     advice = "only its public part is used; take the private key out of this file"
     for path, blob in blobs.items() if ring.secret else ():
@@ -226,7 +226,7 @@ def _blamed(blobs: Mapping[str, bytes]) -> list[Problem]:
         try:
             openpgp.Keyring.parse(blob)
         except EclctlError as error:
-            found.append(Problem(path, 0, 0, f"the keyring {error}"))
+            found.append(Problem(path, 0, 0, f"no keyring: {error}"))
     return found
 
 

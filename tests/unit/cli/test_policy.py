@@ -101,7 +101,7 @@ def test_what_else_is_wrong_is_found_though_a_keyring_cannot_be_read(
     broken = write(folder.parent, "no keys", "ring.asc")
     assert run(["check", "--keyring", str(broken), str(path)]) == 1
     text = capsys.readouterr().err
-    assert f"error: {broken}: the keyring no OpenPGP certificate found\n" in text
+    assert f"error: {broken}: no keyring: no OpenPGP certificate found\n" in text
     assert "unknown key 'anyof'" in text
     assert "is in no keyring" not in text
 

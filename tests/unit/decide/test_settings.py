@@ -35,6 +35,12 @@ def loading(tmp_path: Path, text: str) -> tuple[Settings | None, list[str]]:
     return loaded.settings, [str(error).removeprefix(f"{path}:") for error in loaded.errors]
 
 
+def test_a_site_without_openpgp_keys_says_so(tmp_path: Path) -> None:
+    assert settings(tmp_path, MINIMAL.replace("[keys.d]", "[]")).keyrings == ()
+    _, errors = loading(tmp_path, MINIMAL.replace("keyrings: [keys.d]\n", ""))
+    assert errors == ["1:1: the configuration needs 'keyrings'"]
+
+
 def test_relative_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     assert settings(tmp_path, MINIMAL).policies == (str(tmp_path / "policies.d"),)
 

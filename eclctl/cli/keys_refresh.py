@@ -50,6 +50,9 @@ _WORDS = {
     "failed": "no answer that can be used",
 }
 
+_NEWS = ("unchanged", "updated", "revoked")
+"""What is said of a key where servers say different things: the last of these."""
+
 
 def add(commands: argparse._SubParsersAction[Parser]) -> None:
     """Add the command's parser to those of `eclctl keys`."""
@@ -114,18 +117,24 @@ def _refresh(keyservers: Keyservers, ring: Ring | SiteRing, fingerprints: Iterab
 def _one(keyservers: Keyservers, ring: Ring | SiteRing, own: openpgp.Keyring, fingerprint: str) -> _Refreshed:
     certificate = own.get(fingerprint)
     name = "" if certificate is None else certificate.name
-    tried = asyncio.run(hkp.fetch(keyservers, fingerprint, own))
-    if tried.found is None or tried.found.found is None:
+    tried = asyncio.run(hkp.fetch_all(keyservers, fingerprint, own))
+    if tried.found is None:
         state = "absent" if tried.absent else "failed"
         return _Refreshed(fingerprint, name, state, why=explain(tried, fingerprint))
     explain(tried, fingerprint)
-    answer = openpgp.Keyring.parse(tried.found.found.packets)
-    new = additions(own, answer, fingerprint)
+    states = {answer.url: _take(ring, own, fingerprint, answer) for answer in tried.having}
+    url = max(states, key=lambda server: _NEWS.index(states[server]))
+    return _Refreshed(fingerprint, name, states[url], url)
+
+
+def _take(ring: Ring | SiteRing, own: openpgp.Keyring, fingerprint: str, answer: hkp.Answer) -> str:
+    """Take what one server says into the ring; return what that changed."""
+    packets = b"" if answer.found is None else answer.found.packets
+    new = additions(own, openpgp.Keyring.parse(packets), fingerprint)
     if new is None:
-        return _Refreshed(fingerprint, name, "unchanged", tried.found.url)
+        return "unchanged"
     ring.add(serialize(new))
-    revoked = any(body[1] == SignatureType.KEY_REVOCATION for body in new.direct)
-    return _Refreshed(fingerprint, name, "revoked" if revoked else "updated", tried.found.url)
+    return "revoked" if any(body[1] == SignatureType.KEY_REVOCATION for body in new.direct) else "updated"
 
 
 def _print(results: Sequence[_Refreshed], place: str) -> None:

@@ -8,6 +8,7 @@ there alone.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import stat
@@ -27,7 +28,19 @@ from eclctl.signature.openpgp.armor import split_blocks
 from eclctl.signature.openpgp.packets import read_packets
 from eclctl.signature.openpgp.proven import Proven, proven
 
-__all__ = ["MAX_ANSWER", "MAX_PACKETS", "Answer", "Result", "Tried", "add", "fetch", "find", "get", "index"]
+__all__ = [
+    "MAX_ANSWER",
+    "MAX_PACKETS",
+    "Answer",
+    "Result",
+    "Tried",
+    "add",
+    "fetch",
+    "fetch_all",
+    "find",
+    "get",
+    "index",
+]
 
 MAX_ANSWER: Final = 4 << 20
 """Bytes that a keyserver may send for one key."""
@@ -81,6 +94,11 @@ class Tried:
         return next((answer for answer in self.answers if answer.result is Result.FOUND), None)
 
     @property
+    def having(self) -> tuple[Answer, ...]:
+        """Every answer with the key."""
+        return tuple(answer for answer in self.answers if answer.result is Result.FOUND)
+
+    @property
     def absent(self) -> bool:
         """Whether every server answered, and none knows the key."""
         return all(answer.result is Result.ABSENT for answer in self.answers)
@@ -100,6 +118,15 @@ async def fetch(keyservers: Keyservers, fingerprint: str, revokers: Keyring | No
         if answers[-1].result is Result.FOUND:
             break
     return Tried(tuple(answers))
+
+
+async def fetch_all(keyservers: Keyservers, fingerprint: str, revokers: Keyring | None = None) -> Tried:
+    """Ask all keyservers at once for one certificate, also when one has it: what it holds back another may show.
+
+    Arguments are as for `fetch`. Never raises for what they say.
+    """
+    asked = (get(each, fingerprint, timeout=keyservers.timeout, revokers=revokers) for each in keyservers.servers)
+    return Tried(tuple(await asyncio.gather(*asked)))
 
 
 async def get(

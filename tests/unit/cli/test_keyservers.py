@@ -291,6 +291,19 @@ def test_refresh_says_of_each_key_what_came_of_it(ring: Ring, capsys: pytest.Cap
     assert len(ring.certificates().certificates[0].keys) == 1
 
 
+def test_a_revocation_that_the_first_server_holds_back_is_taken_from_the_second(
+    ring: Ring, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ring.add(certificate(ALICE))
+    revoked = packet(6, ALICE.body) + packet(2, ALICE.sign(0x20, ALICE.prefix)) + user_id(ALICE)
+    with Fake({ALICE.fingerprint: key_answer(BLOCK)}) as old, Fake({ALICE.fingerprint: key_answer(revoked)}) as new:
+        run("refresh", "--url", old.url, "--url", new.url, "--json")
+    (shape,) = json.loads(capsys.readouterr().out)["keys"]
+    assert (shape["state"], shape["server"]) == ("revoked", new.url)
+    run("list", "--json")
+    assert json.loads(capsys.readouterr().out)["keys"][0]["problem"]["code"] == "key-revoked"
+
+
 def test_an_empty_ring_is_refreshed_by_saying_so(capsys: pytest.CaptureFixture[str]) -> None:
     run("refresh", "--url", "hkps://keys.example")
     assert "there are no keys in" in capsys.readouterr().out

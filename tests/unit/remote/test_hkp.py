@@ -107,6 +107,17 @@ def test_servers_are_asked_in_their_order_until_one_has_the_key() -> None:
     assert last.requests == []
 
 
+def test_all_servers_are_asked_where_one_may_hold_something_back() -> None:
+    revoked = certificate(ALICE) + packet(6, ALICE.body) + packet(2, ALICE.sign(0x20, ALICE.prefix))
+    with Fake({ALICE.fingerprint: key_answer(BLOCK)}) as old, Fake({ALICE.fingerprint: key_answer(revoked)}) as new:
+        gone = f"http://127.0.0.1:{free_port()}"
+        tried = asyncio.run(hkp.fetch_all(servers(old, gone, new), ALICE.fingerprint))
+    results = [answer_.result for answer_ in tried.answers]
+    assert results == [Result.FOUND, Result.UNAVAILABLE, Result.FOUND]
+    assert [each.url for each in tried.having] == [old.url, new.url]
+    assert [each.found is not None and each.found.revoked for each in tried.having] == [False, True]
+
+
 def test_a_key_is_absent_only_when_every_server_says_so() -> None:
     with Fake() as one, Fake() as two:
         assert fetch(one, two).absent

@@ -22,6 +22,7 @@ __all__ = [
     "chosen_ring",
     "complain",
     "site_ring",
+    "user_ring",
     "warn",
     "where",
 ]
@@ -46,13 +47,27 @@ def chosen_ring(options: argparse.Namespace) -> Ring | SiteRing:
     """Return the ring that the options choose.
 
     Raises:
-        KeyMaterialError: the configuration that should name it does not load.
+        KeyMaterialError: the configuration that should name it does not load, or the options name the site's as
+            somebody's own.
     """
     if options.site:
         return SiteRing([options.keyring_dir]) if options.keyring_dir else site_ring(options.config)
     if options.config is not None:
         raise KeyMaterialError("--config names the site's keyrings: add --site")
-    return Ring(os.path.abspath(options.keyring_dir) if options.keyring_dir else user_ring_directory(os.environ))
+    return user_ring(options.keyring_dir)
+
+
+def user_ring(directory: str | None) -> Ring:
+    """Return a user's ring: the one in a directory, or without one that at its usual place.
+
+    Raises:
+        KeyMaterialError: the directory is the site's, where other rules say how a key gets in.
+    """
+    if not directory:
+        return Ring(user_ring_directory(os.environ))
+    if os.path.realpath(directory) == os.path.realpath(SYSTEM_KEYS):
+        raise KeyMaterialError(f"{directory} is the site's ring: say --site instead of --keyring-dir")
+    return Ring(os.path.abspath(directory))
 
 
 def site_ring(config: str | None) -> SiteRing:

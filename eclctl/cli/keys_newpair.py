@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from eclctl.cli.asking import answered, confirmed
 from eclctl.cli.check import UsageError
-from eclctl.cli.key_rings import DONE, NOT_DONE, complain, warn
+from eclctl.cli.key_rings import DONE, NOT_DONE, complain, user_ring, warn
 from eclctl.cli.keys_list import shape
 from eclctl.cli.keys_push import send, show
 from eclctl.cli.keyservers import chosen
@@ -24,7 +24,7 @@ from eclctl.cli.text import printable
 from eclctl.errors import EclctlError, KeyMaterialError
 from eclctl.sign.gnupg_keys import LENGTHS, NewKey, Pair, make_pair, problem
 from eclctl.sign.keyfacts import facts
-from eclctl.sign.rings import Ring, user_ring_directory
+from eclctl.sign.rings import Ring
 from eclctl.signature import openpgp
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         new = _wanted(options)
         passphrase = _passphrase(options)
-        ring = Ring(os.path.abspath(options.keyring_dir) if options.keyring_dir else user_ring_directory(os.environ))
+        ring = user_ring(options.keyring_dir)
         ring.secret_keys()  # a ring that cannot be read is found out before anybody waits for a key
         pair, revocation = _make(new, passphrase, ring, sys.stderr if options.json else sys.stdout)
     except UsageError as error:

@@ -39,6 +39,7 @@ PUBLIC, SECRET = "pgp-public", "pgp-secret"
 MAX_RING: Final = 64 * 1024 * 1024
 """The longest file of keys that is read, in bytes; as for the keyrings of the daemon."""
 
+_MARKS: Final = (PUBLIC, SECRET)
 _REVOCATION: Final = ".rev"
 _HEX: Final = re.compile(r"[0-9A-F]{8}|[0-9A-F]{16}|[0-9A-F]{40}|[0-9A-F]{64}")
 _SHORT: Final = 8
@@ -191,7 +192,7 @@ class Ring:
         return os.path.join(self.directory, fingerprint + _REVOCATION)
 
     def _read(self) -> tuple[KeyFile, KeyFile]:
-        with GuardedDirectory.open(self.directory, private=True) as directory:
+        with GuardedDirectory.open(self.directory, private=True, marks=_MARKS) as directory:
             if directory is None:
                 return KeyFile({}), KeyFile({})
             return self._files(directory)
@@ -203,7 +204,7 @@ class Ring:
 
     @contextmanager
     def _writing(self) -> Iterator[GuardedDirectory]:
-        with GuardedDirectory.open(self.directory, private=True, create=True) as directory:
+        with GuardedDirectory.open(self.directory, private=True, create=True, marks=_MARKS) as directory:
             if directory is None:  # removed at this very moment
                 raise KeyMaterialError(f"{self.directory}: it is gone")
             with directory.lock():
@@ -353,5 +354,5 @@ def user_ring_file(environ: Mapping[str, str]) -> str | None:
         KeyMaterialError: The ring is not the user's own.
     """
     path = user_ring_directory(environ)
-    with GuardedDirectory.open(path, private=True) as directory:
+    with GuardedDirectory.open(path, private=True, marks=_MARKS) as directory:
         return None if directory is None or not directory.read(PUBLIC, MAX_RING) else os.path.join(path, PUBLIC)

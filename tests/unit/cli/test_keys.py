@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from eclctl.cli import keys, verify
+from eclctl.cli import key_rings, keys, verify
 from eclctl.sign.rings import Ring
 from eclctl.sign.transferable import parse
 from tests.pgp import Key, armor, certificate, packet
@@ -274,6 +274,17 @@ def test_the_sites_ring_is_another(run, tmp_path, ring):
     status, _, err = run("remove", "--site", "--keyring-dir", site, BUILDER)
     assert (status, "eclctl reload" in err) == (0, True)
     assert BUILDER not in run("list", "--site", "--keyring-dir", site)[1]
+
+
+def test_the_sites_ring_is_nobodys_own(run, tmp_path, monkeypatch):
+    """Into one's own ring a key comes by a key ID as well."""
+    site = tmp_path / "keys.d"
+    site.mkdir()
+    monkeypatch.setattr(key_rings, "SYSTEM_KEYS", str(site))
+    for command in (["import", str(PGP / "builder.asc")], ["list"], ["newpair", "--no-passphrase", "--name", "Joe"]):
+        status, _, err = run(*command, "--keyring-dir", site)
+        assert (status, "is the site's ring: say --site" in err) == (1, True)
+    assert list(site.iterdir()) == []
 
 
 def test_the_sites_ring_is_the_one_that_its_configuration_names(run, tmp_path):

@@ -12,7 +12,7 @@ import fcntl
 import os
 import secrets
 import stat
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final
@@ -208,17 +208,34 @@ class GuardedDirectory:
         Raises:
             KeyMaterialError: It cannot be written; the file is as it was.
         """
-        temporary = _NEW + secrets.token_hex(8)
+        self.replace_all({name: data})
+
+    def replace_all(self, files: Mapping[str, bytes]) -> None:
+        """Make each of `files` the content of the file of its name, one after the other. Needs `lock`.
+
+        All are written before the first takes its name, so that a full disk changes none. A crash leaves each file as
+        it was or new.
+
+        Raises:
+            KeyMaterialError: One cannot be written; all are as they were.
+        """
+        waiting: dict[str, str] = {}
+        name = ""
         try:
-            _write(temporary, data, 0o600 if self.private else 0o644, self.fd)
-            try:
+            for name, data in files.items():
+                temporary = _NEW + secrets.token_hex(8)
+                _write(temporary, data, 0o600 if self.private else 0o644, self.fd)
+                waiting[temporary] = name
+            for temporary, name in tuple(waiting.items()):
                 os.rename(temporary, name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
-            except OSError:
-                os.unlink(temporary, dir_fd=self.fd)
-                raise
+                del waiting[temporary]
             os.fsync(self.fd)
         except OSError as error:
             raise KeyMaterialError(f"{self.file(name)}: {_why(error)}") from error
+        finally:
+            for temporary in waiting:
+                with suppress(OSError):
+                    os.unlink(temporary, dir_fd=self.fd)
 
     def remove(self, name: str) -> None:
         """Remove a file. Needs `lock`.

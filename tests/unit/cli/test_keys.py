@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from eclctl.cli import key_rings, keys, verify
+from eclctl.cli import key_rings, keys, keyservers, verify
 from eclctl.sign.rings import Ring
 from eclctl.sign.transferable import parse
 from tests.pgp import Key, armor, certificate, packet
@@ -339,7 +339,9 @@ def test_help_ends_in_examples_and_fits_a_terminal(run, command):
         (["--name", "Joe", "--bit-length", "8192"], "is none of 2048"),
         (["--name", "Joe", "--type", "ed25519", "--bit-length", "2048"], "is for RSA"),
         (["--name", "Joe", "--expire", "0d"], "is no time"),
-        (["--name", "Joe", "--expire", "101y"], "is no time"),
+        (["--name", "Joe", "--expire", "80y"], "leads beyond 2105"),
+        (["--name", "Joe", "--expire", "99999y"], "leads beyond 2105"),
+        (["--email", "joe@site.example", "--comment", "demo", "--no-passphrase"], "a comment stands behind a name"),
         (["--name", "Joe", "--push=perhaps"], "neither true nor false"),
         (["--name", "Joe", "--url", "https://x"], "add --push"),
     ],
@@ -347,6 +349,15 @@ def test_help_ends_in_examples_and_fits_a_terminal(run, command):
 def test_what_is_wrong_with_a_wish_for_a_pair_is_told(run, ring, arguments, why):
     status, _, err = run("newpair", *arguments)
     assert (status, why in err) == (2, True), err
+    assert not os.path.exists(ring.directory)
+
+
+@pytest.mark.parametrize(("url", "why"), [([], "no keyserver is named"), (["--url", "ftp://x"], "is no keyserver")])
+def test_whom_to_push_to_is_known_before_a_pair_is_made(run, ring, monkeypatch, url, why):
+    monkeypatch.setenv("XDG_CONFIG_HOME", ring.directory)
+    monkeypatch.setattr(keyservers, "SYSTEM_CONFIG", f"{ring.directory}/none.yaml")
+    status, _, err = run("newpair", "--name", "Joe", "--no-passphrase", "--push", *url)
+    assert (status, why in err) == (1, True)
     assert not os.path.exists(ring.directory)
 
 

@@ -17,8 +17,9 @@ from eclctl.remote.hkp_index import parse_index
 from eclctl.sign.rings import Ring
 from tests.keyservers import Keyserver as Fake
 from tests.keyservers import index_answer, key_answer
-from tests.pgp import Key, armor, certificate, packet, subkey, user_id
+from tests.pgp import CERTIFY, SIGN, Key, armor, certificate, flags, packet, sub, subkey, user_id
 from tests.servers import answer, free_port
+from tests.sifbuilder import corpus_pgp_key
 from tests.support import CORPUS
 
 ALICE = Key()
@@ -338,6 +339,22 @@ def test_a_server_that_does_not_answer_is_not_said_to_lack_the_key(
     monkeypatch.setattr(verify, "SYSTEM_KEYS", str(tmp_path / "none"))
     assert verify.run(["--url", f"http://127.0.0.1:{free_port()}", IMAGE]) == 1
     assert f"no keyserver gave the key {BUILDER}: http://127.0.0.1:" in capsys.readouterr().err
+
+
+def test_a_key_from_a_server_is_revoked_by_whom_its_owner_let_revoke_it(
+    ring: Ring, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(verify, "SYSTEM_KEYS", str(tmp_path / "none"))
+    builder, revoker = corpus_pgp_key("builder"), Key()
+    may_revoke = sub(12, bytes((0x80, 22)) + revoker.raw)
+    bound = user_id(builder, b"Builder", flags(SIGN | CERTIFY), may_revoke)
+    revoked = packet(6, builder.body) + packet(2, revoker.sign(0x20, builder.prefix)) + bound
+    ring.add(certificate(revoker))
+    with Fake({BUILDER: key_answer(packet(6, builder.body) + bound)}) as server:
+        assert verify.run(["--url", server.url, IMAGE]) == 0
+    with Fake({BUILDER: key_answer(revoked)}) as server:
+        assert verify.run(["--url", server.url, IMAGE]) == 1
+    assert "revoked" in capsys.readouterr().err
 
 
 def test_a_key_that_no_server_has_leaves_the_signature_unknown(

@@ -102,7 +102,9 @@ def _pull(keyservers: Keyservers, ring: Ring | SiteRing, fingerprint: str) -> tu
 
 def _resolved(keyservers: Keyservers, text: str, *, yes: bool) -> str:
     """Return the whole fingerprint of the one key that is meant, as somebody confirms."""
-    url, index = asyncio.run(hkp.find(keyservers, term(text)))
+    reply = asyncio.run(hkp.find(keyservers, term(text)))
+    url, index = reply.url, reply.content
+    warn(reply.failed)
     digits = hex_digits(text)
     found = [key for key in index.keys if digits is None or _goes_by(key, digits)]
     if not found:

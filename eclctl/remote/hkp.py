@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import islice
-from typing import Final, TypeVar
+from typing import Final, Generic, TypeVar
 from urllib.parse import quote, urlencode
 
 from eclctl.decide.keyservers import Keyserver, Keyservers
@@ -32,6 +32,7 @@ __all__ = [
     "MAX_ANSWER",
     "MAX_PACKETS",
     "Answer",
+    "Reply",
     "Result",
     "Tried",
     "add",
@@ -57,7 +58,7 @@ _NO_SUCH_KEY: Final = re.compile(rb"\A\s*(?:<[^>]*>\s*)*(?:Key not found|No resu
 _FOUND, _NOT_FOUND = 200, 404
 _SHOWN_STRANGERS: Final = 3
 
-_Reply = TypeVar("_Reply")
+_Content = TypeVar("_Content")
 
 
 class Result(StrEnum):
@@ -188,8 +189,17 @@ def _left_out(url: str, strangers: Sequence[str]) -> str:
     return f"{url} also sent what nobody asked for: {names}"
 
 
-async def find(keyservers: Keyservers, term: str) -> tuple[str, Index]:
-    """Search the first keyserver that answers; return its URL and what it lists.
+@dataclass(frozen=True, slots=True)
+class Reply(Generic[_Content]):
+    """What one server of several answered. `failed` has a sentence for each that was asked before, and did not."""
+
+    url: str
+    content: _Content
+    failed: tuple[str, ...]
+
+
+async def find(keyservers: Keyservers, term: str) -> Reply[Index]:
+    """Search the first keyserver that lists something; return that, else the last empty index.
 
     Raises:
         RemoteError: None answers.
@@ -212,8 +222,8 @@ async def index(server: Keyserver, term: str, *, timeout: float) -> Index:  # no
     return parse_index(response.body, server.url)
 
 
-async def add(keyservers: Keyservers, armored: bytes) -> str:
-    """Send a certificate to the first keyserver that takes it; return that one's URL.
+async def add(keyservers: Keyservers, armored: bytes) -> Reply[None]:
+    """Send a certificate to the first keyserver that takes it.
 
     Args:
         keyservers: Whom to send it to.
@@ -231,17 +241,17 @@ async def add(keyservers: Keyservers, armored: bytes) -> str:
         if said is None:
             raise RemoteError(f"{server.url} takes no keys: there is no {server.url}/pks/add")
 
-    return (await _first(keyservers, send, lambda _: True))[0]
+    return await _first(keyservers, send, lambda _: True)
 
 
 async def _first(
     keyservers: Keyservers,
-    ask: Callable[[Keyserver], Awaitable[_Reply]],
-    good: Callable[[_Reply], bool],
-) -> tuple[str, _Reply]:
+    ask: Callable[[Keyserver], Awaitable[_Content]],
+    good: Callable[[_Content], bool],
+) -> Reply[_Content]:
     """Return the first good answer, else the last one there was."""
     errors: list[str] = []
-    last: tuple[str, _Reply] | None = None
+    last: tuple[str, _Content] | None = None
     for server in keyservers.servers:
         try:
             reply = await ask(server)
@@ -250,10 +260,10 @@ async def _first(
             continue
         last = server.url, reply
         if good(reply):
-            return last
+            break
     if last is None:
         raise RemoteError("; ".join(errors) or "no keyserver is named")
-    return last
+    return Reply(*last, tuple(errors))
 
 
 def _lookup(server: Keyserver, operation: str, search: str) -> str:

@@ -235,6 +235,21 @@ def test_several_servers_are_tried_in_their_order(capsys: pytest.CaptureFixture[
     assert f"WARNING: {gone}" in capsys.readouterr().err
 
 
+def test_a_server_that_did_not_answer_is_told_of_beside_what_another_says(
+    ring: Ring, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Else a key that only the first one has seems to be nowhere."""
+    gone = f"http://127.0.0.1:{free_port()}"
+    ring.add(certificate(ALICE))
+    with Fake({"": answer(b"thanks")}, index=index_answer("info:1:0\n")) as empty:
+        both = ("--url", gone, "--url", empty.url)
+        for command, status in (("search", 1), ("pull", 1), ("push", 0)):
+            run(command, *both, "alice@example.org", status=status)
+            err = capsys.readouterr().err
+            assert f"WARNING: {gone}/pks/" in err
+            assert "Connection refused" in err
+
+
 # -- push
 
 

@@ -127,9 +127,9 @@ def test_a_key_is_absent_only_when_every_server_says_so() -> None:
 def test_a_search_takes_the_first_server_that_lists_something() -> None:
     text = f"info:1:1\npub:{ALICE.fingerprint}:22:256:::\nuid:Alice\n"
     with Fake(index=index_answer("info:1:0\n")) as empty, Fake(index=index_answer(text)) as full:
-        url, index = asyncio.run(hkp.find(servers(empty, full), "alice <a&b=c#d?>"))
-        assert url == full.url
-        assert [key.id for key in index.keys] == [ALICE.fingerprint]
+        reply = asyncio.run(hkp.find(servers(empty, full), "alice <a&b=c#d?>"))
+        assert (reply.url, reply.failed) == (full.url, ())
+        assert [key.id for key in reply.content.keys] == [ALICE.fingerprint]
         assert full.log == [("index", "alice <a&b=c#d?>")]
 
 
@@ -142,7 +142,7 @@ def test_a_search_that_no_server_answers_is_an_error_that_names_them() -> None:
 
 def test_a_key_is_sent_as_a_form() -> None:
     with Fake({"": answer(b"thanks")}) as server:
-        assert asyncio.run(hkp.add(servers(server), BLOCK)) == server.url
+        assert asyncio.run(hkp.add(servers(server), BLOCK)).url == server.url
     head, _, body = server.requests[0].partition(b"\r\n\r\n")
     assert head.startswith(b"POST /pks/add HTTP/1.1\r\n")
     assert b"Content-Type: application/x-www-form-urlencoded\r\n" in head

@@ -66,6 +66,13 @@ def test_without_a_server_nobody_is_asked(capsys: pytest.CaptureFixture[str]) ->
     assert "no keyserver is named: give --url URL, or list some in" in capsys.readouterr().err
 
 
+def test_without_a_server_the_site_is_pointed_to_its_own_configuration(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("refresh", "--site", "--keyring-dir", str(tmp_path / "keys.d"), status=1)
+    assert f"or list some in {tmp_path}/none.yaml" in capsys.readouterr().err
+
+
 def test_the_site_s_servers_are_asked_by_those_who_have_none_of_their_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from eclctl.cli.asking import answered, confirmed
 from eclctl.cli.check import UsageError
-from eclctl.cli.key_rings import DONE, NOT_DONE, complain, user_ring, warn
+from eclctl.cli.key_rings import DONE, NOT_DONE, complain, directory, user_ring, warn
 from eclctl.cli.keys_list import shape
 from eclctl.cli.keys_push import send, show
 from eclctl.cli.keyservers import chosen
@@ -80,7 +80,9 @@ def add(commands: argparse._SubParsersAction[Parser]) -> None:
         "-U", "--push", nargs="?", const=True, default=False, type=_truth, metavar="true|false", help="to the keyserver"
     )
     parser.add_argument("-u", "--url", metavar="URL", help="with --push: which keyserver")
-    parser.add_argument("--keyring-dir", metavar="DIR", help="your ring, if it is not at its usual place")
+    parser.add_argument(
+        "--keyring-dir", type=directory, metavar="DIR", help="your ring, if it is not at its usual place"
+    )
     parser.add_argument("-j", "--json", action="store_true", help="print one JSON object")
 
 

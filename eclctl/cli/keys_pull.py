@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from eclctl.cli.asking import confirmed
-from eclctl.cli.key_rings import DONE, add_ring_options, chosen_ring, complain, warn, where
+from eclctl.cli.key_rings import DONE, add_ring_options, chosen_ring, complain, remind, warn, where
 from eclctl.cli.keys_list import shape
 from eclctl.cli.keys_search import term
 from eclctl.cli.keyservers import FULL, add_options, chosen, explain, hex_digits
@@ -81,6 +81,7 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps({"v": 1, "ring": where(ring), "server": server, "key": {**shape(found), "public": change}}))
     else:
         _print(change, found, where(ring))
+    remind(ring, changed=change != "unchanged")
     return DONE
 
 

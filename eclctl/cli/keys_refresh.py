@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from eclctl.cli.key_rings import DONE, NOT_DONE, add_ring_options, chosen_ring, complain, warn, where
+from eclctl.cli.key_rings import DONE, NOT_DONE, add_ring_options, chosen_ring, complain, remind, warn, where
 from eclctl.cli.keyservers import add_options, chosen, explain
 from eclctl.cli.text import printable
 from eclctl.decide.keyservers import Keyservers
@@ -102,6 +102,7 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps({"v": 1, "ring": where(ring), "keys": shapes}))
     else:
         _print(results, where(ring))
+    remind(ring, changed=any(each.state in {"updated", "revoked"} for each in results))
     return NOT_DONE if any(each.state == "failed" for each in results) else DONE
 
 

@@ -276,6 +276,21 @@ def test_the_sites_ring_is_another(run, tmp_path, ring):
     assert BUILDER not in run("list", "--site", "--keyring-dir", site)[1]
 
 
+def test_what_changes_in_the_sites_ring_is_said_to_need_a_reload(run, tmp_path):
+    site = ("--site", "--keyring-dir", tmp_path / "keys.d")
+    hint = "A daemon knows of it from its next reload: eclctl reload\n"
+    assert run("import", PGP / "builder.asc", *site)[2] == hint
+    assert run("import", PGP / "builder.asc", *site)[2] == ""
+    assert run("remove", BUILDER, *site)[2] == hint
+
+
+@pytest.mark.parametrize("command", ["list", "newpair", "import x"])
+def test_an_empty_name_is_no_ring(run, command):
+    """A script whose variable is not set would work on the ring of whoever runs it."""
+    status, _, err = run(*command.split(), "--keyring-dir", "")
+    assert (status, "an empty name is no directory" in err) == (2, True)
+
+
 def test_the_sites_ring_is_nobodys_own(run, tmp_path, monkeypatch):
     """Into one's own ring a key comes by a key ID as well."""
     site = tmp_path / "keys.d"

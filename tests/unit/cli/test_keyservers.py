@@ -66,6 +66,19 @@ def test_without_a_server_nobody_is_asked(capsys: pytest.CaptureFixture[str]) ->
     assert "no keyserver is named: give --url URL, or list some in" in capsys.readouterr().err
 
 
+def test_a_revocation_that_reaches_the_site_s_ring_is_said_to_need_a_reload(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site = ("--site", "--keyring-dir", str(tmp_path / "keys.d"))
+    revoked = certificate(ALICE) + packet(6, ALICE.body) + packet(2, ALICE.sign(0x20, ALICE.prefix))
+    for command, blob in ((("pull", ALICE.fingerprint), BLOCK), (("refresh",), armor("PUBLIC KEY BLOCK", revoked))):
+        with Fake({ALICE.fingerprint: key_answer(blob)}) as server:
+            run(*command, "--url", server.url, *site)
+            assert "next reload: eclctl reload" in capsys.readouterr().err
+            run(*command, "--url", server.url, *site)
+            assert "reload" not in capsys.readouterr().err
+
+
 def test_without_a_server_the_site_is_pointed_to_its_own_configuration(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

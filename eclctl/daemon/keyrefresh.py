@@ -224,12 +224,16 @@ class KeyRefresh:
                     unreachable += answer.result is hkp.Result.UNAVAILABLE
 
         await asyncio.gather(*(work() for _ in range(min(AT_ONCE, len(keys)))))
+        self._tell(reasons, len(keys), len(left))  # first: a disk may be slow, and who stops the daemon wants to know
         await self._save()
+
+    def _tell(self, reasons: list[str], asked: int, left: int) -> None:
+        """Log the beginning and the end of trouble."""
         if reasons:
             self._in_a_row += 1
             if self._in_a_row == 1:
                 text = "keyservers: nothing usable about %d of %d keys (%s); what is known of them stays"
-                _log.warning(text, len(reasons) + len(left), len(keys), reasons[0])
+                _log.warning(text, len(reasons) + left, asked, reasons[0])
         elif self._in_a_row:
             self._in_a_row = 0
             _log.info("keyservers: they answer again")

@@ -50,10 +50,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def misused(options: argparse.Namespace) -> str | None:
-    """Return what is wrong when options for a certificate are given and it is not."""
+    """Return what is wrong when options for a certificate are given and it is not, or nobody may be asked about it."""
     given = [*options.certificate_intermediates, *options.certificate_roots]
     if options.certificate is None and (given or options.ocsp_verify):
         return "--certificate-intermediates, --certificate-roots and --ocsp-verify need --certificate FILE"
+    if options.ocsp_verify and options.local:
+        return "--local asks nobody, no responder either: leave out --local or --ocsp-verify"
     return None
 
 

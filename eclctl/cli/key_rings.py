@@ -21,7 +21,10 @@ __all__ = [
     "add_ring_options",
     "chosen_ring",
     "complain",
+    "directory",
+    "remind",
     "site_ring",
+    "user_ring",
     "warn",
     "where",
 ]
@@ -38,21 +41,42 @@ def add_ring_options(parser: argparse.ArgumentParser) -> None:
     rings.add_argument(
         "--site", "--global", action="store_true", help="the site's ring, which the daemon trusts; root changes it"
     )
-    rings.add_argument("--keyring-dir", metavar="DIR", help="the ring in this directory")
+    rings.add_argument("--keyring-dir", type=directory, metavar="DIR", help="the ring in this directory")
     rings.add_argument("--config", metavar="FILE", help=f"with --site: what names the keyrings ({SYSTEM_CONFIG})")
+
+
+def directory(text: str) -> str:
+    """Parse a directory for a parser: an empty name, as of a variable that a script has not set, is none."""
+    if not text:
+        raise argparse.ArgumentTypeError("an empty name is no directory")
+    return text
 
 
 def chosen_ring(options: argparse.Namespace) -> Ring | SiteRing:
     """Return the ring that the options choose.
 
     Raises:
-        KeyMaterialError: the configuration that should name it does not load.
+        KeyMaterialError: the configuration that should name it does not load, or the options name the site's as
+            somebody's own.
     """
     if options.site:
         return SiteRing([options.keyring_dir]) if options.keyring_dir else site_ring(options.config)
     if options.config is not None:
         raise KeyMaterialError("--config names the site's keyrings: add --site")
-    return Ring(os.path.abspath(options.keyring_dir) if options.keyring_dir else user_ring_directory(os.environ))
+    return user_ring(options.keyring_dir)
+
+
+def user_ring(named: str | None) -> Ring:
+    """Return a user's ring: the one in a directory, or without one that at its usual place.
+
+    Raises:
+        KeyMaterialError: the directory is the site's, where other rules say how a key gets in.
+    """
+    if named is None:
+        return Ring(user_ring_directory(os.environ))
+    if os.path.realpath(named) == os.path.realpath(SYSTEM_KEYS):
+        raise KeyMaterialError(f"{named} is the site's ring: say --site instead of --keyring-dir")
+    return Ring(os.path.abspath(named))
 
 
 def site_ring(config: str | None) -> SiteRing:
@@ -77,6 +101,12 @@ def where(ring: Ring | SiteRing, *, secret: bool = False) -> str:
     if isinstance(ring, SiteRing):
         return printable(", ".join(ring.paths))
     return printable(ring.secret_path if secret else ring.public_path)
+
+
+def remind(ring: Ring | SiteRing, *, changed: bool) -> None:
+    """Say that a daemon does not know yet what has changed in the site's ring, a revocation perhaps."""
+    if changed and isinstance(ring, SiteRing):
+        print("A daemon knows of it from its next reload: eclctl reload", file=sys.stderr)
 
 
 def warn(lines: Iterable[str]) -> None:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eclctl.cli.key_rings import DONE, NOT_DONE, add_ring_options, chosen_ring, complain, warn, where
+from eclctl.cli.key_rings import DONE, NOT_DONE, add_ring_options, chosen_ring, complain, remind, warn, where
 from eclctl.cli.keys_list import shape
 from eclctl.cli.problems import error_shape
 from eclctl.cli.text import printable
@@ -81,6 +81,7 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps({"v": 1, "ring": where(ring), "files": [_shape(result) for result in results]}))
     for result in results:
         _print(result, quiet=options.json)
+    remind(ring, changed=any(change.public != "unchanged" for each in results for change in each.added.changes))
     return DONE if all(result.error is None for result in results) else NOT_DONE
 
 

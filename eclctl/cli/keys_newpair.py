@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from eclctl.cli.asking import answered, confirmed
 from eclctl.cli.check import UsageError
-from eclctl.cli.key_rings import DONE, NOT_DONE, complain, warn
+from eclctl.cli.key_rings import DONE, NOT_DONE, complain, directory, user_ring, warn
 from eclctl.cli.keys_list import shape
 from eclctl.cli.keys_push import send, show
 from eclctl.cli.keyservers import chosen
@@ -21,10 +21,11 @@ from eclctl.cli.options import USAGE
 from eclctl.cli.passphrases import VARIABLE, Passphrases, at_terminal, descriptor
 from eclctl.cli.problems import error_shape
 from eclctl.cli.text import printable
+from eclctl.decide.keyservers import Keyservers
 from eclctl.errors import EclctlError, KeyMaterialError
 from eclctl.sign.gnupg_keys import LENGTHS, NewKey, Pair, make_pair, problem
 from eclctl.sign.keyfacts import facts
-from eclctl.sign.rings import Ring, user_ring_directory
+from eclctl.sign.rings import Ring
 from eclctl.signature import openpgp
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ __all__ = ["add", "run"]
 
 _EXPIRY = re.compile(r"([1-9][0-9]{0,4})([dwmy]?)")
 _DAYS = {"": 1, "d": 1, "w": 7, "m": 30, "y": 365}
-_LONGEST = 36500
+_END = datetime(2106, 1, 1, tzinfo=UTC)  # OpenPGP counts to 2106-02-07 in the 32 bits that it has for a time
 _TRIES = 3
 
 _EXAMPLES = f"""What no option says is asked for at the terminal. The passphrase is read from a
@@ -79,7 +80,9 @@ def add(commands: argparse._SubParsersAction[Parser]) -> None:
         "-U", "--push", nargs="?", const=True, default=False, type=_truth, metavar="true|false", help="to the keyserver"
     )
     parser.add_argument("-u", "--url", metavar="URL", help="with --push: which keyserver")
-    parser.add_argument("--keyring-dir", metavar="DIR", help="your ring, if it is not at its usual place")
+    parser.add_argument(
+        "--keyring-dir", type=directory, metavar="DIR", help="your ring, if it is not at its usual place"
+    )
     parser.add_argument("-j", "--json", action="store_true", help="print one JSON object")
 
 
@@ -98,8 +101,12 @@ def _days(text: str) -> int:
         return 0
     match = _EXPIRY.fullmatch(text)
     days = int(match[1]) * _DAYS[match[2]] if match else 0
-    if not 0 < days <= _LONGEST:
+    if not days:
         raise argparse.ArgumentTypeError(f"{printable(text)} is no time such as 90d, 52w, 12m or 2y")
+    if days > (_END - datetime.now(UTC)).days:
+        raise argparse.ArgumentTypeError(
+            f"{printable(text)} leads beyond {_END.year - 1}, the last year of OpenPGP's calendar"
+        )
     return days
 
 
@@ -114,8 +121,10 @@ def run(options: argparse.Namespace) -> int:
     try:
         new = _wanted(options)
         passphrase = _passphrase(options)
-        ring = Ring(os.path.abspath(options.keyring_dir) if options.keyring_dir else user_ring_directory(os.environ))
-        ring.secret_keys()  # a ring that cannot be read is found out before anybody waits for a key
+        ring = user_ring(options.keyring_dir)
+        # What cannot be read, the ring or who is pushed to, is found out before anybody waits for a key.
+        ring.secret_keys()
+        keyservers = chosen(argparse.Namespace(url=[options.url] if options.url else [])) if options.push else None
         pair, revocation = _make(new, passphrase, ring, sys.stderr if options.json else sys.stdout)
     except UsageError as error:
         print(f"eclctl keys newpair: {printable(str(error))}; `eclctl keys newpair --help` shows how", file=sys.stderr)
@@ -124,11 +133,11 @@ def run(options: argparse.Namespace) -> int:
         return complain("newpair", error, as_json=options.json)
     warn(ring.warnings)
     if options.json:
-        server, failed = _push(ring, pair, options, sys.stderr)
+        server, failed = _push(ring, pair, keyservers, sys.stderr)
         print(json.dumps(_shape(ring, pair, revocation, server, failed)))
     else:
         _report(ring, pair, revocation)
-        _, failed = _push(ring, pair, options, sys.stdout)
+        _, failed = _push(ring, pair, keyservers, sys.stdout)
     return DONE if failed is None else NOT_DONE
 
 
@@ -199,8 +208,7 @@ def _make(new: NewKey, passphrase: str | None, ring: Ring, stream: TextIO) -> tu
     print("Generating Entity and OpenPGP Key Pair... ", end="", file=stream, flush=True)
     try:
         pair = make_pair(new, passphrase)
-        ring.add(pair.secret)
-        revocation = ring.keep_revocation(pair.fingerprint, pair.revocation)
+        revocation = ring.add_pair(pair.fingerprint, pair.secret, pair.revocation)
     except EclctlError:
         print("failed", file=stream)
         raise
@@ -224,13 +232,15 @@ def _shape(
     return {**made, "error": None if failed is None else error_shape(failed)}
 
 
-def _push(ring: Ring, pair: Pair, options: argparse.Namespace, stream: TextIO) -> tuple[str | None, EclctlError | None]:
+def _push(
+    ring: Ring, pair: Pair, keyservers: Keyservers | None, stream: TextIO
+) -> tuple[str | None, EclctlError | None]:
     """Push the key if that is wanted; return the server that has it, and why none does that should."""
-    if not options.push:
+    if keyservers is None:
         print("NOT pushing newly created key to keystore", file=stream)
         return None, None
     try:
-        sent, url = send(ring, chosen(argparse.Namespace(url=[options.url] if options.url else [])), pair.fingerprint)
+        sent, url = send(ring, keyservers, pair.fingerprint)
     except EclctlError as error:
         complain("newpair", error, as_json=False)
         return None, error

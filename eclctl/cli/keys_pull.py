@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from eclctl.cli.asking import confirmed
-from eclctl.cli.key_rings import DONE, add_ring_options, chosen_ring, complain, warn, where
+from eclctl.cli.key_rings import DONE, add_ring_options, chosen_ring, complain, remind, warn, where
 from eclctl.cli.keys_list import shape
 from eclctl.cli.keys_search import term
 from eclctl.cli.keyservers import FULL, add_options, chosen, explain, hex_digits
@@ -81,6 +81,7 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps({"v": 1, "ring": where(ring), "server": server, "key": {**shape(found), "public": change}}))
     else:
         _print(change, found, where(ring))
+    remind(ring, changed=change != "unchanged")
     return DONE
 
 
@@ -102,7 +103,9 @@ def _pull(keyservers: Keyservers, ring: Ring | SiteRing, fingerprint: str) -> tu
 
 def _resolved(keyservers: Keyservers, text: str, *, yes: bool) -> str:
     """Return the whole fingerprint of the one key that is meant, as somebody confirms."""
-    url, index = asyncio.run(hkp.find(keyservers, term(text)))
+    reply = asyncio.run(hkp.find(keyservers, term(text)))
+    url, index = reply.url, reply.content
+    warn(reply.failed)
     digits = hex_digits(text)
     found = [key for key in index.keys if digits is None or _goes_by(key, digits)]
     if not found:

@@ -81,14 +81,16 @@ def show(sent: Proven, url: str) -> None:
 
 
 def send(ring: Ring | SiteRing, keyservers: Keyservers, name: str) -> tuple[Proven, str]:
-    """Send the public part of a key; return what was sent, and the server that took it.
+    """Send the public part of a key, and warn of servers that did not take it; return what was sent, and who took it.
 
     Raises:
         KeyMaterialError: There is no such key, or nothing of it to send.
         RemoteError: No keyserver took it.
     """
     sent = _to_send(ring, name)
-    return sent, asyncio.run(hkp.add(keyservers, armored([sent.packets], secret=False)))
+    reply = asyncio.run(hkp.add(keyservers, armored([sent.packets], secret=False)))
+    warn(reply.failed)
+    return sent, reply.url
 
 
 def _to_send(ring: Ring | SiteRing, name: str) -> Proven:

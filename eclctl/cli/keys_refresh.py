@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from eclctl.cli.key_rings import DONE, NOT_DONE, add_ring_options, chosen_ring, complain, warn, where
+from eclctl.cli.key_rings import DONE, NOT_DONE, add_ring_options, chosen_ring, complain, remind, warn, where
 from eclctl.cli.keyservers import add_options, chosen, explain
 from eclctl.cli.text import printable
 from eclctl.decide.keyservers import Keyservers
@@ -49,6 +49,9 @@ _WORDS = {
     "absent": "no keyserver has it",
     "failed": "no answer that can be used",
 }
+
+_NEWS = ("unchanged", "updated", "revoked")
+"""What is said of a key where servers say different things: the last of these."""
 
 
 def add(commands: argparse._SubParsersAction[Parser]) -> None:
@@ -99,6 +102,7 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps({"v": 1, "ring": where(ring), "keys": shapes}))
     else:
         _print(results, where(ring))
+    remind(ring, changed=any(each.state in {"updated", "revoked"} for each in results))
     return NOT_DONE if any(each.state == "failed" for each in results) else DONE
 
 
@@ -114,18 +118,24 @@ def _refresh(keyservers: Keyservers, ring: Ring | SiteRing, fingerprints: Iterab
 def _one(keyservers: Keyservers, ring: Ring | SiteRing, own: openpgp.Keyring, fingerprint: str) -> _Refreshed:
     certificate = own.get(fingerprint)
     name = "" if certificate is None else certificate.name
-    tried = asyncio.run(hkp.fetch(keyservers, fingerprint, own))
-    if tried.found is None or tried.found.found is None:
+    tried = asyncio.run(hkp.fetch_all(keyservers, fingerprint, own))
+    if tried.found is None:
         state = "absent" if tried.absent else "failed"
         return _Refreshed(fingerprint, name, state, why=explain(tried, fingerprint))
     explain(tried, fingerprint)
-    answer = openpgp.Keyring.parse(tried.found.found.packets)
-    new = additions(own, answer, fingerprint)
+    states = {answer.url: _take(ring, own, fingerprint, answer) for answer in tried.having}
+    url = max(states, key=lambda server: _NEWS.index(states[server]))
+    return _Refreshed(fingerprint, name, states[url], url)
+
+
+def _take(ring: Ring | SiteRing, own: openpgp.Keyring, fingerprint: str, answer: hkp.Answer) -> str:
+    """Take what one server says into the ring; return what that changed."""
+    packets = b"" if answer.found is None else answer.found.packets
+    new = additions(own, openpgp.Keyring.parse(packets), fingerprint)
     if new is None:
-        return _Refreshed(fingerprint, name, "unchanged", tried.found.url)
+        return "unchanged"
     ring.add(serialize(new))
-    revoked = any(body[1] == SignatureType.KEY_REVOCATION for body in new.direct)
-    return _Refreshed(fingerprint, name, "revoked" if revoked else "updated", tried.found.url)
+    return "revoked" if any(body[1] == SignatureType.KEY_REVOCATION for body in new.direct) else "updated"
 
 
 def _print(results: Sequence[_Refreshed], place: str) -> None:

@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from eclctl.cli.asking import confirmed
-from eclctl.cli.key_rings import DONE, add_ring_options, chosen_ring, complain, warn, where
+from eclctl.cli.key_rings import DONE, add_ring_options, chosen_ring, complain, remind, warn, where
 from eclctl.cli.text import printable
 from eclctl.errors import EclctlError, KeyMaterialError
 from eclctl.sign.rings import Removed, Ring, matching
@@ -114,7 +114,6 @@ def _report(ring: Ring | SiteRing, fingerprint: str, removed: Removed, options: 
 
 
 def _hints(ring: Ring | SiteRing, fingerprint: str, removed: Removed) -> None:
-    if isinstance(ring, SiteRing):
-        print("A daemon knows of it from its next reload: eclctl reload", file=sys.stderr)
-    elif removed.public and not removed.secret and fingerprint in ring.secret_keys():
+    remind(ring, changed=True)
+    if isinstance(ring, Ring) and removed.public and not removed.secret and fingerprint in ring.secret_keys():
         print("The secret key is still there: add --secret to remove it too", file=sys.stderr)

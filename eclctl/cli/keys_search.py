@@ -60,9 +60,11 @@ def run(options: argparse.Namespace) -> int:
     """Run `eclctl keys search`; return its exit status."""
     try:
         wanted = term(options.term)
-        url, index = asyncio.run(hkp.find(chosen(options), wanted))
+        reply = asyncio.run(hkp.find(chosen(options), wanted))
     except EclctlError as error:
         return complain("search", error, as_json=options.json)
+    url, index = reply.url, reply.content
+    warn(reply.failed)
     if options.json:
         keys = [index_shape(key) for key in index.keys]
         print(json.dumps({"v": 1, "server": url, "term": options.term, "keys": keys, "more": index.more}))

@@ -52,12 +52,14 @@ def chosen(options: argparse.Namespace) -> Keyservers:
     Raises:
         ConfigError: None is named, or what names them is wrong.
     """
-    site = getattr(options, "config", None) if getattr(options, "site", False) else None
-    known = configured(os.environ, config=site, site=getattr(options, "site", False))
+    site = getattr(options, "site", False)
+    config = getattr(options, "config", None) if site else None
+    known = configured(os.environ, config=config, site=site)
     if options.url:
         return _named(options.url, known)
     if not known.servers:
-        raise ConfigError(f"no keyserver is named: give --url URL, or list some in {user_file(os.environ)}")
+        file = (config or SYSTEM_CONFIG) if site else user_file(os.environ)
+        raise ConfigError(f"no keyserver is named: give --url URL, or list some in {file}")
     return known
 
 

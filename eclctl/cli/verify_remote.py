@@ -33,7 +33,7 @@ _DIGITS: Final = 40
 
 def add_options(group: argparse._ArgumentGroup) -> None:
     """Add the options about keyservers."""
-    group.add_argument("-l", "--local", action="store_true", help="ask no keyserver, whatever is configured")
+    group.add_argument("-l", "--local", action="store_true", help="use no network, whatever is configured")
     group.add_argument(
         "-u",
         "--url",
@@ -84,7 +84,7 @@ class Remote:
         Raises:
             MalformedImageError, BusyImageError, UnreadableImageError, UnsupportedFileError: As `image.sif.read`.
         """
-        new = [packets for name in self._unknown(fd, material) if (packets := self._fetch(name)) is not None]
+        new = [packets for name in self._unknown(fd, material) if (packets := self._fetch(name, material.store.pgp))]
         if not new:
             return material
         own = (serialize(certificate.material) for certificate in material.store.pgp.certificates)
@@ -98,9 +98,10 @@ class Remote:
             say(f"WARNING: the image claims {len(missing)} unknown keys, of which {_MOST} are asked for")
         return missing[:_MOST]
 
-    def _fetch(self, fingerprint: str) -> bytes | None:
+    def _fetch(self, fingerprint: str, own: openpgp.Keyring) -> bytes | None:
+        """Return a certificate, if a server has it; whom its owner lets revoke it may be among those that are here."""
         self._asked.add(fingerprint)
-        tried = asyncio.run(hkp.fetch(self.keyservers, fingerprint))
+        tried = asyncio.run(hkp.fetch(self.keyservers, fingerprint, own))
         why = keyservers.explain(tried, fingerprint)
         if tried.found is None or tried.found.found is None:
             say(f"WARNING: {printable(why)}")

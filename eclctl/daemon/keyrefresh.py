@@ -7,7 +7,8 @@ Rules:
 2. What is new counts with the next answer that the daemon gives, as a generation of its own (`Reloader.learn`), and is
    kept (`daemon.learnt`).
 3. Each key is asked about again after the configured time, less up to a tenth, so that not all nodes ask in the same
-   second. A server that fails is tried again after a minute, then less and less often.
+   second. All servers are asked, for one that holds a revocation back must not speak for the others. Where none has a
+   usable answer, they are asked again after a minute, then less and less often.
 4. No decision, load or start waits for any of this.
 
 All but `ring` and `stats` is for the event loop's thread.
@@ -105,7 +106,7 @@ class KeyRefresh:
         learn: Callable[[], None],
         clock: Callable[[], datetime],
         jitter: Callable[[], float] = random.random,
-        ask: Callable[[Keyservers, str, Keyring], Awaitable[hkp.Tried]] = hkp.fetch,
+        ask: Callable[[Keyservers, str, Keyring], Awaitable[hkp.Tried]] = hkp.fetch_all,
     ) -> None:
         self._engine = engine
         self._keyservers = keyservers
@@ -223,29 +224,33 @@ class KeyRefresh:
                     unreachable += answer.result is hkp.Result.UNAVAILABLE
 
         await asyncio.gather(*(work() for _ in range(min(AT_ONCE, len(keys)))))
+        self._tell(reasons, len(keys), len(left))  # first: a disk may be slow, and who stops the daemon wants to know
         await self._save()
+
+    def _tell(self, reasons: list[str], asked: int, left: int) -> None:
+        """Log the beginning and the end of trouble."""
         if reasons:
             self._in_a_row += 1
             if self._in_a_row == 1:
                 text = "keyservers: nothing usable about %d of %d keys (%s); what is known of them stays"
-                _log.warning(text, len(reasons) + len(left), len(keys), reasons[0])
+                _log.warning(text, len(reasons) + left, asked, reasons[0])
         elif self._in_a_row:
             self._in_a_row = 0
             _log.info("keyservers: they answer again")
 
     async def _one(self, key: str) -> hkp.Answer | None:
-        """Ask about one key, and take what is said; return the last answer when there is nothing to take."""
+        """Ask about one key, and take what each server says; return the last answer when there is nothing to take."""
         tried = await self._ask(self._keyservers, key, self._engine.snapshot.store.pgp)
         for answer in tried.answers:
             self._requests[answer.result] += 1
             if answer.why and answer.result is not hkp.Result.UNAVAILABLE:
                 _log.warning("keyserver: %s", answer.why)
-        found = tried.found
-        if found is None and not tried.absent:
+        if tried.found is None and not tried.absent:
             self._failures += 1
             self._due[key] = self._loop.time() + self._backing_off()  # behind those that are due now
             return next(answer for answer in reversed(tried.answers) if answer.result is not hkp.Result.ABSENT)
-        await self._take(key, found)
+        for found in tried.having or (None,):
+            await self._take(key, found)
         self._due[key] = self._loop.time() + self._interval()
         return None
 

@@ -8,6 +8,7 @@ there alone.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import stat
@@ -15,7 +16,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import islice
-from typing import Final, TypeVar
+from typing import Final, Generic, TypeVar
 from urllib.parse import quote, urlencode
 
 from eclctl.decide.keyservers import Keyserver, Keyservers
@@ -27,7 +28,20 @@ from eclctl.signature.openpgp.armor import split_blocks
 from eclctl.signature.openpgp.packets import read_packets
 from eclctl.signature.openpgp.proven import Proven, proven
 
-__all__ = ["MAX_ANSWER", "MAX_PACKETS", "Answer", "Result", "Tried", "add", "fetch", "find", "get", "index"]
+__all__ = [
+    "MAX_ANSWER",
+    "MAX_PACKETS",
+    "Answer",
+    "Reply",
+    "Result",
+    "Tried",
+    "add",
+    "fetch",
+    "fetch_all",
+    "find",
+    "get",
+    "index",
+]
 
 MAX_ANSWER: Final = 4 << 20
 """Bytes that a keyserver may send for one key."""
@@ -44,7 +58,7 @@ _NO_SUCH_KEY: Final = re.compile(rb"\A\s*(?:<[^>]*>\s*)*(?:Key not found|No resu
 _FOUND, _NOT_FOUND = 200, 404
 _SHOWN_STRANGERS: Final = 3
 
-_Reply = TypeVar("_Reply")
+_Content = TypeVar("_Content")
 
 
 class Result(StrEnum):
@@ -81,6 +95,11 @@ class Tried:
         return next((answer for answer in self.answers if answer.result is Result.FOUND), None)
 
     @property
+    def having(self) -> tuple[Answer, ...]:
+        """Every answer with the key."""
+        return tuple(answer for answer in self.answers if answer.result is Result.FOUND)
+
+    @property
     def absent(self) -> bool:
         """Whether every server answered, and none knows the key."""
         return all(answer.result is Result.ABSENT for answer in self.answers)
@@ -100,6 +119,15 @@ async def fetch(keyservers: Keyservers, fingerprint: str, revokers: Keyring | No
         if answers[-1].result is Result.FOUND:
             break
     return Tried(tuple(answers))
+
+
+async def fetch_all(keyservers: Keyservers, fingerprint: str, revokers: Keyring | None = None) -> Tried:
+    """Ask all keyservers at once for one certificate, also when one has it: what it holds back another may show.
+
+    Arguments are as for `fetch`. Never raises for what they say.
+    """
+    asked = (get(each, fingerprint, timeout=keyservers.timeout, revokers=revokers) for each in keyservers.servers)
+    return Tried(tuple(await asyncio.gather(*asked)))
 
 
 async def get(
@@ -161,8 +189,17 @@ def _left_out(url: str, strangers: Sequence[str]) -> str:
     return f"{url} also sent what nobody asked for: {names}"
 
 
-async def find(keyservers: Keyservers, term: str) -> tuple[str, Index]:
-    """Search the first keyserver that answers; return its URL and what it lists.
+@dataclass(frozen=True, slots=True)
+class Reply(Generic[_Content]):
+    """What one server of several answered. `failed` has a sentence for each that was asked before, and did not."""
+
+    url: str
+    content: _Content
+    failed: tuple[str, ...]
+
+
+async def find(keyservers: Keyservers, term: str) -> Reply[Index]:
+    """Search the first keyserver that lists something; return that, else the last empty index.
 
     Raises:
         RemoteError: None answers.
@@ -185,8 +222,8 @@ async def index(server: Keyserver, term: str, *, timeout: float) -> Index:  # no
     return parse_index(response.body, server.url)
 
 
-async def add(keyservers: Keyservers, armored: bytes) -> str:
-    """Send a certificate to the first keyserver that takes it; return that one's URL.
+async def add(keyservers: Keyservers, armored: bytes) -> Reply[None]:
+    """Send a certificate to the first keyserver that takes it.
 
     Args:
         keyservers: Whom to send it to.
@@ -204,17 +241,17 @@ async def add(keyservers: Keyservers, armored: bytes) -> str:
         if said is None:
             raise RemoteError(f"{server.url} takes no keys: there is no {server.url}/pks/add")
 
-    return (await _first(keyservers, send, lambda _: True))[0]
+    return await _first(keyservers, send, lambda _: True)
 
 
 async def _first(
     keyservers: Keyservers,
-    ask: Callable[[Keyserver], Awaitable[_Reply]],
-    good: Callable[[_Reply], bool],
-) -> tuple[str, _Reply]:
+    ask: Callable[[Keyserver], Awaitable[_Content]],
+    good: Callable[[_Content], bool],
+) -> Reply[_Content]:
     """Return the first good answer, else the last one there was."""
     errors: list[str] = []
-    last: tuple[str, _Reply] | None = None
+    last: tuple[str, _Content] | None = None
     for server in keyservers.servers:
         try:
             reply = await ask(server)
@@ -223,10 +260,10 @@ async def _first(
             continue
         last = server.url, reply
         if good(reply):
-            return last
+            break
     if last is None:
         raise RemoteError("; ".join(errors) or "no keyserver is named")
-    return last
+    return Reply(*last, tuple(errors))
 
 
 def _lookup(server: Keyserver, operation: str, search: str) -> str:

@@ -111,7 +111,8 @@ async def exchange(wanted: Exchange) -> Response:
             sockets.end()
             await session.close()
     except (aiohttp.ClientError, OSError, ValueError) as error:
-        raise RemoteError(f"{shown(wanted.target.url)}: {_what_happened(error)}") from error
+        through = "" if wanted.proxy is None else f"through the proxy {shown(wanted.proxy.url)}: "
+        raise RemoteError(f"{shown(wanted.target.url)}: {through}{_what_happened(error)}") from error
 
 
 def _session(sockets: _Sockets, *, tls: ssl.SSLContext | bool) -> aiohttp.ClientSession:

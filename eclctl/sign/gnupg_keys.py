@@ -63,6 +63,8 @@ def problem(new: NewKey) -> str | None:
             return f"the {what} has one of ( ) < >, which separate the parts of a user ID"
     if not new.name and not new.email:
         return "a key needs a name or an email address"
+    if new.comment and not new.name:
+        return "a comment stands behind a name: give the name too, or leave the comment out"
     if new.email and not _EMAIL.fullmatch(new.email):
         return f"{new.email!r} is no email address"
     if new.bits and new.bits not in LENGTHS:

@@ -12,7 +12,7 @@ import fcntl
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final
@@ -35,7 +35,7 @@ _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFO
 class GuardedDirectory:
     """An open directory: a private one is 0700 with files of 0600, a shared one 0755 with files of 0644.
 
-    `warnings` say what was wrong with its modes or owner. In a private one it has been mended.
+    `warnings` say what was wrong with its modes or owner. In a private one it has been mended, where that can be.
     """
 
     path: str
@@ -45,12 +45,20 @@ class GuardedDirectory:
 
     @classmethod
     @contextmanager
-    def open(cls, path: str, *, private: bool, create: bool = False) -> Iterator[GuardedDirectory | None]:
+    def open(
+        cls, path: str, *, private: bool, create: bool = False, marks: Collection[str] = ()
+    ) -> Iterator[GuardedDirectory | None]:
         """Open a directory; yield None when there is none and `create` is false.
 
+        Args:
+            path: Where.
+            private: Whether it is for its owner alone.
+            create: Whether to make it.
+            marks: Files of which a private one has one, unless it is empty.
+
         Raises:
-            KeyMaterialError: A private one is somebody else's, a shared one can be written by anybody, or it cannot be
-                opened.
+            KeyMaterialError: A private one is somebody else's, or is open to others and has none of `marks`; a shared
+                one can be written by anybody; or it cannot be opened.
         """
         fd = _open(path, private=private, create=create)
         if fd is None:
@@ -58,12 +66,12 @@ class GuardedDirectory:
             return
         try:
             directory = cls(path, private, fd)
-            directory._check()
+            directory._check(marks)
             yield directory
         finally:
             os.close(fd)
 
-    def _check(self) -> None:
+    def _check(self, marks: Collection[str]) -> None:
         found = os.fstat(self.fd)
         mode = stat.S_IMODE(found.st_mode)
         if not self.private:
@@ -74,8 +82,26 @@ class GuardedDirectory:
                 " belongs to says which keys are in it"
             )
         elif mode & _OTHERS:
-            os.fchmod(self.fd, 0o700)
-            self.warnings.append(f"{self.path} was open to others (mode {mode:04o}); it is 0700 now")
+            self._require_marks(marks, mode)
+            self._close_to_others(self.fd, self.path, mode, 0o700)
+
+    def _require_marks(self, marks: Collection[str], mode: int) -> None:
+        """Refuse a directory that is something else: it is open to others who need what is in it, as /etc is."""
+        names = set(os.listdir(self.fd)) - {_LOCK}
+        if names and names.isdisjoint(marks):
+            raise KeyMaterialError(
+                f"{self.path} is open to others (mode {mode:04o}) and holds {min(names)!r}, but no keys of yours:"
+                " name a directory that is for your keys alone"
+            )
+
+    def _close_to_others(self, fd: int, path: str, mode: int, wanted: int) -> None:
+        found = f"{path} was open to others (mode {mode:04o})"
+        try:
+            os.fchmod(fd, wanted)
+        except OSError as error:  # what is in it can be read all the same, from a read-only file system for one
+            self.warnings.append(f"{found}, and stays so: {_why(error)}")
+        else:
+            self.warnings.append(f"{found}; it is {wanted:04o} now")
 
     def _check_shared(self, owner: int, mode: int) -> None:
         if mode & stat.S_IWOTH:
@@ -133,8 +159,7 @@ class GuardedDirectory:
             raise KeyMaterialError(f"{self.file(name)} belongs to the user with number {found.st_uid}, not to you")
         mode = stat.S_IMODE(found.st_mode)
         if mode & _OTHERS:
-            os.fchmod(fd, 0o600)
-            self.warnings.append(f"{self.file(name)} was open to others (mode {mode:04o}); it is 0600 now")
+            self._close_to_others(fd, self.file(name), mode, 0o600)
 
     def file(self, name: str) -> str:
         """Return the path of a file, for people."""
@@ -183,17 +208,34 @@ class GuardedDirectory:
         Raises:
             KeyMaterialError: It cannot be written; the file is as it was.
         """
-        temporary = _NEW + secrets.token_hex(8)
+        self.replace_all({name: data})
+
+    def replace_all(self, files: Mapping[str, bytes]) -> None:
+        """Make each of `files` the content of the file of its name, one after the other. Needs `lock`.
+
+        All are written before the first takes its name, so that a full disk changes none. A crash leaves each file as
+        it was or new.
+
+        Raises:
+            KeyMaterialError: One cannot be written; all are as they were.
+        """
+        waiting: dict[str, str] = {}
+        name = ""
         try:
-            _write(temporary, data, 0o600 if self.private else 0o644, self.fd)
-            try:
+            for name, data in files.items():
+                temporary = _NEW + secrets.token_hex(8)
+                _write(temporary, data, 0o600 if self.private else 0o644, self.fd)
+                waiting[temporary] = name
+            for temporary, name in tuple(waiting.items()):
                 os.rename(temporary, name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
-            except OSError:
-                os.unlink(temporary, dir_fd=self.fd)
-                raise
+                del waiting[temporary]
             os.fsync(self.fd)
         except OSError as error:
             raise KeyMaterialError(f"{self.file(name)}: {_why(error)}") from error
+        finally:
+            for temporary in waiting:
+                with suppress(OSError):
+                    os.unlink(temporary, dir_fd=self.fd)
 
     def remove(self, name: str) -> None:
         """Remove a file. Needs `lock`.

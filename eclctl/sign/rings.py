@@ -39,6 +39,7 @@ PUBLIC, SECRET = "pgp-public", "pgp-secret"
 MAX_RING: Final = 64 * 1024 * 1024
 """The longest file of keys that is read, in bytes; as for the keyrings of the daemon."""
 
+_MARKS: Final = (PUBLIC, SECRET)
 _REVOCATION: Final = ".rev"
 _HEX: Final = re.compile(r"[0-9A-F]{8}|[0-9A-F]{16}|[0-9A-F]{40}|[0-9A-F]{64}")
 _SHORT: Final = 8
@@ -155,13 +156,27 @@ class Ring:
         Raises:
             KeyMaterialError: The file or the ring is damaged, or the ring cannot be written. Nothing has changed then.
         """
-        found = parse(blob)
+        return self._add(parse(blob), {}, self_only=self_only, public_only=public_only)
+
+    def add_pair(self, fingerprint: str, secret: bytes, revocation: bytes) -> str:
+        """Add a new secret key, and keep beside the ring what revokes it on the day on which it must; return where.
+
+        Raises:
+            KeyMaterialError: As for `add`. Nothing has changed then.
+        """
+        name = fingerprint + _REVOCATION
+        self._add(parse(secret), {name: revocation})
+        return os.path.join(self.directory, name)
+
+    def _add(
+        self, found: KeyFile, beside: Mapping[str, bytes], *, self_only: bool = False, public_only: bool = False
+    ) -> Added:
         with self._writing() as directory:
             public, secret = self._files(directory)
             changes, strangers = merge(public.keys, found, self_only=self_only)
             if not public_only:
                 changes = [_add_secret(change, found, secret.keys) for change in changes]
-            self._write(directory, public, secret)
+            self._write(directory, public, secret, beside)
         return Added(tuple(changes), len(found.unreadable), strangers)
 
     def remove(self, fingerprint: str, *, public: bool = True, secret: bool = False) -> Removed:
@@ -177,21 +192,11 @@ class Ring:
                 public and certificates.keys.pop(fingerprint, None) is not None,
                 secret and secrets.keys.pop(fingerprint, None) is not None,
             )
-            self._write(directory, certificates, secrets)
+            self._write(directory, certificates, secrets, {})
         return removed
 
-    def keep_revocation(self, fingerprint: str, certificate: bytes) -> str:
-        """Keep a certificate that revokes a key, for the day on which it must; return where it is.
-
-        Raises:
-            KeyMaterialError: The ring cannot be written.
-        """
-        with self._writing() as directory:
-            directory.replace(fingerprint + _REVOCATION, certificate)
-        return os.path.join(self.directory, fingerprint + _REVOCATION)
-
     def _read(self) -> tuple[KeyFile, KeyFile]:
-        with GuardedDirectory.open(self.directory, private=True) as directory:
+        with GuardedDirectory.open(self.directory, private=True, marks=_MARKS) as directory:
             if directory is None:
                 return KeyFile({}), KeyFile({})
             return self._files(directory)
@@ -203,7 +208,7 @@ class Ring:
 
     @contextmanager
     def _writing(self) -> Iterator[GuardedDirectory]:
-        with GuardedDirectory.open(self.directory, private=True, create=True) as directory:
+        with GuardedDirectory.open(self.directory, private=True, create=True, marks=_MARKS) as directory:
             if directory is None:  # removed at this very moment
                 raise KeyMaterialError(f"{self.directory}: it is gone")
             with directory.lock():
@@ -214,11 +219,15 @@ class Ring:
         self.warnings += [warning for warning in directory.warnings if warning not in self.warnings]
 
     @staticmethod
-    def _write(directory: GuardedDirectory, public: KeyFile, secret: KeyFile) -> None:
+    def _write(directory: GuardedDirectory, public: KeyFile, secret: KeyFile, beside: Mapping[str, bytes]) -> None:
         """Write what changed, secret keys first: there is never a certificate to trust whose key was lost."""
         merged = _with_public(secret.keys, public.keys)
-        _replace(directory, SECRET, _serialized((key.whole() for key in merged.values()), secret))
-        _replace(directory, PUBLIC, _serialized((key.public() for key in public.keys.values()), public))
+        files = {
+            SECRET: _serialized((key.whole() for key in merged.values()), secret),
+            PUBLIC: _serialized((key.public() for key in public.keys.values()), public),
+        }
+        changed = {name: data for name, data in files.items() if _changed(directory, name, data)}
+        directory.replace_all({**beside, **changed})
 
 
 def _load(directory: GuardedDirectory, name: str) -> KeyFile:
@@ -234,11 +243,10 @@ def _serialized(keys: Iterable[bytes], file: KeyFile) -> bytes:
     return b"".join([*keys, *file.unreadable])
 
 
-def _replace(directory: GuardedDirectory, name: str, data: bytes) -> None:
+def _changed(directory: GuardedDirectory, name: str, data: bytes) -> bool:
     if len(data) > MAX_RING:
         raise KeyMaterialError(f"{directory.file(name)} would become larger than {MAX_RING} bytes")
-    if data != (directory.read(name, MAX_RING) or b""):
-        directory.replace(name, data)
+    return data != (directory.read(name, MAX_RING) or b"")
 
 
 def _with_public(secret: Keys, public: Keys) -> Keys:
@@ -353,5 +361,5 @@ def user_ring_file(environ: Mapping[str, str]) -> str | None:
         KeyMaterialError: The ring is not the user's own.
     """
     path = user_ring_directory(environ)
-    with GuardedDirectory.open(path, private=True) as directory:
+    with GuardedDirectory.open(path, private=True, marks=_MARKS) as directory:
         return None if directory is None or not directory.read(PUBLIC, MAX_RING) else os.path.join(path, PUBLIC)

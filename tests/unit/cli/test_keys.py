@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from eclctl.cli import keys, verify
+from eclctl.cli import key_rings, keys, keyservers, verify
 from eclctl.sign.rings import Ring
 from eclctl.sign.transferable import parse
 from tests.pgp import Key, armor, certificate, packet
@@ -276,6 +276,32 @@ def test_the_sites_ring_is_another(run, tmp_path, ring):
     assert BUILDER not in run("list", "--site", "--keyring-dir", site)[1]
 
 
+def test_what_changes_in_the_sites_ring_is_said_to_need_a_reload(run, tmp_path):
+    site = ("--site", "--keyring-dir", tmp_path / "keys.d")
+    hint = "A daemon knows of it from its next reload: eclctl reload\n"
+    assert run("import", PGP / "builder.asc", *site)[2] == hint
+    assert run("import", PGP / "builder.asc", *site)[2] == ""
+    assert run("remove", BUILDER, *site)[2] == hint
+
+
+@pytest.mark.parametrize("command", ["list", "newpair", "import x"])
+def test_an_empty_name_is_no_ring(run, command):
+    """A script whose variable is not set would work on the ring of whoever runs it."""
+    status, _, err = run(*command.split(), "--keyring-dir", "")
+    assert (status, "an empty name is no directory" in err) == (2, True)
+
+
+def test_the_sites_ring_is_nobodys_own(run, tmp_path, monkeypatch):
+    """Into one's own ring a key comes by a key ID as well."""
+    site = tmp_path / "keys.d"
+    site.mkdir()
+    monkeypatch.setattr(key_rings, "SYSTEM_KEYS", str(site))
+    for command in (["import", str(PGP / "builder.asc")], ["list"], ["newpair", "--no-passphrase", "--name", "Joe"]):
+        status, _, err = run(*command, "--keyring-dir", site)
+        assert (status, "is the site's ring: say --site" in err) == (1, True)
+    assert list(site.iterdir()) == []
+
+
 def test_the_sites_ring_is_the_one_that_its_configuration_names(run, tmp_path):
     config = tmp_path / "config.yaml"
     sockets = "version: 1\nsockets: {check: /x/c, admin: /x/a}\n"
@@ -328,7 +354,9 @@ def test_help_ends_in_examples_and_fits_a_terminal(run, command):
         (["--name", "Joe", "--bit-length", "8192"], "is none of 2048"),
         (["--name", "Joe", "--type", "ed25519", "--bit-length", "2048"], "is for RSA"),
         (["--name", "Joe", "--expire", "0d"], "is no time"),
-        (["--name", "Joe", "--expire", "101y"], "is no time"),
+        (["--name", "Joe", "--expire", "80y"], "leads beyond 2105"),
+        (["--name", "Joe", "--expire", "99999y"], "leads beyond 2105"),
+        (["--email", "joe@site.example", "--comment", "demo", "--no-passphrase"], "a comment stands behind a name"),
         (["--name", "Joe", "--push=perhaps"], "neither true nor false"),
         (["--name", "Joe", "--url", "https://x"], "add --push"),
     ],
@@ -336,6 +364,15 @@ def test_help_ends_in_examples_and_fits_a_terminal(run, command):
 def test_what_is_wrong_with_a_wish_for_a_pair_is_told(run, ring, arguments, why):
     status, _, err = run("newpair", *arguments)
     assert (status, why in err) == (2, True), err
+    assert not os.path.exists(ring.directory)
+
+
+@pytest.mark.parametrize(("url", "why"), [([], "no keyserver is named"), (["--url", "ftp://x"], "is no keyserver")])
+def test_whom_to_push_to_is_known_before_a_pair_is_made(run, ring, monkeypatch, url, why):
+    monkeypatch.setenv("XDG_CONFIG_HOME", ring.directory)
+    monkeypatch.setattr(keyservers, "SYSTEM_CONFIG", f"{ring.directory}/none.yaml")
+    status, _, err = run("newpair", "--name", "Joe", "--no-passphrase", "--push", *url)
+    assert (status, why in err) == (1, True)
     assert not os.path.exists(ring.directory)
 
 

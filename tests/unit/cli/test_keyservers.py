@@ -17,8 +17,9 @@ from eclctl.remote.hkp_index import parse_index
 from eclctl.sign.rings import Ring
 from tests.keyservers import Keyserver as Fake
 from tests.keyservers import index_answer, key_answer
-from tests.pgp import Key, armor, certificate, packet, subkey, user_id
+from tests.pgp import CERTIFY, SIGN, Key, armor, certificate, flags, packet, sub, subkey, user_id
 from tests.servers import answer, free_port
+from tests.sifbuilder import corpus_pgp_key
 from tests.support import CORPUS
 
 ALICE = Key()
@@ -63,6 +64,26 @@ def test_the_user_s_file_is_in_the_configuration_directory() -> None:
 def test_without_a_server_nobody_is_asked(capsys: pytest.CaptureFixture[str]) -> None:
     run("search", "alice", status=1)
     assert "no keyserver is named: give --url URL, or list some in" in capsys.readouterr().err
+
+
+def test_a_revocation_that_reaches_the_site_s_ring_is_said_to_need_a_reload(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site = ("--site", "--keyring-dir", str(tmp_path / "keys.d"))
+    revoked = certificate(ALICE) + packet(6, ALICE.body) + packet(2, ALICE.sign(0x20, ALICE.prefix))
+    for command, blob in ((("pull", ALICE.fingerprint), BLOCK), (("refresh",), armor("PUBLIC KEY BLOCK", revoked))):
+        with Fake({ALICE.fingerprint: key_answer(blob)}) as server:
+            run(*command, "--url", server.url, *site)
+            assert "next reload: eclctl reload" in capsys.readouterr().err
+            run(*command, "--url", server.url, *site)
+            assert "reload" not in capsys.readouterr().err
+
+
+def test_without_a_server_the_site_is_pointed_to_its_own_configuration(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("refresh", "--site", "--keyring-dir", str(tmp_path / "keys.d"), status=1)
+    assert f"or list some in {tmp_path}/none.yaml" in capsys.readouterr().err
 
 
 def test_the_site_s_servers_are_asked_by_those_who_have_none_of_their_own(
@@ -234,6 +255,21 @@ def test_several_servers_are_tried_in_their_order(capsys: pytest.CaptureFixture[
     assert f"WARNING: {gone}" in capsys.readouterr().err
 
 
+def test_a_server_that_did_not_answer_is_told_of_beside_what_another_says(
+    ring: Ring, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Else a key that only the first one has seems to be nowhere."""
+    gone = f"http://127.0.0.1:{free_port()}"
+    ring.add(certificate(ALICE))
+    with Fake({"": answer(b"thanks")}, index=index_answer("info:1:0\n")) as empty:
+        both = ("--url", gone, "--url", empty.url)
+        for command, status in (("search", 1), ("pull", 1), ("push", 0)):
+            run(command, *both, "alice@example.org", status=status)
+            err = capsys.readouterr().err
+            assert f"WARNING: {gone}/pks/" in err
+            assert "Connection refused" in err
+
+
 # -- push
 
 
@@ -291,6 +327,19 @@ def test_refresh_says_of_each_key_what_came_of_it(ring: Ring, capsys: pytest.Cap
     assert len(ring.certificates().certificates[0].keys) == 1
 
 
+def test_a_revocation_that_the_first_server_holds_back_is_taken_from_the_second(
+    ring: Ring, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ring.add(certificate(ALICE))
+    revoked = packet(6, ALICE.body) + packet(2, ALICE.sign(0x20, ALICE.prefix)) + user_id(ALICE)
+    with Fake({ALICE.fingerprint: key_answer(BLOCK)}) as old, Fake({ALICE.fingerprint: key_answer(revoked)}) as new:
+        run("refresh", "--url", old.url, "--url", new.url, "--json")
+    (shape,) = json.loads(capsys.readouterr().out)["keys"]
+    assert (shape["state"], shape["server"]) == ("revoked", new.url)
+    run("list", "--json")
+    assert json.loads(capsys.readouterr().out)["keys"][0]["problem"]["code"] == "key-revoked"
+
+
 def test_an_empty_ring_is_refreshed_by_saying_so(capsys: pytest.CaptureFixture[str]) -> None:
     run("refresh", "--url", "hkps://keys.example")
     assert "there are no keys in" in capsys.readouterr().out
@@ -325,6 +374,22 @@ def test_a_server_that_does_not_answer_is_not_said_to_lack_the_key(
     monkeypatch.setattr(verify, "SYSTEM_KEYS", str(tmp_path / "none"))
     assert verify.run(["--url", f"http://127.0.0.1:{free_port()}", IMAGE]) == 1
     assert f"no keyserver gave the key {BUILDER}: http://127.0.0.1:" in capsys.readouterr().err
+
+
+def test_a_key_from_a_server_is_revoked_by_whom_its_owner_let_revoke_it(
+    ring: Ring, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(verify, "SYSTEM_KEYS", str(tmp_path / "none"))
+    builder, revoker = corpus_pgp_key("builder"), Key()
+    may_revoke = sub(12, bytes((0x80, 22)) + revoker.raw)
+    bound = user_id(builder, b"Builder", flags(SIGN | CERTIFY), may_revoke)
+    revoked = packet(6, builder.body) + packet(2, revoker.sign(0x20, builder.prefix)) + bound
+    ring.add(certificate(revoker))
+    with Fake({BUILDER: key_answer(packet(6, builder.body) + bound)}) as server:
+        assert verify.run(["--url", server.url, IMAGE]) == 0
+    with Fake({BUILDER: key_answer(revoked)}) as server:
+        assert verify.run(["--url", server.url, IMAGE]) == 1
+    assert "revoked" in capsys.readouterr().err
 
 
 def test_a_key_that_no_server_has_leaves_the_signature_unknown(

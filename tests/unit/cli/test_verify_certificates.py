@@ -171,6 +171,18 @@ def test_with_ocsp_verify_no_answer_is_not_good(capsys, tmp_path, named):
     assert "WARNING: the certificate CN=leaf is not known to be good (unavailable: " in capsys.readouterr().err
 
 
+def test_local_asks_no_responder(capsys, tmp_path):
+    """The socket would see a connection."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        options = site_ca(tmp_path, f"http://127.0.0.1:{server.getsockname()[1]}/")
+        assert verify.run([*options, "--ocsp-verify", "--local", IMAGE]) == 2
+        assert "leave out --local or --ocsp-verify" in capsys.readouterr().err
+        server.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            server.accept()
+        assert verify.run([*options, "--local", IMAGE]) == 0
+
+
 def test_nobody_is_asked_about_a_certificate_without_a_path(capsys, tmp_path):
     """Its URLs could be anybody's. The socket would see a connection."""
     with socket.create_server(("127.0.0.1", 0)) as server:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import logging
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from eclctl.daemon.keyrefresh import AT_ONCE, KeyRefresh, used
 from eclctl.daemon.learnt import Learnt, Memory, News
 from eclctl.decide.keyservers import Keyserver, Keyservers
 from eclctl.errors import ConfigError
+from eclctl.remote import hkp
 from eclctl.remote.hkp import Answer, Result, Tried
 from eclctl.signature.openpgp import Keyring
 from eclctl.signature.openpgp.proven import proven
@@ -180,6 +182,21 @@ def test_a_revocation_is_kept_taken_over_and_told_of(tmp_path: Path, caplog: pyt
     kept = Memory.load(tmp_path / "keyservers.json").ring()
     assert kept is not None
     assert [each.fingerprint for each in kept.certificates] == names(0)
+
+
+def test_a_revocation_that_the_first_server_holds_back_is_taken_from_the_second(tmp_path: Path) -> None:
+    @running(tmp_path, *names(0))
+    async def _(site: Site) -> None:
+        old, new = found(certificate(KEYS[0]), KEYS[0]), found(revoked(KEYS[0]), KEYS[0])
+        site.reply = lambda _: Tried((*old.answers, *GONE.answers, *new.answers))
+        await site.round()
+        assert site.learnt == 1
+        assert site.refresh.stats().requests == {"found": 2, "absent": 0, "invalid": 0, "unavailable": 1}
+        assert site.refresh.stats().failures == 0
+
+
+def test_the_daemon_asks_all_keyservers() -> None:
+    assert inspect.signature(KeyRefresh).parameters["ask"].default is hkp.fetch_all
 
 
 def test_what_the_ring_knows_already_is_no_news(tmp_path: Path) -> None:

@@ -107,6 +107,17 @@ def test_servers_are_asked_in_their_order_until_one_has_the_key() -> None:
     assert last.requests == []
 
 
+def test_all_servers_are_asked_where_one_may_hold_something_back() -> None:
+    revoked = certificate(ALICE) + packet(6, ALICE.body) + packet(2, ALICE.sign(0x20, ALICE.prefix))
+    with Fake({ALICE.fingerprint: key_answer(BLOCK)}) as old, Fake({ALICE.fingerprint: key_answer(revoked)}) as new:
+        gone = f"http://127.0.0.1:{free_port()}"
+        tried = asyncio.run(hkp.fetch_all(servers(old, gone, new), ALICE.fingerprint))
+    results = [answer_.result for answer_ in tried.answers]
+    assert results == [Result.FOUND, Result.UNAVAILABLE, Result.FOUND]
+    assert [each.url for each in tried.having] == [old.url, new.url]
+    assert [each.found is not None and each.found.revoked for each in tried.having] == [False, True]
+
+
 def test_a_key_is_absent_only_when_every_server_says_so() -> None:
     with Fake() as one, Fake() as two:
         assert fetch(one, two).absent
@@ -116,9 +127,9 @@ def test_a_key_is_absent_only_when_every_server_says_so() -> None:
 def test_a_search_takes_the_first_server_that_lists_something() -> None:
     text = f"info:1:1\npub:{ALICE.fingerprint}:22:256:::\nuid:Alice\n"
     with Fake(index=index_answer("info:1:0\n")) as empty, Fake(index=index_answer(text)) as full:
-        url, index = asyncio.run(hkp.find(servers(empty, full), "alice <a&b=c#d?>"))
-        assert url == full.url
-        assert [key.id for key in index.keys] == [ALICE.fingerprint]
+        reply = asyncio.run(hkp.find(servers(empty, full), "alice <a&b=c#d?>"))
+        assert (reply.url, reply.failed) == (full.url, ())
+        assert [key.id for key in reply.content.keys] == [ALICE.fingerprint]
         assert full.log == [("index", "alice <a&b=c#d?>")]
 
 
@@ -131,7 +142,7 @@ def test_a_search_that_no_server_answers_is_an_error_that_names_them() -> None:
 
 def test_a_key_is_sent_as_a_form() -> None:
     with Fake({"": answer(b"thanks")}) as server:
-        assert asyncio.run(hkp.add(servers(server), BLOCK)) == server.url
+        assert asyncio.run(hkp.add(servers(server), BLOCK)).url == server.url
     head, _, body = server.requests[0].partition(b"\r\n\r\n")
     assert head.startswith(b"POST /pks/add HTTP/1.1\r\n")
     assert b"Content-Type: application/x-www-form-urlencoded\r\n" in head

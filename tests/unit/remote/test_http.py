@@ -18,7 +18,7 @@ import pytest
 
 from eclctl.errors import RemoteError
 from eclctl.remote.http import Response, request, shown
-from tests.servers import PATIENCE, Server, answer, says
+from tests.servers import PATIENCE, Server, answer, free_port, says
 
 LIMIT = 1000
 SHORT = 0.5  # seconds that a request may take which is meant to run into its deadline
@@ -381,6 +381,13 @@ def test_https_goes_through_a_tunnel(monkeypatch: pytest.MonkeyPatch) -> None:
     assert proxy.lines == ["CONNECT ocsp.example:443 HTTP/1.1"]
     assert b"Proxy-Authorization: Basic bWU6c2VjcmV0" in proxy.requests[0]
     assert "secret" not in said
+
+
+def test_a_proxy_that_does_not_answer_is_named_without_its_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    proxy = f"127.0.0.1:{free_port()}"
+    monkeypatch.setenv("http_proxy", f"http://me:secret@{proxy}")
+    found = why("http://ocsp.example/x")
+    assert found == f"http://ocsp.example/x: through the proxy http://{proxy}: Connection refused"
 
 
 def test_a_proxy_that_cannot_be_used_is_not_gone_around(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -96,10 +96,40 @@ def test_wrong_modes_are_mended_and_told(tmp_path):
     tmp_path.chmod(0o755)
     (tmp_path / "secret").write_bytes(b"key")
     (tmp_path / "secret").chmod(0o644)
-    with opened(tmp_path) as directory:
+    with GuardedDirectory.open(str(tmp_path), private=True, marks=("secret",)) as directory:
+        assert directory is not None
         assert directory.read("secret", 10) == b"key"
         assert ["0755" in directory.warnings[0], "0644" in directory.warnings[1]] == [True, True]
     assert (mode(tmp_path), mode(tmp_path / "secret")) == (0o700, 0o600)
+
+
+@pytest.mark.parametrize("create", [False, True])
+def test_a_directory_that_is_something_else_is_not_closed_to_those_who_need_it(tmp_path, create):
+    tmp_path.chmod(0o755)
+    (tmp_path / ".lock").touch()
+    (tmp_path / "passwd").touch()
+    with (
+        pytest.raises(KeyMaterialError, match=r"open to others \(mode 0755\) and holds 'passwd'"),
+        GuardedDirectory.open(str(tmp_path), private=True, create=create, marks=("secret",)),
+    ):
+        pass
+    assert mode(tmp_path) == 0o755
+
+
+def test_what_cannot_be_closed_to_others_can_be_read_and_is_told(tmp_path, monkeypatch):
+    """As on a file system that is mounted read-only."""
+    tmp_path.chmod(0o755)
+    (tmp_path / "secret").write_bytes(b"key")
+    (tmp_path / "secret").chmod(0o644)
+
+    def refuse(fd: int, mode: int) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(os, "fchmod", refuse)
+    with GuardedDirectory.open(str(tmp_path), private=True, marks=("secret",)) as directory:
+        assert directory is not None
+        assert directory.read("secret", 10) == b"key"
+        assert ["stays so: Read-only" in warning for warning in directory.warnings] == [True, True]
 
 
 @needs_root

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import stat
 
 import pytest
@@ -148,9 +149,30 @@ def test_a_secret_key_comes_out_as_it_went_in(ring):
     assert parse(ring.certificate(ALICE.fingerprint)).keys[ALICE.fingerprint].protections == {}
 
 
-def test_what_revokes_a_key_is_kept_beside_the_ring(ring):
-    path = ring.keep_revocation(ALICE.fingerprint, b"revoke")
+def test_what_revokes_a_new_key_is_kept_beside_the_ring(ring):
+    path = ring.add_pair(ALICE.fingerprint, SECRET, b"revoke")
     assert (os.path.basename(path), stat.S_IMODE(os.stat(path).st_mode)) == (f"{ALICE.fingerprint}.rev", 0o600)
+    assert list(ring.secret_keys()) == list(ring.keys()) == [ALICE.fingerprint]
+
+
+def sizes(ring):
+    return {name: os.path.getsize(os.path.join(ring.directory, name)) for name in os.listdir(ring.directory)}
+
+
+@pytest.mark.parametrize("too_long", ["revocation", "certificates"])
+def test_a_full_disk_leaves_nothing_of_a_new_pair(ring, too_long):
+    """Else whoever is told that it failed makes a second one, and has two."""
+    ring.add(certificate(BOB) + packet(13, bytes(5000)))
+    before = sizes(ring)
+    limit = 1000 if too_long == "certificates" else 8000
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    try:
+        with pytest.raises(KeyMaterialError, match="too large"):
+            ring.add_pair(ALICE.fingerprint, SECRET, bytes(9000 if too_long == "revocation" else 10))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert sizes(ring) == before
 
 
 @pytest.mark.parametrize(

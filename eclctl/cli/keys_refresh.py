@@ -50,6 +50,9 @@ _WORDS = {
     "failed": "no answer that can be used",
 }
 
+_AT_ONCE = 8
+"""How many keys are asked about at once."""
+
 _NEWS = ("unchanged", "updated", "revoked")
 """What is said of a key where servers say different things: the last of these."""
 
@@ -84,7 +87,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         ring, keyservers = chosen_ring(options), chosen(options)
         chosen_keys = _chosen(ring.keys(), options.key, where(ring))
-        results = _refresh(keyservers, ring, chosen_keys)
+        results = asyncio.run(_refresh(keyservers, ring, chosen_keys))
     except EclctlError as error:
         return complain("refresh", error, as_json=options.json)
     warn(ring.warnings)
@@ -110,15 +113,22 @@ def _chosen(keys: Keys, names: Sequence[str], place: str) -> Iterable[str]:
     return dict.fromkeys(only_match(keys.values(), name, place).fingerprint for name in names) if names else list(keys)
 
 
-def _refresh(keyservers: Keyservers, ring: Ring | SiteRing, fingerprints: Iterable[str]) -> list[_Refreshed]:
-    own = ring.certificates()
-    return [_one(keyservers, ring, own, fingerprint) for fingerprint in fingerprints]
+async def _refresh(keyservers: Keyservers, ring: Ring | SiteRing, fingerprints: Iterable[str]) -> list[_Refreshed]:
+    """Ask about several keys at once: a server that is silent costs its time-out once for as many."""
+    own, places = ring.certificates(), asyncio.Semaphore(_AT_ONCE)
+
+    async def one(fingerprint: str) -> _Refreshed:
+        async with places:
+            tried = await hkp.fetch_all(keyservers, fingerprint, own)
+            return _took(ring, own, fingerprint, tried)
+
+    return await asyncio.gather(*map(one, fingerprints))
 
 
-def _one(keyservers: Keyservers, ring: Ring | SiteRing, own: openpgp.Keyring, fingerprint: str) -> _Refreshed:
+def _took(ring: Ring | SiteRing, own: openpgp.Keyring, fingerprint: str, tried: hkp.Tried) -> _Refreshed:
+    """Take what servers say of one key into the ring; return what that came to."""
     certificate = own.get(fingerprint)
     name = "" if certificate is None else certificate.name
-    tried = asyncio.run(hkp.fetch_all(keyservers, fingerprint, own))
     if tried.found is None:
         state = "absent" if tried.absent else "failed"
         return _Refreshed(fingerprint, name, state, why=explain(tried, fingerprint))

@@ -5,6 +5,9 @@ from __future__ import annotations
 import io
 import json
 import os
+import socket
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -338,6 +341,26 @@ def test_a_revocation_that_the_first_server_holds_back_is_taken_from_the_second(
     assert (shape["state"], shape["server"]) == ("revoked", new.url)
     run("list", "--json")
     assert json.loads(capsys.readouterr().out)["keys"][0]["problem"]["code"] == "key-revoked"
+
+
+def test_keys_are_refreshed_at_the_same_time(ring: Ring, capsys: pytest.CaptureFixture[str]) -> None:
+    """A server that says nothing costs the time that it is given once, not once for each key."""
+    keys, together = [Key() for _ in range(8)], threading.Barrier(8)
+
+    def replying(key: Key) -> Callable[[socket.socket], None]:
+        def reply(sock: socket.socket) -> None:
+            together.wait(60)  # until all are asked about
+            sock.sendall(key_answer(certificate(key)))
+
+        return reply
+
+    for key in keys:
+        ring.add(certificate(key))
+    with Fake({key.fingerprint: replying(key) for key in keys}) as server:
+        run("refresh", "--url", server.url, "--json")
+    found = json.loads(capsys.readouterr().out)["keys"]
+    assert [each["fingerprint"] for each in found] == list(ring.keys())
+    assert {each["state"] for each in found} == {"unchanged"}
 
 
 def test_an_empty_ring_is_refreshed_by_saying_so(capsys: pytest.CaptureFixture[str]) -> None:

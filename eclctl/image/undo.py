@@ -88,7 +88,7 @@ class Seal:
 
         An edit can leave the header as it was, and then which it is cannot be told; what is too much does no harm.
         """
-        if self.before == self.after:
+        if self.before == self.after and stage is not Stage.BETWEEN:
             return max(self.size_before, self.size_after)
         return self.size_after if stage is Stage.AFTER else self.size_before
 

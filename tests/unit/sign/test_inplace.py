@@ -391,8 +391,41 @@ def test_a_record_whose_regions_lie_outside_of_the_image_is_left_alone(
     fd = os.open(path, os.O_RDWR)
     monkeypatch.setattr(inplace, "_saved", lambda *_: ((-1, b"x"),))
     what = changed(fd, note())
-    inplace._begin(fd, what)
+    inplace._record(fd, what)
+    inplace._settle(fd, what.seal.between)
     state = path.read_bytes()
     assert mend(fd) is None
     os.close(fd)
     assert path.read_bytes() == state
+
+
+def test_a_record_of_more_regions_than_an_edit_has_costs_nothing(tmp_path: Path) -> None:
+    """Sixty MiB of holes can say four million times that nothing is to be written."""
+    path = tmp_path / "image.sif"
+    path.write_bytes(SIGNED)
+    body, size, other = bytes(48 << 20), len(SIGNED), bytes(HEADER.size)
+    digest = hashlib.sha256(body).digest()
+    seal = undo.Seal(3 << 20, size, 0, len(body), size, size, other, SIGNED[: HEADER.size], other, digest)
+    with path.open("r+b") as file:
+        os.pwrite(file.fileno(), seal.pack(), seal.at)
+        assert mend(file.fileno()) is None
+
+
+@pytest.mark.parametrize("stage", Stage)
+def test_what_an_object_holds_is_no_record(stage: Stage, tmp_path: Path) -> None:
+    """Who gives data to somebody that builds an image with a header that is known before writes nothing else of it."""
+    builder = sample()
+    size = len(builder.build()) + SECTOR
+    last = builder.add(bytes(SECTOR + -size % SECTOR), GENERIC)
+    header = builder.build()[: HEADER.size]
+    headers = {each.value: header if each is stage else bytes(HEADER.size) for each in Stage}
+    start = size + -size % SECTOR - SECTOR
+    empty = hashlib.sha256().digest()
+    seal = undo.Seal(0, start, 0, 0, HEADER.size, HEADER.size, **headers, digest=empty)
+    last.data = last.data[:-SECTOR] + seal.pack()
+    path = tmp_path / "image.sif"
+    path.write_bytes(builder.build())
+    assert path.read_bytes()[-SECTOR:] == seal.pack()
+    assert path.stat().st_size == seal.end
+    assert mended(path) is None
+    assert path.read_bytes() == builder.build()

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import time
@@ -62,6 +63,8 @@ class _Place:
         except BlockingIOError as error:
             raise BusyImageError(f"somebody holds a lease on {self.path}; try again when they are done") from error
         except OSError as error:
+            if error.errno == errno.ETXTBSY:
+                raise BusyImageError(f"{self.path} is being executed; try again when it has started") from error
             raise _unwritable(self.path, error) from error
         if not os.path.samestat(os.fstat(fd), os.fstat(self.fd)):
             os.close(fd)
@@ -144,7 +147,8 @@ def held(
     """
     with ExitStack() as stack:
         place = _acquire(path, stack, time.monotonic() + patience, waiting)
-        locks.refuse_if_mounted(place.fd)
+        # On the descriptor that is locked: to an NFS server both are record locks, and only of one owner no conflict.
+        locks.refuse_if_mounted(place.fd if place.writable is None else place.writable)
         with _alone(place):
             pass  # only to hear now of a writer, not after all the work
         writable = place.open_to_write()

@@ -66,3 +66,10 @@ def changed(fd: int, edit: Edit) -> Change:
     image = sif.read(fd)
     table = sif.pread(fd, image.header.table_size, image.header.table_offset)
     return inplace.change(image, table, plan(image, table, edit, NOW))
+
+
+def begun(fd: int, edit: Edit) -> None:
+    """Leave an image as an edit does that is killed once the header points to the record."""
+    change = changed(fd, edit)
+    inplace._record(fd, change)
+    inplace._settle(fd, change.seal.between)

@@ -21,8 +21,9 @@ import pytest
 
 from eclctl.errors import BusyImageError, SigningError, UnreadableImageError, UnsupportedFileError
 from eclctl.image import sif
-from eclctl.sign import locks
+from eclctl.sign import held, locks
 from eclctl.sign.editing import editing
+from tests.edits import begun
 from tests.signing import WHEN, as_user, edit, note, signed_once
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be several users")
@@ -332,6 +333,25 @@ def test_where_locks_cannot_be_had_the_second_is_told_at_the_end(image: Path, mo
         with pytest.raises(BusyImageError, match="changed while it was read"):
             opened.commit(note(b"second"), WHEN)
     assert objects(image) == 5
+
+
+@pytest.mark.parametrize("alive", [True, False])
+def test_where_locks_cannot_be_had_only_a_dead_edit_is_undone(
+    image: Path, alive: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of one that still writes, what was undone would be overwritten in part."""
+    monkeypatch.setattr(locks, "lock", lambda _: locks.Lock.UNKNOWN)
+    before = image.read_bytes()
+    with image.open("r+b") as file:
+        begun(file.fileno(), note())
+    state = image.read_bytes()
+    monkeypatch.setattr(held.time, "sleep", lambda seconds: alive and seconds > 1 and os.utime(image))
+    if alive:
+        with pytest.raises(BusyImageError, match="another eclctl"), editing(str(image)):
+            pass
+    else:
+        assert objects(image) == 4
+    assert image.read_bytes() == (state if alive else before)
 
 
 def test_where_a_lock_is_had_only_for_writing_that_is_no_writer(image: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -118,17 +118,16 @@ class _Command:
 
     def _signed(self, look: _Look) -> Report:
         try:
-            ids, notes = self._sign(look)
+            ids = self._sign(look)
         except EclctlError as error:
             return Report(look.image, error=Finding(error.code, str(error)))
         except OSError as error:
             return Report(look.image, error=Finding("signing", f"the image cannot be signed: {error.strerror}"))
         made = tuple(zip(ids, look.parts, strict=True))
-        warnings = (*look.warnings, *notes)
-        return Report(look.image, self._signing, self._options.hash, made, warnings, look.outlook)
+        return Report(look.image, self._signing, self._options.hash, made, look.warnings, look.outlook)
 
-    def _sign(self, look: _Look) -> tuple[tuple[int, ...], tuple[Finding, ...]]:
-        """Sign what was shown, once whoever is asked agrees; return the new signatures, and what else to know."""
+    def _sign(self, look: _Look) -> tuple[int, ...]:
+        """Sign what was shown, once whoever is asked agrees; return the new signatures."""
         doubtful = any(warning.code in _ASKED for warning in look.warnings)
         if doubtful and self._ask and not confirmed(f"Sign {printable(look.image)} all the same?"):
             raise SigningError("not signed, as you said; the image is as it was")
@@ -141,8 +140,7 @@ class _Command:
                 raise SigningError("the image is another than what was shown: it has changed meanwhile; sign it again")
             size = opened.size_of({each.id for part in look.parts for each in part.objects})
             with progress_bar("signing", size) as progress:
-                ids = native.sign(opened, look.parts, self._signing, algorithm, clock=_now, progress=progress)
-            return ids, tuple(Finding("note", note) for note in opened.notes)
+                return native.sign(opened, look.parts, self._signing, algorithm, clock=_now, progress=progress)
 
     def _show(self, look: _Look) -> None:
         """Say what will be signed; with `--json` only what somebody is asked about."""

@@ -37,8 +37,8 @@ class Report:
     error: Finding | None = None
 
     def show_text(self) -> None:
-        """Say in one line how it came out."""
-        show_outcome(self.image, self.warnings, self.error)
+        """Say in one line how it came out; what there is to know was shown before somebody was asked."""
+        show_outcome(self.image, (), self.error)
 
     def show_json(self) -> None:
         """Print one line."""

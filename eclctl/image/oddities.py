@@ -57,7 +57,8 @@ def _data_section(inspection: Inspection, header: Header) -> Iterator[Remark]:
     """Compare what the header says of the data section with the objects, and both with the file's end."""
     faulty = {remark.descriptor for remark in inspection.faults}
     sound = [slot.descriptor for slot in inspection.slots if slot.number not in faulty]
-    held = [descriptor for descriptor in sound if descriptor.size]
+    left = cut_short(inspection.fd, inspection.size)
+    held = [each for each in sound if each.size and (left is None or each.offset < left[0].start)]
     stated_end = header.data_offset + header.data_size
     if stated_end > inspection.size:
         missing = stated_end - inspection.size
@@ -72,13 +73,13 @@ def _data_section(inspection: Inspection, header: Header) -> Iterator[Remark]:
     if stated_end < end:
         yield Remark("data size", HEADER_FIELDS["data_size"], str(header.data_size), str(end - header.data_offset))
     if end < inspection.size and not inspection.damaged:
-        yield _behind(inspection, end)
+        yield _behind(inspection.size, end, cut=left is not None)
 
 
-def _behind(inspection: Inspection, end: int) -> Remark:
-    """Say what it is that lies behind the last object."""
-    size = inspection.size - end
-    if cut_short(inspection.fd, inspection.size) is not None:
+def _behind(file_size: int, end: int, *, cut: bool) -> Remark:
+    """Say what it is that lies behind the last object; `cut` for an edit that was cut short."""
+    size = file_size - end
+    if cut:
         wrong = f"{size} bytes that an edit left which was cut short; the image is whole"
         return Remark("file", end, wrong, "the last object ends the file; the next `eclctl sign` removes them")
     wrong = f"{size} bytes after the last object, which no signature covers"

@@ -12,7 +12,8 @@ of the file: this record. Little-endian, in this order:
    large the file was and will be, and the headers before, between and after. It ends the file.
 
 The record is written before anything else changes, seal first. A seal is believed by its own digest, the rest by the
-digest in the seal. Nobody is trusted by that: whoever can write a record can write the image.
+digest in the seal. Nobody is trusted by that: whoever can write a record can write the image. But who merely made the
+data of an object cannot: no object reaches into a seal, nor behind where the file is cut.
 """
 
 from __future__ import annotations
@@ -23,13 +24,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from eclctl.errors import MalformedImageError
 from eclctl.image.layout import HEADER
-from eclctl.image.sif import pread
+from eclctl.image.sif import MAX_SLOTS, pread, read
 
 __all__ = ["MAX_RECORD", "Region", "Seal", "Stage", "body_of", "cut_short", "regions_at", "regions_of"]
 
 MAX_RECORD = 64 << 20
 """The largest record that is read or written, in bytes. A usual one has 28 KiB."""
+
+_MAX_REGIONS = 2 * MAX_SLOTS + 1  # for each slot what is removed and what comes, and the table
 
 _MAGIC = b"ECLCTL-UNDO-01\0\0"
 _DIGEST = 32
@@ -88,7 +92,7 @@ class Seal:
 
         An edit can leave the header as it was, and then which it is cannot be told; what is too much does no harm.
         """
-        if self.before == self.after:
+        if self.before == self.after and stage is not Stage.BETWEEN:
             return max(self.size_before, self.size_after)
         return self.size_after if stage is Stage.AFTER else self.size_before
 
@@ -143,6 +147,7 @@ def _is_possible(seal: Seal) -> bool:
     """Whether the record lies behind both images, and its parts inside it."""
     sizes = (seal.size_before, seal.size_after)
     inside = 0 <= regions_at(seal.table_size, seal.regions) <= seal.body_size <= MAX_RECORD
+    inside = inside and seal.regions <= _MAX_REGIONS
     return inside and seal.table_size >= 0 and min(sizes) >= HEADER.size and max(sizes) <= seal.start
 
 
@@ -176,4 +181,16 @@ def cut_short(fd: int, size: int) -> tuple[Seal, Stage] | None:
     """
     seal = _find(fd, size)
     stage = None if seal is None else seal.stage(pread(fd, HEADER.size, 0))
-    return None if seal is None or stage is None else (seal, stage)
+    if seal is None or stage is None:
+        return None
+    return (seal, stage) if _is_behind(fd, seal.at if stage is Stage.BETWEEN else seal.size(stage)) else None
+
+
+def _is_behind(fd: int, offset: int) -> bool:
+    """Whether the image that a file is now lies before an offset, table and objects."""
+    try:
+        image = read(fd)
+    except MalformedImageError:
+        return False  # at no moment of an edit is it that
+    ends = (each.offset + each.size for each in image.descriptors)
+    return max([image.header.table_offset + image.header.table_size, *ends]) <= offset

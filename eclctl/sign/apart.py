@@ -30,12 +30,13 @@ def apart(work: Callable[[], None]) -> None:
 
     Raises:
         BusyImageError, SigningError: As the work does.
+        SigningError: There can be no other process, and nothing was done.
         CutShortError: It was killed in the middle of it.
     """
     reading, writing = os.pipe()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
-        child = _fork()
+        child = _fork(reading, writing)
         if child == 0:
             _work(work, writing)
         os.close(writing)
@@ -48,7 +49,16 @@ def apart(work: Callable[[], None]) -> None:
     _raise(said)
 
 
-def _fork() -> int:
+def _fork(*pipe: int) -> int:
+    try:
+        return _quietly_forked()
+    except OSError as error:  # a limit on processes or on memory
+        for end in pipe:
+            os.close(end)
+        raise SigningError(f"no process to write with: {error.strerror}; the image is as it was") from error
+
+
+def _quietly_forked() -> int:
     with warnings.catch_warnings():
         # Of threads that hold locks. The child takes none: it writes into a file and ends.
         warnings.simplefilter("ignore", DeprecationWarning)

@@ -22,7 +22,7 @@ from eclctl.sign import inplace
 from eclctl.sign.apart import CutShortError, apart
 from eclctl.sign.assembly import Edit, NewObject, plan
 from eclctl.sign.held import PATIENCE, Held, held
-from eclctl.sign.inplace import carry_out, mend
+from eclctl.sign.inplace import carry_out, is_done, mend
 from eclctl.verify import HashPool
 from eclctl.verify.hashing import Progress, Want, hash_objects
 
@@ -131,7 +131,7 @@ def _carry_out(fd: int, what: inplace.Change) -> None:
         apart(lambda: carry_out(fd, what))
     except CutShortError:
         mend(fd)
-        if sif.pread(fd, len(what.seal.after), 0) != what.seal.after:
+        if not is_done(fd, what):
             raise SigningError("the process that wrote into the image was killed; the image is as it was") from None
 
 

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import time
@@ -20,6 +21,7 @@ from dataclasses import dataclass, replace
 from eclctl.errors import BusyImageError, SigningError, UnreadableImageError, UnsupportedFileError
 from eclctl.image import identity
 from eclctl.image import system as attributes_of
+from eclctl.image.undo import cut_short
 from eclctl.sign import locks
 from eclctl.sign.locks import Lock
 
@@ -29,6 +31,7 @@ PATIENCE = 60.0
 """How long another's work on the same file is waited for, in seconds."""
 
 _POLL_SECONDS = 0.1
+_ABANDONED_SECONDS = 10.0  # an edit writes for milliseconds, and flushes five times
 _SETTLED_NS = 20_000_000  # two ticks of a 100 Hz kernel: a later change has another change time
 _FLAGS = os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC | os.O_NOFOLLOW
 
@@ -38,7 +41,7 @@ class _Place:
     """Where a file is: the path that was named, its directory, open, and its name there; and the file, open.
 
     `writable` is open for writing, where a lock can be had on nothing else. Then we are a writer ourselves, and the
-    kernel cannot tell us who else is.
+    kernel cannot tell us who else is. `locked` says whether a lock was had at all.
     """
 
     asked: str
@@ -47,6 +50,7 @@ class _Place:
     name: str
     fd: int
     writable: int | None = None
+    locked: bool = True
 
     def open_to_write(self) -> int:
         """Return another descriptor of the file.
@@ -62,6 +66,8 @@ class _Place:
         except BlockingIOError as error:
             raise BusyImageError(f"somebody holds a lease on {self.path}; try again when they are done") from error
         except OSError as error:
+            if error.errno == errno.ETXTBSY:
+                raise BusyImageError(f"{self.path} is being executed; try again when it has started") from error
             raise _unwritable(self.path, error) from error
         if not os.path.samestat(os.fstat(fd), os.fstat(self.fd)):
             os.close(fd)
@@ -144,12 +150,14 @@ def held(
     """
     with ExitStack() as stack:
         place = _acquire(path, stack, time.monotonic() + patience, waiting)
-        locks.refuse_if_mounted(place.fd)
+        # On the descriptor that is locked: to an NFS server both are record locks, and only of one owner no conflict.
+        locks.refuse_if_mounted(place.fd if place.writable is None else place.writable)
         with _alone(place):
             pass  # only to hear now of a writer, not after all the work
         writable = place.open_to_write()
         try:
             if mend is not None:
+                _require_abandoned(place)
                 mend(writable)
         finally:
             os.close(writable)
@@ -166,7 +174,7 @@ def _acquire(path: str, stack: ExitStack, deadline: float, waiting: Callable[[],
                 stack.push(attempt.pop_all())
                 return place
         if time.monotonic() >= deadline:
-            raise BusyImageError(f"{path} is being signed or changed by another eclctl; try again when that is done")
+            raise _at_it(path)
         if waiting is not None:
             waiting()
             waiting = None
@@ -203,9 +211,21 @@ def _lock(place: _Place, stack: ExitStack) -> _Place | None:
     held_by = locks.lock(writable)
     if held_by is not Lock.OURS:
         os.close(writable)
-        return place if held_by is Lock.UNKNOWN else None
+        return replace(place, locked=False) if held_by is Lock.UNKNOWN else None
     stack.callback(os.close, writable)
     return replace(place, writable=writable)
+
+
+def _require_abandoned(place: _Place) -> None:
+    """Where no lock tells that whoever left a record is dead, require that the file does not change for a while."""
+    if place.locked:
+        return
+    before = attributes_of.attributes(place.fd, fresh=True)
+    if cut_short(place.fd, before.size) is None:
+        return
+    time.sleep(_ABANDONED_SECONDS)
+    if not identity.unchanged(place.fd, before):
+        raise _at_it(place.asked)
 
 
 def _alone(place: _Place) -> locks.Bar:
@@ -223,6 +243,10 @@ def _settle(fd: int) -> None:
     """Wait until a further change would show: two within one tick of the kernel's clock have the same time."""
     while 0 <= time.time_ns() - os.fstat(fd).st_ctime_ns < _SETTLED_NS:
         time.sleep(_SETTLED_NS / 1e9)
+
+
+def _at_it(path: str) -> BusyImageError:
+    return BusyImageError(f"{path} is being signed or changed by another eclctl; try again when that is done")
 
 
 def _replaced(path: str) -> BusyImageError:

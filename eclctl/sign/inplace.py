@@ -22,14 +22,14 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from eclctl.errors import BusyImageError, EclctlError, SigningError
+from eclctl.errors import BusyImageError, SigningError
 from eclctl.image import undo
 from eclctl.image.layout import DESCRIPTOR_FIELDS, DESCRIPTOR_SIZE, HEADER, HEADER_FIELDS
 from eclctl.image.sif import Descriptor, Sif, pread, used_slots
 from eclctl.image.undo import MAX_RECORD, Region, Seal, Stage
 from eclctl.sign.assembly import Plan
 
-__all__ = ["Change", "carry_out", "change", "mend"]
+__all__ = ["Change", "carry_out", "change", "is_done", "mend"]
 
 _GAP = 1 << 20
 """How far behind the images the record begins, in bytes, which no block is spent on.
@@ -50,11 +50,13 @@ Extent = tuple[int, int]
 class Change:
     """An edit of one file, ready to be carried out.
 
-    `body` is the record without its seal. `zero` and `writes` are what changes, but for the header.
+    `body` is the record without its seal, `saved` what it keeps. `zero` and `writes` are what changes, but for the
+    header.
     """
 
     seal: Seal
     body: bytes
+    saved: tuple[Region, ...]
     zero: tuple[tuple[int, int], ...]
     writes: tuple[Region, ...]
 
@@ -88,7 +90,7 @@ def change(image: Sif, table: bytes, steps: Plan) -> Change:
         after=steps.header,
         digest=hashlib.sha256(body).digest(),
     )
-    return Change(seal, body, steps.zero, (*steps.data, steps.table))
+    return Change(seal, body, regions, steps.zero, (*steps.data, steps.table))
 
 
 def _rounded(offset: int) -> int:
@@ -158,28 +160,37 @@ def carry_out(fd: int, what: Change) -> None:
         SigningError: It could not be written, and is as it was.
         BusyImageError: Somebody else wrote into it meanwhile; it is edited, and may be damaged by that.
     """
-    seal = what.seal
+    seal, recorded = what.seal, False
     try:
-        _begin(fd, what)
+        _record(fd, what)
+        recorded = True
+        _settle(fd, seal.between)
         _write_all(fd, what)
-        _write(fd, seal.after, 0)
-        os.fsync(fd)
+        _settle(fd, seal.after)
     except OSError as error:
-        raise _undone(fd, seal, error) from error
+        raise _undone(fd, what, error, recorded=recorded) from error
     if os.fstat(fd).st_size != seal.end:
         raise BusyImageError(
             "another program wrote into the image while it was being edited; verify it, and build it anew if need be"
         )
-    _end(fd, seal, Stage.AFTER)
+    _end(fd, seal.size_after)
 
 
-def _begin(fd: int, what: Change) -> None:
-    """Write the record, then let the header point to its table."""
+def is_done(fd: int, what: Change) -> bool:
+    """Return whether the file holds what an edit writes; the header alone does not tell, for some leave it as it was.
+
+    Raises:
+        BusyImageError, UnreadableImageError: As `sif.pread`.
+    """
+    writes = ((0, what.seal.after), *what.writes)
+    fits = os.fstat(fd).st_size >= what.seal.size_after
+    return fits and all(pread(fd, len(data), offset) == data for offset, data in writes)
+
+
+def _record(fd: int, what: Change) -> None:
     seal = what.seal
     _write(fd, seal.pack(), seal.at)  # first, so that whatever there is of a record can be told to be one
     _write(fd, what.body, seal.start)
-    os.fsync(fd)
-    _write(fd, seal.between, 0)
     os.fsync(fd)
 
 
@@ -192,40 +203,55 @@ def _write_all(fd: int, what: Change) -> None:
     os.fsync(fd)
 
 
-def _end(fd: int, seal: Seal, stage: Stage) -> None:
+def _end(fd: int, size: int) -> None:
     """Cut the record off. That it cannot be is no failure of the edit: the next one does it."""
     try:
-        os.ftruncate(fd, seal.size(stage))
+        os.ftruncate(fd, size)
         os.fsync(fd)
     except OSError:
         return
 
 
-def _undone(fd: int, seal: Seal, error: OSError) -> SigningError:
-    """Undo what was done until an error; return what to raise."""
+def _undone(fd: int, what: Change, error: OSError, *, recorded: bool) -> SigningError:
+    """Undo what was done until an error; return what to raise.
+
+    Until the record is on the disk, nothing else has changed and the header must not point to it.
+    """
+    why = f"cannot write the image: {error.strerror}"
     try:
-        if pread(fd, HEADER.size, 0) != seal.before:
-            _restore(fd, seal, undo.regions_of(fd, seal) or ())
-        _end(fd, seal, Stage.BEFORE)
-    except (OSError, EclctlError):
-        return SigningError(f"cannot write the image: {error.strerror}. {_left(fd, seal)}")
-    return SigningError(f"cannot write the image: {error.strerror}; it is as it was")
+        if recorded:
+            _restore(fd, what.seal, what.saved)
+    except OSError:
+        return SigningError(f"{why}. {_left(fd, what)}")
+    _end(fd, what.seal.size_before)
+    whole = os.fstat(fd).st_size == what.seal.size_before
+    return SigningError(f"{why}; it is as it was" if whole else f"{why}. {_left(fd, what)}")
 
 
-def _left(fd: int, seal: Seal) -> str:
+def _left(fd: int, what: Change) -> str:
     """Return what to say of a file in which nothing can be undone any more."""
-    if os.pread(fd, HEADER.size, 0) == seal.after:
+    if is_done(fd, what):
         return "It is changed all the same, but may not be any more after a crash of the machine: verify it"
-    extra = seal.end - seal.size_before
+    extra = os.fstat(fd).st_size - what.seal.size_before
     return f"It is the image that it was, with {extra} bytes more; the next `eclctl sign` that can write removes them"
 
 
 def _restore(fd: int, seal: Seal, regions: Iterable[Region]) -> None:
-    """Write back what was there, then the header that goes with it."""
+    """Write back what was there, then the header that goes with it.
+
+    Until then the header points to the record, on the disk too: one that another was written over, and not flushed or
+    not with success, may be either there.
+    """
+    _settle(fd, seal.between)
     for offset, data in regions:
         _write(fd, data, offset)
     os.fsync(fd)
-    _write(fd, seal.before, 0)
+    _settle(fd, seal.before)
+
+
+def _settle(fd: int, header: bytes) -> None:
+    """Write the header and flush it; one that is there already too, for after a flush that failed nobody else does."""
+    _write(fd, header, 0)
     os.fsync(fd)
 
 
@@ -251,7 +277,10 @@ def mend(fd: int) -> Stage | None:
             if regions is None:
                 return None  # it was whole before the header pointed to it: this is no record of ours
             _restore(fd, seal, regions)
-        _end(fd, seal, stage)
+        else:
+            # Who wrote it may have been killed before it was flushed. The record must not go away before that.
+            _settle(fd, seal.before if stage is Stage.BEFORE else seal.after)
+        _end(fd, seal.size(stage))
     except OSError as error:
         raise SigningError(
             f"an edit of the image was cut short before, and what it left cannot be removed: {error.strerror}"

@@ -11,8 +11,7 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 
 from eclctl.cli import sign, verify
 from eclctl.cli.passphrases import VARIABLE
-from eclctl.sign import inplace
-from tests.edits import changed
+from tests.edits import begun
 from tests.scribes import built, corpus_copy, objects_of
 from tests.sifbuilder import corpus_pgp_key, pem_key, sample
 from tests.signing import note
@@ -352,10 +351,18 @@ def test_images_with_signatures_of_every_kind_are_signed_once_more(capsys, tmp_p
     assert (status, shape["signatures"][0]["id"]) == (0, 6)
 
 
+def test_that_an_edit_was_cut_short_is_said_once(capsys, tmp_path):
+    path = built(sample(), tmp_path)
+    with path.open("r+b") as file:
+        begun(file.fileno(), note())
+    status, _, errors = run_text(capsys, "--key", KEY, path)
+    assert (status, errors.count("was cut short; it was undone")) == (0, 1)
+
+
 def test_what_an_edit_left_that_was_cut_short_is_undone_before_anything_is_shown(capsys, tmp_path):
     path, clean = built(sample(), tmp_path), built(sample(), tmp_path, "clean.sif")
     with path.open("r+b") as file:
-        inplace._begin(file.fileno(), changed(file.fileno(), note()))
+        begun(file.fileno(), note())
     status, (report,) = run_json(capsys, "--key", OTHER, path)
     run_json(capsys, "--key", OTHER, clean)
     assert (status, report["signed"], report["signatures"][0]["id"]) == (0, True, 4)

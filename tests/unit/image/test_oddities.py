@@ -8,8 +8,7 @@ import pytest
 
 from eclctl.image.inspect import inspect
 from eclctl.image.oddities import oddities
-from eclctl.sign import inplace
-from tests.edits import changed
+from tests.edits import CASES, SIGNED, begun
 from tests.sifbuilder import GROUP_BITS, OCI_BLOB, PARTITION, SifBuilder, opened, sample
 from tests.signing import note
 
@@ -122,11 +121,12 @@ def test_a_partition_s_place_in_the_file_is_said():
     assert (note.at, note.object) == (TABLE + 3 * 585 + 201 + 4, 4)
 
 
-def test_what_an_edit_left_that_was_cut_short_is_told_from_other_bytes(tmp_path):
+@pytest.mark.parametrize("edit", [note(), CASES["data is replaced"].edit], ids=["added", "replaced"])
+def test_what_an_edit_left_that_was_cut_short_is_told_from_other_bytes(edit, tmp_path):
     path = tmp_path / "image.sif"
-    path.write_bytes(sample().build())
+    path.write_bytes(SIGNED)
     with path.open("r+b") as file:
-        inplace._begin(file.fileno(), changed(file.fileno(), note()))
+        begun(file.fileno(), edit)
     (found,) = notes(path)
     assert found[2].endswith("bytes that an edit left which was cut short; the image is whole")
     assert found[3] == "the last object ends the file; the next `eclctl sign` removes them"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -33,6 +34,17 @@ def test_what_it_raises_is_raised_here(error: EclctlError) -> None:
 def test_it_is_known_to_have_been_killed() -> None:
     with pytest.raises(CutShortError):
         apart(lambda: os.kill(os.getpid(), signal.SIGKILL))
+
+
+def test_where_no_process_can_be_had_nothing_is_done_and_nothing_stays_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left() -> int:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr(os, "fork", none_left)
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(SigningError, match="Resource temporarily unavailable; the image is as it was"):
+        apart(lambda: None)
+    assert os.listdir("/proc/self/fd") == before
 
 
 def test_a_mistake_in_it_is_not_taken_for_success() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from eclctl.image.sif import Sif
 from eclctl.sign.assembly import Edit, NewObject
 from eclctl.sign.editing import editing
 from eclctl.verify.hashing import INLINE, Want, hash_objects
+from tests.edits import CASES
 from tests.sifbuilder import GENERIC, sample
 from tests.sifbuilder import opened as opened_file
 from tests.signing import WHEN, data_of, edit, note, second_signature, signed_once, signers
@@ -248,3 +250,15 @@ def test_a_large_image_takes_no_more_memory_than_a_small_one(tmp_path: Path) -> 
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < peaks[0] + (1 << 20)
+
+
+def test_a_writer_that_is_killed_before_it_writes_has_done_nothing_even_where_the_header_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = CASES["the header stays"]
+    path = tmp_path / "image.sif"
+    path.write_bytes(case.image)
+    monkeypatch.setattr("eclctl.sign.editing.carry_out", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    with editing(str(path)) as opened, pytest.raises(SigningError, match="was killed; the image is as it was"):
+        opened.commit(case.edit, WHEN)
+    assert path.read_bytes() == case.image

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import mmap
 import os
+import shutil
 import stat
 import struct
 import subprocess
@@ -20,8 +21,9 @@ import pytest
 
 from eclctl.errors import BusyImageError, SigningError, UnreadableImageError, UnsupportedFileError
 from eclctl.image import sif
-from eclctl.sign import locks
+from eclctl.sign import held, locks
 from eclctl.sign.editing import editing
+from tests.edits import begun
 from tests.signing import WHEN, as_user, data_of, edit, note, signed_once
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be several users")
@@ -299,6 +301,15 @@ def test_an_image_that_a_container_writes_into_is_refused(image: Path) -> None:
     edit(image, note())
 
 
+def test_a_file_that_is_executed_is_busy(tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    shutil.copy("/bin/cat", program)
+    with subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as running:
+        with pytest.raises(BusyImageError, match="is being executed"), editing(str(program)):
+            pass
+        running.communicate()
+
+
 def test_a_reader_that_locks_the_image_is_no_obstacle(image: Path) -> None:
     fd = os.open(image, os.O_RDONLY)
     fcntl.fcntl(fd, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_RDLCK, 0, 0, 0, 0))
@@ -322,16 +333,43 @@ def test_where_locks_cannot_be_had_the_second_is_told_at_the_end(image: Path, mo
     assert objects(image) == 5
 
 
+@pytest.mark.parametrize("alive", [True, False])
+def test_where_locks_cannot_be_had_only_a_dead_edit_is_undone(
+    image: Path, alive: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of one that still writes, what was undone would be overwritten in part."""
+    monkeypatch.setattr(locks, "lock", lambda _: locks.Lock.UNKNOWN)
+    before = image.read_bytes()
+    with image.open("r+b") as file:
+        begun(file.fileno(), note())
+    state = image.read_bytes()
+    monkeypatch.setattr(held.time, "sleep", lambda seconds: alive and seconds > 1 and os.utime(image))
+    if alive:
+        with pytest.raises(BusyImageError, match="another eclctl"), editing(str(image)):
+            pass
+    else:
+        assert objects(image) == 4
+    assert image.read_bytes() == (state if alive else before)
+
+
 def test_where_a_lock_is_had_only_for_writing_that_is_no_writer(image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on NFS, where the kernel makes a record lock of it."""
-    lock = fcntl.flock
+    """As on NFS, where the kernel makes a record lock of it, which another descriptor's record lock cannot join."""
+    lock, control = fcntl.flock, fcntl.fcntl
+    locked: list[int] = []
 
     def as_nfs(fd: int, operation: int) -> None:
-        if fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+        if control(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         lock(fd, operation)
+        locked.append(fd)
+
+    def records(fd: int, command: int, *rest: object) -> object:
+        if command == fcntl.F_OFD_SETLK and fd not in locked:
+            raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        return control(fd, command, *rest)
 
     monkeypatch.setattr(fcntl, "flock", as_nfs)
+    monkeypatch.setattr(fcntl, "fcntl", records)
     with editing(str(image)) as opened:
         with pytest.raises(BusyImageError, match="another eclctl"), editing(str(image), patience=0):
             pass

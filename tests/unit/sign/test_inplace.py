@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import random
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -21,7 +23,7 @@ from eclctl.sign import inplace
 from eclctl.sign.assembly import Edit, NewObject, plan
 from eclctl.sign.inplace import carry_out, mend
 from tests.edits import CASES, NOW, SIGNED, Case, changed, content
-from tests.sifbuilder import SIGNATURE
+from tests.sifbuilder import GENERIC, SIGNATURE, sample
 from tests.signing import note
 
 SECTOR = 512
@@ -127,12 +129,12 @@ class Disk:
                 self._epochs[-1].append(step)
         self._before = before
 
-    def states(self, chance: random.Random) -> Iterator[bytes]:
+    def states(self, chance: random.Random, samples: int = SAMPLES) -> Iterator[bytes]:
         flushed = bytearray(self._before)
         for epoch in self._epochs:
             for count in range(len(epoch) + 1):  # as a process leaves it that is killed
                 yield self._after(flushed, epoch[:count])
-            for _ in range(SAMPLES):
+            for _ in range(samples):
                 yield self._some(flushed, epoch, chance)
             flushed = bytearray(self._after(flushed, epoch))
 
@@ -147,9 +149,10 @@ class Disk:
                 made[at : at + len(what)] = what
         return bytes(made)
 
-    def _some(self, flushed: bytes, epoch: list[tuple[str, int, bytes]], chance: random.Random) -> bytes:
+    @classmethod
+    def _some(cls, flushed: bytes, epoch: list[tuple[str, int, bytes]], chance: random.Random) -> bytes:
         """Of each write some sectors, and the size after any of the steps."""
-        sizes = [len(self._after(flushed, epoch[:count])) for count in range(len(epoch) + 1)]
+        sizes = [len(cls._after(flushed, epoch[:count])) for count in range(len(epoch) + 1)]
         share = chance.choice((0.1, 0.5, 0.9))
         steps = []
         for kind, at, what in epoch:
@@ -157,7 +160,7 @@ class Disk:
             edges = [at, *range(at - at % SECTOR + SECTOR, end, SECTOR), end]
             if kind == "pwrite":
                 steps += [(kind, a, what[a - at : b - at]) for a, b in pairwise(edges)]
-        kept = self._after(flushed, [step for step in steps if chance.random() < share])
+        kept = cls._after(flushed, [step for step in steps if chance.random() < share])
         return kept.ljust(max(sizes), b"\0")[: chance.choice(sizes)]
 
 
@@ -184,6 +187,63 @@ def test_a_crash_at_any_point_leaves_one_of_the_two_images_and_the_next_edit_cle
             assert there == new or left.startswith(case.image)
         assert mended(image) is None
     assert min(seen.values()) > 0
+
+
+def flushes(done: list[tuple[str, int, bytes]]) -> list[int]:
+    return [number for number, step in enumerate(done) if step[0] == "fsync"]
+
+
+def test_a_crash_while_the_edit_of_a_killed_process_is_made_up_for_leaves_one_of_the_two_images(
+    case: Case, image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the process wrote last is in the kernel's memory then, and not on the disk yet."""
+    monkeypatch.setattr(inplace, "_GAP", 8192)
+    old = content(image)
+    done = edited(image, case.edit, monkeypatch).done
+    new = content(image)
+    for killed in range(len(done) + 1):
+        there = Disk._after(case.image, [step for step in done[:killed] if step[0] != "fsync"])
+        image.write_bytes(there)
+        recorder = Recorder()
+        with monkeypatch.context() as patches:
+            recorder.install(patches)
+            mended(image)
+        for state in Disk(case.image, done[:killed] + recorder.done).states(random.Random(killed), samples=5):
+            image.write_bytes(state)
+            assert content(image) in {old, new}
+            mended(image)
+            assert content(image) in {old, new}
+
+
+def test_a_crash_while_what_failed_is_undone_leaves_one_of_the_two_images(
+    case: Case, image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A flush that failed did some of its work, and will never do the rest: the kernel holds it for done."""
+    monkeypatch.setattr(inplace, "_GAP", 8192)
+    old = content(image)
+    calls = edited(image, case.edit, monkeypatch).calls
+    new = content(image)
+    for at in range(1, calls):
+        image.write_bytes(case.image)
+        recorder = Recorder(fail=lambda call, at=at: call == at)
+        with suppress(SigningError):
+            edited(image, case.edit, monkeypatch, recorder)
+        before, after = recorder.done[: at - 1], recorder.done[at - 1 :]
+        start = max([0, *(number + 1 for number in flushes(before))])
+        flushed = Disk._after(case.image, [step for step in before[:start] if step[0] != "fsync"])
+        chance = random.Random(at)
+        for count in range(len(after) + 1):  # killed
+            image.write_bytes(Disk._after(flushed, [s for s in before[start:] + after[:count] if s[0] != "fsync"]))
+            assert content(image) in {old, new}
+            mended(image)
+            assert content(image) in {old, new}
+        for _ in range(5):
+            lost = Disk._some(flushed, before[start:], chance)
+            for state in Disk(lost, after).states(chance, samples=5):
+                image.write_bytes(state)
+                assert content(image) in {old, new}
+                mended(image)
+                assert content(image) in {old, new}
 
 
 OUTCOMES = ("as it was", "that it was", "changed all the same")
@@ -331,8 +391,41 @@ def test_a_record_whose_regions_lie_outside_of_the_image_is_left_alone(
     fd = os.open(path, os.O_RDWR)
     monkeypatch.setattr(inplace, "_saved", lambda *_: ((-1, b"x"),))
     what = changed(fd, note())
-    inplace._begin(fd, what)
+    inplace._record(fd, what)
+    inplace._settle(fd, what.seal.between)
     state = path.read_bytes()
     assert mend(fd) is None
     os.close(fd)
     assert path.read_bytes() == state
+
+
+def test_a_record_of_more_regions_than_an_edit_has_costs_nothing(tmp_path: Path) -> None:
+    """Sixty MiB of holes can say four million times that nothing is to be written."""
+    path = tmp_path / "image.sif"
+    path.write_bytes(SIGNED)
+    body, size, other = bytes(48 << 20), len(SIGNED), bytes(HEADER.size)
+    digest = hashlib.sha256(body).digest()
+    seal = undo.Seal(3 << 20, size, 0, len(body), size, size, other, SIGNED[: HEADER.size], other, digest)
+    with path.open("r+b") as file:
+        os.pwrite(file.fileno(), seal.pack(), seal.at)
+        assert mend(file.fileno()) is None
+
+
+@pytest.mark.parametrize("stage", Stage)
+def test_what_an_object_holds_is_no_record(stage: Stage, tmp_path: Path) -> None:
+    """Who gives data to somebody that builds an image with a header that is known before writes nothing else of it."""
+    builder = sample()
+    size = len(builder.build()) + SECTOR
+    last = builder.add(bytes(SECTOR + -size % SECTOR), GENERIC)
+    header = builder.build()[: HEADER.size]
+    headers = {each.value: header if each is stage else bytes(HEADER.size) for each in Stage}
+    start = size + -size % SECTOR - SECTOR
+    empty = hashlib.sha256().digest()
+    seal = undo.Seal(0, start, 0, 0, HEADER.size, HEADER.size, **headers, digest=empty)
+    last.data = last.data[:-SECTOR] + seal.pack()
+    path = tmp_path / "image.sif"
+    path.write_bytes(builder.build())
+    assert path.read_bytes()[-SECTOR:] == seal.pack()
+    assert path.stat().st_size == seal.end
+    assert mended(path) is None
+    assert path.read_bytes() == builder.build()

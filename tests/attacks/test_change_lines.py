@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from eclctl.sign.assembly import Edit
+from tests.signing import edit, second_signature, signed_once
 from tests.site import APPROVED, HALF, POLICY, UNSIGNED, Site, eventually, read_lines, request
 
 INSIDE = 33484  # a byte of the primary partition
@@ -116,6 +118,34 @@ def test_change_after_the_check_truncated_and_written_again_while_it_is_asked_ab
         stop.set()
         writer.join()
     assert codes == {"deny"}
+
+
+def test_change_after_the_check_signed_while_it_is_asked_about(site: Site) -> None:
+    """One image that is signed, and has that signature removed, all the time: it is one or the other at every moment.
+
+    Where it changed while it was read, that is said; it is never half of each.
+    """
+    path = Path(site.image("signed.sif"))
+    path.write_bytes(signed_once().build())
+    sign, withdraw = second_signature(signed_once()), Edit(remove=frozenset({5}), zero=True, compact=True)
+    done, codes = threading.Event(), set()
+
+    def ask() -> None:
+        while not done.is_set():
+            codes.add(site.check(path.name)["code"])
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        for change in (sign, withdraw) * 40:
+            edit(path, change)
+    finally:
+        done.set()
+        asking.join()
+    assert codes <= {"requirements-met", "requirements-not-met", "busy"}
+    assert site.check(path.name)["code"] == "requirements-not-met"
+    edit(path, sign)
+    assert site.check(path.name)["code"] == "requirements-met"
 
 
 @pytest.mark.parametrize("cause", ["malformed", "tampered", "unreadable", "forbidden", "no image"])

@@ -39,6 +39,7 @@ from eclctl.image.sif import (
     unpack_table,
     used_slots,
 )
+from eclctl.image.undo import cut_short
 
 __all__ = ["Inspection", "Remark", "Slot", "inspect"]
 
@@ -97,7 +98,8 @@ class Inspection:
 
     `faults` are the contradictions for which the image is refused: none when it is sound. `look` is set when the file
     is no SIF image at all, and `header` is None then and when the file ends inside the header. `slots` are the used
-    slots that could be read, in table order.
+    slots that could be read, in table order. `record_at` is where the record of an edit that was cut short begins
+    (`image.undo`), if there is one.
     """
 
     fd: int
@@ -106,6 +108,7 @@ class Inspection:
     slots: tuple[Slot, ...]
     faults: tuple[Remark, ...]
     look: Look | None = None
+    record_at: int | None = None
 
     @property
     def damaged(self) -> bool:
@@ -145,7 +148,8 @@ def inspect(fd: int) -> Inspection:
         faults += _extent_faults(slot, size, full)
     faults += _identity_faults(slots)
     faults += _overlaps(slots, place)
-    return Inspection(fd, size, header, slots, tuple(faults))
+    left = cut_short(fd, size)
+    return Inspection(fd, size, header, slots, tuple(faults), record_at=None if left is None else left[0].start)
 
 
 @dataclass(frozen=True, slots=True)

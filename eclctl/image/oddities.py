@@ -13,7 +13,6 @@ from eclctl.image.inspect import Inspection, Remark, Slot
 from eclctl.image.layout import DESCRIPTOR_SIZE, GROUP_MASK, HEADER_FIELDS
 from eclctl.image.ocisif import stated_digest
 from eclctl.image.sif import DataType, Header
-from eclctl.image.undo import cut_short
 
 __all__ = ["oddities"]
 
@@ -57,8 +56,8 @@ def _data_section(inspection: Inspection, header: Header) -> Iterator[Remark]:
     """Compare what the header says of the data section with the objects, and both with the file's end."""
     faulty = {remark.descriptor for remark in inspection.faults}
     sound = [slot.descriptor for slot in inspection.slots if slot.number not in faulty]
-    left = cut_short(inspection.fd, inspection.size)
-    held = [each for each in sound if each.size and (left is None or each.offset < left[0].start)]
+    record = inspection.record_at
+    held = [each for each in sound if each.size and (record is None or each.offset < record)]
     stated_end = header.data_offset + header.data_size
     if stated_end > inspection.size:
         missing = stated_end - inspection.size
@@ -73,7 +72,7 @@ def _data_section(inspection: Inspection, header: Header) -> Iterator[Remark]:
     if stated_end < end:
         yield Remark("data size", HEADER_FIELDS["data_size"], str(header.data_size), str(end - header.data_offset))
     if end < inspection.size and not inspection.damaged:
-        yield _behind(inspection.size, end, cut=left is not None)
+        yield _behind(inspection.size, end, cut=record is not None)
 
 
 def _behind(file_size: int, end: int, *, cut: bool) -> Remark:

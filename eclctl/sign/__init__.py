@@ -1,1 +1,1 @@
-"""Signing, key rings and keys, and replacing an image by its signed successor. Nothing here speaks to a network."""
+"""Signing, key rings and keys, and changing an image in place. Nothing here speaks to a network."""

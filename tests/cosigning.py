@@ -14,7 +14,7 @@ from eclctl.image.sif import read
 from eclctl.sign import cosign_sign
 from eclctl.sign.cosign_keys import read_cosign_key
 from eclctl.sign.cosign_sign import Signed
-from eclctl.sign.editing import editing
+from eclctl.sign.edit.editing import editing
 from eclctl.sign.pem import PrivateKey, private_key
 from eclctl.verify.cosign import CosignReport, verify_cosign
 from tests.ocibuilder import cosign_key

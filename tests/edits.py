@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from eclctl.image import sif
-from eclctl.sign import inplace
-from eclctl.sign.assembly import YEAR_ONE, Edit, NewObject, plan
-from eclctl.sign.inplace import Change
+from eclctl.sign.edit import inplace
+from eclctl.sign.edit.assembly import YEAR_ONE, Edit, NewObject, plan
+from eclctl.sign.edit.inplace import Change
 from tests.sifbuilder import GENERIC, SIGNATURE, sample
 from tests.signing import note, second_signature, signed_once
 

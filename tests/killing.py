@@ -22,8 +22,8 @@ from types import FrameType
 
 from eclctl.errors import SigningError
 from eclctl.image import undo
-from eclctl.sign import editing as code
-from eclctl.sign.editing import editing
+from eclctl.sign.edit import editing as code
+from eclctl.sign.edit.editing import editing
 from tests.edits import content
 from tests.signing import BIG, WHEN, second_signature, signed_once
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from eclctl.image import sif
 from eclctl.sign.coverage import plan
-from eclctl.sign.editing import editing
+from eclctl.sign.edit.editing import editing
 from eclctl.sign.gnupg import Identity
 from eclctl.sign.native import PemMaterial, PgpMaterial, Signing, sign
 from eclctl.sign.pem import PrivateKey, read_private_key

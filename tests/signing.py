@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from eclctl.image import sif
-from eclctl.sign.assembly import Edit, NewObject
-from eclctl.sign.editing import editing
+from eclctl.sign.edit.assembly import Edit, NewObject
+from eclctl.sign.edit.editing import editing
 from eclctl.trust.keyring import KeyStore
 from eclctl.verify import Material, Scope, verify_scope
 from tests.sifbuilder import SIGNATURE, SifBuilder, corpus_pgp_key, corpus_store, opened, sample

@@ -11,8 +11,8 @@ from eclctl.cli.named import SYSTEM_CONFIG
 from eclctl.cli.problems import print_error
 from eclctl.cli.text import printable
 from eclctl.errors import EclctlError, KeyMaterialError
-from eclctl.sign.rings import Ring, user_ring_directory
-from eclctl.sign.site_rings import SiteRing
+from eclctl.sign.keyrings.rings import Ring, user_ring_directory
+from eclctl.sign.keyrings.site_rings import SiteRing
 
 __all__ = [
     "DONE",

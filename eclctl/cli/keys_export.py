@@ -14,11 +14,11 @@ from eclctl.cli.keys_list import shape
 from eclctl.cli.options import USAGE
 from eclctl.cli.text import printable
 from eclctl.errors import EclctlError, KeyMaterialError
-from eclctl.sign.guarded import write_new
-from eclctl.sign.keyfacts import facts
-from eclctl.sign.rings import Ring, only_match
-from eclctl.sign.site_rings import SiteRing
-from eclctl.sign.transferable import Protection, TransferableKey, armored
+from eclctl.sign.keyrings.guarded import write_new
+from eclctl.sign.keyrings.keyfacts import facts
+from eclctl.sign.keyrings.rings import Ring, only_match
+from eclctl.sign.keyrings.site_rings import SiteRing
+from eclctl.sign.keyrings.transferable import Protection, TransferableKey, armored
 from eclctl.signature import openpgp
 
 if TYPE_CHECKING:

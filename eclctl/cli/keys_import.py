@@ -16,10 +16,10 @@ from eclctl.cli.keys_list import shape
 from eclctl.cli.problems import error_shape
 from eclctl.cli.text import printable
 from eclctl.errors import EclctlError, KeyMaterialError
-from eclctl.sign.keyfacts import KeyFacts, facts
-from eclctl.sign.rings import MAX_RING, Added, Change, Ring
-from eclctl.sign.site_rings import SiteRing
-from eclctl.sign.transferable import Protection, parse
+from eclctl.sign.keyrings.keyfacts import KeyFacts, facts
+from eclctl.sign.keyrings.rings import MAX_RING, Added, Change, Ring
+from eclctl.sign.keyrings.site_rings import SiteRing
+from eclctl.sign.keyrings.transferable import Protection, parse
 from eclctl.signature import openpgp
 from eclctl.trust.keyring import read_file
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from eclctl.cli.key_rings import DONE, add_ring_options, chosen_ring, complain, warn, where
 from eclctl.cli.text import printable
 from eclctl.errors import EclctlError, KeyMaterialError
-from eclctl.sign.keyfacts import KeyFacts, facts
-from eclctl.sign.rings import Keys, matching
-from eclctl.sign.site_rings import SiteRing
-from eclctl.sign.transferable import Protection
+from eclctl.sign.keyrings.keyfacts import KeyFacts, facts
+from eclctl.sign.keyrings.rings import Keys, matching
+from eclctl.sign.keyrings.site_rings import SiteRing
+from eclctl.sign.keyrings.transferable import Protection
 from eclctl.signature import openpgp
 
 if TYPE_CHECKING:

@@ -24,8 +24,8 @@ from eclctl.cli.text import printable
 from eclctl.decide.keyservers import Keyservers
 from eclctl.errors import EclctlError, KeyMaterialError
 from eclctl.sign.gnupg_keys import LENGTHS, NewKey, Pair, make_pair, problem
-from eclctl.sign.keyfacts import facts
-from eclctl.sign.rings import Ring
+from eclctl.sign.keyrings.keyfacts import facts
+from eclctl.sign.keyrings.rings import Ring
 from eclctl.signature import openpgp
 
 if TYPE_CHECKING:

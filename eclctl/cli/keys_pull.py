@@ -20,10 +20,10 @@ from eclctl.decide.keyservers import Keyservers
 from eclctl.errors import EclctlError, KeyMaterialError, RemoteError
 from eclctl.remote import hkp
 from eclctl.remote.hkp_index import IndexedKey
-from eclctl.sign.keyfacts import KeyFacts, facts
-from eclctl.sign.rings import Change, Ring
-from eclctl.sign.site_rings import SiteRing
-from eclctl.sign.transferable import parse
+from eclctl.sign.keyrings.keyfacts import KeyFacts, facts
+from eclctl.sign.keyrings.rings import Change, Ring
+from eclctl.sign.keyrings.site_rings import SiteRing
+from eclctl.sign.keyrings.transferable import parse
 from eclctl.signature import openpgp
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from eclctl.cli.text import printable
 from eclctl.decide.keyservers import Keyservers
 from eclctl.errors import EclctlError, KeyMaterialError
 from eclctl.remote import hkp
-from eclctl.sign.rings import Ring, only_match
-from eclctl.sign.site_rings import SiteRing
-from eclctl.sign.transferable import armored, parse
+from eclctl.sign.keyrings.rings import Ring, only_match
+from eclctl.sign.keyrings.site_rings import SiteRing
+from eclctl.sign.keyrings.transferable import armored, parse
 from eclctl.signature import openpgp
 from eclctl.signature.openpgp.proven import Proven, proven
 

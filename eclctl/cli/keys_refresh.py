@@ -15,8 +15,8 @@ from eclctl.cli.text import printable
 from eclctl.decide.keyservers import Keyservers
 from eclctl.errors import EclctlError
 from eclctl.remote import hkp
-from eclctl.sign.rings import Keys, Ring, only_match
-from eclctl.sign.site_rings import SiteRing
+from eclctl.sign.keyrings.rings import Keys, Ring, only_match
+from eclctl.sign.keyrings.site_rings import SiteRing
 from eclctl.signature import openpgp
 from eclctl.signature.openpgp.proven import additions, serialize
 from eclctl.signature.openpgp.signature import SignatureType

@@ -12,8 +12,8 @@ from eclctl.cli.asking import confirmed
 from eclctl.cli.key_rings import DONE, add_ring_options, chosen_ring, complain, remind, warn, where
 from eclctl.cli.text import printable
 from eclctl.errors import EclctlError, KeyMaterialError
-from eclctl.sign.rings import Removed, Ring, matching
-from eclctl.sign.site_rings import SiteRing
+from eclctl.sign.keyrings.rings import Removed, Ring, matching
+from eclctl.sign.keyrings.site_rings import SiteRing
 
 if TYPE_CHECKING:
     from eclctl.cli.options import Parser

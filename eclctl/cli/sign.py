@@ -22,7 +22,7 @@ from eclctl.image.sif import Sif, read
 from eclctl.model import Finding
 from eclctl.sign import native
 from eclctl.sign.coverage import Part, already_signed, caveats, plan
-from eclctl.sign.editing import editing, prepare
+from eclctl.sign.edit.editing import editing, prepare
 from eclctl.sign.native import Signing
 
 __all__ = ["run"]

@@ -28,7 +28,7 @@ from eclctl.model import Finding, is_purpose
 from eclctl.sign import cosign_sign
 from eclctl.sign.cosign_keys import read_cosign_key
 from eclctl.sign.cosign_sign import Signed, Subject
-from eclctl.sign.editing import Editing, editing
+from eclctl.sign.edit.editing import Editing, editing
 from eclctl.sign.pem import PrivateKey
 from eclctl.signature.cosign import PURPOSE
 from eclctl.signature.keys import MAX_KEY_FILE

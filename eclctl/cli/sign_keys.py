@@ -14,10 +14,10 @@ from eclctl.cli.passphrases import Passphrases
 from eclctl.cli.text import printable
 from eclctl.cli.verification import say
 from eclctl.errors import KeyMaterialError
+from eclctl.sign.keyrings.rings import Ring, only_match, user_ring_directory
+from eclctl.sign.keyrings.transferable import TransferableKey, parse
 from eclctl.sign.native import PemMaterial, PgpMaterial, Signing
 from eclctl.sign.pem import COSIGN_KINDS, PrivateKey, pem_kind, read_private_key
-from eclctl.sign.rings import Ring, only_match, user_ring_directory
-from eclctl.sign.transferable import TransferableKey, parse
 from eclctl.signature import openpgp
 from eclctl.signature.keys import MAX_KEY_FILE
 from eclctl.trust.keyring import MAX_KEYRING_FILE, read_file

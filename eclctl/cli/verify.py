@@ -18,7 +18,7 @@ from eclctl.errors import ConfigError, EclctlError, KeyMaterialError
 from eclctl.image.sif import DataType, Descriptor
 from eclctl.image.words import data_type
 from eclctl.model import Finding, KeyRef, SignerKind
-from eclctl.sign.rings import user_ring_file
+from eclctl.sign.keyrings.rings import user_ring_file
 from eclctl.signature import openpgp
 from eclctl.trust.keyring import KeyStore, load_keyring, load_public_keys
 from eclctl.verify import HashPool, Material, Report, Scope, SignatureReport, verify_scope

@@ -1,8 +1,8 @@
 """The record at the end of an image that is being edited in place: it undoes or finishes an edit that was cut short.
 
-While an edit lasts (`sign.inplace`), the header points to a whole table of whole objects, so that every reader finds
-either the image before or the one after. What is left besides by an edit that nobody finished is dead bytes at the end
-of the file: this record. Little-endian, in this order:
+While an edit lasts (`sign.edit.inplace`), the header points to a whole table of whole objects, so that every reader
+finds either the image before or the one after. What is left besides by an edit that nobody finished is dead bytes at
+the end of the file: this record. Little-endian, in this order:
 
 1. At `start`: the table that the header points to meanwhile. It is the one from before, but for the offsets of objects
    whose place the edit overwrites: they are in part 3.

@@ -1,1 +1,5 @@
-"""Signing, key rings and keys, and changing an image in place. Nothing here speaks to a network."""
+"""Signing. Nothing here speaks to a network.
+
+`native` and `cosign_sign` make signatures with what `pem`, `gnupg` and `cosign_keys` unlock; `edit` changes the file,
+and `keyrings` keeps OpenPGP keys.
+"""

@@ -30,7 +30,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from eclctl import strictjson
 from eclctl.errors import KeyMaterialError
-from eclctl.sign.guarded import replacing_file, write_new
+from eclctl.sign.keyrings.guarded import replacing_file, write_new
 from eclctl.sign.pem import COSIGN_KINDS, PrivateKey, pem_kind, private_key
 from eclctl.signature.keys import MAX_KEY_FILE
 

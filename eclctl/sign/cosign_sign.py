@@ -25,7 +25,7 @@ from eclctl.image.ocisif import Attachment, Image, Layout
 from eclctl.image.sif import DataType, Descriptor, Sif
 from eclctl.model import Kind
 from eclctl.sign.cosign_documents import MANIFEST_TYPE, config_with, digest, layer, manifest_with, payload, root_with
-from eclctl.sign.editing import Edit, Editing, NewObject, Progress
+from eclctl.sign.edit.editing import Edit, Editing, NewObject, Progress
 from eclctl.sign.pem import PrivateKey
 from eclctl.signature.dsse import Effort
 from eclctl.verify import DigestCache
@@ -119,7 +119,7 @@ def sign(
 
     Raises:
         SigningError: As `subject`, or a blob is not what its descriptor states, or the result does not verify.
-        BusyImageError, UnreadableImageError, MalformedImageError: As `sign.editing`.
+        BusyImageError, UnreadableImageError, MalformedImageError: As `sign.edit.editing`.
     """
     what = subject(edited.image)
     if what.signatures + len(keys) > MAX_SIGNATURES:

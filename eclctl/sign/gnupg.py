@@ -14,8 +14,8 @@ from typing import Final, Protocol
 
 from eclctl.model import is_purpose
 from eclctl.sign.gnupg_run import Gnupg, GnupgError, Outcome, WrongPassphraseError, throwaway
-from eclctl.sign.keyfacts import signing_keys, unusable
-from eclctl.sign.transferable import KeyFile, Protection, TransferableKey, parse
+from eclctl.sign.keyrings.keyfacts import signing_keys, unusable
+from eclctl.sign.keyrings.transferable import KeyFile, Protection, TransferableKey, parse
 from eclctl.signature import openpgp
 from eclctl.signature.openpgp.algorithms import load_verifier
 from eclctl.signature.openpgp.keys import PublicKey

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from typing import Final
 
 from eclctl.sign.gnupg_run import Gnupg, GnupgError, throwaway
-from eclctl.sign.keyfacts import signing_keys
-from eclctl.sign.transferable import Protection, TransferableKey, parse
+from eclctl.sign.keyrings.keyfacts import signing_keys
+from eclctl.sign.keyrings.transferable import Protection, TransferableKey, parse
 from eclctl.signature import openpgp
 
 __all__ = ["LENGTHS", "NewKey", "Pair", "make_pair", "problem"]

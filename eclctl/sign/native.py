@@ -20,7 +20,7 @@ from eclctl.image.sif import DataType, Descriptor, Sif
 from eclctl.model import KeyRef, SignatureFormat, SignerKind, Verification
 from eclctl.sign import dsse, metadata
 from eclctl.sign.coverage import Part
-from eclctl.sign.editing import Edit, Editing, NewObject, Progress
+from eclctl.sign.edit.editing import Edit, Editing, NewObject, Progress
 from eclctl.sign.gnupg import PgpSigner
 from eclctl.sign.pem import PrivateKey
 from eclctl.signature import openpgp

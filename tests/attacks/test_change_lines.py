@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from eclctl.sign.assembly import Edit
+from eclctl.sign.edit.assembly import Edit
 from tests.signing import edit, second_signature, signed_once
 from tests.site import APPROVED, HALF, POLICY, UNSIGNED, Site, eventually, read_lines, request
 

@@ -11,9 +11,9 @@ import pytest
 
 from eclctl.cli import keys, policy
 from eclctl.errors import KeyMaterialError
-from eclctl.sign.rings import MAX_RING, Ring
-from eclctl.sign.site_rings import SiteRing
-from eclctl.sign.transferable import parse
+from eclctl.sign.keyrings.rings import MAX_RING, Ring
+from eclctl.sign.keyrings.site_rings import SiteRing
+from eclctl.sign.keyrings.transferable import parse
 from eclctl.signature import openpgp
 from tests.pgp import Key, armor, certificate, packet, user_id, user_id_content
 

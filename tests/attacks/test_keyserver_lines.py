@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from eclctl.cli import keys, verify
-from eclctl.sign.rings import Ring
+from eclctl.sign.keyrings.rings import Ring
 from eclctl.signature.openpgp import Keyring
 from eclctl.signature.openpgp.proven import updated
 from tests.keyservers import Keyserver, Reply, index_answer, key_answer

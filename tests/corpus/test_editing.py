@@ -12,8 +12,8 @@ import pytest
 from eclctl.errors import EclctlError
 from eclctl.image import sif
 from eclctl.image.sif import Descriptor, Sif
-from eclctl.sign.assembly import Edit, NewObject
-from eclctl.sign.editing import editing
+from eclctl.sign.edit.assembly import Edit, NewObject
+from eclctl.sign.edit.editing import editing
 from tests.support import CORPUS
 
 _GROUP_BITS = b"\0\0\0\xf0"  # which the reference's library writes for "no group"; other writers leave them out

@@ -19,7 +19,7 @@ from eclctl.errors import KeyMaterialError
 from eclctl.sign import gnupg_run
 from eclctl.sign.gnupg import GnupgError, WrongPassphraseError, gnupg_keys, gnupg_signer, ring_signer
 from eclctl.sign.gnupg_keys import NewKey, make_pair
-from eclctl.sign.transferable import Protection, parse
+from eclctl.sign.keyrings.transferable import Protection, parse
 from eclctl.signature import openpgp
 from eclctl.signature.openpgp.cleartext import parse_cleartext
 from tests.gnupg import GPG, Home, gnupg_home, needs_gpg

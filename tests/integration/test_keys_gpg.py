@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from eclctl.sign.rings import Ring
-from eclctl.sign.transferable import Protection
+from eclctl.sign.keyrings.rings import Ring
+from eclctl.sign.keyrings.transferable import Protection
 from tests.gnupg import PATIENCE, gnupg_home, needs_gpg
 from tests.support import ROOT
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from eclctl.image import sif
 from eclctl.image.sif import Descriptor
-from eclctl.sign.assembly import Edit, NewObject
+from eclctl.sign.edit.assembly import Edit, NewObject
 from tests.sifbuilder import GENERIC, JSON, SIGNATURE, SifBuilder, opened
 from tests.signing import edit
 

@@ -11,8 +11,8 @@ import sys
 import pytest
 
 from eclctl.cli import key_rings, keys, keyservers, verify
-from eclctl.sign.rings import Ring
-from eclctl.sign.transferable import parse
+from eclctl.sign.keyrings.rings import Ring
+from eclctl.sign.keyrings.transferable import parse
 from tests.pgp import Key, armor, certificate, packet
 from tests.support import CORPUS
 

@@ -17,7 +17,7 @@ from eclctl.cli.keys_search import table, term
 from eclctl.decide.keyservers import Keyserver, Keyservers
 from eclctl.errors import ConfigError, RemoteError
 from eclctl.remote.hkp_index import parse_index
-from eclctl.sign.rings import Ring
+from eclctl.sign.keyrings.rings import Ring
 from tests.keyservers import Keyserver as Fake
 from tests.keyservers import index_answer, key_answer
 from tests.pgp import CERTIFY, SIGN, Key, armor, certificate, flags, packet, sub, subkey, user_id

@@ -14,7 +14,7 @@ from eclctl.errors import SigningError
 from eclctl.image.sif import Sif
 from eclctl.sign import cosign_sign
 from eclctl.sign.cosign_sign import Subject
-from eclctl.sign.editing import editing
+from eclctl.sign.edit.editing import editing
 from eclctl.sign.pem import PrivateKey
 from eclctl.verify.cosign import MAX_SIGNATURES
 from tests.cosigning import WHEN, laid_open, made_key, sign, verified

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from eclctl.errors import KeyMaterialError, SigningError
 from eclctl.image.sif import DataType
 from eclctl.model import SignatureFormat, SignerKind
-from eclctl.sign.editing import Edit
+from eclctl.sign.edit.editing import Edit
 from eclctl.sign.native import PemMaterial, PgpMaterial
 from eclctl.trust.keyring import KeyStore
 from eclctl.verify import Material, Scope, examine, verify_scope

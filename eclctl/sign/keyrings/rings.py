@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from eclctl.errors import KeyMaterialError
-from eclctl.sign.guarded import GuardedDirectory
-from eclctl.sign.transferable import KeyFile, TransferableKey, key_id, parse
+from eclctl.sign.keyrings.guarded import GuardedDirectory
+from eclctl.sign.keyrings.transferable import KeyFile, TransferableKey, key_id, parse
 from eclctl.signature import openpgp
 
 __all__ = [

@@ -19,9 +19,9 @@ from eclctl.errors import BusyImageError, SigningError
 from eclctl.image import sif, undo
 from eclctl.image.layout import DESCRIPTOR_SIZE, HEADER
 from eclctl.image.undo import Stage
-from eclctl.sign import inplace
-from eclctl.sign.assembly import Edit, NewObject, plan
-from eclctl.sign.inplace import carry_out, mend
+from eclctl.sign.edit import inplace
+from eclctl.sign.edit.assembly import Edit, NewObject, plan
+from eclctl.sign.edit.inplace import carry_out, mend
 from tests.edits import CASES, NOW, SIGNED, Case, changed, content
 from tests.sifbuilder import GENERIC, SIGNATURE, sample
 from tests.signing import note

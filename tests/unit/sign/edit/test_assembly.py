@@ -12,7 +12,7 @@ import pytest
 from eclctl.errors import MalformedImageError, SigningError
 from eclctl.image import sif
 from eclctl.image.sif import Sif
-from eclctl.sign.assembly import YEAR_ONE, Edit, NewObject, Plan, plan
+from eclctl.sign.edit.assembly import YEAR_ONE, Edit, NewObject, Plan, plan
 from tests.sifbuilder import GENERIC, PARTITION, PRIMARY, SIGNATURE, SifBuilder, opened, sample
 
 NOW = 1_800_000_000

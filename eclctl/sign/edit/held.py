@@ -22,8 +22,8 @@ from eclctl.errors import BusyImageError, SigningError, UnreadableImageError, Un
 from eclctl.image import identity
 from eclctl.image import system as attributes_of
 from eclctl.image.undo import cut_short
-from eclctl.sign import locks
-from eclctl.sign.locks import Lock
+from eclctl.sign.edit import locks
+from eclctl.sign.edit.locks import Lock
 
 __all__ = ["PATIENCE", "Held", "held"]
 

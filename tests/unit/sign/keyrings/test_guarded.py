@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import pytest
 
 from eclctl.errors import KeyMaterialError
-from eclctl.sign.guarded import GuardedDirectory, write_new
+from eclctl.sign.keyrings.guarded import GuardedDirectory, write_new
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give files to others")
 

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from eclctl.errors import KeyMaterialError
-from eclctl.sign.guarded import GuardedDirectory
-from eclctl.sign.rings import MAX_RING, Added, Keys, Removed, merge
-from eclctl.sign.transferable import KeyFile, TransferableKey, armored, holds_armor, parse
+from eclctl.sign.keyrings.guarded import GuardedDirectory
+from eclctl.sign.keyrings.rings import MAX_RING, Added, Keys, Removed, merge
+from eclctl.sign.keyrings.transferable import KeyFile, TransferableKey, armored, holds_armor, parse
 from eclctl.signature import openpgp
 
 __all__ = ["SiteRing", "without"]

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
 
-from eclctl.sign.keyfacts import facts, signing_keys
-from eclctl.sign.transferable import Protection, parse
+from eclctl.sign.keyrings.keyfacts import facts, signing_keys
+from eclctl.sign.keyrings.transferable import Protection, parse
 from eclctl.signature import openpgp
 from tests.pgp import CREATED, SIGN, Key, certificate, flags, packet, sub, subkey, time, user_id
 from tests.support import CORPUS, NOW

@@ -1,10 +1,10 @@
 """Changing a SIF image: add data objects, remove some, in place, so that it is the old image or the new one.
 
 `editing` opens an image, `Editing.digests` says what its objects hash to, and `Editing.commit` changes it. Whatever is
-raised, and wherever it ends, nothing has happened unless `commit` has returned (`sign.inplace`).
+raised, and wherever it ends, nothing has happened unless `commit` has returned (`sign.edit.inplace`).
 
 What is signed is what is in the file: it must be the same file, and unchanged, from when it was opened until it is
-written (`sign.held`), and its header and descriptors are read again and compared.
+written (`sign.edit.held`), and its header and descriptors are read again and compared.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from eclctl.errors import BusyImageError, SigningError
 from eclctl.image import sif
 from eclctl.image.sif import Descriptor, Sif
 from eclctl.image.undo import Stage
-from eclctl.sign import inplace
-from eclctl.sign.apart import CutShortError, apart
-from eclctl.sign.assembly import Edit, NewObject, plan
-from eclctl.sign.held import PATIENCE, Held, held
-from eclctl.sign.inplace import carry_out, is_done, mend
+from eclctl.sign.edit import inplace
+from eclctl.sign.edit.apart import CutShortError, apart
+from eclctl.sign.edit.assembly import Edit, NewObject, plan
+from eclctl.sign.edit.held import PATIENCE, Held, held
+from eclctl.sign.edit.inplace import carry_out, is_done, mend
 from eclctl.verify import HashPool
 from eclctl.verify.hashing import Progress, Want, hash_objects
 

@@ -9,8 +9,8 @@ import stat
 import pytest
 
 from eclctl.errors import KeyMaterialError
-from eclctl.sign.rings import Change, Removed, Ring, only_match, user_ring_directory, user_ring_file
-from eclctl.sign.transferable import Protection, parse
+from eclctl.sign.keyrings.rings import Change, Removed, Ring, only_match, user_ring_directory, user_ring_file
+from eclctl.sign.keyrings.transferable import Protection, parse
 from eclctl.signature import openpgp
 from tests.pgp import Key, armor, certificate, packet, user_id
 from tests.support import CORPUS

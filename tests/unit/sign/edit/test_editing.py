@@ -14,8 +14,8 @@ import pytest
 from eclctl.errors import BusyImageError, MalformedImageError, SigningError
 from eclctl.image import sif
 from eclctl.image.sif import Sif
-from eclctl.sign.assembly import Edit, NewObject
-from eclctl.sign.editing import editing
+from eclctl.sign.edit.assembly import Edit, NewObject
+from eclctl.sign.edit.editing import editing
 from eclctl.verify.hashing import INLINE, Want, hash_objects
 from tests.edits import CASES
 from tests.sifbuilder import GENERIC, sample
@@ -258,7 +258,7 @@ def test_a_writer_that_is_killed_before_it_writes_has_done_nothing_even_where_th
     case = CASES["the header stays"]
     path = tmp_path / "image.sif"
     path.write_bytes(case.image)
-    monkeypatch.setattr("eclctl.sign.editing.carry_out", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    monkeypatch.setattr("eclctl.sign.edit.editing.carry_out", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
     with editing(str(path)) as opened, pytest.raises(SigningError, match="was killed; the image is as it was"):
         opened.commit(case.edit, WHEN)
     assert path.read_bytes() == case.image

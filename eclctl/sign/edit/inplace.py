@@ -27,7 +27,7 @@ from eclctl.image import undo
 from eclctl.image.layout import DESCRIPTOR_FIELDS, DESCRIPTOR_SIZE, HEADER, HEADER_FIELDS
 from eclctl.image.sif import Descriptor, Sif, pread, used_slots
 from eclctl.image.undo import MAX_RECORD, Region, Seal, Stage
-from eclctl.sign.assembly import Plan
+from eclctl.sign.edit.assembly import Plan
 
 __all__ = ["Change", "carry_out", "change", "is_done", "mend"]
 

@@ -8,9 +8,9 @@ import stat
 import pytest
 
 from eclctl.errors import KeyMaterialError
-from eclctl.sign.rings import Change, Removed
-from eclctl.sign.site_rings import SiteRing, without
-from eclctl.sign.transferable import parse
+from eclctl.sign.keyrings.rings import Change, Removed
+from eclctl.sign.keyrings.site_rings import SiteRing, without
+from eclctl.sign.keyrings.transferable import parse
 from eclctl.trust.keyring import load_keyring
 from tests.pgp import Key, armor, certificate, packet, user_id
 

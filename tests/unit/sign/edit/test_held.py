@@ -21,8 +21,8 @@ import pytest
 
 from eclctl.errors import BusyImageError, SigningError, UnreadableImageError, UnsupportedFileError
 from eclctl.image import sif
-from eclctl.sign import held, locks
-from eclctl.sign.editing import editing
+from eclctl.sign.edit import held, locks
+from eclctl.sign.edit.editing import editing
 from tests.edits import begun
 from tests.signing import WHEN, as_user, data_of, edit, note, signed_once
 

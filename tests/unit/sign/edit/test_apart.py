@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from eclctl.errors import BusyImageError, EclctlError, SigningError
-from eclctl.sign.apart import CutShortError, apart
+from eclctl.sign.edit.apart import CutShortError, apart
 from tests.support import ROOT
 
 
@@ -64,7 +64,7 @@ def test_whoever_ignores_the_end_of_children_hears_of_it_all_the_same(tmp_path: 
 SCRIPT = """
 import os, signal, sys
 from pathlib import Path
-from eclctl.sign.apart import apart
+from eclctl.sign.edit.apart import apart
 folder, name = Path(sys.argv[1]), sys.argv[2]
 
 def work():

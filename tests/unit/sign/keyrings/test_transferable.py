@@ -7,7 +7,7 @@ import hashlib
 import pytest
 
 from eclctl.errors import KeyMaterialError
-from eclctl.sign.transferable import Protection, armored, holds_armor, parse, protection
+from eclctl.sign.keyrings.transferable import Protection, armored, holds_armor, parse, protection
 from eclctl.signature import openpgp
 from tests.pgp import Key, armor, certificate, packet, subkey, user_id, user_id_content
 from tests.support import CORPUS
@@ -131,7 +131,7 @@ def test_a_key_of_an_unknown_version_is_kept_as_it_is_and_the_others_are_read():
 
 
 def _legacy(blob: bytes) -> bytes:
-    from eclctl.sign.transferable import _packet
+    from eclctl.sign.keyrings.transferable import _packet
     from eclctl.signature.openpgp.packets import read_packets
 
     return b"".join(_packet(tag, body) for tag, body in read_packets(blob))

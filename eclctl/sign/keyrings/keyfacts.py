@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from eclctl.model import Finding
-from eclctl.sign.transferable import Protection, TransferableKey
+from eclctl.sign.keyrings.transferable import Protection, TransferableKey
 from eclctl.signature import openpgp
 from eclctl.signature.openpgp.algorithms import KEY_ALGORITHMS
 from eclctl.signature.openpgp.errors import FindingCode, PacketError

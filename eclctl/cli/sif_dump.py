@@ -18,6 +18,7 @@ from eclctl.cli.text import printable
 from eclctl.errors import EclctlError
 from eclctl.image.inspect import Slot
 from eclctl.image.sif import pread
+from eclctl.image.writing import write_at
 
 if TYPE_CHECKING:
     from eclctl.cli.options import Parser
@@ -156,11 +157,7 @@ def _to_file(found: Found, slot: Slot, options: argparse.Namespace) -> int:
     size = _size(slot, inspection.size)
     with new_file(options.output, replace=options.force) as target:
         for at, length in _pieces(inspection.fd, slot.descriptor.offset, size):
-            data = memoryview(pread(inspection.fd, length, at))
-            position = at - slot.descriptor.offset
-            while data:
-                written = os.pwrite(target, data, position)
-                data, position = data[written:], position + written
+            write_at(target, pread(inspection.fd, length, at), at - slot.descriptor.offset)
         os.ftruncate(target, size)
     return size
 

@@ -147,8 +147,8 @@ def _is_possible(seal: Seal) -> bool:
     """Whether the record lies behind both images, and its parts inside it."""
     sizes = (seal.size_before, seal.size_after)
     inside = 0 <= regions_at(seal.table_size, seal.regions) <= seal.body_size <= MAX_RECORD
-    inside = inside and seal.regions <= _MAX_REGIONS
-    return inside and seal.table_size >= 0 and min(sizes) >= HEADER.size and max(sizes) <= seal.start
+    few = seal.regions <= _MAX_REGIONS
+    return inside and few and seal.table_size >= 0 and min(sizes) >= HEADER.size and max(sizes) <= seal.start
 
 
 def regions_of(fd: int, seal: Seal) -> tuple[Region, ...] | None:

@@ -16,6 +16,7 @@ from typing import Final, Protocol
 
 from eclctl.errors import RemoteError
 from eclctl.image.sif import pread
+from eclctl.image.writing import write_at
 from eclctl.remote.limits import CHUNK, TRIES
 from eclctl.remote.registry import NoRangeError, Registry
 from eclctl.remote.registry_session import TransientError
@@ -80,17 +81,17 @@ def fill(registry: Registry, fd: int, pieces: Sequence[Piece], head: bytes, adva
         OSError: writing failed.
     """
     kept = 0
-    _write(fd, bytes(len(head)), 0)
+    write_at(fd, bytes(len(head)), 0)
     for piece in pieces:
         there = os.fstat(fd).st_size - piece.offset
         if piece.data is not None:
-            _write(fd, piece.data, piece.offset)
+            write_at(fd, piece.data, piece.offset)
             advance(piece.size)
         else:
             kept += _Fetching(registry, fd, piece, advance).run(max(0, min(there, piece.size)))
     os.ftruncate(fd, pieces[-1].offset + pieces[-1].size)
     os.fsync(fd)
-    _write(fd, head, 0)
+    write_at(fd, head, 0)
     os.fsync(fd)
     return kept
 
@@ -155,7 +156,7 @@ class _Fetching:
     def _stream(self) -> None:
         with contextlib.closing(self._registry.blob(self._piece.digest, self._piece.size, self._have)) as chunks:
             for chunk in chunks:
-                _write(self._fd, chunk, self._piece.offset + self._have)
+                write_at(self._fd, chunk, self._piece.offset + self._have)
                 self._hash.update(chunk)
                 self._have += len(chunk)
                 self._advance(len(chunk))
@@ -233,10 +234,3 @@ def _require_right(source: Source, body: _Body) -> None:
             f"{source.digest}: what the image holds has another digest, and is not pushed. If it is a writable "
             "overlay, seal it first (singularity overlay seal or sync), and sign the result"
         )
-
-
-def _write(fd: int, data: bytes, offset: int) -> None:
-    view = memoryview(data)
-    while view:
-        done = os.pwrite(fd, view, offset)
-        view, offset = view[done:], offset + done

@@ -27,6 +27,7 @@ from eclctl.image import undo
 from eclctl.image.layout import DESCRIPTOR_FIELDS, DESCRIPTOR_SIZE, HEADER, HEADER_FIELDS
 from eclctl.image.sif import Descriptor, Sif, pread, used_slots
 from eclctl.image.undo import MAX_RECORD, Region, Seal, Stage
+from eclctl.image.writing import write_at
 from eclctl.sign.edit.assembly import Plan
 
 __all__ = ["Change", "carry_out", "change", "is_done", "mend"]
@@ -189,17 +190,17 @@ def is_done(fd: int, what: Change) -> bool:
 
 def _record(fd: int, what: Change) -> None:
     seal = what.seal
-    _write(fd, seal.pack(), seal.at)  # first, so that whatever there is of a record can be told to be one
-    _write(fd, what.body, seal.start)
+    write_at(fd, seal.pack(), seal.at)  # first, so that whatever there is of a record can be told to be one
+    write_at(fd, what.body, seal.start)
     os.fsync(fd)
 
 
 def _write_all(fd: int, what: Change) -> None:
     for offset, size in what.zero:
         for at in range(offset, offset + size, len(_ZEROS)):
-            _write(fd, _ZEROS[: offset + size - at], at)
+            write_at(fd, _ZEROS[: offset + size - at], at)
     for offset, data in what.writes:
-        _write(fd, data, offset)
+        write_at(fd, data, offset)
     os.fsync(fd)
 
 
@@ -244,14 +245,14 @@ def _restore(fd: int, seal: Seal, regions: Iterable[Region]) -> None:
     """
     _settle(fd, seal.between)
     for offset, data in regions:
-        _write(fd, data, offset)
+        write_at(fd, data, offset)
     os.fsync(fd)
     _settle(fd, seal.before)
 
 
 def _settle(fd: int, header: bytes) -> None:
     """Write the header and flush it; one that is there already too, for after a flush that failed nobody else does."""
-    _write(fd, header, 0)
+    write_at(fd, header, 0)
     os.fsync(fd)
 
 
@@ -286,10 +287,3 @@ def mend(fd: int) -> Stage | None:
             f"an edit of the image was cut short before, and what it left cannot be removed: {error.strerror}"
         ) from error
     return stage
-
-
-def _write(fd: int, data: bytes, offset: int) -> None:
-    view = memoryview(data)
-    while view:
-        count = os.pwrite(fd, view, offset)
-        view, offset = view[count:], offset + count

@@ -89,9 +89,9 @@ def _pull(keyservers: Keyservers, ring: Ring | SiteRing, fingerprint: str) -> tu
     """Take a key into a ring; return what that changed, the key as it is in the ring, and the server it came from."""
     tried = asyncio.run(hkp.fetch(keyservers, fingerprint, ring.certificates()))
     why = explain(tried, fingerprint)
-    if tried.found is None or tried.found.found is None:
+    if tried.found is None:
         raise RemoteError(why)
-    packets = tried.found.found.packets
+    packets = tried.found.packets
     if set(parse(packets).keys) != {fingerprint}:  # `hkp` sees to it; nothing else may ever be added
         raise RemoteError(f"{tried.found.url} sent another key than {fingerprint}")
     added = ring.add(packets)

@@ -140,8 +140,7 @@ def _took(ring: Ring | SiteRing, own: openpgp.Keyring, fingerprint: str, tried: 
 
 def _take(ring: Ring | SiteRing, own: openpgp.Keyring, fingerprint: str, answer: hkp.Answer) -> str:
     """Take what one server says into the ring; return what that changed."""
-    packets = b"" if answer.found is None else answer.found.packets
-    new = additions(own, openpgp.Keyring.parse(packets), fingerprint)
+    new = additions(own, openpgp.Keyring.parse(answer.packets), fingerprint)
     if new is None:
         return "unchanged"
     ring.add(serialize(new))

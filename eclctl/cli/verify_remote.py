@@ -103,11 +103,11 @@ class Remote:
         self._asked.add(fingerprint)
         tried = asyncio.run(hkp.fetch(self.keyservers, fingerprint, own))
         why = keyservers.explain(tried, fingerprint)
-        if tried.found is None or tried.found.found is None:
+        if tried.found is None:
             say(f"WARNING: {printable(why)}")
             return None
         self.keys.add(fingerprint)
-        return tried.found.found.packets
+        return tried.found.packets
 
 
 def _claimed(fd: int) -> Iterator[str]:

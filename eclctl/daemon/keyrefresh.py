@@ -255,7 +255,7 @@ class KeyRefresh:
         return None
 
     async def _take(self, key: str, found: hkp.Answer | None) -> None:
-        packets = b"" if found is None or found.found is None else found.found.packets
+        packets = b"" if found is None else found.packets
         own, now = self._engine.snapshot.store.pgp, self._clock()
         news = await http.in_thread(lambda: self._memory.take(key, packets, now, own))
         if news is News.NOTHING or found is None:

@@ -82,6 +82,11 @@ class Answer:
     found: Proven | None = None
     why: str = ""
 
+    @property
+    def packets(self) -> bytes:
+        """The certificate; nothing of one when there is none."""
+        return b"" if self.found is None else self.found.packets
+
 
 @dataclass(frozen=True, slots=True)
 class Tried:
@@ -92,7 +97,7 @@ class Tried:
     @property
     def found(self) -> Answer | None:
         """The answer with the key, None where no server had it."""
-        return next((answer for answer in self.answers if answer.result is Result.FOUND), None)
+        return next(iter(self.having), None)
 
     @property
     def having(self) -> tuple[Answer, ...]:

@@ -96,7 +96,7 @@ def opened_engine(settings: Settings, snapshot: Snapshot, capacity: int) -> Iter
     """Make an engine that decides by a snapshot, and keeps the facts of at most `capacity` images."""
     mounts = MountTable(settings.trusted_mounts)
     try:
-        with HashPool(max(1, (os.cpu_count() or 1) - 1)) as pool:
+        with HashPool.beside_caller() as pool:
             locator, statuses = Locator(mounts, settings.trusted_owners), Responders(settings.ocsp.timeout)
             yield Engine(locator, pool, FactCache(capacity), snapshot, statuses, file_time=time_ns)
     finally:

@@ -39,7 +39,7 @@ def outlook(policies: Policies, path: str, before: File, after: File, now: datet
     assert snapshot.policy is not None
     place = Place(path, Caller(os.getuid(), os.getgid(), frozenset(os.getgroups())))
     outcomes = []
-    with HashPool(max(1, (os.cpu_count() or 1) - 1)) as pool:
+    with HashPool.beside_caller() as pool:
         for image, known in (before, after):
             digests = snapshot.policy.withdraws_objects
             found = examine_image(image, snapshot.store, pool=pool, digests=digests, known=known)

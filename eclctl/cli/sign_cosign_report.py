@@ -10,7 +10,7 @@ from typing import Any
 
 from eclctl.cli import sign_policy
 from eclctl.cli.sign_policy import Outlook
-from eclctl.cli.sign_report import show_outcome, size_text
+from eclctl.cli.sign_report import show_outcome, show_warnings, size_text
 from eclctl.cli.text import printable
 from eclctl.cli.verification import finding_shape
 from eclctl.image.sif import Sif
@@ -41,8 +41,10 @@ class Report:
     error: Finding | None = None
 
     def show_text(self) -> None:
-        """Say in one line how it came out."""
-        show_outcome(self.image, self.warnings, self.error)
+        """Say in one line how it came out, after what is to be known of the file and was not asked about."""
+        if self.error is None:
+            show_warnings([warning for warning in self.warnings if warning.code == "note"])
+        show_outcome(self.image, self.error)
 
     def show_json(self) -> None:
         """Print one line, of the shape that native signing prints, with what cosign adds."""

@@ -66,7 +66,7 @@ class Policies:
         snapshot, responders = self.snapshot, self.responders
         assert snapshot.policy is not None
         store = snapshot.store
-        with HashPool(max(1, (os.cpu_count() or 1) - 1)) as pool:
+        with HashPool.beside_caller() as pool:
             before = examine(fd, store, pool=pool, digests=snapshot.policy.withdraws_objects)
         after = with_signatures(before, parts, signing, store, now)
         responders.ask(unasked(store, after.claims, now, responders))

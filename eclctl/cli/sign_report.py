@@ -38,7 +38,7 @@ class Report:
 
     def show_text(self) -> None:
         """Say in one line how it came out; what there is to know was shown before somebody was asked."""
-        show_outcome(self.image, (), self.error)
+        show_outcome(self.image, self.error)
 
     def show_json(self) -> None:
         """Print one line."""
@@ -79,12 +79,11 @@ def show_coverage(image: str, parts: Sequence[Part], signing: Signing, algorithm
     print("and the image's header: launch script, version and UUID", flush=True)
 
 
-def show_outcome(image: str, warnings: Sequence[Finding], error: Finding | None) -> None:
-    """Say in one line how it came out, after the warnings that are known only then; `error` is why nothing was made."""
+def show_outcome(image: str, error: Finding | None) -> None:
+    """Say in one line how it came out; `error` is why nothing was made."""
     if error is not None:
         say(f"FATAL:   failed to sign container '{printable(image)}': {printable(error.message)}")
         return
-    show_warnings([warning for warning in warnings if warning.code == "note"])
     say(f"INFO:    Signature created and applied to image '{printable(image)}'")
 
 

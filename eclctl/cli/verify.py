@@ -146,7 +146,7 @@ def _verify_all(images: Sequence[str], options: argparse.Namespace) -> int:
         frozenset(options.group_id), frozenset(options.sif_id), legacy=options.legacy_insecure, every_object=options.all
     )
     status = OK
-    with HashPool(max(1, (os.cpu_count() or 1) - 1)) as pool:
+    with HashPool.beside_caller() as pool:
         for image in images:
             report, material = _verify(image, material, scope, pool, remote)
             show(_Result(image, report, material.store, frozenset(remote.keys if remote else ())), options)

@@ -41,7 +41,7 @@ def misused(options: argparse.Namespace) -> str | None:
 def verify_all(images: Sequence[str], keys: Sequence[PublicKey], options: argparse.Namespace) -> int:
     """Verify images with keys, show how each came out, and return the exit status."""
     status = OK
-    with HashPool(max(1, (os.cpu_count() or 1) - 1)) as pool:
+    with HashPool.beside_caller() as pool:
         for image in images:
             report = _verify(image, keys, pool)
             if options.json:

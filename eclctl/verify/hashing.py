@@ -69,6 +69,11 @@ class HashPool:
         self._threads = threads
         self._executor = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="eclctl-hash")
 
+    @classmethod
+    def beside_caller(cls) -> Self:
+        """Return a pool that, with the one thread that calls, keeps every processor busy."""
+        return cls(max(1, (os.cpu_count() or 1) - 1))
+
     def __enter__(self) -> Self:
         return self
 

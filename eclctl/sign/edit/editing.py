@@ -9,7 +9,6 @@ written (`sign.edit.held`), and its header and descriptors are read again and co
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -42,10 +41,10 @@ class Editing:
     the person whose image it is: what was found and done before it was read.
     """
 
-    def __init__(self, file: Held, notes: tuple[str, ...]) -> None:
+    def __init__(self, file: Held) -> None:
         self.fd = file.fd
         self.image: Sif = sif.read(file.fd)
-        self.notes = notes
+        self.notes = _notes(file)
         self._file = file
         self._objects = {descriptor.id: descriptor for descriptor in self.image.descriptors}
 
@@ -78,7 +77,7 @@ class Editing:
         """
         names = tuple(dict.fromkeys(algorithms))
         wants = [Want(name, (self._object(one).id,)) for one in sorted(set(object_ids)) for name in names]
-        with HashPool(max(1, (os.cpu_count() or 1) - 1)) as pool:
+        with HashPool.beside_caller() as pool:
             found = hash_objects(self.image, wants, pool=pool, progress=progress)
         return {(want.objects[0], want.algorithm): digest for want, digest in found.items()}
 
@@ -153,15 +152,12 @@ def editing(path: str, *, patience: float = PATIENCE, waiting: Callable[[], None
         BusyImageError: Others are at it.
         SigningError: It cannot be written.
     """
-    notes: list[str] = []
-    with held(path, patience=patience, waiting=waiting, mend=lambda fd: notes.extend(_mended(fd))) as file:
-        yield Editing(file, tuple(notes))
+    with held(path, mend, patience=patience, waiting=waiting) as file:
+        yield Editing(file)
 
 
-def _mended(fd: int) -> Iterator[str]:
-    stage = mend(fd)
-    if stage is not None:
-        yield _MENDED[stage]
+def _notes(file: Held) -> tuple[str, ...]:
+    return () if file.mended is None else (_MENDED[file.mended],)
 
 
 def prepare(path: str) -> tuple[str, ...]:
@@ -169,6 +165,5 @@ def prepare(path: str) -> tuple[str, ...]:
 
     Raises as `editing` does when the image cannot be edited, unless it is for what is in it.
     """
-    notes: list[str] = []
-    with held(path, mend=lambda fd: notes.extend(_mended(fd))):
-        return tuple(notes)
+    with held(path, mend) as file:
+        return _notes(file)

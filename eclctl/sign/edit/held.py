@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from eclctl.errors import BusyImageError, SigningError, UnreadableImageError, UnsupportedFileError
 from eclctl.image import identity
 from eclctl.image import system as attributes_of
-from eclctl.image.undo import cut_short
+from eclctl.image.undo import Stage, cut_short
 from eclctl.sign.edit import locks
 from eclctl.sign.edit.locks import Lock
 
@@ -52,13 +52,25 @@ class _Place:
     writable: int | None = None
     locked: bool = True
 
-    def open_to_write(self) -> int:
-        """Return another descriptor of the file.
+    @contextmanager
+    def writing(self) -> Iterator[int]:
+        """Give a descriptor of the file that is open for writing, for a while.
 
         Raises:
             BusyImageError: Somebody holds a lease on it, or runs it; or it has been replaced.
             SigningError: It cannot be written.
         """
+        if self.writable is not None:
+            yield self.writable
+            return
+        fd = self.open_to_write()
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+    def open_to_write(self) -> int:
+        """Return another descriptor of the file, open for writing; raises as `writing`."""
         try:
             fd = os.open(self.name, os.O_RDWR | _FLAGS, dir_fd=self.directory)
         except FileNotFoundError:
@@ -78,16 +90,17 @@ class _Place:
 class Held:
     """A file that no other of us edits.
 
-    `path` is where it is, without symbolic links; `fd` is open on it for reading, `size` its size in bytes.
+    `path` is where it is, without symbolic links; `fd` is open on it for reading. `mended` is how far an edit had come
+    that was cut short, and has been made up for; None when there was none.
     """
 
-    def __init__(self, place: _Place) -> None:
+    def __init__(self, place: _Place, mended: Stage | None) -> None:
         self.path = place.path
         self.fd = place.fd
+        self.mended = mended
         self._place = place
         self._status = os.fstat(place.fd)
         self._before = attributes_of.attributes(place.fd, fresh=True)
-        self.size = self._status.st_size
 
     @contextmanager
     def writing(self) -> Iterator[int]:
@@ -99,15 +112,9 @@ class Held:
         """
         with _alone(self._place):
             self._require_unchanged()
-        if self._place.writable is not None:
-            yield self._place.writable
-            return
-        fd = self._place.open_to_write()
-        try:
+        with self._place.writing() as fd:
             self._require_unchanged()
             yield fd
-        finally:
-            os.close(fd)
 
     def _require_unchanged(self) -> None:
         if not identity.unchanged(self.fd, self._before) or os.fstat(self.fd).st_nlink == 0:
@@ -129,18 +136,18 @@ class Held:
 @contextmanager
 def held(
     path: str,
+    mend: Callable[[int], Stage | None],
     *,
     patience: float = PATIENCE,
     waiting: Callable[[], None] | None = None,
-    mend: Callable[[int], object] | None = None,
 ) -> Iterator[Held]:
     """Open a file to edit it.
 
     Args:
         path: Of a regular file, or of a symbolic link to one.
+        mend: Called with a descriptor that is open for writing before anything is read, while we have the lock.
         patience: How many seconds to wait while another process of ours is at the same file.
         waiting: Called once when there is somebody to wait for.
-        mend: Called with a descriptor that is open for writing before anything is read, while we have the lock.
 
     Raises:
         UnreadableImageError: There is no such file, or it cannot be read.
@@ -154,15 +161,11 @@ def held(
         locks.refuse_if_mounted(place.fd if place.writable is None else place.writable)
         with _alone(place):
             pass  # only to hear now of a writer, not after all the work
-        writable = place.open_to_write()
-        try:
-            if mend is not None:
-                _require_abandoned(place)
-                mend(writable)
-        finally:
-            os.close(writable)
+        with place.writing() as writable:
+            _require_abandoned(place)
+            mended = mend(writable)
         _settle(place.fd)
-        yield Held(place)
+        yield Held(place, mended)
 
 
 def _acquire(path: str, stack: ExitStack, deadline: float, waiting: Callable[[], None] | None) -> _Place:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class Kind(StrEnum):
@@ -37,6 +38,17 @@ class Assurance(StrEnum):
     def rank(self) -> int:
         """Higher is stronger."""
         return 1 if self is Assurance.TRUSTED_PATH else 0
+
+
+class Alias(NamedTuple):
+    """Another name of a file than the one that rules use.
+
+    A deny rule that matches it decides. A rule that names `point`, the mount point that it goes through, or something
+    below it, means this name as well; None where no mount gives the name (a hard link).
+    """
+
+    path: str
+    point: str | None = None
 
 
 class SignatureFormat(StrEnum):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from eclctl.cli.offline import decide, load_site, opened_engine
 from eclctl.client import open_image, wire_path
 from eclctl.decide.questions import Decision, Question
-from eclctl.image.identity import Located, Locator, Memo
+from eclctl.image.identity import ITSELF, Asker, Located, Locator, Writers
 from eclctl.model import Caller
 
 __all__ = ["foretell"]
@@ -21,15 +21,33 @@ class _Elsewhere(Locator):
     here: str
     there: str
 
-    def by_descriptor(self, name: str, fd: int, *, anywhere: bool, memo: Memo | None = None) -> Located:
-        """Locate the file; what its identity is worth follows from where it is."""
+    def by_descriptor(self, name: str, fd: int, *, anywhere: bool, asker: Asker = ITSELF) -> Located:
+        """Locate the file; its assurance level follows from where it is."""
         del name
-        located = Locator.by_descriptor(self, self.here, fd, anywhere=anywhere, memo=memo)
-        return located if located.path is None else located._replace(path=self.there)
+        return self._moved(Locator.by_descriptor(self, self.here, fd, anywhere=anywhere, asker=asker))
 
-    def still_there(self, located: Located) -> bool:
-        """Whether the name that it has now still reaches it."""
-        return located.path is None or Locator.still_there(self, located._replace(path=self.here))
+    def again(self, located: Located, name: str, *, asker: Asker = ITSELF) -> Located:
+        """Look at it anew under the name that it has now."""
+        del name
+        if located.path is not None:
+            located = located._replace(path=f"{os.path.dirname(located.path)}/{os.path.basename(self.here)}")
+        return self._moved(Locator.again(self, located, self.here, asker=asker))
+
+    def look_for_writers(self, fd: int) -> Writers:
+        """Say that there are none: the file is this process's own, which still has it open for writing."""
+        del fd
+        return Writers.NONE
+
+    def _moved(self, located: Located) -> Located:
+        """Return what was located, with the names that it will have."""
+        if located.path is None:
+            return located
+        base = os.path.basename(self.there)
+        path, *others = (
+            f"{os.path.dirname(each)}/{base}" for each in (located.path, *(a.path for a in located.aliases))
+        )
+        aliases = tuple(alias._replace(path=other) for alias, other in zip(located.aliases, others, strict=True))
+        return located._replace(path=path, aliases=aliases)
 
 
 def foretell(config: str, here: str, there: str) -> Decision:

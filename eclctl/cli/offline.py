@@ -94,7 +94,7 @@ def _listed(problems: Sequence[object]) -> str:
 @contextlib.contextmanager
 def opened_engine(settings: Settings, snapshot: Snapshot, capacity: int) -> Iterator[Engine]:
     """Make an engine that decides by a snapshot, and keeps the facts of at most `capacity` images."""
-    mounts = MountTable(settings.trusted_mounts)
+    mounts = MountTable()
     try:
         with HashPool.beside_caller() as pool:
             locator, statuses = Locator(mounts, settings.trusted_owners), Responders(settings.ocsp.timeout)

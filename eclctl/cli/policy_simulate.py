@@ -245,7 +245,7 @@ def _replayed(
 
 
 def _locator(settings: Settings, stack: ExitStack) -> Locator:
-    mounts = MountTable(settings.trusted_mounts)
+    mounts = MountTable()
     stack.callback(mounts.close)
     return Locator(mounts, settings.trusted_owners)
 

@@ -32,7 +32,8 @@ from eclctl.daemon.rendering import Renderer
 from eclctl.daemon.workers import Workers
 from eclctl.decide.questions import Decision, Pending, Question, Turn
 from eclctl.errors import AuditError
-from eclctl.image.system import attributes
+from eclctl.image.identity import Asker, tidy
+from eclctl.image.system import Credentials, attributes, can_assume
 from eclctl.model import Caller, Code, Verdict
 
 if TYPE_CHECKING:
@@ -191,7 +192,8 @@ class Checks:
         image = call.request.images[0]
         descriptor = call.descriptors[0] if image.fd else None
         explain = call.request.method is _EXPLAIN
-        question = Question(image.image, call.peer.caller, descriptor, image.role, explain)
+        caller = call.peer.caller
+        question = Question(image.image, caller, descriptor, image.role, explain, _asker(caller, caller))
         result = self._begin(question, snapshot)
         if isinstance(result, Decision):
             if descriptor is not None:
@@ -205,8 +207,9 @@ class Checks:
         snapshot = self._engine.snapshot
         descriptors = iter(call.descriptors)
         explain = call.request.method is Method.EXPLAIN
+        asker = _asker(call.peer.caller, caller)
         questions = [
-            Question(image.image, caller, next(descriptors) if image.fd else None, image.role, explain)
+            Question(image.image, caller, next(descriptors) if image.fd else None, image.role, explain, asker)
             for image in call.request.images
         ]
         results = [self._begin(question, snapshot) for question in questions]
@@ -264,8 +267,7 @@ class Checks:
                 return attributes(question.descriptor).device
             except OSError:
                 return 0
-        crossed = self._mounts.covering(question.image).mounts
-        return crossed[-1].device if crossed else 0
+        return self._mounts.current()[0].above(tidy(question.image))[-1].device
 
     def _work_open(self, ask: Ask) -> None:
         """In a thread."""
@@ -486,6 +488,22 @@ def _all_fields(decisions: Sequence[Decision]) -> dict[str, Any]:
         "policy": deciding.policy,
         "results": [{"image": each.image, "role": each.role} | decision_fields(each) for each in decisions],
     }
+
+
+def _asker(peer: Caller, subject: Caller) -> Asker:
+    """With whose rights names are looked up: those of whoever asked; where root asks for another, then theirs.
+
+    A daemon that is not root can look with its own rights only.
+    """
+    if not can_assume():
+        return Asker()
+    if peer.uid != 0:
+        return Asker(_credentials(peer))
+    return Asker(None, _credentials(subject)) if subject.uid != 0 else Asker()
+
+
+def _credentials(caller: Caller) -> Credentials:
+    return Credentials(caller.uid, caller.gid, caller.groups)
 
 
 def _try(work: Callable[[], object]) -> object:

@@ -52,7 +52,7 @@ class Closer:
             found = attributes(descriptor)
         except OSError:
             return False
-        return (found.is_file or found.is_directory) and self._mounts.local_device(found.device)
+        return (found.is_file or found.is_directory) and self._mounts.local_descriptor(found)
 
     def _close(self, uid: int, descriptor: int) -> None:
         with contextlib.suppress(OSError):  # it is gone all the same (close(2), NOTES)

@@ -224,7 +224,7 @@ class _Service:
         self._audit = AuditLog(settings.audit_path)
         self._stack.callback(self._audit.close)
         self._metrics = Metrics()
-        self._mounts = MountTable(settings.trusted_mounts)
+        self._mounts = MountTable()
         self._stack.callback(self._mounts.close)
         ocsp = settings.ocsp
         self._keeper = Keeper(clock=_now, timeout=ocsp.timeout, max_age=timedelta(seconds=ocsp.max_age))

@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import NamedTuple, TypeAlias
 
 from eclctl.image.identity import FileKey
-from eclctl.model import Claim, Finding, Outcome, Verification
+from eclctl.model import Alias, Claim, Finding, Outcome, Verification
 from eclctl.policy.language import Policy, Rule
 from eclctl.trust.keyring import KeyStore, judge, next_turning_point
 from eclctl.trust.revocation import NO_STATUS, StatusSource
@@ -127,6 +127,7 @@ class Kept(NamedTuple):
     key: FileKey
     facts: Facts
     path: str | None
+    aliases: tuple[Alias, ...] = ()
 
 
 class FactCache:
@@ -162,12 +163,12 @@ class FactCache:
             self._hits += 1
             return entry.facts
 
-    def put(self, key: FileKey, facts: Facts, path: str | None = None) -> None:
+    def put(self, key: FileKey, facts: Facts, path: str | None = None, aliases: tuple[Alias, ...] = ()) -> None:
         """Keep facts; those of an earlier state of the same file go."""
         name = (key.device, key.inode)
         with self._lock:
             self._revision += 1
-            self._entries[name] = Kept(key, facts, path)
+            self._entries[name] = Kept(key, facts, path, aliases)
             self._entries.move_to_end(name)
             while len(self._entries) > self._capacity:
                 self._entries.popitem(last=False)

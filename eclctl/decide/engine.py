@@ -17,25 +17,27 @@ expired key nor gives anything that is about to end a longer life.
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import math
 import os
 import secrets
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from eclctl.decide.cache import FactCache, Facts
 from eclctl.decide.evidence import keys_behind
 from eclctl.decide.exceptions_apply import SOFTENED, soften
-from eclctl.decide.questions import Decision, Pending, Prefetched, Question, Turn
+from eclctl.decide.questions import Decision, Given, Pending, Prefetched, Question, Turn
 from eclctl.decide.refusals import NO_RULE, before_reading, no_rule, too_low
 from eclctl.decide.snapshot import Snapshot
 from eclctl.errors import BusyImageError, EclctlError, UnreadableImageError
 from eclctl.image import identity
-from eclctl.image.identity import Located, Locator, Memo, NotLocalError
+from eclctl.image.identity import Located, Locator, NotLocalError, Writers
 from eclctl.image.kind import sniff
+from eclctl.image.system import attributes
 from eclctl.model import (
     Assurance,
     Caller,
@@ -58,6 +60,7 @@ from eclctl.verify import HashPool, examine, hash_file, kind_of
 
 _FILE_KINDS = (Kind.SIF, Kind.OCI_SIF, Kind.SQUASHFS, Kind.EXT3, Kind.OTHER)
 _TRUSTED_PATH = Assurance.TRUSTED_PATH
+_SHARED_SECONDS = 0.002  # for so long a look at an image serves those who asked the same in the same turn
 _CORRECTION = 1.0  # seconds by which a clock may be behind without having been set back: it is read before `elapsed`
 
 
@@ -104,13 +107,17 @@ class Engine:
         certificates was asked. Never raises.
         """
         if turn is None:
-            return self._begin(question, snapshot, now, anywhere, {}, waited=waited)
-        given = turn.answers.get(question)
-        if given is not None and given.generation == snapshot.generation:
-            return self._again(given)
-        answer = self._begin(question, snapshot, now, anywhere, turn.directories, waited=waited)
-        if question.descriptor is None and isinstance(answer, Decision):
-            turn.answers[question] = answer
+            return self._begin(question, snapshot, now, anywhere, waited=waited)
+        try:
+            asked, mounts = _asked(question), self.locator.mounts.current()[0]
+        except OSError:  # of a descriptor that shows nothing, or without a descriptor for the table of mounts
+            return self._begin(question, snapshot, now, anywhere, waited=waited)
+        time, given = self.elapsed(), turn.answers.get(asked)
+        if given is not None and given.serves(snapshot.generation, mounts, time):
+            return self._again(given.decision, question)
+        answer = self._begin(question, snapshot, now, anywhere, waited=waited)
+        if isinstance(answer, Decision):
+            turn.answers[asked] = Given(answer, mounts, time + _SHARED_SECONDS)
         return answer
 
     def _begin(
@@ -119,7 +126,6 @@ class Engine:
         snapshot: Snapshot,
         now: datetime,
         anywhere: bool,  # noqa: FBT001 - as begin's
-        memo: Memo,
         *,
         waited: bool,
     ) -> Decision | Pending:
@@ -128,7 +134,7 @@ class Engine:
         if policy is None:
             return self.deny(question, snapshot, Code.NO_POLICY, "no policy is loaded, so nothing may run")
         try:
-            located = self._locate(question, anywhere, memo)
+            located = self._locate(question, anywhere)
         except NotLocalError:
             return Pending(question, snapshot, "open", waited=waited)
         except Exception as error:  # noqa: BLE001 - the one place where every error is a deny
@@ -153,12 +159,15 @@ class Engine:
 
     def conclude(self, pending: Pending, facts: Facts, now: datetime) -> Decision | Pending:
         """Judge facts at `now` and decide, unless something must be asked first. Closes `pending`; never raises."""
-        located, waited = pending.located, pending.waited
+        question, snapshot, waited = pending.question, pending.snapshot, pending.waited
         try:
-            if located is None:
+            if pending.located is None:
                 raise RuntimeError("the question was closed before it was answered")  # noqa: TRY301
-            now = self.not_before(now)
-            return self._decided(pending.question, pending.snapshot, located, facts, now, waited=waited)
+            if facts.error is None and not pending.located.local and not pending.checked:
+                return Pending(question, snapshot, "open", waited=waited)  # looking again may block
+            looks = facts.error is None and pending.located.local
+            located = self._look_again(pending) if looks else pending.located
+            return self._decided(question, snapshot, located, facts, self.not_before(now), waited=waited)
         except Exception as error:  # noqa: BLE001 - every error is a deny
             return self._refuse(pending.question, pending.snapshot, _finding(error))
         finally:
@@ -182,7 +191,7 @@ class Engine:
         if snapshot.policy is None:
             return Prefetched("not-kept", "no policy is loaded")
         try:
-            located = self.locator.by_own_name(path)
+            located = self.locator.by_name(path, anywhere=True)
         except EclctlError as error:
             return Prefetched("failed", str(error))
         pending = Pending(question, snapshot, "examine", located)
@@ -219,10 +228,18 @@ class Engine:
         """Forget all kept facts; return how many images were known."""
         return self.cache.flush()
 
-    def _locate(self, question: Question, anywhere: bool, memo: Memo) -> Located:  # noqa: FBT001 - as begin's
-        if question.descriptor is None:
-            return self.locator.by_name(question.image, anywhere=anywhere, memo=memo)
-        return self.locator.by_descriptor(question.image, question.descriptor, anywhere=anywhere, memo=memo)
+    def _locate(self, question: Question, anywhere: bool) -> Located:  # noqa: FBT001 - as begin's
+        name, descriptor, asker = question.image, question.descriptor, question.asker
+        if descriptor is None:
+            return self.locator.by_name(name, anywhere=anywhere, asker=asker)
+        return self.locator.by_descriptor(name, descriptor, anywhere=anywhere, asker=asker)
+
+    def _look_again(self, pending: Pending) -> Located:
+        """Locate an image that was read anew: what must be true when it is answered is looked at last."""
+        located, question = pending.located, pending.question
+        assert located is not None
+        pending.located = anew = self.locator.again(located, question.image, asker=question.asker)
+        return anew
 
     def _from_kept_facts(
         self,
@@ -244,8 +261,7 @@ class Engine:
         if located.attributes.is_directory:
             facts = Facts(digest, Verification(Kind.SANDBOX, (), {}, tied=False))
             return self._decided(question, snapshot, located, facts, now, waited=waited)
-        caller, path = question.caller, located.path
-        rules = [select_rule(policy, path=path, kind=kind, caller=caller, now=now) for kind in _FILE_KINDS]
+        rules = [_rule(policy, located, kind, question.caller, now) for kind in _FILE_KINDS]
         if (early := before_reading(rules, located)) is not None:
             return self._decision(question, snapshot, early, located)
         # With windows, another rule may decide once the image has been read: nothing that it could ask for is left out.
@@ -258,20 +274,20 @@ class Engine:
         digests = snapshot.policy is not None and snapshot.policy.withdraws_objects
         fd = identity.open_for_reading(located)
         try:
-            keep = located.assurance is Assurance.TRUSTED_PATH and identity.quiescent(
-                fd, located.attributes, now_ns=self.file_time()
-            )
+            settled = identity.settled(located.attributes, now_ns=self.file_time())
             # A file system that hangs must not take the threads that hash for everybody.
-            pool = self.pool if self.locator.mounts.local_device(located.attributes.device) else None
+            pool = self.pool if located.local else None
             facts = self._read(fd, snapshot, pool, content=pending.content, digests=digests)
             if pending.content and facts.error is None and located.attributes.size in snapshot.exceptions.sizes:
                 facts = replace(facts, whole=hash_file(fd)[1])
-            if not identity.unchanged(fd, located.attributes) or not self.locator.still_there(located):
+            if not identity.unchanged(fd, located.attributes):
                 raise BusyImageError("the image changed while it was read; ask again when it is complete")
+            trusted = located.assurance is _TRUSTED_PATH is self._look_again(pending).assurance
+            pending.checked = True
         finally:
             os.close(fd)
-        if keep and pending.content and located.key is not None:
-            self.cache.put(located.key, facts, located.path)
+        if trusted and settled and pending.content and located.key is not None:
+            self.cache.put(located.key, facts, located.path, located.aliases)
         return facts
 
     def _read(self, fd: int, snapshot: Snapshot, pool: HashPool | None, *, content: bool, digests: bool) -> Facts:
@@ -332,7 +348,7 @@ class Engine:
             if not waited and (missing := unasked(store, found.claims, now, statuses)):
                 return Pending(question, snapshot, "status", links=missing)
             rejected = facts.judgements.rejected(store, found.claims, now, statuses)
-        rule = select_rule(policy, path=located.path, kind=found.kind, caller=question.caller, now=now)
+        rule = _rule(policy, located, found.kind, question.caller, now)
         rejected = too_old(rule, found.claims, rejected, now)
         outcome = facts.outcomes.find(policy, rule, rejected, explain=question.explain)
         if outcome is None:
@@ -379,11 +395,24 @@ class Engine:
             cached,
             snapshot.generation,
             snapshot.digest,
+            weak=located.weak if located is not None else None,
+            writers=located.writers if located is not None else Writers.NOT_KNOWN,
         )
 
-    def _again(self, decision: Decision) -> Decision:
+    def _again(self, decision: Decision, question: Question) -> Decision:
         """The same answer to another who asked the same, under an ID of its own."""
-        return Decision(f"{self._run}-{next(self._count)}", *decision[1:])
+        return Decision(f"{self._run}-{next(self._count)}", question, *decision[2:])
+
+
+def _asked(question: Question) -> Hashable:
+    """Return what is equal for questions that have the same answer: of a descriptor, the state of the file behind it.
+
+    Raises OSError for a descriptor that shows nothing.
+    """
+    image, caller, descriptor, *rest = question
+    if descriptor is None:
+        return question
+    return (image, caller, attributes(descriptor), fcntl.fcntl(descriptor, fcntl.F_GETFL), *rest)
 
 
 _CODES = frozenset(Code)
@@ -397,6 +426,10 @@ def _finding(error: Exception) -> Finding:
     if isinstance(error, OSError):
         return Finding("unreadable", f"the image cannot be read: {error.strerror}")
     return Finding("internal-error", f"an internal error ({type(error).__name__}); the daemon's log has more")
+
+
+def _rule(policy: Policy, located: Located, kind: Kind, caller: Caller, now: datetime) -> Rule | None:
+    return select_rule(policy, path=located.path, kind=kind, caller=caller, now=now, aliases=located.aliases)
 
 
 def _filled(question: Question, snapshot: Snapshot, outcome: Outcome) -> Outcome:

@@ -14,6 +14,7 @@ from eclctl.decide.snapshot import Snapshot
 from eclctl.image.identity import Located
 from eclctl.model import Assurance, Caller, Code, Outcome
 from eclctl.policy.exceptions import PolicyException
+from eclctl.policy.select import named_by
 
 __all__ = ["SOFTENED", "soften"]
 
@@ -59,7 +60,7 @@ def _names(found: PolicyException, located: Located, whole: str | None) -> bool:
     path = located.path
     if path is None or located.assurance.rank < Assurance.TRUSTED_PATH.rank:
         return False
-    return any(glob.matches(path) for glob in found.paths)
+    return any(glob.matches(path) for glob in found.paths) or named_by(found.paths, located.aliases)
 
 
 def _allowed(outcome: Outcome, found: PolicyException, stands: Standing) -> Outcome:

@@ -8,18 +8,21 @@ from typing import Literal, NamedTuple
 
 from eclctl.decide.evidence import KeyReport
 from eclctl.decide.snapshot import Snapshot
-from eclctl.image.identity import Located, Memo
+from eclctl.image.identity import ITSELF, Asker, Located, Writers
+from eclctl.image.mounts import Mounts
+from eclctl.image.naming import Weakness
 from eclctl.model import Assurance, Caller, Code, Kind, Missing, Outcome, SignatureReport, Verdict
 from eclctl.trust.revocation import Link
 
-__all__ = ["Decision", "Pending", "Prefetched", "Question", "Turn"]
+__all__ = ["Decision", "Given", "Pending", "Prefetched", "Question", "Turn"]
 
 
 class Question(NamedTuple):
     """May this caller run this image?
 
     `image` is the absolute name as the caller wrote it (bytes decoded with surrogateescape). `descriptor` is the image
-    as the caller opened it; it stays the asker's to close. `explain` asks for the report on each requirement.
+    as the caller opened it; it stays the asker's to close. `explain` asks for the report on each requirement. `asker`
+    is with whose rights the name is looked up.
     """
 
     image: str
@@ -27,19 +30,31 @@ class Question(NamedTuple):
     descriptor: int | None = None
     role: str = "rootfs"
     explain: bool = False
+    asker: Asker = ITSELF
 
 
 @dataclass(slots=True)
 class Turn:
-    """What was seen while one batch of questions is answered, all of which were asked before the first is answered.
+    """What was answered of one batch of questions, all of which were asked before the first is answered.
 
-    `directories` is what was seen of those above images. `answers` are the decisions on images asked for by name: when
-    many ask the same in one moment, as the tasks of a parallel job do, one look at the image is an answer to each of
-    them that is younger than the question. Not kept any longer.
+    When many ask the same in one moment, as the tasks of a parallel job do, one look at the image is an answer to each
+    of them that is younger than the question. `answers` are decisions by what was asked and by the state of the file
+    that was passed. Not kept any longer.
     """
 
-    directories: Memo = field(default_factory=dict)
-    answers: dict[Question, Decision] = field(default_factory=dict)
+    answers: dict[Hashable, Given] = field(default_factory=dict)
+
+
+class Given(NamedTuple):
+    """A decision that serves others who ask the same: only while the same is mounted, and for a moment."""
+
+    decision: Decision
+    mounts: Mounts
+    until: float
+
+    def serves(self, generation: int, mounts: Mounts, time: float) -> bool:
+        """Tell whether it answers a question to a policy's generation, with what is mounted now, at a time."""
+        return self.decision.generation == generation and self.mounts is mounts and time < self.until
 
 
 class Decision(NamedTuple):
@@ -47,7 +62,8 @@ class Decision(NamedTuple):
 
     `outcome` is what the policy said; its requirement reports, `signatures`, and in the same order `keys`, the keys
     that made those, are there when they were asked for. `path` is the image's resolved name, None when its name does
-    not lead to it or it was not found.
+    not lead to it or it was not found. `weak` says why its assurance is not `trusted-path`, `writers` whether somebody
+    has it open for writing.
     """
 
     id: str
@@ -61,6 +77,8 @@ class Decision(NamedTuple):
     policy: str | None
     signatures: tuple[SignatureReport, ...] = ()
     keys: tuple[KeyReport | None, ...] = ()
+    weak: Weakness | None = None
+    writers: Writers = Writers.NOT_KNOWN
 
     @property
     def verdict(self) -> Verdict:
@@ -139,7 +157,8 @@ class Pending:
 
     `stage` "open": call `begin` again with `anywhere` in a worker thread. `stage` "examine": call `examine`, then
     `conclude`. `stage` "status": have somebody ask about `links`, then call `begin` again with `waited`. Pendings with
-    equal keys may share one examination; None is never shared.
+    equal keys may share one examination; None is never shared. `checked`: after reading, it was seen that the image is
+    what it was before.
     """
 
     question: Question
@@ -150,6 +169,7 @@ class Pending:
     key: Hashable | None = None
     links: tuple[Link, ...] = ()
     waited: bool = False
+    checked: bool = False
 
     def close(self) -> None:
         """Give back the descriptor. May be called twice."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from eclctl.image.identity import Located
+from eclctl.image.identity import Located, Unnamed
 from eclctl.model import Code, Kind, Outcome
 from eclctl.policy.language import Rule
 
@@ -21,8 +21,8 @@ def before_reading(rules: Sequence[Rule | None], located: Located) -> Outcome | 
 
 def no_rule(located: Located, kind: Kind | None = None) -> Outcome:
     """Return the deny for an image that no rule matches; `kind` as far as it is known."""
-    if located.path is None:
-        return _NO_RULE_FOR_NAMELESS
+    if located.unnamed is not None:
+        return _NO_RULE_FOR_NAMELESS[located.unnamed]
     return NO_RULE if kind is None else _NO_RULE_FOR_KIND.get(kind, NO_RULE)
 
 
@@ -35,16 +35,17 @@ _NO_RULE_FOR_KIND = {
     for kind in (Kind.SANDBOX, Kind.SQUASHFS, Kind.EXT3, Kind.OTHER)
 }
 NO_RULE = Outcome(Code.NO_RULE, "no rule matches this image and caller, and nothing else is accepted")
-_NO_RULE_FOR_NAMELESS = Outcome(
-    Code.NO_RULE,
-    "the name does not lead to the same file on this host, so no rule for paths applies, and no other matches",
-)
+_NO_RULE_FOR_NAMELESS = {
+    why: Outcome(Code.NO_RULE, f"{why.value}, so no rule for paths applies, and no other matches") for why in Unnamed
+}
+_NOT_SHOWN = "others than the trusted owners can change it or a directory above it; `eclctl explain` as root names it"
 
 
 def too_low(rule: Rule, located: Located) -> Outcome:
-    """Return the deny for an image whose identity is worth less than its rule wants."""
+    """Return the deny for an image whose assurance level is below what its rule wants, with the reason."""
+    weak = located.weak
+    why = weak.text if weak is not None and weak.shown else _NOT_SHOWN
     reason = (
-        f"rule {rule.name} wants assurance {rule.assurance.value}, and this file has {located.assurance.value}: "
-        "others than the trusted owners can write it or a directory above it"
+        f"rule {rule.name} wants assurance {rule.assurance.value}, and this file has {located.assurance.value}: {why}"
     )
     return Outcome(Code.ASSURANCE_TOO_LOW, reason, rule.name, rule.where, rule.mode, message=rule.message)

@@ -1,9 +1,12 @@
-"""Which file an image is, how it was reached, and what that identity is worth (DESIGN sections 1.8 and 6).
+"""Which file an image is, which name rules know it by, and its assurance level (DESIGN sections 1.8 and 6).
 
-An image is located once, as an O_PATH descriptor: enough to know the file, too little to disturb it. It is opened for
-reading only when its content has to be read. Facts are kept under a `FileKey`, which names one state of one file: the
-handle guards against reused inode numbers, the change time against rewriting (utimensat cannot reset it), and
-`quiescent` against the one change that leaves no trace, a store into a page that was dirty before.
+An image is located as a descriptor, and everything that is said of it are facts of descriptors: its name (`naming`),
+its mount (`mounts`), the directories above, its owner, and whether somebody has it open for writing. That is looked for
+last: a file that changes while it is located is `busy`.
+
+Facts of its content are kept under a `FileKey`, which names one state of one file: the handle guards against reused
+inode numbers, the change time against rewriting (utimensat cannot reset it), and the look for writers against the one
+change that leaves no trace, a store into a page of a shared mapping that was dirty before.
 """
 
 from __future__ import annotations
@@ -13,23 +16,23 @@ import fcntl
 import os
 import stat
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from enum import Enum
+from typing import NamedTuple
 
 from eclctl.errors import BusyImageError, UnreadableImageError, UnsupportedFileError
-from eclctl.image import system
-from eclctl.image.mounts import MountTable
-from eclctl.image.system import Attributes
-from eclctl.model import Assurance
+from eclctl.image import naming, system
+from eclctl.image.mounts import Mount, MountTable, Spelling
+from eclctl.image.naming import Named, Surroundings, Weakness
+from eclctl.image.system import Attributes, Credentials, assumed
+from eclctl.model import Alias, Assurance
 
-_MAX_LINKS = 40  # as the kernel's own limit (path_resolution(7))
-_PATH_MAX = 4096
-_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
-_READ_DIRECTORY = stat.S_IROTH | stat.S_IXOTH
-_TRUSTED_PATH = Assurance.TRUSTED_PATH
-_NONE = Assurance.NONE
 _IMAGE_TYPES = frozenset({stat.S_IFREG, stat.S_IFDIR})
 _SETTLED_NS = 20_000_000  # two ticks of a 100 Hz kernel, the coarsest change time there is
 _SEALED = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK
+_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+_TRIES = 3
+_TRUSTED_PATH = Assurance.TRUSTED_PATH
+_NONE = Assurance.NONE
 
 
 class FileKey(NamedTuple):
@@ -43,12 +46,33 @@ class FileKey(NamedTuple):
     btime_ns: int | None
 
 
+class Unnamed(Enum):
+    """Why no name is known for a file."""
+
+    OTHER_FILE = "the name does not lead to the same file on this host"
+    MAY_NOT_LOOK = (
+        "eclctl may not look at the path, neither as root nor with your rights "
+        "(a server that squashes root, or a FUSE file system of one user)"
+    )
+    NO_NAME = "the file has no name on this host: it was removed, or its file system is not mounted here"
+
+
+class Writers(Enum):
+    """Whether somebody has a file open for writing, or mapped."""
+
+    NONE = "none"
+    SOME = "some"
+    NOT_KNOWN = "not known"
+
+
 class Located(NamedTuple):
     """An image as it was found.
 
-    `fd` is an O_PATH descriptor that the holder closes, or the caller's own descriptor when `owned` is false. `path` is
-    the resolved name in this process's namespace when that name reaches this very file, else None. `key` is None where
-    the file system cannot tell one state of a file from another.
+    `fd` is what is decided on: a descriptor that the holder closes, or the caller's own when `owned` is false. `path`
+    is the file's one name when a name in this process's namespace reaches it, else None, and `unnamed` says why.
+    `aliases` are its other names. `key` is None where the file system cannot tell one state of a file from another.
+    `weak` says why its assurance is not `trusted-path`. `local`: nothing that is asked of the file waits for another
+    machine. `unwalked`: a directory that is on a trusted path itself, but what is in it has not been looked at.
     """
 
     fd: int
@@ -57,6 +81,12 @@ class Located(NamedTuple):
     attributes: Attributes
     key: FileKey | None
     assurance: Assurance
+    weak: Weakness | None = None
+    aliases: tuple[Alias, ...] = ()
+    unnamed: Unnamed | None = None
+    writers: Writers = Writers.NOT_KNOWN
+    local: bool = True
+    unwalked: bool = False
 
     def close(self) -> None:
         """Close the descriptor if it is ours."""
@@ -64,230 +94,308 @@ class Located(NamedTuple):
             os.close(self.fd)
 
 
-class Chain(NamedTuple):
-    """What the directories above a file are.
-
-    `owned`: written by trusted owners only. `reachable`: there, and open to every user if that was asked.
-    """
-
-    owned: bool
-    reachable: bool
-
-
-Memo: TypeAlias = dict[tuple[str, bool], Chain]
-"""What was seen of directories while one batch of questions, read in one go, is answered. Not kept longer."""
-
-
 class NotLocalError(Exception):
     """The name leads, or may lead, over a file system that can stall: locate it again in a worker thread."""
 
 
 @dataclass(frozen=True, slots=True)
-class Locator:
-    """Finds images by name or by descriptor. `owners` are the user IDs whose write access is no tampering.
+class Asker:
+    """With whose rights names are looked up: those who asked, and, when they are root, those whom they ask for.
 
-    Every decision passes here: flags of the private methods go by position, which is measurably quicker.
+    None stands for this process itself.
     """
+
+    own: Credentials | None = None
+    subject: Credentials | None = None
+
+    def rights(self) -> tuple[Credentials | None, ...]:
+        """Return the rights to try, in order."""
+        return (self.own,) if self.subject is None else (self.own, self.subject)
+
+
+ITSELF = Asker()
+
+
+@dataclass(frozen=True, slots=True)
+class Locator:
+    """Finds images by name or by descriptor. `owners` are the user IDs whose write access is no tampering."""
 
     mounts: MountTable
     owners: frozenset[int]
 
-    def by_name(self, name: str, *, anywhere: bool, memo: Memo | None = None) -> Located:
-        """Locate an image by an absolute name, if any user could read it.
+    def by_name(self, name: str, *, anywhere: bool, asker: Asker = ITSELF) -> Located:
+        """Locate an image by an absolute name, if those who ask may read it.
 
-        Raises UnreadableImageError with one and the same text for a file that is missing and one that not every user
-        may reach, UnsupportedFileError for what is no file, NotLocalError unless `anywhere`.
+        Raises UnreadableImageError with one and the same text for a file that is missing and one that they may not
+        read, UnsupportedFileError for what is no file, NotLocalError unless `anywhere`.
         """
-        return self._by_name(name, anywhere, {} if memo is None else memo, public=True)
-
-    def by_own_name(self, name: str) -> Located:
-        """Locate an image for this process itself, which may read more than every user may. Blocks.
-
-        Raises UnreadableImageError and UnsupportedFileError.
-        """
-        return self._by_name(name, True, {}, public=False)  # noqa: FBT003 - anywhere
-
-    def _by_name(self, name: str, anywhere: bool, memo: Memo, *, public: bool) -> Located:  # noqa: FBT001 - as by_name's
-        if not memo:
-            self.mounts.refresh()
-        path, fd = self._reach(name, anywhere, public)
-        try:
-            found = system.attributes(fd)
-            owned = self._walk(path, found, name, memo, public)
-            _check_type(found)
-            return Located(fd, True, path, found, _key(fd, found), self._tier(path, owned))  # noqa: FBT003 - owned
-        except BaseException:
-            os.close(fd)
-            raise
-
-    def by_descriptor(self, name: str, fd: int, *, anywhere: bool, memo: Memo | None = None) -> Located:
-        """Locate an image that its caller opened and passed, together with the name they opened it by.
-
-        The name counts only if it reaches the same file here too; otherwise `path` is None and the tier `none`.
-        Raises UnsupportedFileError for a descriptor that nothing could be read or launched from.
-        """
-        if not memo:
-            self.mounts.refresh()
-        found = system.attributes(fd)
-        _check_type(found)
-        _check_access(fd, found)
-        if not anywhere and not self.mounts.local_device(found.device):
-            raise NotLocalError
-        key = _key(fd, found)
-        path = self._same_file(name, found, key, anywhere=anywhere)
-        if path is None:
-            return Located(fd, False, None, found, key, Assurance.NONE)  # noqa: FBT003 - owned
-        owned = self._walk(path, found, name, {} if memo is None else memo, False)  # noqa: FBT003 - public
-        return Located(fd, False, path, found, key, self._tier(path, owned))  # noqa: FBT003 - owned
-
-    def still_there(self, located: Located) -> bool:
-        """Whether the name that chose the rule still reaches the file that was read."""
-        if located.path is None:
-            return True
-        return self._same_file(located.path, located.attributes, located.key, anywhere=True) == located.path
-
-    def _same_file(self, name: str, found: Attributes, key: FileKey | None, *, anywhere: bool) -> str | None:
-        """Return the resolved path if opening the name in this namespace reaches the file that was passed.
-
-        The mount is not compared: a job with a private mount namespace sees the same file system under another mount
-        ID. Device and handle name the file whichever way it was reached.
-        """
-        try:
-            path, fd = self._reach(name, anywhere, False)  # noqa: FBT003 - public
-        except UnreadableImageError:
-            return None
-        try:
-            here = system.attributes(fd)
-            same = (here.device, here.inode, here.btime_ns) == (found.device, found.inode, found.btime_ns)
-            return path if same and (key is None or system.handle(fd) == key.handle) else None
-        finally:
-            os.close(fd)
-
-    def _reach(self, name: str, anywhere: bool, public: bool) -> tuple[str, int]:  # noqa: FBT001 - see Locator
-        """Return the path without symbolic links that a name leads to, and an O_PATH descriptor of what is there."""
-        if not name.startswith("/") or "\0" in name or len(name) >= _PATH_MAX:
-            raise _unreadable(name)
-        plain = os.path.normpath(name) if "//" in name or "/." in name or name.endswith("/") else name
-        if not anywhere and not self.mounts.covering(plain).local:
+        around = self._around()
+        if not anywhere and not around.mounts.local(tidy(name)):
             raise NotLocalError
         try:
-            if plain == name:
-                return plain, system.open_exactly(plain, os.O_PATH)
-        except OSError as error:
-            if error.errno != errno.ELOOP:
-                raise _not_opened(name, error) from error
-        path = self._follow(name, anywhere=anywhere, public=public)
-        try:
-            return path, system.open_exactly(path, os.O_PATH)
+            named = _first(name, asker, around, anywhere=anywhere)
         except OSError as error:
             raise _not_opened(name, error) from error
+        try:
+            _check_type(named.attributes)
+            given = os.dup(named.fd) if asker == ITSELF else _opened(name, named.fd, asker)
+        finally:
+            os.close(named.fd)
+        try:
+            return self._found(name, given, system.attributes(given), asker, anywhere=anywhere, owned=True)
+        except BaseException:
+            os.close(given)
+            raise
 
-    def _follow(self, name: str, *, anywhere: bool, public: bool) -> str:
-        """Resolve component by component, as the kernel would; `public` wants every directory open to all users."""
-        todo = [part for part in reversed(name.split("/")) if part not in {"", "."}]
-        done = ""
-        links = 0
-        while todo:
-            part = todo.pop()
-            if part == "..":
-                done = done.rpartition("/")[0]
-                continue
-            here = f"{done}/{part}"
-            if not anywhere and not self.mounts.covering(here).local:
-                raise NotLocalError
-            try:
-                if public and not os.stat(done or "/").st_mode & stat.S_IXOTH:
-                    raise _unreadable(name)
-                target = os.readlink(here) if stat.S_ISLNK(os.lstat(here).st_mode) else None
-            except OSError as error:
-                raise _unreadable(name) from error
-            if target is None:
-                done = here
-                continue
-            links += 1
-            if links > _MAX_LINKS or len(todo) > _PATH_MAX:
-                raise _unreadable(name)
-            todo.extend(part for part in reversed(target.split("/")) if part not in {"", "."})
-            done = "" if target.startswith("/") else done
-        return done or "/"
+    def by_descriptor(self, name: str, fd: int, *, anywhere: bool, asker: Asker = ITSELF) -> Located:
+        """Locate an image that its caller opened and passed, together with the name they opened it by.
 
-    def _walk(self, path: str, found: Attributes, name: str, memo: Memo, public: bool) -> bool:  # noqa: FBT001 - as above
-        """Whether only trusted owners can write the file and every directory above it.
-
-        With `public`, raises UnreadableImageError when not every user can reach and read the file. POSIX ACLs need no
-        extra look for writing: where there is one, the group bits show its mask, the most that it can grant. They do
-        for reading: an ACL can take from a named user what others have.
+        The name is used if it reaches the same file here, else the kernel's own for the descriptor if that does. With
+        neither, `path` is None and the tier `none`. An O_PATH descriptor is opened for reading here, if `asker` may.
+        Raises UnsupportedFileError for a descriptor that nothing could be read or launched from.
         """
-        mode = found.mode
-        wanted = _READ_DIRECTORY if found.is_directory else stat.S_IROTH
-        if public and (mode & wanted != wanted or _has_acl(path)):
-            raise _unreadable(name)
-        directory = path.rpartition("/")[0] or "/"
-        above = memo.get((directory, public))
-        if above is None:
-            above = memo[directory, public] = self._chain(directory, public=public)
-        if not above.reachable:
-            raise _unreadable(name)
-        return above.owned and found.uid in self.owners and not mode & _OTHERS_WRITE
+        found = system.attributes(fd)
+        _check_type(found)
+        if not anywhere and not self.mounts.local_descriptor(found):
+            raise NotLocalError
+        given, owned = _readable(fd, found, asker)
+        try:
+            return self._found(name, given, found, asker, anywhere=anywhere, owned=owned)
+        except BaseException:
+            if owned:
+                os.close(given)
+            raise
 
-    def _chain(self, directory: str, *, public: bool) -> Chain:
-        """Look at a directory and all above it.
+    def again(self, located: Located, name: str, *, asker: Asker = ITSELF) -> Located:
+        """Look anew at an image that was read meanwhile; the result has the same descriptor.
 
-        A sticky one does not let others replace what trusted owners put there.
+        Raises BusyImageError when it is no longer the same state of the same file under the same name. Blocks where the
+        file is not `local`.
         """
-        owned = True
-        while True:
+        found = system.attributes(located.fd, fresh=not located.local)
+        anew = self._found(name, located.fd, found, asker, anywhere=True, owned=located.owned)
+        if (anew.key, anew.path) != (located.key, located.path) or found.mtime_ns != located.attributes.mtime_ns:
+            raise _changing()
+        return anew
+
+    def look_for_writers(self, fd: int) -> Writers:
+        """Say whether somebody has a file open for writing; see `look_for_writers`."""
+        return look_for_writers(fd)
+
+    def _around(self) -> Surroundings:
+        mounts, belief = self.mounts.current()
+        return Surroundings(mounts, belief, self.owners)
+
+    def _found(self, name: str, fd: int, found: Attributes, asker: Asker, *, anywhere: bool, owned: bool) -> Located:
+        """Name an open file and judge it, both by one state of the mount table, read after all was opened."""
+        for _ in range(_TRIES):
+            around = self._around()
+            named = _named(name, fd, found, asker, around, anywhere=anywhere)
+            if isinstance(named, Unnamed):
+                return self._unnamed(fd, found, named, owned=owned)
             try:
-                status = os.stat(directory)
-            except OSError:
-                return Chain(owned=False, reachable=False)
-            mode = status.st_mode
-            if public and (not mode & stat.S_IXOTH or _has_acl(directory)):
-                return Chain(owned=False, reachable=False)
-            if status.st_uid not in self.owners or (mode & _OTHERS_WRITE and not mode & stat.S_ISVTX):
-                owned = False
-            if directory == "/":
-                return Chain(owned=owned, reachable=True)
-            directory = directory.rpartition("/")[0] or "/"
+                if self.mounts.current()[0] is around.mounts:
+                    return self._assessed(fd, named, around, owned=owned)
+            finally:
+                os.close(named.fd)
+        raise BusyImageError("file systems are being mounted and unmounted all the time; ask again later")
 
-    def _tier(self, path: str, owned: bool) -> Assurance:  # noqa: FBT001 - as above
-        """Return what the identity of a file at this path is worth."""
-        return _TRUSTED_PATH if self.mounts.trustworthy(path, owned) else _NONE
+    def _unnamed(self, fd: int, found: Attributes, why: Unnamed, *, owned: bool) -> Located:
+        local = self.mounts.local_descriptor(found)
+        return Located(fd, owned, None, found, _key(fd, found), _NONE, Weakness(why.value), unnamed=why, local=local)
+
+    def _assessed(self, fd: int, named: Named, around: Surroundings, *, owned: bool) -> Located:
+        found = named.attributes
+        mount = around.mounts.of(found.mount)
+        spellings = None if mount is None else around.mounts.names(mount, named.path)
+        if mount is None or spellings is None:
+            return self._unnamed(fd, found, Unnamed.NO_NAME, owned=owned)
+        path, weak = named.path, named.weak
+        if spellings[0].path != path:
+            path, weak = _first_name(spellings, named, around)
+        vouched = mount.superblock in around.belief.vouched
+        weak = weak or (None if vouched else _not_trusted(named, mount, around))
+        unwalked = weak is None and found.is_directory and not vouched
+        writers = Writers.NOT_KNOWN
+        if weak is None and found.is_file and mount.local and not vouched:
+            writers = self.look_for_writers(named.fd)
+            if writers is Writers.SOME:
+                weak = Weakness("somebody has it open for writing, or mapped")
+            after = system.attributes(named.fd)
+            if after != found:  # checked last: whoever wrote before the look for writers has left a change time
+                raise _changing()
+        return Located(
+            fd,
+            owned,
+            path,
+            found,
+            _key(fd, found),
+            _TRUSTED_PATH if weak is None and not unwalked else _NONE,
+            weak,
+            _aliases(named, spellings, path),
+            writers=writers,
+            local=mount.local,
+            unwalked=unwalked,
+        )
 
 
-def _has_acl(path: str) -> bool:
+def _named(
+    name: str, fd: int, found: Attributes, asker: Asker, around: Surroundings, *, anywhere: bool
+) -> Named | Unnamed:
+    """Return the file behind a passed descriptor as a name in this namespace leads to it, or why none does.
+
+    Tried are the name that came with it, and what the kernel calls the descriptor: what its opener saw.
+    """
+    led, why = _led(name, found, asker, around, anywhere=anywhere)
+    if led is not None and found.links == 1:
+        return led
+    own = naming.kernel_name(fd)
+    if own is None or own == name or not naming.is_plain(own):
+        return led or (Unnamed.NO_NAME if own is None else why)
+    other, why = _led(own, found, asker, around, anywhere=anywhere)
+    if led is None:
+        return other or (Unnamed.NO_NAME if found.links == 0 else why)
+    if other is None:
+        return led
+    os.close(other.fd)
+    return led._replace(also=(other.path,))  # two hard links
+
+
+def _led(
+    name: str, found: Attributes, asker: Asker, around: Surroundings, *, anywhere: bool
+) -> tuple[Named | None, Unnamed]:
+    """Return where a name leads if that is the file that was found; else None, and why not."""
+    if not anywhere and not around.mounts.local(tidy(name)):
+        raise NotLocalError
     try:
-        return "system.posix_acl_access" in os.listxattr(path)  # getxattr would have to raise for every file without
+        named = _first(name, asker, around, anywhere=anywhere)
+    except OSError as error:
+        if error.errno in _NO_DESCRIPTORS:
+            raise _not_opened(name, error) from error
+        return None, Unnamed.MAY_NOT_LOOK if naming.may_not_look(error) else Unnamed.OTHER_FILE
+    if naming.same_file(named.attributes, found):
+        return named, Unnamed.OTHER_FILE
+    os.close(named.fd)
+    return None, Unnamed.OTHER_FILE
+
+
+def _first(name: str, asker: Asker, around: Surroundings, *, anywhere: bool) -> Named:
+    """Follow a name with the first rights that are let in. Raises OSError, and NotLocalError unless `anywhere`."""
+    refused: OSError = FileNotFoundError(errno.ENOENT, "is no absolute path")
+    for rights in asker.rights():
+        try:
+            return naming.reach(name, rights, around, cached=not anywhere)
+        except BlockingIOError as error:
+            raise NotLocalError from error
+        except OSError as error:
+            if not naming.may_not_look(error):
+                raise
+            refused = error
+    raise refused
+
+
+def tidy(name: str) -> str:
+    """Return a name without empty, `.` and `..` components, for a look into the table of mounts alone."""
+    return name if naming.is_plain(name) else "/" + os.path.normpath(name).lstrip("/")
+
+
+def _first_name(spellings: tuple[Spelling, ...], named: Named, around: Surroundings) -> tuple[str, Weakness | None]:
+    """Return the first of a file's names that leads to it, and what is weak on the way there or on the way taken."""
+    for each in spellings:
+        if each.path == named.path:
+            break
+        try:
+            other = naming.descend(each.path, around, public=False)
+        except (OSError, naming.NotPlainError):
+            continue  # something else is mounted over it
+        os.close(other.fd)
+        if naming.same_file(other.attributes, named.attributes):
+            weak = other.weak and other.weak._replace(shown=other.searchable)
+            return each.path, named.weak or weak
+    return named.path, named.weak
+
+
+def _aliases(named: Named, spellings: tuple[Spelling, ...], path: str) -> tuple[Alias, ...]:
+    if len(spellings) == 1 and not named.also:
+        return ()
+    through = [Alias(each.path, each.point) for each in spellings if each.path != path]
+    return (*through, *(Alias(each) for each in named.also))
+
+
+def _not_trusted(named: Named, mount: Mount, around: Surroundings) -> Weakness | None:
+    """Say what is wrong with the file itself, on a file system that no one vouches for as a whole."""
+    found = named.attributes
+    if (weak := naming.why_not_believed(found, around)) is not None:
+        return weak
+    if found.uid not in around.owners:
+        return Weakness(f"it belongs to user {found.uid}")
+    if found.mode & naming.OTHERS_WRITE:
+        return Weakness(f"others can write it (mode {found.mode & 0o7777:04o})")
+    if mount.local and naming.fuse_behind(named.fd):
+        return Weakness(f"its file system at {mount.point} is FUSE, and the mount table calls it {mount.type}")
+    return None
+
+
+def look_for_writers(fd: int) -> Writers:
+    """Say whether somebody has a file open for writing, or mapped so, by asking for a lease on it (fcntl(2)).
+
+    `fd` is a descriptor of ours, O_PATH will do. Raises BusyImageError when somebody holds a lease that lets no one
+    read. Such a lease tells its holder with SIGIO, which this process must ignore.
+    """
+    try:
+        reading = os.open(f"/proc/self/fd/{fd}", _READ)
+    except BlockingIOError as error:
+        raise _leased() from error
     except OSError:
-        return False
+        return Writers.NOT_KNOWN
+    try:
+        fcntl.fcntl(reading, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        fcntl.fcntl(reading, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    except OSError as error:
+        return Writers.SOME if error.errno in {errno.EAGAIN, errno.EBUSY} else Writers.NOT_KNOWN
+    finally:
+        os.close(reading)
+    return Writers.NONE
 
 
-def _unreadable(name: str) -> UnreadableImageError:
-    return UnreadableImageError(
-        f"{name}: there is no such image, or not every user may read it; name an absolute path, "
-        "and ask with an open descriptor (as `eclctl check` does) about a private image"
-    )
+def _readable(fd: int, found: Attributes, asker: Asker) -> tuple[int, bool]:
+    """Return a descriptor that the image can be read from, and whether it is a new one.
 
-
-def _not_opened(name: str, error: OSError) -> UnreadableImageError | BusyImageError:
-    """Tell a file that is not there from a process that can open no more files."""
-    if error.errno in {errno.EMFILE, errno.ENFILE}:
-        return BusyImageError("too many files are open here; ask again later")
-    return _unreadable(name)
-
-
-def _check_type(found: Attributes) -> None:
-    if stat.S_IFMT(found.mode) not in _IMAGE_TYPES:
-        raise UnsupportedFileError("neither a regular file nor a directory; an image is one of these")
-
-
-def _check_access(fd: int, found: Attributes) -> None:
-    """Refuse descriptors that cannot be read, and files without a name, whose content could still be changed."""
+    An O_PATH descriptor is opened with the rights of whoever passed it. Refused are descriptors for writing alone, and
+    files without a name, whose content could still be changed.
+    """
     flags = fcntl.fcntl(fd, fcntl.F_GETFL)
-    if flags & os.O_PATH or flags & os.O_ACCMODE == os.O_WRONLY:
-        raise UnsupportedFileError("the descriptor was not opened for reading; open the image with O_RDONLY")
     if found.links == 0 and not _is_sealed(fd):
         raise UnsupportedFileError("the descriptor is of a file without a name (deleted, or an unsealed memfd)")
+    if flags & os.O_PATH:
+        return _open_as(fd, asker), True
+    if flags & os.O_ACCMODE == os.O_WRONLY:
+        raise UnsupportedFileError("the descriptor was not opened for reading; open the image with O_RDONLY")
+    return fd, False
+
+
+def _open_as(fd: int, asker: Asker) -> int:
+    """Open what an O_PATH descriptor is of, as modes and ACLs let those who ask."""
+    refused = OSError(errno.EACCES, os.strerror(errno.EACCES))
+    for rights in asker.rights():
+        try:
+            with assumed(rights):
+                return os.open(f"/proc/self/fd/{fd}", _READ)
+        except BlockingIOError as error:
+            raise _leased() from error
+        except OSError as error:
+            refused = error
+            if error.errno in _NO_DESCRIPTORS:
+                raise _not_opened("", error) from error
+    raise UnreadableImageError(f"you may not read it: {refused.strerror}") from refused
+
+
+def _opened(name: str, fd: int, asker: Asker) -> int:
+    """Open what those who ask by name could read; else raise what is said of a file that is not there."""
+    try:
+        return _open_as(fd, asker)
+    except UnreadableImageError as error:
+        raise _unreadable(name) from error
 
 
 def _is_sealed(fd: int) -> bool:
@@ -295,6 +403,36 @@ def _is_sealed(fd: int) -> bool:
         return fcntl.fcntl(fd, fcntl.F_GET_SEALS) & _SEALED == _SEALED
     except OSError:
         return False
+
+
+def _unreadable(name: str) -> UnreadableImageError:
+    return UnreadableImageError(
+        f"{name}: there is no such image, or you may not read it; name an absolute path, or ask with an open "
+        "descriptor, as `eclctl check` does"
+    )
+
+
+def _leased() -> BusyImageError:
+    return BusyImageError("somebody holds a lease on the image; ask again when they have finished")
+
+
+def _changing() -> BusyImageError:
+    return BusyImageError("the image changed while it was looked at; ask again when it is complete")
+
+
+_NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE})
+
+
+def _not_opened(name: str, error: OSError) -> UnreadableImageError | BusyImageError:
+    """Tell a file that is not there from a process that can open no more files."""
+    if error.errno in _NO_DESCRIPTORS:
+        return BusyImageError("too many files are open here; ask again later")
+    return _unreadable(name)
+
+
+def _check_type(found: Attributes) -> None:
+    if stat.S_IFMT(found.mode) not in _IMAGE_TYPES:
+        raise UnsupportedFileError("neither a regular file nor a directory; an image is one of these")
 
 
 def _key(fd: int, found: Attributes) -> FileKey | None:
@@ -311,31 +449,18 @@ def open_for_reading(located: Located) -> int:
     Falls back to the caller's own descriptor, duplicated, where this process may not open the file.
     """
     try:
-        return os.open(f"/proc/self/fd/{located.fd}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+        return os.open(f"/proc/self/fd/{located.fd}", _READ)
     except BlockingIOError as error:
-        raise BusyImageError("somebody holds a lease on the image; ask again when they have finished") from error
+        raise _leased() from error
     except OSError as error:
-        if located.owned:
+        if fcntl.fcntl(located.fd, fcntl.F_GETFL) & os.O_PATH:
             raise UnreadableImageError(f"the image cannot be opened: {error.strerror}") from error
         return os.dup(located.fd)
 
 
-def quiescent(fd: int, attributes: Attributes, *, now_ns: int) -> bool:
-    """Whether the content can no longer change without a trace.
-
-    A read lease is refused while anybody has the file open or mapped for writing; through such a mapping a store into
-    a page that is dirty already changes neither mtime nor ctime. And a change within the clock tick of the last one
-    leaves the same ctime, so a file that changed just now is not to be relied on either.
-    """
-    if not 0 <= attributes.ctime_ns <= now_ns - _SETTLED_NS:
-        return False
-    try:
-        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
-    except OSError as error:
-        # No lease to be had here (not the owner, no CAP_LEASE, or not on this file system) is no sign of a writer.
-        return error.errno not in {errno.EAGAIN, errno.EBUSY}
-    fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-    return True
+def settled(attributes: Attributes, *, now_ns: int) -> bool:
+    """Whether a file's last change is so long ago that the next one gets another change time."""
+    return 0 <= attributes.ctime_ns <= now_ns - _SETTLED_NS
 
 
 def unchanged(fd: int, before: Attributes) -> bool:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import TypeVar
 
-from eclctl.model import Caller, Kind
+from eclctl.model import Alias, Caller, Kind, Verdict
 from eclctl.policy.globs import Glob
 from eclctl.policy.inclusion import ends
 from eclctl.policy.language import Askers, Entry, Match, Policy, Rule, RuleIndex
@@ -61,36 +61,64 @@ def _askers(entries: Sequence[tuple[Rule, Glob | None]]) -> Askers:
     return Askers(tuple(everybody), *({key: tuple(found) for key, found in each.items()} for each in (users, groups)))
 
 
-def select_rule(policy: Policy, *, path: str | None, kind: Kind, caller: Caller, now: datetime) -> Rule | None:
-    """Return the first rule, in order, that matches, or None.
+def select_rule(
+    policy: Policy,
+    *,
+    path: str | None,
+    kind: Kind,
+    caller: Caller,
+    now: datetime,
+    aliases: Sequence[Alias] = (),
+) -> Rule | None:
+    """Return the rule that decides, or None: the first, in order, that matches, unless an alias leads to a deny.
 
     Args:
         policy: the policy.
-        path: the image's resolved absolute path (surrogateescape), or None when the name that was asked about does
-            not lead to the file: a rule with paths does not match then.
+        path: the image's one name (surrogateescape), or None when no name leads to the file: a rule with paths does
+            not match then.
         kind: what the image is.
         caller: who asks.
         now: when (aware), for rules that match at some times only.
+        aliases: the file's other names. A rule that names a mount point, or something below it, matches the alias that
+            goes through it. Where an alias by itself would lead to a rule that denies, that rule decides.
     """
+    found = _first(policy, path, kind, caller, now, aliases)
+    if not aliases:
+        return found
+    others = (_first(policy, alias.path, kind, caller, now, ()) for alias in aliases)
+    denying = [rule for rule in (found, *others) if rule is not None and rule.decision is Verdict.DENY]
+    return min(denying, key=attrgetter("order"), default=found)
+
+
+def _first(  # noqa: PLR0917 - as select_rule's, which every decision calls
+    policy: Policy, path: str | None, kind: Kind, caller: Caller, now: datetime, aliases: Sequence[Alias]
+) -> Rule | None:
     here = policy.index.here
     if len(here) <= _FEW:
         for rule in here:
-            if _applies(rule.match, kind, caller, now) and _on_path(rule.match, path):
+            if _applies(rule.match, kind, caller, now) and (
+                _on_path(rule.match, path) or _named_by(rule.match, aliases)
+            ):
                 return rule
         return None
-    matching = (policy.rules[order] for order in _candidates(policy, path, caller))
+    matching = (policy.rules[order] for order in _candidates(policy, path, caller, aliases))
     return next((rule for rule in matching if _applies(rule.match, kind, caller, now)), None)
 
 
-def rules_on(policy: Policy, *, path: str | None, kind: Kind) -> Iterator[Rule]:
+def rules_on(policy: Policy, *, path: str | None, kind: Kind, aliases: Sequence[Alias] = ()) -> Iterator[Rule]:
     """Yield, in order, every rule that is the first that matches for some caller, up to one that matches for all.
 
     Args:
         policy: the policy.
         path: as for `select_rule`.
         kind: what the image is.
+        aliases: as for `select_rule`; rules that deny by an alias are among those that are yielded.
     """
-    for order in _candidates(policy, path, None):
+    orders = set(_candidates(policy, path, None, aliases))
+    for alias in aliases:
+        denying = (order for order in _candidates(policy, alias.path, None, ()))
+        orders.update(order for order in denying if policy.rules[order].decision is Verdict.DENY)
+    for order in sorted(orders):
         rule = policy.rules[order]
         if kind in rule.match.kinds:
             yield rule
@@ -99,7 +127,13 @@ def rules_on(policy: Policy, *, path: str | None, kind: Kind) -> Iterator[Rule]:
 
 
 def nearly(
-    policy: Policy, *, path: str | None, kind: Kind | None, caller: Caller, now: datetime
+    policy: Policy,
+    *,
+    path: str | None,
+    kind: Kind | None,
+    caller: Caller,
+    now: datetime,
+    aliases: Sequence[Alias] = (),
 ) -> Iterator[tuple[Rule, str]]:
     """Yield, in order, the rules on a path that do not match, each with the first reason, in a few words.
 
@@ -109,10 +143,12 @@ def nearly(
         kind: what the image is, None when nobody has looked.
         caller: who asks.
         now: as for `select_rule`.
+        aliases: as for `select_rule`; a rule that matches an alias alone, and does not name its mount point, is told.
     """
     for rule in policy.rules:
         match = rule.match
-        if not _on_path(match, path):
+        by_alias = next((alias.path for alias in aliases if _on_path(match, alias.path)), None)
+        if not _on_path(match, path) and by_alias is None:
             continue
         if not match.here:
             yield rule, "it is for other hosts"
@@ -122,6 +158,8 @@ def nearly(
             yield rule, "it is for other users or groups"
         elif kind not in match.kinds:
             yield rule, f"it is for images of kind {', '.join(sorted(match.kinds))}"
+        elif not _on_path(match, path) and not _named_by(match, aliases):
+            yield rule, f"it matches {by_alias}, and the file's name is {path}: add that path"
 
 
 def for_everybody(rule: Rule) -> bool:
@@ -157,13 +195,37 @@ def _on_path(match: Match, path: str | None) -> bool:
     return False
 
 
-def _candidates(policy: Policy, path: str | None, caller: Caller | None) -> list[int]:
-    """Return the rules that match the path and may be for the caller, or for None for anybody, in order."""
+def _named_by(match: Match, aliases: Sequence[Alias]) -> bool:
+    return bool(aliases) and named_by(match.paths or (), aliases)
+
+
+def named_by(globs: Iterable[Glob], aliases: Sequence[Alias]) -> bool:
+    """Tell whether a glob names a mount point, or something below it, and matches the alias that goes through it."""
+    return any(_names(glob, alias) and glob.matches(alias.path) for glob in globs for alias in aliases)
+
+
+def _names(glob: Glob, alias: Alias) -> bool:
+    point = alias.point
+    if point is None:
+        return False
+    return point in {"/", glob.prefix} or glob.prefix.startswith(point + "/") or glob.pattern == point
+
+
+def _candidates(policy: Policy, path: str | None, caller: Caller | None, aliases: Sequence[Alias] = ()) -> list[int]:
+    """Return the rules that match the path, or an alias, and may be for the caller, or for None anybody, in order."""
     index = policy.index
     found = {order for order, _ in _asking(index.anywhere, caller)}
     if path is not None:
         for askers in _near(index, path):
             found.update(order for order, glob in _asking(askers, caller) if glob is not None and glob.matches(path))
+    for alias in aliases:
+        for askers in _near(index, alias.path):
+            entries = _asking(askers, caller)
+            found.update(
+                order
+                for order, glob in entries
+                if glob is not None and _names(glob, alias) and glob.matches(alias.path)
+            )
     return sorted(found)
 
 

@@ -16,8 +16,9 @@ from eclctl.decide.cache import FactCache, Facts, Judgements
 from eclctl.decide.engine import Engine
 from eclctl.decide.questions import Decision, Pending, Question
 from eclctl.decide.snapshot import Snapshot
-from eclctl.image.identity import Located, Locator, Memo
+from eclctl.image.identity import ITSELF, Asker, Located, Locator
 from eclctl.image.mounts import MountTable
+from eclctl.image.naming import Weakness
 from eclctl.image.system import Attributes
 from eclctl.model import Assurance, Claim, Finding, Kind
 from eclctl.policytest.cases import Case, Expectation, Supposed
@@ -94,7 +95,11 @@ class Runner:
         key = (case.image, pending.content)
         if key not in self._known:
             self._known[key] = engine.examine(pending)
+        pending.checked = True
         return replace(self._known[key], judgements=Judgements())  # what was judged is a test's own
+
+
+_AS_TESTED = Weakness("the test says so")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,26 +108,27 @@ class _Placed(Locator):
 
     case: Case
 
-    def by_name(self, name: str, *, anywhere: bool, memo: Memo | None = None) -> Located:
+    def by_name(self, name: str, *, anywhere: bool, asker: Asker = ITSELF) -> Located:
         """Return the test's image under the test's path, with no identity that anything could be kept under."""
-        del name, anywhere, memo
+        del name, anywhere, asker
         case = self.case
         worth = Assurance.NONE if case.path is None else case.assurance
         if isinstance(case.image, Supposed):
-            return Located(_NOT_OPEN, False, case.path, _attributes(case.image), None, worth)  # noqa: FBT003 - owned
-        found = Locator.by_own_name(self, case.image)
-        return found._replace(path=case.path, key=None, assurance=worth)
+            found = Located(_NOT_OPEN, False, case.path, _attributes(case.image), None, worth)  # noqa: FBT003 - owned
+            return found._replace(weak=_AS_TESTED)
+        found = Locator.by_name(self, case.image, anywhere=True)
+        return found._replace(path=case.path, key=None, assurance=worth, aliases=(), weak=_AS_TESTED, unnamed=None)
 
-    def still_there(self, located: Located) -> bool:
-        """Return true: the file lies elsewhere than the test says, and that it did not change is asked all the same."""
-        del located
-        return True
+    def again(self, located: Located, name: str, *, asker: Asker = ITSELF) -> Located:
+        """Return it as it was: the file lies elsewhere than the test says, and that it did not change is asked."""
+        del name, asker
+        return located
 
 
 def _attributes(image: Supposed) -> Attributes:
     sandbox = image.verification.kind is Kind.SANDBOX
     mode = (stat.S_IFDIR | 0o755) if sandbox else (stat.S_IFREG | 0o644)
-    return Attributes(mode, 0, 0, 1, 1, 0, 0, 0, None, 0)
+    return Attributes(mode, 0, 0, 1, 1, 0, 0, 0, None, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)

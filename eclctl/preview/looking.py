@@ -13,7 +13,7 @@ from eclctl.decide.engine import Engine
 from eclctl.decide.exceptions import Exceptions
 from eclctl.decide.questions import Decision, Pending, Question
 from eclctl.decide.snapshot import Snapshot
-from eclctl.image.identity import Located, Locator, Memo
+from eclctl.image.identity import ITSELF, Asker, Located, Locator
 from eclctl.image.system import Attributes
 from eclctl.model import Caller
 from eclctl.trust.revocation import Known, Link
@@ -65,7 +65,10 @@ class Looker:
         shared: dict[_Read, Facts] = {}
         joint = _joint(self.old.snapshot, self.new.snapshot)
         try:
-            views += [_View(self, side, side.locator.by_own_name(path), joint, shared) for side in (self.old, self.new)]
+            views += [
+                _View(self, side, side.locator.by_name(path, anywhere=True), joint, shared)
+                for side in (self.old, self.new)
+            ]
         except BaseException:
             for view in views:
                 view.located.close()
@@ -138,6 +141,7 @@ class _View:
         key = (self._snapshot.store.digest, pending.content, self.located.attributes)
         if key not in self._shared:
             self._shared[key] = self._engine.examine(replace(pending, snapshot=self._joint))
+        pending.checked = True
         if key not in self._facts:  # what is remembered with facts is of one policy
             self._facts[key] = replace(self._shared[key], outcomes=Outcomes(), judgements=Judgements())
         return self._facts[key]
@@ -149,9 +153,14 @@ class _Here(Locator):
 
     found: Located
 
-    def by_name(self, name: str, *, anywhere: bool, memo: Memo | None = None) -> Located:
+    def by_name(self, name: str, *, anywhere: bool, asker: Asker = ITSELF) -> Located:
         """Return the image, whatever name it is asked for by."""
-        del name, anywhere, memo
+        del name, anywhere, asker
+        return self.found
+
+    def again(self, located: Located, name: str, *, asker: Asker = ITSELF) -> Located:
+        """Return the image as it was found: that is what both policies are asked about."""
+        del located, name, asker
         return self.found
 
 

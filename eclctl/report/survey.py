@@ -160,7 +160,7 @@ def _standings(
         return (Standing(None, stopped),)
     standings = tuple(
         Standing(rule, _outcome(policy, rule, kept.facts, found, too_old(rule, found.claims, rejected, now)))
-        for rule in islice(rules_on(policy, path=kept.path, kind=found.kind), MOST_RULES)
+        for rule in islice(rules_on(policy, path=kept.path, kind=found.kind, aliases=kept.aliases), MOST_RULES)
     )
     nobody = Outcome(Code.NO_RULE, "no rule matches this image, and nothing else is accepted")
     return standings or (Standing(None, nobody),)

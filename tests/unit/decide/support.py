@@ -13,8 +13,9 @@ from eclctl.decide.engine import Engine
 from eclctl.decide.questions import Decision, Question
 from eclctl.decide.settings import Settings
 from eclctl.decide.snapshot import Names, Snapshot, build
-from eclctl.image.identity import Locator
+from eclctl.image.identity import Asker, Locator
 from eclctl.image.mounts import MountTable
+from eclctl.image.system import Credentials, can_assume
 from eclctl.model import Caller
 from eclctl.verify import HashPool
 from tests.support import CORPUS, NOW
@@ -102,7 +103,8 @@ class Site:
         return path
 
     def ask(self, path: Path | str, caller: Caller = CALLER, descriptor: int | None = None, **more: object) -> Decision:
-        question = replace_question(Question(str(path), caller, descriptor), **more)
+        rights = Credentials(caller.uid, caller.gid, caller.groups) if can_assume() else None
+        question = replace_question(Question(str(path), caller, descriptor, asker=Asker(rights)), **more)
         return self.engine.decide(question, self.now)
 
 

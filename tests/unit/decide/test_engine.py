@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import mmap
 import os
 import resource
@@ -13,9 +14,8 @@ from pathlib import Path
 import pytest
 
 from eclctl.decide.engine import Engine
-from eclctl.decide.questions import Decision, Pending, Question
+from eclctl.decide.questions import Decision, Pending, Question, Turn
 from eclctl.decide.snapshot import Snapshot
-from eclctl.errors import UnreadableImageError
 from eclctl.model import Assurance, Code, Kind, Verdict
 from tests.support import CORPUS, NOW
 from tests.unit.decide.support import CALLER, RULES, Site
@@ -176,16 +176,41 @@ def test_a_file_that_changed_just_now_is_not_kept_though_decisions_are_made_at_a
     assert site.ask(image).cached
 
 
-def test_a_file_that_is_open_for_writing_is_answered_and_not_kept(site: Site) -> None:
+LENIENT = RULES.replace("    match:", "    assurance: none\n    match:")
+
+
+def test_a_file_that_is_open_for_writing_is_not_on_a_trusted_path(site: Site) -> None:
     image = site.image("a.sif")
-    with image.open("r+b") as file, mmap.mmap(file.fileno(), 0) as mapping:
-        mapping[0] = mapping[0]
+    assert site.ask(image).code is Code.REQUIREMENTS_MET
+    with image.open("r+b"):
+        decision = site.ask(image)
+        assert decision.code is Code.ASSURANCE_TOO_LOW
+        assert "open for writing" in decision.reason
+    assert site.ask(image).code is Code.REQUIREMENTS_MET
+
+
+def test_where_a_rule_takes_it_all_the_same_nothing_of_it_is_kept(site: Site) -> None:
+    site.use_policy(LENIENT)
+    image = site.image("a.sif")
+    with image.open("r+b"):
         assert site.ask(image).code is Code.REQUIREMENTS_MET
         assert not site.ask(image).cached
 
 
+def test_somebody_who_opens_it_for_writing_while_it_is_read_keeps_it_from_being_allowed(site: Site) -> None:
+    image = site.image("a.sif")
+    begun = site.engine.begin(Question(str(image), CALLER), site.engine.snapshot, NOW)
+    assert isinstance(begun, Pending)
+    facts = site.engine.examine(begun)
+    with image.open("r+b"):
+        decision = site.engine.conclude(begun, facts, NOW)
+    assert isinstance(decision, Decision)
+    assert decision.code is Code.ASSURANCE_TOO_LOW
+
+
 def test_a_store_into_a_mapped_page_is_seen_by_the_next_answer(site: Site) -> None:
     """It changes neither mtime nor ctime when the page was dirty before."""
+    site.use_policy(LENIENT)
     image = site.image("a.sif")
     with image.open("r+b") as file, mmap.mmap(file.fileno(), 0) as mapping:
         mapping[33484] = mapping[33484]
@@ -344,12 +369,51 @@ def test_a_passed_descriptor_is_not_closed(site: Site) -> None:
     os.close(fd)
 
 
-def test_a_name_that_leads_to_another_file_gives_no_rule_for_that_path(site: Site) -> None:
+def test_a_name_that_leads_to_another_file_is_not_the_files_name(site: Site) -> None:
     approved, other = site.image("a.sif"), site.image("b.sif", "one-unsigned.sif")
     fd = os.open(other, os.O_RDONLY)
     decision = site.ask(approved, descriptor=fd)
-    assert (decision.code, decision.path) == (Code.NO_RULE, None)
+    assert (decision.code, decision.path) == (Code.REQUIREMENTS_NOT_MET, str(other))
     os.close(fd)
+
+
+def test_a_file_that_no_name_leads_to_is_matched_by_no_rule_with_paths(site: Site) -> None:
+    fd = os.memfd_create("image", os.MFD_ALLOW_SEALING)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK)
+    decision = site.ask(site.image("a.sif"), descriptor=fd)
+    assert (decision.code, decision.path) == (Code.NO_RULE, None)
+    assert "no name" in decision.reason
+    os.close(fd)
+
+
+def turned(site: Site, turn: Turn, image: Path) -> Decision:
+    fd = os.open(image, os.O_RDONLY)
+    try:
+        answer = site.engine.begin(Question(str(image), CALLER, fd), site.engine.snapshot, NOW, turn=turn)
+    finally:
+        os.close(fd)
+    assert isinstance(answer, Decision)
+    return answer
+
+
+def test_who_asks_the_same_in_one_turn_gets_one_look_and_an_answer_each(site: Site) -> None:
+    image, turn = site.image("a.sif"), Turn()
+    site.ask(image)
+    first, second = turned(site, turn, image), turned(site, turn, image)
+    assert first.outcome is second.outcome
+    assert first.id != second.id
+    assert len(turn.answers) == 1
+
+
+def test_one_look_serves_others_only_for_a_moment_and_only_the_same_state(site: Site) -> None:
+    image, turn = site.image("a.sif"), Turn()
+    site.ask(image)
+    assert turned(site, turn, image).code is Code.REQUIREMENTS_MET
+    with image.open("r+b"):
+        site.elapsed += 1.0
+        assert turned(site, turn, image).code is Code.ASSURANCE_TOO_LOW
+    image.chmod(0o666)
+    assert turned(site, turn, image).code is Code.ASSURANCE_TOO_LOW
 
 
 def test_the_facts_of_one_policys_outcome_are_not_another_policys(site: Site) -> None:
@@ -420,8 +484,6 @@ def test_an_error_message_never_names_what_a_caller_may_not_know(site: Site) -> 
     make_private(secret)
     reasons = [site.ask(path).reason.replace(str(path), "") for path in (secret, site.library / "none.sif")]
     assert reasons[0] == reasons[1]
-    with pytest.raises(UnreadableImageError):
-        site.engine.locator.by_name(str(secret), anywhere=True)
 
 
 def test_time_moves_on(site: Site) -> None:

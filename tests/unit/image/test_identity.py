@@ -7,7 +7,6 @@ import mmap
 import os
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,9 +14,10 @@ import pytest
 
 from eclctl.errors import BusyImageError, UnreadableImageError, UnsupportedFileError
 from eclctl.image import identity
-from eclctl.image.identity import Locator
+from eclctl.image.identity import Asker, Locator, Unnamed, Writers
 from eclctl.image.mounts import MountTable
-from eclctl.model import Assurance
+from eclctl.image.system import Credentials
+from eclctl.model import Alias, Assurance
 
 OWNERS = frozenset({0, os.getuid()})
 
@@ -39,14 +39,18 @@ def library(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def located(locator: Locator, path: Path | str) -> identity.Located:
-    found = locator.by_name(str(path), anywhere=True)
+STRANGER = Asker(Credentials(12345, 12345)) if os.getuid() == 0 else Asker()
+needs_root = pytest.mark.skipif(os.getuid() != 0, reason="needs root")
+
+
+def located(locator: Locator, path: Path | str, asker: Asker = STRANGER) -> identity.Located:
+    found = locator.by_name(str(path), anywhere=True, asker=asker)
     found.close()
     return found
 
 
-def opened(locator: Locator, name: Path | str, fd: int) -> identity.Located:
-    return locator.by_descriptor(str(name), fd, anywhere=True)
+def opened(locator: Locator, name: Path | str, fd: int, asker: Asker = STRANGER) -> identity.Located:
+    return locator.by_descriptor(str(name), fd, anywhere=True, asker=asker)
 
 
 def test_a_file_that_only_trusted_owners_can_write_is_on_a_trusted_path(locator: Locator, library: Path) -> None:
@@ -70,7 +74,7 @@ def test_a_sticky_directory_keeps_others_from_replacing_entries(locator: Locator
     assert located(locator, library / "image.sif").assurance is Assurance.TRUSTED_PATH
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="needs root")
+@needs_root
 def test_a_directory_of_another_owner_spoils_the_path(locator: Locator, library: Path) -> None:
     os.chown(library, 12345, 0)
     assert located(locator, library / "image.sif").assurance is Assurance.NONE
@@ -109,12 +113,14 @@ def text_of(locator: Locator, path: Path) -> str:
     return str(caught.value).replace(str(path), "NAME")
 
 
-def test_a_file_that_not_every_user_may_read_answers_like_a_missing_one(locator: Locator, library: Path) -> None:
+@needs_root
+def test_a_file_that_the_asker_may_not_read_answers_like_a_missing_one(locator: Locator, library: Path) -> None:
     missing = text_of(locator, library / "missing.sif")
     (library / "image.sif").chmod(0o640)
     assert text_of(locator, library / "image.sif") == missing
 
 
+@needs_root
 def test_so_does_a_file_below_a_private_directory(locator: Locator, library: Path) -> None:
     missing = text_of(locator, library / "missing.sif")
     private = library / "private"
@@ -124,6 +130,7 @@ def test_so_does_a_file_below_a_private_directory(locator: Locator, library: Pat
     assert text_of(locator, private / "image.sif") == missing
 
 
+@needs_root
 def test_so_does_a_link_inside_a_private_directory_to_a_public_file(locator: Locator, library: Path) -> None:
     missing = text_of(locator, library / "missing.sif")
     private = library / "private"
@@ -151,16 +158,50 @@ def test_a_descriptor_is_taken_for_a_private_file(locator: Locator, library: Pat
 def test_a_name_that_leads_to_another_file_does_not_count(locator: Locator, library: Path) -> None:
     (library / "other.sif").write_bytes(b"content")
     fd = os.open(library / "other.sif", os.O_RDONLY)
-    found = opened(locator, library / "image.sif", fd)
-    assert (found.path, found.assurance) == (None, Assurance.NONE)
+    assert opened(locator, library / "image.sif", fd).path == str(library / "other.sif")
     os.close(fd)
 
 
-@pytest.mark.parametrize("flags", [os.O_PATH, os.O_WRONLY])
-def test_a_descriptor_that_cannot_be_read_is_refused(locator: Locator, library: Path, flags: int) -> None:
-    fd = os.open(library / "image.sif", flags)
+def test_a_descriptor_for_writing_alone_is_refused(locator: Locator, library: Path) -> None:
+    fd = os.open(library / "image.sif", os.O_WRONLY)
     with pytest.raises(UnsupportedFileError):
         opened(locator, library / "image.sif", fd)
+    os.close(fd)
+
+
+def test_an_o_path_descriptor_is_opened_for_reading(locator: Locator, library: Path) -> None:
+    fd = os.open(library / "image.sif", os.O_PATH)
+    found = opened(locator, library / "image.sif", fd)
+    assert (found.path, found.assurance) == (str(library / "image.sif"), Assurance.TRUSTED_PATH)
+    assert os.read(found.fd, 7) == b"content"
+    found.close()
+    os.close(fd)
+
+
+@needs_root
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o000])
+def test_an_o_path_descriptor_of_a_file_that_its_sender_may_not_read_is_refused(
+    locator: Locator, library: Path, mode: int
+) -> None:
+    (library / "image.sif").chmod(mode)
+    fd = os.open(library / "image.sif", os.O_PATH)
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(UnreadableImageError, match="you may not read it"):
+        opened(locator, library / "image.sif", fd)
+    assert len(os.listdir("/proc/self/fd")) == before
+    os.close(fd)
+
+
+@needs_root
+def test_an_acl_that_lets_its_sender_read_opens_an_o_path_descriptor(locator: Locator, library: Path) -> None:
+    if shutil.which("setfacl") is None:
+        pytest.skip("needs setfacl")
+    (library / "image.sif").chmod(0o600)
+    subprocess.run(["setfacl", "-m", "u:12345:r", library / "image.sif"], check=True)
+    fd = os.open(library / "image.sif", os.O_PATH)
+    found = opened(locator, library / "image.sif", fd)
+    assert os.read(found.fd, 7) == b"content"
+    found.close()
     os.close(fd)
 
 
@@ -222,46 +263,40 @@ def test_a_new_file_with_an_old_inode_number_has_another_key(locator: Locator, l
     assert first._replace(inode=0, ctime_ns=0) != second._replace(inode=0, ctime_ns=0)
 
 
-def quiescent(path: Path) -> bool:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        return identity.quiescent(fd, identity.system.attributes(fd), now_ns=time.time_ns() + 10**9)
-    finally:
-        os.close(fd)
+def test_a_file_that_nobody_writes_has_no_writers(locator: Locator, library: Path) -> None:
+    assert located(locator, library / "image.sif").writers is Writers.NONE
 
 
-def test_a_file_that_nobody_can_write_is_quiescent(library: Path) -> None:
-    assert quiescent(library / "image.sif")
-
-
-def test_a_file_that_somebody_has_open_for_writing_is_not(library: Path) -> None:
+def test_a_file_that_somebody_has_open_for_writing_is_not_on_a_trusted_path(locator: Locator, library: Path) -> None:
     with (library / "image.sif").open("r+b"):
-        assert not quiescent(library / "image.sif")
+        found = located(locator, library / "image.sif")
+    assert (found.writers, found.assurance) == (Writers.SOME, Assurance.NONE)
+    assert found.weak is not None
+    assert "open for writing" in found.weak.text
 
 
-def test_a_file_that_somebody_has_mapped_for_writing_is_not(library: Path) -> None:
+def test_nor_is_one_that_somebody_has_mapped_for_writing(locator: Locator, library: Path) -> None:
     """A store into a dirty page of a shared mapping changes neither mtime nor ctime."""
     with (library / "image.sif").open("r+b") as file:
         mapping = mmap.mmap(file.fileno(), 0)
     mapping[0] = 1
-    assert not quiescent(library / "image.sif")
+    assert located(locator, library / "image.sif").assurance is Assurance.NONE
     mapping.close()
 
 
-def test_a_file_that_changed_within_the_clock_tick_is_not(library: Path) -> None:
+def test_a_change_within_the_clock_tick_leaves_a_file_unsettled(library: Path) -> None:
     fd = os.open(library / "image.sif", os.O_RDONLY)
     found = identity.system.attributes(fd)
-    assert not identity.quiescent(fd, found, now_ns=found.ctime_ns + 1_000_000)
+    assert not identity.settled(found, now_ns=found.ctime_ns + 1_000_000)
+    assert identity.settled(found, now_ns=found.ctime_ns + 1_000_000_000)
     os.close(fd)
 
 
 def test_a_write_lease_makes_the_image_busy_at_once(locator: Locator, library: Path) -> None:
     writer = os.open(library / "image.sif", os.O_RDWR)
     fcntl.fcntl(writer, fcntl.F_SETLEASE, fcntl.F_WRLCK)
-    found = locator.by_name(str(library / "image.sif"), anywhere=True)
     with pytest.raises(BusyImageError):
-        identity.open_for_reading(found)
-    found.close()
+        located(locator, library / "image.sif")
     os.close(writer)
 
 
@@ -275,10 +310,77 @@ def _lease_breaks_do_not_kill() -> Iterator[None]:
     signal.signal(signal.SIGIO, before)
 
 
-def test_a_file_that_was_renamed_over_is_no_longer_there(locator: Locator, library: Path) -> None:
+def test_a_file_that_was_renamed_over_is_not_found_again(locator: Locator, library: Path) -> None:
     found = locator.by_name(str(library / "image.sif"), anywhere=True)
-    assert locator.still_there(found)
+    assert locator.again(found, str(library / "image.sif")).assurance is Assurance.TRUSTED_PATH
     (library / "new").write_bytes(b"content")
     (library / "new").rename(library / "image.sif")
-    assert not locator.still_there(found)
+    with pytest.raises(BusyImageError):
+        locator.again(found, str(library / "image.sif"))
     found.close()
+
+
+def test_a_file_that_was_written_meanwhile_is_not_found_again(locator: Locator, library: Path) -> None:
+    found = locator.by_name(str(library / "image.sif"), anywhere=True)
+    (library / "image.sif").write_bytes(b"CONTENT")
+    with pytest.raises(BusyImageError):
+        locator.again(found, str(library / "image.sif"))
+    found.close()
+
+
+def test_what_is_weak_is_named(locator: Locator, library: Path) -> None:
+    library.chmod(0o777)
+    found = located(locator, library / "image.sif")
+    assert found.weak is not None
+    assert found.weak.text == f"others can write the directory {library} (mode 0777)"
+
+
+@needs_root
+def test_a_directory_is_named_only_to_those_who_may_see_it(locator: Locator, library: Path) -> None:
+    """The file's name goes through a private directory, which whoever passes a descriptor of it cannot look into."""
+    private = library / "private"
+    private.mkdir()
+    os.chown(private, 54321, 54321)
+    (private / "image.sif").write_bytes(b"content")
+    private.chmod(0o700)
+    fd = os.open(private / "image.sif", os.O_RDONLY)
+    found = opened(locator, private / "image.sif", fd)
+    assert (found.path, found.unnamed) == (None, Unnamed.MAY_NOT_LOOK)
+    owner = opened(locator, private / "image.sif", fd, Asker(Credentials(54321, 54321)))
+    assert owner.path == str(private / "image.sif")
+    assert owner.weak is not None
+    assert owner.weak.text == f"the directory {private} belongs to user 54321"
+    os.close(fd)
+
+
+def test_the_names_of_both_hard_links_are_known(locator: Locator, library: Path) -> None:
+    os.link(library / "image.sif", library / "link.sif")
+    fd = os.open(library / "link.sif", os.O_RDONLY)
+    found = opened(locator, library / "image.sif", fd)
+    assert found.path == str(library / "image.sif")
+    assert found.aliases == (Alias(str(library / "link.sif")),)
+    os.close(fd)
+
+
+@pytest.mark.parametrize(
+    "spelling", ["/{}", "//{}", "///{}", "/./{}", "/{}/.", "/{}/", "/proc/self/root/{}", "/nowhere"]
+)
+def test_every_spelling_gives_one_name(locator: Locator, library: Path, spelling: str) -> None:
+    image = str(library / "image.sif")
+    fd = os.open(image, os.O_RDONLY)
+    found = opened(locator, spelling.format(image.removeprefix("/")), fd)
+    assert (found.path, found.assurance) == (image, Assurance.TRUSTED_PATH)
+    os.close(fd)
+
+
+@needs_root
+def test_what_another_users_directory_holds_does_not_show(locator: Locator, library: Path) -> None:
+    """Neither in the answer nor in the descriptors that are opened: an existing name is not looked at."""
+    private = library / "private"
+    private.mkdir(mode=0o700)
+    (private / "there").write_bytes(b"x")
+    fd = os.open(library / "image.sif", os.O_RDONLY)
+    found = [opened(locator, private / name, fd) for name in ("there", "missing")]
+    assert found[0] == found[1]
+    assert found[0].path == str(library / "image.sif")
+    os.close(fd)

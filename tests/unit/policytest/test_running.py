@@ -179,7 +179,8 @@ def test_a_test_of_a_real_image_says_what_the_daemon_says(
     rules = RULE.format(site.library)
     body = f"image: {path}\npath: {path}\nassurance: {'trusted-path' if trusted else 'none'}"
     (tested,) = (result.decision.outcome for result in results(tmp_path / "tests", one(body), rules))
-    assert (tested.code, tested.reason, tested.signers) == (asked.code, asked.reason, asked.signers)
+    assert (tested.code, tested.signers) == (asked.code, asked.signers)
+    assert not trusted or tested.reason == asked.reason  # else the daemon says what is weak, which a test does not know
     assert tested.missing == asked.missing
 
 

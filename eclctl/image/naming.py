@@ -1,0 +1,229 @@
+"""From a name to a file, and back to the one name that the kernel has for it.
+
+Rules:
+
+1. A name that somebody sent only says where to look. What is looked at are descriptors that this process opened in its
+   own mount namespace, and the name that counts is what the kernel says of such a descriptor.
+2. A sent name is looked up with the rights of those who sent it: what they may not see, they do not learn, neither
+   from an answer nor from the time that it takes. Only directories that every user may search are looked up as root.
+3. Every directory is opened by its entry in the one above, never through a symbolic link, and judged by its descriptor:
+   owner, mode and mount.
+4. Links that /proc makes up (`fd/7`, `cwd`, `root`) lead nowhere: here they would be this process's own.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from eclctl.image import system
+from eclctl.image.mounts import Belief, Mounts
+from eclctl.image.opening import open_following
+from eclctl.image.system import Attributes, Credentials, Glance, assumed, attributes, glance
+
+PATH_MAX = 4096
+OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+_SEARCHABLE = stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH
+_ENTRY = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_DIRECTORY = _ENTRY | os.O_DIRECTORY
+_NOT_ALLOWED = frozenset({errno.EACCES, errno.EPERM})
+_GONE = " (deleted)"
+
+
+class Weakness(NamedTuple):
+    """Why a file is not on a trusted path: one part of a sentence.
+
+    `shown` tells whether those who asked may know it; it names directories that they may not be able to see.
+    """
+
+    text: str
+    shown: bool = True
+
+
+class Named(NamedTuple):
+    """A file as a name led to it.
+
+    `fd` is an O_PATH descriptor that the holder closes, `path` what the kernel says that its name is. `weak` is the
+    first directory above it that others than the trusted owners can change, or that cannot be judged. `searchable`
+    tells whether every user may search all of these directories. `also` are names of other hard links.
+    """
+
+    fd: int
+    path: str
+    attributes: Attributes
+    weak: Weakness | None
+    searchable: bool
+    also: tuple[str, ...] = ()
+
+
+class NotPlainError(Exception):
+    """A name holds a symbolic link, or a directory that not every user may search: it needs the asker's rights."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What directories are judged by: the mount table, what is believed of it, and the trusted owners."""
+
+    mounts: Mounts
+    belief: Belief
+    owners: frozenset[int]
+
+
+def is_plain(name: str) -> bool:
+    """Whether an absolute name has no empty, `.` or `..` component."""
+    return not ("//" in name or "/." in name or name.endswith("/")) or name == "/" or _only_hidden(name)
+
+
+def _only_hidden(name: str) -> bool:
+    """Names of hidden files are plain too; hardly any name gets here."""
+    return not {"", ".", ".."}.intersection(name[1:].split("/"))
+
+
+def kernel_name(fd: int) -> str | None:
+    """Return the kernel's name of an open descriptor (surrogateescape), or None for one that cannot be a path.
+
+    A file that was removed has none. Nor has one whose name is longer than PATH_MAX.
+    """
+    try:
+        name = os.readlink(f"/proc/self/fd/{fd}")
+    except OSError:
+        return None
+    return name if name.startswith("/") and len(os.fsencode(name)) < PATH_MAX else None
+
+
+def reach(name: str, asker: Credentials | None, around: Surroundings, *, cached: bool) -> Named:
+    """Follow an absolute name, as `asker`, or None as this process itself.
+
+    With `cached`, raises BlockingIOError where the kernel would have to ask a file system. Raises OSError as open(2)
+    does: PermissionError when the asker may not look there.
+    """
+    if not name.startswith("/") or "\0" in name or len(os.fsencode(name)) >= PATH_MAX:
+        raise FileNotFoundError(errno.ENOENT, "is no absolute path", None)
+    if is_plain(name):
+        try:
+            return descend(name, around, public=asker is not None)
+        except NotPlainError:
+            pass
+    with assumed(asker):
+        fd = open_following(name, cached=cached)
+    try:
+        return _renamed(fd, around)
+    except BaseException:
+        os.close(fd)
+        raise
+
+
+def _renamed(fd: int, around: Surroundings) -> Named:
+    """Judge what is above an open descriptor, by the name that the kernel has for it. Takes over the descriptor."""
+    found, path = attributes(fd), kernel_name(fd)
+    if path is None or path.endswith(_GONE) or not is_plain(path):
+        raise FileNotFoundError(errno.ENOENT, "the file has no name here")
+    try:
+        named = descend(path, around, public=False)
+    except (PermissionError, NotPlainError):
+        weak = Weakness(f"eclctl may not look at the directories above {path}")
+        return Named(fd, path, found, weak, searchable=False)
+    if not same_file(named.attributes, found):
+        os.close(named.fd)
+        raise FileNotFoundError(errno.ENOENT, "the file has another name now")
+    os.close(fd)
+    return named
+
+
+def same_file(one: Attributes, other: Attributes) -> bool:
+    """Whether two descriptors, both open, are of one file.
+
+    An inode number is not given to another file while the first is open. Mounts are not compared: a job with a mount
+    namespace of its own sees each file system through another mount.
+    """
+    return (one.device, one.inode, one.btime_ns) == (other.device, other.inode, other.btime_ns)
+
+
+def descend(path: str, around: Surroundings, *, public: bool) -> Named:
+    """Open a plain path component by component, and judge each directory by its descriptor.
+
+    With `public`, raises NotPlainError before it looks into a directory that not every user may search. Raises
+    NotPlainError for a symbolic link and for what is no directory too, and OSError.
+    """
+    parts = [part for part in path.split("/") if part]
+    current = os.open("/", _DIRECTORY)
+    weak: Weakness | None = None
+    searchable = True
+    try:
+        for depth, part in enumerate(parts):
+            found = glance(current)
+            searchable = searchable and found.mode & _SEARCHABLE == _SEARCHABLE
+            _require_plain(searchable or not public)
+            if weak is None:
+                weak = _judge(found, parts[:depth], around)
+            # Opened as a directory, an automount point is mounted; without, its trigger would be looked at.
+            below = os.open(part, _ENTRY if depth + 1 == len(parts) else _DIRECTORY, dir_fd=current)
+            os.close(current)
+            current = below
+        file = attributes(current)
+        _require_plain(not file.is_link)
+        _require_name(current, path)
+    except BaseException as error:
+        os.close(current)
+        if isinstance(error, OSError) and error.errno in {errno.ENOTDIR, errno.ELOOP}:
+            raise NotPlainError from error  # perhaps a symbolic link
+        raise
+    return Named(current, path, file, weak, searchable)
+
+
+def _require_plain(plain: bool) -> None:  # noqa: FBT001 - what is required
+    if not plain:
+        raise NotPlainError
+
+
+def _require_name(fd: int, path: str) -> None:
+    if kernel_name(fd) != path:
+        raise FileNotFoundError(errno.ENOENT, "the file was renamed meanwhile, or its directory folds case")
+
+
+def _judge(found: Glance, parts: list[str], around: Surroundings) -> Weakness | None:
+    """Say what is wrong with a directory, if others can change what is in it.
+
+    POSIX ACLs need no look of their own: where there is one, the group bits show its mask, the most that it can grant.
+    A sticky directory does not let others replace what trusted owners put there.
+    """
+    mount = around.mounts.of(found.mount)
+    if mount is None or mount.superblock not in around.belief.trusted:
+        if mount is not None and (mount.superblock in around.belief.vouched or mount.type == "autofs"):
+            return None
+        return Weakness(f"the directory {_shown(parts)}: {_not_believed(around, found.mount)}")
+    if found.uid not in around.owners:
+        return Weakness(f"the directory {_shown(parts)} belongs to user {found.uid}")
+    if found.mode & OTHERS_WRITE and not found.mode & stat.S_ISVTX:
+        return Weakness(f"others can write the directory {_shown(parts)} (mode {found.mode & 0o7777:04o})")
+    return None
+
+
+def _not_believed(around: Surroundings, mount_id: int) -> str:
+    mount = around.mounts.of(mount_id)
+    return "its mount is not of this namespace" if mount is None else around.belief.why_not(mount)
+
+
+def why_not_believed(found: Attributes, around: Surroundings) -> Weakness | None:
+    """Say why the file system of a file is not believed, if it is not."""
+    mount = around.mounts.of(found.mount)
+    if mount is not None and (mount.superblock in around.belief.trusted or mount.superblock in around.belief.vouched):
+        return None
+    return Weakness(_not_believed(around, found.mount))
+
+
+def _shown(parts: list[str]) -> str:
+    return "/" + "/".join(parts)
+
+
+def may_not_look(error: OSError) -> bool:
+    """Whether a look-up failed for want of rights."""
+    return error.errno in _NOT_ALLOWED
+
+
+def fuse_behind(fd: int) -> bool:
+    """Whether the file system itself says that it is FUSE, whatever the mount table calls it. May block there."""
+    return system.file_system_type(fd) == system.FUSE_SUPER_MAGIC

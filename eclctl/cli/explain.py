@@ -219,12 +219,21 @@ def _image(image: str, result: Mapping[str, Any]) -> Branch:
     if result.get("path") and result["path"] != image:
         below.append(Branch("found at", note=_text(result, "path")))
     if result.get("assurance"):
-        below.append(Branch(f"assurance: {_text(result, 'assurance')}"))
+        below.append(Branch(f"assurance: {_text(result, 'assurance')}", _assurance(result)))
     if result.get("policy"):
         generation = result.get("generation")
         what = "policy" if generation is None else f"policy generation {generation}"
         below.append(Branch(what, note=_text(result, "policy")))
     return Branch(f"image: {_kind(result.get('kind'))}", below)
+
+
+def _assurance(result: Mapping[str, Any]) -> list[Branch]:
+    """What keeps it from a trusted path, and whether anyone could be writing the file."""
+    lacks, writers = result.get("assurance_lacks"), result.get("writers")
+    below = [] if not lacks else [Branch(f"because {printable(str(lacks))}")]
+    if not lacks and writers == "not known" and result.get("kind") != "sandbox":
+        below.append(Branch("whether it is open for writing is not known: its file system gives no leases"))
+    return below
 
 
 def _kind(kind: object) -> str:

@@ -20,7 +20,7 @@ from eclctl.decide.engine import Engine
 from eclctl.decide.questions import Decision, Pending, Question
 from eclctl.decide.snapshot import Snapshot, build
 from eclctl.errors import ConfigError
-from eclctl.image.identity import Locator
+from eclctl.image.identity import Locator, ignore_broken_leases
 from eclctl.image.mounts import MountTable
 from eclctl.model import Caller
 from eclctl.policy.select import nearly
@@ -94,6 +94,7 @@ def _listed(problems: Sequence[object]) -> str:
 @contextlib.contextmanager
 def opened_engine(settings: Settings, snapshot: Snapshot, capacity: int) -> Iterator[Engine]:
     """Make an engine that decides by a snapshot, and keeps the facts of at most `capacity` images."""
+    ignore_broken_leases()
     mounts = MountTable()
     try:
         with HashPool.beside_caller() as pool:
@@ -133,7 +134,7 @@ def _near(snapshot: Snapshot, decision: Decision) -> list[dict[str, str]]:
     """The first rules on the image's path that did not match, and why: whoever can read the policy may know."""
     assert snapshot.policy is not None
     path, kind, caller = decision.path, decision.kind, decision.caller
-    found = nearly(snapshot.policy, path=path, kind=kind, caller=caller, now=_now())
+    found = nearly(snapshot.policy, path=path, kind=kind, caller=caller, now=_now(), aliases=decision.aliases)
     return [{"rule": rule.name, "where": rule.where, "why": why} for rule, why in islice(found, _MOST_SHOWN)]
 
 

@@ -30,7 +30,7 @@ from eclctl.daemon.walk import walk
 from eclctl.decide.files import read_unguarded
 from eclctl.decide.snapshot import Snapshot, build
 from eclctl.errors import ConfigError
-from eclctl.image.identity import Locator
+from eclctl.image.identity import Locator, ignore_broken_leases
 from eclctl.image.mounts import MountTable
 from eclctl.preview.looking import Looker, Side
 from eclctl.preview.records import History
@@ -245,6 +245,7 @@ def _replayed(
 
 
 def _locator(settings: Settings, stack: ExitStack) -> Locator:
+    ignore_broken_leases()
     mounts = MountTable()
     stack.callback(mounts.close)
     return Locator(mounts, settings.trusted_owners)

@@ -388,6 +388,8 @@ def explanation_fields(decision: Decision, *, admin: bool = False) -> dict[str, 
         "path": decision.path,
         "role": decision.role,
         "rule_where": decision.rule_where,
+        "assurance_lacks": _lacks(decision, admin=admin),
+        "writers": decision.writers.value,
         "requirements": [
             {
                 "text": report.text,
@@ -414,6 +416,12 @@ def explanation_fields(decision: Decision, *, admin: bool = False) -> dict[str, 
             for each, key in zip(decision.signatures, decision.keys, strict=True)
         ],
     }
+
+
+def _lacks(decision: Decision, *, admin: bool) -> str | None:
+    """What keeps the image from a trusted path: to those alone who may see the directory that it is about."""
+    weak = decision.weak
+    return weak.text if weak is not None and (weak.shown or admin) else None
 
 
 def _key_fields(key: KeyReport, *, admin: bool) -> dict[str, Any]:

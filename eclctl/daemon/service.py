@@ -52,7 +52,7 @@ from eclctl.decide.cache import FactCache
 from eclctl.decide.engine import Engine
 from eclctl.decide.snapshot import Names, Snapshot
 from eclctl.errors import AuditError, ConfigError
-from eclctl.image.identity import Locator
+from eclctl.image.identity import Locator, ignore_broken_leases
 from eclctl.image.mounts import MountTable
 from eclctl.remote.ocsp_keeper import Keeper
 from eclctl.verify import HashPool
@@ -187,7 +187,7 @@ class _Service:
     def _prepare_process(self) -> None:
         os.umask(0o077)
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-        signal.signal(signal.SIGIO, signal.SIG_IGN)  # sent when somebody breaks a lease of ours
+        ignore_broken_leases()
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         self._fit_limits(hard)

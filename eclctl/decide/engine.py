@@ -35,7 +35,7 @@ from eclctl.decide.refusals import NO_RULE, before_reading, no_rule, too_low
 from eclctl.decide.snapshot import Snapshot
 from eclctl.errors import BusyImageError, EclctlError, UnreadableImageError
 from eclctl.image import identity
-from eclctl.image.identity import Located, Locator, NotLocalError, Writers
+from eclctl.image.identity import Located, Locator, NotLocalError
 from eclctl.image.kind import sniff
 from eclctl.image.system import attributes
 from eclctl.model import (
@@ -395,8 +395,7 @@ class Engine:
             cached,
             snapshot.generation,
             snapshot.digest,
-            weak=located.weak if located is not None else None,
-            writers=located.writers if located is not None else Writers.NOT_KNOWN,
+            *(() if located is None else ((), (), located.weak, located.writers, located.aliases)),
         )
 
     def _again(self, decision: Decision, question: Question) -> Decision:

@@ -11,7 +11,7 @@ from eclctl.decide.snapshot import Snapshot
 from eclctl.image.identity import ITSELF, Asker, Located, Writers
 from eclctl.image.mounts import Mounts
 from eclctl.image.naming import Weakness
-from eclctl.model import Assurance, Caller, Code, Kind, Missing, Outcome, SignatureReport, Verdict
+from eclctl.model import Alias, Assurance, Caller, Code, Kind, Missing, Outcome, SignatureReport, Verdict
 from eclctl.trust.revocation import Link
 
 __all__ = ["Decision", "Given", "Pending", "Prefetched", "Question", "Turn"]
@@ -63,7 +63,7 @@ class Decision(NamedTuple):
     `outcome` is what the policy said; its requirement reports, `signatures`, and in the same order `keys`, the keys
     that made those, are there when they were asked for. `path` is the image's resolved name, None when its name does
     not lead to it or it was not found. `weak` says why its assurance is not `trusted-path`, `writers` whether somebody
-    has it open for writing.
+    has it open for writing. `aliases` are its other names.
     """
 
     id: str
@@ -79,6 +79,7 @@ class Decision(NamedTuple):
     keys: tuple[KeyReport | None, ...] = ()
     weak: Weakness | None = None
     writers: Writers = Writers.NOT_KNOWN
+    aliases: tuple[Alias, ...] = ()
 
     @property
     def verdict(self) -> Verdict:

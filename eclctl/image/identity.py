@@ -14,6 +14,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import signal
 import stat
 from dataclasses import dataclass
 from enum import Enum
@@ -334,6 +335,11 @@ def _not_trusted(named: Named, mount: Mount, around: Surroundings) -> Weakness |
     if mount.local and naming.fuse_behind(named.fd):
         return Weakness(f"its file system at {mount.point} is FUSE, and the mount table calls it {mount.type}")
     return None
+
+
+def ignore_broken_leases() -> None:
+    """Have this process ignore SIGIO, which would end it when a lease of its own is broken. For the main thread."""
+    signal.signal(signal.SIGIO, signal.SIG_IGN)
 
 
 def look_for_writers(fd: int) -> Writers:

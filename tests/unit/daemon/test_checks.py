@@ -274,18 +274,18 @@ def test_a_name_service_that_hangs_leaves_opening_threads_to_the_others():
     run(scenario, open_threads=4)
 
 
-def test_what_was_seen_of_directories_while_a_user_was_looked_up_serves_no_other_decision():
+def test_what_was_answered_while_a_user_was_looked_up_serves_no_other_decision():
     async def scenario(site, desk):
         turns, begin = [], desk.engine.begin
 
         def watched(*arguments, turn=None, **more):
-            turns.append(dict(turn.directories))
+            turns.append(dict(turn.answers))
             result = begin(*arguments, turn=turn, **more)
             turns.append(turn)
             return result
 
         desk.engine.begin = watched
-        desk.checks._turn.directories["stale"] = None
+        desk.checks._turn.answers["stale"] = None
         desk.engine.door.set()
         desk.ask(site.image(APPROVED), subject=0, resolve=lambda uid: Caller(uid, uid))
         await desk.wait_for(1)

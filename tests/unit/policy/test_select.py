@@ -6,7 +6,7 @@ from datetime import datetime
 
 import pytest
 
-from eclctl.model import Caller, Kind
+from eclctl.model import Alias, Caller, Kind
 from eclctl.policy.language import Policy
 from eclctl.policy.select import for_everybody, nearly, rules_on, select_rule
 from tests.support import NOW
@@ -110,3 +110,61 @@ def test_rules_on_the_path_that_do_not_match_say_why() -> None:
         ("2", "it is for other users or groups"),
         ("3", "it is for images of kind ext3, sandbox"),
     ]
+
+
+def decided(texts: str, path: str | None, *aliases: Alias, padding: int = 0) -> str | None:
+    """The deciding rule's name, of rules in order written as `allow /a/**` and `deny` (any path)."""
+    lines = []
+    for number, text in enumerate(texts.split(", ")):
+        decision, _, glob = text.partition(" ")
+        match = f"{{paths: [{glob}]}}" if glob else "{}"
+        lines.append(f"  - {{name: '{number}', decision: {decision}, match: {match}}}\n")
+    lines += [f"  - {{name: pad{n}, decision: deny, match: {{paths: [/pad/{n}]}}}}\n" for n in range(padding)]
+    made = load_text("version: 1\nrules:\n" + "".join(lines)).policy
+    assert made is not None
+    found = select_rule(made, path=path, kind=Kind.SIF, caller=NOBODY, now=NOW, aliases=aliases)
+    return None if found is None else found.name
+
+
+BOUND = Alias("/bound/x", "/bound")
+LINK = Alias("/other/x", None)
+
+
+def test_a_rule_that_names_a_mount_point_means_what_lies_behind_it(padding: int) -> None:
+    for glob in ("/bound/**", "/bound/x", "/bound/*"):
+        assert decided(f"allow {glob}", "/srv/x", BOUND, padding=padding) == "0"
+    assert decided("allow /opt/one.sif", "/srv/x", Alias("/opt/one.sif", "/opt/one.sif"), padding=padding) == "0"
+    assert decided("allow /srv/**", "/srv/x", BOUND, padding=padding) == "0"
+
+
+def test_a_rule_that_is_wider_than_the_mount_point_does_not_allow_by_its_name(padding: int) -> None:
+    """Where a file system is mounted once more, the rules of that place are not asked for."""
+    assert decided("allow /**, allow", "/srv/x", BOUND, padding=padding) == "0"
+    assert decided("allow /*/x, allow", "/srv/deep/x", BOUND, padding=padding) == "1"
+
+
+def test_a_rule_that_denies_an_alias_decides(padding: int) -> None:
+    assert decided("allow /srv/**, deny /bound/**", "/srv/x", BOUND, padding=padding) == "1"
+    assert decided("allow /srv/**, deny /*/x", "/srv/deep/x", BOUND, padding=padding) == "1"
+    assert decided("allow /srv/**, deny /other/**", "/srv/x", LINK, padding=padding) == "1"
+    assert decided("deny /srv/**, deny /other/**", "/srv/x", LINK, padding=padding) == "0"
+
+
+def test_a_rule_that_would_not_decide_on_a_file_of_that_name_does_not(padding: int) -> None:
+    assert decided("allow, deny /other/**", "/srv/x", LINK, padding=padding) == "0"
+
+
+def test_another_hard_link_makes_no_rule_match_that_allows(padding: int) -> None:
+    assert decided("allow /other/**", "/srv/x", LINK, padding=padding) is None
+
+
+def test_a_rule_that_misses_a_file_by_its_other_name_is_told() -> None:
+    made = load_text("version: 1\nrules:\n  - {name: wide, decision: allow, match: {paths: [/bo*/**]}}\n").policy
+    assert made is not None
+    found = nearly(made, path="/srv/x", kind=Kind.SIF, caller=NOBODY, now=NOW, aliases=(BOUND,))
+    assert [why for _, why in found] == ["it matches /bound/x, and the file's name is /srv/x: add that path"]
+
+
+def test_rules_for_somebody_are_those_that_deny_an_alias_too(padding: int) -> None:
+    made = rules("{paths: [/bound/**]}", "{}", padding=padding)
+    assert [rule.name for rule in rules_on(made, path="/srv/x", kind=Kind.SIF, aliases=(BOUND,))] == ["0"]

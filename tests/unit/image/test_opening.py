@@ -1,0 +1,137 @@
+"""Opening names exactly and through links, by openat2 and by the walk that stands in for it on old kernels."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from eclctl.image import opening, system
+from eclctl.image.opening import open_exactly, open_following
+
+
+def no_such_call(*_: object) -> int:
+    raise OSError(errno.ENOSYS, "no such call")
+
+
+@pytest.fixture(params=["openat2", "walk"])
+def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A kernel with openat2, and one that answers ENOSYS."""
+    if request.param == "walk":
+        monkeypatch.setattr(system, "openat2", no_such_call)
+    return str(request.param)
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Iterator[Path]:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "file").write_text("content")
+    (tmp_path / "link").symlink_to("a/b")
+    (tmp_path / "absolute").symlink_to(tmp_path / "a")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "up").symlink_to("a/b/../b/file")
+    before = os.listdir("/proc/self/fd")
+    yield tmp_path
+    assert len(os.listdir("/proc/self/fd")) == len(before)
+
+
+def name_of(fd: int) -> str:
+    try:
+        return os.readlink(f"/proc/self/fd/{fd}")
+    finally:
+        os.close(fd)
+
+
+def error_of(call, *arguments) -> int | None:
+    with pytest.raises(OSError) as caught:
+        call(*arguments)
+    return caught.value.errno
+
+
+@pytest.mark.usefixtures("kernel")
+class TestEither:
+    def test_a_path_without_links_is_opened(self, tree: Path) -> None:
+        assert name_of(open_exactly(f"{tree}/a/b/file", os.O_PATH)) == f"{tree}/a/b/file"
+
+    def test_a_relative_path_begins_at_a_descriptor(self, tree: Path) -> None:
+        top = os.open(tree, os.O_PATH)
+        assert name_of(open_exactly("a/b", os.O_RDONLY | os.O_DIRECTORY, top)) == f"{tree}/a/b"
+        os.close(top)
+
+    def test_the_root_is_opened(self, tree: Path) -> None:
+        assert name_of(open_exactly("/", os.O_PATH)) == "/"
+        assert name_of(open_following("/")) == "/"
+
+    @pytest.mark.parametrize("path", ["link", "link/file", "absolute/b/file", "up"])
+    def test_a_link_in_any_component_is_refused(self, tree: Path, path: str) -> None:
+        for flags in (os.O_PATH, os.O_RDONLY):
+            assert error_of(open_exactly, f"{tree}/{path}", flags) == errno.ELOOP
+
+    @pytest.mark.parametrize("path", ["link/file", "absolute/b/file", "up", "a/../link/./file", "/a//b/file"])
+    def test_links_are_followed_to_where_they_lead(self, tree: Path, path: str) -> None:
+        assert name_of(open_following(f"{tree}/{path}")) == f"{tree}/a/b/file"
+
+    def test_a_loop_ends(self, tree: Path) -> None:
+        assert error_of(open_following, f"{tree}/loop/x") == errno.ELOOP
+
+    @pytest.mark.parametrize("path", ["/proc/self/root/etc", "/proc/self/cwd", "/proc/self/exe", "/proc/self/fd/0"])
+    def test_what_proc_makes_up_leads_nowhere(self, tree: Path, path: str) -> None:
+        assert error_of(open_following, path) == errno.ELOOP
+
+    def test_an_ordinary_link_on_proc_is_followed(self, tree: Path) -> None:
+        assert name_of(open_following("/proc/mounts")).endswith("/mounts")
+
+    @pytest.mark.parametrize(("path", "code"), [("none", errno.ENOENT), ("a/b/file/x", errno.ENOTDIR)])
+    def test_errors_are_those_of_open(self, tree: Path, path: str, code: int) -> None:
+        assert error_of(open_exactly, f"{tree}/{path}", os.O_PATH) == code
+        assert error_of(open_following, f"{tree}/{path}") == code
+
+
+def test_a_chain_of_links_has_the_kernels_limit(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tree / "0").symlink_to("a")
+    for number in range(1, 45):
+        (tree / f"{number}").symlink_to(f"{number - 1}")
+    for call in (system.openat2, no_such_call):
+        monkeypatch.setattr(system, "openat2", call)
+        assert name_of(open_following(f"{tree}/39")) == f"{tree}/a"
+        assert error_of(open_following, f"{tree}/40") == errno.ELOOP
+
+
+def test_a_maze_of_links_is_bounded_where_the_path_is_walked(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    deep = "a/b/../../" * 100
+    (tree / "m0").symlink_to(deep + "a")
+    for number in range(1, 41):
+        (tree / f"m{number}").symlink_to(f"{deep}m{number - 1}/../m{number - 1}")
+    monkeypatch.setattr(system, "openat2", no_such_call)
+    assert error_of(open_following, f"{tree}/m40") == errno.ELOOP
+
+
+def test_without_openat2_nothing_is_looked_at_without_waiting(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.close(open_following(f"{tree}/link/file"))  # what was followed just now is in the kernel's memory
+    assert name_of(open_following(f"{tree}/link/file", cached=True)) == f"{tree}/a/b/file"
+    monkeypatch.setattr(system, "openat2", no_such_call)
+    with pytest.raises(BlockingIOError):
+        open_following(f"{tree}/link/file", cached=True)
+
+
+def test_where_statx_tells_no_mount_fdinfo_does(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernels before 5.8 leave STATX_MNT_ID out of what they answer."""
+    fd = os.open(tree / "a", os.O_PATH)
+    expected = system.attributes(fd), system.glance(fd)
+    monkeypatch.setattr(system, "STATX_MNT_ID", 1 << 31)  # a bit that no kernel sets
+    assert (system.attributes(fd), system.glance(fd)) == expected
+    os.close(fd)
+
+
+def test_the_walk_is_what_old_kernels_get(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    walked: list[str] = []
+    walk = opening._walk_exactly
+    monkeypatch.setattr(opening, "_walk_exactly", lambda path, *rest: walked.append(path) or walk(path, *rest))
+    os.close(open_exactly(f"{tree}/a", os.O_PATH))
+    assert not walked
+    monkeypatch.setattr(system, "openat2", no_such_call)
+    os.close(open_exactly(f"{tree}/a", os.O_PATH))
+    assert walked == [f"{tree}/a"]

@@ -29,15 +29,8 @@ from typing import TYPE_CHECKING, Final, Protocol
 from eclctl.daemon.call import Call
 from eclctl.daemon.connection import UNSENT_LIMIT, BrokenConnectionError, Connection
 from eclctl.daemon.peers import Peer, peer_of
-from eclctl.daemon.protocol import (
-    ADMIN_ONLY,
-    ErrorCode,
-    Method,
-    Request,
-    RequestError,
-    encode_error,
-    parse_request,
-)
+from eclctl.daemon.permissions import require_permitted
+from eclctl.daemon.protocol import ErrorCode, Method, RequestError, encode_error, parse_request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -88,7 +81,7 @@ class Server:
         handlers: for each method, what begins to answer a call: at once, or later on the same loop.
         end_turn: called at the end of each turn, before anything is sent.
         observer: counts requests and refusals.
-        admins: says whether a peer may use the admin socket, whatever the mode of the socket file.
+        admins: says whether a peer may use the admin socket, whatever the mode of the socket file, and ask by name.
         closer: closes descriptors that no request claims.
     """
 
@@ -402,7 +395,7 @@ class Server:
         """Begin a request; what it costs: one, or as many as it has images."""
         try:
             request = parse_request(line)
-            self._permit(connection, request)
+            require_permitted(request, connection.peer, admin_socket=connection.admin, is_admin=self._admins)
         except RequestError as error:
             self._count(error.error)
             connection.queue(encode_error(error.id, error.error, str(error)))
@@ -427,13 +420,6 @@ class Server:
         except Exception:  # noqa: BLE001 - a bug in one handler must cost one answer, not the connection or the daemon
             _log.exception("a handler failed")
             call.fail(ErrorCode.INTERNAL_ERROR, "the daemon failed to answer; its log says more")
-
-    def _permit(self, connection: Connection, request: Request) -> None:
-        if request.method in ADMIN_ONLY and not connection.admin:
-            message = f"`{request.method}` is answered on the admin socket only"
-            raise RequestError(ErrorCode.NOT_PERMITTED, message, request.id)
-        if request.subject_uid is not None and connection.peer.caller.uid != 0:
-            raise RequestError(ErrorCode.NOT_PERMITTED, "only root may ask for another user", request.id)
 
     # -- answers ---------------------------------------------------------------------------------------------------
 

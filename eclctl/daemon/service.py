@@ -19,7 +19,7 @@ import pwd
 import resource
 import signal
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -38,7 +38,8 @@ from eclctl.daemon.learnt import Memory
 from eclctl.daemon.listeners import Listener, open_listener
 from eclctl.daemon.log import setup
 from eclctl.daemon.metrics import Metrics
-from eclctl.daemon.peers import Peer, subject
+from eclctl.daemon.peers import subject
+from eclctl.daemon.permissions import ADMIN_GROUP, Admins
 from eclctl.daemon.protocol import Method
 from eclctl.daemon.reload import Reloader, Report
 from eclctl.daemon.server import Server
@@ -63,7 +64,6 @@ if TYPE_CHECKING:
     from eclctl.decide.settings import Settings
 
 OK, FAILED, MISCONFIGURED = 0, 1, 2
-ADMIN_GROUP: Final = "eclctl"
 _PATIENCE: Final = 2.0  # seconds for requests under way when the daemon stops
 _CLOSING_THREADS: Final = 8
 _GC_THRESHOLDS: Final = (20_000, 20, 20)  # a turn makes some thousand objects and drops them all
@@ -134,17 +134,6 @@ def _now() -> datetime:
 def _elapsed() -> float:
     """Return seconds of a clock that nobody can set, and that goes on while the host sleeps."""
     return clock_gettime(CLOCK_BOOTTIME)
-
-
-@dataclass(frozen=True, slots=True)
-class _Admins:
-    """Who may use the admin socket: root, the daemon's own user, and the group `eclctl` where there is one."""
-
-    group: int | None
-
-    def __call__(self, peer: Peer) -> bool:
-        caller = peer.caller
-        return caller.uid in {0, os.geteuid()} or (self.group is not None and self.group in caller.groups)
 
 
 class _Service:
@@ -323,7 +312,7 @@ class _Service:
             handlers=control.handlers() | dict.fromkeys((Method.CHECK, Method.CHECK_ALL, Method.EXPLAIN), decide),
             end_turn=checks.flush,
             observer=self._metrics,
-            admins=_Admins(_gid(ADMIN_GROUP)),
+            admins=Admins(_gid(ADMIN_GROUP)),
             closer=closer,
         )
         for listener, admin in listeners:

@@ -1,0 +1,67 @@
+"""Who may ask what. Checked for every request before the daemon looks at any file.
+
+Rules:
+
+1. What changes or shows the daemon's state is answered on the admin socket only.
+2. Only root asks for another user.
+3. Only admins ask by name. A name is resolved with the daemon's rights, and even the time that takes can show what lies
+   in another user's directory. Everybody else opens the image and passes the descriptor: the kernel has then checked
+   that the caller can reach and read it. The refusal is the same for every name.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from eclctl.daemon.protocol import ADMIN_ONLY, ErrorCode, RequestError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from eclctl.daemon.peers import Peer
+    from eclctl.daemon.protocol import Request
+
+ADMIN_GROUP: Final = "eclctl"
+BY_NAME: Final = (
+    f"only root, the daemon's own user and the group {ADMIN_GROUP} may ask by name: open the image and pass its "
+    'descriptor with "fd":true, as `eclctl check IMAGE` does; docs/protocol.md shows how in other languages'
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Admins:
+    """Says whether a peer is root, the daemon's own user, or in the admin group.
+
+    `group` is the group's ID, None where the host has no such group.
+    """
+
+    group: int | None
+
+    def __call__(self, peer: Peer) -> bool:
+        """Whether `peer` may use the admin socket, and ask by name."""
+        caller = peer.caller
+        return caller.uid in {0, os.geteuid()} or (self.group is not None and self.group in caller.groups)
+
+
+def require_permitted(request: Request, peer: Peer, *, admin_socket: bool, is_admin: Callable[[Peer], bool]) -> None:
+    """Check that a peer may ask a well-formed request.
+
+    Args:
+        request: what is asked.
+        peer: who asks, as the kernel said.
+        admin_socket: whether the request came by the admin socket.
+        is_admin: says who may ask by name, on either socket.
+
+    Raises:
+        RequestError: `not-permitted`; the message says what to do instead.
+    """
+    if request.method in ADMIN_ONLY and not admin_socket:
+        message = f"`{request.method}` is answered on the admin socket only"
+        raise RequestError(ErrorCode.NOT_PERMITTED, message, request.id)
+    if request.subject_uid is not None and peer.caller.uid != 0:
+        raise RequestError(ErrorCode.NOT_PERMITTED, "only root may ask for another user", request.id)
+    for image in request.images:
+        if not image.fd and not is_admin(peer):
+            raise RequestError(ErrorCode.NOT_PERMITTED, BY_NAME, request.id)

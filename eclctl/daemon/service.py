@@ -33,6 +33,7 @@ from eclctl.daemon.closing import Closer
 from eclctl.daemon.control import Control
 from eclctl.daemon.exceptions import ExceptionWatch
 from eclctl.daemon.exposition import HttpExposition, TextfileExposition
+from eclctl.daemon.internal_errors import PERIOD, InternalErrors
 from eclctl.daemon.keyrefresh import FILE, KeyRefresh
 from eclctl.daemon.learnt import Memory
 from eclctl.daemon.listeners import Listener, open_listener
@@ -213,6 +214,8 @@ class _Service:
         self._audit = AuditLog(settings.audit_path)
         self._stack.callback(self._audit.close)
         self._metrics = Metrics()
+        self._bugs = InternalErrors(_now, _elapsed)
+        self._stack.callback(self._bugs.tell_left_out)
         self._mounts = MountTable(settings.trusted_mounts)
         self._stack.callback(self._mounts.close)
         ocsp = settings.ocsp
@@ -226,6 +229,7 @@ class _Service:
             self._keeper,
             elapsed=_elapsed,
             file_time=time_ns,
+            on_bug=self._bugs.report,
         )
         self._statuses = Statuses(self._engine, self._keeper, _now)
         self._stack.callback(self._statuses.stop)
@@ -314,6 +318,7 @@ class _Service:
             observer=self._metrics,
             admins=Admins(_gid(ADMIN_GROUP)),
             closer=closer,
+            on_bug=self._bugs.report,
         )
         for listener, admin in listeners:
             server.listen(listener.socket, admin=admin)
@@ -325,6 +330,8 @@ class _Service:
         self._metrics.watcher = self._watcher.stats
         self._metrics.ocsp = self._keeper.stats
         self._metrics.keys = self._keys.stats
+        self._metrics.internal_errors = self._bugs.stats
+        self._tell_left_out()
         self._statuses.refresh()
         self._keys.watch()
         self._watcher.start()
@@ -412,6 +419,11 @@ class _Service:
         if interval is not None:
             self._notifier.alive()
             asyncio.get_running_loop().call_later(interval, self._beat)
+
+    def _tell_left_out(self) -> None:
+        """Log once a minute how many tracebacks were left out."""
+        self._bugs.tell_left_out()
+        asyncio.get_running_loop().call_later(PERIOD, self._tell_left_out)
 
     def _record_stop(self, reason: str) -> None:
         try:

@@ -10,13 +10,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
 ROOT = Path(__file__).resolve().parent.parent
 CORPUS = ROOT / "tests" / "corpus" / "data"
 ECLCTL = Path(sys.executable).parent / "eclctl"
+DESCRIPTORS = 16  # the daemon's limits.descriptors_per_message
 
 CONFIG = """\
 version: 1
@@ -105,19 +107,53 @@ def floor_server(path: Path) -> list[str | Path]:
 
 
 def request(image: Path, number: int = 1) -> bytes:
-    parameters = {"image": str(image), "role": "rootfs"}
+    """One question, whose descriptor goes with it."""
+    parameters = {"image": str(image), "role": "rootfs", "fd": True}
     return json.dumps({"v": 1, "id": str(number), "method": "check", "parameters": parameters}).encode() + b"\n"
 
 
-def ask(path: Path, line: bytes) -> bytes:
-    """Ask one question on a new connection."""
-    with socket.socket(socket.AF_UNIX) as peer:
-        peer.connect(str(path))
-        peer.sendall(line)
-        answer = b""
-        while not answer.endswith(b"\n"):
-            part = peer.recv(65536)
-            if not part:
-                raise SystemExit("the server closed the connection")
-            answer += part
-        return answer
+def ask(path: Path, line: bytes, image: Path) -> bytes:
+    """Ask one question as users do: open the image, and pass its descriptor on a new connection."""
+    descriptor = os.open(image, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    try:
+        with socket.socket(socket.AF_UNIX) as peer:
+            peer.connect(str(path))
+            _send(peer, line, [descriptor])
+            answer = b""
+            while not answer.endswith(b"\n"):
+                part = peer.recv(65536)
+                if not part:
+                    raise SystemExit("the server closed the connection")
+                answer += part
+            return answer
+    finally:
+        os.close(descriptor)
+
+
+class Batch:
+    """Questions about images, as many in a message as may pass their descriptors with it."""
+
+    def __init__(self, images: Sequence[Path]) -> None:
+        self._descriptors = [os.open(image, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC) for image in images]
+        lines = [request(image, number) for number, image in enumerate(images)]
+        self._messages = [
+            (b"".join(lines[start : start + DESCRIPTORS]), self._descriptors[start : start + DESCRIPTORS])
+            for start in range(0, len(lines), DESCRIPTORS)
+        ]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for descriptor in self._descriptors:
+            os.close(descriptor)
+
+    def send(self, peer: socket.socket) -> None:
+        """Ask all of them."""
+        for lines, descriptors in self._messages:
+            _send(peer, lines, descriptors)
+
+
+def _send(peer: socket.socket, data: bytes, descriptors: list[int]) -> None:
+    sent = socket.send_fds(peer, [data], descriptors)
+    peer.sendall(data[sent:])

@@ -16,7 +16,7 @@ from benchmarks import site
 from benchmarks.harness import Result, interleaved, median, note, pinned, ratio
 
 PIPELINED = 20_000
-BATCH = 100  # requests in one write; two writes are under way at a time
+BATCH = 100  # requests in one go; two goes are under way at a time
 
 
 def measure() -> list[Result]:
@@ -35,8 +35,8 @@ def measure() -> list[Result]:
 
 
 def _warm_up(ours: Path, image: Path) -> None:
-    site.ask(ours, site.request(image))
-    answer = json.loads(site.ask(ours, site.request(image)))
+    site.ask(ours, site.request(image), image)
+    answer = json.loads(site.ask(ours, site.request(image), image))
     if (answer["result"]["decision"], answer["result"]["cached"]) != ("allow", True):
         raise SystemExit(f"not a warm allow: {answer}")
 
@@ -48,7 +48,7 @@ def _new_connection(ours: Path, floor: Path, image: Path) -> Result:
         figures = []
         for _ in range(300):
             start = time.perf_counter()
-            site.ask(path, line)
+            site.ask(path, line, image)
             figures.append(time.perf_counter() - start)
         return statistics.median(figures)
 
@@ -59,7 +59,7 @@ def _new_connection(ours: Path, floor: Path, image: Path) -> Result:
 
 
 def _pipelined(ours: Path, image: Path) -> Result:
-    """Many tasks that ask for one image, which one look answers in one turn; and as many different images."""
+    """Many tasks that ask for one image, each with a descriptor of its own; and as many different images."""
     note("pipelined warm checks …")
     others = [image.with_name(f"other-{number}.sif") for number in range(BATCH)]
     for other in others:
@@ -67,17 +67,15 @@ def _pipelined(ours: Path, image: Path) -> Result:
     time.sleep(0.1)
     for other in others:
         _warm_up(ours, other)
-    same = b"".join(site.request(image, number) for number in range(BATCH))
-    different = b"".join(site.request(other, number) for number, other in enumerate(others))
 
-    def rate(batch: bytes) -> float:
+    def rate(batch: site.Batch) -> float:
         with socket.socket(socket.AF_UNIX) as peer:
             peer.connect(str(ours))
             start = time.perf_counter()
             sent = answered = 0
             while answered < PIPELINED:
                 while sent < PIPELINED and sent - answered <= BATCH:
-                    peer.sendall(batch)
+                    batch.send(peer)
                     sent += BATCH
                 part = peer.recv(1 << 20)
                 if not part:
@@ -85,7 +83,8 @@ def _pipelined(ours: Path, image: Path) -> Result:
                 answered += part.count(b"\n")
             return PIPELINED / (time.perf_counter() - start)
 
-    rates, apart = interleaved(7, lambda: rate(same), lambda: rate(different))
+    with site.Batch([image] * BATCH) as same, site.Batch(others) as different:
+        rates, apart = interleaved(7, lambda: rate(same), lambda: rate(different))
     detail = f"of one image, on one core, {min(rates):,.0f} to {max(rates):,.0f} in 7 runs"
     detail += f"; of {BATCH} different ones {median(apart):,.0f}, {min(apart):,.0f} to {max(apart):,.0f}"
     return Result("pipelined warm checks a second", median(rates), 20_000, at_least=True, detail=detail)

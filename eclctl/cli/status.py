@@ -214,6 +214,9 @@ def _work_lines(result: Mapping[str, Any]) -> Iterator[str]:
     failing = ", which CANNOT BE WRITTEN" if result["unrecorded"] else ""
     log = "none: decisions are not recorded" if result["audit"] is None else f"{_text(result['audit'])}{failing}"
     yield f"audit log   {log}"
+    bugs = result.get("internal_errors") or {}
+    if bugs.get("last"):
+        yield f"errors      {count(bugs['count'], 'internal error')}, the last at {when(bugs['last']['at'])}"
 
 
 def _watch_lines(trees: Sequence[Mapping[str, Any]]) -> Iterator[str]:

@@ -17,6 +17,9 @@ LATE: Final = 3600.0
 SET_BACK: Final = 10.0
 """Seconds that the clock may be behind the time of decisions: corrections of less are usual."""
 
+BUG: Final = 86_400.0
+"""Seconds for which the last internal error is to be looked at."""
+
 _NOT_KNOWN: Final = ("none", "unavailable", "invalid", "unknown")
 
 
@@ -25,6 +28,7 @@ def attention(status: Mapping[str, Any]) -> list[dict[str, str]]:
     found = [
         *_policy(status),
         *_audit(status),
+        *_internal_errors(status.get("internal_errors")),
         *_clock(status),
         *_watch(status),
         *_ocsp(status.get("ocsp")),
@@ -46,6 +50,17 @@ def _policy(status: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _audit(status: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if status["unrecorded"]:
         yield "audit-failed", "decisions cannot be recorded in the audit log, so all of them are denied"
+
+
+def _internal_errors(found: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
+    last = None if found is None else found["last"]
+    if found is None or last is None or last["seconds"] >= BUG:
+        return
+    errors = "1 internal error" if found["count"] == 1 else f"{found['count']} internal errors"
+    yield (
+        "internal-errors",
+        f"{errors} since the start, the last at {last['at'][:19]}Z: {last['error']}; the log has the tracebacks",
+    )
 
 
 def _clock(status: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -27,14 +27,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from eclctl.daemon.audit import timestamp
 from eclctl.daemon.cases import Ask, Case, Examination
-from eclctl.daemon.protocol import RECENT_LIMIT, ErrorCode, Method, decision_fields, explanation_fields
+from eclctl.daemon.permissions import asker_of
+from eclctl.daemon.protocol import RECENT_LIMIT, ErrorCode, Method, all_fields, explanation_fields
 from eclctl.daemon.rendering import Renderer
 from eclctl.daemon.workers import Workers
 from eclctl.decide.questions import Decision, Pending, Question, Turn
 from eclctl.errors import AuditError
-from eclctl.image.identity import Asker, tidy
-from eclctl.image.system import Credentials, attributes, can_assume
-from eclctl.model import Caller, Code, Verdict
+from eclctl.image.identity import tidy
+from eclctl.image.system import attributes
+from eclctl.model import Caller, Code
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
@@ -193,7 +194,7 @@ class Checks:
         descriptor = call.descriptors[0] if image.fd else None
         explain = call.request.method is _EXPLAIN
         caller = call.peer.caller
-        question = Question(image.image, caller, descriptor, image.role, explain, _asker(caller, caller))
+        question = Question(image.image, caller, descriptor, image.role, explain, asker_of(caller, caller))
         result = self._begin(question, snapshot)
         if isinstance(result, Decision):
             if descriptor is not None:
@@ -207,7 +208,7 @@ class Checks:
         snapshot = self._engine.snapshot
         descriptors = iter(call.descriptors)
         explain = call.request.method is Method.EXPLAIN
-        asker = _asker(call.peer.caller, caller)
+        asker = asker_of(call.peer.caller, caller)
         questions = [
             Question(image.image, caller, next(descriptors) if image.fd else None, image.role, explain, asker)
             for image in call.request.images
@@ -386,7 +387,8 @@ class Checks:
 
     def _settle_bug(self, ask: Ask, result: object) -> None:
         """The engine does not raise; if it does all the same, that is deny."""
-        _log.error("deciding failed", exc_info=result if isinstance(result, Exception) else None)
+        bug = result if isinstance(result, Exception) else RuntimeError(f"no decision, but {type(result).__name__}")
+        self._engine.on_bug(bug)
         self._settle(ask, self._engine.deny(ask.question, ask.case.snapshot, Code.INTERNAL_ERROR, _BUG))
 
     def _expire(self, case: Case) -> None:
@@ -425,8 +427,8 @@ class Checks:
         for case in cases:
             try:
                 self._answer(case, now)
-            except Exception:  # noqa: BLE001 - a bug in one answer must not keep the others from theirs
-                _log.exception("answering failed")
+            except Exception as error:  # noqa: BLE001 - a bug in one answer must not keep the others from theirs
+                self._engine.on_bug(error)
                 case.call.fail(ErrorCode.INTERNAL_ERROR, _BUG)
 
     def _records(self, cases: Sequence[Case]) -> list[str]:
@@ -446,11 +448,14 @@ class Checks:
     def _unrecorded(self, cases: Sequence[Case], error: Exception) -> list[str]:
         """Turn all decisions into denies; how they would have been recorded, for `recent`, unless that is the bug."""
         self._metrics.audit(0, ok=False)
-        if not self._unwritten:  # the first of a row tells: a full disk must not flood the log of another
-            _log.error("%s", error, exc_info=None if isinstance(error, AuditError) else error)
+        if not isinstance(error, AuditError):
+            self._engine.on_bug(error)
+        elif not self._unwritten:  # the first of a row tells: a full disk must not flood the log of another
+            _log.error("%s", error)
         self._unwritten += 1
         for case in cases:
-            if isinstance(_try(partial(self._refuse, case)), Exception):
+            if isinstance(bug := _try(partial(self._refuse, case)), Exception):
+                self._engine.on_bug(bug)
                 case.call.fail(ErrorCode.INTERNAL_ERROR, _BUG)  # what is answered later does nothing
         try:
             return self._records(cases)
@@ -473,37 +478,7 @@ class Checks:
         elif method is _EXPLAIN:
             call.answer(explanation_fields(decisions[0], admin=call.admin))
         else:
-            call.answer(_all_fields(decisions))
-
-
-def _all_fields(decisions: Sequence[Decision]) -> dict[str, Any]:
-    """The result of check_all: allow only if every image is; else the code and reason of the first that is not."""
-    denied = [decision for decision in decisions if decision.verdict is not Verdict.ALLOW]
-    deciding = denied[0] if denied else decisions[0]
-    return {
-        "decision": deciding.verdict,
-        "code": deciding.code,
-        "reason": f"{deciding.image}: {deciding.reason}" if denied else "every image may run",
-        "generation": deciding.generation,
-        "policy": deciding.policy,
-        "results": [{"image": each.image, "role": each.role} | decision_fields(each) for each in decisions],
-    }
-
-
-def _asker(peer: Caller, subject: Caller) -> Asker:
-    """With whose rights names are looked up: those of whoever asked; where root asks for another, then theirs.
-
-    A daemon that is not root can look with its own rights only.
-    """
-    if not can_assume():
-        return Asker()
-    if peer.uid != 0:
-        return Asker(_credentials(peer))
-    return Asker(None, _credentials(subject)) if subject.uid != 0 else Asker()
-
-
-def _credentials(caller: Caller) -> Credentials:
-    return Credentials(caller.uid, caller.gid, caller.groups)
+            call.answer(all_fields(decisions))
 
 
 def _try(work: Callable[[], object]) -> object:

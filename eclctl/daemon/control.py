@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from eclctl.daemon.call import Call
     from eclctl.daemon.checks import Checks
+    from eclctl.daemon.internal_errors import InternalErrorStats
     from eclctl.daemon.keyrefresh import RefreshStats
     from eclctl.daemon.metrics import Metrics
     from eclctl.daemon.reload import Reloader, Report
@@ -114,6 +115,7 @@ class Control:
         state = self._service() | {"watch": dict(self.watcher.status()), "ocsp": _ocsp(self.metrics.ocsp())}
         state["keyservers"] = _keyservers(self.metrics.keys(), self.settings)
         state["unrecorded"] = self.metrics.unrecorded
+        state["internal_errors"] = _internal_errors(self.metrics.internal_errors())
         state["images"] = None if surveyed is None else _images(surveyed)
         state["expiring"] = None if surveyed is None else turning_fields(surveyed.survey)[:KEYS]
         state["rules"] = self._rules(surveyed)
@@ -244,6 +246,13 @@ def _ocsp(stats: KeeperStats) -> dict[str, Any]:
         "oldest_answer_seconds": round(stats.oldest, 3),
         "soonest_expiry_seconds": round(stats.soonest, 3) if isfinite(stats.soonest) else None,
     }
+
+
+def _internal_errors(stats: InternalErrorStats) -> dict[str, Any]:
+    last = None
+    if stats.at is not None:
+        last = {"at": timestamp(stats.at), "seconds": round(stats.seconds, 3), "error": stats.text}
+    return {"count": stats.count, "last": last}
 
 
 def _keyservers(stats: RefreshStats, settings: Settings) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from eclctl import __version__
+from eclctl.daemon.internal_errors import InternalErrorStats
 from eclctl.daemon.keyrefresh import RefreshStats
 from eclctl.daemon.tallies import RuleTallies
 from eclctl.decide.cache import CacheStats
@@ -133,6 +134,8 @@ class _Asked(Collector):
 
     def collect(self) -> Iterable[Metric]:
         yield GaugeMetricFamily("eclctl_connections", "Open client connections.", self._metrics.connections())
+        text = "Errors of the program itself; the log has their tracebacks."
+        yield CounterMetricFamily("eclctl_internal_errors", text, self._metrics.internal_errors().count)
         yield from _cache_families(self._metrics.cache())
         yield from _watch_families(self._metrics.watcher())
         yield from _ocsp_families(self._metrics.ocsp())
@@ -199,9 +202,9 @@ def _key_families(stats: RefreshStats) -> Iterable[Metric]:
 class Metrics:
     """The daemon's metrics. `decision` and `request` are for the event loop's thread alone, the rest for any.
 
-    `connections`, `cache`, `watcher`, `ocsp` and `keys` are callables that a scrape asks; set them once the parts
-    exist. `rules` counts for `status`, in the turn of each decision. `unrecorded` is how many batches in a row the
-    audit log has not taken.
+    `connections`, `cache`, `watcher`, `ocsp`, `keys` and `internal_errors` are callables that a scrape asks; set them
+    once the parts exist. `rules` counts for `status`, in the turn of each decision. `unrecorded` is how many batches in
+    a row the audit log has not taken.
     """
 
     def __init__(self) -> None:
@@ -213,6 +216,7 @@ class Metrics:
         self.watcher: Callable[[], WatchStats] = WatchStats
         self.ocsp: Callable[[], KeeperStats] = KeeperStats
         self.keys: Callable[[], RefreshStats] = RefreshStats
+        self.internal_errors: Callable[[], InternalErrorStats] = InternalErrorStats
         self.rules = RuleTallies()
         self.unrecorded = 0
         self._decisions()

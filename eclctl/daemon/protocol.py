@@ -16,9 +16,10 @@ from json import JSONDecodeError, JSONDecoder, JSONEncoder
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
 from eclctl.errors import EclctlError
+from eclctl.model import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from eclctl.decide.evidence import KeyReport
@@ -375,6 +376,20 @@ def decision_fields(decision: Decision) -> dict[str, Any]:
         "would": decision.would,
         "exception": decision.exception,
         "message": decision.message,
+    }
+
+
+def all_fields(decisions: Sequence[Decision]) -> dict[str, Any]:
+    """The result of check_all: allow only if every image is; else the code and reason of the first that is not."""
+    denied = [decision for decision in decisions if decision.verdict is not Verdict.ALLOW]
+    deciding = denied[0] if denied else decisions[0]
+    return {
+        "decision": deciding.verdict,
+        "code": deciding.code,
+        "reason": f"{deciding.image}: {deciding.reason}" if denied else "every image may run",
+        "generation": deciding.generation,
+        "policy": deciding.policy,
+        "results": [{"image": each.image, "role": each.role} | decision_fields(each) for each in decisions],
     }
 
 

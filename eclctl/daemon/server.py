@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import logging
 import os
 import socket
 from collections import deque
@@ -29,15 +28,8 @@ from typing import TYPE_CHECKING, Final, Protocol
 from eclctl.daemon.call import Call
 from eclctl.daemon.connection import UNSENT_LIMIT, BrokenConnectionError, Connection
 from eclctl.daemon.peers import Peer, peer_of
-from eclctl.daemon.protocol import (
-    ADMIN_ONLY,
-    ErrorCode,
-    Method,
-    Request,
-    RequestError,
-    encode_error,
-    parse_request,
-)
+from eclctl.daemon.permissions import require_permitted
+from eclctl.daemon.protocol import ErrorCode, Method, RequestError, encode_error, parse_request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -56,8 +48,6 @@ _STALLED_SECONDS: Final = 10.0
 _PAUSE_SECONDS: Final = 0.1
 _NO_DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE})
 _METRIC_KINDS: Final = {ErrorCode.NOT_PERMITTED: "forbidden", ErrorCode.TOO_MANY_CONNECTIONS: "too-many"}
-
-_log = logging.getLogger(__name__)
 
 
 class Observer(Protocol):
@@ -88,8 +78,9 @@ class Server:
         handlers: for each method, what begins to answer a call: at once, or later on the same loop.
         end_turn: called at the end of each turn, before anything is sent.
         observer: counts requests and refusals.
-        admins: says whether a peer may use the admin socket, whatever the mode of the socket file.
+        admins: says whether a peer may use the admin socket, whatever the mode of the socket file, and ask by name.
         closer: closes descriptors that no request claims.
+        on_bug: is told every error that is a bug.
     """
 
     def __init__(
@@ -101,6 +92,7 @@ class Server:
         observer: Observer,
         admins: Callable[[Peer], bool],
         closer: Closer,
+        on_bug: Callable[[BaseException], None],
     ) -> None:
         self._limits = limits
         self._handlers = handlers
@@ -108,6 +100,7 @@ class Server:
         self._observer = observer
         self._admins = admins
         self._closer = closer
+        self._on_bug = on_bug
         self._spare_limit = max(limits.connections_per_user, _SPARE_MESSAGES * limits.descriptors_per_message)
         self._loop = asyncio.get_running_loop()
         self._users: dict[int, _User] = {}
@@ -338,12 +331,12 @@ class Server:
         try:
             for user in tuple(self._ready.values()):
                 self._serve_user(user)
-        except Exception:  # noqa: BLE001 - a bug must not keep from their answers those who have been decided
-            _log.exception("serving a user failed")
+        except Exception as error:  # noqa: BLE001 - a bug must not keep from their answers those who have been decided
+            self._on_bug(error)
         try:
             self._end_turn()
-        except Exception:  # noqa: BLE001 - as above
-            _log.exception("the end of a turn failed")
+        except Exception as error:  # noqa: BLE001 - as above
+            self._on_bug(error)
         try:
             while self._touched:
                 self._send(self._touched.pop())
@@ -379,8 +372,8 @@ class Server:
         except BrokenConnectionError as error:
             self._break(connection, error)
             return spent
-        except Exception:  # noqa: BLE001 - a bug costs this connection: nobody knows what it waits for
-            _log.exception("a request could not be begun")
+        except Exception as error:  # noqa: BLE001 - a bug costs this connection: nobody knows what it waits for
+            self._on_bug(error)
             self._close(connection)
             return spent
         self._stop_reading(connection)  # until the client has read what it asked for
@@ -402,7 +395,7 @@ class Server:
         """Begin a request; what it costs: one, or as many as it has images."""
         try:
             request = parse_request(line)
-            self._permit(connection, request)
+            require_permitted(request, connection.peer, admin_socket=connection.admin, is_admin=self._admins)
         except RequestError as error:
             self._count(error.error)
             connection.queue(encode_error(error.id, error.error, str(error)))
@@ -424,16 +417,9 @@ class Server:
     def _handle(self, call: Call) -> None:
         try:
             self._handlers[call.request.method](call)
-        except Exception:  # noqa: BLE001 - a bug in one handler must cost one answer, not the connection or the daemon
-            _log.exception("a handler failed")
+        except Exception as error:  # noqa: BLE001 - a bug in a handler must cost one answer, not connection or daemon
+            self._on_bug(error)
             call.fail(ErrorCode.INTERNAL_ERROR, "the daemon failed to answer; its log says more")
-
-    def _permit(self, connection: Connection, request: Request) -> None:
-        if request.method in ADMIN_ONLY and not connection.admin:
-            message = f"`{request.method}` is answered on the admin socket only"
-            raise RequestError(ErrorCode.NOT_PERMITTED, message, request.id)
-        if request.subject_uid is not None and connection.peer.caller.uid != 0:
-            raise RequestError(ErrorCode.NOT_PERMITTED, "only root may ask for another user", request.id)
 
     # -- answers ---------------------------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ import pwd
 import resource
 import signal
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -33,12 +33,14 @@ from eclctl.daemon.closing import Closer
 from eclctl.daemon.control import Control
 from eclctl.daemon.exceptions import ExceptionWatch
 from eclctl.daemon.exposition import HttpExposition, TextfileExposition
+from eclctl.daemon.internal_errors import PERIOD, InternalErrors
 from eclctl.daemon.keyrefresh import FILE, KeyRefresh
 from eclctl.daemon.learnt import Memory
 from eclctl.daemon.listeners import Listener, open_listener
 from eclctl.daemon.log import setup
 from eclctl.daemon.metrics import Metrics
-from eclctl.daemon.peers import Peer, subject
+from eclctl.daemon.peers import subject
+from eclctl.daemon.permissions import ADMIN_GROUP, Admins
 from eclctl.daemon.protocol import Method
 from eclctl.daemon.reload import Reloader, Report
 from eclctl.daemon.server import Server
@@ -63,7 +65,6 @@ if TYPE_CHECKING:
     from eclctl.decide.settings import Settings
 
 OK, FAILED, MISCONFIGURED = 0, 1, 2
-ADMIN_GROUP: Final = "eclctl"
 _PATIENCE: Final = 2.0  # seconds for requests under way when the daemon stops
 _CLOSING_THREADS: Final = 8
 _GC_THRESHOLDS: Final = (20_000, 20, 20)  # a turn makes some thousand objects and drops them all
@@ -134,17 +135,6 @@ def _now() -> datetime:
 def _elapsed() -> float:
     """Return seconds of a clock that nobody can set, and that goes on while the host sleeps."""
     return clock_gettime(CLOCK_BOOTTIME)
-
-
-@dataclass(frozen=True, slots=True)
-class _Admins:
-    """Who may use the admin socket: root, the daemon's own user, and the group `eclctl` where there is one."""
-
-    group: int | None
-
-    def __call__(self, peer: Peer) -> bool:
-        caller = peer.caller
-        return caller.uid in {0, os.geteuid()} or (self.group is not None and self.group in caller.groups)
 
 
 class _Service:
@@ -224,6 +214,8 @@ class _Service:
         self._audit = AuditLog(settings.audit_path)
         self._stack.callback(self._audit.close)
         self._metrics = Metrics()
+        self._bugs = InternalErrors(_now, _elapsed)
+        self._stack.callback(self._bugs.tell_left_out)
         self._mounts = MountTable()
         self._stack.callback(self._mounts.close)
         ocsp = settings.ocsp
@@ -237,6 +229,7 @@ class _Service:
             self._keeper,
             elapsed=_elapsed,
             file_time=time_ns,
+            on_bug=self._bugs.report,
         )
         self._statuses = Statuses(self._engine, self._keeper, _now)
         self._stack.callback(self._statuses.stop)
@@ -323,8 +316,9 @@ class _Service:
             handlers=control.handlers() | dict.fromkeys((Method.CHECK, Method.CHECK_ALL, Method.EXPLAIN), decide),
             end_turn=checks.flush,
             observer=self._metrics,
-            admins=_Admins(_gid(ADMIN_GROUP)),
+            admins=Admins(_gid(ADMIN_GROUP)),
             closer=closer,
+            on_bug=self._bugs.report,
         )
         for listener, admin in listeners:
             server.listen(listener.socket, admin=admin)
@@ -336,6 +330,8 @@ class _Service:
         self._metrics.watcher = self._watcher.stats
         self._metrics.ocsp = self._keeper.stats
         self._metrics.keys = self._keys.stats
+        self._metrics.internal_errors = self._bugs.stats
+        self._tell_left_out()
         self._statuses.refresh()
         self._keys.watch()
         self._watcher.start()
@@ -423,6 +419,11 @@ class _Service:
         if interval is not None:
             self._notifier.alive()
             asyncio.get_running_loop().call_later(interval, self._beat)
+
+    def _tell_left_out(self) -> None:
+        """Log once a minute how many tracebacks were left out."""
+        self._bugs.tell_left_out()
+        asyncio.get_running_loop().call_later(PERIOD, self._tell_left_out)
 
     def _record_stop(self, reason: str) -> None:
         try:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 from dataclasses import dataclass
 from heapq import nsmallest
@@ -38,8 +37,6 @@ _SECONDS: Final = 3.0  # for keys, and again for images
 _HANDFUL: Final = 10
 _PAUSE: Final = 0.001
 _FRESH: Final = 60.0
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -122,8 +119,8 @@ class Surveyor:
             result: object = None
             try:
                 result = work()
-            except Exception:  # noqa: BLE001 - an admin's answer must come all the same
-                _log.exception("a survey failed")
+            except Exception as error:  # noqa: BLE001 - an admin's answer must come all the same
+                self._engine.on_bug(error)
             with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits
                 loop.call_soon_threadsafe(finish, result)
 

@@ -71,7 +71,8 @@ class Engine:
     `elapsed` tells in seconds how much time has gone by, whatever is done to the clock. Without it, time stands still
     while the clock is behind the newest time seen, which is enough for a process that ends at once. `file_time` tells
     in nanoseconds since the epoch what time it is for files: by the clock that their change times come from, and not
-    the time that decisions are made at. Without it, no facts are kept.
+    the time that decisions are made at. Without it, no facts are kept. `on_bug` is told every error that becomes the
+    code `internal-error`, in whichever thread that is; it must not raise.
     """
 
     locator: Locator
@@ -81,6 +82,7 @@ class Engine:
     statuses: StatusSource = NO_STATUS
     elapsed: Callable[[], float] = lambda: 0.0
     file_time: Callable[[], int] = lambda: 0
+    on_bug: Callable[[BaseException], None] = lambda _: None
     _latest: datetime = field(default=datetime.min.replace(tzinfo=UTC), init=False)
     _lead: float = field(default=-math.inf, init=False)  # the most that the clock was ahead of `elapsed`, in seconds
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
@@ -138,11 +140,11 @@ class Engine:
         except NotLocalError:
             return Pending(question, snapshot, "open", waited=waited)
         except Exception as error:  # noqa: BLE001 - the one place where every error is a deny
-            return self._refuse(question, snapshot, _finding(error))
+            return self._refuse(question, snapshot, self._finding(error))
         try:
             answer = self._from_kept_facts(question, snapshot, policy, located, now, waited=waited)
         except Exception as error:  # noqa: BLE001 - likewise
-            answer = self._refuse(question, snapshot, _finding(error), located)
+            answer = self._refuse(question, snapshot, self._finding(error), located)
         if isinstance(answer, Decision) or answer.located is None:
             located.close()
         return answer
@@ -150,12 +152,12 @@ class Engine:
     def examine(self, pending: Pending) -> Facts:
         """Read the image and find out who signed what. Blocks; never raises: an error is part of the facts."""
         located = pending.located
-        if located is None:
-            return Facts("", None, Finding("internal-error", "the image was closed before it was examined"))
         try:
+            if located is None:
+                raise RuntimeError("the image was closed before it was examined")  # noqa: TRY301
             return self._examined(pending, located)
         except Exception as error:  # noqa: BLE001 - every error is a deny
-            return Facts(pending.snapshot.store.digest, None, _finding(error))
+            return Facts(pending.snapshot.store.digest, None, self._finding(error))
 
     def conclude(self, pending: Pending, facts: Facts, now: datetime) -> Decision | Pending:
         """Judge facts at `now` and decide, unless something must be asked first. Closes `pending`; never raises."""
@@ -169,7 +171,7 @@ class Engine:
             located = self._look_again(pending) if looks else pending.located
             return self._decided(question, snapshot, located, facts, self.not_before(now), waited=waited)
         except Exception as error:  # noqa: BLE001 - every error is a deny
-            return self._refuse(pending.question, pending.snapshot, _finding(error))
+            return self._refuse(pending.question, pending.snapshot, self._finding(error))
         finally:
             pending.close()
 
@@ -305,7 +307,7 @@ class Engine:
         except EclctlError as error:
             if isinstance(error, BusyImageError | UnreadableImageError):
                 raise
-            return Facts(store.digest, None, _finding(error), digested=True)
+            return Facts(store.digest, None, self._finding(error), digested=True)
 
     def _prefetched(self, pending: Pending, policy: Policy, located: Located) -> Prefetched:
         if located.assurance is not Assurance.TRUSTED_PATH or located.key is None or located.attributes.is_directory:
@@ -341,7 +343,8 @@ class Engine:
     ) -> Decision | Pending:
         policy, found = snapshot.policy, facts.verification
         if facts.error is not None or found is None or policy is None:
-            return self._refuse(question, snapshot, facts.error or _NOTHING_FOUND, located)
+            finding = facts.error or self._finding(RuntimeError("nothing is known of the image"))
+            return self._refuse(question, snapshot, finding, located)
         store, statuses = snapshot.store, self.statuses
         rejected = facts.judgements.kept(store, now, statuses)
         if rejected is None:
@@ -352,7 +355,7 @@ class Engine:
         rejected = too_old(rule, found.claims, rejected, now)
         outcome = facts.outcomes.find(policy, rule, rejected, explain=question.explain)
         if outcome is None:
-            outcome = _evaluated(policy, rule, found, rejected, explain=question.explain)
+            outcome = self._evaluated(policy, rule, found, rejected, explain=question.explain)
             facts.outcomes.keep(policy, rule, rejected, outcome, explain=question.explain)
         if outcome.code is not Code.WITHDRAWN:
             if rule is None:
@@ -366,6 +369,24 @@ class Engine:
             made = keys_behind(snapshot, found, statuses, now)
             return decision._replace(signatures=signatures(policy, rule, found, rejected), keys=made)
         return decision
+
+    def _evaluated(
+        self, policy: Policy, rule: Rule | None, found: Verification, rejected: Mapping[int, Finding], *, explain: bool
+    ) -> Outcome:
+        """Return what the policy says of the image's content, whoever asks and wherever it lies."""
+        outcome = withdrawn(policy, found, rejected) if policy.withdraws else None
+        if outcome is None:
+            outcome = NO_RULE if rule is None else evaluate(policy, rule, found, rejected, explain=explain)
+        if outcome.code is Code.INTERNAL_ERROR:
+            self.on_bug(RuntimeError(outcome.reason))
+        return outcome
+
+    def _finding(self, error: Exception) -> Finding:
+        """Return what a person may know of an error, and tell `on_bug` of one that is a bug."""
+        finding = _finding(error)
+        if finding.code not in _CODES or finding.code == Code.INTERNAL_ERROR:
+            self.on_bug(error)
+        return finding
 
     def _refuse(
         self, question: Question, snapshot: Snapshot, finding: Finding, located: Located | None = None
@@ -415,7 +436,6 @@ def _asked(question: Question) -> Hashable:
 
 
 _CODES = frozenset(Code)
-_NOTHING_FOUND = Finding("internal-error", "nothing is known of the image")
 
 
 def _finding(error: Exception) -> Finding:
@@ -447,12 +467,3 @@ def _plain(fd: int, kind: Kind, *, digests: bool) -> Verification:
     size, digest = hash_file(fd)
     whole = DataObject(1, 0, frozenset(), size, "")
     return Verification(kind, (whole,), {}, tied=False, digests={whole.id: digest})
-
-
-def _evaluated(
-    policy: Policy, rule: Rule | None, found: Verification, rejected: Mapping[int, Finding], *, explain: bool
-) -> Outcome:
-    """Return what the policy says of the image's content, whoever asks and wherever it lies."""
-    if policy.withdraws and (stopped := withdrawn(policy, found, rejected)) is not None:
-        return stopped
-    return NO_RULE if rule is None else evaluate(policy, rule, found, rejected, explain=explain)

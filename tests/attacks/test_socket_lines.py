@@ -14,6 +14,7 @@ import textwrap
 import pytest
 
 from eclctl.client import NoAnswerError
+from eclctl.daemon.permissions import BY_NAME
 from tests.site import APPROVED, HALF, PATIENCE, Site, eventually, read_lines, read_to_end, request
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be several users")
@@ -28,10 +29,13 @@ def descriptors_sent(sock, data, count):
 
 
 def as_nobody(code, *arguments):
-    """Run Python code as nobody; what it prints is JSON."""
+    """Run Python code as nobody; what it prints is JSON. Its `ask` passes a descriptor, as users must."""
     prelude = (  # what is imported may lie where nobody cannot read
         "import json, os, socket, sys\nfrom eclctl.client import Client, NoAnswerError, Question\n"
         f"os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})\n"
+        "def ask(path, image, method='check', **more):\n"
+        "    descriptor = os.open(image, os.O_RDONLY)\n"
+        "    return Client(path).ask(Question(method, {'image': image, 'fd': True, **more}, (descriptor,)))\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", prelude + textwrap.dedent(code), *arguments],
@@ -59,7 +63,7 @@ def test_socket_idle_connections_of_one_user_leave_room_for_the_others(limited):
     refused = limited.connect()
     assert read_to_end(refused)[0]["error"]["code"] == "too-many-connections"
     answer = as_nobody(
-        "print(json.dumps(Client(sys.argv[1]).ask(Question('check', {'image': sys.argv[2]}))))",
+        "print(json.dumps(ask(sys.argv[1], sys.argv[2])))",
         limited.check_socket,
         limited.image(APPROVED),
     )
@@ -201,16 +205,17 @@ def test_socket_an_abusive_user_gets_answers_too_but_only_in_turn(limited):
 def test_identity_a_caller_cannot_claim_another_uid(site):
     code = """
         try:
-            print(json.dumps(Client(sys.argv[1]).ask(Question('check', {'image': sys.argv[2], 'subject_uid': 0}))))
+            print(json.dumps(ask(sys.argv[1], sys.argv[2], subject_uid=0)))
         except NoAnswerError as error:
-            print(json.dumps(error.code))
+            print(json.dumps([error.code, str(error)]))
     """
-    assert as_nobody(code, site.check_socket, site.image(APPROVED)) == "not-permitted"
+    refused = as_nobody(code, site.check_socket, site.image(APPROVED))
+    assert refused == ["not-permitted", "only root may ask for another user"]
 
 
 @needs_root
 def test_identity_the_record_has_the_uid_of_the_kernel(site):
-    code = "print(json.dumps(Client(sys.argv[1]).ask(Question('check', {'image': sys.argv[2]}))))"
+    code = "print(json.dumps(ask(sys.argv[1], sys.argv[2])))"
     answer = as_nobody(code, site.check_socket, site.image(APPROVED))
     (record,) = [record for record in site.audit() if record.get("id") == answer["decision_id"]]
     assert (record["uid"], record["gid"]) == (NOBODY, NOBODY)
@@ -239,18 +244,48 @@ def test_identity_the_admin_socket_is_closed_to_others_whatever_its_mode(site):
 
 
 @needs_root
-def test_another_s_file_looks_like_a_missing_one(site):
-    """A caller who asks by name learns nothing about files that they cannot read."""
+@pytest.mark.parametrize("method", ["check", "check_all", "explain"])
+def test_another_s_file_cannot_be_asked_for_by_name(site, method):
+    """Every name gets the same refusal, so that it tells nothing of what lies in another's directory."""
     os.chmod(site.add("secret.sif", site.root / "images" / APPROVED), 0o600)
     (site.root / "images" / "private").mkdir(mode=0o700)
     shutil.copy(site.image(APPROVED), site.root / "images" / "private" / "a.sif")
-    code = "print(json.dumps(Client(sys.argv[1]).ask(Question('explain', {'image': sys.argv[2]}))))"
-    answers = []
-    for name in ("secret.sif", "private/a.sif", "private/missing.sif", "missing.sif"):
-        answer = as_nobody(code, site.check_socket, site.image(name))
-        answers.append(json.dumps(answer).replace(answer["decision_id"], "ID").replace(name, "NAME"))
-    assert set(answers) == {answers[-1]}
-    assert json.loads(answers[0])["code"] == "unreadable"
+    code = """
+        path, method, *images = sys.argv[1:]
+        refusals = []
+        for image in images:
+            asked = {'images': [{'image': image}]} if method == 'check_all' else {'image': image}
+            try:
+                refusals.append(Client(path).ask(Question(method, asked)))
+            except NoAnswerError as error:
+                refusals.append([error.code, str(error)])
+        print(json.dumps(refusals))
+    """
+    names = ("secret.sif", "private/a.sif", "private/missing.sif", "missing.sif", APPROVED)
+    refusals = as_nobody(code, site.check_socket, method, *(site.image(name) for name in names), "/proc/1/exe")
+    assert refusals == [["not-permitted", BY_NAME]] * 6
+    assert not [record for record in site.audit() if "decision" in record]
+
+
+@needs_root
+def test_another_s_file_beside_one_that_is_passed_is_refused_with_it(site):
+    """One name among descriptors is enough; what came with the line is closed, and the connection ends."""
+    code = """
+        path, image, other = sys.argv[1:]
+        images = [{'image': image, 'fd': True}, {'image': other}]
+        client = Client(path)
+        client.send(Question('check_all', {'images': images}, (os.open(image, os.O_RDONLY),)))
+        _, refused = client.receive()
+        try:
+            client.receive()
+        except NoAnswerError as error:
+            print(json.dumps([refused.code, error.code]))
+    """
+    site.check(APPROVED)
+    before = site.descriptors()
+    refused = as_nobody(code, site.check_socket, site.image(APPROVED), site.image(HALF))
+    assert refused == ["not-permitted", "bad-request"]
+    eventually(lambda: site.descriptors() <= before)
 
 
 @needs_root

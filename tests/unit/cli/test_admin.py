@@ -35,6 +35,7 @@ STATUS = {
     "watch": {"trees": []},
     "uptime": 11520.0,
     "unrecorded": 0,
+    "internal_errors": {"count": 0, "last": None},
     "attention": [],
     "rules": {
         "since": "2026-11-22T18:00:01.000000Z",
@@ -115,7 +116,9 @@ def test_status_says_plainly_what_is_wrong() -> None:
     last = {"ok": False, "at": "2026-11-22T18:00:01Z", "errors": errors, "warnings": ["b.yaml:2:1: hm"]}
     broken = {**STATUS, "policy_loaded": False, "last_reload": last, "watch": {"trees": [{**TREE, "rescanning": True}]}}
     broken |= {"unrecorded": 3, "audit": "/var/log/a", "attention": [{"code": "x", "message": "look \x1b" * 20}] * 9}
+    broken |= {"internal_errors": {"count": 2, "last": {"at": "2026-11-22T18:00:01.5Z", "seconds": 1.0, "error": "x"}}}
     lines = list(status_lines(broken))
+    assert "errors      2 internal errors, the last at 2026-11-22T18:00:01Z" in lines
     assert "policy      NONE: every image is denied" in lines
     assert lines.index("ATTENTION   9 things to look at") == 2
     assert lines[3].startswith(r"  ! look \x1blook")

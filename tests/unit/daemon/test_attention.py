@@ -18,11 +18,14 @@ KEY = {
     "days": 8,
 }
 KEYSERVERS = {"refresh_seconds": 21_600.0, "oldest_answer_seconds": 25_000.0, "unanswered": 0, "failures": 0}
+LAST = {"at": "2026-11-22T18:00:01.123456Z", "seconds": 86_399.0, "error": "KeyError: 'x'"}
+BUGS = {"count": 3, "last": LAST}
 WELL: dict[str, Any] = {
     "policy_loaded": True,
     "generation": 4,
     "last_reload": {"ok": True, "at": "2026-11-22T18:00:01.123456Z"},
     "unrecorded": 0,
+    "internal_errors": {"count": 0, "last": None},
     "clock_behind": 0.1,
     "watch": {"trees": [TREE]},
     "ocsp": {"statuses": {"good": 3, "none": 0, "revoked": 0}},
@@ -49,6 +52,14 @@ def test_a_daemon_that_is_well_has_nothing_to_look_at() -> None:
             {"unrecorded": 1},
             "audit-failed",
             "decisions cannot be recorded in the audit log, so all of them are denied",
+        ),
+        (
+            {"internal_errors": BUGS},
+            "internal-errors",
+            (
+                "3 internal errors since the start, the last at 2026-11-22T18:00:01Z: "
+                "KeyError: 'x'; the log has the tracebacks"
+            ),
         ),
         (
             {"clock_behind": 7203.5},
@@ -102,3 +113,9 @@ def test_keys_that_nobody_has_answered_about_yet_are_no_matter_while_nothing_has
     assert attention(WELL | {"keyservers": KEYSERVERS | {"unanswered": 5}}) == []
     off = KEYSERVERS | {"refresh_seconds": None, "unanswered": 5, "failures": 1}
     assert attention(WELL | {"keyservers": off}) == []
+
+
+def test_an_internal_error_is_to_be_looked_at_for_a_day() -> None:
+    assert attention(WELL | {"internal_errors": BUGS | {"last": LAST | {"seconds": 86_400.0}}}) == []
+    (found,) = attention(WELL | {"internal_errors": {"count": 1, "last": LAST}})
+    assert found["message"].startswith("1 internal error since")

@@ -157,6 +157,10 @@ def run(scenario, timeout=PATIENCE, **limits):
     return asyncio.run(main())
 
 
+def fail(*_arguments, **_more):
+    raise RuntimeError("a bug")
+
+
 def is_open(descriptor):
     return os.path.exists(f"/proc/self/fd/{descriptor}")
 
@@ -230,9 +234,6 @@ def test_a_decision_that_cannot_be_recorded_is_deny():
 
 
 def test_when_records_cannot_even_be_rendered_everybody_is_denied_all_the_same():
-    def fail(*_arguments, **_more):
-        raise RuntimeError("a bug")
-
     async def scenario(site, desk):
         desk.checks._renderer.record = fail
         desk.engine.door.set()
@@ -240,6 +241,59 @@ def test_when_records_cannot_even_be_rendered_everybody_is_denied_all_the_same()
             desk.ask(site.image(APPROVED))
         await desk.wait_for(3)
         assert {(answer["decision"], answer["code"]) for answer in desk.answers} == {("deny", "internal-error")}
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("step", ["begin", "examine", "conclude"])
+def test_an_engine_that_raises_costs_a_deny_and_is_reported(step, monkeypatch):
+    async def scenario(site, desk):
+        bugs = []
+        desk.engine.on_bug = bugs.append
+        desk.engine.door.set()
+        monkeypatch.setattr(HeldEngine, step, fail)
+        descriptor = os.open(site.image(APPROVED), os.O_RDONLY)
+        desk.ask(site.image(APPROVED), descriptor)
+        await desk.wait_for(1)
+        assert (desk.answers[0]["decision"], desk.answers[0]["code"]) == ("deny", "internal-error")
+        assert [str(bug) for bug in bugs] == ["a bug"]
+        assert bugs[0].__traceback__ is not None
+        assert not is_open(descriptor)
+
+    run(scenario)
+
+
+def test_a_bug_in_an_answer_is_reported(monkeypatch):
+    async def scenario(site, desk):
+        bugs = []
+        desk.engine.on_bug = bugs.append
+        desk.engine.door.set()
+        monkeypatch.setattr(desk.checks._renderer, "answer", fail)
+        desk.ask(site.image(APPROVED))
+        await desk.wait_for(1)
+        assert desk.answers[0]["code"] == "internal-error"
+        assert [str(bug) for bug in bugs] == ["a bug"]
+
+    run(scenario)
+
+
+def test_what_keeps_records_from_being_rendered_is_reported_and_a_full_disk_is_not():
+    async def scenario(site, desk):
+        bugs = []
+        desk.engine.on_bug = bugs.append
+        desk.engine.door.set()
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(desk.checks._renderer, "record", fail)
+            desk.ask(site.image(APPROVED))
+            await desk.wait_for(1)
+        assert [str(bug) for bug in bugs] == ["a bug"]
+        desk.audit.close()
+        (site.root / "audit.jsonl").unlink()
+        (site.root / "audit.jsonl").mkdir()
+        desk.ask(site.image(APPROVED))
+        await desk.wait_for(2)
+        assert desk.answers[1]["code"] == "internal-error"
+        assert len(bugs) == 1
 
     run(scenario)
 

@@ -12,6 +12,7 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from eclctl import __version__
+from eclctl.daemon.internal_errors import InternalErrorStats
 from eclctl.daemon.metrics import (
     KEYSERVER_RESULTS,
     METHODS,
@@ -189,7 +190,9 @@ def test_what_others_own_is_asked_for_at_the_scrape() -> None:
     metrics.cache = lambda: CacheStats(entries=1, hits=2, misses=3, evictions=4)
     metrics.watcher = lambda: WatchStats(queued=5, overdue=6.5, limited=True, modes={"events": 2})
     metrics.ocsp = lambda: KeeperStats({"good": 8, "invalid": 9}, 10, {"revoked": 11, "none": 12}, 13.5, 14.5)
+    metrics.internal_errors = lambda: InternalErrorStats(count=15)
     assert value(metrics, "eclctl_connections") == 7
+    assert value(metrics, "eclctl_internal_errors_total") == 15
     names = ("eclctl_cache_entries", "eclctl_cache_hits_total", "eclctl_cache_misses_total")
     assert [value(metrics, name) for name in names] == [1, 2, 3]
     assert value(metrics, "eclctl_watch_queue_length") == 5

@@ -44,7 +44,7 @@ class Hall:
     """A server on two sockets, whose handler keeps the calls until the test answers them."""
 
     def __init__(self, directory, **limits):
-        self.calls, self.observed, self.end_turn = [], Observed(), lambda: None
+        self.calls, self.observed, self.end_turn, self.bugs = [], Observed(), lambda: None, []
         handlers = dict.fromkeys(Method, self.calls.append) | {Method.PING: lambda call: call.answer({})}
         self.handlers = handlers
         self.server = Server(
@@ -54,6 +54,7 @@ class Hall:
             observer=self.observed,
             admins=lambda _: True,
             closer=Closer(),
+            on_bug=self.bugs.append,
         )
         self.paths, self.listeners, self.clients = {}, [], []
         for admin in (False, True):
@@ -120,6 +121,7 @@ def test_a_bug_in_beginning_a_request_costs_its_connection_and_nobody_elses_turn
             broken.send(request("ping"))
             assert await hall.read(broken) is None
         assert (await hall.read(waiting))["result"] == {"decision": "deny"}
+        assert [str(bug) for bug in hall.bugs] == ["a bug"]
 
     run(tmp_path, scenario)
 
@@ -134,6 +136,7 @@ def test_a_bug_in_serving_a_user_does_not_keep_the_decided_from_their_answers(tm
         monkeypatch.setattr(asyncio.get_running_loop(), "call_exception_handler", lambda _: None)
         other.send(request("ping"))
         assert (await hall.read(waiting))["result"] == {"decision": "deny"}
+        assert {str(bug) for bug in hall.bugs} == {"a bug"}
         monkeypatch.undo()
 
     run(tmp_path, scenario)
@@ -145,6 +148,20 @@ def test_a_bug_at_the_end_of_a_turn_does_not_hold_back_what_is_answered(tmp_path
         client = hall.connect()
         client.send(request("ping"))
         assert (await hall.read(client))["result"] == {}
+        assert {str(bug) for bug in hall.bugs} == {"a bug"}
+
+    run(tmp_path, scenario)
+
+
+def test_a_bug_in_a_handler_costs_one_answer_and_is_told(tmp_path):
+    async def scenario(hall):
+        hall.handlers[Method.EXPLAIN] = fail
+        client = hall.connect()
+        client.send(request("explain", image="/a"))
+        assert (await hall.read(client))["error"]["code"] == "internal-error"
+        client.send(request("ping"))
+        assert (await hall.read(client))["result"] == {}
+        assert [str(bug) for bug in hall.bugs] == ["a bug"]
 
     run(tmp_path, scenario)
 

@@ -1,0 +1,58 @@
+"""What users in an arena do: they ask the daemon, with a descriptor or by name. Imported before they are users."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from eclctl.client import Client, NoAnswerError, Question
+
+PATIENCE = 60.0
+
+
+class Ask(NamedTuple):
+    """One question: what to open and how, the name to send, the method, and whether the descriptor goes along."""
+
+    image: str
+    name: str
+    flags: int = os.O_RDONLY
+    method: str = "check"
+    fd: bool = True
+
+
+def plain(image: object, **more: object) -> Ask:
+    """The question that an honest wrapper asks about an image."""
+    return Ask(str(image), str(image), **more)  # type: ignore[arg-type]
+
+
+def ask_with(client: Client, question: Ask) -> dict:
+    """Ask one question; an error of the daemon is returned as `{"error": code, "message": text}`."""
+    parameters: dict[str, object] = {"image": os.fsencode(question.name).decode("utf-8", "surrogateescape")}
+    descriptors = []
+    if question.fd:
+        parameters["fd"] = True
+        descriptors = [os.open(question.image, question.flags | os.O_CLOEXEC)]
+    try:
+        return client.ask(Question(question.method, parameters, descriptors))
+    except NoAnswerError as error:
+        return {"error": error.code, "message": str(error)}
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def ask(path: str, questions: Sequence[Ask]) -> list[dict]:
+    """Ask in order over one connection, and over a new one where the daemon ended it."""
+    answers = []
+    client = Client(path, PATIENCE)
+    try:
+        for question in questions:
+            answer = ask_with(client, question)
+            if answer.get("error") in {"no-answer", "bad-request"}:
+                client.close()
+                client = Client(path, PATIENCE)
+            answers.append(answer)
+    finally:
+        client.close()
+    return answers

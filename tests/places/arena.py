@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pickle
 import shutil
 import socket
 import subprocess
@@ -21,10 +20,11 @@ from typing import Any, Self
 import pytest
 
 from tests.places import asking, fuse_server, linux
-from tests.places.inside import Done, Order, User, execute
+from tests.places.inside import Done, Order, User, execute, send
 from tests.site import PATIENCE, Site
 from tests.support import ROOT
 
+RECORDED = ROOT / "tests" / "places" / "mountinfo"
 ALICE, BOB = User(4242, 4242), User(4343, 4343)
 _HOMES = ("/tmp", "/srv", "/var/lib", "/")
 _MAIN = "from tests.places.inside import main; main()"
@@ -134,7 +134,7 @@ class Arena:
         ours, theirs = socket.socketpair()
         order = Order((function.__module__, function.__qualname__), arguments, who, channel)
         with theirs:
-            socket.send_fds(self._socket, [pickle.dumps(order)], [theirs.fileno()])
+            send(self._socket, order, (theirs.fileno(),))
             job = Job(self, self._number(), Connection(ours.detach()))
         self._jobs.append(job)
         return job
@@ -149,7 +149,7 @@ class Arena:
 
     def kill(self, pid: int) -> None:
         """Kill a job."""
-        self._socket.sendall(pickle.dumps(Order(pid=pid)))
+        send(self._socket, Order(pid=pid))
         self._number()
 
     # Files and mounts
@@ -241,6 +241,11 @@ def filesystems(
     """The line of the configuration that says which mount points are believed."""
     lists = {"trusted": trusted, "read_only": read_only, "fuse": fuse}
     return f"filesystems: { ({key: [str(point) for point in points] for key, points in lists.items()})!r}\n"
+
+
+def recorded(name: str) -> str:
+    """A recorded mount table, as the daemon would read it: by newline alone, odd bytes as surrogate escapes."""
+    return (RECORDED / f"{name}.txt").read_bytes().decode("utf-8", "surrogateescape")
 
 
 @contextlib.contextmanager

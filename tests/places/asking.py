@@ -12,13 +12,18 @@ PATIENCE = 60.0
 
 
 class Ask(NamedTuple):
-    """One question: what to open and how, the name to send, the method, and whether the descriptor goes along."""
+    """One question: what to open and how, the name to send, the method, and whether the descriptor goes along.
+
+    In both names, `@PID@` is the asking process; in the one to send, `@FD@` is the descriptor. `otherwise` is opened
+    when `image` cannot be.
+    """
 
     image: str
     name: str
     flags: int = os.O_RDONLY
     method: str = "check"
     fd: bool = True
+    otherwise: str = ""
 
 
 def plain(image: object, **more: object) -> Ask:
@@ -26,13 +31,27 @@ def plain(image: object, **more: object) -> Ask:
     return Ask(str(image), str(image), **more)  # type: ignore[arg-type]
 
 
+def opened(question: Ask) -> int:
+    """Open the image of a question as its asker."""
+    flags = question.flags | os.O_CLOEXEC
+    try:
+        return os.open(question.image.replace("@PID@", str(os.getpid())), flags)
+    except OSError:
+        if not question.otherwise:
+            raise
+        return os.open(question.otherwise, flags)
+
+
 def ask_with(client: Client, question: Ask) -> dict:
     """Ask one question; an error of the daemon is returned as `{"error": code, "message": text}`."""
-    parameters: dict[str, object] = {"image": os.fsencode(question.name).decode("utf-8", "surrogateescape")}
+    name = question.name.replace("@PID@", str(os.getpid()))
+    parameters: dict[str, object] = {}
     descriptors = []
     if question.fd:
         parameters["fd"] = True
-        descriptors = [os.open(question.image, question.flags | os.O_CLOEXEC)]
+        descriptors = [opened(question)]
+        name = name.replace("@FD@", str(descriptors[0]))
+    parameters["image"] = os.fsencode(name).decode("utf-8", "surrogateescape")
     try:
         return client.ask(Question(question.method, parameters, descriptors))
     except NoAnswerError as error:

@@ -1,7 +1,7 @@
 """A FUSE server that speaks the kernel's protocol itself (include/uapi/linux/fuse.h), for tests inside an arena.
 
 It serves a tree that the test describes, under any owners and modes, and changes it when the test says so. It can
-refuse everything to root, as an NFS server that squashes root does, and it can stop answering.
+refuse root as an NFS server that squashes root does, and it can stop answering.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ _BUFFER = 1 << 18
 LOOKUP, FORGET, GETATTR, OPEN, READ, STATFS, RELEASE, FLUSH, INIT = 1, 2, 3, 14, 15, 17, 18, 25, 26
 OPENDIR, READDIR, RELEASEDIR, ACCESS, INTERRUPT, DESTROY, BATCH_FORGET = 27, 28, 29, 34, 36, 38, 42
 _SILENT = frozenset({FORGET, BATCH_FORGET, INTERRUPT})
-_FOR_ROOT_TOO = frozenset({INIT, RELEASE, RELEASEDIR, FLUSH, DESTROY})
+# What an NFS server that squashes root grants it all the same: attributes, and reading what somebody else has opened.
+_FOR_ROOT_TOO = frozenset({INIT, GETATTR, STATFS, READ, RELEASE, RELEASEDIR, FLUSH, DESTROY})
 
 _IN = struct.Struct("=IIQQIIII")
 _OUT = struct.Struct("=IiQ")
@@ -62,8 +63,9 @@ Tree: TypeAlias = dict[str, Entry]
 class Options(NamedTuple):
     """How the file system is mounted and served.
 
-    `uid` and `gid` are whose mount the kernel takes it for. `squash_root` answers EACCES whenever the asking process
-    has the file system's user ID 0. `kind` is the type in the mount table.
+    `uid` and `gid` are whose mount the kernel takes it for; without `allow_other`, it refuses all others itself.
+    `squash_root` answers EACCES to look-ups, opens and listings by a process whose file system user ID is 0. `kind` is
+    the type in the mount table.
     """
 
     uid: int = 0

@@ -20,8 +20,6 @@ from typing import NamedTuple
 
 from tests.places import asking, fuse_server, linux  # noqa: F401 - children cannot import once they are users
 
-REQUEST_SIZE = 1 << 20
-
 
 class User(NamedTuple):
     """Whose rights a program has."""
@@ -93,6 +91,21 @@ def _start(order: Order, descriptor: int, ours: socket.socket, children: set[int
     ours.sendall(pid.to_bytes(4, sys.byteorder))
 
 
+def send(sock: socket.socket, order: Order, descriptors: tuple[int, ...] = ()) -> None:
+    """Send an order, with the descriptor that its function answers on."""
+    data = pickle.dumps(order)
+    socket.send_fds(sock, [len(data).to_bytes(8, sys.byteorder)], descriptors)
+    sock.sendall(data)
+
+
+def _receive(sock: socket.socket) -> tuple[Order | None, list[int]]:
+    head, descriptors, _, _ = socket.recv_fds(sock, 8, 1)
+    if not head:
+        return None, []
+    data = sock.recv(int.from_bytes(head, sys.byteorder), socket.MSG_WAITALL)
+    return pickle.loads(data), list(descriptors)
+
+
 def _reap(children: set[int]) -> None:
     for pid in tuple(children):
         if os.waitpid(pid, os.WNOHANG) != (0, 0):
@@ -103,11 +116,10 @@ def serve(ours: socket.socket) -> None:
     """Take orders until the test closes the connection, then kill what is left."""
     children: set[int] = set()
     while True:
-        data, descriptors, _, _ = socket.recv_fds(ours, REQUEST_SIZE, 1)
+        order, descriptors = _receive(ours)
         _reap(children)
-        if not data:
+        if order is None:
             break
-        order: Order = pickle.loads(data)
         if descriptors:
             _start(order, descriptors[0], ours, children)
             continue

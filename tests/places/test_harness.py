@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 
 import pytest
 
 from tests.places import linux
-from tests.places.arena import ALICE, BOB, Arena, InsideError, needs_arena, needs_ext4
+from tests.places.arena import ALICE, BOB, RECORDED, Arena, InsideError, needs_arena, needs_ext4, recorded
 from tests.places.fuse_server import Entry
 from tests.places.users import attempt, listing, who_am_i
 from tests.site import APPROVED, POLICY, eventually
@@ -116,3 +117,13 @@ def test_the_names_of_mount_points_may_hold_anything(arena: Arena) -> None:
     point = arena.folder("a\u2028b\rc d")
     arena.mount("tmpfs", point, "tmpfs", linux.MS_NOSUID)
     assert arena.call(listing, str(point)) == []
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in RECORDED.glob("*.txt")))
+def test_recorded_mount_tables_have_the_fields_of_proc_5(name: str) -> None:
+    lines = recorded(name).split("\n")
+    assert lines.pop() == ""
+    for line in lines:
+        before, _, after = line.partition(" - ")
+        assert re.fullmatch(r"\d+ \d+ \d+:\d+ [^ ]+ /[^ ]* r[wo][^ ]*( [^ ]+)*", before), line
+        assert len(after.split(" ")) == 3, line

@@ -55,6 +55,10 @@ class Job:
             raise InsideError(f"nothing came from a process in the arena within {timeout:g} s")
         return self._channel.recv()
 
+    def ready(self, timeout: float) -> bool:
+        """Whether a message or the result comes in that time."""
+        return self._channel.poll(timeout)
+
     def result(self, timeout: float = PATIENCE) -> Any:
         """Wait until the function returns, and return that; InsideError when it raised."""
         try:

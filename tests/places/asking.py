@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from multiprocessing.connection import Connection
 from typing import NamedTuple
 
 from eclctl.client import Client, NoAnswerError, Question
@@ -61,17 +62,38 @@ def ask_with(client: Client, question: Ask) -> dict:
             os.close(descriptor)
 
 
+class Asker:
+    """A connection that is made anew where the daemon ended it."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._client = Client(path, PATIENCE)
+
+    def ask(self, question: Ask) -> dict:
+        answer = ask_with(self._client, question)
+        if answer.get("error") in {"no-answer", "bad-request"}:
+            self._client.close()
+            self._client = Client(self._path, PATIENCE)
+        return answer
+
+    def close(self) -> None:
+        self._client.close()
+
+
 def ask(path: str, questions: Sequence[Ask]) -> list[dict]:
-    """Ask in order over one connection, and over a new one where the daemon ended it."""
-    answers = []
-    client = Client(path, PATIENCE)
+    """Ask in order."""
+    asker = Asker(path)
     try:
-        for question in questions:
-            answer = ask_with(client, question)
-            if answer.get("error") in {"no-answer", "bad-request"}:
-                client.close()
-                client = Client(path, PATIENCE)
-            answers.append(answer)
+        return [asker.ask(question) for question in questions]
     finally:
-        client.close()
-    return answers
+        asker.close()
+
+
+def ask_as_told(channel: Connection, path: str) -> None:
+    """Ask what the test sends, one question at a time, until it is done."""
+    asker = Asker(path)
+    try:
+        while True:
+            channel.send(asker.ask(channel.recv()))
+    except EOFError:
+        asker.close()

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TypeAlias
 from tests.places import linux
 
 READY = "ready"
-_LIFETIME = 900  # seconds, after which a forgotten server ends by itself
+_LIFETIME = 3600  # seconds, after which a forgotten server ends by itself
 _BUFFER = 1 << 18
 
 LOOKUP, FORGET, GETATTR, OPEN, READ, STATFS, RELEASE, FLUSH, INIT = 1, 2, 3, 14, 15, 17, 18, 25, 26

@@ -24,7 +24,7 @@ def test_a_storm_of_changing_places_brings_no_trusted_path_that_the_oracle_denie
     counted = storms.storm_of_places(arena, QUESTIONS)
     print("\n".join(storms.lines(counted)))
     assert sum(counted.values()) >= QUESTIONS
-    assert {seen.truth for seen in counted} == {"always trusted", "never trusted", "either"}
+    assert {seen.truth for seen in counted} >= {"always trusted", "never trusted", "either"}
     assert dict(storms.wrong_places(counted)) == {}
 
 

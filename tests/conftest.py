@@ -11,6 +11,7 @@ import pytest
 from hypothesis import settings
 
 from tests.pki import Authority
+from tests.places.arena import Arena, one_at_a_time
 from tests.site import Site
 
 settings.register_profile("eclctl", deadline=None)  # what is timed is timed by benchmarks
@@ -40,6 +41,16 @@ def quiet_site() -> Iterator[Site]:
         yield made
     finally:
         made.close()
+
+
+@pytest.fixture
+def arena(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arena]:
+    """A mount namespace with a site in it; one such test runs at a time, whatever the number of workers."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # which the workers share
+    with one_at_a_time(folder / "arena.lock"), Arena() as made:
+        yield made
 
 
 @pytest.fixture(scope="module")

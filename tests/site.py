@@ -11,10 +11,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from eclctl.client import Client, Question
-from tests.support import CORPUS, own_copy
+from tests.support import CORPUS, ROOT, own_copy
 
 PATIENCE = 60.0
 BUILDER = "81F111F6190C46143937EF7C22BC3A3BC942487F"
@@ -48,10 +49,14 @@ default: deny
 
 
 class Site:
-    """Files of a site under a short path that every user may enter, and the daemon that serves it."""
+    """Files of a site under a short path that every user may enter, and the daemon that serves it.
 
-    def __init__(self, limits: str = "{}") -> None:
-        self.root = Path(tempfile.mkdtemp(prefix="ecl", dir="/tmp"))
+    `folder` is where its directory is made, and `prefix` a command that starts the daemon, such as `nsenter`.
+    """
+
+    def __init__(self, limits: str = "{}", *, folder: str = "/tmp", prefix: Sequence[str] = ()) -> None:
+        self.root = Path(tempfile.mkdtemp(prefix="ecl", dir=folder))
+        self._prefix = prefix
         self.root.chmod(0o755)
         for name in ("images", "policies.d", "keys.d"):
             (self.root / name).mkdir()
@@ -119,8 +124,8 @@ class Site:
 
     def launch(self, **environment: str) -> None:
         self.process = subprocess.Popen(
-            [*ECLCTL, "daemon", "--config", str(self.config)],
-            env=os.environ | {"NOTIFY_SOCKET": str(self.root / "notify")} | environment,
+            [*self._prefix, *ECLCTL, "daemon", "--config", str(self.config)],
+            env=os.environ | {"PYTHONPATH": str(ROOT)} | {"NOTIFY_SOCKET": str(self.root / "notify")} | environment,
             stderr=subprocess.PIPE,
             text=True,
         )
@@ -150,6 +155,12 @@ class Site:
         return status
 
     def close(self) -> None:
+        self.end()
+        self._manager.close()
+        shutil.rmtree(self.root)
+
+    def end(self) -> None:
+        """Kill the daemon, if it runs, and show its log."""
         if self.process is not None:
             if self.process.poll() is None:
                 self.process.kill()
@@ -158,8 +169,6 @@ class Site:
             if not self.process.stderr.closed:
                 with self.process.stderr as log:
                     print(log.read())  # which pytest shows for a test that failed
-        self._manager.close()
-        shutil.rmtree(self.root)
 
     def ask(self, method: str, **parameters: object) -> dict:
         """Ask on the check socket, by name."""

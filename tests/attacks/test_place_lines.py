@@ -1,0 +1,333 @@
+"""attacks.md: the spelling of a name, mounts, names of others, and places where root may not look.
+
+Every question is an unprivileged user's, put to a daemon that runs as root in the test's own mount namespace.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from tests.places import linux
+from tests.places.arena import ALICE, BOB, Arena, filesystems, needs_arena, needs_ext4
+from tests.places.chroot import ask_in_bare_chroot
+from tests.places.fuse_server import Entry
+from tests.places.policies import HOMES, PRODUCTION, SPELLINGS, agrees
+from tests.places.users import file_system_in, hold_and_ask_later
+from tests.site import APPROVED, HALF, UNSIGNED
+from tests.support import CORPUS, ROOT
+
+pytestmark = needs_arena
+
+IMAGES = CORPUS / "images"
+OWN = [APPROVED, HALF, "secret/a.sif"]
+
+
+@pytest.fixture
+def spelt(arena: Arena) -> Arena:
+    """A site with an approved image, one that is half approved, and an approved one in a denied directory."""
+    arena.folder("images/secret")
+    arena.folder("elsewhere")
+    arena.site.add("secret/a.sif", IMAGES / APPROVED)
+    arena.start_daemon(SPELLINGS)
+    for name, wanted in zip(OWN, [("allow", "production"), ("deny", "production"), ("deny", "secret")], strict=True):
+        answer = arena.ask_as(ALICE, arena.site.image(name))
+        assert (answer["decision"], answer["rule"]) == wanted
+    return arena
+
+
+def asked(arena: Arena, image: object, name: object) -> tuple[dict, str]:
+    answer = arena.ask_as(ALICE, str(image), name=str(name), method="explain")
+    return answer, answer.get("path")
+
+
+TEXTS = {
+    "two slashes": lambda path: f"/{path}",
+    "three slashes": lambda path: f"//{path}",
+    "slashes within": lambda path: path.replace("/images/", "//images///"),
+    "a dot": lambda path: path.replace("/images/", "/./images/"),
+    "a leading dot": lambda path: f"/.{path}",
+    "two slashes and a dot": lambda path: f"//.{path}",
+    "a way back": lambda path: path.replace("/images/", "/keys.d/../images/"),
+    "above the root": lambda path: f"/../..{path}",
+    "the root of the process": lambda path: f"/proc/self/root{path}",
+    "the root of a thread": lambda path: f"/proc/thread-self/root{path}",
+    "the root of another process": lambda path: f"/proc/1/root{path}",
+    "its descriptor": lambda _: "/proc/self/fd/@FD@",
+    "its descriptor by number": lambda _: "/proc/@PID@/fd/@FD@",
+    "its descriptor in dev": lambda _: "/dev/fd/@FD@",
+}
+
+
+def test_spelling_of_a_name_makes_no_difference(spelt: Arena) -> None:
+    wrong = {}
+    for name in OWN:
+        path = spelt.site.image(name)
+        plain = spelt.ask_as(ALICE, path)
+        for spelling, spell in TEXTS.items():
+            answer, found = asked(spelt, path, spell(path))
+            if not agrees(answer, plain) or found not in {path, None}:
+                wrong[name, spelling] = (answer["decision"], answer["rule"], found)
+    assert wrong == {}
+
+
+def test_spelling_that_the_wrapper_makes_of_a_relative_name_at_the_root_is_the_plain_name(spelt: Arena) -> None:
+    """`$PWD/$1` has two leading slashes there."""
+    said = spelt.root / "said"
+    text = (ROOT / "examples" / "wrapper.sh").read_text().replace("/usr/bin/eclctl", str(spelt.root / "recorder"))
+    (spelt.root / "wrapper.sh").write_text(text)
+    (spelt.root / "recorder").write_text(f'#!/bin/sh\nprintf %s "$3" >"{said}"\nexit 1\n')
+    (spelt.root / "recorder").chmod(0o755)
+    for name in OWN:
+        path = spelt.site.image(name)
+        subprocess.run(["sh", spelt.root / "wrapper.sh", path[1:]], cwd="/", env={"PWD": "/"}, check=False)
+        assert said.read_text() == f"/{path}"
+        answer, found = asked(spelt, path, f"/{path}")
+        assert agrees(answer, spelt.ask_as(ALICE, path)), answer
+        assert found == path
+
+
+def test_spelling_by_links_makes_no_difference(spelt: Arena) -> None:
+    desk = spelt.folder("alice", owner=ALICE)
+    (desk / "there").symlink_to(spelt.root / "images")
+    (desk / "again").symlink_to("there/../images")
+    for name in OWN:
+        (desk / "one").unlink(missing_ok=True)
+        (desk / "one").symlink_to(f"again/{name}")
+        for link in (desk / "there" / name, desk / "again" / name, desk / "one"):
+            answer, found = asked(spelt, link, link)
+            assert agrees(answer, spelt.ask_as(ALICE, spelt.site.image(name))), answer
+            assert found == spelt.site.image(name)
+
+
+def bound_tree(arena: Arena, name: str) -> str:
+    arena.bind(arena.root / "images", arena.root / "elsewhere" / "tree")
+    return str(arena.root / "elsewhere" / "tree" / name)
+
+
+def bound_file(arena: Arena, name: str) -> str:
+    bound = arena.root / "elsewhere" / os.path.basename(name)
+    arena.bind(arena.site.image(name), bound)
+    return str(bound)
+
+
+def bound_root(arena: Arena, name: str) -> str:
+    arena.bind("/", arena.root / "elsewhere" / "root")
+    return str(arena.root / "elsewhere" / "root") + arena.site.image(name)
+
+
+def bound_below(arena: Arena, name: str) -> str:
+    arena.bind(os.path.dirname(arena.site.image(name)), arena.root / "elsewhere" / "part")
+    return str(arena.root / "elsewhere" / "part" / os.path.basename(name))
+
+
+@pytest.mark.parametrize("bound", [bound_tree, bound_file, bound_root, bound_below], ids=lambda each: each.__name__)
+def test_spelling_by_a_bind_mount_is_the_plain_name(spelt: Arena, bound: Callable[[Arena, str], str]) -> None:
+    """The file is opened by way of the bind mount, and its name there is sent; both are the library's."""
+    wrong = {}
+    for name in OWN:
+        plain = spelt.ask_as(ALICE, spelt.site.image(name))
+        other = bound(spelt, name)
+        wanted = (plain["decision"], plain["rule"], spelt.site.image(name))
+        for sent in (other, f"/{other}", spelt.site.image(name), "/nowhere/at.all"):
+            answer, found = asked(spelt, other, sent)
+            if (answer["decision"], answer["rule"], found) != wanted:
+                wrong[name, sent] = (answer["decision"], answer["rule"], found)
+        answer = spelt.ask_as(None, other, method="explain", fd=False)  # by name, which root may
+        if (answer["decision"], answer["rule"], answer["path"]) != wanted:
+            wrong[name, "by name"] = (answer["decision"], answer["rule"], answer["path"])
+    assert wrong == {}
+
+
+def test_spelling_by_a_hard_link_does_not_hide_a_file_from_a_deny_rule(spelt: Arena) -> None:
+    """Two names of one file are known: the one that was opened and the one that was sent. The denied one counts."""
+    secret, public = spelt.site.image("secret/a.sif"), spelt.site.image("public.sif")
+    os.link(secret, public)
+    for opened, sent in ((secret, public), (public, secret)):
+        answer = spelt.ask_as(ALICE, opened, name=sent)
+        assert (answer["decision"], answer["rule"]) == ("deny", "secret")
+
+
+def test_spelling_of_a_mount_over_the_library_names_what_lies_on_top(spelt: Arena) -> None:
+    """A descriptor of the file below a mount is not of the file that the name reaches: no rule with paths allows it."""
+    path = spelt.site.image(APPROVED)
+    job = spelt.start(hold_and_ask_later, path, spelt.site.check_socket, who=ALICE, channel=True)
+    assert job.receive() == "open"
+    spelt.mount("tmpfs", spelt.root / "images", "tmpfs")
+    job.send("go on")
+    answer = job.result()
+    assert answer["rule"] != "production"
+    assert answer.get("assurance") != "trusted-path"
+
+
+LINE_ENDS = {
+    "U+2028": "\u2028",
+    "U+2029": "\u2029",
+    "U+0085": "\x85",
+    "carriage return": "\r",
+    "vertical tab": "\x0b",
+    "form feed": "\x0c",
+    "file separator": "\x1c",
+    "group separator": "\x1d",
+    "record separator": "\x1e",
+    "newline": "\n",
+    "space and backslash": " \\040",
+    "no text": "\udcff\udc80",
+}
+
+
+def test_mounts_whose_names_hold_what_looks_like_a_line_end_are_seen(arena: Arena) -> None:
+    """A user's FUSE file systems say that all on them is root's; their content is whatever the user likes."""
+    owners = {"uid": ALICE.uid, "gid": ALICE.gid}
+    tree = {"a.sif": Entry((IMAGES / APPROVED).read_bytes())}
+    points = {name: arena.folder(f"images/a{end}b") for name, end in LINE_ENDS.items()}
+    served = {name: arena.fuse(point, tree, allow_other=True, **owners) for name, point in points.items()}
+    arena.start_daemon(PRODUCTION)
+    for content in (APPROVED, HALF):
+        answers = {name: arena.ask_as(ALICE, point / "a.sif") for name, point in points.items()}
+        given = {name: (answer["decision"], answer["assurance"]) for name, answer in answers.items()}
+        assert given == dict.fromkeys(LINE_ENDS, ("deny", "none")), content
+        for server in served.values():
+            server.put("a.sif", Entry((IMAGES / HALF).read_bytes()))
+    answer = arena.ask_as(ALICE, arena.site.image(APPROVED))
+    assert (answer["decision"], answer["assurance"]) == ("allow", "trusted-path")
+
+
+@needs_ext4
+@pytest.mark.parametrize("flags", [linux.MS_NOSUID | linux.MS_NODEV, 0], ids=["as udisks mounts it", "without flags"])
+def test_mounts_of_a_file_system_that_a_user_brought_are_not_believed(arena: Arena, flags: int) -> None:
+    """Root mounted it on a directory of root's, and every owner in it is root: its user wrote all of that."""
+    point = arena.folder("images/media")
+    disk = arena.folder("alice", owner=ALICE) / "disk"
+    file_system_in(disk, ALICE)
+    arena.loop(disk, point, flags=flags)
+    arena.call(shutil.copyfile, arena.site.image(APPROVED), str(point / "a.sif"))
+    arena.start_daemon(PRODUCTION)
+    assert arena.run("stat", "-c", "%u:%a", point / "a.sif").output == "0:644\n"
+    answer = arena.ask_as(ALICE, point / "a.sif")
+    assert (answer["code"], answer["assurance"], answer["rule"]) == ("assurance-too-low", "none", "production")
+
+
+@needs_ext4
+def test_mounts_are_believed_that_the_administrator_lists(arena: Arena) -> None:
+    point = arena.folder("images/media")
+    file_system_in(arena.root / "disk")
+    arena.loop(arena.root / "disk", point)
+    arena.call(shutil.copyfile, arena.site.image(APPROVED), str(point / "a.sif"))
+    arena.start_daemon(PRODUCTION, filesystems(trusted=[point]))
+    answer = arena.ask_as(ALICE, point / "a.sif")
+    assert (answer["decision"], answer["assurance"]) == ("allow", "trusted-path")
+
+
+@pytest.mark.parametrize("kind", ["tmpfs", "ramfs"])
+def test_mounts_of_memory_that_nobody_lists_are_not_believed(arena: Arena, kind: str) -> None:
+    point = arena.folder("images/memory")
+    arena.mount(kind, point, kind, data="mode=755")
+    arena.call(shutil.copyfile, arena.site.image(APPROVED), str(point / "a.sif"))
+    arena.start_daemon(PRODUCTION)
+    answer = arena.ask_as(ALICE, point / "a.sif")
+    assert (answer["code"], answer["assurance"]) == ("assurance-too-low", "none")
+
+
+@pytest.mark.parametrize("fd", [True, False], ids=["with a descriptor", "by name"])
+def test_names_of_others_tell_nothing_of_what_they_reach(arena: Arena, fd: bool) -> None:
+    """The answer about one's own file is the same, whatever the sent name reaches or does not reach."""
+    private = arena.folder("bob", 0o700, BOB)
+    shutil.copyfile(arena.site.image(APPROVED), private / "there.sif")
+    own = arena.folder("home", owner=ALICE) / "own.sif"
+    shutil.copyfile(arena.site.image(APPROVED), own)
+    arena.start_daemon(HOMES)
+    names = [
+        private / "missing.sif",
+        private / "there.sif",
+        f"/proc/{arena.pid}/exe",
+        f"/proc/{arena.pid}/cwd/tests",
+        f"/proc/{arena.pid}/cwd/missing",
+        f"/proc/{arena.pid}/root{arena.site.image(APPROVED)}",
+        f"/proc/{arena.site.pid}/fd/0",
+        f"/proc/{arena.site.pid}/fd/9999",
+    ]
+    answers = []
+    for name in names:
+        answer = arena.ask_as(ALICE, own, name=name, method="explain", fd=fd)
+        assert os.path.realpath(sys.executable) not in str(answer)
+        assert answer.get("path") in {str(own), None}
+        answer.pop("decision_id", None)
+        answers.append(str(answer).replace(str(name), "NAME").replace(answer.get("image", "NAME"), "NAME"))
+    assert set(answers) == {answers[0]}
+    assert ("not-permitted" in answers[0]) is not fd
+
+
+HOME = {
+    "alice": Entry(mode=0o700, uid=ALICE.uid, gid=ALICE.gid),
+    "alice/a.sif": Entry((IMAGES / UNSIGNED).read_bytes(), ALICE.uid, ALICE.gid, 0o600),
+    "alice/approved.sif": Entry((IMAGES / APPROVED).read_bytes()),
+}
+
+
+@pytest.mark.parametrize("flags", [os.O_RDONLY, os.O_PATH], ids=["open", "O_PATH"])
+def test_a_squashed_root_finds_the_rule_of_a_home_as_the_caller(arena: Arena, flags: int) -> None:
+    point = arena.folder("home")
+    arena.fuse(point, HOME, allow_other=True, default_permissions=True, squash_root=True, kind="fuse.nfs")
+    arena.start_daemon(HOMES)
+    answer = arena.ask_as(ALICE, point / "alice" / "a.sif", flags=flags, method="explain")
+    assert (answer["decision"], answer["rule"], answer["assurance"]) == ("allow", "homes", "none")
+    assert answer["path"] == str(point / "alice" / "a.sif")
+    answer = arena.ask_as(ALICE, point / "alice" / "a.sif", name=f"/{point}/alice/../alice/a.sif", flags=flags)
+    assert (answer["decision"], answer["rule"]) == ("allow", "homes")
+
+
+def test_a_squashed_root_grants_no_trusted_path(arena: Arena) -> None:
+    point = arena.folder("images/home")
+    arena.fuse(point, HOME, allow_other=True, default_permissions=True, squash_root=True, kind="fuse.nfs")
+    arena.start_daemon(HOMES)
+    answer = arena.ask_as(ALICE, point / "alice" / "approved.sif")
+    assert (answer["code"], answer["rule"], answer["assurance"]) == ("assurance-too-low", "production", "none")
+
+
+def test_a_squashed_root_tells_no_user_what_lies_in_another_s_home(arena: Arena) -> None:
+    point = arena.folder("home")
+    arena.fuse(point, HOME, allow_other=True, default_permissions=True, squash_root=True, kind="fuse.nfs")
+    own = arena.folder("bob", owner=BOB) / "own.sif"
+    shutil.copyfile(arena.site.image(UNSIGNED), own)
+    arena.start_daemon(HOMES)
+    answers = []
+    for name in ("a.sif", "missing.sif"):
+        answer = arena.ask_as(BOB, own, name=point / "alice" / name, method="explain")
+        answers.append(str(answer).replace(answer["decision_id"], "ID").replace(name, "NAME"))
+    assert answers[0] == answers[1]
+
+
+def test_a_place_where_root_may_not_look_is_said_apart_from_another_file(arena: Arena) -> None:
+    """A user's FUSE mount without allow_other: the kernel keeps everybody else out, root too."""
+    point = arena.folder("images/mine", owner=ALICE)
+    tree = {"a.sif": Entry((IMAGES / APPROVED).read_bytes(), ALICE.uid, ALICE.gid)}
+    arena.fuse(point, tree, uid=ALICE.uid, gid=ALICE.gid, kind="fuse.sshfs")
+    elsewhere = arena.folder("elsewhere") / "a.sif"
+    shutil.copyfile(arena.site.image(APPROVED), elsewhere)
+    arena.start_daemon(PRODUCTION)
+    closed = arena.ask_as(ALICE, point / "a.sif")
+    other = arena.ask_as(ALICE, elsewhere, name=arena.site.image(APPROVED))
+    assert (closed["decision"], other["decision"]) == ("deny", "deny")
+    assert "may not look" in closed["reason"]
+    assert "may not look" not in other["reason"]
+
+
+@pytest.mark.parametrize("by_name", [True, False], ids=["by name", "with a descriptor"])
+def test_a_root_directory_that_is_no_mount_point_is_believed_as_the_root_s_file_system(
+    arena: Arena, by_name: bool
+) -> None:
+    jail = arena.folder("jail")
+    for needed in (CORPUS, "/proc"):
+        (jail / str(needed).lstrip("/")).mkdir(parents=True)
+    arena.call(linux.bind, str(CORPUS), str(jail / str(CORPUS).lstrip("/")))
+    arena.mount("proc", jail / "proc", "proc")
+    answers = arena.call(ask_in_bare_chroot, str(jail), by_name)
+    assert answers["approved"] == ("allow", "requirements-met", "trusted-path")
+    assert answers["half"] == ("deny", "requirements-not-met", "trusted-path")
+    assert answers["open to others"] == ("deny", "assurance-too-low", "none")

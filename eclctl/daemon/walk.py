@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from eclctl.image.system import open_exactly
+from eclctl.image.opening import open_exactly
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -1,6 +1,12 @@
-"""What is mounted where: which paths may be touched without fear of a stall, and what a file system's word is worth.
+"""What is mounted where, and which names a file on a mount has.
 
-The table is read from /proc/self/mountinfo, which the kernel marks as changed (poll), so it need not be stale.
+The table is /proc/self/mountinfo (proc(5)), which the kernel marks as changed (poll). Rules:
+
+1. Lines end at a newline and at nothing else: a mount point may hold any other byte.
+2. A mount is found by its ID, which is that of an open descriptor, in a table that was read after the descriptor was
+   opened. It is never found by a path.
+3. A table that changed while it was read is read again.
+4. A file has one name: that under the mount nearest to the root of its file system. Bind mounts give it aliases.
 """
 
 from __future__ import annotations
@@ -9,44 +15,64 @@ import os
 import re
 import select
 import threading
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
+
+from eclctl.image import system
 
 # File systems whose operations end without any other machine or process having to answer.
 LOCAL = frozenset(
     {"bcachefs", "btrfs", "erofs", "ext2", "ext3", "ext4", "f2fs", "iso9660", "jfs", "nilfs2", "overlay", "ramfs"}
     | {"rootfs", "squashfs", "tmpfs", "vfat", "xfs", "zfs"}
 )
-# Kernel clients of network file systems: slow, but their ownership and change times come from the server's kernel.
-NETWORK = frozenset({"9p", "afs", "beegfs", "ceph", "cifs", "gpfs", "lustre", "nfs", "nfs4", "pvfs2", "smb3", "smbfs"})
 
 _MAX_REMEMBERED = 4096
+_READ_TRIES = 5
+_CHUNK = 1 << 16
 _ESCAPE = re.compile(r"\\([0-7]{3})")
+_GONE = "//deleted"  # what mountinfo adds to the root of a bind mount whose directory was removed
 
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """One line of mountinfo: where, what, and whether the file system itself (not just this mount) is read-only.
+    """One line of mountinfo.
 
-    `local` is whether touching it never waits for another machine. `honest` is whether its ownership, modes and times
-    are a kernel's word: not those of FUSE, where any process may lie.
+    `root` is the directory of the file system that is mounted here, `point` where it is mounted, `options` those of
+    this mount, `super_options` those of the file system itself. `device` is the superblock's: btrfs shows others in
+    the attributes of its files.
     """
 
-    point: str
+    id: int
+    parent: int
     device: int
+    root: str
+    point: str
+    options: frozenset[str]
     type: str
-    read_only: bool
+    source: str
+    super_options: frozenset[str]
     local: bool = field(init=False)
-    honest: bool = field(init=False)
+    fuse: bool = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "local", self.type in LOCAL)
-        object.__setattr__(self, "honest", self.type in LOCAL or self.type in NETWORK)
+        object.__setattr__(self, "fuse", self.type.partition(".")[0] in {"fuse", "fuseblk"})
+
+    @property
+    def read_only(self) -> bool:
+        """Whether the file system itself is read-only, and not just this mount of it."""
+        return "ro" in self.super_options
+
+    @property
+    def superblock(self) -> tuple[int, str]:
+        """What is equal for all mounts of one file system."""
+        return self.device, self.type
 
 
 def parse_mountinfo(text: str) -> tuple[Mount, ...]:
-    """Parse /proc/self/mountinfo (proc(5)), later mounts last; lines of another shape are left out."""
-    return tuple(mount for line in text.splitlines() if (mount := _parse_line(line)) is not None)
+    """Parse /proc/self/mountinfo (proc(5)), in its order; lines of another shape are left out."""
+    return tuple(mount for line in text.split("\n") if (mount := _parse_line(line)) is not None)
 
 
 def _parse_line(line: str) -> Mount | None:
@@ -55,97 +81,272 @@ def _parse_line(line: str) -> Mount | None:
     if not dash or len(fields) < 6 or len(tail) < 3:  # noqa: PLR2004 - the fields that proc(5) always gives
         return None
     major, _, minor = fields[2].partition(":")
-    point = _ESCAPE.sub(lambda match: chr(int(match[1], 8)), fields[4])
-    super_options = tail[2].split(",")
-    return Mount(point, os.makedev(int(major), int(minor)), tail[0], "ro" in super_options)
+    try:
+        numbers = int(fields[0]), int(fields[1]), os.makedev(int(major), int(minor))
+    except ValueError:
+        return None
+    return Mount(
+        *numbers,
+        _plain(fields[3]),
+        _plain(fields[4]),
+        frozenset(fields[5].split(",")),
+        tail[0],
+        _plain(tail[1]),
+        frozenset(tail[2].split(",")),
+    )
 
 
-class Crossing(NamedTuple):
-    """The mounts that a path crosses, root first, and what all of them are."""
-
-    mounts: tuple[Mount, ...]
-    local: bool
-    honest: bool
+def _plain(text: str) -> str:
+    return _ESCAPE.sub(lambda match: chr(int(match[1], 8)), text)
 
 
-class MountTable:
-    """The mounts of this process's namespace.
+class Belief(NamedTuple):
+    """On which file systems owners and modes are believed, by superblock (`Mount.superblock`).
 
-    `refresh` reads them again when the kernel says that they changed.
+    `trusted`: the file system's owners and modes are those that a trusted kernel keeps. `vouched`: an admin vouches
+    for all content of a read-only file system. `why_not` says, for a mount that is in neither, what is missing.
     """
 
-    def __init__(self, trusted: frozenset[str] = frozenset()) -> None:
-        """Open the table. `trusted` are mount points whose read-only file systems an admin vouches for (CVMFS)."""
-        self._trusted = tuple(trusted)
-        self._file = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
-        self._poll = select.poll()
-        self._poll.register(self._file, select.POLLERR | select.POLLPRI)
-        self._lock = threading.Lock()
-        self._read()
+    trusted: frozenset[tuple[int, str]]
+    vouched: frozenset[tuple[int, str]] = frozenset()
+    why_not: Callable[[Mount], str] = lambda _: "its file system is not one that the configuration trusts"
 
-    def close(self) -> None:
-        """Give back the descriptor."""
-        os.close(self._file)
 
-    def refresh(self) -> None:
-        """See to it that the table is as the kernel's."""
-        if self._poll.poll(0):
-            self._read()
+class Spelling(NamedTuple):
+    """A name of a file, and the mount point that it goes through."""
 
-    def covering(self, path: str) -> Crossing:
-        """Return the mounts that an absolute, normalised path crosses."""
-        directory = path.rpartition("/")[0]
-        crossed = self._crossed.get(directory)
-        if crossed is None:
-            if len(self._crossed) >= _MAX_REMEMBERED:
-                self._crossed.clear()
-            crossed = self._crossed[directory] = _crossing(self._above(directory))
-        own = self._points.get(path)
-        return crossed if own is None or path == "/" else _crossing((*crossed.mounts, own))
+    path: str
+    point: str
 
-    def _above(self, directory: str) -> tuple[Mount, ...]:
-        """Return the mounts at the root, the directory and all between."""
-        parts = directory.split("/")
-        points = ["/", *("/".join(parts[:count]) for count in range(2, len(parts) + 1))]
-        return tuple(self._points[point] for point in points if point in self._points)
+
+class Mounts:
+    """One state of the mount table. Never changes."""
+
+    def __init__(self, mounts: Iterable[Mount], root: Mount, root_directory: tuple[int, int], *, settled: bool) -> None:
+        """Index the mounts.
+
+        Args:
+            mounts: the lines of mountinfo.
+            root: what the process's root directory lies on; in a bare chroot that is no line of the table.
+            root_directory: mount ID and inode number of the root directory.
+            settled: whether nothing changed while the table was read.
+        """
+        self.all = tuple(mounts)
+        self.root = root
+        self.root_directory = root_directory
+        self.settled = settled
+        self._by_id = {mount.id: mount for mount in self.all}
+        self._chrooted = root.id not in self._by_id
+        self._by_id[root.id] = root
+        self._points = {"/": root} | {mount.point: mount for mount in self.all}
+        self._local_devices = frozenset(mount.device for mount in (*self.all, root) if mount.local)
+        self._local_below: dict[str, bool] = {}
+        self._by_root: dict[tuple[int, str], dict[str, list[Mount]]] = {}
+        for mount in self.all:
+            self._by_root.setdefault(mount.superblock, {}).setdefault(mount.root, []).append(mount)
+        for by_root in self._by_root.values():
+            for found in by_root.values():
+                if len(found) > 1:
+                    found.sort(key=lambda mount: (self._depth(mount), len(mount.point), mount.point))
+
+    def of(self, mount_id: int) -> Mount | None:
+        """Return the mount of an open descriptor, or None when it is not one of this process's namespace."""
+        return self._by_id.get(mount_id)
 
     def local(self, path: str) -> bool:
-        """Whether opening this path cannot wait for another machine (symbolic links aside). Refreshes first."""
-        self.refresh()
-        return self.covering(path).local
+        """Whether reaching an absolute, normalised path (symbolic links aside) waits for no other machine."""
+        directory = path.rpartition("/")[0]
+        below = self._local_below.get(directory)
+        if below is None:
+            if len(self._local_below) >= _MAX_REMEMBERED:
+                self._local_below.clear()
+            below = self._local_below[directory] = all(mount.local for mount in self.above(directory))
+        own = self._points.get(path)
+        return below and (own is None or own.local)
 
     def local_device(self, device: int) -> bool:
         """Whether a device number is that of a local file system mounted in this namespace."""
         return device in self._local_devices
 
-    def vouched(self, mount: Mount) -> bool:
-        """Whether a read-only file system lies at or below a mount point that the admin trusts.
+    def at(self, point: str) -> Mount | None:
+        """Return what is mounted at exactly this point, on top of all else."""
+        return self._points.get(point)
 
-        Only root can mount on a directory that others cannot write, and on such a file system nobody can write one.
+    def above(self, path: str) -> list[Mount]:
+        """Return the mounts at the root, at an absolute, normalised path and at all between, in this order."""
+        parts = path.split("/") if path != "/" else [""]
+        points = ["/", *("/".join(parts[:count]) for count in range(2, len(parts) + 1))]
+        return [self._points[point] for point in points if point in self._points]
+
+    def names(self, mount: Mount, path: str) -> tuple[Spelling, ...] | None:
+        """Return the names of a file on a mount, the one that rules use first.
+
+        Args:
+            mount: the mount of an open descriptor of the file.
+            path: what the kernel says that the descriptor's name is.
+
+        Returns:
+            Names without duplicates, `path` among them; None where the file's place in its file system is not known.
         """
-        inside = any(mount.point == point or mount.point.startswith(point.rstrip("/") + "/") for point in self._trusted)
-        return inside and mount.read_only
+        if self._chrooted and mount.superblock == self.root.superblock:
+            # Which directory of the file system the root is, nobody says: a bind mount's files cannot be told.
+            return (Spelling(path, "/"),) if mount is self.root else None
+        inside = _inside(mount, path)
+        if inside is None:
+            return None
+        by_root = self._by_root[mount.superblock]
+        if len(by_root) == 1 and len(by_root[mount.root]) == 1:
+            return (Spelling(path, mount.point),)
+        found: dict[str, Spelling] = {}
+        for top in _ancestors(inside):
+            for other in by_root.get(top, ()):
+                name = _joined(other.point, _below(inside, top) or "")
+                found.setdefault(name, Spelling(name, other.point))
+        found.setdefault(path, Spelling(path, mount.point))
+        return tuple(found.values())
 
-    def trustworthy(self, path: str, owned: bool) -> bool:  # noqa: FBT001 - every decision asks
-        """Whether a file at this path, which `owned` says only trusted owners can write, is what it seems to be."""
-        crossing = self.covering(path)
-        if self._trusted and crossing.mounts and self.vouched(crossing.mounts[-1]):
-            return True
-        return owned and crossing.honest
+    def binds(self) -> Iterator[tuple[str, str]]:
+        """Yield each mount point whose files have another name, and what the mount point's own other name is."""
+        for mount in self.all:
+            names = self.names(mount, mount.point)
+            if names and names[0].path != mount.point:
+                yield mount.point, names[0].path
 
-    def _read(self) -> None:
+    def _depth(self, mount: Mount) -> int:
+        """Return how many mounts lie between a mount and the root of the tree."""
+        depth, seen = 0, {mount.id}
+        parent = self._by_id.get(mount.parent)
+        while parent is not None and parent.id not in seen:
+            seen.add(parent.id)
+            depth, parent = depth + 1, self._by_id.get(parent.parent)
+        return depth
+
+
+def _inside(mount: Mount, path: str) -> str | None:
+    """Return the path of a file from the root of its file system, or None when it is not below the mount."""
+    rest = None if mount.root.endswith(_GONE) else _below(path, mount.point)
+    return None if rest is None else _joined(mount.root, rest)
+
+
+def _below(path: str, top: str) -> str | None:
+    """Return what comes after `top`, with its slash; "" for `top` itself, None when the path is not at or below it."""
+    if top == "/":
+        return "" if path == "/" else path
+    if path == top:
+        return ""
+    return path[len(top) :] if path.startswith(top + "/") else None
+
+
+def _joined(top: str, rest: str) -> str:
+    return rest or "/" if top == "/" else top + rest
+
+
+def _ancestors(path: str) -> Iterator[str]:
+    """Yield the root, every directory above an absolute path, and the path."""
+    yield "/"
+    if path == "/":
+        return
+    end = path.find("/", 1)
+    while end > 0:
+        yield path[:end]
+        end = path.find("/", end + 1)
+    yield path
+
+
+Believe = Callable[[Mounts], Belief]
+
+
+def only_root(mounts: Mounts) -> Belief:
+    """Believe the file system of the root directory and no other."""
+    return Belief(frozenset({mounts.root.superblock}))
+
+
+class MountTable:
+    """The mounts of this process's namespace, as they are now. Safe for use from several threads."""
+
+    def __init__(self, believe: Believe = only_root) -> None:
+        """Open the table. `believe` says which of the mounted file systems are believed; it must not block."""
+        self._believe = believe
+        self._file = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
+        self._poll = select.poll()
+        self._poll.register(self._file, select.POLLERR | select.POLLPRI)
+        self._lock = threading.Lock()
+        self._now = self._read()
+
+    def close(self) -> None:
+        """Give back the descriptor."""
+        os.close(self._file)
+
+    def current(self) -> tuple[Mounts, Belief]:
+        """Return the table as the kernel has it now, and what is believed of it."""
+        with self._lock:  # a poll object serves one thread at a time, and takes the news from the others
+            if self._poll.poll(0):
+                self._now = self._read()
+            return self._now
+
+    def forget(self) -> None:
+        """Read the table, and what is believed, again at the next question: the configuration may have changed."""
         with self._lock:
-            chunks = []
-            offset = 0
-            while chunk := os.pread(self._file, 1 << 16, offset):
-                chunks.append(chunk)
-                offset += len(chunk)
-            mounts = parse_mountinfo(b"".join(chunks).decode("utf-8", "surrogateescape"))
-            self._points = {mount.point: mount for mount in mounts}
-            self._crossed: dict[str, Crossing] = {}
-            self._local_devices = frozenset(mount.device for mount in mounts if mount.local)
+            self._now = self._read()
+
+    def local(self, path: str) -> bool:
+        """Whether opening this path cannot wait for another machine (symbolic links aside)."""
+        return self.current()[0].local(path)
+
+    def local_device(self, device: int) -> bool:
+        """Whether a device number is that of a local file system mounted in this namespace."""
+        return self.current()[0].local_device(device)
+
+    def local_descriptor(self, found: system.Attributes) -> bool:
+        """Whether what an open descriptor shows lies on a local file system. Its mount may be of another namespace."""
+        mounts = self.current()[0]
+        mount = mounts.of(found.mount)
+        return mounts.local_device(found.device) if mount is None else mount.local
+
+    def _read(self) -> tuple[Mounts, Belief]:
+        settled = False
+        for _ in range(_READ_TRIES):
+            self._poll.poll(0)  # takes the news up to now
+            text = self._text()
+            if settled := not self._poll.poll(0):
+                break
+        every = parse_mountinfo(text)
+        root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            found = system.attributes(root)
+            own = next((mount for mount in every if mount.id == found.mount), None) or _unlisted(root, found)
+        finally:
+            os.close(root)
+        mounts = Mounts(every, own, (found.mount, found.inode), settled=settled)
+        # Where mounts come and go all the time, a line may be of another moment than its neighbour.
+        return mounts, self._believe(mounts) if settled else only_root(mounts)
+
+    def _text(self) -> str:
+        os.lseek(self._file, 0, os.SEEK_SET)
+        chunks = []
+        while chunk := os.read(self._file, _CHUNK):
+            chunks.append(chunk)
+        return b"".join(chunks).decode("utf-8", "surrogateescape")
 
 
-def _crossing(mounts: tuple[Mount, ...]) -> Crossing:
-    some = bool(mounts)
-    return Crossing(mounts, some and all(mount.local for mount in mounts), some and all(m.honest for m in mounts))
+_TYPES = {
+    0xEF53: "ext4",
+    0x58465342: "xfs",
+    0x9123683E: "btrfs",
+    0x01021994: "tmpfs",
+    0x73717368: "squashfs",
+    0xE0F5E1E2: "erofs",
+    0x794C7630: "overlay",
+    0xF2F52010: "f2fs",
+    0x858458F6: "ramfs",
+    0x2FC12FC1: "zfs",
+    0xCA451A4E: "bcachefs",
+    0x6969: "nfs",
+    system.FUSE_SUPER_MAGIC: "fuse",
+}
+
+
+def _unlisted(root: int, found: system.Attributes) -> Mount:
+    """Describe the mount of a root directory that is no mount point (chroot(2)): the table does not list it."""
+    name = _TYPES.get(system.file_system_type(root), "unknown")
+    return Mount(found.mount, 0, found.device, "/", "/", frozenset(), name, "", frozenset())

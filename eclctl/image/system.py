@@ -1,17 +1,23 @@
-"""The three system calls that Python does not offer: statx(2), name_to_handle_at(2) and openat2(2).
+"""System calls that Python does not offer: statx(2), name_to_handle_at(2), openat2(2), fstatfs(2), setfsuid(2).
 
 Each wrapper raises OSError as the `os` functions do. Attributes are asked for without synchronising with a server
 (AT_STATX_DONT_SYNC) unless the caller says otherwise, so that a hung network file system cannot stall the caller.
+
+Kernels before 5.8 do not tell the mount by statx: fdinfo does. Kernels before 5.6 have no openat2: `opening` walks.
 """
 
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
+import platform
 import struct
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
-from stat import S_ISDIR, S_ISREG
+from stat import S_ISDIR, S_ISLNK, S_ISREG
 from typing import NamedTuple
 
 AT_FDCWD = -100
@@ -20,20 +26,33 @@ AT_STATX_DONT_SYNC = 0x4000
 AT_STATX_FORCE_SYNC = 0x2000
 STATX_BASIC_STATS = 0x7FF
 STATX_BTIME = 0x800
+STATX_MNT_ID = 0x1000
 
 RESOLVE_NO_MAGICLINKS = 0x02
 RESOLVE_NO_SYMLINKS = 0x04
+RESOLVE_CACHED = 0x20
 _SYS_OPENAT2 = 437
+# setgroups(2) by itself: the C library's function changes every thread of the process.
+_SYS_SETGROUPS = {"x86_64": 116, "aarch64": 159, "riscv64": 159, "ppc64le": 81, "s390x": 206}.get(platform.machine())
+
+FUSE_SUPER_MAGIC = 0x65735546
+PROC_SUPER_MAGIC = 0x9FA0
 
 _HANDLE_BYTES = 128
 _STATX_SIZE = 256
-# struct statx up to the device numbers (include/uapi/linux/stat.h); x skips what is not used.
-_STATX = struct.Struct("=I4x8xIIIHxxQQ8x8x16xqI4xqI4xqI4x8xII")
+_STATFS_SIZE = 256
+_WANTED = STATX_BASIC_STATS | STATX_BTIME | STATX_MNT_ID
+# struct statx up to the mount ID (include/uapi/linux/stat.h); x skips what is not used.
+_STATX = struct.Struct("=I4x8xIIIHxxQQ8x8x16xqI4xqI4xqI4x8xIIQ")
 _OPEN_HOW = struct.Struct("=QQQ")
+_FIRST_LONG = struct.Struct("@l")
 
 _libc = ctypes.CDLL(None, use_errno=True)
+_quick = ctypes.PyDLL(None, use_errno=True)  # keeps Python's lock: for calls that never wait
 _statx = _libc.statx
 _statx.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_uint, ctypes.c_char_p]
+_fstatfs = _libc.fstatfs
+_fstatfs.argtypes = [ctypes.c_int, ctypes.c_char_p]
 _name_to_handle_at = _libc.name_to_handle_at
 _name_to_handle_at.argtypes = [
     ctypes.c_int,
@@ -45,6 +64,16 @@ _name_to_handle_at.argtypes = [
 _syscall = _libc.syscall
 _syscall.restype = ctypes.c_long
 _syscall.argtypes = [ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_size_t]
+_setgroups = _quick.syscall
+_setgroups.restype = ctypes.c_long
+_setgroups.argtypes = [ctypes.c_long, ctypes.c_size_t, ctypes.c_char_p]
+_setfsuid = _quick.setfsuid
+_setfsuid.argtypes = [ctypes.c_uint32]
+_setfsuid.restype = ctypes.c_uint32
+_setfsgid = _quick.setfsgid
+_setfsgid.argtypes = [ctypes.c_uint32]
+_setfsgid.restype = ctypes.c_uint32
+_NO_ID = 0xFFFFFFFF
 
 
 class _Buffers(threading.local):
@@ -52,6 +81,7 @@ class _Buffers(threading.local):
 
     def __init__(self) -> None:
         self.statx = ctypes.create_string_buffer(_STATX_SIZE)
+        self.statfs = ctypes.create_string_buffer(_STATFS_SIZE)
         self.handle = ctypes.create_string_buffer(8 + _HANDLE_BYTES)
         self.mount = ctypes.pointer(ctypes.c_int())
 
@@ -62,6 +92,9 @@ _HANDLE_HEAD = struct.pack("=Ii", _HANDLE_BYTES, 0)
 
 class Attributes(NamedTuple):
     """What statx says of a file. Times are nanoseconds since the epoch; `btime_ns` is None where there is none.
+
+    `mount` is the ID that the mount has in /proc/self/mountinfo. It is not given to another mount while a descriptor
+    of a file on it is open, so a table that is read after the file was opened has the right mount under it.
 
     A tuple, because every decision makes several.
     """
@@ -76,6 +109,7 @@ class Attributes(NamedTuple):
     mtime_ns: int
     btime_ns: int | None
     device: int
+    mount: int
 
     @property
     def is_file(self) -> bool:
@@ -86,6 +120,11 @@ class Attributes(NamedTuple):
     def is_directory(self) -> bool:
         """A directory."""
         return S_ISDIR(self.mode)
+
+    @property
+    def is_link(self) -> bool:
+        """A symbolic link."""
+        return S_ISLNK(self.mode)
 
 
 def _fail(path: str | None = None) -> OSError:
@@ -100,10 +139,11 @@ def attributes(fd: int, *, fresh: bool = False) -> Attributes:
     """
     buffer = _buffers.statx
     flags = AT_EMPTY_PATH | (AT_STATX_FORCE_SYNC if fresh else AT_STATX_DONT_SYNC)
-    if _statx(fd, b"", flags, STATX_BASIC_STATS | STATX_BTIME, buffer) != 0:
+    if _statx(fd, b"", flags, _WANTED, buffer) != 0:
         raise _fail()
-    mask, links, uid, gid, mode, inode, size, b_s, b_ns, c_s, c_ns, m_s, m_ns, major, minor = _STATX.unpack_from(buffer)
-    btime = b_s * 1_000_000_000 + b_ns if mask & STATX_BTIME else None
+    mask, links, uid, gid, mode, inode, size, b_s, b_ns, c_s, c_ns, m_s, m_ns, major, minor, mount = _STATX.unpack_from(
+        buffer
+    )
     return Attributes(
         mode,
         uid,
@@ -113,9 +153,31 @@ def attributes(fd: int, *, fresh: bool = False) -> Attributes:
         size,
         c_s * 1_000_000_000 + c_ns,
         m_s * 1_000_000_000 + m_ns,
-        btime,
+        b_s * 1_000_000_000 + b_ns if mask & STATX_BTIME else None,
         os.makedev(major, minor),
+        mount if mask & STATX_MNT_ID else _mount_by_fdinfo(fd),
     )
+
+
+def _mount_by_fdinfo(fd: int) -> int:
+    """Return the mount's ID as proc(5) tells it, for kernels before 5.8."""
+    with open(f"/proc/self/fdinfo/{fd}", "rb") as file:
+        for line in file:
+            name, _, value = line.partition(b":")
+            if name == b"mnt_id":
+                return int(value)
+    raise OSError(errno.ENODATA, "the kernel does not tell the mount of an open file")
+
+
+def file_system_type(fd: int) -> int:
+    """Return the magic number of the file system that an open descriptor is on (statfs(2), `f_type`).
+
+    A FUSE file system asks its server for this, so it can block there.
+    """
+    buffer = _buffers.statfs
+    if _fstatfs(fd, buffer) != 0:
+        raise _fail()
+    return int(_FIRST_LONG.unpack_from(buffer)[0]) & 0xFFFFFFFF
 
 
 def handle(fd: int) -> bytes | None:
@@ -132,17 +194,80 @@ def handle(fd: int) -> bytes | None:
 
 
 @cache
-def _how(flags: int) -> bytes:
-    return _OPEN_HOW.pack(flags | os.O_CLOEXEC, 0, RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS)
+def _how(flags: int, resolve: int) -> bytes:
+    return _OPEN_HOW.pack(flags | os.O_CLOEXEC, 0, resolve)
 
 
-def open_exactly(path: str, flags: int) -> int:
-    """Open an absolute path (surrogateescape) that must hold no symbolic link in any component; ELOOP when it does.
+def openat2(directory: int, path: str, flags: int, resolve: int) -> int:
+    """Open a path (surrogateescape) relative to a directory's descriptor; `resolve` is openat2's RESOLVE_ flags.
 
-    Returns a close-on-exec descriptor.
+    Returns a close-on-exec descriptor. Raises OSError, with ENOSYS where the kernel has no openat2.
     """
-    how = _how(flags)
-    fd: int = _syscall(_SYS_OPENAT2, AT_FDCWD, path.encode("utf-8", "surrogateescape"), how, len(how))
+    how = _how(flags, resolve)
+    fd: int = _syscall(_SYS_OPENAT2, directory, path.encode("utf-8", "surrogateescape"), how, len(how))
     if fd < 0:
         raise _fail(path)
     return fd
+
+
+class Credentials(NamedTuple):
+    """Whose rights a path is looked up with: a user ID, a group ID and supplementary groups."""
+
+    uid: int
+    gid: int
+    groups: frozenset[int] = frozenset()
+
+
+def can_assume() -> bool:
+    """Whether this process can look paths up with the rights of others: it runs as root."""
+    return os.geteuid() == 0 and _SYS_SETGROUPS is not None
+
+
+@contextmanager
+def assumed(credentials: Credentials | None) -> Iterator[None]:
+    """Give this thread, and no other, somebody's file system user, group and supplementary groups (credentials(7)).
+
+    Root's powers over files go with the user ID; those to come back stay. None changes nothing. Raises PermissionError
+    when the kernel does not take the credentials; then nothing is changed. Nothing but opening and looking belongs in
+    the block.
+    """
+    if credentials is None:
+        yield
+        return
+    own = Credentials(os.geteuid(), os.getegid(), frozenset(os.getgroups()))
+    try:
+        _assume(credentials)
+    except PermissionError:
+        _restore(own)
+        raise
+    try:
+        yield
+    finally:
+        _restore(own)
+
+
+def _assume(wanted: Credentials) -> None:
+    """Change the groups first: only root may."""
+    packed = _packed(wanted.groups)
+    if _SYS_SETGROUPS is None or _setgroups(_SYS_SETGROUPS, len(packed) // 4, packed) != 0:
+        raise PermissionError(errno.EPERM, "cannot take over the groups of another user")
+    _setfsgid(wanted.gid)
+    _setfsuid(wanted.uid)
+    # Both calls return the ID from before, whether they fail or not: an impossible ID only asks.
+    if _setfsgid(_NO_ID) != wanted.gid or _setfsuid(_NO_ID) != wanted.uid:
+        raise PermissionError(errno.EPERM, "cannot take over the rights of another user")
+
+
+@cache
+def _packed(groups: frozenset[int]) -> bytes:
+    return b"".join(group.to_bytes(4, "little" if struct.pack("=H", 1)[0] else "big") for group in sorted(groups))
+
+
+def _restore(own: Credentials) -> None:
+    """Take back this process's own. A thread that cannot must not go on: the process ends."""
+    _setfsuid(own.uid)
+    _setfsgid(own.gid)
+    packed = _packed(own.groups)
+    groups_set = _SYS_SETGROUPS is not None and _setgroups(_SYS_SETGROUPS, len(packed) // 4, packed) == 0
+    if not groups_set or _setfsuid(_NO_ID) != own.uid or _setfsgid(_NO_ID) != own.gid:
+        os.abort()

@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from eclctl.errors import BusyImageError, SigningError, UnreadableImageError, UnsupportedFileError
 from eclctl.image import identity
 from eclctl.image import system as attributes_of
+from eclctl.image.opening import open_exactly
 from eclctl.image.undo import Stage, cut_short
 from eclctl.sign.edit import locks
 from eclctl.sign.edit.locks import Lock
@@ -189,7 +190,7 @@ def _open(path: str, stack: ExitStack) -> _Place:
     try:
         resolved = os.path.realpath(path, strict=True)
         parent, name = os.path.split(resolved)
-        directory = attributes_of.open_exactly(parent, os.O_RDONLY | os.O_DIRECTORY)
+        directory = open_exactly(parent, os.O_RDONLY | os.O_DIRECTORY)
         stack.callback(os.close, directory)
         # Looked at before it is opened: opening a device or a pipe can do something.
         if not stat.S_ISREG(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):

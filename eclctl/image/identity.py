@@ -155,7 +155,10 @@ class Locator:
         neither, `path` is None and the tier `none`. An O_PATH descriptor is opened for reading here, if `asker` may.
         Raises UnsupportedFileError for a descriptor that nothing could be read or launched from.
         """
-        found = system.attributes(fd)
+        try:
+            found = system.attributes(fd)
+        except PermissionError as error:  # a FUSE file system of one user tells others not even what a file is
+            raise UnreadableImageError(Unnamed.MAY_NOT_LOOK.value) from error
         _check_type(found)
         if not anywhere and not self.mounts.local_descriptor(found):
             raise NotLocalError

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from eclctl.cli.offline import decide, load_site, opened_engine
 from eclctl.client import open_image, wire_path
 from eclctl.decide.questions import Decision, Question
-from eclctl.image.identity import ITSELF, Asker, Located, Locator, Writers
+from eclctl.image.identity import ITSELF, Asker, Located, Locator
+from eclctl.image.writers import Writers
 from eclctl.model import Caller
 
 __all__ = ["foretell"]
@@ -65,7 +66,7 @@ def foretell(config: str, here: str, there: str) -> Decision:
     try:
         with opened_engine(settings, snapshot, 1) as engine:
             known = engine.locator
-            engine.locator = _Elsewhere(known.mounts, known.owners, here, there)
+            engine.locator = _Elsewhere(known.mounts, known.owners, here, there, sandboxes=known.sandboxes)
             caller = Caller(os.getuid(), os.getgid(), frozenset(os.getgroups()))
             return decide(engine, Question(wire_path(there), caller, descriptor))
     finally:

@@ -7,7 +7,7 @@ import contextlib
 import os
 from datetime import UTC, datetime
 from itertools import islice
-from time import time_ns
+from time import monotonic, time_ns
 from typing import TYPE_CHECKING, Any
 
 from eclctl.cli.check import unreadable
@@ -20,8 +20,10 @@ from eclctl.decide.engine import Engine
 from eclctl.decide.questions import Decision, Pending, Question
 from eclctl.decide.snapshot import Snapshot, build
 from eclctl.errors import ConfigError
-from eclctl.image.identity import Locator, ignore_broken_leases
+from eclctl.image.identity import Locator
 from eclctl.image.mounts import MountTable
+from eclctl.image.sandboxes import Sandboxes
+from eclctl.image.writers import ignore_broken_leases
 from eclctl.model import Caller
 from eclctl.policy.select import nearly
 from eclctl.remote import ocsp_client
@@ -98,7 +100,10 @@ def opened_engine(settings: Settings, snapshot: Snapshot, capacity: int) -> Iter
     mounts = MountTable()
     try:
         with HashPool.beside_caller() as pool:
-            locator, statuses = Locator(mounts, settings.trusted_owners), Responders(settings.ocsp.timeout)
+            locator, statuses = (
+                Locator(mounts, settings.trusted_owners, sandboxes=Sandboxes(monotonic)),
+                Responders(settings.ocsp.timeout),
+            )
             yield Engine(locator, pool, FactCache(capacity), snapshot, statuses, file_time=time_ns)
     finally:
         mounts.close()

@@ -30,8 +30,10 @@ from eclctl.daemon.walk import walk
 from eclctl.decide.files import read_unguarded
 from eclctl.decide.snapshot import Snapshot, build
 from eclctl.errors import ConfigError
-from eclctl.image.identity import Locator, ignore_broken_leases
+from eclctl.image.identity import Locator
 from eclctl.image.mounts import MountTable
+from eclctl.image.sandboxes import Sandboxes
+from eclctl.image.writers import ignore_broken_leases
 from eclctl.preview.looking import Looker, Side
 from eclctl.preview.records import History
 from eclctl.preview.replay import Result, replay
@@ -248,7 +250,7 @@ def _locator(settings: Settings, stack: ExitStack) -> Locator:
     ignore_broken_leases()
     mounts = MountTable()
     stack.callback(mounts.close)
-    return Locator(mounts, settings.trusted_owners)
+    return Locator(mounts, settings.trusted_owners, sandboxes=Sandboxes(time.monotonic))
 
 
 def _paths(roots: Sequence[tuple[str, bool]], unread: list[str]) -> Iterator[str]:

@@ -43,6 +43,7 @@ from eclctl.daemon.peers import subject
 from eclctl.daemon.permissions import ADMIN_GROUP, Admins
 from eclctl.daemon.protocol import Method
 from eclctl.daemon.reload import Reloader, Report
+from eclctl.daemon.sandbox_watch import SandboxWatch
 from eclctl.daemon.server import Server
 from eclctl.daemon.statuses import Statuses
 from eclctl.daemon.surveys import Surveyor
@@ -54,8 +55,10 @@ from eclctl.decide.cache import FactCache
 from eclctl.decide.engine import Engine
 from eclctl.decide.snapshot import Names, Snapshot
 from eclctl.errors import AuditError, ConfigError
-from eclctl.image.identity import Locator, ignore_broken_leases
+from eclctl.image.identity import Locator
 from eclctl.image.mounts import MountTable
+from eclctl.image.sandboxes import Sandboxes
+from eclctl.image.writers import ignore_broken_leases
 from eclctl.remote.ocsp_keeper import Keeper
 from eclctl.verify import HashPool
 
@@ -222,7 +225,7 @@ class _Service:
         self._keeper = Keeper(clock=_now, timeout=ocsp.timeout, max_age=timedelta(seconds=ocsp.max_age))
         self._stack.callback(self._keeper.stop)
         self._engine = Engine(
-            Locator(self._mounts, settings.trusted_owners),
+            Locator(self._mounts, settings.trusted_owners, sandboxes=Sandboxes(_elapsed, self._sandbox_watch())),
             HashPool(limits.verify_threads),
             FactCache(limits.cache_entries),
             Snapshot.empty(),
@@ -258,6 +261,17 @@ class _Service:
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLDS)
         self._watcher = Watcher(settings.watch, self._engine, self._metrics)
+
+    def _sandbox_watch(self) -> SandboxWatch | None:
+        """What reports changes in sandboxes; without it, what was found in them is kept by its age alone."""
+        try:
+            watch = SandboxWatch()
+        except OSError as error:
+            _log.warning("no inotify instance to be had for sandboxes: %s", error.strerror)
+            return None
+        watch.start()
+        self._stack.callback(watch.stop)
+        return watch
 
     def _open_listeners(self) -> list[tuple[Listener, bool]]:
         """The check and the admin socket, each with whether it is the admin one."""

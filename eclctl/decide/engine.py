@@ -261,8 +261,11 @@ class Engine:
             if kept is not None:
                 return self._decided(question, snapshot, located, kept, now, waited=waited, cached=True)
         if located.attributes.is_directory:
-            facts = Facts(digest, Verification(Kind.SANDBOX, (), {}, tied=False))
-            return self._decided(question, snapshot, located, facts, now, waited=waited)
+            rule = _rule(policy, located, Kind.SANDBOX, question.caller, now)
+            if located.unwalked and rule is not None and rule.assurance is _TRUSTED_PATH:
+                walk = located.key and (located.key, Kind.SANDBOX)
+                return Pending(question, snapshot, "examine", located, content=False, key=walk, waited=waited)
+            return self._decided(question, snapshot, located, _sandbox(digest), now, waited=waited)
         rules = [_rule(policy, located, kind, question.caller, now) for kind in _FILE_KINDS]
         if (early := before_reading(rules, located)) is not None:
             return self._decision(question, snapshot, early, located)
@@ -273,6 +276,11 @@ class Engine:
 
     def _examined(self, pending: Pending, located: Located) -> Facts:
         snapshot = pending.snapshot
+        if located.attributes.is_directory:
+            self.locator.walk(located)
+            self._look_again(pending)
+            pending.checked = True
+            return _sandbox(snapshot.store.digest)
         digests = snapshot.policy is not None and snapshot.policy.withdraws_objects
         fd = identity.open_for_reading(located)
         try:
@@ -458,6 +466,10 @@ def _filled(question: Question, snapshot: Snapshot, outcome: Outcome) -> Outcome
     if policy is None or template is None:
         return outcome
     return replace(outcome, message=template.fill(Said(outcome, question.image, question.caller, policy.host)))
+
+
+def _sandbox(store: str) -> Facts:
+    return Facts(store, Verification(Kind.SANDBOX, (), {}, tied=False))
 
 
 def _plain(fd: int, kind: Kind, *, digests: bool) -> Verification:

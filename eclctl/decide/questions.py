@@ -8,9 +8,10 @@ from typing import Literal, NamedTuple
 
 from eclctl.decide.evidence import KeyReport
 from eclctl.decide.snapshot import Snapshot
-from eclctl.image.identity import ITSELF, Asker, Located, Writers
+from eclctl.image.identity import ITSELF, Asker, Located
 from eclctl.image.mounts import Mounts
 from eclctl.image.naming import Weakness
+from eclctl.image.writers import Writers
 from eclctl.model import Alias, Assurance, Caller, Code, Kind, Missing, Outcome, SignatureReport, Verdict
 from eclctl.trust.revocation import Link
 

@@ -14,9 +14,8 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import signal
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
 
@@ -24,14 +23,16 @@ from eclctl.errors import BusyImageError, UnreadableImageError, UnsupportedFileE
 from eclctl.image import naming, system
 from eclctl.image.mounts import Mount, MountTable, Spelling
 from eclctl.image.naming import Named, Surroundings, Weakness
+from eclctl.image.sandboxes import Sandboxes, Top
 from eclctl.image.system import Attributes, Credentials, assumed
+from eclctl.image.writers import READ, Writers, leased, look_for_writers
 from eclctl.model import Alias, Assurance
 
 _IMAGE_TYPES = frozenset({stat.S_IFREG, stat.S_IFDIR})
 _SETTLED_NS = 20_000_000  # two ticks of a 100 Hz kernel, the coarsest change time there is
 _SEALED = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK
-_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _TRIES = 3
+_LONGEST_SHOWN = 200
 _TRUSTED_PATH = Assurance.TRUSTED_PATH
 _NONE = Assurance.NONE
 
@@ -56,14 +57,6 @@ class Unnamed(Enum):
         "(a server that squashes root, or a FUSE file system of one user)"
     )
     NO_NAME = "the file has no name on this host: it was removed, or its file system is not mounted here"
-
-
-class Writers(Enum):
-    """Whether somebody has a file open for writing, or mapped."""
-
-    NONE = "none"
-    SOME = "some"
-    NOT_KNOWN = "not known"
 
 
 class Located(NamedTuple):
@@ -119,10 +112,15 @@ ITSELF = Asker()
 
 @dataclass(frozen=True, slots=True)
 class Locator:
-    """Finds images by name or by descriptor. `owners` are the user IDs whose write access is no tampering."""
+    """Finds images by name or by descriptor.
+
+    `owners` are the user IDs whose write access is no tampering. `sandboxes` looks through directories and keeps what
+    it found; without it, no directory is on a trusted path, but on file systems that are vouched for.
+    """
 
     mounts: MountTable
     owners: frozenset[int]
+    sandboxes: Sandboxes | None = field(default=None, kw_only=True)
 
     def by_name(self, name: str, *, anywhere: bool, asker: Asker = ITSELF) -> Located:
         """Locate an image by an absolute name, if those who ask may read it.
@@ -186,6 +184,23 @@ class Locator:
         """Say whether somebody has a file open for writing; see `look_for_writers`."""
         return look_for_writers(fd)
 
+    def walk(self, located: Located) -> None:
+        """Look through a sandbox, so that `again` knows what is in it. Blocks. Raises OSError."""
+        if self.sandboxes is None or located.path is None:
+            return
+        top = Top(located.key, (located.path, *(alias.path for alias in located.aliases)))
+        self.sandboxes.look(located.fd, top, self.owners, self.mounts.current()[0])
+
+    def _sandbox(self, top: Top, around: Surroundings) -> tuple[Weakness | None, bool]:
+        """Say what is weak in a sandbox, and whether that is only because nothing is known of it."""
+        look = None if self.sandboxes is None else self.sandboxes.kept(top, around.owners, around.mounts)
+        if look is None:
+            return Weakness("what is in the directory is not known, or changed while it was looked at"), True
+        if look.weak is None:
+            return None, False
+        where = look.weak.path if len(look.weak.path) <= _LONGEST_SHOWN else f"…{look.weak.path[-_LONGEST_SHOWN:]}"
+        return Weakness(f"in the directory, {where}: {look.weak.why} ({look.weak.advice})"), False
+
     def _around(self) -> Surroundings:
         mounts, belief = self.mounts.current()
         return Surroundings(mounts, belief, self.owners)
@@ -219,8 +234,11 @@ class Locator:
             path, weak = _first_name(spellings, named, around)
         vouched = mount.superblock in around.belief.vouched
         weak = weak or (None if vouched else _not_trusted(named, mount, around))
-        unwalked = weak is None and found.is_directory and not vouched
-        writers = Writers.NOT_KNOWN
+        aliases = _aliases(named, spellings, path)
+        key = _key(fd, found)
+        unwalked, writers = False, Writers.NOT_KNOWN
+        if weak is None and found.is_directory and not vouched:
+            weak, unwalked = self._sandbox(Top(key, (path, *(alias.path for alias in aliases))), around)
         if weak is None and found.is_file and mount.local and not vouched:
             writers = self.look_for_writers(named.fd)
             if writers is Writers.SOME:
@@ -233,10 +251,10 @@ class Locator:
             owned,
             path,
             found,
-            _key(fd, found),
-            _TRUSTED_PATH if weak is None and not unwalked else _NONE,
+            key,
+            _TRUSTED_PATH if weak is None else _NONE,
             weak,
-            _aliases(named, spellings, path),
+            aliases,
             writers=writers,
             local=mount.local,
             unwalked=unwalked,
@@ -340,33 +358,6 @@ def _not_trusted(named: Named, mount: Mount, around: Surroundings) -> Weakness |
     return None
 
 
-def ignore_broken_leases() -> None:
-    """Have this process ignore SIGIO, which would end it when a lease of its own is broken. For the main thread."""
-    signal.signal(signal.SIGIO, signal.SIG_IGN)
-
-
-def look_for_writers(fd: int) -> Writers:
-    """Say whether somebody has a file open for writing, or mapped so, by asking for a lease on it (fcntl(2)).
-
-    `fd` is a descriptor of ours, O_PATH will do. Raises BusyImageError when somebody holds a lease that lets no one
-    read. Such a lease tells its holder with SIGIO, which this process must ignore.
-    """
-    try:
-        reading = os.open(f"/proc/self/fd/{fd}", _READ)
-    except BlockingIOError as error:
-        raise _leased() from error
-    except OSError:
-        return Writers.NOT_KNOWN
-    try:
-        fcntl.fcntl(reading, fcntl.F_SETLEASE, fcntl.F_RDLCK)
-        fcntl.fcntl(reading, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-    except OSError as error:
-        return Writers.SOME if error.errno in {errno.EAGAIN, errno.EBUSY} else Writers.NOT_KNOWN
-    finally:
-        os.close(reading)
-    return Writers.NONE
-
-
 def _readable(fd: int, found: Attributes, asker: Asker) -> tuple[int, bool]:
     """Return a descriptor that the image can be read from, and whether it is a new one.
 
@@ -389,9 +380,9 @@ def _open_as(fd: int, asker: Asker) -> int:
     for rights in asker.rights():
         try:
             with assumed(rights):
-                return os.open(f"/proc/self/fd/{fd}", _READ)
+                return os.open(f"/proc/self/fd/{fd}", READ)
         except BlockingIOError as error:
-            raise _leased() from error
+            raise leased() from error
         except OSError as error:
             refused = error
             if error.errno in _NO_DESCRIPTORS:
@@ -419,10 +410,6 @@ def _unreadable(name: str) -> UnreadableImageError:
         f"{name}: there is no such image, or you may not read it; name an absolute path, or ask with an open "
         "descriptor, as `eclctl check` does"
     )
-
-
-def _leased() -> BusyImageError:
-    return BusyImageError("somebody holds a lease on the image; ask again when they have finished")
 
 
 def _changing() -> BusyImageError:
@@ -458,9 +445,9 @@ def open_for_reading(located: Located) -> int:
     Falls back to the caller's own descriptor, duplicated, where this process may not open the file.
     """
     try:
-        return os.open(f"/proc/self/fd/{located.fd}", _READ)
+        return os.open(f"/proc/self/fd/{located.fd}", READ)
     except BlockingIOError as error:
-        raise _leased() from error
+        raise leased() from error
     except OSError as error:
         if fcntl.fcntl(located.fd, fcntl.F_GETFL) & os.O_PATH:
             raise UnreadableImageError(f"the image cannot be opened: {error.strerror}") from error

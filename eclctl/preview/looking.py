@@ -120,7 +120,12 @@ class _View:
         self._joint = joint or side.snapshot
         self._shared = shared
         self._facts: dict[_Read, Facts] = {}
-        locator = _Here(side.locator.mounts, side.locator.owners, located._replace(owned=False))
+        locator = _Here(
+            side.locator.mounts,
+            side.locator.owners,
+            located._replace(owned=False),
+            sandboxes=side.locator.sandboxes,
+        )
         # The engine keeps nothing: what was read for one caller must not change an answer to another on one side alone.
         self._engine = Engine(locator, looker.pool, FactCache(0), side.snapshot, looker.statuses)
 
@@ -160,8 +165,7 @@ class _Here(Locator):
 
     def again(self, located: Located, name: str, *, asker: Asker = ITSELF) -> Located:
         """Return the image as it was found: that is what both policies are asked about."""
-        del located, name, asker
-        return self.found
+        return Locator.again(self, located, name, asker=asker) if self.found.unwalked else self.found
 
 
 def _joint(old: Snapshot, new: Snapshot) -> Snapshot | None:

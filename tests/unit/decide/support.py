@@ -15,6 +15,7 @@ from eclctl.decide.settings import Settings
 from eclctl.decide.snapshot import Names, Snapshot, build
 from eclctl.image.identity import Asker, Locator
 from eclctl.image.mounts import MountTable
+from eclctl.image.sandboxes import Sandboxes
 from eclctl.image.system import Credentials, can_assume
 from eclctl.model import Caller
 from eclctl.verify import HashPool
@@ -57,7 +58,8 @@ class Site:
                 directory.chmod(0o755)
         self.use_keyring(ring)
         self.mounts = MountTable()
-        locator = Locator(self.mounts, frozenset({0, os.getuid()}))
+        sandboxes = Sandboxes(lambda: self.elapsed)
+        locator = Locator(self.mounts, frozenset({0, os.getuid()}), sandboxes=sandboxes)
         self.engine = Engine(
             locator,
             HashPool(1),

@@ -1,0 +1,53 @@
+"""Whether a file is open for writing, or mapped so, in any process of this host."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import signal
+from enum import Enum
+
+from eclctl.errors import BusyImageError
+
+READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+
+
+class Writers(Enum):
+    """Whether somebody has a file open for writing, or mapped."""
+
+    NONE = "none"
+    SOME = "some"
+    NOT_KNOWN = "not known"
+
+
+def ignore_broken_leases() -> None:
+    """Have this process ignore SIGIO, which would end it when a lease of its own is broken. For the main thread."""
+    signal.signal(signal.SIGIO, signal.SIG_IGN)
+
+
+def look_for_writers(fd: int) -> Writers:
+    """Say whether somebody has a file open for writing, or mapped so, by asking for a lease on it (fcntl(2)).
+
+    `fd` is a descriptor of ours, O_PATH will do. Raises BusyImageError when somebody holds a lease that lets no one
+    read. Such a lease tells its holder with SIGIO, which this process must ignore.
+    """
+    try:
+        reading = os.open(f"/proc/self/fd/{fd}", READ)
+    except BlockingIOError as error:
+        raise leased() from error
+    except OSError:
+        return Writers.NOT_KNOWN
+    try:
+        fcntl.fcntl(reading, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        fcntl.fcntl(reading, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    except OSError as error:
+        return Writers.SOME if error.errno in {errno.EAGAIN, errno.EBUSY} else Writers.NOT_KNOWN
+    finally:
+        os.close(reading)
+    return Writers.NONE
+
+
+def leased() -> BusyImageError:
+    """Return what is raised for a file whose lease lets no one read."""
+    return BusyImageError("somebody holds a lease on the image; ask again when they have finished")

@@ -387,6 +387,7 @@ def explanation_fields(decision: Decision, *, admin: bool = False) -> dict[str, 
         "image": decision.image,
         "path": decision.path,
         "role": decision.role,
+        "caller": None if decision.caller.identity is None else decision.caller.identity.note,
         "rule_where": decision.rule_where,
         "requirements": [
             {

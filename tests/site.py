@@ -117,9 +117,13 @@ class Site:
         self.expect("READY=1")
         return self
 
+    def command(self) -> list[str]:
+        """The daemon's command line."""
+        return [*ECLCTL, "daemon", "--config", str(self.config)]
+
     def launch(self, **environment: str) -> None:
         self.process = subprocess.Popen(
-            [*ECLCTL, "daemon", "--config", str(self.config)],
+            self.command(),
             env=os.environ | {"NOTIFY_SOCKET": str(self.root / "notify")} | environment,
             stderr=subprocess.PIPE,
             text=True,

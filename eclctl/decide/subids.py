@@ -96,8 +96,8 @@ class Ranges:
 
         A name and the number of the same user are one owner.
         """
-        ends = (*self.starts[1:], _HIGHEST + 1)
-        for first, end, owners in zip(self.starts, ends, self.owners, strict=True):
+        for at, (first, owners) in enumerate(zip(self.starts, self.owners, strict=True), 1):
+            end = self.starts[at] if at < len(self.starts) else _HIGHEST + 1
             if owners is MANY or len({person_of(owner, numbers) for owner in owners}) > 1:
                 yield Overlap(first, end - 1, owners)
 

@@ -180,6 +180,8 @@ class Callers:
         self._answer(lookup, found)
 
     def _keep(self, caller: Caller, found: Caller) -> None:
+        if len(caller.groups) > _MANY_GROUPS:
+            return  # megabytes each
         if len(self._kept) >= _KEPT_PERSONS:
             self._kept.clear()
         same = self._kept.setdefault(self.household(caller), {})

@@ -114,18 +114,20 @@ def identify(caller: Caller, known: SubordinateIds, accounts: Accounts) -> Calle
     unknown = not (user.owners.known and groups.owners.known)
     if user.uid == caller.uid and not (uids or gids or unknown) and named == {caller.gid, *caller.groups}:
         return caller
+    if unknown:
+        uids = gids = frozenset()  # every deny rule is for them, and a caller can have 65,536 gids
     person = _crowd(user.owners.words) if user.uid is None else user.uid
     note = "; ".join(filter(None, (_user_note(caller.uid, user, known.uids), _group_note(groups, known.gids))))
     return replace(caller, identity=Identity(user.uid, named, uids, gids, unknown, person, note))
 
 
 def unidentified(caller: Caller, known: SubordinateIds) -> Caller:
-    """Return what a caller counts as while the name service does not answer; only local accounts are known then."""
+    """Return what a caller counts as while the name service does not answer: only local accounts are known."""
     found = identify(caller, known, _Silent())
     if found.identity is None:
         return caller
     note = f"who uid {caller.uid} is cannot be looked up now: every rule that denies some users or groups applies"
-    return replace(found, identity=replace(found.identity, unknown=True, note=note))
+    return replace(found, identity=replace(found.identity, note=note))
 
 
 class _Silent:

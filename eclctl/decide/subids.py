@@ -139,7 +139,7 @@ def parse_ranges(data: bytes) -> ParsedRanges:
 
 def _range(line: bytes) -> Range | None:
     """Return the range of a line, empty when it has no IDs; None when the line is malformed."""
-    fields = line.split(b":", _FIELDS)[:_FIELDS]
+    fields = line.split(b":")  # what follows the third field is ignored
     if len(line) > _LONGEST_LINE or len(fields) < _FIELDS or not fields[0] or line.startswith((b"+", b"-")):
         return None
     first, count = _number(fields[1]), _number(fields[2])

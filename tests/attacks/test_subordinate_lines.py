@@ -159,6 +159,7 @@ def test_subordinate_uids_that_are_accounts_are_themselves_and_denied_as_the_own
     owned.grant(f"{MALLORY}:{account}:1\n", "")
     start(owned, FOR_TRUSTY)
     assert as_user(owned, account)["rule"] == "no-mallory"
+    assert owned.ask("check", image=owned.image(APPROVED), subject_uid=account)["rule"] == "no-mallory"
     shown = owned.order("status")
     assert shown["subordinate_ids"]["uids"]["holding"] == [{"first": account, "last": account, "owners": [MALLORY]}]
     assert "subid-accounts" in {each["code"] for each in shown["attention"]}

@@ -47,9 +47,10 @@ class Desk:
         self.wall = os.stat(self.files.subuid).st_ctime + 100.0
         self.callers = Callers(self.files, clock=lambda: self.time, wall=lambda: self.wall, service=self.host)
 
-    def grant(self, text):
-        Path(self.files.subuid).write_text(text)
-        Path(self.files.subuid).chmod(0o644)
+    def grant(self, text, file=None):
+        path = Path(file or self.files.subuid)
+        path.write_text(text)
+        path.chmod(0o644)
 
     async def find(self, caller):
         found = asyncio.get_running_loop().create_future()
@@ -165,6 +166,16 @@ def test_of_an_account_that_a_name_service_has_told_of_no_outage_makes_a_subordi
     run(tmp_path, scenario)
 
 
+def test_callers_in_very_many_groups_are_looked_up_and_not_kept(tmp_path):
+    async def scenario(desk):
+        crowd = Caller(1000, 1000, frozenset(range(2000, 2000 + module._MANY_GROUPS + 1)))
+        assert desk.callers.known(crowd) is None
+        assert await desk.find(crowd) == crowd
+        assert desk.callers._kept == {}
+
+    run(tmp_path, scenario)
+
+
 def test_a_bug_in_a_look_up_is_no_identity(tmp_path):
     async def scenario(desk):
         desk.host.users = None
@@ -183,6 +194,18 @@ def test_a_file_that_changes_is_read_again_without_a_reload(tmp_path, monkeypatc
         await desk.until(lambda: desk.callers.ids.uids.ranges.owners_of(100001) == ("bob",))
         assert desk.callers.known(BEHIND) is None
         assert (await desk.find(BEHIND)).person == 1001
+
+    run(tmp_path, scenario)
+
+
+def test_what_was_kept_of_a_caller_goes_with_the_ranges_that_it_came_of(tmp_path):
+    async def scenario(desk):
+        await desk.find(BEHIND)
+        desk.grant("bob:100000:10\n", desk.files.subgid)
+        desk.callers._tick()
+        await desk.until(lambda: desk.callers.ids.gids.ranges.count)
+        assert desk.callers.known(BEHIND) is None
+        assert 1001 in (await desk.find(BEHIND)).identity.denied_uids
 
     run(tmp_path, scenario)
 

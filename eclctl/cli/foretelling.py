@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from eclctl.cli.offline import decide, load_site, opened_engine
 from eclctl.client import open_image, wire_path
+from eclctl.decide.identify import calling_user
 from eclctl.decide.questions import Decision, Question
 from eclctl.image.identity import ITSELF, Asker, Located, Locator
 from eclctl.image.writers import Writers
-from eclctl.model import Caller
 
 __all__ = ["foretell"]
 
@@ -67,7 +67,6 @@ def foretell(config: str, here: str, there: str) -> Decision:
         with opened_engine(settings, snapshot, 1) as engine:
             known = engine.locator
             engine.locator = _Elsewhere(known.mounts, known.owners, here, there, sandboxes=known.sandboxes)
-            caller = Caller(os.getuid(), os.getgid(), frozenset(os.getgroups()))
-            return decide(engine, Question(wire_path(there), caller, descriptor))
+            return decide(engine, Question(wire_path(there), calling_user(), descriptor))
     finally:
         os.close(descriptor)

@@ -20,6 +20,7 @@ SET_BACK: Final = 10.0
 BUG: Final = 86_400.0
 """Seconds for which the last internal error is to be looked at."""
 
+_OWNERS: Final = 3  # named in a sentence
 _NOT_KNOWN: Final = ("none", "unavailable", "invalid", "unknown")
 
 
@@ -32,6 +33,7 @@ def attention(status: Mapping[str, Any]) -> list[dict[str, str]]:
         *_clock(status),
         *_watch(status),
         *_ocsp(status.get("ocsp")),
+        *_subordinate_ids(status.get("subordinate_ids")),
         *_keyservers(status.get("keyservers")),
         *_keys(status),
     ]
@@ -90,6 +92,46 @@ def _ocsp(ocsp: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
         yield "ocsp-not-known", f"nothing valid is known of {_certificates(count)}, which count for nothing meanwhile"
     if count := statuses.get("revoked", 0):
         yield "ocsp-revoked", f"{_certificates(count)} revoked"
+
+
+def _subordinate_ids(ids: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
+    if ids is None:
+        return
+    if ids["not_read"] is not None:
+        yield (
+            "subid-not-read",
+            f"nsswitch.conf has subordinate IDs from {ids['not_read']}; only /etc/subuid and /etc/subgid are read",
+        )
+    for sort, what in (("uids", "accounts"), ("gids", "groups")):
+        found = ids[sort]
+        if found["problem"] is not None:
+            yield "subid-file", f"{found['file']} {found['problem']}"
+        if found["malformed"]:
+            yield "subid-malformed", f"{found['file']}: {found['malformed']} lines grant nothing, as they are malformed"
+        if found["overlaps"]:
+            yield "subid-overlap", f"{found['file']}: {_overlap(found)}: these IDs are nobody's for rules that allow"
+        if found["accounts"]:
+            first = found["holding"][0]
+            told = (
+                f"{found['accounts']} {what} lie in ranges of others, first {first['first']} in one of {_owners(first)}"
+            )
+            yield "subid-accounts", f"{found['file']}: {told}: deny rules for the owners apply to them as well"
+    if seen := ids["seen"]["count"]:
+        where = f"uid {ids['seen']['uids'][0]} and {seen - 1} others" if seen > 1 else f"uid {ids['seen']['uids'][0]}"
+        yield "subid-accounts", f"accounts of the name service lie in ranges of {ids['uids']['file']}: {where}"
+
+
+def _overlap(found: Mapping[str, Any]) -> str:
+    first = found["overlapping"][0]
+    more = f", and {found['overlaps'] - 1} more overlaps" if found["overlaps"] > 1 else ""
+    return f"{first['first']} to {first['last']} are in ranges of {_owners(first)}{more}"
+
+
+def _owners(overlap: Mapping[str, Any]) -> str:
+    owners = overlap["owners"]
+    if owners is None:
+        return "very many owners"
+    return ", ".join(owners[:_OWNERS]) + (" and others" if len(owners) > _OWNERS else "")
 
 
 def _keyservers(keyservers: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:

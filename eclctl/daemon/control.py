@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from eclctl.daemon.call import Call
+    from eclctl.daemon.callers import Callers
     from eclctl.daemon.checks import Checks
     from eclctl.daemon.internal_errors import InternalErrorStats
     from eclctl.daemon.keyrefresh import RefreshStats
@@ -66,6 +67,7 @@ class Control:
     watcher: Watching
     metrics: Metrics
     surveyor: Surveyor
+    callers: Callers
     server: Callable[[], Server]
     settings: Settings
     started: datetime
@@ -114,6 +116,7 @@ class Control:
             surveyed = None  # of a policy that has just been replaced
         state = self._service() | {"watch": dict(self.watcher.status()), "ocsp": _ocsp(self.metrics.ocsp())}
         state["keyservers"] = _keyservers(self.metrics.keys(), self.settings)
+        state["subordinate_ids"] = self.callers.status()
         state["unrecorded"] = self.metrics.unrecorded
         state["internal_errors"] = _internal_errors(self.metrics.internal_errors())
         state["images"] = None if surveyed is None else _images(surveyed)

@@ -152,6 +152,20 @@ def test_status_admits_what_it_could_not_look_at() -> None:
     assert "images      there was no time to look at them; ask again" in late
 
 
+def test_ranges_of_subordinate_ids_that_overlap_are_named() -> None:
+    shared = {"first": 100000, "last": 165535, "owners": ["alice", "b\x1bob"]}
+    several = {"ranges": 7, "overlaps": 5, "overlapping": [shared, shared | {"owners": None}, shared, shared]}
+    none = {"ranges": 1, "overlaps": 0, "overlapping": []}
+    lines = list(status_lines({**STATUS, "subordinate_ids": {"uids": several, "gids": none}}))
+    at = lines.index("subids      7 ranges of uids, 1 range of gids")
+    assert lines[at + 1 : at + 5] == [
+        "  uids 100000-165535: alice, b\\x1bob",
+        "  uids 100000-165535: very many owners",
+        "  uids 100000-165535: alice, b\\x1bob",
+        "  and 2 more overlaps of uids: eclctl status --json",
+    ]
+
+
 def test_exceptions_that_allow_something_now_are_named() -> None:
     ended = {"name": "old", "state": "ended", "ends": "2026-11-01T00:00:00Z", "reason": "x"}
     active = {"name": "urgent\x1b", "state": "active", "ends": "2026-12-01T10:20:00Z", "reason": "the deadline"}

@@ -10,6 +10,7 @@ from eclctl.client import open_image, wire_path
 from eclctl.decide.identify import calling_user
 from eclctl.decide.questions import Decision, Question
 from eclctl.image.identity import ITSELF, Asker, Located, Locator
+from eclctl.image.system import Attributes
 from eclctl.image.writers import Writers
 
 __all__ = ["foretell"]
@@ -22,10 +23,12 @@ class _Elsewhere(Locator):
     here: str
     there: str
 
-    def by_descriptor(self, name: str, fd: int, *, anywhere: bool, asker: Asker = ITSELF) -> Located:
+    def by_descriptor(
+        self, name: str, fd: int, *, anywhere: bool, asker: Asker = ITSELF, found: Attributes | None = None
+    ) -> Located:
         """Locate the file; its assurance level follows from where it is."""
         del name
-        return self._moved(Locator.by_descriptor(self, self.here, fd, anywhere=anywhere, asker=asker))
+        return self._moved(Locator.by_descriptor(self, self.here, fd, anywhere=anywhere, asker=asker, found=found))
 
     def again(self, located: Located, name: str, *, asker: Asker = ITSELF) -> Located:
         """Look at it anew under the name that it has now."""

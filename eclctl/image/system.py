@@ -44,7 +44,6 @@ _STATFS_SIZE = 256
 _WANTED = STATX_BASIC_STATS | STATX_BTIME | STATX_MNT_ID
 # struct statx up to the mount ID (include/uapi/linux/stat.h); x skips what is not used.
 _STATX = struct.Struct("=I4x8xIIIHxxQQ8x8x16xqI4xqI4xqI4x8xIIQ")
-_GLANCE = struct.Struct("=I16xI4xHxxQ104xQ")
 _OPEN_HOW = struct.Struct("=QQQ")
 _FIRST_LONG = struct.Struct("@l")
 
@@ -158,23 +157,6 @@ def attributes(fd: int, *, fresh: bool = False) -> Attributes:
         os.makedev(major, minor),
         mount if mask & STATX_MNT_ID else _mount_by_fdinfo(fd),
     )
-
-
-class Glance(NamedTuple):
-    """What a directory is judged by; every decision makes one for each directory above an image."""
-
-    mode: int
-    uid: int
-    mount: int
-
-
-def glance(fd: int) -> Glance:
-    """Return mode, owner and mount of an open descriptor."""
-    buffer = _buffers.statx
-    if _statx(fd, b"", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, _WANTED, buffer) != 0:
-        raise _fail()
-    mask, uid, mode, _, mount = _GLANCE.unpack_from(buffer)
-    return Glance(mode, uid, mount if mask & STATX_MNT_ID else _mount_by_fdinfo(fd))
 
 
 def _mount_by_fdinfo(fd: int) -> int:

@@ -221,4 +221,4 @@ def _plain(path: str) -> str:
 
 
 def _split(options: str) -> frozenset[str]:
-    return frozenset(options.split(","))
+    return frozenset(each.strip(" \t") for each in options.split(","))

@@ -259,6 +259,10 @@ UNITS: dict[str, tuple[Callable[[Host], object], str]] = {
     "a unit of another source that counts more": (other_unit, "lists another source there"),
     "a masked unit": (lambda host: (host.units[0] / "data.mount").symlink_to("/dev/null"), "is masked"),
     "a link to a unit of another user": (linked, "opt/data.mount belongs to user 1000"),
+    "a link in a directory of another user": (
+        lambda host: (linked(host), host.show("opt/data.mount", uid=0), host.show("etc/units", uid=1000)),
+        "units belongs to user 1000",
+    ),
     "a unit of another user": (shown("run/units/data.mount", uid=1000), "data.mount belongs to user 1000"),
     "a unit that others can write": (
         shown("run/units/data.mount", mode=stat.S_IFREG | 0o646),
@@ -397,6 +401,12 @@ def test_a_deleted_loop_file_is_not_believed_by_its_device_either(looped: Host) 
     deleted = looped.write("srv/apps.img (deleted)")
     backed_by(f"{deleted}\n")(looped)
     assert "has no name any more" in str(looped.objection("/apps", LOOP))
+
+
+def test_a_loop_device_over_another_device_is_not_believed(looped: Host) -> None:
+    looped.fstab.write_text(f"{looped.dev}/loop3 /apps squashfs ro\n")
+    looped.show("srv/apps.img", mode=NODE | 0o600)
+    assert "is not a regular file" in str(looped.objection("/apps", LOOP))
 
 
 def test_a_file_on_a_file_system_that_is_not_believed_is_not_believed(looped: Host) -> None:
@@ -604,7 +614,7 @@ def test_a_read_only_file_system_on_a_read_only_one_is_vouched_for(host: Host) -
 
 
 def test_a_name_that_only_begins_like_a_listed_point_is_not_below_it(host: Host) -> None:
-    assert host.objection("/software", "30 22 0:80 / /software ro - nfs4 f:/s ro", words=READ_ONLY) is not None
+    assert host.objection("/swap", "30 22 0:80 / /swap ro - nfs4 f:/s ro", words=READ_ONLY) is not None
 
 
 def test_mounts_that_are_their_own_parents_come_to_an_end(host: Host) -> None:

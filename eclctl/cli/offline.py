@@ -17,6 +17,7 @@ from eclctl.daemon.service import NAMES
 from eclctl.decide import settings as configuration
 from eclctl.decide.cache import FactCache
 from eclctl.decide.engine import Engine
+from eclctl.decide.mounted import believe
 from eclctl.decide.questions import Decision, Pending, Question
 from eclctl.decide.snapshot import Snapshot, build
 from eclctl.errors import ConfigError
@@ -94,7 +95,7 @@ def _listed(problems: Sequence[object]) -> str:
 @contextlib.contextmanager
 def opened_engine(settings: Settings, snapshot: Snapshot, capacity: int) -> Iterator[Engine]:
     """Make an engine that decides by a snapshot, and keeps the facts of at most `capacity` images."""
-    mounts = MountTable(settings.trusted_mounts)
+    mounts = MountTable(believe(settings))
     try:
         with HashPool.beside_caller() as pool:
             locator, statuses = Locator(mounts, settings.trusted_owners), Responders(settings.ocsp.timeout)

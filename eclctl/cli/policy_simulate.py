@@ -28,6 +28,7 @@ from eclctl.daemon.peers import subject
 from eclctl.daemon.service import NAMES
 from eclctl.daemon.walk import walk
 from eclctl.decide.files import read_unguarded
+from eclctl.decide.mounted import believe
 from eclctl.decide.snapshot import Snapshot, build
 from eclctl.errors import ConfigError
 from eclctl.image.identity import Locator
@@ -245,7 +246,7 @@ def _replayed(
 
 
 def _locator(settings: Settings, stack: ExitStack) -> Locator:
-    mounts = MountTable(settings.trusted_mounts)
+    mounts = MountTable(believe(settings))
     stack.callback(mounts.close)
     return Locator(mounts, settings.trusted_owners)
 

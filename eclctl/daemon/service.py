@@ -50,6 +50,7 @@ from eclctl.daemon.workers import Workers
 from eclctl.decide import settings as configuration
 from eclctl.decide.cache import FactCache
 from eclctl.decide.engine import Engine
+from eclctl.decide.mounted import believe, why_no_trusted_path
 from eclctl.decide.snapshot import Names, Snapshot
 from eclctl.errors import AuditError, ConfigError
 from eclctl.image.identity import Locator
@@ -224,7 +225,8 @@ class _Service:
         self._audit = AuditLog(settings.audit_path)
         self._stack.callback(self._audit.close)
         self._metrics = Metrics()
-        self._mounts = MountTable(settings.trusted_mounts)
+        self._mounts = MountTable(believe(settings))
+        self._why_not = partial(why_no_trusted_path, self._mounts)
         self._stack.callback(self._mounts.close)
         ocsp = settings.ocsp
         self._keeper = Keeper(clock=_now, timeout=ocsp.timeout, max_age=timedelta(seconds=ocsp.max_age))
@@ -264,7 +266,7 @@ class _Service:
         gc.collect()
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLDS)
-        self._watcher = Watcher(settings.watch, self._engine, self._metrics)
+        self._watcher = Watcher(settings.watch, self._engine, self._metrics, why_not=self._why_not)
 
     def _open_listeners(self) -> list[tuple[Listener, bool]]:
         """The check and the admin socket, each with whether it is the admin one."""
@@ -316,6 +318,7 @@ class _Service:
             self._started,
             _now,
             self._reload,
+            self._why_not,
         )
         decide = partial(checks.handle, resolve=subject)
         server = Server(

@@ -14,7 +14,7 @@ from eclctl.daemon.attention import attention
 from eclctl.daemon.audit import timestamp
 from eclctl.daemon.protocol import VERSION, ErrorCode, Method, Part
 from eclctl.daemon.surveys import page
-from eclctl.model import Assurance, Verdict
+from eclctl.decide.mounted import why_rule_cannot
 from eclctl.report.shapes import exception_fields, file_fields, key_fields, rule_fields, survey_fields, turning_fields
 from eclctl.report.survey import Tally
 
@@ -44,8 +44,6 @@ KEYS: Final = 100
 
 EXCEPTIONS: Final = 200
 """Exceptions that `status` shows."""
-
-_PATHS: Final = 20  # of one rule, that are looked at
 
 
 class Watching(Protocol):
@@ -180,14 +178,7 @@ class Control:
     def _rule_line(self, rule: Rule, surveyed: Surveyed | None) -> dict[str, Any]:
         fields = rule_fields(rule, self.metrics.rules.of(rule.name), _tally(rule, surveyed))
         shown = ("name", "where", "mode", "decision", "allow", "deny", "would_deny", "images")
-        return {name: fields[name] for name in shown} | {"why_not": self._why_not(rule)}
-
-    def _why_not(self, rule: Rule) -> list[str]:
-        """Why images that the rule is for can have no `trusted-path`, where it asks for that: each reason once."""
-        if rule.assurance is not Assurance.TRUSTED_PATH or rule.decision is Verdict.DENY:
-            return []
-        found = (self.why_not(path.prefix or "/") for path in (rule.match.paths or ())[:_PATHS])
-        return list(dict.fromkeys(why for why in found if why is not None))
+        return {name: fields[name] for name in shown} | {"why_not": why_rule_cannot(rule, self.why_not)}
 
     # -- report ----------------------------------------------------------------------------------------------------
 

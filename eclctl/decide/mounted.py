@@ -21,9 +21,10 @@ from eclctl.policy.globs import Glob, compile_glob
 from eclctl.policy.language import Rule
 from eclctl.policy.lint import Remark
 
-__all__ = ["HostMounts", "believe", "exists_here", "why_no_trusted_path"]
+__all__ = ["HostMounts", "believe", "exists_here", "why_no_trusted_path", "why_rule_cannot"]
 
 _DEEP = "**"
+_MOST_PATHS = 20
 _PAGE = "docs/filesystems.md"
 
 
@@ -40,6 +41,17 @@ def why_no_trusted_path(table: MountTable, path: str) -> str | None:
     mounts, belief = table.current()
     mount = _unbelieved(mounts, belief, path)
     return None if mount is None else printable(belief.why_not(mount))
+
+
+def why_rule_cannot(rule: Rule, why_not: Callable[[str], str | None]) -> list[str]:
+    """Return why images that a rule is for can have no `trusted-path`, where it asks for that: each reason once.
+
+    `why_not` says it of one place. Of very many paths the first are looked at.
+    """
+    if not _wants_trusted_path(rule):
+        return []
+    found = (why_not(path.prefix or "/") for path in (rule.match.paths or ())[:_MOST_PATHS])
+    return list(dict.fromkeys(why for why in found if why is not None))
 
 
 def exists_here(mounts: Mounts, path: str) -> bool:
@@ -68,7 +80,7 @@ class HostMounts:
         place = path.prefix or "/"
         if not self.exists(place):
             return
-        if self.belief is not None and rule.assurance is Assurance.TRUSTED_PATH and rule.decision is not Verdict.DENY:
+        if self.belief is not None and _wants_trusted_path(rule):
             mount = _unbelieved(self.mounts, self.belief, place)
             if mount is not None:
                 message = f"on this host, rule {quoted(rule.name)} asks for trusted-path below {quoted(place)}, where "
@@ -117,6 +129,10 @@ def _unbelieved(mounts: Mounts, belief: Belief, path: str) -> Mount | None:
     """Return the mount that a path lies on when it is not believed."""
     top = mounts.above(path)[-1]
     return None if top.superblock in belief.trusted or top.superblock in belief.vouched else top
+
+
+def _wants_trusted_path(rule: Rule) -> bool:
+    return rule.assurance is Assurance.TRUSTED_PATH and rule.decision is not Verdict.DENY
 
 
 def _is_below(path: str, top: str) -> bool:

@@ -33,6 +33,7 @@ UNIT_DIRECTORIES = (
 _ROOT = frozenset({0})
 _MAX_BYTES = 1 << 20
 _NO_UNIT = "/dev/null"
+_KEYS = ("What", "Where", "Type", "Options")
 _KINDS = (".mount", ".automount", ".mount.d")
 _FOR_ALL_MOUNTS = "mount.d"
 _SETTLED_NS = 1_000_000_000  # a file that changed this recently may change again without another change time
@@ -185,11 +186,10 @@ def parse_mount_unit(text: str, point: str, where: str) -> Entry:
         elif section == "[Mount]" and not stripped.startswith(("#", ";")):
             key, _, value = stripped.partition("=")
             values[key.strip(" \t")] = value.strip(" \t")
-    source, named = values.get("What", ""), values.get("Where", "") or point
-    kind, options = values.get("Type", ""), values.get("Options", "")
-    if "%" in source + named + kind + options:
+    if any("%" in values.get(key, "").replace("%%", "") for key in _KEYS):
         return _flawed(point, where, "has specifiers (%), which are not resolved")
-    if not source or _plain(named) != point:
+    source, named, kind, options = (values.get(key, "").replace("%%", "%") for key in _KEYS)
+    if not source or _plain(named or point) != point:
         return _flawed(point, where, "names no source, or another mount point than its file name does")
     return Entry(point, source, kind, _split(options), where)
 

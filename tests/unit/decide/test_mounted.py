@@ -156,7 +156,7 @@ def test_of_a_path_on_a_bind_mount_the_name_that_is_meant_is_said(path: str, mea
         ("/srv/a*/x/**", ["/srv/alias"]),
         ("/srv/two.sif", ["/srv/two.sif"]),
         ("/srv/*/alias/x", []),
-        ("/srv/**/alias/x", []),
+        ("/srv/**/alias/x", ["/srv/alias"]),
         ("/srv/**", []),
         ("/**", []),
         ("/srv/*/x.sif", []),
@@ -193,5 +193,5 @@ def test_of_very_many_paths_the_first_are_looked_at() -> None:
     def paths() -> Iterator[str]:
         return (f"/{number}/*" for number in range(500))
 
-    why_rule_cannot(rule(*paths()), lambda path: asked.append(path))  # type: ignore[func-returns-value]
+    why_rule_cannot(rule(*paths()), asked.append)  # type: ignore[func-returns-value]
     assert len(asked) == 20

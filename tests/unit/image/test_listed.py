@@ -47,6 +47,11 @@ def test_in_a_unit_the_last_word_counts_and_an_empty_one_takes_back() -> None:
     assert parsed("[Mount]\nWhat=/dev/sdb\nWhat=/dev/sdc\nOptions=user\nOptions=") == entry("/data", "/dev/sdc", "", "")
 
 
+def test_two_percent_signs_are_one() -> None:
+    text = "[Mount]\nWhat=tmpfs\nType=tmpfs\nOptions=size=50%%,nosuid"
+    assert parsed(text) == entry("/data", "tmpfs", "tmpfs", "size=50%", "nosuid")
+
+
 def test_a_unit_without_a_point_has_that_of_its_name() -> None:
     assert parsed("[Mount]\nWhat=/dev/sdb").point == "/data"
 
@@ -56,7 +61,7 @@ def test_a_unit_that_says_too_little_or_another_point_has_a_flaw(text: str) -> N
     assert parsed(text).flaw is not None
 
 
-@pytest.mark.parametrize("line", ["What=/dev/%i", "Where=/data%%", "Type=%b", "Options=x=%m"])
+@pytest.mark.parametrize("line", ["What=/dev/%i", "Where=/data%", "Type=%b", "Options=x=%m", "Options=%%%n"])
 def test_a_unit_with_specifiers_has_a_flaw(line: str) -> None:
     assert "specifiers" in str(parsed(f"[Mount]\nWhat=/dev/sdb\n{line}").flaw)
 

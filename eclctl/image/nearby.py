@@ -15,7 +15,7 @@ import os
 import stat
 from collections.abc import Callable
 
-from eclctl.image.mounts import Mounts
+from eclctl.image.mounts import Mount, Mounts
 from eclctl.image.opening import open_exactly
 
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
@@ -39,6 +39,7 @@ class Nearby:
         self._mounts = mounts
         self._lstat = lstat
         self._seen: dict[str, os.stat_result | NotSeenError] = {}
+        self._far: dict[str, Mount | None] = {}
         self._safe: dict[tuple[str, frozenset[int]], str | None] = {}
 
     def status(self, path: str) -> os.stat_result:
@@ -141,9 +142,17 @@ class Nearby:
             return _not_seen(path, error)
 
     def _require_near(self, path: str) -> None:
-        far = next((each for each in self._mounts.above(path) if not (each.local or each.type in _KERNELS_OWN)), None)
+        directory = path.rpartition("/")[0] or "/"
+        if directory not in self._far:
+            self._far[directory] = next(filter(_is_far, self._mounts.above(directory)), None)
+        own = self._mounts.at(path)
+        far = self._far[directory] or (own if own is not None and _is_far(own) else None)
         if far is not None:
             raise NotSeenError(f"{path} lies on {far.type} at {far.point}, where a look could take for ever")
+
+
+def _is_far(mount: Mount) -> bool:
+    return not mount.local and mount.type not in _KERNELS_OWN
 
 
 def _exposed(path: str, status: os.stat_result, owners: frozenset[int], *, sticky: bool = False) -> str | None:

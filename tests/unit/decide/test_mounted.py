@@ -27,6 +27,7 @@ TABLE = """\
 35 22 0:45 / /mnt/u\x1b rw - fuse.sshfs h: rw
 40 22 8:1 /srv/real /srv/alias rw - ext4 /dev/sda1 rw
 41 22 8:1 /srv/real /alias rw - ext4 /dev/sda1 rw
+43 41 8:1 /srv/deep /alias/deep rw - ext4 /dev/sda1 rw
 42 22 8:1 /srv/one.sif /srv/two.sif rw - ext4 /dev/sda1 rw
 """
 
@@ -94,6 +95,7 @@ def test_of_a_believed_file_system_nothing_is_said(path: str) -> None:
 
 def test_once_the_file_system_is_listed_nothing_is_said() -> None:
     assert remarks(host(trusted("/home")), "/home/*/x.sif") == []
+    assert remarks(host(Filesystems(read_only=frozenset({"/cvmfs/x"}))), "/cvmfs/x/*") == []
 
 
 @pytest.mark.parametrize("change", [{"assurance": Assurance.NONE}, {"decision": Verdict.DENY}])
@@ -139,7 +141,12 @@ def test_a_watched_tree_without_trusted_path_is_named() -> None:
 
 @pytest.mark.parametrize(
     ("path", "meant"),
-    [("/alias/**", "/srv/real/**"), ("/alias/x.sif", "/srv/real/x.sif"), ("/srv/alias/a/*/b", "/srv/real/a/*/b")],
+    [
+        ("/alias/**", "/srv/real/**"),
+        ("/alias/deep/*", "/srv/deep/*"),
+        ("/alias/x.sif", "/srv/real/x.sif"),
+        ("/srv/alias/a/*/b", "/srv/real/a/*/b"),
+    ],
 )
 def test_of_a_path_on_a_bind_mount_the_name_that_is_meant_is_said(path: str, meant: str) -> None:
     (found,) = remarks(host(), path)
@@ -151,7 +158,7 @@ def test_of_a_path_on_a_bind_mount_the_name_that_is_meant_is_said(path: str, mea
 @pytest.mark.parametrize(
     ("path", "points"),
     [
-        ("/alia*/**", ["/alias"]),
+        ("/alia*/**", ["/alias", "/alias/deep"]),
         ("/*/x.sif", ["/alias"]),
         ("/srv/a*/x/**", ["/srv/alias"]),
         ("/srv/two.sif", ["/srv/two.sif"]),

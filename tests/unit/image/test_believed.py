@@ -614,7 +614,9 @@ def test_a_read_only_file_system_on_a_read_only_one_is_vouched_for(host: Host) -
 
 
 def test_a_name_that_only_begins_like_a_listed_point_is_not_below_it(host: Host) -> None:
-    assert host.objection("/swap", "30 22 0:80 / /swap ro - nfs4 f:/s ro", words=READ_ONLY) is not None
+    root = "22 1 8:1 / / ro - ext4 /dev/sda1 ro"
+    line = "30 22 0:80 / /swap ro - nfs4 f:/s ro"
+    assert host.objection("/swap", line, root=root, words=READ_ONLY) is not None
 
 
 def test_mounts_that_are_their_own_parents_come_to_an_end(host: Host) -> None:

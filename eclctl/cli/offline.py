@@ -18,6 +18,7 @@ from eclctl.decide import settings as configuration
 from eclctl.decide.cache import FactCache
 from eclctl.decide.engine import Engine
 from eclctl.decide.identify import calling_user
+from eclctl.decide.mounted import believe
 from eclctl.decide.questions import Decision, Pending, Question
 from eclctl.decide.snapshot import Snapshot, build
 from eclctl.errors import ConfigError
@@ -97,7 +98,7 @@ def _listed(problems: Sequence[object]) -> str:
 def opened_engine(settings: Settings, snapshot: Snapshot, capacity: int) -> Iterator[Engine]:
     """Make an engine that decides by a snapshot, and keeps the facts of at most `capacity` images."""
     ignore_broken_leases()
-    mounts = MountTable()
+    mounts = MountTable(believe(settings))
     try:
         with HashPool.beside_caller() as pool:
             locator, statuses = (

@@ -29,6 +29,7 @@ from eclctl.daemon.service import NAMES
 from eclctl.daemon.walk import walk
 from eclctl.decide.files import read_unguarded
 from eclctl.decide.identify import identifier
+from eclctl.decide.mounted import believe
 from eclctl.decide.snapshot import Snapshot, build
 from eclctl.errors import ConfigError
 from eclctl.image.identity import Locator
@@ -250,7 +251,7 @@ def _replayed(
 
 def _locator(settings: Settings, stack: ExitStack) -> Locator:
     ignore_broken_leases()
-    mounts = MountTable()
+    mounts = MountTable(believe(settings))
     stack.callback(mounts.close)
     return Locator(mounts, settings.trusted_owners, sandboxes=Sandboxes(time.monotonic))
 

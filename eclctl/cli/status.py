@@ -250,3 +250,11 @@ def _watch_lines(trees: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         path = _text(tree["path"]) + ("" if tree["recursive"] else " (not below)")
         yield f"  {tree['queued']:<7} {overdue:<8} {_text(tree['mode']):<9} {last:<21} {took}"
         yield f"    {path}"
+        if tree.get("why_not") is not None:
+            yield from textwrap.wrap(
+                f"no trusted-path: {_text(tree['why_not'])}",
+                80,
+                initial_indent="    ! ",
+                subsequent_indent="      ",
+                break_on_hyphens=False,
+            )

@@ -32,6 +32,7 @@ def attention(status: Mapping[str, Any]) -> list[dict[str, str]]:
         *_internal_errors(status.get("internal_errors")),
         *_clock(status),
         *_watch(status),
+        *_places(status),
         *_ocsp(status.get("ocsp")),
         *_subordinate_ids(status.get("subordinate_ids")),
         *_keyservers(status.get("keyservers")),
@@ -84,6 +85,20 @@ def _watch(status: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             )
     if any(tree["watch_limit_reached"] for tree in trees):
         yield "watch-limit", "no more inotify watches (fs.inotify.max_user_watches): rescans find changes later"
+
+
+def _places(status: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Where images can have no `trusted-path`: watched trees, and rules, those of one reason together."""
+    for tree in status["watch"].get("trees", ()):
+        if tree.get("why_not") is not None:
+            yield "not-believed", f"images in the watched {tree['path']} have no trusted-path: {tree['why_not']}"
+    rules: dict[str, list[str]] = {}
+    for rule in status.get("rules", {}).get("listed", ()):
+        for why in rule.get("why_not", ()):
+            rules.setdefault(why, []).append(rule["name"])
+    for why, names in rules.items():
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        yield "not-believed", f"rule {names[0]}{more}: images have no trusted-path, since {why}"
 
 
 def _ocsp(ocsp: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:

@@ -14,6 +14,7 @@ from eclctl.daemon.attention import attention
 from eclctl.daemon.audit import timestamp
 from eclctl.daemon.protocol import VERSION, ErrorCode, Method, Part
 from eclctl.daemon.surveys import page
+from eclctl.decide.mounted import why_rule_cannot
 from eclctl.report.shapes import exception_fields, file_fields, key_fields, rule_fields, survey_fields, turning_fields
 from eclctl.report.survey import Tally
 
@@ -59,7 +60,11 @@ class Watching(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """Handlers for the methods that decide nothing. `clock` is the time of day, `reload` begins a reload."""
+    """Handlers for the methods that decide nothing.
+
+    `clock` is the time of day, `reload` begins a reload. `why_not` says why images at a path can have no
+    `trusted-path`, if they cannot.
+    """
 
     engine: Engine
     checks: Checks
@@ -73,6 +78,7 @@ class Control:
     started: datetime
     clock: Callable[[], datetime]
     reload: Callable[[Callable[[Report], None]], None]
+    why_not: Callable[[str], str | None] = lambda _: None
 
     def handlers(self) -> dict[Method, Callable[[Call], None]]:
         """The handler of each method."""
@@ -177,7 +183,7 @@ class Control:
     def _rule_line(self, rule: Rule, surveyed: Surveyed | None) -> dict[str, Any]:
         fields = rule_fields(rule, self.metrics.rules.of(rule.name), _tally(rule, surveyed))
         shown = ("name", "where", "mode", "decision", "allow", "deny", "would_deny", "images")
-        return {name: fields[name] for name in shown}
+        return {name: fields[name] for name in shown} | {"why_not": why_rule_cannot(rule, self.why_not)}
 
     # -- report ----------------------------------------------------------------------------------------------------
 

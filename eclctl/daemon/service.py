@@ -54,6 +54,7 @@ from eclctl.daemon.workers import Workers
 from eclctl.decide import settings as configuration
 from eclctl.decide.cache import FactCache
 from eclctl.decide.engine import Engine
+from eclctl.decide.mounted import believe, why_no_trusted_path
 from eclctl.decide.snapshot import Names, Snapshot
 from eclctl.decide.subid_files import SYSTEM, Files
 from eclctl.errors import AuditError, ConfigError
@@ -223,7 +224,8 @@ class _Service:
         self._metrics = Metrics()
         self._bugs = InternalErrors(_now, _elapsed)
         self._stack.callback(self._bugs.tell_left_out)
-        self._mounts = MountTable()
+        self._mounts = MountTable(believe(settings))
+        self._why_not = partial(why_no_trusted_path, self._mounts)
         self._stack.callback(self._mounts.close)
         ocsp = settings.ocsp
         self._keeper = Keeper(clock=_now, timeout=ocsp.timeout, max_age=timedelta(seconds=ocsp.max_age))
@@ -266,7 +268,7 @@ class _Service:
         gc.collect()
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLDS)
-        self._watcher = Watcher(settings.watch, self._engine, self._metrics)
+        self._watcher = Watcher(settings.watch, self._engine, self._metrics, why_not=self._why_not)
 
     def _sandbox_watch(self) -> SandboxWatch | None:
         """What reports changes in sandboxes; without it, what was found in them is kept by its age alone."""
@@ -330,6 +332,7 @@ class _Service:
             self._started,
             _now,
             self._reload,
+            self._why_not,
         )
         decide = partial(checks.handle, resolve=lambda uid: self._callers.subject(subject(uid)))
         server = Server(
@@ -413,6 +416,7 @@ class _Service:
     def _reloaded(self, done: Callable[[Report], None], report: Report) -> None:
         self._notifier.ready(self._summary())
         if report.ok:
+            self._mounts.forget()  # device nodes may have other owners now, which changes no mount
             self._watcher.rescan("reload")
             self._statuses.refresh()
             self._exceptions.refresh()

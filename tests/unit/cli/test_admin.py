@@ -111,6 +111,17 @@ def test_status_is_a_page_that_can_be_read() -> None:
     assert not [line for line in lines if len(line) > 80]
 
 
+def test_status_says_why_images_in_a_tree_have_no_trusted_path() -> None:
+    tree = {
+        **TREE,
+        "why_not": "its file system (nfs4 at /srv\x1b) is not listed under filesystems in the configuration",
+    }
+    *_, path, first, second = status_lines({**STATUS, "watch": {"trees": [tree]}})
+    assert path == "    /srv/images"
+    assert first == "    ! no trusted-path: its file system (nfs4 at /srv\\x1b) is not listed under"
+    assert second == "      filesystems in the configuration"
+
+
 def test_status_says_plainly_what_is_wrong() -> None:
     errors = [f"a.yaml:{line}:1: no\x1b" for line in range(9)]
     last = {"ok": False, "at": "2026-11-22T18:00:01Z", "errors": errors, "warnings": ["b.yaml:2:1: hm"]}

@@ -66,6 +66,16 @@ def test_a_daemon_that_is_well_has_nothing_to_look_at() -> None:
             "clock-set-back",
             "the clock was set back: decisions are made at a time 2:00:04 ahead, until a restart",
         ),
+        (
+            {"watch": {"trees": [TREE | {"why_not": "its file system (nfs4 at /srv) is not listed"}]}},
+            "not-believed",
+            "images in the watched /srv have no trusted-path: its file system (nfs4 at /srv) is not listed",
+        ),
+        (
+            {"rules": {"listed": [{"name": name, "why_not": ["x"]} for name in ("one", "two", "three")]}},
+            "not-believed",
+            "rule one and 2 more: images have no trusted-path, since x",
+        ),
         ({"watch": {"trees": [TREE | {"mode": "missing"}]}}, "watch-missing", "/srv is not there, or cannot be opened"),
         (
             {"watch": {"trees": [TREE | {"overdue_seconds": 61.2}]}},

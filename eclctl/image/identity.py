@@ -240,7 +240,7 @@ class Locator:
         aliases = _aliases(named, spellings, path)
         key = _key(fd, found)
         unwalked, writers = False, Writers.NOT_KNOWN
-        if weak is None and found.is_directory and not vouched:
+        if weak is None and found.is_directory and not vouched and not mount.read_only:
             weak, unwalked = self._sandbox(Top(key, (path, *(alias.path for alias in aliases))), around)
         if weak is None and found.is_file and mount.local and not vouched:
             writers = self.look_for_writers(named.fd)

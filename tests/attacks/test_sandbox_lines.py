@@ -180,8 +180,8 @@ def deepen(top: str, depth: int) -> None:
 
 
 @needs_ext4
-@pytest.mark.parametrize("listed", [True, False])
-def test_sandboxes_on_a_read_only_file_system_are_trusted_when_it_is_listed(arena: Arena, listed: bool) -> None:
+@pytest.mark.parametrize("listed", ["read_only", "trusted", None])
+def test_sandboxes_on_a_read_only_file_system_are_trusted_when_it_is_listed(arena: Arena, listed: str | None) -> None:
     """What others could write there, if it could be written, does not matter then."""
     point = arena.folder("images/media")
     file_system_in(arena.root / "disk")
@@ -189,7 +189,7 @@ def test_sandboxes_on_a_read_only_file_system_are_trusted_when_it_is_listed(aren
     arena.call(make_open_box, str(point))
     arena.umount(point)
     arena.loop(arena.root / "disk", point, flags=MS_NOSUID | MS_NODEV | MS_RDONLY)
-    arena.start_daemon(SANDBOXES, filesystems(read_only=[point]) if listed else "")
+    arena.start_daemon(SANDBOXES, filesystems(**{listed: [point]}) if listed else "")
     answer = arena.ask_as(BOB, point / "box")
     assert answer["assurance"] == ("trusted-path" if listed else "none")
 

@@ -179,7 +179,7 @@ class Locator:
         """
         found = system.attributes(located.fd, fresh=not located.local)
         anew = self._found(name, located.fd, found, asker, anywhere=True, owned=located.owned)
-        if (anew.key, anew.path) != (located.key, located.path) or found.mtime_ns != located.attributes.mtime_ns:
+        if anew.path != located.path or _state(found) != _state(located.attributes):
             raise _changing()
         return anew
 
@@ -470,5 +470,8 @@ def changed(fd: int, before: Attributes) -> bool:
 
 def unchanged(fd: int, before: Attributes) -> bool:
     """Whether the file is as it was: same size, change time and modification time. Asks a network file system."""
-    after = system.attributes(fd, fresh=True)
-    return (after.size, after.ctime_ns, after.mtime_ns) == (before.size, before.ctime_ns, before.mtime_ns)
+    return _state(system.attributes(fd, fresh=True)) == _state(before)
+
+
+def _state(found: Attributes) -> tuple[int, int, int]:
+    return found.size, found.ctime_ns, found.mtime_ns

@@ -57,6 +57,7 @@ class Connection:
         "descriptors",
         "descriptors_limit",
         "ended",
+        "fileno",
         "in_flight",
         "last_progress",
         "peer",
@@ -77,6 +78,9 @@ class Connection:
         now: float,
     ) -> None:
         self.sock = sock
+        self.fileno = (
+            sock.fileno()
+        )  # the event loop takes a number at half the price of a socket, which it would describe
         self.peer = peer
         self.admin = admin
         self.descriptors: deque[int] = deque()

@@ -247,17 +247,17 @@ class Server:
     def _start_reading(self, connection: Connection) -> None:
         if not connection.reading and not connection.ended and not connection.queued:
             connection.reading = True
-            self._loop.add_reader(connection.sock, self._readable, connection)
+            self._loop.add_reader(connection.fileno, self._readable, connection)
 
     def _stop_reading(self, connection: Connection) -> None:
         if connection.reading:
             connection.reading = False
-            self._loop.remove_reader(connection.sock)
+            self._loop.remove_reader(connection.fileno)
 
     def _stop_writing(self, connection: Connection) -> None:
         if connection.writing:
             connection.writing = False
-            self._loop.remove_writer(connection.sock)
+            self._loop.remove_writer(connection.fileno)
 
     def _readable(self, connection: Connection) -> None:
         if self._users[connection.peer.person].in_flight >= self._limits.requests_in_flight_per_user:
@@ -453,7 +453,7 @@ class Server:
     def _start_writing(self, connection: Connection) -> None:
         if not connection.writing:
             connection.writing = True
-            self._loop.add_writer(connection.sock, self._send, connection)
+            self._loop.add_writer(connection.fileno, self._send, connection)
 
     def _sent(self, connection: Connection) -> None:
         """The client has read everything: it may ask on."""

@@ -216,12 +216,12 @@ class Mounts:
         if self._chrooted and mount.superblock == self.root.superblock:
             # Which directory of the file system the root is, nobody says: a bind mount's files cannot be told.
             return (Spelling(path, "/"),) if mount is self.root else None
+        by_root = self._by_root[mount.superblock]
+        if len(by_root) == 1 and len(by_root[mount.root]) == 1 and not mount.root.endswith(_GONE):
+            return (Spelling(path, mount.point),)
         inside = _inside(mount, path)
         if inside is None:
             return None
-        by_root = self._by_root[mount.superblock]
-        if len(by_root) == 1 and len(by_root[mount.root]) == 1:
-            return (Spelling(path, mount.point),)
         found: dict[str, Spelling] = {}
         for top in _ancestors(inside):
             for other in by_root.get(top, ()):

@@ -16,7 +16,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from eclctl.image.mounts import Belief, Mounts
@@ -62,8 +61,7 @@ class NotPlainError(Exception):
     """A name holds a symbolic link, or a directory that not every user may search: it needs the asker's rights."""
 
 
-@dataclass(frozen=True, slots=True)
-class Surroundings:
+class Surroundings(NamedTuple):
     """What directories are judged by: the mount table, what is believed of it, and the trusted owners."""
 
     mounts: Mounts

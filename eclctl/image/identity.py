@@ -168,14 +168,14 @@ class Locator:
                 os.close(given)
             raise
 
-    def again(self, located: Located, name: str, *, asker: Asker = ITSELF) -> Located:
+    def again(self, located: Located, name: str, *, anywhere: bool = True, asker: Asker = ITSELF) -> Located:
         """Look anew at an image that was read meanwhile; the result has the same descriptor.
 
         Raises BusyImageError when it is no longer the same state of the same file under the same name. Blocks where the
-        file is not `local`.
+        file is not `local`. Raises NotLocalError unless `anywhere`: a link may have come to lead elsewhere.
         """
         found = system.attributes(located.fd, fresh=not located.local)
-        anew = self._found(name, located.fd, found, asker, anywhere=True, owned=located.owned)
+        anew = self._found(name, located.fd, found, asker, anywhere=anywhere, owned=located.owned)
         if (anew.key, anew.path) != (located.key, located.path) or found.mtime_ns != located.attributes.mtime_ns:
             raise _changing()
         return anew
@@ -214,7 +214,7 @@ class Locator:
                 return self._unnamed(fd, found, named, owned=owned)
             try:
                 if self.mounts.current()[0] is around.mounts:
-                    return self._assessed(fd, named, around, owned=owned)
+                    return self._assessed(fd, named, around, anywhere=anywhere, owned=owned)
             finally:
                 os.close(named.fd)
         raise BusyImageError("file systems are being mounted and unmounted all the time; ask again later")
@@ -223,7 +223,7 @@ class Locator:
         local = self.mounts.local_descriptor(found)
         return Located(fd, owned, None, found, _key(fd, found), _NONE, Weakness(why.value), unnamed=why, local=local)
 
-    def _assessed(self, fd: int, named: Named, around: Surroundings, *, owned: bool) -> Located:
+    def _assessed(self, fd: int, named: Named, around: Surroundings, *, anywhere: bool, owned: bool) -> Located:
         found = named.attributes
         mount = around.mounts.of(found.mount)
         spellings = None if mount is None else around.mounts.names(mount, named.path)
@@ -231,7 +231,7 @@ class Locator:
             return self._unnamed(fd, found, Unnamed.NO_NAME, owned=owned)
         path, weak = named.path, named.weak
         if spellings[0].path != path:
-            path, weak = _first_name(spellings, named, around)
+            path, weak = _first_name(spellings, named, around, anywhere=anywhere)
         vouched = mount.superblock in around.belief.vouched
         weak = weak or (None if vouched else _not_trusted(named, mount, around))
         aliases = _aliases(named, spellings, path)
@@ -321,13 +321,17 @@ def tidy(name: str) -> str:
     return name if naming.is_plain(name) else "/" + os.path.normpath(name).lstrip("/")
 
 
-def _first_name(spellings: tuple[Spelling, ...], named: Named, around: Surroundings) -> tuple[str, Weakness | None]:
+def _first_name(
+    spellings: tuple[Spelling, ...], named: Named, around: Surroundings, *, anywhere: bool
+) -> tuple[str, Weakness | None]:
     """Return the first of a file's names that leads to it, and what is weak on the way there or on the way taken."""
     for each in spellings:
         if each.path == named.path:
             break
         try:
-            other = naming.descend(each.path, around, public=False)
+            other = naming.descend(each.path, around, public=False, cached=not anywhere)
+        except BlockingIOError as error:
+            raise NotLocalError from error
         except (OSError, naming.NotPlainError):
             continue  # something else is mounted over it
         os.close(other.fd)

@@ -104,25 +104,25 @@ def reach(name: str, asker: Credentials | None, around: Surroundings, *, cached:
         raise FileNotFoundError(errno.ENOENT, "is no absolute path", None)
     if is_plain(name):
         try:
-            return descend(name, around, public=asker is not None)
+            return descend(name, around, public=asker is not None, cached=cached)
         except (NotPlainError, PermissionError):
             pass  # a server that squashes root lets its users in
     with assumed(asker):
         fd = open_following(name, cached=cached)
     try:
-        return _renamed(fd, around)
+        return _renamed(fd, around, cached=cached)
     except BaseException:
         os.close(fd)
         raise
 
 
-def _renamed(fd: int, around: Surroundings) -> Named:
+def _renamed(fd: int, around: Surroundings, *, cached: bool) -> Named:
     """Judge what is above an open descriptor, by the name that the kernel has for it. Takes over the descriptor."""
     found, path = attributes(fd), kernel_name(fd)
     if path is None or path.endswith(_GONE) or not is_plain(path):
         raise FileNotFoundError(errno.ENOENT, "the file has no name here")
     try:
-        named = descend(path, around, public=False)
+        named = descend(path, around, public=False, cached=cached)
     except (PermissionError, NotPlainError):
         weak = Weakness(f"eclctl may not look at the directories above {path}")
         return Named(fd, path, found, weak, searchable=False)
@@ -142,11 +142,13 @@ def same_file(one: Attributes, other: Attributes) -> bool:
     return (one.device, one.inode, one.btime_ns) == (other.device, other.inode, other.btime_ns)
 
 
-def descend(path: str, around: Surroundings, *, public: bool) -> Named:
+def descend(path: str, around: Surroundings, *, public: bool, cached: bool) -> Named:
     """Open a plain path component by component, and judge each directory by its descriptor.
 
     With `public`, raises NotPlainError before it looks into a directory that not every user may search. Raises
-    NotPlainError for a symbolic link and for what is no directory too, and OSError.
+    NotPlainError for a symbolic link and for what is no directory too, and OSError. With `cached`, raises
+    BlockingIOError before it looks into a directory that is not on a local file system: the table of mounts may have
+    the name of the mount point from before a directory above that was renamed.
     """
     parts = [part for part in path.split("/") if part]
     current = os.open("/", _DIRECTORY)
@@ -157,6 +159,8 @@ def descend(path: str, around: Surroundings, *, public: bool) -> Named:
             found = glance(current)
             searchable = searchable and found.mode & _SEARCHABLE == _SEARCHABLE
             _require_plain(searchable or not public)
+            if cached:
+                _require_local(found, around)
             if weak is None:
                 weak = _judge(found, parts[:depth], around)
             # Opened as a directory, an automount point is mounted; without, its trigger would be looked at.
@@ -177,6 +181,12 @@ def descend(path: str, around: Surroundings, *, public: bool) -> Named:
 def _require_plain(plain: bool) -> None:  # noqa: FBT001 - what is required
     if not plain:
         raise NotPlainError
+
+
+def _require_local(found: Glance, around: Surroundings) -> None:
+    mount = around.mounts.of(found.mount)
+    if mount is None or not mount.local:
+        raise BlockingIOError(errno.EAGAIN, "the directory is not on a local file system")
 
 
 def _require_name(fd: int, path: str) -> None:

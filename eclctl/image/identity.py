@@ -274,7 +274,12 @@ def _named(
     own = naming.kernel_name(fd)
     if own is None or own == name or not naming.is_plain(own):
         return led or (Unnamed.NO_NAME if own is None else why)
-    other, why = _led(own, found, asker, around, anywhere=anywhere)
+    try:
+        other, why = _led(own, found, asker, around, anywhere=anywhere)
+    except BaseException:
+        if led is not None:
+            os.close(led.fd)
+        raise
     if led is None:
         return other or (Unnamed.NO_NAME if found.links == 0 else why)
     if other is None:

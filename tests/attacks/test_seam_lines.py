@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import shutil
 import time
 
-
 from eclctl.client import Client, NoAnswerError, Question
+from tests.places import linux
 from tests.places.arena import ALICE, BOB, Arena, needs_arena
 from tests.places.fuse_server import Entry
 from tests.places.policies import HOMES, PRODUCTION
@@ -18,6 +19,19 @@ from tests.support import CORPUS
 pytestmark = needs_arena
 
 IMAGES = CORPUS / "images"
+_CLONE_NEWUSER = 0x10000000
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def own_namespaces() -> None:
+    """What every user may do: a user namespace of one's own, and a mount namespace in it."""
+    uid, gid = os.geteuid(), os.getegid()
+    if _libc.unshare(_CLONE_NEWUSER | linux.CLONE_NEWNS) != 0:
+        raise OSError(ctypes.get_errno(), "unshare")
+    for name, text in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
+        with open(f"/proc/self/{name}", "w") as file:
+            file.write(text)
+    linux.mount("none", "/", flags=linux.MS_REC | linux.MS_PRIVATE)
 
 
 def ask(client: Client, name: str, descriptor: int, method: str = "check") -> dict:
@@ -25,6 +39,32 @@ def ask(client: Client, name: str, descriptor: int, method: str = "check") -> di
         return client.ask(Question(method, {"image": name, "fd": True}, [descriptor]))
     except NoAnswerError as error:
         return {"error": error.code, "message": str(error)}
+
+
+def ask_by_two_names(daemon: str, folder: str, count: int) -> list[dict]:
+    """Open one's own file of two names by one that lies below /dev in a mount namespace of one's own."""
+    with Client(daemon) as client:
+        own_namespaces()
+        linux.bind(folder, "/dev/shm")
+        descriptor = os.open("/dev/shm/b.sif", os.O_RDONLY)
+        return [ask(client, f"{folder}/a.sif", descriptor) for _ in range(count)]
+
+
+def descriptors(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def test_a_question_about_a_file_of_two_names_leaves_no_descriptor_open(arena: Arena) -> None:
+    home = arena.folder("home", owner=ALICE)
+    shutil.copyfile(IMAGES / UNSIGNED, home / "a.sif")
+    os.chown(home / "a.sif", *ALICE[:2])
+    os.link(home / "a.sif", home / "b.sif")
+    arena.start_daemon(HOMES)
+    arena.call(ask_by_two_names, arena.site.check_socket, str(home), 5, who=ALICE)
+    before = descriptors(arena.site.pid)
+    answers = arena.call(ask_by_two_names, arena.site.check_socket, str(home), 50, who=ALICE)
+    assert {answer.get("decision") for answer in answers} == {"allow"}
+    assert descriptors(arena.site.pid) < before + 10
 
 
 def answered(arena: Arena, seconds: float = 5) -> bool:

@@ -177,6 +177,17 @@ def glance(fd: int) -> Glance:
     return Glance(mode, uid, mount if mask & STATX_MNT_ID else _mount_by_fdinfo(fd))
 
 
+def is_link(fd: int) -> bool:
+    """Whether an open descriptor (O_PATH) is of a symbolic link.
+
+    Does not ask for the mount: before Linux 5.14, a thread with the rights of another user may not read fdinfo.
+    """
+    buffer = _buffers.statx
+    if _statx(fd, b"", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, _WANTED, buffer) != 0:
+        raise _fail()
+    return S_ISLNK(_GLANCE.unpack_from(buffer)[2])
+
+
 def _mount_by_fdinfo(fd: int) -> int:
     """Return the mount's ID as proc(5) tells it, for kernels before 5.8."""
     with open(f"/proc/self/fdinfo/{fd}", "rb") as file:

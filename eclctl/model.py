@@ -198,12 +198,66 @@ class Verification:
 
 
 @dataclass(frozen=True, slots=True)
+class Identity:
+    """Whose rules apply to a caller whose uid or groups lie in ranges of subordinate IDs.
+
+    uid: the user whose rules apply; None when it is no one user.
+    groups: the groups whose rules apply.
+    denied_uids, denied_groups: users and groups whose deny rules apply as well.
+    unknown: not all owners of the ranges are known: every deny rule that names users or groups applies.
+    person: whose limits count, a uid; a text where it is no one user.
+    note: why, in one sentence.
+    """
+
+    uid: int | None
+    groups: frozenset[int]
+    denied_uids: frozenset[int] = frozenset()
+    denied_groups: frozenset[int] = frozenset()
+    unknown: bool = False
+    person: int | str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks, as the kernel says."""
+    """Who asks.
+
+    uid, gid, groups: what the kernel says. Rights (who may use the admin socket, what a file lets a user read) go by
+    these alone.
+    identity: whose rules and limits apply; None when it is that uid and those groups.
+    """
 
     uid: int
     gid: int
     groups: frozenset[int] = frozenset()
+    identity: Identity | None = None
+
+    @property
+    def person(self) -> int | str:
+        """Whose limits count: mostly the uid itself."""
+        return self.uid if self.identity is None else self.identity.person
+
+    def matches(self, users: frozenset[int] | None, groups: frozenset[int] | None, *, denies: bool = False) -> bool:
+        """Tell whether what names these users and groups is for this caller; None names any.
+
+        With `denies`, it is for a rule that denies: those who may stand behind the caller count as well.
+        """
+        if self.identity is not None:
+            return _matches_identity(self.identity, users, groups, denies=denies)
+        if users is not None and self.uid not in users:
+            return False
+        return groups is None or self.gid in groups or not groups.isdisjoint(self.groups)
+
+
+def _matches_identity(
+    identity: Identity, users: frozenset[int] | None, groups: frozenset[int] | None, *, denies: bool
+) -> bool:
+    if denies and identity.unknown:
+        return True
+    by_user = users is None or identity.uid in users or (denies and not users.isdisjoint(identity.denied_uids))
+    if not by_user or groups is None:
+        return by_user
+    return not groups.isdisjoint(identity.groups) or (denies and not groups.isdisjoint(identity.denied_groups))
 
 
 class Verdict(StrEnum):

@@ -122,9 +122,13 @@ class Site:
         self.expect("READY=1")
         return self
 
+    def command(self) -> list[str]:
+        """The daemon's command line."""
+        return [*ECLCTL, "daemon", "--config", str(self.config)]
+
     def launch(self, **environment: str) -> None:
         self.process = subprocess.Popen(
-            [*self._prefix, *ECLCTL, "daemon", "--config", str(self.config)],
+            [*self._prefix, *self.command()],
             env=os.environ | {"PYTHONPATH": str(ROOT)} | {"NOTIFY_SOCKET": str(self.root / "notify")} | environment,
             stderr=subprocess.PIPE,
             text=True,

@@ -107,6 +107,8 @@ def tree(image: str, result: Mapping[str, Any], strokes: Strokes) -> Branch:
     verdict = "ALLOW" if result.get("decision") == "allow" else "DENY"
     root = Branch(f"{verdict} {printable(image)}", [Branch(_text(result, "reason"))], f"({_text(result, 'code')})")
     root.below.append(_rule(result, strokes))
+    if result.get("caller"):
+        root.below.append(Branch(f"who asks: {_text(result, 'caller')}"))
     if result.get("signatures"):
         root.below.append(_signatures(result["signatures"], strokes))
     root.below.append(_image(image, result))

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from eclctl.cli.offline import decide, load_site, opened_engine
 from eclctl.client import open_image, wire_path
+from eclctl.decide.identify import calling_user
 from eclctl.decide.questions import Decision, Question
 from eclctl.image.identity import ITSELF, Asker, Located, Locator
+from eclctl.image.system import Attributes
 from eclctl.image.writers import Writers
-from eclctl.model import Caller
 
 __all__ = ["foretell"]
 
@@ -22,10 +23,12 @@ class _Elsewhere(Locator):
     here: str
     there: str
 
-    def by_descriptor(self, name: str, fd: int, *, anywhere: bool, asker: Asker = ITSELF) -> Located:
+    def by_descriptor(
+        self, name: str, fd: int, *, anywhere: bool, asker: Asker = ITSELF, found: Attributes | None = None
+    ) -> Located:
         """Locate the file; its assurance level follows from where it is."""
         del name
-        return self._moved(Locator.by_descriptor(self, self.here, fd, anywhere=anywhere, asker=asker))
+        return self._moved(Locator.by_descriptor(self, self.here, fd, anywhere=anywhere, asker=asker, found=found))
 
     def again(self, located: Located, name: str, *, anywhere: bool = True, asker: Asker = ITSELF) -> Located:
         """Look at it anew under the name that it has now."""
@@ -67,7 +70,6 @@ def foretell(config: str, here: str, there: str) -> Decision:
         with opened_engine(settings, snapshot, 1) as engine:
             known = engine.locator
             engine.locator = _Elsewhere(known.mounts, known.owners, here, there, sandboxes=known.sandboxes)
-            caller = Caller(os.getuid(), os.getgid(), frozenset(os.getgroups()))
-            return decide(engine, Question(wire_path(there), caller, descriptor))
+            return decide(engine, Question(wire_path(there), calling_user(), descriptor))
     finally:
         os.close(descriptor)

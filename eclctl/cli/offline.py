@@ -17,6 +17,8 @@ from eclctl.daemon.service import NAMES
 from eclctl.decide import settings as configuration
 from eclctl.decide.cache import FactCache
 from eclctl.decide.engine import Engine
+from eclctl.decide.identify import calling_user
+from eclctl.decide.mounted import believe
 from eclctl.decide.questions import Decision, Pending, Question
 from eclctl.decide.snapshot import Snapshot, build
 from eclctl.errors import ConfigError
@@ -24,7 +26,6 @@ from eclctl.image.identity import Locator
 from eclctl.image.mounts import MountTable
 from eclctl.image.sandboxes import Sandboxes
 from eclctl.image.writers import ignore_broken_leases
-from eclctl.model import Caller
 from eclctl.policy.select import nearly
 from eclctl.remote import ocsp_client
 from eclctl.verify import HashPool
@@ -97,7 +98,7 @@ def _listed(problems: Sequence[object]) -> str:
 def opened_engine(settings: Settings, snapshot: Snapshot, capacity: int) -> Iterator[Engine]:
     """Make an engine that decides by a snapshot, and keeps the facts of at most `capacity` images."""
     ignore_broken_leases()
-    mounts = MountTable()
+    mounts = MountTable(believe(settings))
     try:
         with HashPool.beside_caller() as pool:
             locator, statuses = (
@@ -124,7 +125,7 @@ def explain_here(config: str, image: str, role: str) -> dict[str, Any] | NoAnswe
         return unreadable(error)
     try:
         with opened_engine(settings, snapshot, 1) as engine:
-            decision = decide(engine, Question(name, _caller(), descriptor, role, explain=True))
+            decision = decide(engine, Question(name, calling_user(), descriptor, role, explain=True))
     finally:
         os.close(descriptor)
     near = _near(snapshot, decision) if decision.rule is None and decision.path is not None else []
@@ -141,10 +142,6 @@ def _near(snapshot: Snapshot, decision: Decision) -> list[dict[str, str]]:
     path, kind, caller = decision.path, decision.kind, decision.caller
     found = nearly(snapshot.policy, path=path, kind=kind, caller=caller, now=_now(), aliases=decision.aliases)
     return [{"rule": rule.name, "where": rule.where, "why": why} for rule, why in islice(found, _MOST_SHOWN)]
-
-
-def _caller() -> Caller:
-    return Caller(os.getuid(), os.getgid(), frozenset(os.getgroups()))
 
 
 def decide(engine: Engine, question: Question) -> Decision:

@@ -6,15 +6,18 @@ import argparse
 import json
 import os
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from eclctl.cli.named import add_named, misnamed, named_settings
 from eclctl.cli.options import USAGE
 from eclctl.cli.problems import complain
 from eclctl.daemon.service import NAMES
+from eclctl.decide.mounted import HostMounts, believe, exists_here
 from eclctl.decide.snapshot import Built, build
+from eclctl.image.mounts import MountTable
 from eclctl.policy.document import Problem
 
 __all__ = ["add", "load_named", "problem_fields", "run"]
@@ -71,7 +74,17 @@ def load_named(options: argparse.Namespace, now: datetime, *, lint: bool) -> Bui
     named = named_settings(options)
     if named.settings is None:
         return Built(None, named.errors)
-    return build(named.settings, NAMES, generation=1, now=now, lint=lint)
+    if not lint:
+        return build(named.settings, NAMES, generation=1, now=now)
+    table = MountTable(believe(named.settings))
+    try:
+        mounts, belief = table.current()
+    finally:
+        table.close()
+    # Policies that are named alone come without a configuration: what theirs will believe is not known.
+    host = HostMounts(mounts, None if options.paths else belief, partial(exists_here, mounts))
+    built = build(named.settings, NAMES, generation=1, now=now, lint=True, remarks=host.remarks)
+    return replace(built, warnings=(*built.warnings, *host.of_watched(named.settings)))
 
 
 def _print(built: Built) -> None:

@@ -28,6 +28,8 @@ from eclctl.daemon.peers import subject
 from eclctl.daemon.service import NAMES
 from eclctl.daemon.walk import walk
 from eclctl.decide.files import read_unguarded
+from eclctl.decide.identify import identifier
+from eclctl.decide.mounted import believe
 from eclctl.decide.snapshot import Snapshot, build
 from eclctl.errors import ConfigError
 from eclctl.image.identity import Locator
@@ -242,13 +244,14 @@ def _replayed(
         looker = Looker(old, new, pool, Responders(settings.ocsp.timeout), now)
         progress = _Progress()
         stack.callback(progress.clear)
-        resolve = lru_cache(maxsize=None)(subject)
-        return replay(looker, _paths(roots, unread), history, resolve, limit=options.limit, tick=progress.tick)
+        resolve, identify = lru_cache(maxsize=None)(subject), lru_cache(maxsize=None)(identifier())
+        paths = _paths(roots, unread)
+        return replay(looker, paths, history, resolve, identify=identify, limit=options.limit, tick=progress.tick)
 
 
 def _locator(settings: Settings, stack: ExitStack) -> Locator:
     ignore_broken_leases()
-    mounts = MountTable()
+    mounts = MountTable(believe(settings))
     stack.callback(mounts.close)
     return Locator(mounts, settings.trusted_owners, sandboxes=Sandboxes(time.monotonic))
 

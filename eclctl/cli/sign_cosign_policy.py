@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from datetime import datetime
 from typing import TypeAlias
 
 from eclctl.cli.sign_policy import Outlook, Policies
+from eclctl.decide.identify import calling_user
 from eclctl.image.sif import Sif
-from eclctl.model import Caller, Finding
+from eclctl.model import Finding
 from eclctl.sign.outlook import Place, judged
 from eclctl.sign.pem import PrivateKey
 from eclctl.trust.keyring import unasked
@@ -37,7 +37,7 @@ def outlook(policies: Policies, path: str, before: File, after: File, now: datet
     """
     snapshot, responders = policies.snapshot, policies.responders
     assert snapshot.policy is not None
-    place = Place(path, Caller(os.getuid(), os.getgid(), frozenset(os.getgroups())))
+    place = Place(path, calling_user())
     outcomes = []
     with HashPool.beside_caller() as pool:
         for image, known in (before, after):

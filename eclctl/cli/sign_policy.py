@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from eclctl.cli.text import printable
 from eclctl.errors import ConfigError
-from eclctl.model import Caller, Code, Finding, Missing, Outcome, RequirementReport, Verdict
+from eclctl.model import Code, Finding, Missing, Outcome, RequirementReport, Verdict
 
 # Reading and judging policies is a second of imports that only they cost who name one.
 if TYPE_CHECKING:
@@ -59,6 +58,7 @@ class Policies:
         Raises:
             EclctlError: The image cannot be read.
         """
+        from eclctl.decide.identify import calling_user  # noqa: PLC0415 - see above
         from eclctl.sign.outlook import Place, judged, unknown_keys, with_signatures  # noqa: PLC0415 - see above
         from eclctl.trust.keyring import unasked  # noqa: PLC0415 - as above
         from eclctl.verify import HashPool, examine  # noqa: PLC0415 - as above
@@ -70,7 +70,7 @@ class Policies:
             before = examine(fd, store, pool=pool, digests=snapshot.policy.withdraws_objects)
         after = with_signatures(before, parts, signing, store, now)
         responders.ask(unasked(store, after.claims, now, responders))
-        place = Place(path, Caller(os.getuid(), os.getgid(), frozenset(os.getgroups())))
+        place = Place(path, calling_user())
         unknown = [
             Finding(
                 "unknown-to-policy", f"the policy knows nothing of the key {ref.id}: its signature counts for nobody"

@@ -16,6 +16,7 @@ __all__ = ["count", "load_lines", "status_lines", "when"]
 _RULES = 12
 _KEYS = 6
 _PROBLEMS = 5
+_OVERLAPS = 3
 _INDENT = " " * 12
 
 
@@ -36,6 +37,7 @@ def status_lines(result: Mapping[str, Any]) -> Iterator[str]:
     yield from _key_lines(result["expiring"])
     yield from _ocsp_lines(result["ocsp"])
     yield from _keyserver_lines(result.get("keyservers") or {})
+    yield from _subid_lines(result.get("subordinate_ids") or {})
     yield from _work_lines(result)
     yield from _watch_lines(result["watch"].get("trees") or [])
 
@@ -205,6 +207,21 @@ def _keyserver_lines(keyservers: Mapping[str, Any]) -> Iterator[str]:
     yield f"{_INDENT}{answer}" + (f"; none yet about {count(unanswered, 'key')}" if unanswered else "")
 
 
+def _subid_lines(ids: Mapping[str, Any]) -> Iterator[str]:
+    """Ranges of subordinate IDs, and those that overlap; `attention` has what else is wrong with them."""
+    if not ids:
+        return
+    sorts = [(sort, ids[sort]) for sort in ("uids", "gids")]
+    counts = [count(found["ranges"], f"range of {sort}", f"ranges of {sort}") for sort, found in sorts]
+    yield f"subids      {', '.join(counts)}"
+    for sort, found in sorts:
+        for each in found["overlapping"][:_OVERLAPS]:
+            owners = "very many owners" if each["owners"] is None else ", ".join(map(_text, each["owners"]))
+            yield f"  {sort} {each['first']}-{each['last']}: {owners}"
+        if found["overlaps"] > _OVERLAPS:
+            yield f"  and {found['overlaps'] - _OVERLAPS} more overlaps of {sort}: eclctl status --json"
+
+
 def _work_lines(result: Mapping[str, Any]) -> Iterator[str]:
     cache, waiting = result["cache"], result["waiting"]
     in_flight = count(result["in_flight"], "request")
@@ -233,3 +250,11 @@ def _watch_lines(trees: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         path = _text(tree["path"]) + ("" if tree["recursive"] else " (not below)")
         yield f"  {tree['queued']:<7} {overdue:<8} {_text(tree['mode']):<9} {last:<21} {took}"
         yield f"    {path}"
+        if tree.get("why_not") is not None:
+            yield from textwrap.wrap(
+                f"no trusted-path: {_text(tree['why_not'])}",
+                80,
+                initial_indent="    ! ",
+                subsequent_indent="      ",
+                break_on_hyphens=False,
+            )

@@ -20,6 +20,7 @@ SET_BACK: Final = 10.0
 BUG: Final = 86_400.0
 """Seconds for which the last internal error is to be looked at."""
 
+_OWNERS: Final = 3  # named in a sentence
 _NOT_KNOWN: Final = ("none", "unavailable", "invalid", "unknown")
 
 
@@ -31,7 +32,9 @@ def attention(status: Mapping[str, Any]) -> list[dict[str, str]]:
         *_internal_errors(status.get("internal_errors")),
         *_clock(status),
         *_watch(status),
+        *_places(status),
         *_ocsp(status.get("ocsp")),
+        *_subordinate_ids(status.get("subordinate_ids")),
         *_keyservers(status.get("keyservers")),
         *_keys(status),
     ]
@@ -84,12 +87,66 @@ def _watch(status: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "watch-limit", "no more inotify watches (fs.inotify.max_user_watches): rescans find changes later"
 
 
+def _places(status: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Where images can have no `trusted-path`: watched trees, and rules, those of one reason together."""
+    for tree in status["watch"].get("trees", ()):
+        if tree.get("why_not") is not None:
+            yield "not-believed", f"images in the watched {tree['path']} have no trusted-path: {tree['why_not']}"
+    rules: dict[str, list[str]] = {}
+    for rule in status.get("rules", {}).get("listed", ()):
+        for why in rule.get("why_not", ()):
+            rules.setdefault(why, []).append(rule["name"])
+    for why, names in rules.items():
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        yield "not-believed", f"rule {names[0]}{more}: images have no trusted-path, since {why}"
+
+
 def _ocsp(ocsp: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
     statuses = {} if ocsp is None else ocsp["statuses"]
     if count := sum(statuses.get(name, 0) for name in _NOT_KNOWN):
         yield "ocsp-not-known", f"nothing valid is known of {_certificates(count)}, which count for nothing meanwhile"
     if count := statuses.get("revoked", 0):
         yield "ocsp-revoked", f"{_certificates(count)} revoked"
+
+
+def _subordinate_ids(ids: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
+    if ids is None:
+        return
+    if ids["not_read"] is not None:
+        yield (
+            "subid-not-read",
+            f"nsswitch.conf has subordinate IDs from {ids['not_read']}; only /etc/subuid and /etc/subgid are read",
+        )
+    for sort, what in (("uids", "accounts"), ("gids", "groups")):
+        found = ids[sort]
+        if found["problem"] is not None:
+            yield "subid-file", f"{found['file']} {found['problem']}"
+        if found["malformed"]:
+            yield "subid-malformed", f"{found['file']}: {found['malformed']} lines grant nothing, as they are malformed"
+        if found["overlaps"]:
+            yield "subid-overlap", f"{found['file']}: {_overlap(found)}: these IDs are nobody's for rules that allow"
+        if found["accounts"]:
+            first = found["holding"][0]
+            told = (
+                f"{found['accounts']} {what} lie in ranges of others, first {first['first']} in one of {_owners(first)}"
+            )
+            yield "subid-accounts", f"{found['file']}: {told}: deny rules for the owners apply to them as well"
+    if seen := ids["seen"]["count"]:
+        where = f"uid {ids['seen']['uids'][0]} and {seen - 1} others" if seen > 1 else f"uid {ids['seen']['uids'][0]}"
+        yield "subid-accounts", f"accounts of the name service lie in ranges of {ids['uids']['file']}: {where}"
+
+
+def _overlap(found: Mapping[str, Any]) -> str:
+    first = found["overlapping"][0]
+    more = f", and {found['overlaps'] - 1} more overlaps" if found["overlaps"] > 1 else ""
+    return f"{first['first']} to {first['last']} are in ranges of {_owners(first)}{more}"
+
+
+def _owners(overlap: Mapping[str, Any]) -> str:
+    owners = overlap["owners"]
+    if owners is None:
+        return "very many owners"
+    return ", ".join(owners[:_OWNERS]) + (" and others" if len(owners) > _OWNERS else "")
 
 
 def _keyservers(keyservers: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:

@@ -182,7 +182,7 @@ class Checks:
     def _no_subject(self, call: Call, descriptors: Sequence[int] | None, what: str) -> None:
         """Nothing is decided without knowing for whom."""
         for descriptor in descriptors or ():
-            self._closer.close(call.peer.caller.uid, descriptor)
+            self._closer.close(call.peer.person, descriptor)
         call.fail(ErrorCode.UNKNOWN_USER, f"user {call.request.subject_uid} {what} on this host")
 
     # -- stages ----------------------------------------------------------------------------------------------------
@@ -257,9 +257,9 @@ class Checks:
 
     def _open(self, ask: Ask) -> None:
         ask.held = ask.remote = True
-        uid, device = ask.case.call.peer.caller.uid, self._device(ask.question)
-        gates = (("device", device), ("user", uid)) if uid else (("device", device),)
-        self._opening.submit((uid, device), lambda: self._work_open(ask), gates)
+        peer, device = ask.case.call.peer, self._device(ask.question)
+        gates = (("device", device), ("user", peer.person)) if peer.caller.uid else (("device", device),)
+        self._opening.submit((peer.person, device), lambda: self._work_open(ask), gates)
 
     def _device(self, question: Question) -> int:
         """The device whose mount may hang, found without touching it."""
@@ -311,10 +311,10 @@ class Checks:
     def _submit(self, examination: Examination) -> None:
         first = examination.asks[0]
         first.held = True
-        uid = first.case.call.peer.caller.uid
+        peer = first.case.call.peer
         workers = self._remote if first.remote else self._local
-        gates = (uid,) if uid or first.remote else ()
-        workers.submit(uid, lambda: self._work_examine(examination), gates)
+        gates = (peer.person,) if peer.caller.uid or first.remote else ()
+        workers.submit(peer.person, lambda: self._work_examine(examination), gates)
 
     def _work_examine(self, examination: Examination) -> None:
         """In a thread."""
@@ -404,7 +404,7 @@ class Checks:
 
     def _release_descriptor(self, call: Call, question: Question) -> None:
         if question.descriptor is not None:
-            self._closer.close(call.peer.caller.uid, question.descriptor)
+            self._closer.close(call.peer.person, question.descriptor)
 
     def flush(self) -> None:
         """Record what has been decided since the last time, and only then answer it."""

@@ -25,27 +25,27 @@ class Closer:
 
     Args:
         mounts: tells local file systems from others.
-        workers: threads for the closing that may wait; the lanes are user IDs.
+        workers: threads for the closing that may wait; the lanes are persons (`Peer.person`).
     """
 
     def __init__(self, mounts: MountTable, workers: Workers) -> None:
         self._mounts = mounts
         self._workers = workers
         self._lock = threading.Lock()
-        self._waiting: Counter[int] = Counter()
+        self._waiting: Counter[int | str] = Counter()
 
-    def close(self, uid: int, descriptor: int) -> None:
-        """Close a descriptor that came from the user `uid`, now or as soon as a thread can."""
+    def close(self, person: int | str, descriptor: int) -> None:
+        """Close a descriptor that came from a person, now or as soon as a thread can."""
         if self._harmless(descriptor):
             os.close(descriptor)
             return
         with self._lock:
-            self._waiting[uid] += 1
-        self._workers.submit(uid, lambda: self._close(uid, descriptor), gates=(uid,))
+            self._waiting[person] += 1
+        self._workers.submit(person, lambda: self._close(person, descriptor), gates=(person,))
 
-    def waiting(self, uid: int) -> int:
-        """How many descriptors of a user are not closed yet."""
-        return self._waiting.get(uid, 0)
+    def waiting(self, person: int | str) -> int:
+        """How many descriptors of a person are not closed yet."""
+        return self._waiting.get(person, 0)
 
     def _harmless(self, descriptor: int) -> bool:
         try:
@@ -54,10 +54,10 @@ class Closer:
             return False
         return (found.is_file or found.is_directory) and self._mounts.local_descriptor(found)
 
-    def _close(self, uid: int, descriptor: int) -> None:
+    def _close(self, person: int | str, descriptor: int) -> None:
         with contextlib.suppress(OSError):  # it is gone all the same (close(2), NOTES)
             os.close(descriptor)
         with self._lock:
-            self._waiting[uid] -= 1
-            if not self._waiting[uid]:
-                del self._waiting[uid]
+            self._waiting[person] -= 1
+            if not self._waiting[person]:
+                del self._waiting[person]

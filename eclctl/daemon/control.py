@@ -14,6 +14,7 @@ from eclctl.daemon.attention import attention
 from eclctl.daemon.audit import timestamp
 from eclctl.daemon.protocol import VERSION, ErrorCode, Method, Part
 from eclctl.daemon.surveys import page
+from eclctl.decide.mounted import why_rule_cannot
 from eclctl.report.shapes import exception_fields, file_fields, key_fields, rule_fields, survey_fields, turning_fields
 from eclctl.report.survey import Tally
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from eclctl.daemon.call import Call
+    from eclctl.daemon.callers import Callers
     from eclctl.daemon.checks import Checks
     from eclctl.daemon.internal_errors import InternalErrorStats
     from eclctl.daemon.keyrefresh import RefreshStats
@@ -58,7 +60,11 @@ class Watching(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """Handlers for the methods that decide nothing. `clock` is the time of day, `reload` begins a reload."""
+    """Handlers for the methods that decide nothing.
+
+    `clock` is the time of day, `reload` begins a reload. `why_not` says why images at a path can have no
+    `trusted-path`, if they cannot.
+    """
 
     engine: Engine
     checks: Checks
@@ -66,11 +72,13 @@ class Control:
     watcher: Watching
     metrics: Metrics
     surveyor: Surveyor
+    callers: Callers
     server: Callable[[], Server]
     settings: Settings
     started: datetime
     clock: Callable[[], datetime]
     reload: Callable[[Callable[[Report], None]], None]
+    why_not: Callable[[str], str | None] = lambda _: None
 
     def handlers(self) -> dict[Method, Callable[[Call], None]]:
         """The handler of each method."""
@@ -114,6 +122,7 @@ class Control:
             surveyed = None  # of a policy that has just been replaced
         state = self._service() | {"watch": dict(self.watcher.status()), "ocsp": _ocsp(self.metrics.ocsp())}
         state["keyservers"] = _keyservers(self.metrics.keys(), self.settings)
+        state["subordinate_ids"] = self.callers.status()
         state["unrecorded"] = self.metrics.unrecorded
         state["internal_errors"] = _internal_errors(self.metrics.internal_errors())
         state["images"] = None if surveyed is None else _images(surveyed)
@@ -174,7 +183,7 @@ class Control:
     def _rule_line(self, rule: Rule, surveyed: Surveyed | None) -> dict[str, Any]:
         fields = rule_fields(rule, self.metrics.rules.of(rule.name), _tally(rule, surveyed))
         shown = ("name", "where", "mode", "decision", "allow", "deny", "would_deny", "images")
-        return {name: fields[name] for name in shown}
+        return {name: fields[name] for name in shown} | {"why_not": why_rule_cannot(rule, self.why_not)}
 
     # -- report ----------------------------------------------------------------------------------------------------
 

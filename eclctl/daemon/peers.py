@@ -31,6 +31,11 @@ class Peer:
     caller: Caller
     pid: int
 
+    @property
+    def person(self) -> int | str:
+        """Whose limits count: the uid, or the user that it is a subordinate uid of."""
+        return self.caller.person
+
 
 def peer_of(connection: socket.socket) -> Peer:
     """The process that connected to a Unix socket.

@@ -65,10 +65,16 @@ class Renderer:
         found = "null" if path is None else image if path == question.image else quoted(path)
         line = (
             f'{{"time":"{time}","event":"decision","id":"{decision.id}","image":{image},"path":{found},'
-            f'"uid":{caller.uid},"gid":{caller.gid},"pid":{pid},"role":{quoted(question.role)},"method":"{method}",'
+            f'"uid":{caller.uid},"gid":{caller.gid},"person":{_person(caller)},"pid":{pid},"role":{quoted(question.role)},"method":"{method}",'
             f'"ms":{seconds * 1000:.3f},{self.texts(decision).record}}}'
         )
         return line.replace("\x7f", "\\u007f")
+
+
+def _person(caller: Caller) -> str:
+    """Return the user that a uid counts as, as JSON; null where it counts as itself, or as no one user."""
+    identity = caller.identity
+    return "null" if identity is None or identity.uid in {None, caller.uid} else str(identity.uid)
 
 
 def _rendered(decision: Decision) -> Texts:

@@ -2,7 +2,9 @@
 
 Rules:
 
-1. Who asks is what the kernel said when the connection was made.
+1. Who asks is what the kernel said when the connection was made. Rights go by that; what a user may have under way is
+   counted by person (`Peer.person`), so that subordinate uids of one user share one user's limits. Where that must be
+   looked up first, the connection is held, and nothing is read from it.
 2. Work is done in turns. In one turn each user gets at most `TURN` requests answered, in rotation over their
    connections, so that a user with many or busy connections costs the others one turn. A request counts as often as
    it has images, here and among those in flight; it is begun whole once there is room for one more.
@@ -17,14 +19,13 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-import errno
-import os
 import socket
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
+from eclctl.daemon.accepting import Acceptor
 from eclctl.daemon.call import Call
 from eclctl.daemon.connection import UNSENT_LIMIT, BrokenConnectionError, Connection
 from eclctl.daemon.peers import Peer, peer_of
@@ -32,21 +33,21 @@ from eclctl.daemon.permissions import require_permitted
 from eclctl.daemon.protocol import ErrorCode, Method, RequestError, encode_error, parse_request
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Hashable, Mapping
 
+    from eclctl.daemon.callers import Callers
     from eclctl.daemon.closing import Closer
     from eclctl.decide.settings import Limits
+    from eclctl.model import Caller
 
 TURN: Final = 64
 _SHARE: Final = 32  # requests of one connection before the user's next connection has its go
-_ACCEPTS: Final = 64
 _ADMIN_CONNECTIONS: Final = 16  # on the admin socket beyond the limits
 _SPARE_MESSAGES: Final = 4  # so many messages' descriptors may wait for requests, however few connections are allowed
 _SWEEP_SECONDS: Final = 1.0
 _LINE_SECONDS: Final = 10.0
 _STALLED_SECONDS: Final = 10.0
-_PAUSE_SECONDS: Final = 0.1
-_NO_DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE})
+_TOO_MANY: Final = "too many connections; close one and ask again"
 _METRIC_KINDS: Final = {ErrorCode.NOT_PERMITTED: "forbidden", ErrorCode.TOO_MANY_CONNECTIONS: "too-many"}
 
 
@@ -62,9 +63,9 @@ class Observer(Protocol):
 
 @dataclass(slots=True)
 class _User:
-    """What one user has under way: `in_flight` counts requests, those with several images as often as that."""
+    """What one person has under way: `in_flight` counts requests, those with several images as often as that."""
 
-    uid: int
+    person: int | str
     connections: set[Connection] = field(default_factory=set)
     in_flight: int = 0
     ready: deque[Connection] = field(default_factory=deque)
@@ -81,6 +82,7 @@ class Server:
         admins: says whether a peer may use the admin socket, whatever the mode of the socket file, and ask by name.
         closer: closes descriptors that no request claims.
         on_bug: is told every error that is a bug.
+        callers: identifies who connects.
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class Server:
         admins: Callable[[Peer], bool],
         closer: Closer,
         on_bug: Callable[[BaseException], None],
+        callers: Callers,
     ) -> None:
         self._limits = limits
         self._handlers = handlers
@@ -101,25 +104,24 @@ class Server:
         self._admins = admins
         self._closer = closer
         self._on_bug = on_bug
+        self._callers = callers
         self._spare_limit = max(limits.connections_per_user, _SPARE_MESSAGES * limits.descriptors_per_message)
         self._loop = asyncio.get_running_loop()
-        self._users: dict[int, _User] = {}
-        self._ready: dict[int, _User] = {}
+        self._users: dict[int | str, _User] = {}
+        self._ready: dict[int | str, _User] = {}
+        self._held: dict[Hashable, set[socket.socket]] = {}
         self._connections: set[Connection] = set()
         self._touched: set[Connection] = set()
-        self._listeners: list[socket.socket] = []
+        self._acceptor = Acceptor(self._welcome, partial(observer.error, "accept"))
         self._turn_scheduled = False
-        self._stopping = False
         self._idle = asyncio.Event()
-        self._reserve = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         self._sweeper = self._loop.call_later(_SWEEP_SECONDS, self._sweep)
 
     # -- life ------------------------------------------------------------------------------------------------------
 
     def listen(self, listener: socket.socket, *, admin: bool) -> None:
         """Accept connections from a non-blocking listening socket."""
-        self._listeners.append(listener)
-        self._loop.add_reader(listener, self._accept, listener, admin)
+        self._acceptor.listen(listener, admin=admin)
 
     def connections(self) -> int:
         """How many clients are connected."""
@@ -131,9 +133,10 @@ class Server:
 
     async def stop(self, patience: float) -> None:
         """Accept and read nothing more, answer what is under way for at most `patience` seconds, close everything."""
-        self._stopping = True
-        for listener in self._listeners:
-            self._loop.remove_reader(listener)
+        self._acceptor.stop()
+        for sock in (sock for held in self._held.values() for sock in held):
+            sock.close()
+        self._held.clear()
         for connection in tuple(self._connections):
             self._stop_reading(connection)
             connection.refuse_input()
@@ -148,41 +151,9 @@ class Server:
         for connection in tuple(self._connections):
             self._close(connection)
         self._sweeper.cancel()
-        os.close(self._reserve)
+        self._acceptor.close()
 
     # -- connections -----------------------------------------------------------------------------------------------
-
-    def _accept(self, listener: socket.socket, admin: bool) -> None:  # noqa: FBT001 - add_reader passes positions
-        for _ in range(_ACCEPTS):
-            try:
-                sock, _ = listener.accept()
-            except (BlockingIOError, ConnectionAbortedError, InterruptedError):
-                return
-            except OSError as error:
-                self._observer.error("accept")
-                if error.errno not in _NO_DESCRIPTORS or not self._shed(listener):
-                    self._pause(listener, admin)
-                return
-            self._welcome(sock, admin=admin)
-
-    def _shed(self, listener: socket.socket) -> bool:
-        """Without a free descriptor a waiting connection cannot even be refused: use the one held back for this."""
-        os.close(self._reserve)
-        try:
-            listener.accept()[0].close()
-        except OSError:
-            return False
-        finally:
-            self._reserve = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-        return True
-
-    def _pause(self, listener: socket.socket, admin: bool) -> None:  # noqa: FBT001 - as above
-        self._loop.remove_reader(listener)
-        self._loop.call_later(_PAUSE_SECONDS, self._resume_accepting, listener, admin)
-
-    def _resume_accepting(self, listener: socket.socket, admin: bool) -> None:  # noqa: FBT001 - as above
-        if not self._stopping:
-            self._loop.add_reader(listener, self._accept, listener, admin)
 
     def _welcome(self, sock: socket.socket, *, admin: bool) -> None:
         sock.setblocking(False)  # noqa: FBT003 - the standard library's signature
@@ -195,17 +166,44 @@ class Server:
         if admin and not self._admins(peer):
             self._turn_away(sock, ErrorCode.NOT_PERMITTED, "the admin socket is for root and its group")
             return
-        user = self._users.setdefault(peer.caller.uid, _User(peer.caller.uid))
-        if not self._room_for(user, admin=admin):
+        caller = self._callers.known(peer.caller)
+        if caller is None:
+            self._hold(sock, peer, admin=admin)
+        else:
+            self._admit(sock, replace(peer, caller=caller), admin=admin)
+
+    def _hold(self, sock: socket.socket, peer: Peer, *, admin: bool) -> None:
+        """Keep a connection until it is known whose limits it counts for."""
+        household = self._callers.household(peer.caller)
+        held = self._held.get(household, set())
+        if not self._room_for(len(held), admin=admin):
+            self._turn_away(sock, ErrorCode.TOO_MANY_CONNECTIONS, _TOO_MANY)
+            return
+        self._held[household] = held
+        held.add(sock)
+        self._callers.find(peer.caller, partial(self._identified, sock, peer, household, admin))
+
+    def _identified(self, sock: socket.socket, peer: Peer, household: Hashable, admin: bool, caller: Caller) -> None:  # noqa: FBT001 - partial passes positions
+        held = self._held.get(household)
+        if held is None or sock not in held:
+            return  # the server has stopped
+        held.remove(sock)
+        if not held:
+            del self._held[household]
+        self._admit(sock, replace(peer, caller=caller), admin=admin)
+
+    def _admit(self, sock: socket.socket, peer: Peer, *, admin: bool) -> None:
+        user = self._users.setdefault(peer.person, _User(peer.person))
+        if not self._room_for(len(user.connections), admin=admin):
             self._forget(user)
-            self._turn_away(sock, ErrorCode.TOO_MANY_CONNECTIONS, "too many connections; close one and ask again")
+            self._turn_away(sock, ErrorCode.TOO_MANY_CONNECTIONS, _TOO_MANY)
             return
         connection = Connection(
             sock,
             peer,
             admin=admin,
             descriptors_limit=self._limits.descriptors_per_message,
-            release=partial(self._closer.close, user.uid),
+            release=partial(self._closer.close, user.person),
             now=self._loop.time(),
         )
         self._connections.add(connection)
@@ -213,11 +211,11 @@ class Server:
         self._readable(connection)  # the request has often come already
         self._start_reading(connection)
 
-    def _room_for(self, user: _User, *, admin: bool) -> bool:
+    def _room_for(self, own: int, *, admin: bool) -> bool:
         """Whether one more fits. However many there are, the admin socket takes some: for status and reload."""
         kept = _ADMIN_CONNECTIONS if admin else 0
-        every, own = len(self._connections) - kept, len(user.connections) - kept
-        return every < self._limits.connections and own < self._limits.connections_per_user
+        every = len(self._connections) + sum(map(len, self._held.values())) - kept
+        return every < self._limits.connections and own - kept < self._limits.connections_per_user
 
     def _turn_away(self, sock: socket.socket, code: ErrorCode, message: str) -> None:
         self._count(code)
@@ -236,15 +234,15 @@ class Server:
         connection.close()
         self._connections.discard(connection)
         self._touched.discard(connection)
-        user = self._users[connection.peer.caller.uid]
+        user = self._users[connection.peer.person]
         user.connections.discard(connection)
         self._forget(user)
         self._idle.set()
 
     def _forget(self, user: _User) -> None:
         if not user.connections and not user.in_flight:
-            self._users.pop(user.uid, None)
-            self._ready.pop(user.uid, None)
+            self._users.pop(user.person, None)
+            self._ready.pop(user.person, None)
 
     def _start_reading(self, connection: Connection) -> None:
         if not connection.reading and not connection.ended and not connection.queued:
@@ -262,7 +260,7 @@ class Server:
             self._loop.remove_writer(connection.sock)
 
     def _readable(self, connection: Connection) -> None:
-        if self._users[connection.peer.caller.uid].in_flight >= self._limits.requests_in_flight_per_user:
+        if self._users[connection.peer.person].in_flight >= self._limits.requests_in_flight_per_user:
             self._stop_reading(connection)  # what waits there is the kernel's to keep, descriptors above all
             self._enqueue(connection)
             return
@@ -284,11 +282,11 @@ class Server:
 
     def _check_descriptors(self, connection: Connection) -> None:
         """Neither descriptors that hang when they are closed may pile up, nor those that no request has claimed."""
-        uid = connection.peer.caller.uid
-        if self._closer.waiting(uid) > self._limits.requests_in_flight_per_user:
+        person = connection.peer.person
+        if self._closer.waiting(person) > self._limits.requests_in_flight_per_user:
             raise BrokenConnectionError("descriptors", "too many descriptors of this user cannot be closed")
         if len(connection.descriptors) > 1:  # a check brings one; of a user's connections, the others may not pile up
-            spare = sum(len(each.descriptors) - 1 for each in self._users[uid].connections if each.descriptors)
+            spare = sum(len(each.descriptors) - 1 for each in self._users[person].connections if each.descriptors)
             if spare > self._spare_limit:
                 raise BrokenConnectionError("descriptors", "too many descriptors of this user wait for requests")
 
@@ -320,10 +318,10 @@ class Server:
         if connection.queued or connection.closed:
             return
         connection.queued = True
-        user = self._users[connection.peer.caller.uid]
+        user = self._users[connection.peer.person]
         user.ready.append(connection)
         if user.in_flight < self._limits.requests_in_flight_per_user:
-            self._ready[user.uid] = user
+            self._ready[user.person] = user
             self.wake()
 
     def _turn(self) -> None:
@@ -353,7 +351,7 @@ class Server:
             if not connection.closed:
                 budget -= self._serve(user, connection, min(budget, _SHARE))
         if not user.ready or user.in_flight >= self._limits.requests_in_flight_per_user:
-            self._ready.pop(user.uid, None)
+            self._ready.pop(user.person, None)
 
     def _serve(self, user: _User, connection: Connection, budget: int) -> int:
         """Begin a connection's requests until they cost `budget`; what they cost."""
@@ -425,7 +423,7 @@ class Server:
 
     def finish(self, connection: Connection, line: bytes, cost: int) -> None:
         """A call that cost `cost` was answered: queue the line, and let the user's next request begin."""
-        user = self._users[connection.peer.caller.uid]
+        user = self._users[connection.peer.person]
         user.in_flight -= cost
         connection.in_flight -= cost
         if not connection.closed:
@@ -433,7 +431,7 @@ class Server:
             connection.queue(line)
             self._touch(connection)
         if user.ready:
-            self._ready[user.uid] = user
+            self._ready[user.person] = user
             self.wake()
         self._forget(user)
 

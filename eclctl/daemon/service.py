@@ -23,11 +23,12 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from time import CLOCK_BOOTTIME, clock_gettime, time_ns
+from time import CLOCK_BOOTTIME, clock_gettime, monotonic, time, time_ns
 from typing import TYPE_CHECKING, Final
 
 from eclctl import __version__
 from eclctl.daemon.audit import AuditLog, start_record, stop_record
+from eclctl.daemon.callers import Callers
 from eclctl.daemon.checks import Checks
 from eclctl.daemon.closing import Closer
 from eclctl.daemon.control import Control
@@ -53,7 +54,9 @@ from eclctl.daemon.workers import Workers
 from eclctl.decide import settings as configuration
 from eclctl.decide.cache import FactCache
 from eclctl.decide.engine import Engine
+from eclctl.decide.mounted import believe, why_no_trusted_path
 from eclctl.decide.snapshot import Names, Snapshot
+from eclctl.decide.subid_files import SYSTEM, Files
 from eclctl.errors import AuditError, ConfigError
 from eclctl.image.identity import Locator
 from eclctl.image.mounts import MountTable
@@ -78,13 +81,14 @@ _DESCRIPTORS_EACH: Final = 4
 _log = logging.getLogger(__name__)
 
 
-def run(config: str, *, log_level: str = "info", log_json: bool = False) -> int:
+def run(config: str, *, log_level: str = "info", log_json: bool = False, subids: Files = SYSTEM) -> int:
     """Run the daemon until a signal ends it.
 
     Args:
         config: path of config.yaml.
         log_level: what is logged to standard error.
         log_json: as JSON lines.
+        subids: the files that grant subordinate IDs.
 
     Returns:
         The exit status: `OK`, `FAILED` when it could not start, `MISCONFIGURED`.
@@ -97,7 +101,7 @@ def run(config: str, *, log_level: str = "info", log_json: bool = False) -> int:
             print(f"eclctl daemon: {problem}", file=sys.stderr)  # noqa: T201 - see above
         return MISCONFIGURED
     try:
-        return asyncio.run(_Service(config, loaded.settings).run())
+        return asyncio.run(_Service(config, loaded.settings, subids).run())
     except (AuditError, ConfigError) as error:
         _log.error("cannot start: %s", error)
         return FAILED
@@ -143,8 +147,9 @@ def _elapsed() -> float:
 class _Service:
     """One run of the daemon."""
 
-    def __init__(self, config: str, settings: Settings) -> None:
+    def __init__(self, config: str, settings: Settings, subids: Files) -> None:
         self._config = config
+        self._subids = subids
         self._settings = settings
         self._notifier = Notifier(os.environ.get("NOTIFY_SOCKET"))
         self._started = _now()
@@ -219,7 +224,8 @@ class _Service:
         self._metrics = Metrics()
         self._bugs = InternalErrors(_now, _elapsed)
         self._stack.callback(self._bugs.tell_left_out)
-        self._mounts = MountTable()
+        self._mounts = MountTable(believe(settings))
+        self._why_not = partial(why_no_trusted_path, self._mounts)
         self._stack.callback(self._mounts.close)
         ocsp = settings.ocsp
         self._keeper = Keeper(clock=_now, timeout=ocsp.timeout, max_age=timedelta(seconds=ocsp.max_age))
@@ -252,6 +258,8 @@ class _Service:
             self._engine, keyservers=settings.keyservers, memory=memory, learn=self._learn, clock=_now
         )
         self._stack.callback(self._keys.stop)
+        self._callers = Callers(self._subids, clock=monotonic, wall=time)
+        self._stack.callback(self._callers.stop)
         self._exceptions = ExceptionWatch(self._engine, self._audit, self._metrics, _now)
         self._stack.callback(self._exceptions.stop)
         self._metrics.policy(0, loaded=False, now=self._started)
@@ -260,7 +268,7 @@ class _Service:
         gc.collect()
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLDS)
-        self._watcher = Watcher(settings.watch, self._engine, self._metrics)
+        self._watcher = Watcher(settings.watch, self._engine, self._metrics, why_not=self._why_not)
 
     def _sandbox_watch(self) -> SandboxWatch | None:
         """What reports changes in sandboxes; without it, what was found in them is kept by its age alone."""
@@ -318,13 +326,15 @@ class _Service:
             self._watcher,
             self._metrics,
             surveyor,
+            self._callers,
             lambda: self._server,
             self._settings,
             self._started,
             _now,
             self._reload,
+            self._why_not,
         )
-        decide = partial(checks.handle, resolve=subject)
+        decide = partial(checks.handle, resolve=lambda uid: self._callers.subject(subject(uid)))
         server = Server(
             self._settings.limits,
             handlers=control.handlers() | dict.fromkeys((Method.CHECK, Method.CHECK_ALL, Method.EXPLAIN), decide),
@@ -333,6 +343,7 @@ class _Service:
             admins=Admins(_gid(ADMIN_GROUP)),
             closer=closer,
             on_bug=self._bugs.report,
+            callers=self._callers,
         )
         for listener, admin in listeners:
             server.listen(listener.socket, admin=admin)
@@ -348,6 +359,7 @@ class _Service:
         self._tell_left_out()
         self._statuses.refresh()
         self._keys.watch()
+        self._callers.watch()
         self._watcher.start()
         self._stack.callback(self._watcher.stop)
         for exposition in self._expositions():
@@ -398,11 +410,13 @@ class _Service:
     def _reload(self, done: Callable[[Report], None]) -> None:
         """Reload, and let everybody know."""
         self._notifier.reloading()
+        self._callers.refresh()
         self._reloader.request(partial(self._reloaded, done))
 
     def _reloaded(self, done: Callable[[Report], None], report: Report) -> None:
         self._notifier.ready(self._summary())
         if report.ok:
+            self._mounts.forget()  # device nodes may have other owners now, which changes no mount
             self._watcher.rescan("reload")
             self._statuses.refresh()
             self._exceptions.refresh()

@@ -121,7 +121,8 @@ class Tree:
 
     `changed` and `directory` come from the notifier's threads, `want` and the properties from any; everything else
     happens in `step`, which one thread calls. `local` says whether a path is on a local file system, `gates` bound
-    how many images are examined at a time on local and on other file systems.
+    how many images are examined at a time on local and on other file systems. `why_not` says why images at a path can
+    have no `trusted-path`, if they cannot.
     """
 
     def __init__(
@@ -134,12 +135,14 @@ class Tree:
         local: Callable[[str], bool],
         gates: tuple[threading.Semaphore, threading.Semaphore],
         timing: Timing,
+        why_not: Callable[[str], str | None] = lambda _: None,
     ) -> None:
         self.watch = watch
         self._engine = engine
         self._metrics = metrics
         self._notifier = notifier
         self._is_local = local
+        self._why_not = why_not
         self._gates = gates
         self._timing = timing
         self._clock = timing.clock
@@ -234,6 +237,8 @@ class Tree:
     def status(self) -> dict[str, object]:
         """Describe the tree for `eclctl status`, as JSON types."""
         when, seconds = self._last_scan or (None, None)
+        place = self._place
+        why_not = None if place is None else self._why_not(place.path)
         return {
             "path": self.watch.path,
             "mode": self.mode,
@@ -242,6 +247,8 @@ class Tree:
             "overdue_seconds": round(self.overdue, 3),
             "watch_limit_reached": self._limited,
             "rescanning": self._scan is not None,
+            "trusted_path": None if place is None else why_not is None,
+            "why_not": why_not,
             "last_rescan": when and when.isoformat(),
             "last_rescan_seconds": seconds and round(seconds, 3),
         }

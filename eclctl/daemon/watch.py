@@ -53,7 +53,7 @@ class Watcher:
     """Watches directories. `start` it once; `rescan`, `status` and `stats` are for any thread.
 
     `engine` examines, `metrics` counts, `local` says whether a path is on a local file system; by default the table of
-    mounts says it.
+    mounts says it. `why_not` says why images at a path can have no `trusted-path`, if they cannot.
     """
 
     def __init__(
@@ -64,12 +64,14 @@ class Watcher:
         *,
         local: Callable[[str], bool] | None = None,
         timing: Timing | None = None,
+        why_not: Callable[[str], str | None] = lambda _: None,
     ) -> None:
         self._watches = tuple(watches)
         self._engine = engine
         self._metrics = metrics
         self._local = local
         self._timing = timing or Timing()
+        self._why_not = why_not
         self._running: _Running | None = None
 
     def start(self) -> None:
@@ -85,6 +87,7 @@ class Watcher:
                 local=self._local or running.mounts.local,
                 gates=gates,
                 timing=self._timing,
+                why_not=self._why_not,
             )
             running.trees.append(tree)
             running.threads.append(threading.Thread(target=tree.run, name=f"watch-{len(running.trees)}", daemon=True))

@@ -37,7 +37,7 @@ from eclctl.errors import BusyImageError, EclctlError, UnreadableImageError
 from eclctl.image import identity
 from eclctl.image.identity import Located, Locator, NotLocalError
 from eclctl.image.kind import sniff
-from eclctl.image.system import attributes
+from eclctl.image.system import Attributes, attributes
 from eclctl.model import (
     Assurance,
     Caller,
@@ -111,13 +111,14 @@ class Engine:
         if turn is None:
             return self._begin(question, snapshot, now, anywhere, waited=waited)
         try:
-            asked, mounts = _asked(question), self.locator.mounts.current()[0]
+            found = None if question.descriptor is None else attributes(question.descriptor)
+            asked, mounts = _asked(question, found), self.locator.mounts.current()[0]
         except OSError:  # of a descriptor that shows nothing, or without a descriptor for the table of mounts
             return self._begin(question, snapshot, now, anywhere, waited=waited)
         time, given = self.elapsed(), turn.answers.get(asked)
         if given is not None and given.serves(snapshot.generation, mounts, time):
             return self._again(given.decision, question)
-        answer = self._begin(question, snapshot, now, anywhere, waited=waited)
+        answer = self._begin(question, snapshot, now, anywhere, waited=waited, found=found)
         if isinstance(answer, Decision):
             turn.answers[asked] = Given(answer, mounts, time + _SHARED_SECONDS)
         return answer
@@ -130,13 +131,14 @@ class Engine:
         anywhere: bool,  # noqa: FBT001 - as begin's
         *,
         waited: bool,
+        found: Attributes | None = None,
     ) -> Decision | Pending:
         now = self.not_before(now)
         policy = snapshot.policy
         if policy is None:
             return self.deny(question, snapshot, Code.NO_POLICY, "no policy is loaded, so nothing may run")
         try:
-            located = self._locate(question, anywhere)
+            located = self._locate(question, anywhere, found)
         except NotLocalError:
             return Pending(question, snapshot, "open", waited=waited)
         except Exception as error:  # noqa: BLE001 - the one place where every error is a deny
@@ -235,11 +237,11 @@ class Engine:
         """Forget all kept facts; return how many images were known."""
         return self.cache.flush()
 
-    def _locate(self, question: Question, anywhere: bool) -> Located:  # noqa: FBT001 - as begin's
+    def _locate(self, question: Question, anywhere: bool, found: Attributes | None) -> Located:  # noqa: FBT001 - as begin's
         name, descriptor, asker = question.image, question.descriptor, question.asker
         if descriptor is None:
             return self.locator.by_name(name, anywhere=anywhere, asker=asker)
-        return self.locator.by_descriptor(name, descriptor, anywhere=anywhere, asker=asker)
+        return self.locator.by_descriptor(name, descriptor, anywhere=anywhere, asker=asker, found=found)
 
     def _look_again(self, pending: Pending, *, anywhere: bool = True) -> Located:
         """Locate an image that was read anew: what must be true when it is answered is looked at last."""
@@ -437,15 +439,10 @@ class Engine:
         return Decision(f"{self._run}-{next(self._count)}", question, *decision[2:])
 
 
-def _asked(question: Question) -> Hashable:
-    """Return what is equal for questions that have the same answer: of a descriptor, the state of the file behind it.
-
-    Raises OSError for a descriptor that shows nothing.
-    """
+def _asked(question: Question, found: Attributes | None) -> Hashable:
+    """Return what is equal for questions that have the same answer: of a descriptor, what it shows of its file."""
     image, caller, descriptor, *rest = question
-    if descriptor is None:
-        return question
-    return (image, caller, attributes(descriptor), fcntl.fcntl(descriptor, fcntl.F_GETFL), *rest)
+    return question if descriptor is None else (image, caller, found, fcntl.fcntl(descriptor, fcntl.F_GETFL), *rest)
 
 
 _CODES = frozenset(Code)

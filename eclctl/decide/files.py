@@ -29,6 +29,11 @@ def read_guarded(path: str, *, limit: int = MAX_FILE) -> bytes:
 
     Raises ConfigError with one sentence that does not repeat the path.
     """
+    return _read(path, limit, guarded=os.geteuid() == 0)[0]
+
+
+def read_owned(path: str, *, limit: int = MAX_FILE) -> tuple[bytes, int]:
+    """Return what `read_guarded` does, and the user ID of the file's owner."""
     return _read(path, limit, guarded=os.geteuid() == 0)
 
 
@@ -37,10 +42,10 @@ def read_unguarded(path: str, *, limit: int = MAX_FILE) -> bytes:
 
     Raises ConfigError as `read_guarded` does.
     """
-    return _read(path, limit, guarded=False)
+    return _read(path, limit, guarded=False)[0]
 
 
-def _read(path: str, limit: int, *, guarded: bool) -> bytes:
+def _read(path: str, limit: int, *, guarded: bool) -> tuple[bytes, int]:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     except OSError as error:
@@ -59,7 +64,7 @@ def _read(path: str, limit: int, *, guarded: bool) -> bytes:
     if len(data) > limit:
         bound = f"{limit // 1024} KiB" if limit < _MIB else f"{limit // _MIB} MiB"
         raise ConfigError(f"is larger than {bound}")
-    return data
+    return data, status.st_uid
 
 
 def _require_root_only(file: os.stat_result, directory: os.stat_result) -> None:

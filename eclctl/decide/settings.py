@@ -8,9 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from eclctl.decide.files import read_guarded
+from eclctl.decide.files import read_owned
 from eclctl.decide.keyservers import Keyservers, read_keyservers
 from eclctl.errors import ConfigError
+from eclctl.image.believed import Filesystems
 from eclctl.policy import document
 from eclctl.policy.document import Mark, Node, Problem, Report
 
@@ -26,20 +27,26 @@ _KEYS = (
     "audit",
     "trusted_owners",
     "trusted_mounts",
+    "filesystems",
     "ocsp",
     "keyservers",
     "limits",
 )
+_FILESYSTEMS = tuple(item.name for item in fields(Filesystems))
 _REQUIRED = ("version", "sockets", "state_dir", "policies", "keyrings")
 
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """A directory that is watched. `rescan` is the longest time between two rescans, in seconds."""
+    """A directory that is watched.
+
+    `rescan` is the longest time between two rescans, in seconds. `mark` is where the configuration names it.
+    """
 
     path: str
     recursive: bool = True
     rescan: float = 900.0
+    mark: Mark = field(default=Mark("", 0, 0), compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +89,7 @@ class Settings:
     metrics_textfile: str | None = None
     audit_path: str | None = None
     trusted_owners: frozenset[int] = frozenset({0})
-    trusted_mounts: frozenset[str] = frozenset()
+    filesystems: Filesystems = field(default_factory=Filesystems)
     ocsp: Ocsp = field(default_factory=Ocsp)
     keyservers: Keyservers = field(default_factory=Keyservers)
     limits: Limits = field(default_factory=Limits)
@@ -105,13 +112,13 @@ def load(path: str, *, resolve_user: Callable[[str], int | None]) -> LoadedSetti
     report = Report()
     settings = None
     try:
-        text = read_guarded(path, limit=document.MAX_BYTES)
+        text, owner = read_owned(path, limit=document.MAX_BYTES)
     except ConfigError as error:
         report.error(Mark(path, 0, 0), f"the configuration {error}")
     else:
         root = document.read_document(path, text, report)
         if root is not None:
-            settings = _Reader(os.path.dirname(path), report, resolve_user).settings(root)
+            settings = _Reader(os.path.dirname(path), report, resolve_user, roots_own=owner == 0).settings(root)
     return LoadedSettings(None if report.errors else settings, tuple(report.errors))
 
 
@@ -120,6 +127,7 @@ class _Reader:
     base: str
     report: Report
     resolve_user: Callable[[str], int | None]
+    roots_own: bool
 
     def settings(self, root: Node) -> Settings | None:
         found = document.mapping(root, self.report, "the configuration", (*_KEYS, "shared_cache"), _REQUIRED)
@@ -142,7 +150,7 @@ class _Reader:
             metrics_textfile=textfile,
             audit_path=self._audit(found.get("audit")),
             trusted_owners=self._owners(found.get("trusted_owners")),
-            trusted_mounts=frozenset(self._paths(found.get("trusted_mounts"), "trusted_mounts")),
+            filesystems=self._filesystems(found.get("filesystems"), found.get("trusted_mounts")),
             ocsp=self._ocsp(found.get("ocsp")),
             keyservers=read_keyservers(found.get("keyservers"), self.report, self.base),
             limits=self._limits(found.get("limits")),
@@ -180,6 +188,7 @@ class _Reader:
             path=self._path(found["path"], "watch.path"),
             recursive=True if recursive is None else document.boolean(recursive, self.report, "recursive") is not False,
             rescan=900.0 if again is None else again,
+            mark=found["path"].mark,
         )
 
     def _metrics(self, node: Node | None) -> tuple[tuple[str, int] | None, str | None]:
@@ -223,6 +232,27 @@ class _Reader:
                 owners.add(uid)
         return frozenset(owners)
 
+    def _filesystems(self, node: Node | None, trusted_mounts: Node | None) -> Filesystems:
+        """Read which file systems are believed; `trusted_mounts` is the older name of `filesystems.read_only`."""
+        older = frozenset(map(_one_slash, self._paths(trusted_mounts, "trusted_mounts")))
+        if node is None:
+            return Filesystems(read_only=older)
+        if not self.roots_own:
+            self.report.error(node, "filesystems is accepted only in a file that root owns", "chown root the file")
+        found = document.mapping(node, self.report, "filesystems", _FILESYSTEMS) or {}
+        points = {name: self._points(value, f"filesystems.{name}") for name, value in found.items()}
+        return Filesystems(**points | {"read_only": points.get("read_only", frozenset()) | older})
+
+    def _points(self, node: Node, what: str) -> frozenset[str]:
+        points: set[str] = set()
+        for item in document.texts(node, self.report, what, may_be_empty=True) or ():
+            if item.text.startswith("/"):
+                points.add(_one_slash(os.path.normpath(item.text)))
+            else:
+                message = f"the mount point {document.quoted(item.text)} in {what} is not absolute"
+                self.report.error(item, message, "begin it with /")
+        return frozenset(points)
+
     def _ocsp(self, node: Node | None) -> Ocsp:
         found = {} if node is None else document.mapping(node, self.report, "ocsp", ("max_age", "timeout")) or {}
         highest = {"max_age": 7 * 86400.0, "timeout": 60.0}
@@ -245,3 +275,8 @@ class _Reader:
             return document.duration(node, self.report, f"limits.{name}", low=1.0, high=3600.0)
         highest = 253 if name == "descriptors_per_message" else 10_000_000  # SCM_MAX_FD
         return document.integer(node, self.report, f"limits.{name}", 1, highest)
+
+
+def _one_slash(path: str) -> str:
+    """Return a normalised absolute path with one slash at its beginning; `normpath` leaves two."""
+    return "/" + path.lstrip("/")

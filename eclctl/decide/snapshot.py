@@ -19,7 +19,7 @@ from eclctl.errors import ConfigError, EclctlError
 from eclctl.policy.declare import Certificate
 from eclctl.policy.document import MAX_BYTES, Problem
 from eclctl.policy.language import Policy
-from eclctl.policy.lint import Linter
+from eclctl.policy.lint import Linter, Remarks, no_remarks
 from eclctl.policy.load import Loaded, LoadEnvironment, Source, load
 from eclctl.signature import openpgp
 from eclctl.signature.openpgp.proven import updated
@@ -81,14 +81,18 @@ def build(
     read: Reader = read_guarded,
     lint: bool = False,
     learnt: openpgp.Keyring | None = None,
+    remarks: Remarks = no_remarks,
 ) -> Built:
     """Read every keyring and policy that the settings name. Never raises for what it reads: all errors are returned.
 
-    With `lint`, a policy that loads is looked at for what its author may not mean, which judges every certificate.
+    With `lint`, a policy that loads is looked at for what its author may not mean, which judges every certificate;
+    `remarks` says what this host's mounts mean for the paths of a rule.
     `learnt` are copies of certificates from elsewhere: they add to those in the keyrings what their own keys vouch for.
     """
     with _without_collecting():
-        return _build(settings, names, generation=generation, now=now, read=read, lint=lint, learnt=learnt)
+        return _build(
+            settings, names, generation=generation, now=now, read=read, lint=lint, learnt=learnt, remarks=remarks
+        )
 
 
 def refreshed(snapshot: Snapshot, learnt: openpgp.Keyring, *, now: datetime) -> Snapshot | None:
@@ -137,6 +141,7 @@ def _build(
     read: Reader,
     lint: bool,
     learnt: openpgp.Keyring | None,
+    remarks: Remarks,
 ) -> Built:
     errors: list[Problem] = []
     warnings: list[Problem] = []
@@ -147,7 +152,7 @@ def _build(
     sources = _sources(settings.policies, errors, read)
     known = ring if ring is not None else _AnyCertificate()
     read_key = partial(read, limit=MAX_CERTIFICATE_FILE)  # what is too long for a key is refused as one
-    review = Linter(ring, now, os.path.realpath).review if lint and ring is not None else None
+    review = Linter(ring, now, os.path.realpath, remarks).review if lint and ring is not None else None
     read_sources = partial(_read_sources, read=read)
     environment = LoadEnvironment(
         known, read_key, names.user, names.group, now, review=review, host=names.host, read_sources=read_sources

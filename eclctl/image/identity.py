@@ -146,15 +146,18 @@ class Locator:
             os.close(given)
             raise
 
-    def by_descriptor(self, name: str, fd: int, *, anywhere: bool, asker: Asker = ITSELF) -> Located:
+    def by_descriptor(
+        self, name: str, fd: int, *, anywhere: bool, asker: Asker = ITSELF, found: Attributes | None = None
+    ) -> Located:
         """Locate an image that its caller opened and passed, together with the name they opened it by.
 
         The name is used if it reaches the same file here, else the kernel's own for the descriptor if that does. With
         neither, `path` is None and the tier `none`. An O_PATH descriptor is opened for reading here, if `asker` may.
-        Raises UnsupportedFileError for a descriptor that nothing could be read or launched from.
+        Raises UnsupportedFileError for a descriptor that nothing could be read or launched from. `found` is what it
+        shows, if somebody has looked.
         """
         try:
-            found = system.attributes(fd)
+            found = found or system.attributes(fd)
         except PermissionError as error:  # a FUSE file system of one user tells others not even what a file is
             raise UnreadableImageError(Unnamed.MAY_NOT_LOOK.value) from error
         _check_type(found)
@@ -243,8 +246,7 @@ class Locator:
             writers = self.look_for_writers(named.fd)
             if writers is Writers.SOME:
                 weak = Weakness("somebody has it open for writing, or mapped")
-            after = system.attributes(named.fd)
-            if after != found:  # checked last: whoever wrote before the look for writers has left a change time
+            if changed(named.fd, found):  # checked last: a writer from before the look for them has left a change time
                 raise _changing()
         return Located(
             fd,
@@ -362,7 +364,7 @@ def _not_trusted(named: Named, mount: Mount, around: Surroundings) -> Weakness |
         return Weakness(f"it belongs to user {found.uid}")
     if found.mode & naming.OTHERS_WRITE:
         return Weakness(f"others can write it (mode {found.mode & 0o7777:04o})")
-    if mount.local and naming.fuse_behind(named.fd):
+    if mount.local and around.mounts.is_fuse(mount, named.fd):
         return Weakness(f"its file system at {mount.point} is FUSE, and the mount table calls it {mount.type}")
     return None
 
@@ -466,6 +468,13 @@ def open_for_reading(located: Located) -> int:
 def settled(attributes: Attributes, *, now_ns: int) -> bool:
     """Whether a file's last change is so long ago that the next one gets another change time."""
     return 0 <= attributes.ctime_ns <= now_ns - _SETTLED_NS
+
+
+def changed(fd: int, before: Attributes) -> bool:
+    """Whether a file on a local file system is in another state, or another's, than it was."""
+    after = os.fstat(fd)
+    now = (after.st_ctime_ns, after.st_mtime_ns, after.st_size, after.st_mode, after.st_uid, after.st_nlink)
+    return now != (before.ctime_ns, before.mtime_ns, before.size, before.mode, before.uid, before.links)
 
 
 def unchanged(fd: int, before: Attributes) -> bool:

@@ -100,16 +100,30 @@ def _plain(text: str) -> str:
     return _ESCAPE.sub(lambda match: chr(int(match[1], 8)), text)
 
 
-class Belief(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Belief:
     """On which file systems owners and modes are believed, by superblock (`Mount.superblock`).
 
     `trusted`: the file system's owners and modes are those that a trusted kernel keeps. `vouched`: an admin vouches
     for all content of a read-only file system. `why_not` says, for a mount that is in neither, what is missing.
+    `devices` are the device numbers of trusted ones, as most of their files show them (those of btrfs show others).
     """
 
     trusted: frozenset[tuple[int, str]]
     vouched: frozenset[tuple[int, str]] = frozenset()
     why_not: Callable[[Mount], str] = lambda _: "its file system is not one that the configuration trusts"
+    devices: frozenset[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "devices", frozenset(device for device, _ in self.trusted))
+
+    def trusts(self, mount: Mount) -> bool:
+        """Whether owners and modes are believed on a mount."""
+        return mount.superblock in self.trusted
+
+    def vouches_for(self, mount: Mount) -> bool:
+        """Whether an admin vouches for all content of a mount."""
+        return mount.superblock in self.vouched
 
 
 class Spelling(NamedTuple):
@@ -141,6 +155,7 @@ class Mounts:
         self._points = {"/": root} | {mount.point: mount for mount in self.all}
         self._local_devices = frozenset(mount.device for mount in (*self.all, root) if mount.local)
         self._local_below: dict[str, bool] = {}
+        self._fuse: dict[tuple[int, str], bool] = {}
         self._by_root: dict[tuple[int, str], dict[str, list[Mount]]] = {}
         for mount in self.all:
             self._by_root.setdefault(mount.superblock, {}).setdefault(mount.root, []).append(mount)
@@ -171,6 +186,16 @@ class Mounts:
     def at(self, point: str) -> Mount | None:
         """Return what is mounted at exactly this point, on top of all else."""
         return self._points.get(point)
+
+    def is_fuse(self, mount: Mount, fd: int) -> bool:
+        """Whether the file system behind a file on a mount says that it is FUSE, whatever the table calls it.
+
+        Asked once of each: it does not change while the table does not. May block on what is not local.
+        """
+        found = self._fuse.get(mount.superblock)
+        if found is None:
+            found = self._fuse[mount.superblock] = system.file_system_type(fd) == system.FUSE_SUPER_MAGIC
+        return found
 
     def above(self, path: str) -> list[Mount]:
         """Return the mounts at the root, at an absolute, normalised path and at all between, in this order."""

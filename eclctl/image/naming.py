@@ -19,10 +19,9 @@ import stat
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from eclctl.image import system
 from eclctl.image.mounts import Belief, Mounts
 from eclctl.image.opening import open_following
-from eclctl.image.system import Attributes, Credentials, Glance, assumed, attributes, glance
+from eclctl.image.system import Attributes, Credentials, assumed, attributes, device
 
 PATH_MAX = 4096
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
@@ -156,13 +155,18 @@ def descend(path: str, around: Surroundings, *, public: bool, cached: bool) -> N
     searchable = True
     try:
         for depth, part in enumerate(parts):
-            found = glance(current)
-            searchable = searchable and found.mode & _SEARCHABLE == _SEARCHABLE
-            _require_plain(searchable or not public)
             if cached:
-                _require_local(found, around)
-            if weak is None:
-                weak = _judge(found, parts[:depth], around)
+                _require_local(current, around)
+            found = os.fstat(current)
+            if found.st_mode & _SEARCHABLE != _SEARCHABLE:
+                searchable = False
+                _require_plain(not public)
+            if weak is None and not (
+                found.st_dev in around.belief.devices  # which spares a look for its mount
+                and found.st_uid in around.owners
+                and (not found.st_mode & OTHERS_WRITE or found.st_mode & stat.S_ISVTX)
+            ):
+                weak = _judge(current, found, parts[:depth], around)
             # Opened as a directory, an automount point is mounted; without, its trigger would be looked at.
             below = os.open(part, _ENTRY if depth + 1 == len(parts) else _DIRECTORY, dir_fd=current)
             os.close(current)
@@ -183,8 +187,10 @@ def _require_plain(plain: bool) -> None:  # noqa: FBT001 - what is required
         raise NotPlainError
 
 
-def _require_local(found: Glance, around: Surroundings) -> None:
-    mount = around.mounts.of(found.mount)
+def _require_local(fd: int, around: Surroundings) -> None:
+    if around.mounts.local_device(device(fd)):
+        return
+    mount = around.mounts.of(attributes(fd).mount)  # btrfs shows other device numbers than its mount's
     if mount is None or not mount.local:
         raise BlockingIOError(errno.EAGAIN, "the directory is not on a local file system")
 
@@ -194,21 +200,22 @@ def _require_name(fd: int, path: str) -> None:
         raise FileNotFoundError(errno.ENOENT, "the file was renamed meanwhile, or its directory folds case")
 
 
-def _judge(found: Glance, parts: list[str], around: Surroundings) -> Weakness | None:
+def _judge(fd: int, found: os.stat_result, parts: list[str], around: Surroundings) -> Weakness | None:
     """Say what is wrong with a directory, if others can change what is in it.
 
     POSIX ACLs need no look of their own: where there is one, the group bits show its mask, the most that it can grant.
     A sticky directory does not let others replace what trusted owners put there.
     """
-    mount = around.mounts.of(found.mount)
-    if mount is None or mount.superblock not in around.belief.trusted:
-        if mount is not None and (mount.superblock in around.belief.vouched or mount.type == "autofs"):
-            return None
-        return Weakness(f"the directory {_shown(parts)}: {_not_believed(around, found.mount)}")
-    if found.uid not in around.owners:
-        return Weakness(f"the directory {_shown(parts)} belongs to user {found.uid}")
-    if found.mode & OTHERS_WRITE and not found.mode & stat.S_ISVTX:
-        return Weakness(f"others can write the directory {_shown(parts)} (mode {found.mode & 0o7777:04o})")
+    mount_id = attributes(fd).mount
+    mount = around.mounts.of(mount_id)
+    if mount is not None and around.belief.vouches_for(mount):
+        return None
+    if mount is None or not (around.belief.trusts(mount) or mount.type == "autofs"):
+        return Weakness(f"the directory {_shown(parts)}: {_not_believed(around, mount_id)}")
+    if found.st_uid not in around.owners:
+        return Weakness(f"the directory {_shown(parts)} belongs to user {found.st_uid}")
+    if found.st_mode & OTHERS_WRITE and not found.st_mode & stat.S_ISVTX:
+        return Weakness(f"others can write the directory {_shown(parts)} (mode {found.st_mode & 0o7777:04o})")
     return None
 
 
@@ -220,7 +227,7 @@ def _not_believed(around: Surroundings, mount_id: int) -> str:
 def why_not_believed(found: Attributes, around: Surroundings) -> Weakness | None:
     """Say why the file system of a file is not believed, if it is not."""
     mount = around.mounts.of(found.mount)
-    if mount is not None and (mount.superblock in around.belief.trusted or mount.superblock in around.belief.vouched):
+    if mount is not None and (around.belief.trusts(mount) or around.belief.vouches_for(mount)):
         return None
     return Weakness(_not_believed(around, found.mount))
 
@@ -232,8 +239,3 @@ def _shown(parts: list[str]) -> str:
 def may_not_look(error: OSError) -> bool:
     """Whether a look-up failed for want of rights."""
     return error.errno in _NOT_ALLOWED
-
-
-def fuse_behind(fd: int) -> bool:
-    """Whether the file system itself says that it is FUSE, whatever the mount table calls it. May block there."""
-    return system.file_system_type(fd) == system.FUSE_SUPER_MAGIC

@@ -44,7 +44,8 @@ _STATFS_SIZE = 256
 _WANTED = STATX_BASIC_STATS | STATX_BTIME | STATX_MNT_ID
 # struct statx up to the mount ID (include/uapi/linux/stat.h); x skips what is not used.
 _STATX = struct.Struct("=I4x8xIIIHxxQQ8x8x16xqI4xqI4xqI4x8xIIQ")
-_GLANCE = struct.Struct("=I16xI4xHxxQ104xQ")
+_MODE = struct.Struct("=28xH")
+_DEVICE = struct.Struct("=136xII")
 _OPEN_HOW = struct.Struct("=QQQ")
 _FIRST_LONG = struct.Struct("@l")
 
@@ -160,21 +161,10 @@ def attributes(fd: int, *, fresh: bool = False) -> Attributes:
     )
 
 
-class Glance(NamedTuple):
-    """What a directory is judged by; every decision makes one for each directory above an image."""
-
-    mode: int
-    uid: int
-    mount: int
-
-
-def glance(fd: int) -> Glance:
-    """Return mode, owner and mount of an open descriptor."""
-    buffer = _buffers.statx
-    if _statx(fd, b"", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, _WANTED, buffer) != 0:
-        raise _fail()
-    mask, uid, mode, _, mount = _GLANCE.unpack_from(buffer)
-    return Glance(mode, uid, mount if mask & STATX_MNT_ID else _mount_by_fdinfo(fd))
+def device(fd: int) -> int:
+    """Return the device number of an open descriptor, from what the kernel has: no server is asked."""
+    buffer = _glanced(fd)
+    return os.makedev(*_DEVICE.unpack_from(buffer))
 
 
 def is_link(fd: int) -> bool:
@@ -182,10 +172,14 @@ def is_link(fd: int) -> bool:
 
     Does not ask for the mount: before Linux 5.14, a thread with the rights of another user may not read fdinfo.
     """
+    return S_ISLNK(_MODE.unpack_from(_glanced(fd))[0])
+
+
+def _glanced(fd: int) -> ctypes.Array[ctypes.c_char]:
     buffer = _buffers.statx
-    if _statx(fd, b"", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, _WANTED, buffer) != 0:
+    if _statx(fd, b"", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_BASIC_STATS, buffer) != 0:
         raise _fail()
-    return S_ISLNK(_GLANCE.unpack_from(buffer)[2])
+    return buffer
 
 
 def _mount_by_fdinfo(fd: int) -> int:

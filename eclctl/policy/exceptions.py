@@ -72,11 +72,10 @@ class PolicyException:
     where: str
 
     def is_for(self, caller: Caller) -> bool:
-        """Tell whether it is for a caller."""
+        """Tell whether it is for a caller; as for a rule that allows."""
         if self.users is not None:
-            return caller.uid in self.users
-        groups = self.groups or frozenset()
-        return caller.gid in groups or not groups.isdisjoint(caller.groups)
+            return caller.matches(self.users, None)
+        return caller.matches(None, self.groups or frozenset())
 
 
 def approvers(policy: Policy, terms: ExceptionTerms, keys: Iterable[str]) -> tuple[str, ...]:

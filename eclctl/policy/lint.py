@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple, TypeAlias
 
 from eclctl.model import Assurance, Verdict
 from eclctl.policy.declare import Declarations, place
 from eclctl.policy.document import ListNode, MapNode, Node, Report, Scalar, quoted
+from eclctl.policy.globs import Glob
 from eclctl.policy.inclusion import is_literal
 from eclctl.policy.language import SIGNED_KINDS, Match, Policy, Requirement, Rule, Signer, is_pgp
 from eclctl.policy.lint_keys import review_keys, who_counts
@@ -22,7 +24,7 @@ from eclctl.policy.requirements import ASKS
 from eclctl.policy.shadows import Shadow, find_shadows
 from eclctl.signature.openpgp import Keyring
 
-__all__ = ["Linter"]
+__all__ = ["Linter", "Remark", "Remarks", "no_remarks"]
 
 _PROSE = frozenset({"name", "message", "match", "reason"})
 """Keys of a rule whose text names no signer and no role."""
@@ -30,17 +32,34 @@ _PROSE = frozenset({"name", "message", "match", "reason"})
 _MOST_NAMED = 3
 
 
+class Remark(NamedTuple):
+    """What there is to say of one path of a rule: a warning, or a note."""
+
+    message: str
+    hint: str
+    warns: bool
+
+
+Remarks: TypeAlias = Callable[[Rule, Glob], Iterable[Remark]]
+
+
+def no_remarks(_rule: Rule, _path: Glob) -> Iterable[Remark]:
+    """Return nothing: for hosts whose mounts nobody looks at."""
+    return ()
+
+
 @dataclass(frozen=True, slots=True)
 class Linter:
     """Reviews policies.
 
     `ring` has the certificates of their signers. Keys are judged at `now` (aware, UTC). `resolve` returns a path
-    without symbolic links, as this host has them.
+    without symbolic links, and `remarks` what there is to say of a rule's path, as this host has them mounted.
     """
 
     ring: Keyring
     now: datetime
     resolve: Callable[[str], str]
+    remarks: Remarks = no_remarks
 
     def review(self, policy: Policy, declared: Declarations, report: Report) -> None:
         """Add what is found to `report`."""
@@ -50,6 +69,7 @@ class Linter:
         for rule in policy.rules:
             _warn_of_nobody(rule, counts, _needs(declared, rule), report)
         self._warn_of_links(policy, declared, report)
+        self._remark(policy, declared, report)
 
     def _warn_of_links(self, policy: Policy, declared: Declarations, report: Report) -> None:
         """Paths are resolved before they are matched: below a symbolic link, there are none."""
@@ -64,6 +84,21 @@ class Linter:
                         hint = f"write {real}{path.pattern.removeprefix(part)}"
                         report.warning(_path_node(declared, rule, path.pattern), message, hint)
                         break
+
+    def _remark(self, policy: Policy, declared: Declarations, report: Report) -> None:
+        """Say what this host's mounts mean for each path. Of one rule, the same is said once."""
+        for rule in policy.rules:
+            said: set[str] = set()
+            for path in rule.match.paths or ():
+                for remark in self.remarks(rule, path):
+                    if remark.message in said:
+                        continue
+                    said.add(remark.message)
+                    node = _path_node(declared, rule, path.pattern)
+                    if remark.warns:
+                        report.warning(node, remark.message, remark.hint)
+                    else:
+                        report.note(node, remark.message, remark.hint)
 
 
 @dataclass(frozen=True, slots=True)

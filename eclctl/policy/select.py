@@ -96,13 +96,11 @@ def _first(  # noqa: PLR0917 - as select_rule's, which every decision calls
     here = policy.index.here
     if len(here) <= _FEW:
         for rule in here:
-            if _applies(rule.match, kind, caller, now) and (
-                _on_path(rule.match, path) or _named_by(rule.match, aliases)
-            ):
+            if _applies(rule, kind, caller, now) and (_on_path(rule.match, path) or _named_by(rule.match, aliases)):
                 return rule
         return None
     matching = (policy.rules[order] for order in _candidates(policy, path, caller, aliases))
-    return next((rule for rule in matching if _applies(rule.match, kind, caller, now)), None)
+    return next((rule for rule in matching if _applies(rule, kind, caller, now)), None)
 
 
 def rules_on(policy: Policy, *, path: str | None, kind: Kind, aliases: Sequence[Alias] = ()) -> Iterator[Rule]:
@@ -154,7 +152,7 @@ def nearly(
             yield rule, "it is for other hosts"
         elif not _at(match, now):
             yield rule, "it is for other times"
-        elif not _for_caller(match, caller):
+        elif not _for_caller(rule, caller):
             yield rule, "it is for other users or groups"
         elif kind not in match.kinds:
             yield rule, f"it is for images of kind {', '.join(sorted(match.kinds))}"
@@ -167,17 +165,15 @@ def for_everybody(rule: Rule) -> bool:
     return not rule.match.narrow
 
 
-def _applies(match: Match, kind: Kind, caller: Caller, now: datetime) -> bool:
+def _applies(rule: Rule, kind: Kind, caller: Caller, now: datetime) -> bool:
+    match = rule.match
     if kind not in match.kinds:
         return False
-    return not match.narrow or (_for_caller(match, caller) and _at(match, now))
+    return not match.narrow or (_for_caller(rule, caller) and _at(match, now))
 
 
-def _for_caller(match: Match, caller: Caller) -> bool:
-    if match.users is not None and caller.uid not in match.users:
-        return False
-    wanted = match.groups
-    return wanted is None or caller.gid in wanted or not wanted.isdisjoint(caller.groups)
+def _for_caller(rule: Rule, caller: Caller) -> bool:
+    return caller.matches(rule.match.users, rule.match.groups, denies=rule.decision is Verdict.DENY)
 
 
 def _at(match: Match, now: datetime) -> bool:
@@ -241,10 +237,15 @@ def _near(index: RuleIndex, path: str) -> Iterator[Askers]:
 
 
 def _asking(askers: Askers, caller: Caller | None) -> Iterable[Entry]:
-    """Return what may be for a caller, or for None all."""
-    if caller is None:
-        return itertools.chain(askers.everybody, *askers.users.values(), *askers.groups.values())
+    """Return what may be for a caller, or for None all; `_for_caller` has the last word."""
     if not askers.users and not askers.groups:
         return askers.everybody
-    mine = [askers.groups.get(group, ()) for group in {caller.gid, *caller.groups}] if askers.groups else []
-    return itertools.chain(askers.everybody, askers.users.get(caller.uid, ()), *mine)
+    if caller is None or (caller.identity is not None and caller.identity.unknown):
+        return itertools.chain(askers.everybody, *askers.users.values(), *askers.groups.values())
+    users, groups = {caller.uid}, {caller.gid, *caller.groups}
+    if (known := caller.identity) is not None:
+        users = {*known.denied_uids, caller.uid if known.uid is None else known.uid}
+        groups = {*known.groups, *known.denied_groups}
+    by_user = [askers.users.get(user, ()) for user in users] if askers.users else []
+    by_group = [askers.groups.get(group, ()) for group in groups] if askers.groups else []
+    return itertools.chain(askers.everybody, *by_user, *by_group)

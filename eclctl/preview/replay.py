@@ -64,6 +64,7 @@ class _Replay:
     callers: Callers
     history: History
     result: Result
+    identify: Callable[[Caller], Caller]
     users: dict[int, Caller | None] = field(default_factory=dict)
 
     def path(self, path: str) -> None:
@@ -136,10 +137,11 @@ class _Replay:
         if asker.uid not in self.users:
             self.users[asker.uid] = self.callers.resolve(asker.uid)
         user = self.users[asker.uid]
-        if user is None:
+        groups = frozenset({asker.gid}) if user is None else user.groups | {asker.gid}
+        caller = self.identify(Caller(asker.uid, asker.gid, groups))
+        if user is None and caller.identity is None:
             self.result.unknown_users.add(asker.uid)
-            return Caller(asker.uid, asker.gid, frozenset({asker.gid}))
-        return Caller(asker.uid, asker.gid, user.groups | {asker.gid})
+        return caller
 
     def _entry(
         self,
@@ -162,6 +164,7 @@ def replay(
     history: History,
     resolve: Callable[[int], Caller | None],
     *,
+    identify: Callable[[Caller], Caller] = lambda caller: caller,
     limit: int | None = None,
     tick: Callable[[str], None] = lambda _: None,
 ) -> Result:
@@ -172,11 +175,12 @@ def replay(
         paths: absolute paths of images; each is looked at once, also when it is there twice.
         history: recorded decisions; those on other images are asked again after `paths`.
         resolve: returns a user with the groups that they are in now, None for one that the host does not know.
+        identify: returns a recorded caller with the identity that rules know them by.
         limit: how many entries the result keeps; None keeps all.
         tick: is called with each path before it is looked at.
     """
     callers = Callers((looker.old.snapshot, looker.new.snapshot), resolve)
-    work = _Replay(looker, callers, history, Result(Top(limit)))
+    work = _Replay(looker, callers, history, Result(Top(limit)), identify)
     for path in _once(paths, history):
         tick(path)
         work.path(path)

@@ -355,7 +355,6 @@ KINDS = {
     "a FIFO": _fifo,
     "a device": lambda _: os.open("/dev/zero", os.O_RDONLY),
     "a socket": _socket,
-    "an O_PATH descriptor": lambda site: os.open(site.image(APPROVED), os.O_PATH),
     "a write-only descriptor": lambda site: os.open(site.image(APPROVED), os.O_WRONLY),
     "an unsealed memfd": _memfd,
     "a deleted file": _deleted,

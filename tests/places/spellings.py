@@ -113,6 +113,8 @@ def _step(places: Places, spelt: str, kind: str, number: int) -> str:
             if not fitting:
                 return spelt
             plain, other = fitting[number % len(fitting)]
+            if "/elsewhere/" in spelt[len(plain) :]:
+                return spelt  # binds are not recursive: behind them lies what is mounted over, which is another file
             return other + spelt[len(plain) :]
         case "above":
             return "/.." * (1 + number % 4) + spelt

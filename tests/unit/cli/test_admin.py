@@ -111,6 +111,17 @@ def test_status_is_a_page_that_can_be_read() -> None:
     assert not [line for line in lines if len(line) > 80]
 
 
+def test_status_says_why_images_in_a_tree_have_no_trusted_path() -> None:
+    tree = {
+        **TREE,
+        "why_not": "its file system (nfs4 at /srv\x1b) is not listed under filesystems in the configuration",
+    }
+    *_, path, first, second = status_lines({**STATUS, "watch": {"trees": [tree]}})
+    assert path == "    /srv/images"
+    assert first == "    ! no trusted-path: its file system (nfs4 at /srv\\x1b) is not listed under"
+    assert second == "      filesystems in the configuration"
+
+
 def test_status_says_plainly_what_is_wrong() -> None:
     errors = [f"a.yaml:{line}:1: no\x1b" for line in range(9)]
     last = {"ok": False, "at": "2026-11-22T18:00:01Z", "errors": errors, "warnings": ["b.yaml:2:1: hm"]}
@@ -150,6 +161,20 @@ def test_status_admits_what_it_could_not_look_at() -> None:
     assert "            3 more are to be verified again, with other keys" in lines
     late = list(status_lines({**STATUS, "images": None, "expiring": None}))
     assert "images      there was no time to look at them; ask again" in late
+
+
+def test_ranges_of_subordinate_ids_that_overlap_are_named() -> None:
+    shared = {"first": 100000, "last": 165535, "owners": ["alice", "b\x1bob"]}
+    several = {"ranges": 7, "overlaps": 5, "overlapping": [shared, shared | {"owners": None}, shared, shared]}
+    none = {"ranges": 1, "overlaps": 0, "overlapping": []}
+    lines = list(status_lines({**STATUS, "subordinate_ids": {"uids": several, "gids": none}}))
+    at = lines.index("subids      7 ranges of uids, 1 range of gids")
+    assert lines[at + 1 : at + 5] == [
+        "  uids 100000-165535: alice, b\\x1bob",
+        "  uids 100000-165535: very many owners",
+        "  uids 100000-165535: alice, b\\x1bob",
+        "  and 2 more overlaps of uids: eclctl status --json",
+    ]
 
 
 def test_exceptions_that_allow_something_now_are_named() -> None:

@@ -254,3 +254,10 @@ def test_each_stage_of_a_chain_is_named() -> None:
     lines = drawn({**DENIED, "requirements": stages})
     assert "│  ├─ ✓ stage build: 1 approval from ci: 1 of 1 (line 16)" in lines
     assert any("✗ stage scan: 2 approvals from security: 1 of 2" in line for line in lines)
+
+
+def test_whom_a_subordinate_uid_counts_as_is_said() -> None:
+    note = "uid 100001 is no account, and lies in a range of 'alice' (/etc/subuid): it counts as uid 1000"
+    shown = draw(tree("/srv/a.sif", DENIED | {"caller": note}, PLAIN), PLAIN)
+    assert f"who asks: {note}" in " ".join(line.strip(" |") for line in shown)
+    assert not any("who asks" in line for line in draw(tree("/srv/a.sif", DENIED, PLAIN), PLAIN))

@@ -147,3 +147,29 @@ def test_control_characters_of_a_policy_reach_no_terminal(folder: Path, capsys: 
     path = write(folder, 'version: 1\nsigners: {"\\e[2J\\n": {pgp: [x]}}\n', "a\x1b[2J.yaml")
     assert run(["check", str(path)]) == 1
     assert all(line.isprintable() for line in capsys.readouterr().err.splitlines())
+
+
+CONFIGURATION = """\
+version: 1
+sockets: {check: c.sock, admin: a.sock}
+state_dir: state
+policies: [policies.d]
+keyrings: [ring.asc]
+watch:
+  - path: /proc
+"""
+
+
+def test_rules_and_watched_trees_without_trusted_path_are_warned_of_where_a_configuration_is_checked(
+    folder: Path, ring: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    policy = write(folder, GOOD.replace("require:", "match: {paths: [/proc/sys/**]}, require:"))
+    Path(ring).rename(folder.parent / "ring.asc")
+    config = write(folder.parent, CONFIGURATION, "config.yaml")
+    assert run(["check", "--config", str(config)]) == 0
+    shown = capsys.readouterr()
+    assert ", 2 warnings (" in shown.out
+    assert f"warning: {policy}:3:36: on this host, rule 'it' asks for trusted-path below '/proc/sys'" in shown.err
+    assert f"warning: {config}:7:11: on this host, images in the watched '/proc' have no trusted-path" in shown.err
+    assert run(["check", "--strict", "--config", str(config)]) == 1
+    assert run(["check", "--strict", "--keyring", str(folder.parent / "ring.asc"), str(policy)]) == 0

@@ -66,6 +66,16 @@ def test_a_daemon_that_is_well_has_nothing_to_look_at() -> None:
             "clock-set-back",
             "the clock was set back: decisions are made at a time 2:00:04 ahead, until a restart",
         ),
+        (
+            {"watch": {"trees": [TREE | {"why_not": "its file system (nfs4 at /srv) is not listed"}]}},
+            "not-believed",
+            "images in the watched /srv have no trusted-path: its file system (nfs4 at /srv) is not listed",
+        ),
+        (
+            {"rules": {"listed": [{"name": name, "why_not": ["x"]} for name in ("one", "two", "three")]}},
+            "not-believed",
+            "rule one and 2 more: images have no trusted-path, since x",
+        ),
         ({"watch": {"trees": [TREE | {"mode": "missing"}]}}, "watch-missing", "/srv is not there, or cannot be opened"),
         (
             {"watch": {"trees": [TREE | {"overdue_seconds": 61.2}]}},
@@ -119,3 +129,73 @@ def test_an_internal_error_is_to_be_looked_at_for_a_day() -> None:
     assert attention(WELL | {"internal_errors": BUGS | {"last": LAST | {"seconds": 86_400.0}}}) == []
     (found,) = attention(WELL | {"internal_errors": {"count": 1, "last": LAST}})
     assert found["message"].startswith("1 internal error since")
+
+
+QUIET: dict[str, Any] = {
+    "file": "/etc/subuid",
+    "ranges": 2,
+    "problem": None,
+    "malformed": 0,
+    "overlaps": 0,
+    "overlapping": [],
+    "accounts": 0,
+    "holding": [],
+}
+IDS: dict[str, Any] = {
+    "uids": QUIET,
+    "gids": QUIET | {"file": "/etc/subgid"},
+    "not_read": None,
+    "seen": {"count": 0, "uids": []},
+}
+SHARED = {"first": 100, "last": 199, "owners": ["alice", "bob"]}
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "message"),
+    [
+        (
+            {"not_read": "sss"},
+            "subid-not-read",
+            "nsswitch.conf has subordinate IDs from sss; only /etc/subuid and /etc/subgid are read",
+        ),
+        (
+            {"uids": QUIET | {"problem": "is not owned by root; chown root it; the ranges read before stay in force"}},
+            "subid-file",
+            "/etc/subuid is not owned by root; chown root it; the ranges read before stay in force",
+        ),
+        (
+            {"uids": QUIET | {"malformed": 3}},
+            "subid-malformed",
+            "/etc/subuid: 3 lines grant nothing, as they are malformed",
+        ),
+        (
+            {"gids": QUIET | {"file": "/etc/subgid", "overlaps": 1, "overlapping": [SHARED]}},
+            "subid-overlap",
+            "/etc/subgid: 100 to 199 are in ranges of alice, bob: these IDs are nobody's for rules that allow",
+        ),
+        (
+            {"uids": QUIET | {"overlaps": 7, "overlapping": [SHARED | {"owners": None}]}},
+            "subid-overlap",
+            (
+                "/etc/subuid: 100 to 199 are in ranges of very many owners, and 6 more overlaps: "
+                "these IDs are nobody's for rules that allow"
+            ),
+        ),
+        (
+            {"uids": QUIET | {"accounts": 2, "holding": [SHARED | {"owners": list("abcd")}]}},
+            "subid-accounts",
+            (
+                "/etc/subuid: 2 accounts lie in ranges of others, first 100 in one of a, b, c and others: "
+                "deny rules for the owners apply to them as well"
+            ),
+        ),
+        (
+            {"seen": {"count": 3, "uids": [120000, 120001, 120002]}},
+            "subid-accounts",
+            "accounts of the name service lie in ranges of /etc/subuid: uid 120000 and 2 others",
+        ),
+    ],
+)
+def test_what_is_wrong_with_ranges_of_subordinate_ids_is_named(change: dict[str, Any], code: str, message: str) -> None:
+    assert attention({**WELL, "subordinate_ids": IDS}) == []
+    assert attention({**WELL, "subordinate_ids": IDS | change}) == [{"code": code, "message": message}]

@@ -103,6 +103,7 @@ def test_a_decision_becomes_one_line_with_every_field(tmp_path: Path) -> None:
             "policy": "sha256:00",
             "uid": 1000,
             "gid": 100,
+            "person": None,
             "pid": 77,
             "role": "rootfs",
             "method": "check",

@@ -27,7 +27,7 @@ from eclctl.decide.snapshot import Snapshot, build
 from eclctl.errors import AuditError
 from eclctl.image.identity import Locator
 from eclctl.image.mounts import MountTable
-from eclctl.model import Caller
+from eclctl.model import Caller, Identity
 from eclctl.trust.revocation import Known, Status
 from eclctl.verify import HashPool
 from tests.site import APPROVED, Site
@@ -107,13 +107,14 @@ class Desk:
         self.asked.append((links, told))
         self.heard.set()
 
-    def ask(self, path, descriptor=None, uid=None, subject=None, resolve=lambda _: None):
+    def ask(self, path, descriptor=None, uid=None, subject=None, resolve=lambda _: None, *, person=None):
         image = ImageRef(str(path), fd=descriptor is not None)
         request = Request("1", Method.CHECK, (image,), subject)
         descriptors = () if descriptor is None else (descriptor,)
         call = Call(self._finish, self.connection, request, descriptors)
         if uid is not None:
-            call.peer = Peer(Caller(uid, uid), os.getpid())
+            behind = None if person is None else Identity(person, frozenset(), person=person)
+            call.peer = Peer(Caller(uid, uid, frozenset(), behind), os.getpid())
         self.checks.handle(call, resolve)
 
     def _finish(self, _connection, line, _cost):
@@ -313,6 +314,34 @@ def test_one_users_cold_images_leave_a_thread_to_the_others(threads):
         await desk.wait_for(threads + 2)
 
     run(scenario, verify_threads=threads)
+
+
+def test_cold_images_of_a_persons_subordinate_uids_leave_a_thread_to_the_others():
+    async def scenario(site, desk):
+        desk.engine.unheld = 1002
+        for number in range(4):
+            cold = site.add(f"cold{number}.sif", site.root / "images" / APPROVED)
+            desk.ask(cold, uid=100000 + number, person=1001)
+        for _ in range(2):
+            assert desk.engine.entered.acquire(timeout=PATIENCE)
+        desk.ask(site.image(APPROVED), uid=1002)
+        await desk.wait_for(1)
+        assert desk.answers[0]["code"] == "requirements-met"
+        desk.engine.door.set()
+        await desk.wait_for(5)
+
+    run(scenario, verify_threads=3)
+
+
+def test_the_record_has_the_kernels_uid_and_whose_it_counts_as():
+    async def scenario(site, desk):
+        desk.engine.door.set()
+        desk.ask(site.image(APPROVED), uid=100001, person=1001)
+        await desk.wait_for(1)
+        (record,) = desk.checks.recent(1)
+        assert (record["uid"], record["person"]) == (100001, 1001)
+
+    run(scenario)
 
 
 def test_a_name_service_that_hangs_leaves_opening_threads_to_the_others():

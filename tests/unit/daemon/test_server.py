@@ -12,6 +12,7 @@ from eclctl.daemon import server as module
 from eclctl.daemon.protocol import Method
 from eclctl.daemon.server import Server
 from eclctl.decide.settings import Limits
+from eclctl.model import Caller, Identity
 from tests.site import request
 
 PATIENCE = 20.0
@@ -40,13 +41,36 @@ class Closer:
         return 0
 
 
+class Callers:
+    """Knows everybody as the kernel does, unless the test says otherwise: as the next of `people`, or not yet."""
+
+    def __init__(self):
+        self.people, self.waiting, self.unknown = [], [], False
+
+    def known(self, caller):
+        if self.unknown:
+            return None
+        return self.people.pop(0) if self.people else caller
+
+    def household(self, caller):
+        return "household"
+
+    def find(self, caller, done):
+        self.waiting.append(done)
+
+
+def behind(uid, person):
+    """A caller with a subordinate uid of a person."""
+    return Caller(uid, uid, frozenset({uid}), Identity(person, frozenset(), person=person))
+
+
 class Hall:
     """A server on two sockets, whose handler keeps the calls until the test answers them."""
 
     def __init__(self, directory, **limits):
         self.calls, self.observed, self.end_turn, self.bugs = [], Observed(), lambda: None, []
         handlers = dict.fromkeys(Method, self.calls.append) | {Method.PING: lambda call: call.answer({})}
-        self.handlers = handlers
+        self.handlers, self.callers = handlers, Callers()
         self.server = Server(
             Limits(**limits),
             handlers=handlers,
@@ -55,6 +79,7 @@ class Hall:
             admins=lambda _: True,
             closer=Closer(),
             on_bug=self.bugs.append,
+            callers=self.callers,
         )
         self.paths, self.listeners, self.clients = {}, [], []
         for admin in (False, True):
@@ -264,3 +289,100 @@ def test_when_all_connections_are_taken_the_admin_socket_answers_all_the_same(tm
         assert (await hall.read(beyond))["error"]["code"] == "too-many-connections"
 
     run(tmp_path, scenario, **limits)
+
+
+def test_connections_of_a_persons_subordinate_uids_count_as_one_users(tmp_path):
+    async def scenario(hall):
+        hall.callers.people = [Caller(1000, 1000), *(behind(100000 + n, 1000) for n in range(3)), behind(300000, 1001)]
+        for _ in range(3):
+            hall.connect()
+        await hall.until(lambda: hall.server.connections() == 3)
+        refused, other = hall.connect(), hall.connect()
+        assert (await hall.read(refused))["error"]["code"] == "too-many-connections"
+        other.send(request("ping"))
+        assert (await hall.read(other))["result"] == {}
+
+    run(tmp_path, scenario, connections_per_user=3)
+
+
+def test_requests_in_flight_of_a_persons_subordinate_uids_count_as_one_users(tmp_path):
+    async def scenario(hall):
+        hall.callers.people = [behind(100000 + n, 1000) for n in range(3)] + [behind(300000, 1001)]
+        for _ in range(3):
+            hall.connect().send(request("explain", image="/a"))
+        await hall.until(lambda: len(hall.calls) == 2)
+        hall.connect().send(request("explain", image="/b"))
+        await hall.until(lambda: len(hall.calls) == 3)
+        assert [call.peer.person for call in hall.calls] == [1000, 1000, 1001]
+        hall.calls[0].answer({})
+        await hall.until(lambda: len(hall.calls) == 4)
+
+    run(tmp_path, scenario, requests_in_flight_per_user=2)
+
+
+def test_descriptors_that_wait_are_bounded_for_all_subordinate_uids_of_a_person(tmp_path):
+    async def scenario(hall):
+        hall.callers.people = [behind(100000 + n, 1000) for n in range(6)]
+        *clients, last = [hall.connect() for _ in range(6)]
+        for client in clients:
+            pass_descriptors(client, b"half a line", 5)
+        await hall.until(lambda: sum(len(each.descriptors) for each in hall.server._connections) == 25)
+        pass_descriptors(last, b"half a line", 5)
+        assert (await hall.read(last))["error"]["code"] == "bad-request"
+
+    run(tmp_path, scenario, connections_per_user=10, descriptors_per_message=5)
+
+
+def test_of_who_is_not_identified_yet_nothing_is_read(tmp_path):
+    async def scenario(hall):
+        hall.callers.unknown = True
+        client = hall.connect()
+        client.send(request("ping"))
+        await hall.until(lambda: hall.callers.waiting)
+        assert hall.server.connections() == 0
+        hall.callers.unknown = False
+        hall.callers.waiting[0](behind(100001, 1000))
+        assert (await hall.read(client))["result"] == {}
+        assert [each.peer.person for each in hall.server._connections] == [1000]
+
+    run(tmp_path, scenario)
+
+
+@pytest.mark.parametrize("limits", [{"connections": 3}, {"connections_per_user": 3}], ids=["of all", "of one person"])
+def test_those_who_are_not_identified_yet_are_bounded(tmp_path, limits):
+    async def scenario(hall):
+        hall.callers.unknown = True
+        held = [hall.connect() for _ in range(3)]
+        await hall.until(lambda: len(hall.callers.waiting) == 3)
+        assert (await hall.read(hall.connect()))["error"]["code"] == "too-many-connections"
+        for done in hall.callers.waiting:
+            done(behind(100001, 1000))
+        held[0].send(request("ping"))
+        assert (await hall.read(held[0]))["result"] == {}
+        assert hall.server._held == {}
+
+    run(tmp_path, scenario, **limits)
+
+
+def test_when_the_server_stops_those_who_are_not_identified_yet_are_let_go(tmp_path):
+    async def scenario(hall):
+        hall.callers.unknown = True
+        client = hall.connect()
+        await hall.until(lambda: hall.callers.waiting)
+        await hall.server.stop(0.0)
+        assert await hall.read(client) is None
+        hall.callers.waiting[0](behind(100001, 1000))
+        assert hall.server.connections() == 0
+        hall.server._acceptor._reserve = os.open("/dev/null", os.O_RDONLY)  # for the end of the test, which stops again
+
+    run(tmp_path, scenario)
+
+
+def test_who_counts_as_root_for_rules_has_none_of_roots_rights(tmp_path):
+    async def scenario(hall):
+        hall.callers.people = [behind(100001, 0)]
+        client = hall.connect()
+        client.send(request("check", image="/a", subject_uid=1000))
+        assert (await hall.read(client))["error"]["code"] == "not-permitted"
+
+    run(tmp_path, scenario)

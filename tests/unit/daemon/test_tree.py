@@ -424,9 +424,24 @@ def test_the_status_says_how_the_last_rescan_went(tmp_path: Path, clock: Clock, 
         "overdue_seconds": 0.0,
         "watch_limit_reached": True,
         "rescanning": False,
+        "trusted_path": True,
+        "why_not": None,
         "last_rescan": clock.now().isoformat(),
         "last_rescan_seconds": 0.0,
     }
+
+
+def test_the_status_says_why_images_in_a_tree_have_no_trusted_path(
+    tmp_path: Path, clock: Clock, engine: Examiner
+) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    watched = tree(tmp_path / "link", engine, clock, why_not=lambda path: f"not at {path}")
+    found = watched.status()
+    assert (found["trusted_path"], found["why_not"]) == (None, None)
+    drain(watched)
+    found = watched.status()
+    assert (found["trusted_path"], found["why_not"]) == (False, f"not at {tmp_path}/real")
 
 
 @pytest.mark.parametrize(("status", "ok", "failed"), [("kept", 1, 0), ("failed", 0, 1), ("known", 0, 0)])

@@ -14,6 +14,7 @@ from eclctl.decide.questions import Prefetched
 from eclctl.decide.settings import Watch
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -89,6 +90,7 @@ def tree(
     local: bool = True,
     recursive: bool = True,
     rescan: float = 900.0,
+    why_not: Callable[[str], str | None] = lambda _: None,
 ) -> Tree:
     return Tree(
         Watch(str(root), recursive=recursive, rescan=rescan),
@@ -98,6 +100,7 @@ def tree(
         local=lambda _path: local,
         gates=(threading.Semaphore(1), threading.Semaphore(1)),
         timing=clock.timing(),
+        why_not=why_not,
     )
 
 

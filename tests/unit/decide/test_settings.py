@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from eclctl.decide.keyservers import Keyserver, Keyservers
-from eclctl.decide.settings import Limits, Ocsp, Settings, Watch, load
+from eclctl.decide.settings import Filesystems, Limits, Ocsp, Settings, Watch, load
 from tests.support import ROOT
 
 MINIMAL = """\
@@ -51,6 +52,7 @@ def test_what_is_left_out_has_the_documented_default(tmp_path: Path) -> None:
     assert found.metrics_listen == ("127.0.0.1", 9469)
     assert found.audit_path is None
     assert found.trusted_owners == frozenset({0})
+    assert found.filesystems == Filesystems()
     assert found.limits == Limits()
     assert found.ocsp == Ocsp(max_age=86400.0, timeout=5.0)
 
@@ -63,9 +65,13 @@ def test_the_example_loads_and_says_what_its_comments_say(tmp_path: Path) -> Non
     commented = "\n".join(
         line.removeprefix("# ")
         for line in (ROOT / "config.example.yaml").read_text().splitlines()
-        if line.startswith(("# limits:", "# keyservers:", "#   "))
+        if line.startswith(("# filesystems:", "# limits:", "# keyservers:", "#   "))
     )
+    if os.getuid() != 0:
+        commented = commented[commented.index("keyservers:") :]  # what comes before it is for files of root's
     whole = settings(tmp_path, MINIMAL + commented + "\n")
+    if os.getuid() == 0:
+        assert whole.filesystems == Filesystems(frozenset({"/home", "/scratch"}), frozenset({"/cvmfs"}))
     assert whole.keyservers == Keyservers(
         (
             Keyserver("https://keys.site.example"),
@@ -117,6 +123,63 @@ def test_owners_are_names_or_numbers(tmp_path: Path) -> None:
 )
 def test_an_error_says_where_what_and_what_to_do(tmp_path: Path, extra: str, error: str) -> None:
     assert loading(tmp_path, MINIMAL + extra) == (None, [error])
+
+
+needs_root = pytest.mark.skipif(os.getuid() != 0, reason="needs root")
+
+
+@needs_root
+def test_file_systems_are_mount_points_in_three_lists(tmp_path: Path) -> None:
+    text = "filesystems: {trusted: [//home/, /a/../b], read_only: [/cvmfs], fuse: []}\n"
+    found = settings(tmp_path, MINIMAL + text).filesystems
+    assert found == Filesystems(frozenset({"/home", "/b"}), frozenset({"/cvmfs"}), frozenset())
+
+
+def test_the_older_name_for_read_only_file_systems_goes_on(tmp_path: Path) -> None:
+    found = settings(tmp_path, MINIMAL + "trusted_mounts: [//cvmfs, sw]\n").filesystems
+    assert found == Filesystems(read_only=frozenset({"/cvmfs", str(tmp_path / "sw")}))
+
+
+@needs_root
+def test_both_names_for_read_only_file_systems_add_up(tmp_path: Path) -> None:
+    found = settings(tmp_path, MINIMAL + "trusted_mounts: [/cvmfs]\nfilesystems: {read_only: [/sw]}\n").filesystems
+    assert found.read_only == {"/cvmfs", "/sw"}
+
+
+@needs_root
+@pytest.mark.parametrize(
+    ("extra", "error"),
+    [
+        (
+            "filesystems: {trusted: [home]}\n",
+            "6:25: the mount point 'home' in filesystems.trusted is not absolute (begin it with /)",
+        ),
+        (
+            "filesystems: {mounts: [/home]}\n",
+            "6:15: unknown key 'mounts' in filesystems (known: fuse, read_only, trusted)",
+        ),
+        ("filesystems: [/home]\n", "6:14: filesystems must be a mapping, and is a list"),
+        ("filesystems: {fuse: /home}\n", "6:21: filesystems.fuse must be a list, and is '/home' (write it as [a, b])"),
+    ],
+)
+def test_an_error_in_file_systems_says_where_what_and_what_to_do(tmp_path: Path, extra: str, error: str) -> None:
+    assert loading(tmp_path, MINIMAL + extra) == (None, [error])
+
+
+@needs_root
+def test_file_systems_are_accepted_only_in_a_file_of_roots() -> None:
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        os.chown(folder, 1000, 1000)
+        (folder / "config.yaml").write_text(MINIMAL + "filesystems: {trusted: [/home]}\n")
+        os.chown(folder / "config.yaml", 1000, 1000)
+        os.seteuid(1000)
+        try:
+            loaded = load(str(folder / "config.yaml"), resolve_user=lambda _: None)
+        finally:
+            os.seteuid(0)
+    assert loaded.settings is None
+    assert [error.message for error in loaded.errors] == ["filesystems is accepted only in a file that root owns"]
 
 
 def test_both_sockets_at_one_path_are_an_error(tmp_path: Path) -> None:

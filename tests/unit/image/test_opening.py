@@ -121,9 +121,9 @@ def test_without_openat2_nothing_is_looked_at_without_waiting(tree: Path, monkey
 def test_where_statx_tells_no_mount_fdinfo_does(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Kernels before 5.8 leave STATX_MNT_ID out of what they answer."""
     fd = os.open(tree / "a", os.O_PATH)
-    expected = system.attributes(fd), system.glance(fd)
+    expected = system.attributes(fd)
     monkeypatch.setattr(system, "STATX_MNT_ID", 1 << 31)  # a bit that no kernel sets
-    assert (system.attributes(fd), system.glance(fd)) == expected
+    assert system.attributes(fd) == expected
     os.close(fd)
 
 
@@ -157,6 +157,6 @@ def test_links_are_followed_without_fdinfo(tree: Path, monkeypatch: pytest.Monke
     """Old kernels, which need fdinfo to tell the mount, let a thread with another user's rights not read it."""
     no_mount = system.STATX_MNT_ID
     monkeypatch.setattr(system, "openat2", no_such_call)
-    monkeypatch.setattr(system, "STATX_MNT_ID", no_mount << 30)
+    monkeypatch.setattr(system, "STATX_MNT_ID", no_mount << 18)
     monkeypatch.setattr(system, "_mount_by_fdinfo", no_such_call)
     assert name_of(open_following(f"{tree}/link/file")) == f"{tree}/a/b/file"

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from eclctl.errors import ConfigError, KeyMaterialError
 from eclctl.policy import document
 from eclctl.policy.excerpts import shown
-from eclctl.policy.lint import Linter
+from eclctl.policy.lint import Linter, Remark
 from eclctl.policy.load import LoadEnvironment, Source, load
 from eclctl.signature.openpgp import Keyring
 from tests import pgp
@@ -86,7 +86,8 @@ EXCEPTIONS = "exceptions: {directory: e.d, longest: 72h, approvals: {count: 2, o
 class Case:
     """Policy files, the first as `policy.yaml`, and what is around them.
 
-    `links` are symbolic links of the host, `beside` other files; a directory is how many it has.
+    `links` are symbolic links of the host, `beside` other files; a directory is how many it has. `remarks` are what the
+    host's mounts mean for each path of a rule (`decide.mounted`, whose own words have tests there).
     """
 
     texts: tuple[str | bytes, ...]
@@ -94,6 +95,7 @@ class Case:
     links: Mapping[str, str] = field(default_factory=dict)
     host: str = "login1"
     beside: Mapping[str, str | int] = field(default_factory=dict)
+    remarks: tuple[Remark, ...] = ()
 
 
 def rule(*lines: str, **options: object) -> Case:
@@ -313,11 +315,23 @@ WARNINGS: dict[str, Case] = {
         "message: No",
         links={"/home/images/a.sif": "/data/a.sif"},
     ),
+    "a path on a file system that is not believed": rule(
+        "match: {paths: [/home/a/**, /home/b/**]}",
+        "decision: deny",
+        "message: No",
+        remarks=(Remark("has no trusted-path", "list it", warns=True),),
+    ),
     "a symbolic link": rule(
         "match: {paths: [/home/images/**]}", "decision: deny", "message: No", links={"/home/images": "/data/images"}
     ),
 }
 NOTES: dict[str, Case] = {
+    "a path on a bind mount": rule(
+        "match: {paths: [/opt/a/**, /opt/b/**]}",
+        "decision: deny",
+        "message: No",
+        remarks=(Remark("means another name", "write that", warns=False),),
+    ),
     "a purpose that does not bind all keys": files(
         SIGNERS.replace(f"[{CI}]", f"[{CI}], key: [p384-public.pem], purpose: [build, scan]")
     ),
@@ -348,7 +362,7 @@ def said(case: Case) -> str:
         Source(name, each if isinstance(each, bytes) else each.encode())
         for name, each in zip(names, case.texts, strict=False)
     ]
-    review = Linter(RING, case.now, lambda path: case.links.get(path, path)).review
+    review = Linter(RING, case.now, lambda path: case.links.get(path, path), lambda _rule, _path: case.remarks).review
 
     def read_sources(path: str) -> list[Source]:
         if path not in case.beside:

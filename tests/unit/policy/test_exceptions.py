@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from eclctl.model import Caller
+from eclctl.model import Caller, Identity
 from eclctl.policy.document import Report
 from eclctl.policy.exceptions import FileName, PolicyException, approvers, read_exception, span
 from eclctl.policy.exceptions_write import Draft, write_exception
@@ -77,6 +77,16 @@ def test_it_is_for_its_users_or_for_members_of_its_groups() -> None:
     assert [by_user.is_for(Caller(uid, 50, frozenset({50}))) for uid in (1000, 77, 50)] == [True, True, False]
     members = [Caller(1, 50), Caller(1, 1, frozenset({50})), Caller(50, 1, frozenset({2}))]
     assert [by_group.is_for(caller) for caller in members] == [True, True, False]
+
+
+def test_it_is_for_the_person_behind_a_subordinate_uid_and_never_for_one_who_may_be_behind_it() -> None:
+    by_user, _ = read(said())
+    by_group, _ = read(said(users=None, groups="[hpc]"))
+    assert by_user is not None
+    assert by_group is not None
+    found = Caller(100001, 1, identity=Identity(1000, frozenset({50})))
+    may_be = Caller(1000, 50, identity=Identity(None, frozenset(), frozenset({1000}), frozenset({50}), unknown=True))
+    assert [[each.is_for(caller) for caller in (found, may_be)] for each in (by_user, by_group)] == [[True, False]] * 2
 
 
 ERRORS = [

@@ -6,7 +6,7 @@ from datetime import datetime
 
 import pytest
 
-from eclctl.model import Alias, Caller, Kind
+from eclctl.model import Alias, Caller, Identity, Kind
 from eclctl.policy.language import Policy
 from eclctl.policy.select import for_everybody, nearly, rules_on, select_rule
 from tests.support import NOW
@@ -65,6 +65,71 @@ def test_all_that_a_rule_says_of_the_caller_must_hold(padding: int) -> None:
     assert chosen(made, "/x", caller=Caller(1001, 1, frozenset({500}))) == "0"
     assert chosen(made, "/x", caller=Caller(1002, 500)) is None
     assert chosen(made, "/x", caller=Caller(1001, 501)) == "1"
+
+
+def deciding(*rules: str, padding: int = 0) -> Policy:
+    """A policy of sandbox rules named 0, 1, ..., each `MATCH allow` or `MATCH deny`."""
+    split = [rule.rsplit(" ", 1) for rule in rules]
+    texts = [
+        f"  - {{name: '{n}', decision: {decision}, match: {{kinds: [sandbox], {match}}}}}\n"
+        for n, (match, decision) in enumerate(split)
+    ]
+    texts += [f"  - {{name: pad{n}, decision: deny, match: {{paths: [/pad/{n}]}}}}\n" for n in range(padding)]
+    made = load_text("version: 1\nrules:\n" + "".join(texts)).policy
+    assert made is not None
+    return made
+
+
+BEHIND = Caller(100001, 100001, frozenset(), Identity(1000, frozenset({50}), frozenset({100001}), frozenset({200001})))
+SEVERAL = Caller(100001, 77, frozenset(), Identity(None, frozenset({77}), frozenset({1000, 1001}), frozenset({50})))
+UNKNOWN = Caller(100001, 77, frozenset(), Identity(None, frozenset({77}), unknown=True))
+
+
+@pytest.mark.parametrize(
+    ("caller", "match", "allows", "denies"),
+    [
+        (BEHIND, "users: ['1000']", True, True),
+        (BEHIND, "groups: ['50']", True, True),
+        (BEHIND, "users: ['100001']", False, True),
+        (BEHIND, "groups: ['200001']", False, True),
+        (BEHIND, "groups: ['100001']", False, False),
+        (BEHIND, "users: ['1000'], groups: ['50']", True, True),
+        (BEHIND, "users: ['100001'], groups: ['50']", False, True),
+        (BEHIND, "users: ['1001']", False, False),
+        (SEVERAL, "users: ['1000']", False, True),
+        (SEVERAL, "users: ['1001']", False, True),
+        (SEVERAL, "users: ['1002']", False, False),
+        (SEVERAL, "groups: ['50']", False, True),
+        (SEVERAL, "groups: ['77']", True, True),
+        (SEVERAL, "users: ['1000'], groups: ['77']", False, True),
+        (SEVERAL, "users: ['1000'], groups: ['78']", False, False),
+        (UNKNOWN, "users: ['4242']", False, True),
+        (UNKNOWN, "groups: ['4242']", False, True),
+        (UNKNOWN, "groups: ['77']", True, True),
+        (UNKNOWN, "users: ['1'], groups: ['4242']", False, True),
+    ],
+)
+def test_a_rule_that_denies_is_also_for_those_who_may_stand_behind_a_caller(
+    caller: Caller, match: str, allows: bool, denies: bool, padding: int
+) -> None:
+    for decision, matches in (("allow", allows), ("deny", denies)):
+        made = deciding(f"{match} {decision}", "paths: [/**] deny", padding=padding)
+        assert chosen(made, "/x", Kind.SANDBOX, caller) == ("0" if matches else "1")
+
+
+@pytest.mark.parametrize("caller", [BEHIND, SEVERAL, UNKNOWN])
+def test_rules_that_name_nobody_are_for_every_caller(caller: Caller, padding: int) -> None:
+    made = deciding("users: ['4243'] allow", "paths: [/**] allow", padding=padding)
+    assert chosen(made, "/x", Kind.SANDBOX, caller) == "1"
+
+
+def test_a_rule_with_requirements_is_for_a_user_alone_as_one_that_allows() -> None:
+    text = (
+        "version: 1\nrules:\n  - {name: it, match: {users: ['1000']}, require: [{approvals: {count: 1, of: anyone}}]}\n"
+    )
+    made = load_text(text).policy
+    assert made is not None
+    assert [chosen(made, "/x", caller=caller) for caller in (BEHIND, SEVERAL, UNKNOWN)] == ["it", None, None]
 
 
 def test_any_of_several_paths_matches(padding: int) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from eclctl.model import Caller, Code, Verdict
+from eclctl.model import Caller, Code, Identity, Verdict
 from eclctl.preview import looking as looking_module
 from eclctl.preview.changes import Change
 from eclctl.preview.replay import replay
@@ -149,6 +150,20 @@ def test_the_groups_of_a_user_are_those_they_have_now_and_the_recorded_one(site:
         result = replay(looker, [], history(lines), known.get)
     assert result.decisions == {Change.SAME: 2, Change.STOPPED: 1}
     assert result.users == {Change.SAME: {5, 6}, Change.STOPPED: {7}}
+
+
+def test_a_recorded_subordinate_uid_is_asked_for_as_its_user(site: Site) -> None:
+    site.image(ONE, ONE)
+    old, new = site.use_policy(LENIENT), site.use_policy(LENIENT.replace("paths:", "users: ['1000'], paths:"))
+    lines = [record(str(site.library / ONE), uid=uid) for uid in (100001, 300001)]
+
+    def identify(caller: Caller) -> Caller:
+        return replace(caller, identity=Identity(1000, frozenset())) if caller.uid == 100001 else caller
+
+    with looking(site, old, new) as looker:
+        result = replay(looker, [], history(lines), lambda _: None, identify=identify)
+    assert result.users == {Change.SAME: {100001}, Change.STOPPED: {300001}}
+    assert result.unknown_users == {300001}
 
 
 def test_a_user_unknown_to_the_host_is_asked_for_with_the_recorded_group_and_counted(site: Site) -> None:

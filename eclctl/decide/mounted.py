@@ -1,0 +1,167 @@
+"""What this host's mounts mean for watched trees and for the paths of rules.
+
+1. Images on a file system that is not believed have no `trusted-path`. A rule that asks for it never allows them, and
+   watching them keeps nothing.
+2. A file has one name, which does not go over bind mounts (`image.mounts`, rule 4).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from eclctl.decide.settings import Settings
+from eclctl.image.believed import OWN_OWNERS, Believed, device_groups
+from eclctl.image.mounts import Belief, Mount, Mounts, MountTable
+from eclctl.model import Assurance, Verdict
+from eclctl.policy.document import Problem, printable, quoted
+from eclctl.policy.globs import Glob, compile_glob
+from eclctl.policy.language import Rule
+from eclctl.policy.lint import Remark
+
+__all__ = ["HostMounts", "believe", "exists_here", "why_no_trusted_path", "why_rule_cannot"]
+
+_DEEP = "**"
+_MOST_PATHS = 20
+_PAGE = "docs/filesystems.md"
+
+
+def believe(settings: Settings) -> Believed:
+    """Return what says which file systems a configuration believes; each table of mounts needs one of its own."""
+    return Believed(settings.filesystems, settings.trusted_owners, device_groups())
+
+
+def why_no_trusted_path(table: MountTable, path: str) -> str | None:
+    """Return why images at or below a path can have no `trusted-path`, or None: for a terminal, in one line.
+
+    The path is absolute, normalised and without symbolic links. Mounts below it are not looked at.
+    """
+    mounts, belief = table.current()
+    mount = _unbelieved(mounts, belief, path)
+    return None if mount is None else printable(belief.why_not(mount))
+
+
+def why_rule_cannot(rule: Rule, why_not: Callable[[str], str | None]) -> list[str]:
+    """Return why images that a rule is for can have no `trusted-path`, where it asks for that: each reason once.
+
+    `why_not` says it of one place. Of very many paths the first are looked at.
+    """
+    if not _wants_trusted_path(rule):
+        return []
+    found = (why_not(path.prefix or "/") for path in (rule.match.paths or ())[:_MOST_PATHS])
+    return list(dict.fromkeys(why for why in found if why is not None))
+
+
+def exists_here(mounts: Mounts, path: str) -> bool:
+    """Whether a path is there; what lies on another machine is not asked, and taken to be there."""
+    return not mounts.local(path) or os.path.lexists(path)
+
+
+@dataclass(frozen=True)
+class HostMounts:
+    """Says what the mounts of this host mean.
+
+    `belief` is None where no configuration says what is believed. `exists` says whether a path is there: of others
+    nothing is said, since policies are checked on other machines, too.
+    """
+
+    mounts: Mounts
+    belief: Belief | None
+    exists: Callable[[str], bool]
+
+    @cached_property
+    def _binds(self) -> tuple[tuple[str, str], ...]:
+        return tuple(self.mounts.binds())
+
+    def remarks(self, rule: Rule, path: Glob) -> Iterator[Remark]:
+        """Yield what there is to say of one path of a rule."""
+        place = path.prefix or "/"
+        if not self.exists(place):
+            return
+        if self.belief is not None and _wants_trusted_path(rule):
+            mount = _unbelieved(self.mounts, self.belief, place)
+            if mount is not None:
+                message = f"on this host, rule {quoted(rule.name)} asks for trusted-path below {quoted(place)}, where "
+                message += f"images have none: {printable(self.belief.why_not(mount))}"
+                yield Remark(message, f"{self._what_to_write(mount)}; or write assurance: none", warns=True)
+        yield from self._on_bind_mounts(path, place)
+
+    def of_watched(self, settings: Settings) -> Iterator[Problem]:
+        """Yield a warning for each watched tree whose images can have no `trusted-path`."""
+        for watch in settings.watch:
+            path = os.path.realpath(watch.path)
+            mount = None if self.belief is None else _unbelieved(self.mounts, self.belief, path)
+            if mount is None or self.belief is None or not self.exists(path):
+                continue
+            message = f"on this host, images in the watched {quoted(watch.path)} have no trusted-path, so that nothing "
+            message += f"is verified ahead of time: {printable(self.belief.why_not(mount))}"
+            hint = f"{self._what_to_write(mount)}; or do not watch it"
+            yield Problem(watch.mark.file, watch.mark.line, watch.mark.column, message, hint)
+
+    def _on_bind_mounts(self, path: Glob, place: str) -> Iterator[Remark]:
+        below = [(point, real) for point, real in self._binds if _is_below(place, point)]
+        if below:
+            point, real = max(below, key=lambda each: len(each[0]))
+            meant = real.rstrip("/") + path.pattern[len(point) :]
+            message = f"on this host, {quoted(point)} is a bind mount of {quoted(real)}: {quoted(path.pattern)} means "
+            yield Remark(message + f"{quoted(meant)}, the name that files there have", f"write {meant}", warns=False)
+            return
+        for point, real in self._binds:
+            if point.startswith(place.rstrip("/") + "/") and not _rests(path, point) <= _rests(path, real):
+                message = f"on this host, {quoted(path.pattern)} takes in {quoted(point)}, a bind mount of "
+                message += f"{quoted(real)}: files there go by their names below that, which it does not match"
+                yield Remark(message, f"add a path for {real}, where the rule is meant for those", warns=True)
+
+    def _what_to_write(self, mount: Mount) -> str:
+        """Return what makes the images on a mount have a trusted path."""
+        parent = self.mounts.of(mount.parent)
+        point = parent.point if parent is not None and parent.type == "autofs" else mount.point
+        word = f"list {printable(point)} under filesystems.{'fuse' if mount.fuse else 'trusted'}"
+        if mount.fuse and mount.read_only:
+            word = f"list {printable(point)} under filesystems.read_only, if you vouch for what is there"
+        in_fstab = "list it in /etc/fstab, or " if mount.type in OWN_OWNERS else ""
+        return f"{in_fstab}{word} in the configuration ({_PAGE})"
+
+
+def _unbelieved(mounts: Mounts, belief: Belief, path: str) -> Mount | None:
+    """Return the mount that a path lies on when it is not believed."""
+    top = mounts.above(path)[-1]
+    return None if top.superblock in belief.trusted or top.superblock in belief.vouched else top
+
+
+def _wants_trusted_path(rule: Rule) -> bool:
+    return rule.assurance is Assurance.TRUSTED_PATH and rule.decision is not Verdict.DENY
+
+
+def _is_below(path: str, top: str) -> bool:
+    return path == top or path.startswith(f"{top}/")
+
+
+def _rests(path: Glob, directory: str) -> set[tuple[str, ...]]:
+    """Return what a pattern may go on with after a directory: sequences of components, () for no more of them."""
+    states: set[int] = {0}
+    components = path.components
+    for name in directory.strip("/").split("/"):
+        states = set(_after(components, _closed(components, states), name))
+    return {components[at:] for at in _closed(components, states)}
+
+
+def _closed(components: Sequence[str], states: set[int]) -> set[int]:
+    """Return where a pattern may be when `**` may also stand for nothing; at the end it stands for something."""
+    found = set(states)
+    for at in range(len(components) - 1):
+        if at in found and components[at] == _DEEP:
+            found.add(at + 1)
+    return found
+
+
+def _after(components: Sequence[str], states: set[int], name: str) -> Iterator[int]:
+    for at in states:
+        if at == len(components):
+            continue
+        if components[at] == _DEEP:
+            yield at
+        elif compile_glob(f"/{components[at]}").matches(f"/{name}"):
+            yield at + 1

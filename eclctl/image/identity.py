@@ -192,7 +192,17 @@ class Locator:
         if self.sandboxes is None or located.path is None:
             return
         top = Top(located.key, (located.path, *(alias.path for alias in located.aliases)))
-        self.sandboxes.look(located.fd, top, self.owners, self.mounts.current()[0])
+        around = self._around()
+        try:
+            named = naming.descend(located.path, around, public=False, cached=False)
+        except naming.NotPlainError:
+            return  # it is another file's name by now, which is seen when it is looked at again
+        try:
+            # Not the descriptor that was passed: where it is from, other things may be mounted in the directory.
+            if naming.same_file(named.attributes, located.attributes):
+                self.sandboxes.look(named.fd, top, self.owners, around.mounts)
+        finally:
+            os.close(named.fd)
 
     def _sandbox(self, top: Top, around: Surroundings) -> tuple[Weakness | None, bool]:
         """Say what is weak in a sandbox, and whether that is only because nothing is known of it."""
@@ -202,7 +212,8 @@ class Locator:
         if look.weak is None:
             return None, False
         where = look.weak.path if len(look.weak.path) <= _LONGEST_SHOWN else f"…{look.weak.path[-_LONGEST_SHOWN:]}"
-        return Weakness(f"in the directory, {where}: {look.weak.why} ({look.weak.advice})"), False
+        text = f"in the directory, {where}: {look.weak.why} ({look.weak.advice})"
+        return Weakness(text, shown=look.weak.public), False
 
     def _around(self) -> Surroundings:
         mounts, belief = self.mounts.current()
@@ -240,7 +251,9 @@ class Locator:
         aliases = _aliases(named, spellings, path)
         key = _key(fd, found)
         unwalked, writers = False, Writers.NOT_KNOWN
-        if weak is None and found.is_directory and not vouched:
+        if weak is None and found.is_directory and not vouched and _is_foreign(fd, around):
+            weak = Weakness("it was opened in another mount namespace, where other things may be mounted in it")
+        elif weak is None and found.is_directory and not vouched:
             weak, unwalked = self._sandbox(Top(key, (path, *(alias.path for alias in aliases))), around)
         if weak is None and found.is_file and mount.local and not vouched:
             writers = self.look_for_writers(named.fd)
@@ -353,6 +366,10 @@ def _aliases(named: Named, spellings: tuple[Spelling, ...], path: str) -> tuple[
         return ()
     through = [Alias(each.path, each.point) for each in spellings if each.path != path]
     return (*through, *(Alias(each) for each in named.also))
+
+
+def _is_foreign(fd: int, around: Surroundings) -> bool:
+    return around.mounts.of(system.attributes(fd).mount) is None
 
 
 def _not_trusted(named: Named, mount: Mount, around: Surroundings) -> Weakness | None:

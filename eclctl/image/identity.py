@@ -88,6 +88,10 @@ class Located(NamedTuple):
             os.close(self.fd)
 
 
+class _StaleError(Exception):
+    """The table of mounts has names from before a directory was renamed: the kernel does not report that."""
+
+
 class NotLocalError(Exception):
     """The name leads, or may lead, over a file system that can stall: locate it again in a worker thread."""
 
@@ -221,6 +225,7 @@ class Locator:
 
     def _found(self, name: str, fd: int, found: Attributes, asker: Asker, *, anywhere: bool, owned: bool) -> Located:
         """Name an open file and judge it, both by one state of the mount table, read after all was opened."""
+        fresh = False
         for _ in range(_TRIES):
             around = self._around()
             named = _named(name, fd, found, asker, around, anywhere=anywhere)
@@ -228,7 +233,10 @@ class Locator:
                 return self._unnamed(fd, found, named, owned=owned)
             try:
                 if self.mounts.current()[0] is around.mounts:
-                    return self._assessed(fd, named, around, anywhere=anywhere, owned=owned)
+                    return self._assessed(fd, named, around, anywhere=anywhere, owned=owned, fresh=fresh)
+            except _StaleError:
+                self.mounts.forget()
+                fresh = True
             finally:
                 os.close(named.fd)
         raise BusyImageError("file systems are being mounted and unmounted all the time; ask again later")
@@ -237,15 +245,20 @@ class Locator:
         local = self.mounts.local_descriptor(found)
         return Located(fd, owned, None, found, _key(fd, found), _NONE, Weakness(why.value), unnamed=why, local=local)
 
-    def _assessed(self, fd: int, named: Named, around: Surroundings, *, anywhere: bool, owned: bool) -> Located:
+    def _assessed(
+        self, fd: int, named: Named, around: Surroundings, *, anywhere: bool, owned: bool, fresh: bool
+    ) -> Located:
+        """Judge a file by its name. Raises _StaleError unless `fresh`: the table was read for this question."""
         found = named.attributes
         mount = around.mounts.of(found.mount)
         spellings = None if mount is None else around.mounts.names(mount, named.path)
         if mount is None or spellings is None:
+            if mount is not None and not fresh:
+                raise _StaleError
             return self._unnamed(fd, found, Unnamed.NO_NAME, owned=owned)
         path, weak = named.path, named.weak
         if spellings[0].path != path:
-            path, weak = _first_name(spellings, named, around, anywhere=anywhere)
+            path, weak = _first_name(spellings, named, around, anywhere=anywhere, fresh=fresh)
         vouched = mount.superblock in around.belief.vouched
         weak = weak or (None if vouched else _not_trusted(named, mount, around))
         aliases = _aliases(named, spellings, path)
@@ -342,7 +355,7 @@ def tidy(name: str) -> str:
 
 
 def _first_name(
-    spellings: tuple[Spelling, ...], named: Named, around: Surroundings, *, anywhere: bool
+    spellings: tuple[Spelling, ...], named: Named, around: Surroundings, *, anywhere: bool, fresh: bool
 ) -> tuple[str, Weakness | None]:
     """Return the first of a file's names that leads to it, and what is weak on the way there or on the way taken."""
     for each in spellings:
@@ -352,12 +365,18 @@ def _first_name(
             other = naming.descend(each.path, around, public=False, cached=not anywhere)
         except BlockingIOError as error:
             raise NotLocalError from error
-        except (OSError, naming.NotPlainError):
-            continue  # something else is mounted over it
-        os.close(other.fd)
-        if naming.same_file(other.attributes, named.attributes):
-            weak = other.weak and other.weak._replace(shown=other.searchable)
-            return each.path, named.weak or weak
+        except (OSError, naming.NotPlainError) as error:
+            if isinstance(error, OSError) and error.errno in _NO_DESCRIPTORS:
+                raise _not_opened(each.path, error) from error
+            if isinstance(error, OSError) and naming.may_not_look(error):
+                continue
+        else:
+            os.close(other.fd)
+            if naming.same_file(other.attributes, named.attributes):
+                weak = other.weak and other.weak._replace(shown=other.searchable)
+                return each.path, named.weak or weak
+        if not fresh:
+            raise _StaleError  # no mount hides it, but it is not there
     return named.path, named.weak
 
 

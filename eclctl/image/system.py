@@ -14,6 +14,7 @@ import os
 import platform
 import struct
 import threading
+from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -281,9 +282,9 @@ def _assume(wanted: Credentials) -> None:
         raise PermissionError(errno.EPERM, "cannot take over the rights of another user")
 
 
-@cache
 def _packed(groups: frozenset[int]) -> bytes:
-    return b"".join(group.to_bytes(4, "little" if struct.pack("=H", 1)[0] else "big") for group in sorted(groups))
+    """Not kept: a user with subordinate gids can come with ever other sets of 65,536 of them."""
+    return array("I", sorted(groups)).tobytes()
 
 
 def _restore(own: Credentials) -> None:

@@ -14,20 +14,18 @@ from eclctl.image.writers import look_for_writers
 
 
 @pytest.fixture
-def no_more_descriptors() -> Iterator[None]:
+def writing(tmp_path: Path) -> Iterator[int]:
+    """A descriptor for writing, the last that this process can open."""
+    fd = os.open(tmp_path / "image.sif", os.O_RDWR | os.O_CREAT)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     free = os.dup(0)
     os.close(free)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (free + 1, hard))
-    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+    yield fd
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    os.close(fd)
 
 
-@pytest.mark.usefixtures("no_more_descriptors")
-def test_a_process_without_descriptors_does_not_say_that_nobody_is_known_to_write(tmp_path: Path) -> None:
-    writing = os.open(tmp_path / "image.sif", os.O_RDWR | os.O_CREAT)
-    try:
-        with pytest.raises(BusyImageError):
-            look_for_writers(writing)
-    finally:
-        os.close(writing)
+def test_a_process_without_descriptors_does_not_say_that_nobody_is_known_to_write(writing: int) -> None:
+    with pytest.raises(BusyImageError):
+        look_for_writers(writing)

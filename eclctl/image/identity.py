@@ -396,6 +396,8 @@ def _not_trusted(named: Named, mount: Mount, around: Surroundings) -> Weakness |
     found = named.attributes
     if (weak := naming.why_not_believed(found, around)) is not None:
         return weak
+    if (mapped := around.mounts.mapped(named.path)) is not None:
+        return Weakness(f"the mount at {mapped.point} shows other owners than its file system has")
     if found.uid not in around.owners:
         return Weakness(f"it belongs to user {found.uid}")
     if found.mode & naming.OTHERS_WRITE:

@@ -158,6 +158,7 @@ class Mounts:
         self._points = {mount.point: mount for mount in self.all if mount.id not in covered} | {"/": root}
         self._longest = max((len(mount.point) for mount in self.all), default=1)
         self._local_devices = frozenset(mount.device for mount in (*self.all, root) if mount.local)
+        self._mapped = any("idmapped" in mount.options for mount in self.all)
         self._local_below: dict[str, Mount | None] = {}
         self._fuse: dict[tuple[int, str], bool] = {}
         self._by_root: dict[tuple[int, str], dict[str, list[Mount]]] = {}
@@ -191,6 +192,10 @@ class Mounts:
     def local_device(self, device: int) -> bool:
         """Whether a device number is that of a local file system mounted in this namespace."""
         return device in self._local_devices
+
+    def mapped(self, path: str) -> Mount | None:
+        """Return a mount on the way to a path that shows other owners than the file system has (mount_setattr(2))."""
+        return next((each for each in self.above(path) if "idmapped" in each.options), None) if self._mapped else None
 
     def at(self, point: str) -> Mount | None:
         """Return what is mounted at exactly this point, on top of all else."""

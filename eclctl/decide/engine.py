@@ -119,7 +119,8 @@ class Engine:
         if given is not None and given.serves(snapshot.generation, mounts, time):
             return self._again(given.decision, question)
         answer = self._begin(question, snapshot, now, anywhere, waited=waited, found=found)
-        if isinstance(answer, Decision):
+        # Of two names of a file, only what the kernel calls its descriptor tells by which it was opened.
+        if isinstance(answer, Decision) and (found is None or found.is_directory or found.links == 1):
             turn.answers[asked] = Given(answer, mounts, time + _SHARED_SECONDS)
         return answer
 

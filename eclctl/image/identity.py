@@ -100,11 +100,13 @@ class NotLocalError(Exception):
 class Asker:
     """With whose rights names are looked up: those who asked, and, when they are root, those whom they ask for.
 
-    None stands for this process itself.
+    None stands for this process itself. `opens`: whether O_PATH descriptors are opened for them; where this process
+    cannot take over their rights, it would do so with its own.
     """
 
     own: Credentials | None = None
     subject: Credentials | None = None
+    opens: bool = True
 
     def rights(self) -> tuple[Credentials | None, ...]:
         """Return the rights to try, in order."""
@@ -417,6 +419,8 @@ def _readable(fd: int, found: Attributes, asker: Asker) -> tuple[int, bool]:
     if found.links == 0 and not _is_sealed(fd):
         raise UnsupportedFileError("the descriptor is of a file without a name (deleted, or an unsealed memfd)")
     if flags & os.O_PATH:
+        if not asker.opens:
+            raise UnsupportedFileError("eclctl does not run as root here; open the image with O_RDONLY, not O_PATH")
         return _open_as(fd, asker), True
     if flags & os.O_ACCMODE == os.O_WRONLY:
         raise UnsupportedFileError("the descriptor was not opened for reading; open the image with O_RDONLY")

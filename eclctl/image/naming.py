@@ -161,6 +161,7 @@ def descend(path: str, around: Surroundings, *, public: bool, cached: bool) -> N
             if found.st_mode & _SEARCHABLE != _SEARCHABLE:
                 searchable = False
                 _require_plain(not public)
+            _require_plain(not public or not _has_acl(current))
             if weak is None and not (
                 found.st_dev in around.belief.devices  # which spares a look for its mount
                 and found.st_uid in around.owners
@@ -185,6 +186,14 @@ def descend(path: str, around: Surroundings, *, public: bool, cached: bool) -> N
 def _require_plain(plain: bool) -> None:  # noqa: FBT001 - what is required
     if not plain:
         raise NotPlainError
+
+
+def _has_acl(fd: int) -> bool:
+    """Whether a directory has an ACL, which can take from one user what the mode gives to all."""
+    try:
+        return "system.posix_acl_access" in os.listxattr(f"/proc/self/fd/{fd}")
+    except OSError as error:
+        return error.errno != errno.ENOTSUP
 
 
 def _require_local(fd: int, around: Surroundings) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 
@@ -24,10 +25,8 @@ def names_with_few_descriptors(path: str) -> set[str | None]:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     for limit in range(free + 1, free + 9):
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
-        try:
+        with contextlib.suppress(BusyImageError):
             found.add(locator.by_descriptor(path, descriptor, anywhere=True).path)
-        except BusyImageError:
-            pass
     return found
 
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from eclctl.image import system
+from eclctl.image.acls import WithoutAcl
 
 # File systems whose operations end without any other machine or process having to answer.
 LOCAL = frozenset(
@@ -161,6 +162,7 @@ class Mounts:
         self._mapped = any("idmapped" in mount.options for mount in self.all)
         self._local_below: dict[str, Mount | None] = {}
         self._fuse: dict[tuple[int, str], bool] = {}
+        self.without_acl = WithoutAcl()
         self._by_root: dict[tuple[int, str], dict[str, list[Mount]]] = {}
         for mount in self.all:
             self._by_root.setdefault(mount.superblock, {}).setdefault(mount.root, []).append(mount)

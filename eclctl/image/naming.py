@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from eclctl.image.mounts import Belief, Mounts
 from eclctl.image.opening import open_following
-from eclctl.image.system import Attributes, Credentials, assumed, attributes, device
+from eclctl.image.system import Attributes, Credentials, Glance, assumed, attributes, glance
 
 PATH_MAX = 4096
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
@@ -142,7 +142,8 @@ def same_file(one: Attributes, other: Attributes) -> bool:
 def descend(path: str, around: Surroundings, *, public: bool, cached: bool) -> Named:
     """Open a plain path component by component, and judge each directory by its descriptor.
 
-    With `public`, raises NotPlainError before it looks into a directory that not every user may search. Raises
+    With `public`, raises NotPlainError before it looks into a directory that not every user may search, by its mode, or
+    that has an ACL, which can take from one user what the mode gives to all. Raises
     NotPlainError for a symbolic link and for what is no directory too, and OSError. With `cached`, raises
     BlockingIOError before it looks into a directory that is not on a local file system: the table of mounts may have
     the name of the mount point from before a directory above that was renamed.
@@ -153,17 +154,18 @@ def descend(path: str, around: Surroundings, *, public: bool, cached: bool) -> N
     searchable = True
     try:
         for depth, part in enumerate(parts):
-            if cached:
+            found = glance(current)
+            if cached and not around.mounts.local_device(found.device):
                 _require_local(current, around)
-            found = os.fstat(current)
-            if found.st_mode & _SEARCHABLE != _SEARCHABLE:
+            if found.mode & _SEARCHABLE != _SEARCHABLE:
                 searchable = False
                 _require_plain(not public)
-            _require_plain(not public or not _has_acl(current))
+            elif public:
+                _require_plain(around.mounts.without_acl.holds(current, found))
             if weak is None and not (
-                found.st_dev in around.belief.devices  # which spares a look for its mount
-                and found.st_uid in around.owners
-                and (not found.st_mode & OTHERS_WRITE or found.st_mode & stat.S_ISVTX)
+                found.device in around.belief.devices  # which spares a look for its mount
+                and found.uid in around.owners
+                and (not found.mode & OTHERS_WRITE or found.mode & stat.S_ISVTX)
             ):
                 weak = _judge(current, found, parts[:depth], around)
             # Opened as a directory, an automount point is mounted; without, its trigger would be looked at.
@@ -186,17 +188,7 @@ def _require_plain(plain: bool) -> None:  # noqa: FBT001 - what is required
         raise NotPlainError
 
 
-def _has_acl(fd: int) -> bool:
-    """Whether a directory has an ACL, which can take from one user what the mode gives to all."""
-    try:
-        return "system.posix_acl_access" in os.listxattr(f"/proc/self/fd/{fd}")
-    except OSError as error:
-        return error.errno != errno.ENOTSUP
-
-
 def _require_local(fd: int, around: Surroundings) -> None:
-    if around.mounts.local_device(device(fd)):
-        return
     mount = around.mounts.of(attributes(fd).mount)  # btrfs shows other device numbers than its mount's
     if mount is None or not mount.local:
         raise BlockingIOError(errno.EAGAIN, "the directory is not on a local file system")
@@ -207,7 +199,7 @@ def _require_name(fd: int, path: str) -> None:
         raise FileNotFoundError(errno.ENOENT, "the file was renamed meanwhile, or its directory folds case")
 
 
-def _judge(fd: int, found: os.stat_result, parts: list[str], around: Surroundings) -> Weakness | None:
+def _judge(fd: int, found: Glance, parts: list[str], around: Surroundings) -> Weakness | None:
     """Say what is wrong with a directory, if others can change what is in it.
 
     POSIX ACLs need no look of their own: where there is one, the group bits show its mask, the most that it can grant.
@@ -219,10 +211,10 @@ def _judge(fd: int, found: os.stat_result, parts: list[str], around: Surrounding
         return None
     if mount is None or not (around.belief.trusts(mount) or mount.type == "autofs"):
         return Weakness(f"the directory {_shown(parts)}: {_not_believed(around, mount_id)}")
-    if found.st_uid not in around.owners:
-        return Weakness(f"the directory {_shown(parts)} belongs to user {found.st_uid}")
-    if found.st_mode & OTHERS_WRITE and not found.st_mode & stat.S_ISVTX:
-        return Weakness(f"others can write the directory {_shown(parts)} (mode {found.st_mode & 0o7777:04o})")
+    if found.uid not in around.owners:
+        return Weakness(f"the directory {_shown(parts)} belongs to user {found.uid}")
+    if found.mode & OTHERS_WRITE and not found.mode & stat.S_ISVTX:
+        return Weakness(f"others can write the directory {_shown(parts)} (mode {found.mode & 0o7777:04o})")
     return None
 
 

@@ -46,7 +46,7 @@ _WANTED = STATX_BASIC_STATS | STATX_BTIME | STATX_MNT_ID
 # struct statx up to the mount ID (include/uapi/linux/stat.h); x skips what is not used.
 _STATX = struct.Struct("=I4x8xIIIHxxQQ8x8x16xqI4xqI4xqI4x8xIIQ")
 _MODE = struct.Struct("=28xH")
-_DEVICE = struct.Struct("=136xII")
+_GLANCE = struct.Struct("=20xI4xH2xQ56xqI28xII")
 _OPEN_HOW = struct.Struct("=QQQ")
 _FIRST_LONG = struct.Struct("@l")
 
@@ -162,10 +162,20 @@ def attributes(fd: int, *, fresh: bool = False) -> Attributes:
     )
 
 
-def device(fd: int) -> int:
-    """Return the device number of an open descriptor, from what the kernel has: no server is asked."""
-    buffer = _glanced(fd)
-    return os.makedev(*_DEVICE.unpack_from(buffer))
+class Glance(NamedTuple):
+    """What a directory is judged by. `ctime_ns` is in nanoseconds since the epoch."""
+
+    mode: int
+    uid: int
+    inode: int
+    device: int
+    ctime_ns: int
+
+
+def glance(fd: int) -> Glance:
+    """Return mode, owner, device and change time of an open descriptor as the kernel has them: no server is asked."""
+    uid, mode, inode, seconds, nanoseconds, major, minor = _GLANCE.unpack_from(_glanced(fd))
+    return Glance(mode, uid, inode, os.makedev(major, minor), seconds * 1_000_000_000 + nanoseconds)
 
 
 def is_link(fd: int) -> bool:

@@ -201,13 +201,34 @@ def _how(flags: int, resolve: int) -> bytes:
 def openat2(directory: int, path: str, flags: int, resolve: int) -> int:
     """Open a path (surrogateescape) relative to a directory's descriptor; `resolve` is openat2's RESOLVE_ flags.
 
-    Returns a close-on-exec descriptor. Raises OSError, with ENOSYS where the kernel has no openat2.
+    Returns a close-on-exec descriptor. Raises OSError, with ENOSYS where the kernel has no openat2, and where a system
+    call filter does not know it.
     """
-    how = _how(flags, resolve)
+    try:
+        return _openat2(directory, path, _how(flags, resolve))
+    except PermissionError as error:
+        if error.errno == errno.EPERM and _is_filtered():
+            raise OSError(errno.ENOSYS, "a system call filter refuses openat2", path) from error
+        raise
+
+
+def _openat2(directory: int, path: str, how: bytes) -> int:
     fd: int = _syscall(_SYS_OPENAT2, directory, path.encode("utf-8", "surrogateescape"), how, len(how))
     if fd < 0:
         raise _fail(path)
     return fd
+
+
+def _is_filtered() -> bool:
+    """Whether openat2 is refused whatever it is asked: filters that are older than the call answer EPERM, not ENOSYS.
+
+    Older versions of systemd do (RHEL 8 has 239). The kernel itself refuses the root directory to no one.
+    """
+    try:
+        os.close(_openat2(AT_FDCWD, "/", _how(os.O_PATH, 0)))
+    except PermissionError as error:
+        return error.errno == errno.EPERM
+    return False
 
 
 class Credentials(NamedTuple):

@@ -256,27 +256,27 @@ def assumed(credentials: Credentials | None) -> Iterator[None]:
         yield
         return
     own = Credentials(os.geteuid(), os.getegid(), frozenset(os.getgroups()))
+    # What cannot be changed need not be taken back: a process without CAP_SETGID, or under a filter, goes on.
+    if not _has_ids(own) or not _take_groups(credentials.groups):
+        raise PermissionError(errno.EPERM, "cannot take over the groups of another user")
     try:
-        _assume(credentials)
-    except PermissionError:
-        _restore(own)
-        raise
-    try:
+        _setfsgid(credentials.gid)
+        _setfsuid(credentials.uid)
+        if not _has_ids(credentials):
+            raise PermissionError(errno.EPERM, "cannot take over the rights of another user")
         yield
     finally:
         _restore(own)
 
 
-def _assume(wanted: Credentials) -> None:
-    """Change the groups first: only root may."""
-    packed = _packed(wanted.groups)
-    if _SYS_SETGROUPS is None or _setgroups(_SYS_SETGROUPS, len(packed) // 4, packed) != 0:
-        raise PermissionError(errno.EPERM, "cannot take over the groups of another user")
-    _setfsgid(wanted.gid)
-    _setfsuid(wanted.uid)
-    # Both calls return the ID from before, whether they fail or not: an impossible ID only asks.
-    if _setfsgid(_NO_ID) != wanted.gid or _setfsuid(_NO_ID) != wanted.uid:
-        raise PermissionError(errno.EPERM, "cannot take over the rights of another user")
+def _has_ids(wanted: Credentials) -> bool:
+    """Both calls return the ID from before, whether they fail or not: an impossible ID only asks."""
+    return bool(_setfsgid(_NO_ID) == wanted.gid and _setfsuid(_NO_ID) == wanted.uid)
+
+
+def _take_groups(groups: frozenset[int]) -> bool:
+    packed = _packed(groups)
+    return _SYS_SETGROUPS is not None and bool(_setgroups(_SYS_SETGROUPS, len(packed) // 4, packed) == 0)
 
 
 @cache
@@ -288,7 +288,5 @@ def _restore(own: Credentials) -> None:
     """Take back this process's own. A thread that cannot must not go on: the process ends."""
     _setfsuid(own.uid)
     _setfsgid(own.gid)
-    packed = _packed(own.groups)
-    groups_set = _SYS_SETGROUPS is not None and _setgroups(_SYS_SETGROUPS, len(packed) // 4, packed) == 0
-    if not groups_set or _setfsuid(_NO_ID) != own.uid or _setfsgid(_NO_ID) != own.gid:
+    if not _take_groups(own.groups) or not _has_ids(own):
         os.abort()

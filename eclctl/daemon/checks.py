@@ -33,7 +33,7 @@ from eclctl.daemon.rendering import Renderer
 from eclctl.daemon.workers import Workers
 from eclctl.decide.questions import Decision, Pending, Question, Turn
 from eclctl.errors import AuditError
-from eclctl.image.identity import tidy
+from eclctl.image.resolving import tidy
 from eclctl.image.system import attributes
 from eclctl.model import Caller, Code
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from eclctl.daemon.protocol import ADMIN_ONLY, ErrorCode, RequestError
-from eclctl.image.identity import Asker
+from eclctl.image.askers import Asker
 from eclctl.image.system import Credentials, can_assume
 
 if TYPE_CHECKING:

@@ -35,8 +35,9 @@ from eclctl.decide.refusals import NO_RULE, before_reading, no_rule, too_low
 from eclctl.decide.snapshot import Snapshot
 from eclctl.errors import BusyImageError, EclctlError, UnreadableImageError
 from eclctl.image import identity
-from eclctl.image.identity import Located, Locator, NotLocalError
+from eclctl.image.identity import Located, Locator
 from eclctl.image.kind import sniff
+from eclctl.image.resolving import NotLocalError
 from eclctl.image.system import Attributes, attributes
 from eclctl.model import (
     Assurance,
@@ -248,7 +249,9 @@ class Engine:
         """Locate an image that was read anew: what must be true when it is answered is looked at last."""
         located, question = pending.located, pending.question
         assert located is not None
-        pending.located = anew = self.locator.again(located, question.image, anywhere=anywhere, asker=question.asker)
+        pending.located = anew = self.locator.again(
+            located, question.image, anywhere=anywhere, asker=question.asker, look=pending.look
+        )
         return anew
 
     def _from_kept_facts(
@@ -271,7 +274,7 @@ class Engine:
         if located.attributes.is_directory:
             rule = _rule(policy, located, Kind.SANDBOX, question.caller, now)
             if located.unwalked and rule is not None and rule.assurance is _TRUSTED_PATH:
-                walk = located.key and (located.key, Kind.SANDBOX)
+                walk = located.top and (located.top, Kind.SANDBOX)
                 return Pending(question, snapshot, "examine", located, content=False, key=walk, waited=waited)
             return self._decided(question, snapshot, located, _sandbox(digest), now, waited=waited)
         rules = [_rule(policy, located, kind, question.caller, now) for kind in _FILE_KINDS]
@@ -285,7 +288,7 @@ class Engine:
     def _examined(self, pending: Pending, located: Located) -> Facts:
         snapshot = pending.snapshot
         if located.attributes.is_directory:
-            self.locator.walk(located)
+            pending.look = self.locator.walk(located)
             self._look_again(pending)
             pending.checked = True
             return _sandbox(snapshot.store.digest)

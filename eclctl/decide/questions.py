@@ -8,9 +8,11 @@ from typing import Literal, NamedTuple
 
 from eclctl.decide.evidence import KeyReport
 from eclctl.decide.snapshot import Snapshot
-from eclctl.image.identity import ITSELF, Asker, Located
+from eclctl.image.askers import ITSELF, Asker
+from eclctl.image.identity import Located
 from eclctl.image.mounts import Mounts
 from eclctl.image.naming import Weakness
+from eclctl.image.sandbox_walk import Look
 from eclctl.image.writers import Writers
 from eclctl.model import Alias, Assurance, Caller, Code, Kind, Missing, Outcome, SignatureReport, Verdict
 from eclctl.trust.revocation import Link
@@ -160,7 +162,7 @@ class Pending:
     `stage` "open": call `begin` again with `anywhere` in a worker thread. `stage` "examine": call `examine`, then
     `conclude`. `stage` "status": have somebody ask about `links`, then call `begin` again with `waited`. Pendings with
     equal keys may share one examination; None is never shared. `checked`: after reading, it was seen that the image is
-    what it was before.
+    what it was before. `look` is what was found in a directory, where that is kept for no other question.
     """
 
     question: Question
@@ -172,6 +174,7 @@ class Pending:
     links: tuple[Link, ...] = ()
     waited: bool = False
     checked: bool = False
+    look: Look | None = None
 
     def close(self) -> None:
         """Give back the descriptor. May be called twice."""

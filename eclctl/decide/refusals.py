@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from eclctl.image.identity import Located, Unnamed
+from eclctl.image.identity import Located
+from eclctl.image.resolving import Unnamed
 from eclctl.model import Code, Kind, Outcome
 from eclctl.policy.language import Rule
 

@@ -122,6 +122,10 @@ class Belief:
         """Whether owners and modes are believed on a mount."""
         return mount.superblock in self.trusted
 
+    def says(self, mount: Mount) -> tuple[bool, bool]:
+        """Return both: whether owners and modes are believed, and whether an admin vouches for all content."""
+        return mount.superblock in self.trusted, mount.superblock in self.vouched
+
     def vouches_for(self, mount: Mount) -> bool:
         """Whether an admin vouches for all content of a mount."""
         return mount.superblock in self.vouched
@@ -317,33 +321,87 @@ def only_root(mounts: Mounts) -> Belief:
     return Belief(frozenset({mounts.root.superblock}))
 
 
+class _MountInfo:
+    """A mountinfo file (proc(5)), which tells when it has changed. For one thread at a time."""
+
+    def __init__(self, path: str) -> None:
+        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._poll = select.poll()
+        self._poll.register(self._file, select.POLLERR | select.POLLPRI)
+
+    def close(self) -> None:
+        os.close(self._file)
+
+    def changed(self) -> bool:
+        """Whether anything was mounted or unmounted since this was asked or the file was read."""
+        return bool(self._poll.poll(0))
+
+    def read(self) -> tuple[str, bool]:
+        """Return the text, and whether nothing changed while it was read."""
+        for _ in range(_READ_TRIES):
+            self.changed()  # takes the news up to now
+            os.lseek(self._file, 0, os.SEEK_SET)
+            chunks = []
+            while chunk := os.read(self._file, _CHUNK):
+                chunks.append(chunk)
+            text = b"".join(chunks).decode("utf-8", "surrogateescape")
+            if not self.changed():
+                return text, True
+        return text, False
+
+
+def _host_mount_info() -> _MountInfo | None:
+    """Return the mounts of the host's first process, or None where /proc does not show them."""
+    try:
+        return _MountInfo("/proc/1/mountinfo")
+    except OSError:
+        return None
+
+
 class MountTable:
     """The mounts of this process's namespace, as they are now. Safe for use from several threads."""
 
     def __init__(self, believe: Believe = only_root) -> None:
         """Open the table. `believe` says which of the mounted file systems are believed; it must not block."""
         self._believe = believe
-        self._file = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
-        self._poll = select.poll()
-        self._poll.register(self._file, select.POLLERR | select.POLLPRI)
         self._lock = threading.Lock()
+        self._own = _MountInfo("/proc/self/mountinfo")
+        self._hosts = _host_mount_info()
+        self._hosts_ids: frozenset[int] | None = None
         self._now = self._read()
 
     def close(self) -> None:
-        """Give back the descriptor."""
-        os.close(self._file)
+        """Give back the descriptors."""
+        self._own.close()
+        if self._hosts is not None:
+            self._hosts.close()
 
     def current(self) -> tuple[Mounts, Belief]:
         """Return the table as the kernel has it now, and what is believed of it."""
         with self._lock:  # a poll object serves one thread at a time, and takes the news from the others
-            if self._poll.poll(0) or not self._now[0].settled:
+            if self._own.changed() or not self._now[0].settled:
                 self._now = self._read()
             return self._now
 
     def forget(self) -> None:
-        """Read the table, and what is believed, again at the next question: the configuration may have changed."""
+        """Read the table again, and what is believed: the configuration or the name of a directory may have changed."""
         with self._lock:
             self._now = self._read()
+
+    def is_the_hosts(self, mount_id: int) -> bool:
+        """Whether a descriptor's mount is of this process's namespace, or of that of the host's first process.
+
+        A service manager gives a service a mount namespace of its own. In any other, its users may have mounted things.
+        """
+        if self.current()[0].of(mount_id) is not None:
+            return True
+        if self._hosts is None:
+            return False
+        with self._lock:
+            if self._hosts_ids is None or self._hosts.changed():
+                text, _ = self._hosts.read()
+                self._hosts_ids = frozenset(mount.id for mount in parse_mountinfo(text))
+            return mount_id in self._hosts_ids
 
     def local(self, path: str) -> bool:
         """Whether opening this path cannot wait for another machine (symbolic links aside)."""
@@ -360,12 +418,7 @@ class MountTable:
         return mounts.local_device(found.device) if mount is None else mount.local
 
     def _read(self) -> tuple[Mounts, Belief]:
-        settled = False
-        for _ in range(_READ_TRIES):
-            self._poll.poll(0)  # takes the news up to now
-            text = self._text()
-            if settled := not self._poll.poll(0):
-                break
+        text, settled = self._own.read()
         every = parse_mountinfo(text)
         root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -376,13 +429,6 @@ class MountTable:
         mounts = Mounts(every, own, (found.mount, found.inode), settled=settled)
         # Where mounts come and go all the time, a line may be of another moment than its neighbour.
         return mounts, self._believe(mounts) if settled else only_root(mounts)
-
-    def _text(self) -> str:
-        os.lseek(self._file, 0, os.SEEK_SET)
-        chunks = []
-        while chunk := os.read(self._file, _CHUNK):
-            chunks.append(chunk)
-        return b"".join(chunks).decode("utf-8", "surrogateescape")
 
 
 _TYPES = {

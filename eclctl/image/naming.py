@@ -68,6 +68,19 @@ class Surroundings(NamedTuple):
     belief: Belief
     owners: frozenset[int]
 
+    def same_for(self, named: Named, now: Surroundings) -> bool:
+        """Whether what is mounted now is the same for a file as when it was found, whatever changed elsewhere."""
+        if self.mounts is now.mounts:
+            return True
+        mount, way = self.mounts.of(named.attributes.mount), self.mounts.above(named.path)
+        return (
+            mount is not None
+            and mount == now.mounts.of(mount.id)
+            and way == now.mounts.above(named.path)
+            and self.mounts.names(mount, named.path) == now.mounts.names(mount, named.path)
+            and all(self.belief.says(each) == now.belief.says(each) for each in way)
+        )
+
 
 def is_plain(name: str) -> bool:
     """Whether an absolute name has no empty, `.` or `..` component."""

@@ -28,6 +28,7 @@ AT_STATX_FORCE_SYNC = 0x2000
 STATX_BASIC_STATS = 0x7FF
 STATX_BTIME = 0x800
 STATX_MNT_ID = 0x1000
+STATX_MNT_ID_UNIQUE = 0x4000
 
 RESOLVE_NO_MAGICLINKS = 0x02
 RESOLVE_NO_SYMLINKS = 0x04
@@ -178,6 +179,15 @@ def glance(fd: int) -> Glance:
     return Glance(mode, uid, inode, os.makedev(major, minor), seconds * 1_000_000_000 + nanoseconds)
 
 
+def unique_mount(fd: int) -> int:
+    """Return an ID of a descriptor's mount that no later mount gets; before Linux 6.8, the one in mountinfo."""
+    buffer = _buffers.statx
+    if _statx(fd, b"", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_MNT_ID_UNIQUE, buffer) != 0:
+        raise _fail()
+    mask, *_, mount = _STATX.unpack_from(buffer)
+    return int(mount) if mask & STATX_MNT_ID_UNIQUE else attributes(fd).mount
+
+
 def is_link(fd: int) -> bool:
     """Whether an open descriptor (O_PATH) is of a symbolic link.
 
@@ -235,13 +245,34 @@ def _how(flags: int, resolve: int) -> bytes:
 def openat2(directory: int, path: str, flags: int, resolve: int) -> int:
     """Open a path (surrogateescape) relative to a directory's descriptor; `resolve` is openat2's RESOLVE_ flags.
 
-    Returns a close-on-exec descriptor. Raises OSError, with ENOSYS where the kernel has no openat2.
+    Returns a close-on-exec descriptor. Raises OSError, with ENOSYS where the kernel has no openat2, and where a system
+    call filter does not know it.
     """
-    how = _how(flags, resolve)
+    try:
+        return _openat2(directory, path, _how(flags, resolve))
+    except PermissionError as error:
+        if error.errno == errno.EPERM and _is_filtered():
+            raise OSError(errno.ENOSYS, "a system call filter refuses openat2", path) from error
+        raise
+
+
+def _openat2(directory: int, path: str, how: bytes) -> int:
     fd: int = _syscall(_SYS_OPENAT2, directory, path.encode("utf-8", "surrogateescape"), how, len(how))
     if fd < 0:
         raise _fail(path)
     return fd
+
+
+def _is_filtered() -> bool:
+    """Whether openat2 is refused whatever it is asked: filters that are older than the call answer EPERM, not ENOSYS.
+
+    Older versions of systemd do (RHEL 8 has 239). The kernel itself refuses the root directory to no one.
+    """
+    try:
+        os.close(_openat2(AT_FDCWD, "/", _how(os.O_PATH, 0)))
+    except PermissionError as error:
+        return error.errno == errno.EPERM
+    return False
 
 
 class Credentials(NamedTuple):
@@ -269,27 +300,27 @@ def assumed(credentials: Credentials | None) -> Iterator[None]:
         yield
         return
     own = Credentials(os.geteuid(), os.getegid(), frozenset(os.getgroups()))
+    # What cannot be changed need not be taken back: a process without CAP_SETGID, or under a filter, goes on.
+    if not _has_ids(own) or not _take_groups(credentials.groups):
+        raise PermissionError(errno.EPERM, "cannot take over the groups of another user")
     try:
-        _assume(credentials)
-    except PermissionError:
-        _restore(own)
-        raise
-    try:
+        _setfsgid(credentials.gid)
+        _setfsuid(credentials.uid)
+        if not _has_ids(credentials):
+            raise PermissionError(errno.EPERM, "cannot take over the rights of another user")
         yield
     finally:
         _restore(own)
 
 
-def _assume(wanted: Credentials) -> None:
-    """Change the groups first: only root may."""
-    packed = _packed(wanted.groups)
-    if _SYS_SETGROUPS is None or _setgroups(_SYS_SETGROUPS, len(packed) // 4, packed) != 0:
-        raise PermissionError(errno.EPERM, "cannot take over the groups of another user")
-    _setfsgid(wanted.gid)
-    _setfsuid(wanted.uid)
-    # Both calls return the ID from before, whether they fail or not: an impossible ID only asks.
-    if _setfsgid(_NO_ID) != wanted.gid or _setfsuid(_NO_ID) != wanted.uid:
-        raise PermissionError(errno.EPERM, "cannot take over the rights of another user")
+def _has_ids(wanted: Credentials) -> bool:
+    """Both calls return the ID from before, whether they fail or not: an impossible ID only asks."""
+    return bool(_setfsgid(_NO_ID) == wanted.gid and _setfsuid(_NO_ID) == wanted.uid)
+
+
+def _take_groups(groups: frozenset[int]) -> bool:
+    packed = _packed(groups)
+    return _SYS_SETGROUPS is not None and bool(_setgroups(_SYS_SETGROUPS, len(packed) // 4, packed) == 0)
 
 
 def _packed(groups: frozenset[int]) -> bytes:
@@ -301,7 +332,5 @@ def _restore(own: Credentials) -> None:
     """Take back this process's own. A thread that cannot must not go on: the process ends."""
     _setfsuid(own.uid)
     _setfsgid(own.gid)
-    packed = _packed(own.groups)
-    groups_set = _SYS_SETGROUPS is not None and _setgroups(_SYS_SETGROUPS, len(packed) // 4, packed) == 0
-    if not groups_set or _setfsuid(_NO_ID) != own.uid or _setfsgid(_NO_ID) != own.gid:
+    if not _take_groups(own.groups) or not _has_ids(own):
         os.abort()

@@ -16,9 +16,11 @@ from eclctl.decide.cache import FactCache, Facts, Judgements
 from eclctl.decide.engine import Engine
 from eclctl.decide.questions import Decision, Pending, Question
 from eclctl.decide.snapshot import Snapshot
-from eclctl.image.identity import ITSELF, Asker, Located, Locator
+from eclctl.image.askers import ITSELF, Asker
+from eclctl.image.identity import Located, Locator
 from eclctl.image.mounts import MountTable
 from eclctl.image.naming import Weakness
+from eclctl.image.sandbox_walk import Look
 from eclctl.image.system import Attributes
 from eclctl.model import Assurance, Claim, Finding, Kind
 from eclctl.policytest.cases import Case, Expectation, Supposed
@@ -119,9 +121,17 @@ class _Placed(Locator):
         found = Locator.by_name(self, case.image, anywhere=True)
         return found._replace(path=case.path, key=None, assurance=worth, aliases=(), weak=_AS_TESTED, unnamed=None)
 
-    def again(self, located: Located, name: str, *, anywhere: bool = True, asker: Asker = ITSELF) -> Located:
+    def again(
+        self,
+        located: Located,
+        name: str,
+        *,
+        anywhere: bool = True,
+        asker: Asker = ITSELF,
+        look: Look | None = None,
+    ) -> Located:
         """Return it as it was: the file lies elsewhere than the test says, and that it did not change is asked."""
-        del name, anywhere, asker
+        del name, anywhere, asker, look
         return located
 
 

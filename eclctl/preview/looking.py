@@ -13,7 +13,9 @@ from eclctl.decide.engine import Engine
 from eclctl.decide.exceptions import Exceptions
 from eclctl.decide.questions import Decision, Pending, Question
 from eclctl.decide.snapshot import Snapshot
-from eclctl.image.identity import ITSELF, Asker, Located, Locator
+from eclctl.image.askers import ITSELF, Asker
+from eclctl.image.identity import Located, Locator
+from eclctl.image.sandbox_walk import Look
 from eclctl.image.system import Attributes
 from eclctl.model import Caller
 from eclctl.trust.revocation import Known, Link
@@ -163,11 +165,19 @@ class _Here(Locator):
         del name, anywhere, asker
         return self.found
 
-    def again(self, located: Located, name: str, *, anywhere: bool = True, asker: Asker = ITSELF) -> Located:
+    def again(
+        self,
+        located: Located,
+        name: str,
+        *,
+        anywhere: bool = True,
+        asker: Asker = ITSELF,
+        look: Look | None = None,
+    ) -> Located:
         """Return the image as it was found: that is what both policies are asked about."""
         if not self.found.unwalked:
             return self.found
-        return Locator.again(self, located, name, anywhere=anywhere, asker=asker)
+        return Locator.again(self, located, name, anywhere=anywhere, asker=asker, look=look)
 
 
 def _joint(old: Snapshot, new: Snapshot) -> Snapshot | None:

@@ -32,6 +32,8 @@ PATIENCE = 60.0
 """How long another's work on the same file is waited for, in seconds."""
 
 _POLL_SECONDS = 0.1
+_LEASE_SECONDS = 1.0
+_LEASE_POLL_SECONDS = 0.001
 _ABANDONED_SECONDS = 10.0  # an edit writes for milliseconds, and flushes five times
 _SETTLED_NS = 20_000_000  # two ticks of a 100 Hz kernel: a later change has another change time
 _FLAGS = os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -73,7 +75,7 @@ class _Place:
     def open_to_write(self) -> int:
         """Return another descriptor of the file, open for writing; raises as `writing`."""
         try:
-            fd = os.open(self.name, os.O_RDWR | _FLAGS, dir_fd=self.directory)
+            fd = self._past_leases()
         except FileNotFoundError:
             raise _replaced(self.path) from None
         except BlockingIOError as error:
@@ -86,6 +88,17 @@ class _Place:
             os.close(fd)
             raise _replaced(self.path)
         return fd
+
+    def _past_leases(self) -> int:
+        """Open the file for writing. A lease that ends at once, as the daemon takes to look for writers, is waited for."""
+        deadline = time.monotonic() + _LEASE_SECONDS
+        while True:
+            try:
+                return os.open(self.name, os.O_RDWR | _FLAGS, dir_fd=self.directory)
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(_LEASE_POLL_SECONDS)
 
 
 class Held:

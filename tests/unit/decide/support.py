@@ -13,7 +13,8 @@ from eclctl.decide.engine import Engine
 from eclctl.decide.questions import Decision, Question
 from eclctl.decide.settings import Settings
 from eclctl.decide.snapshot import Names, Snapshot, build
-from eclctl.image.identity import Asker, Locator
+from eclctl.image.askers import Asker
+from eclctl.image.identity import Locator
 from eclctl.image.mounts import MountTable
 from eclctl.image.sandboxes import Sandboxes
 from eclctl.image.system import Credentials, can_assume

@@ -14,8 +14,10 @@ import pytest
 
 from eclctl.errors import BusyImageError, UnreadableImageError, UnsupportedFileError
 from eclctl.image import identity
-from eclctl.image.identity import Asker, Locator, Unnamed
+from eclctl.image.askers import Asker
+from eclctl.image.identity import Locator
 from eclctl.image.mounts import MountTable
+from eclctl.image.resolving import Unnamed
 from eclctl.image.system import Credentials
 from eclctl.image.writers import Writers
 from eclctl.model import Alias, Assurance

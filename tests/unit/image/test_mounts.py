@@ -188,7 +188,7 @@ class Restless:
 def test_a_table_that_was_never_read_in_peace_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """The last reading takes the news: the kernel has none any more, and the table is of several moments."""
     table = MountTable()
-    monkeypatch.setattr(table, "_poll", Restless(11))
+    monkeypatch.setattr(table._own, "_poll", Restless(11))
     assert not table.current()[0].settled
     assert table.current()[0].settled
     table.close()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +14,23 @@ import pytest
 
 from eclctl.image import opening, system
 from eclctl.image.opening import open_exactly, open_following
+from tests.support import ROOT
+
+# Refuses openat2 (437 everywhere) as a filter does that is older than the call: BPF that loads the number, compares it,
+# and returns an error or lets the call pass (seccomp(2)).
+FILTERED = """
+import ctypes, errno, os, struct, sys
+load, compare = (0x20, 0, 0, 0), (0x15, 0, 1, 437)
+refuse, allow = (6, 0, 0, 0x50000 | errno.EPERM), (6, 0, 0, 0x7FFF0000)
+code = struct.pack("=" + "HBBI" * 4, *load, *compare, *refuse, *allow)
+lines = ctypes.create_string_buffer(code)
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.prctl(38, 1, 0, 0, 0) == 0
+assert libc.prctl(22, 2, struct.pack("@HP", 4, ctypes.addressof(lines))) == 0, os.strerror(ctypes.get_errno())
+from eclctl.image.opening import open_exactly, open_following
+for call in (lambda path: open_exactly(path, os.O_PATH), open_following):
+    print(os.readlink(f"/proc/self/fd/{call(sys.argv[1])}"))
+"""
 
 
 def no_such_call(*_: object) -> int:
@@ -160,3 +179,19 @@ def test_links_are_followed_without_fdinfo(tree: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(system, "STATX_MNT_ID", no_mount << 18)
     monkeypatch.setattr(system, "_mount_by_fdinfo", no_such_call)
     assert name_of(open_following(f"{tree}/link/file")) == f"{tree}/a/b/file"
+
+
+def test_a_filter_that_does_not_know_openat2_counts_as_a_kernel_without_it(tree: Path) -> None:
+    command = [sys.executable, "-c", FILTERED, str(tree / "a" / "b")]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == (f"{tree}/a/b\n" * 2, "")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become somebody who is forbidden something")
+def test_what_the_kernel_itself_forbids_is_not_taken_for_a_filter(tree: Path) -> None:
+    for directory in (tree, *tree.parents[:-1]):
+        directory.chmod(directory.stat().st_mode | 0o011)
+    with system.assumed(system.Credentials(12345, 12345)):
+        # Only the owner of a file may ask that reading leaves no trace: EPERM.
+        assert error_of(open_exactly, f"{tree}/a/b/file", os.O_RDONLY | os.O_NOATIME) == errno.EPERM

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+import sys
 import threading
 import tracemalloc
 from pathlib import Path
@@ -10,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from eclctl.image.system import Credentials, assumed
+from tests.support import ROOT
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="needs root")
 STRANGER = Credentials(12345, 12346, frozenset({12347}))
@@ -94,3 +98,24 @@ def test_no_set_of_groups_is_remembered() -> None:
         assert tracemalloc.get_traced_memory()[0] < 1 << 20
     finally:
         tracemalloc.stop()
+
+
+TRIED = """
+from eclctl.image.system import Credentials, assumed
+try:
+    with assumed(Credentials(12345, 12346, frozenset({12347}))):
+        print("assumed")
+except PermissionError:
+    print("refused")
+open("/etc/shadow").close()
+print("goes on")
+"""
+
+
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="needs setpriv")
+@pytest.mark.parametrize("missing", ["setgid", "setuid"])
+def test_a_process_that_may_not_change_its_rights_is_refused_and_goes_on(missing: str) -> None:
+    command = ["setpriv", f"--bounding-set=-{missing}", sys.executable, "-c", TRIED]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "refused\ngoes on\n", "")

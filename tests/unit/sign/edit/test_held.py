@@ -21,6 +21,7 @@ import pytest
 
 from eclctl.errors import BusyImageError, SigningError, UnreadableImageError, UnsupportedFileError
 from eclctl.image import sif
+from eclctl.image.writers import ignore_broken_leases, look_for_writers
 from eclctl.sign.edit import held, locks
 from eclctl.sign.edit.editing import editing
 from tests.edits import begun
@@ -397,3 +398,27 @@ def test_a_lease_that_the_kernel_took_away_makes_no_failure_of_what_was_done(tmp
         done = True
     os.close(fd)
     assert done
+
+
+def test_a_lease_that_ends_at_once_does_not_keep_anyone_from_writing(image: Path) -> None:
+    """The daemon takes one, for some microseconds, at each question about an image."""
+    began, stop = threading.Event(), threading.Event()
+    fd = os.open(image, os.O_RDONLY)
+
+    def look_all_the_time() -> None:
+        while not stop.is_set():
+            look_for_writers(fd)
+            began.set()
+
+    ignore_broken_leases()
+    thread = threading.Thread(target=look_all_the_time)
+    thread.start()
+    try:
+        assert began.wait(PATIENCE)
+        with held.held(str(image), lambda _: None) as file:
+            for _ in range(3000):
+                os.close(file._place.open_to_write())
+    finally:
+        stop.set()
+        thread.join()
+        os.close(fd)

@@ -122,7 +122,8 @@ class Locator:
         finally:
             os.close(named.fd)
         try:
-            return self._found(_Passed(given, True, system.attributes(given), name, asker, anywhere))  # noqa: FBT003
+            passed = _Passed(given, True, system.attributes(given), name, asker, anywhere)  # noqa: FBT003 - owned
+            return self._found(passed, around)
         except BaseException:
             os.close(given)
             raise
@@ -142,11 +143,12 @@ class Locator:
         except PermissionError as error:  # a FUSE file system of one user tells others not even what a file is
             raise UnreadableImageError(Unnamed.MAY_NOT_LOOK.value) from error
         _check_type(found)
-        if not anywhere and not self.mounts.local_descriptor(found):
+        around = self._around()
+        if not anywhere and not around.mounts.local_descriptor(found):
             raise NotLocalError
         given, owned = readable(fd, found, asker)
         try:
-            return self._found(_Passed(given, owned, found, name, asker, anywhere))
+            return self._found(_Passed(given, owned, found, name, asker, anywhere), around)
         except BaseException:
             if owned:
                 os.close(given)
@@ -169,7 +171,7 @@ class Locator:
         file is not `local`. Raises NotLocalError unless `anywhere`: a link may have come to lead elsewhere.
         """
         found = system.attributes(located.fd, fresh=not located.local)
-        anew = self._found(_Passed(located.fd, located.owned, found, name, asker, anywhere, look))
+        anew = self._found(_Passed(located.fd, located.owned, found, name, asker, anywhere, look), self._around())
         if anew.path != located.path or _state(found) != _state(located.attributes):
             raise _changing()
         return anew
@@ -206,20 +208,20 @@ class Locator:
         mounts, belief = self.mounts.current()
         return Surroundings(mounts, belief, self.owners)
 
-    def _found(self, passed: _Passed) -> Located:
+    def _found(self, passed: _Passed, around: Surroundings) -> Located:
         """Name an open file and judge it, both by one state of the mount table, read after all was opened."""
         fresh = False
         for _ in range(_TRIES):
-            around = self._around()
             named = find(passed.name, passed.fd, passed.found, passed.asker, around, anywhere=passed.anywhere)
             if isinstance(named, Unnamed):
                 return self._unnamed(passed, named)
             try:
-                if around.same_for(named, now := self._around()):
-                    return self._assessed(passed, named, now, fresh=fresh)
+                before, around = around, self._around()
+                if before.same_for(named, around):
+                    return self._assessed(passed, named, around, fresh=fresh)
             except StaleError:
                 self.mounts.forget()
-                fresh = True
+                around, fresh = self._around(), True
             finally:
                 os.close(named.fd)
         raise BusyImageError("file systems are being mounted and unmounted all the time; ask again later")

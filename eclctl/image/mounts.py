@@ -203,6 +203,11 @@ class Mounts:
         """Return a mount on the way to a path that shows other owners than the file system has (mount_setattr(2))."""
         return next((each for each in self.above(path) if "idmapped" in each.options), None) if self._mapped else None
 
+    def local_descriptor(self, found: system.Attributes) -> bool:
+        """Whether what an open descriptor shows lies on a local file system. Its mount may be of another namespace."""
+        mount = self._by_id.get(found.mount)
+        return found.device in self._local_devices if mount is None else mount.local
+
     def at(self, point: str) -> Mount | None:
         """Return what is mounted at exactly this point, on top of all else."""
         return self._points.get(point)
@@ -413,9 +418,7 @@ class MountTable:
 
     def local_descriptor(self, found: system.Attributes) -> bool:
         """Whether what an open descriptor shows lies on a local file system. Its mount may be of another namespace."""
-        mounts = self.current()[0]
-        mount = mounts.of(found.mount)
-        return mounts.local_device(found.device) if mount is None else mount.local
+        return self.current()[0].local_descriptor(found)
 
     def _read(self) -> tuple[Mounts, Belief]:
         text, settled = self._own.read()

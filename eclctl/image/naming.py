@@ -95,13 +95,13 @@ def _only_hidden(name: str) -> bool:
 def kernel_name(fd: int) -> str | None:
     """Return the kernel's name of an open descriptor (surrogateescape), or None for one that cannot be a path.
 
-    A file that was removed has none. Nor has one whose name is longer than PATH_MAX.
+    A file that was removed has none. Nor has one whose name is longer than PATH_MAX: the kernel does not tell it.
     """
     try:
         name = os.readlink(f"/proc/self/fd/{fd}")
     except OSError:
         return None
-    return name if name.startswith("/") and len(os.fsencode(name)) < PATH_MAX else None
+    return name if name.startswith("/") else None
 
 
 def reach(name: str, asker: Credentials | None, around: Surroundings, *, cached: bool) -> Named:
@@ -110,7 +110,7 @@ def reach(name: str, asker: Credentials | None, around: Surroundings, *, cached:
     With `cached`, raises BlockingIOError where the kernel would have to ask a file system. Raises OSError as open(2)
     does: PermissionError when the asker may not look there.
     """
-    if not name.startswith("/") or "\0" in name or len(os.fsencode(name)) >= PATH_MAX:
+    if not name.startswith("/") or "\0" in name or len(name) >= PATH_MAX:
         raise FileNotFoundError(errno.ENOENT, "is no absolute path", None)
     if is_plain(name):
         try:

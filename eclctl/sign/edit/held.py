@@ -90,7 +90,7 @@ class _Place:
         return fd
 
     def _past_leases(self) -> int:
-        """Open the file for writing. A lease that ends at once, as the daemon takes to look for writers, is waited for."""
+        """Open the file for writing; wait for a lease that ends at once, as the daemon takes to look for writers."""
         deadline = time.monotonic() + _LEASE_SECONDS
         while True:
             try:

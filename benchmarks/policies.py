@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import BinaryIO
 
 from benchmarks import site
 from benchmarks.harness import Result, interleaved, median, note, ratio, seconds
@@ -16,8 +17,10 @@ from eclctl.decide.engine import Engine
 from eclctl.decide.questions import Question
 from eclctl.decide.settings import Settings
 from eclctl.decide.snapshot import Names, Snapshot, build
+from eclctl.image.askers import Asker
 from eclctl.image.identity import Locator
 from eclctl.image.mounts import MountTable
+from eclctl.image.system import Credentials, can_assume
 from eclctl.model import Caller, Code
 from eclctl.verify import HashPool
 from tests.pgp import Key, certificate
@@ -116,12 +119,20 @@ def _engine(snapshot: Snapshot, pool: HashPool, image: Path) -> Engine:
     locator = Locator(MountTable(), frozenset({0, os.getuid()}))
     engine = Engine(locator, pool, FactCache(16), snapshot, file_time=time.time_ns)
     for cached in (False, True):
-        answer = engine.decide(Question(str(image), CALLER), datetime.now(UTC))
+        with image.open("rb") as file:
+            answer = engine.decide(_question(image, file), datetime.now(UTC))
         if (answer.outcome.code, answer.cached) != (Code.REQUIREMENTS_MET, cached):
             raise SystemExit(f"not allowed, or not as warm as it should be: {answer}")
     return engine
 
 
+def _question(image: Path, file: BinaryIO) -> Question:
+    """Ask as users do: with a descriptor, and a name that is looked up with their rights."""
+    rights = Credentials(CALLER.uid, CALLER.gid, CALLER.groups) if can_assume() else None
+    return Question(str(image), CALLER, file.fileno(), asker=Asker(rights))
+
+
 def _p50(engine: Engine, image: Path) -> float:
-    question, now = Question(str(image), CALLER), datetime.now(UTC)
-    return statistics.median(seconds(lambda: engine.decide(question, now)) for _ in range(QUESTIONS))
+    with image.open("rb") as file:
+        question, now = _question(image, file), datetime.now(UTC)
+        return statistics.median(seconds(lambda: engine.decide(question, now)) for _ in range(QUESTIONS))

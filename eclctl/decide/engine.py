@@ -347,7 +347,7 @@ class Engine:
             ctime_ns=located.key.ctime_ns,
             store=digest,
         )
-        return Prefetched("kept") if kept else Prefetched("not-kept", "somebody has it open for writing, or it is new")
+        return Prefetched("kept") if kept else Prefetched("not-kept", "a process has it open for writing, or it is new")
 
     def _decided(
         self,
@@ -392,7 +392,7 @@ class Engine:
     def _evaluated(
         self, policy: Policy, rule: Rule | None, found: Verification, rejected: Mapping[int, Finding], *, explain: bool
     ) -> Outcome:
-        """Return what the policy says of the image's content, whoever asks and wherever it lies."""
+        """Return what the policy says of the image's content, for every caller and every place."""
         outcome = withdrawn(policy, found, rejected) if policy.withdraws else None
         if outcome is None:
             outcome = NO_RULE if rule is None else evaluate(policy, rule, found, rejected, explain=explain)

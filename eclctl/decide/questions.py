@@ -65,7 +65,7 @@ class Decision(NamedTuple):
 
     `outcome` is what the policy said; its requirement reports, `signatures`, and in the same order `keys`, the keys
     that made those, are there when they were asked for. `path` is the image's resolved name, None when its name does
-    not lead to it or it was not found. `weak` says why its assurance is not `trusted-path`, `writers` whether somebody
+    not lead to it or it was not found. `weak` says why its assurance is not `trusted-path`, `writers` whether a process
     has it open for writing. `aliases` are its other names.
     """
 

@@ -21,7 +21,7 @@ _SEALED = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK
 
 @dataclass(frozen=True, slots=True)
 class Asker:
-    """With whose rights names are looked up: those who asked, and, when they are root, those whom they ask for.
+    """The rights that names are looked up with: the asker's, and, when the asker is root, those of the user asked for.
 
     None stands for this process itself. `opens`: whether O_PATH descriptors are opened for them; where this process
     cannot take over their rights, it would do so with its own.
@@ -42,7 +42,7 @@ ITSELF = Asker()
 def readable(fd: int, found: Attributes, asker: Asker) -> tuple[int, bool]:
     """Return a descriptor that the image can be read from, and whether it is a new one.
 
-    An O_PATH descriptor is opened with the rights of whoever passed it. Refused are descriptors for writing alone, and
+    An O_PATH descriptor is opened with the rights of its sender. Refused are descriptors for writing alone, and
     files without a name, whose content could still be changed.
     """
     flags = fcntl.fcntl(fd, fcntl.F_GETFL)

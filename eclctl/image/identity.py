@@ -1,7 +1,7 @@
 """Which file an image is, which name rules know it by, and its assurance level (DESIGN sections 1.8 and 6).
 
 An image is located as a descriptor, and everything that is said of it are facts of descriptors: its name (`naming`),
-its mount (`mounts`), the directories above, its owner, and whether somebody has it open for writing. That is looked for
+its mount (`mounts`), the directories above, its owner, and whether a process has it open for writing. That is looked for
 last: a file that changes while it is located is `busy`.
 
 Facts of its content are kept under a `FileKey`, which names one state of one file: the handle guards against reused
@@ -136,7 +136,7 @@ class Locator:
         The name is used if it reaches the same file here, else the kernel's own for the descriptor if that does. With
         neither, `path` is None and the tier `none`. An O_PATH descriptor is opened for reading here, if `asker` may.
         Raises UnsupportedFileError for a descriptor that nothing could be read or launched from. `found` is what it
-        shows, if somebody has looked.
+        shows, if that is known.
         """
         try:
             found = found or system.attributes(fd)
@@ -177,13 +177,13 @@ class Locator:
         return anew
 
     def look_for_writers(self, fd: int) -> Writers:
-        """Say whether somebody has a file open for writing; see `look_for_writers`."""
+        """Say whether a process has a file open for writing; see `writers.look_for_writers`."""
         return look_for_writers(fd)
 
     def walk(self, located: Located) -> Look | None:
         """Look through a sandbox, so that `again` knows what is in it. Blocks. Raises OSError.
 
-        Returns what was found where that is kept for nobody else, for `again`.
+        Returns what was found where that is not kept, for `again`.
         """
         if self.sandboxes is None:
             return None
@@ -255,7 +255,7 @@ class Locator:
         if weak is None and found.is_file and mount.local and not vouched:
             writers = self.look_for_writers(named.fd)
             if writers is Writers.SOME:
-                weak = Weakness("somebody has it open for writing, or mapped")
+                weak = Weakness("a process has it open for writing, or mapped")
             if changed(named.fd, found):  # checked last: a writer from before the look for them has left a change time
                 raise _changing()
         return Located(

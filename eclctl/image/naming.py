@@ -2,10 +2,10 @@
 
 Rules:
 
-1. A name that somebody sent only says where to look. What is looked at are descriptors that this process opened in its
+1. A sent name only says where to look. What is looked at are descriptors that this process opened in its
    own mount namespace, and the name that counts is what the kernel says of such a descriptor.
-2. A sent name is looked up with the rights of those who sent it: what they may not see, they do not learn, neither
-   from an answer nor from the time that it takes. Only directories that every user may search are looked up as root.
+2. A sent name is looked up with its sender's rights: what the sender may not see shows neither in an answer nor in the
+   time that it takes. Only directories that every user may search are looked up as root.
 3. Every directory is opened by its entry in the one above, never through a symbolic link, and judged by its descriptor:
    owner, mode and mount.
 4. Links that /proc makes up (`fd/7`, `cwd`, `root`) lead nowhere: here they would be this process's own.
@@ -69,7 +69,7 @@ class Surroundings(NamedTuple):
     owners: frozenset[int]
 
     def same_for(self, named: Named, now: Surroundings) -> bool:
-        """Whether what is mounted now is the same for a file as when it was found, whatever changed elsewhere."""
+        """Whether what is mounted now is the same for a file as when it was found; other mounts may differ."""
         if self.mounts is now.mounts:
             return True
         mount, way = self.mounts.of(named.attributes.mount), self.mounts.above(named.path)

@@ -71,7 +71,7 @@ def _replace(old: int, new: int) -> int:
 
 
 def _step(current: int, part: str, flags: int) -> int:
-    """Open one component; ELOOP for a symbolic link, whatever else was wrong with it."""
+    """Open one component; ELOOP for a symbolic link, before any other error."""
     try:
         fd = os.open(part, flags, dir_fd=current)
     except NotADirectoryError:

@@ -290,7 +290,7 @@ def can_assume() -> bool:
 
 @contextmanager
 def assumed(credentials: Credentials | None) -> Iterator[None]:
-    """Give this thread, and no other, somebody's file system user, group and supplementary groups (credentials(7)).
+    """Give this thread alone another file system user, group and supplementary groups (credentials(7)).
 
     Root's powers over files go with the user ID; those to come back stay. None changes nothing. Raises PermissionError
     when the kernel does not take the credentials; then nothing is changed. Nothing but opening and looking belongs in

@@ -15,7 +15,7 @@ _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 
 class Writers(Enum):
-    """Whether somebody has a file open for writing, or mapped."""
+    """Whether a process has a file open for writing, or mapped."""
 
     NONE = "none"
     SOME = "some"
@@ -28,9 +28,9 @@ def ignore_broken_leases() -> None:
 
 
 def look_for_writers(fd: int) -> Writers:
-    """Say whether somebody has a file open for writing, or mapped so, by asking for a lease on it (fcntl(2)).
+    """Say whether a process has a file open for writing, or mapped so, by asking for a lease on it (fcntl(2)).
 
-    `fd` is a descriptor of ours, O_PATH will do. Raises BusyImageError when somebody holds a lease that lets no one
+    `fd` is a descriptor of ours, O_PATH will do. Raises BusyImageError when another process holds a lease that lets none
     read, and when it cannot be found out for want of descriptors or memory. Such a lease tells its holder with SIGIO,
     which this process must ignore.
     """
@@ -56,4 +56,4 @@ def look_for_writers(fd: int) -> Writers:
 
 def leased() -> BusyImageError:
     """Return what is raised for a file whose lease lets no one read."""
-    return BusyImageError("somebody holds a lease on the image; ask again when they have finished")
+    return BusyImageError("another process holds a lease on the image; ask again when it has finished")

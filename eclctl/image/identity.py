@@ -1,8 +1,8 @@
 """Which file an image is, which name rules know it by, and its assurance level (DESIGN sections 1.8 and 6).
 
 An image is located as a descriptor, and everything that is said of it are facts of descriptors: its name (`naming`),
-its mount (`mounts`), the directories above, its owner, and whether a process has it open for writing. That is looked for
-last: a file that changes while it is located is `busy`.
+its mount (`mounts`), the directories above, its owner, and whether a process has it open for writing. That is looked
+for last: a file that changes while it is located is `busy`.
 
 Facts of its content are kept under a `FileKey`, which names one state of one file: the handle guards against reused
 inode numbers, the change time against rewriting (utimensat cannot reset it), and the look for writers against the one

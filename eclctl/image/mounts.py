@@ -213,7 +213,7 @@ class Mounts:
         return self._points.get(point)
 
     def is_fuse(self, mount: Mount, fd: int) -> bool:
-        """Whether the file system behind a file on a mount says that it is FUSE, even where the table calls it otherwise.
+        """Whether the file system behind a file says that it is FUSE, even where the table of mounts does not.
 
         Asked once of each: it does not change while the table does not. May block on what is not local.
         """
@@ -252,7 +252,7 @@ class Mounts:
             Names without duplicates, `path` among them; None where the file's place in its file system is not known.
         """
         if self._chrooted and mount.superblock == self.root.superblock:
-            # The table does not say which directory of the file system the root is: a bind mount's files cannot be told.
+            # The table does not say which directory of the file system the root is, so a bind mount shows unknown ones.
             return (Spelling(path, "/"),) if mount is self.root else None
         by_root = self._by_root[mount.superblock]
         if len(by_root) == 1 and len(by_root[mount.root]) == 1 and not mount.root.endswith(_GONE):

@@ -30,9 +30,9 @@ def ignore_broken_leases() -> None:
 def look_for_writers(fd: int) -> Writers:
     """Say whether a process has a file open for writing, or mapped so, by asking for a lease on it (fcntl(2)).
 
-    `fd` is a descriptor of ours, O_PATH will do. Raises BusyImageError when another process holds a lease that lets none
-    read, and when it cannot be found out for want of descriptors or memory. Such a lease tells its holder with SIGIO,
-    which this process must ignore.
+    `fd` is a descriptor of this process, O_PATH will do. Raises BusyImageError when another process holds a lease that
+    lets none read, and when it cannot be found out for want of descriptors or memory. A lease that is broken is told
+    with SIGIO, which this process must ignore.
     """
     try:
         reading = os.open(f"/proc/self/fd/{fd}", READ)

@@ -30,12 +30,12 @@ class _Elsewhere(Locator):
         del name
         return self._moved(Locator.by_descriptor(self, self.here, fd, anywhere=anywhere, asker=asker, found=found))
 
-    def again(self, located: Located, name: str, *, asker: Asker = ITSELF) -> Located:
+    def again(self, located: Located, name: str, *, anywhere: bool = True, asker: Asker = ITSELF) -> Located:
         """Look at it anew under the name that it has now."""
         del name
         if located.path is not None:
             located = located._replace(path=f"{os.path.dirname(located.path)}/{os.path.basename(self.here)}")
-        return self._moved(Locator.again(self, located, self.here, asker=asker))
+        return self._moved(Locator.again(self, located, self.here, anywhere=anywhere, asker=asker))
 
     def look_for_writers(self, fd: int) -> Writers:
         """Say that there are none: the file is this process's own, which still has it open for writing."""

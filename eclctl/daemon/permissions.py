@@ -77,7 +77,7 @@ def asker_of(peer: Caller, subject: Caller) -> Asker:
     A daemon that is not root can look with its own rights only.
     """
     if not can_assume():
-        return Asker()
+        return Asker(opens=peer.uid == os.geteuid())
     if peer.uid != 0:
         return Asker(_credentials(peer))
     return Asker(None, _credentials(subject)) if subject.uid != 0 else Asker()

@@ -119,7 +119,8 @@ class Engine:
         if given is not None and given.serves(snapshot.generation, mounts, time):
             return self._again(given.decision, question)
         answer = self._begin(question, snapshot, now, anywhere, waited=waited, found=found)
-        if isinstance(answer, Decision):
+        # Of two names of a file, only what the kernel calls its descriptor tells by which it was opened.
+        if isinstance(answer, Decision) and (found is None or found.is_directory or found.links == 1):
             turn.answers[asked] = Given(answer, mounts, time + _SHARED_SECONDS)
         return answer
 
@@ -169,8 +170,13 @@ class Engine:
                 raise RuntimeError("the question was closed before it was answered")  # noqa: TRY301
             if facts.error is None and not pending.located.local and not pending.checked:
                 return Pending(question, snapshot, "open", waited=waited)  # looking again may block
-            looks = facts.error is None and pending.located.local
-            located = self._look_again(pending) if looks else pending.located
+            located = pending.located
+            if facts.error is None and located.local:
+                try:
+                    located = self._look_again(pending, anywhere=False)
+                except NotLocalError:  # the name, or another name of the file, leads where looking may block
+                    if not pending.checked:
+                        return Pending(question, snapshot, "open", waited=waited)
             return self._decided(question, snapshot, located, facts, self.not_before(now), waited=waited)
         except Exception as error:  # noqa: BLE001 - every error is a deny
             return self._refuse(pending.question, pending.snapshot, self._finding(error))
@@ -238,11 +244,11 @@ class Engine:
             return self.locator.by_name(name, anywhere=anywhere, asker=asker)
         return self.locator.by_descriptor(name, descriptor, anywhere=anywhere, asker=asker, found=found)
 
-    def _look_again(self, pending: Pending) -> Located:
+    def _look_again(self, pending: Pending, *, anywhere: bool = True) -> Located:
         """Locate an image that was read anew: what must be true when it is answered is looked at last."""
         located, question = pending.located, pending.question
         assert located is not None
-        pending.located = anew = self.locator.again(located, question.image, asker=question.asker)
+        pending.located = anew = self.locator.again(located, question.image, anywhere=anywhere, asker=question.asker)
         return anew
 
     def _from_kept_facts(

@@ -31,6 +31,7 @@ from eclctl.model import Alias, Assurance
 _IMAGE_TYPES = frozenset({stat.S_IFREG, stat.S_IFDIR})
 _SETTLED_NS = 20_000_000  # two ticks of a 100 Hz kernel, the coarsest change time there is
 _SEALED = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK
+_FOREIGN = Weakness("it was opened in another mount namespace, where other things may be mounted in it")
 _TRIES = 3
 _LONGEST_SHOWN = 200
 _TRUSTED_PATH = Assurance.TRUSTED_PATH
@@ -88,6 +89,10 @@ class Located(NamedTuple):
             os.close(self.fd)
 
 
+class _StaleError(Exception):
+    """The table of mounts has names from before a directory was renamed: the kernel does not report that."""
+
+
 class NotLocalError(Exception):
     """The name leads, or may lead, over a file system that can stall: locate it again in a worker thread."""
 
@@ -96,11 +101,13 @@ class NotLocalError(Exception):
 class Asker:
     """With whose rights names are looked up: those who asked, and, when they are root, those whom they ask for.
 
-    None stands for this process itself.
+    None stands for this process itself. `opens`: whether O_PATH descriptors are opened for them; where this process
+    cannot take over their rights, it would do so with its own.
     """
 
     own: Credentials | None = None
     subject: Credentials | None = None
+    opens: bool = True
 
     def rights(self) -> tuple[Credentials | None, ...]:
         """Return the rights to try, in order."""
@@ -171,14 +178,14 @@ class Locator:
                 os.close(given)
             raise
 
-    def again(self, located: Located, name: str, *, asker: Asker = ITSELF) -> Located:
+    def again(self, located: Located, name: str, *, anywhere: bool = True, asker: Asker = ITSELF) -> Located:
         """Look anew at an image that was read meanwhile; the result has the same descriptor.
 
         Raises BusyImageError when it is no longer the same state of the same file under the same name. Blocks where the
-        file is not `local`.
+        file is not `local`. Raises NotLocalError unless `anywhere`: a link may have come to lead elsewhere.
         """
         found = system.attributes(located.fd, fresh=not located.local)
-        anew = self._found(name, located.fd, found, asker, anywhere=True, owned=located.owned)
+        anew = self._found(name, located.fd, found, asker, anywhere=anywhere, owned=located.owned)
         if anew.path != located.path or _state(found) != _state(located.attributes):
             raise _changing()
         return anew
@@ -192,7 +199,17 @@ class Locator:
         if self.sandboxes is None or located.path is None:
             return
         top = Top(located.key, (located.path, *(alias.path for alias in located.aliases)))
-        self.sandboxes.look(located.fd, top, self.owners, self.mounts.current()[0])
+        around = self._around()
+        try:
+            named = naming.descend(located.path, around, public=False, cached=False)
+        except naming.NotPlainError:
+            return  # it is another file's name by now, which is seen when it is looked at again
+        try:
+            # Not the descriptor that was passed: where it is from, other things may be mounted in the directory.
+            if naming.same_file(named.attributes, located.attributes):
+                self.sandboxes.look(named.fd, top, self.owners, around.mounts)
+        finally:
+            os.close(named.fd)
 
     def _sandbox(self, top: Top, around: Surroundings) -> tuple[Weakness | None, bool]:
         """Say what is weak in a sandbox, and whether that is only because nothing is known of it."""
@@ -202,7 +219,8 @@ class Locator:
         if look.weak is None:
             return None, False
         where = look.weak.path if len(look.weak.path) <= _LONGEST_SHOWN else f"…{look.weak.path[-_LONGEST_SHOWN:]}"
-        return Weakness(f"in the directory, {where}: {look.weak.why} ({look.weak.advice})"), False
+        text = f"in the directory, {where}: {look.weak.why} ({look.weak.advice})"
+        return Weakness(text, shown=look.weak.public), False
 
     def _around(self) -> Surroundings:
         mounts, belief = self.mounts.current()
@@ -210,6 +228,7 @@ class Locator:
 
     def _found(self, name: str, fd: int, found: Attributes, asker: Asker, *, anywhere: bool, owned: bool) -> Located:
         """Name an open file and judge it, both by one state of the mount table, read after all was opened."""
+        fresh = False
         for _ in range(_TRIES):
             around = self._around()
             named = _named(name, fd, found, asker, around, anywhere=anywhere)
@@ -217,7 +236,10 @@ class Locator:
                 return self._unnamed(fd, found, named, owned=owned)
             try:
                 if self.mounts.current()[0] is around.mounts:
-                    return self._assessed(fd, named, around, owned=owned)
+                    return self._assessed(fd, named, around, anywhere=anywhere, owned=owned, fresh=fresh)
+            except _StaleError:
+                self.mounts.forget()
+                fresh = True
             finally:
                 os.close(named.fd)
         raise BusyImageError("file systems are being mounted and unmounted all the time; ask again later")
@@ -226,22 +248,28 @@ class Locator:
         local = self.mounts.local_descriptor(found)
         return Located(fd, owned, None, found, _key(fd, found), _NONE, Weakness(why.value), unnamed=why, local=local)
 
-    def _assessed(self, fd: int, named: Named, around: Surroundings, *, owned: bool) -> Located:
+    def _assessed(
+        self, fd: int, named: Named, around: Surroundings, *, anywhere: bool, owned: bool, fresh: bool
+    ) -> Located:
+        """Judge a file by its name. Raises _StaleError unless `fresh`: the table was read for this question."""
         found = named.attributes
         mount = around.mounts.of(found.mount)
         spellings = None if mount is None else around.mounts.names(mount, named.path)
         if mount is None or spellings is None:
+            if mount is not None and not fresh:
+                raise _StaleError
             return self._unnamed(fd, found, Unnamed.NO_NAME, owned=owned)
         path, weak = named.path, named.weak
         if spellings[0].path != path:
-            path, weak = _first_name(spellings, named, around)
+            path, weak = _first_name(spellings, named, around, anywhere=anywhere, fresh=fresh)
         vouched = mount.superblock in around.belief.vouched
         weak = weak or (None if vouched else _not_trusted(named, mount, around))
         aliases = _aliases(named, spellings, path)
         key = _key(fd, found)
         unwalked, writers = False, Writers.NOT_KNOWN
         if weak is None and found.is_directory and not vouched and not mount.read_only:
-            weak, unwalked = self._sandbox(Top(key, (path, *(alias.path for alias in aliases))), around)
+            top = Top(key, (path, *(alias.path for alias in aliases)))
+            weak, unwalked = (_FOREIGN, False) if _is_foreign(fd, around) else self._sandbox(top, around)
         if weak is None and found.is_file and mount.local and not vouched:
             writers = self.look_for_writers(named.fd)
             if writers is Writers.SOME:
@@ -276,7 +304,12 @@ def _named(
     own = naming.kernel_name(fd)
     if own is None or own == name or not naming.is_plain(own):
         return led or (Unnamed.NO_NAME if own is None else why)
-    other, why = _led(own, found, asker, around, anywhere=anywhere)
+    try:
+        other, why = _led(own, found, asker, around, anywhere=anywhere)
+    except BaseException:
+        if led is not None:
+            os.close(led.fd)
+        raise
     if led is None:
         return other or (Unnamed.NO_NAME if found.links == 0 else why)
     if other is None:
@@ -323,19 +356,29 @@ def tidy(name: str) -> str:
     return name if naming.is_plain(name) else "/" + os.path.normpath(name).lstrip("/")
 
 
-def _first_name(spellings: tuple[Spelling, ...], named: Named, around: Surroundings) -> tuple[str, Weakness | None]:
+def _first_name(
+    spellings: tuple[Spelling, ...], named: Named, around: Surroundings, *, anywhere: bool, fresh: bool
+) -> tuple[str, Weakness | None]:
     """Return the first of a file's names that leads to it, and what is weak on the way there or on the way taken."""
     for each in spellings:
         if each.path == named.path:
             break
         try:
-            other = naming.descend(each.path, around, public=False)
-        except (OSError, naming.NotPlainError):
-            continue  # something else is mounted over it
-        os.close(other.fd)
-        if naming.same_file(other.attributes, named.attributes):
-            weak = other.weak and other.weak._replace(shown=other.searchable)
-            return each.path, named.weak or weak
+            other = naming.descend(each.path, around, public=False, cached=not anywhere)
+        except BlockingIOError as error:
+            raise NotLocalError from error
+        except (OSError, naming.NotPlainError) as error:
+            if isinstance(error, OSError) and error.errno in _NO_DESCRIPTORS:
+                raise _not_opened(each.path, error) from error
+            if isinstance(error, OSError) and naming.may_not_look(error):
+                continue
+        else:
+            os.close(other.fd)
+            if naming.same_file(other.attributes, named.attributes):
+                weak = other.weak and other.weak._replace(shown=other.searchable)
+                return each.path, named.weak or weak
+        if not fresh:
+            raise _StaleError  # no mount hides it, but it is not there
     return named.path, named.weak
 
 
@@ -346,11 +389,17 @@ def _aliases(named: Named, spellings: tuple[Spelling, ...], path: str) -> tuple[
     return (*through, *(Alias(each) for each in named.also))
 
 
+def _is_foreign(fd: int, around: Surroundings) -> bool:
+    return around.mounts.of(system.attributes(fd).mount) is None
+
+
 def _not_trusted(named: Named, mount: Mount, around: Surroundings) -> Weakness | None:
     """Say what is wrong with the file itself, on a file system that no one vouches for as a whole."""
     found = named.attributes
     if (weak := naming.why_not_believed(found, around)) is not None:
         return weak
+    if (mapped := around.mounts.mapped(named.path)) is not None:
+        return Weakness(f"the mount at {mapped.point} shows other owners than its file system has")
     if found.uid not in around.owners:
         return Weakness(f"it belongs to user {found.uid}")
     if found.mode & naming.OTHERS_WRITE:
@@ -370,6 +419,8 @@ def _readable(fd: int, found: Attributes, asker: Asker) -> tuple[int, bool]:
     if found.links == 0 and not _is_sealed(fd):
         raise UnsupportedFileError("the descriptor is of a file without a name (deleted, or an unsealed memfd)")
     if flags & os.O_PATH:
+        if not asker.opens:
+            raise UnsupportedFileError("eclctl does not run as root here; open the image with O_RDONLY, not O_PATH")
         return _open_as(fd, asker), True
     if flags & os.O_ACCMODE == os.O_WRONLY:
         raise UnsupportedFileError("the descriptor was not opened for reading; open the image with O_RDONLY")

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from eclctl.image import system
+from eclctl.image.acls import WithoutAcl
 
 # File systems whose operations end without any other machine or process having to answer.
 LOCAL = frozenset(
@@ -152,10 +153,16 @@ class Mounts:
         self._by_id = {mount.id: mount for mount in self.all}
         self._chrooted = root.id not in self._by_id
         self._by_id[root.id] = root
-        self._points = {"/": root} | {mount.point: mount for mount in self.all}
+        # What lies on a mount: the order of the table does not tell which mount is on top, after one was moved.
+        self._on = {(mount.parent, mount.point): mount for mount in self.all if mount.id != mount.parent}
+        covered = {mount.parent for mount in self._on.values() if self._is_at(mount.parent, mount.point)}
+        self._points = {mount.point: mount for mount in self.all if mount.id not in covered} | {"/": root}
+        self._longest = max((len(mount.point) for mount in self.all), default=1)
         self._local_devices = frozenset(mount.device for mount in (*self.all, root) if mount.local)
-        self._local_below: dict[str, bool] = {}
+        self._mapped = any("idmapped" in mount.options for mount in self.all)
+        self._local_below: dict[str, Mount | None] = {}
         self._fuse: dict[tuple[int, str], bool] = {}
+        self.without_acl = WithoutAcl()
         self._by_root: dict[tuple[int, str], dict[str, list[Mount]]] = {}
         for mount in self.all:
             self._by_root.setdefault(mount.superblock, {}).setdefault(mount.root, []).append(mount)
@@ -164,6 +171,10 @@ class Mounts:
                 if len(found) > 1:
                     found.sort(key=lambda mount: (self._depth(mount), len(mount.point), mount.point))
 
+    def _is_at(self, mount_id: int, point: str) -> bool:
+        mount = self._by_id.get(mount_id)
+        return mount is not None and mount.point == point
+
     def of(self, mount_id: int) -> Mount | None:
         """Return the mount of an open descriptor, or None when it is not one of this process's namespace."""
         return self._by_id.get(mount_id)
@@ -171,17 +182,22 @@ class Mounts:
     def local(self, path: str) -> bool:
         """Whether reaching an absolute, normalised path (symbolic links aside) waits for no other machine."""
         directory = path.rpartition("/")[0]
-        below = self._local_below.get(directory)
-        if below is None:
+        try:
+            below = self._local_below[directory]
+        except KeyError:
             if len(self._local_below) >= _MAX_REMEMBERED:
                 self._local_below.clear()
-            below = self._local_below[directory] = all(mount.local for mount in self.above(directory))
-        own = self._points.get(path)
-        return below and (own is None or own.local)
+            every = self.above(directory)
+            below = self._local_below[directory] = every[-1] if all(mount.local for mount in every) else None
+        return below is not None and all(mount.local for mount in self._stacked(below, path))
 
     def local_device(self, device: int) -> bool:
         """Whether a device number is that of a local file system mounted in this namespace."""
         return device in self._local_devices
+
+    def mapped(self, path: str) -> Mount | None:
+        """Return a mount on the way to a path that shows other owners than the file system has (mount_setattr(2))."""
+        return next((each for each in self.above(path) if "idmapped" in each.options), None) if self._mapped else None
 
     def at(self, point: str) -> Mount | None:
         """Return what is mounted at exactly this point, on top of all else."""
@@ -198,10 +214,23 @@ class Mounts:
         return found
 
     def above(self, path: str) -> list[Mount]:
-        """Return the mounts at the root, at an absolute, normalised path and at all between, in this order."""
-        parts = path.split("/") if path != "/" else [""]
-        points = ["/", *("/".join(parts[:count]) for count in range(2, len(parts) + 1))]
-        return [self._points[point] for point in points if point in self._points]
+        """Return the mounts that the way to an absolute, normalised path leads through, the root's first."""
+        found = [self.root]
+        end = 0
+        while 0 <= end < self._longest and path != "/":
+            end = path.find("/", end + 1)
+            point = path if end < 0 else path[:end]
+            found += self._stacked(found[-1], point)
+        return found
+
+    def _stacked(self, below: Mount, point: str) -> Iterator[Mount]:
+        """Yield what is mounted at a point of a mount, and on top of that at the same point."""
+        seen = {below.id}
+        above = self._on.get((below.id, point))
+        while above is not None and above.id not in seen:
+            yield above
+            seen.add(above.id)
+            above = self._on.get((above.id, point))
 
     def names(self, mount: Mount, path: str) -> tuple[Spelling, ...] | None:
         """Return the names of a file on a mount, the one that rules use first.
@@ -225,9 +254,9 @@ class Mounts:
         found: dict[str, Spelling] = {}
         for top in _ancestors(inside):
             for other in by_root.get(top, ()):
-                if self._points[other.point] is not other and other is not mount:
-                    continue  # hidden by what is mounted over it
                 name = _joined(other.point, _below(inside, top) or "")
+                if other is not mount and self.above(name)[-1] is not other:
+                    continue  # hidden by what is mounted over it, or above
                 found.setdefault(name, Spelling(name, other.point))
         found.setdefault(path, Spelling(path, mount.point))
         return tuple(found.values())
@@ -307,7 +336,7 @@ class MountTable:
     def current(self) -> tuple[Mounts, Belief]:
         """Return the table as the kernel has it now, and what is believed of it."""
         with self._lock:  # a poll object serves one thread at a time, and takes the news from the others
-            if self._poll.poll(0):
+            if self._poll.poll(0) or not self._now[0].settled:
                 self._now = self._read()
             return self._now
 

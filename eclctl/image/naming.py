@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from eclctl.image.mounts import Belief, Mounts
 from eclctl.image.opening import open_following
-from eclctl.image.system import Attributes, Credentials, assumed, attributes
+from eclctl.image.system import Attributes, Credentials, Glance, assumed, attributes, glance
 
 PATH_MAX = 4096
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
@@ -101,25 +101,25 @@ def reach(name: str, asker: Credentials | None, around: Surroundings, *, cached:
         raise FileNotFoundError(errno.ENOENT, "is no absolute path", None)
     if is_plain(name):
         try:
-            return descend(name, around, public=asker is not None)
+            return descend(name, around, public=asker is not None, cached=cached)
         except (NotPlainError, PermissionError):
             pass  # a server that squashes root lets its users in
     with assumed(asker):
         fd = open_following(name, cached=cached)
     try:
-        return _renamed(fd, around)
+        return _renamed(fd, around, cached=cached)
     except BaseException:
         os.close(fd)
         raise
 
 
-def _renamed(fd: int, around: Surroundings) -> Named:
+def _renamed(fd: int, around: Surroundings, *, cached: bool) -> Named:
     """Judge what is above an open descriptor, by the name that the kernel has for it. Takes over the descriptor."""
     found, path = attributes(fd), kernel_name(fd)
     if path is None or path.endswith(_GONE) or not is_plain(path):
         raise FileNotFoundError(errno.ENOENT, "the file has no name here")
     try:
-        named = descend(path, around, public=False)
+        named = descend(path, around, public=False, cached=cached)
     except (PermissionError, NotPlainError):
         weak = Weakness(f"eclctl may not look at the directories above {path}")
         return Named(fd, path, found, weak, searchable=False)
@@ -139,11 +139,14 @@ def same_file(one: Attributes, other: Attributes) -> bool:
     return (one.device, one.inode, one.btime_ns) == (other.device, other.inode, other.btime_ns)
 
 
-def descend(path: str, around: Surroundings, *, public: bool) -> Named:
+def descend(path: str, around: Surroundings, *, public: bool, cached: bool) -> Named:
     """Open a plain path component by component, and judge each directory by its descriptor.
 
-    With `public`, raises NotPlainError before it looks into a directory that not every user may search. Raises
-    NotPlainError for a symbolic link and for what is no directory too, and OSError.
+    With `public`, raises NotPlainError before it looks into a directory that not every user may search, by its mode, or
+    that has an ACL, which can take from one user what the mode gives to all. Raises
+    NotPlainError for a symbolic link and for what is no directory too, and OSError. With `cached`, raises
+    BlockingIOError before it looks into a directory that is not on a local file system: the table of mounts may have
+    the name of the mount point from before a directory above that was renamed.
     """
     parts = [part for part in path.split("/") if part]
     current = os.open("/", _DIRECTORY)
@@ -151,14 +154,18 @@ def descend(path: str, around: Surroundings, *, public: bool) -> Named:
     searchable = True
     try:
         for depth, part in enumerate(parts):
-            found = os.fstat(current)
-            if found.st_mode & _SEARCHABLE != _SEARCHABLE:
+            found = glance(current)
+            if cached and not around.mounts.local_device(found.device):
+                _require_local(current, around)
+            if found.mode & _SEARCHABLE != _SEARCHABLE:
                 searchable = False
                 _require_plain(not public)
+            elif public:
+                _require_plain(around.mounts.without_acl.holds(current, found))
             if weak is None and not (
-                found.st_dev in around.belief.devices  # which spares a look for its mount
-                and found.st_uid in around.owners
-                and (not found.st_mode & OTHERS_WRITE or found.st_mode & stat.S_ISVTX)
+                found.device in around.belief.devices  # which spares a look for its mount
+                and found.uid in around.owners
+                and (not found.mode & OTHERS_WRITE or found.mode & stat.S_ISVTX)
             ):
                 weak = _judge(current, found, parts[:depth], around)
             # Opened as a directory, an automount point is mounted; without, its trigger would be looked at.
@@ -181,12 +188,18 @@ def _require_plain(plain: bool) -> None:  # noqa: FBT001 - what is required
         raise NotPlainError
 
 
+def _require_local(fd: int, around: Surroundings) -> None:
+    mount = around.mounts.of(attributes(fd).mount)  # btrfs shows other device numbers than its mount's
+    if mount is None or not mount.local:
+        raise BlockingIOError(errno.EAGAIN, "the directory is not on a local file system")
+
+
 def _require_name(fd: int, path: str) -> None:
     if kernel_name(fd) != path:
         raise FileNotFoundError(errno.ENOENT, "the file was renamed meanwhile, or its directory folds case")
 
 
-def _judge(fd: int, found: os.stat_result, parts: list[str], around: Surroundings) -> Weakness | None:
+def _judge(fd: int, found: Glance, parts: list[str], around: Surroundings) -> Weakness | None:
     """Say what is wrong with a directory, if others can change what is in it.
 
     POSIX ACLs need no look of their own: where there is one, the group bits show its mask, the most that it can grant.
@@ -198,10 +211,10 @@ def _judge(fd: int, found: os.stat_result, parts: list[str], around: Surrounding
         return None
     if mount is None or not (around.belief.trusts(mount) or mount.type == "autofs"):
         return Weakness(f"the directory {_shown(parts)}: {_not_believed(around, mount_id)}")
-    if found.st_uid not in around.owners:
-        return Weakness(f"the directory {_shown(parts)} belongs to user {found.st_uid}")
-    if found.st_mode & OTHERS_WRITE and not found.st_mode & stat.S_ISVTX:
-        return Weakness(f"others can write the directory {_shown(parts)} (mode {found.st_mode & 0o7777:04o})")
+    if found.uid not in around.owners:
+        return Weakness(f"the directory {_shown(parts)} belongs to user {found.uid}")
+    if found.mode & OTHERS_WRITE and not found.mode & stat.S_ISVTX:
+        return Weakness(f"others can write the directory {_shown(parts)} (mode {found.mode & 0o7777:04o})")
     return None
 
 

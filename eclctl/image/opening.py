@@ -78,10 +78,19 @@ def _step(current: int, part: str, flags: int) -> int:
         if _is_link(current, part):
             raise _loop(part) from None
         raise
-    if flags & os.O_PATH and system.attributes(fd).is_link:
+    if flags & os.O_PATH and _shows_link(fd):
         os.close(fd)
         raise _loop(part)
     return fd
+
+
+def _shows_link(fd: int) -> bool:
+    """Whether an open descriptor is of a symbolic link. Closes it when the file system does not say what it is of."""
+    try:
+        return system.is_link(fd)
+    except BaseException:
+        os.close(fd)
+        raise
 
 
 def _is_link(current: int, part: str) -> bool:
@@ -105,7 +114,7 @@ def _walk_following(path: str) -> int:
         while todo:
             part = todo.pop()
             fd = os.open(part, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=current)
-            if not system.attributes(fd).is_link:
+            if not _shows_link(fd):
                 current = _replace(current, fd)
                 continue
             try:

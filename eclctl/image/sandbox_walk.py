@@ -32,6 +32,7 @@ HELD = 32
 """How many directories of one walk are open at a time."""
 
 _OTHERS_WRITE = S_IWGRP | S_IWOTH
+_LISTED = 0o555  # what every user may list and enter
 _LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _LOCATE = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -61,12 +62,14 @@ class Weak:
     """The first thing that keeps a sandbox from being trusted.
 
     `path` is relative to the sandbox (`.` for its top directory; bytes kept by surrogateescape, not escaped for
-    display), `why` says what is wrong with it, `advice` what to do.
+    display), `why` says what is wrong with it, `advice` what to do. `public` tells whether every user may list the
+    directories that it lies in.
     """
 
     path: str
     why: str
     advice: str
+    public: bool = True
 
 
 class Look(NamedTuple):
@@ -80,9 +83,9 @@ class Look(NamedTuple):
 class _FoundError(Exception):
     """Ends a walk: something is weak."""
 
-    def __init__(self, path: str, why: str, advice: str) -> None:
+    def __init__(self, path: str, why: str, advice: str, *, public: bool = True) -> None:
         super().__init__(why)
-        self.weak = Weak(path, why, advice)
+        self.weak = Weak(path, why, advice, public)
 
 
 class _Entry(NamedTuple):
@@ -318,7 +321,9 @@ class _Walk:
         return "/".join(names) or "."
 
     def _found(self, name: str | None, why: str, advice: str) -> _FoundError:
-        return _FoundError(self._path(name), why, advice)
+        above = self._stack if name is not None else self._stack[:-1]
+        public = all(each.entry.mode & _LISTED == _LISTED for each in above)
+        return _FoundError(self._path(name), why, advice, public=public)
 
     def _unknown(self, name: str | None, error: OSError) -> _FoundError:
         if error.errno in {errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.ESTALE}:

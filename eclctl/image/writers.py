@@ -11,6 +11,7 @@ from enum import Enum
 from eclctl.errors import BusyImageError
 
 READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 
 class Writers(Enum):
@@ -30,18 +31,23 @@ def look_for_writers(fd: int) -> Writers:
     """Say whether somebody has a file open for writing, or mapped so, by asking for a lease on it (fcntl(2)).
 
     `fd` is a descriptor of ours, O_PATH will do. Raises BusyImageError when somebody holds a lease that lets no one
-    read. Such a lease tells its holder with SIGIO, which this process must ignore.
+    read, and when it cannot be found out for want of descriptors or memory. Such a lease tells its holder with SIGIO,
+    which this process must ignore.
     """
     try:
         reading = os.open(f"/proc/self/fd/{fd}", READ)
     except BlockingIOError as error:
         raise leased() from error
-    except OSError:
+    except OSError as error:
+        if error.errno in _EXHAUSTED:
+            raise BusyImageError("too many files are open here; ask again later") from error
         return Writers.NOT_KNOWN
     try:
         fcntl.fcntl(reading, fcntl.F_SETLEASE, fcntl.F_RDLCK)
         fcntl.fcntl(reading, fcntl.F_SETLEASE, fcntl.F_UNLCK)
     except OSError as error:
+        if error.errno in _EXHAUSTED:
+            raise BusyImageError("this host has no memory left; ask again later") from error
         return Writers.SOME if error.errno in {errno.EAGAIN, errno.EBUSY} else Writers.NOT_KNOWN
     finally:
         os.close(reading)

@@ -119,9 +119,9 @@ class _Placed(Locator):
         found = Locator.by_name(self, case.image, anywhere=True)
         return found._replace(path=case.path, key=None, assurance=worth, aliases=(), weak=_AS_TESTED, unnamed=None)
 
-    def again(self, located: Located, name: str, *, asker: Asker = ITSELF) -> Located:
+    def again(self, located: Located, name: str, *, anywhere: bool = True, asker: Asker = ITSELF) -> Located:
         """Return it as it was: the file lies elsewhere than the test says, and that it did not change is asked."""
-        del name, asker
+        del name, anywhere, asker
         return located
 
 

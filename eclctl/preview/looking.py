@@ -163,9 +163,11 @@ class _Here(Locator):
         del name, anywhere, asker
         return self.found
 
-    def again(self, located: Located, name: str, *, asker: Asker = ITSELF) -> Located:
+    def again(self, located: Located, name: str, *, anywhere: bool = True, asker: Asker = ITSELF) -> Located:
         """Return the image as it was found: that is what both policies are asked about."""
-        return Locator.again(self, located, name, asker=asker) if self.found.unwalked else self.found
+        if not self.found.unwalked:
+            return self.found
+        return Locator.again(self, located, name, anywhere=anywhere, asker=asker)
 
 
 def _joint(old: Snapshot, new: Snapshot) -> Snapshot | None:

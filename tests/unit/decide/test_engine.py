@@ -386,10 +386,10 @@ def test_a_file_that_no_name_leads_to_is_matched_by_no_rule_with_paths(site: Sit
     os.close(fd)
 
 
-def turned(site: Site, turn: Turn, image: Path) -> Decision:
+def turned(site: Site, turn: Turn, image: Path, name: str = "") -> Decision:
     fd = os.open(image, os.O_RDONLY)
     try:
-        answer = site.engine.begin(Question(str(image), CALLER, fd), site.engine.snapshot, NOW, turn=turn)
+        answer = site.engine.begin(Question(name or str(image), CALLER, fd), site.engine.snapshot, NOW, turn=turn)
     finally:
         os.close(fd)
     assert isinstance(answer, Decision)
@@ -545,3 +545,18 @@ def test_a_process_that_can_open_no_more_files_says_busy_and_not_missing(site: S
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
         os.close(held)
+
+
+def test_a_turn_shares_no_answer_between_two_names_of_a_file(site: Site) -> None:
+    """What both descriptors show is the same; one was opened by a name that a rule denies."""
+    site.use_policy(
+        "rules:\n"
+        "  - {name: secret, match: {paths: ['@LIBRARY@/secret.sif']}, decision: deny}\n"
+        "  - {name: all, match: {paths: ['@LIBRARY@/**']}, require: [{any_of: [builder]}]}\n"
+    )
+    public = site.image("public.sif")
+    os.link(public, site.library / "secret.sif")
+    assert site.ask(public).verdict is Verdict.ALLOW
+    turn = Turn()
+    assert turned(site, turn, public, "/elsewhere").rule == "all"
+    assert turned(site, turn, site.library / "secret.sif", "/elsewhere").rule == "secret"

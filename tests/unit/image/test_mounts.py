@@ -172,3 +172,30 @@ def test_many_threads_read_the_table_at_once(table: MountTable) -> None:
     for thread in threads:
         thread.join()
     assert not failed
+
+
+class Restless:
+    """Says that mounts changed, so many times."""
+
+    def __init__(self, times: int) -> None:
+        self.times = times
+
+    def poll(self, _: int) -> list[tuple[int, int]]:
+        self.times -= 1
+        return [(0, 0)] if self.times >= 0 else []
+
+
+def test_a_table_that_was_never_read_in_peace_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last reading takes the news: the kernel has none any more, and the table is of several moments."""
+    table = MountTable()
+    monkeypatch.setattr(table, "_poll", Restless(11))
+    assert not table.current()[0].settled
+    assert table.current()[0].settled
+    table.close()
+
+
+def test_a_mount_that_was_moved_over_another_is_on_top() -> None:
+    """Its line comes first: the table is in the order in which mounts were made."""
+    text = "20 1 8:1 / / rw - ext4 /dev/sda1 rw\n30 40 0:30 / /a rw - tmpfs a rw\n40 20 0:40 / /a rw - nfs b:/ rw\n"
+    assert [mount.id for mount in mounts(text).above("/a/x")] == [20, 40, 30]
+    assert mounts(text).at("/a").id == 30

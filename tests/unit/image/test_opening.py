@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 from collections.abc import Iterator
@@ -135,3 +136,27 @@ def test_the_walk_is_what_old_kernels_get(tree: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(system, "openat2", no_such_call)
     os.close(open_exactly(f"{tree}/a", os.O_PATH))
     assert walked == [f"{tree}/a"]
+
+
+def test_a_file_system_that_does_not_say_what_a_file_is_leaves_no_descriptor_open(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A FUSE file system of one user refuses others even that; `tree` counts the descriptors."""
+
+    def refuses(*_: object) -> int:
+        ctypes.set_errno(errno.EACCES)
+        return -1
+
+    monkeypatch.setattr(system, "openat2", no_such_call)
+    monkeypatch.setattr(system, "_statx", refuses)
+    assert error_of(open_following, f"{tree}/a/b/file") == errno.EACCES
+    assert error_of(open_exactly, f"{tree}/a/b/file", os.O_PATH) == errno.EACCES
+
+
+def test_links_are_followed_without_fdinfo(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Old kernels, which need fdinfo to tell the mount, let a thread with another user's rights not read it."""
+    no_mount = system.STATX_MNT_ID
+    monkeypatch.setattr(system, "openat2", no_such_call)
+    monkeypatch.setattr(system, "STATX_MNT_ID", no_mount << 18)
+    monkeypatch.setattr(system, "_mount_by_fdinfo", no_such_call)
+    assert name_of(open_following(f"{tree}/link/file")) == f"{tree}/a/b/file"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -81,3 +82,15 @@ def test_credentials_that_the_kernel_does_not_take_raise_and_change_nothing(priv
     with pytest.raises(PermissionError), assumed(Credentials(0xFFFFFFFF, 1)):
         pass
     assert readable(private)
+
+
+def test_no_set_of_groups_is_remembered() -> None:
+    """A user with a range of subordinate gids can come with another set each time."""
+    tracemalloc.start()
+    try:
+        for first in range(50):
+            with assumed(Credentials(12345, 12345, frozenset(range(100_000 + first, 110_000 + first)))):
+                pass
+        assert tracemalloc.get_traced_memory()[0] < 1 << 20
+    finally:
+        tracemalloc.stop()

@@ -1,0 +1,70 @@
+"""attacks.md: sandboxes from foreign mount namespaces, and what answers about them tell."""
+
+from __future__ import annotations
+
+import os
+
+from eclctl.client import Client
+from tests.attacks.test_sandbox_lines import make_box
+from tests.attacks.test_seam_lines import ask, own_namespaces
+from tests.places import linux
+from tests.places.arena import ALICE, BOB, Arena, needs_arena
+from tests.places.policies import SANDBOXES
+from tests.support import CORPUS
+
+pytestmark = needs_arena
+
+IMAGES = CORPUS / "images"
+
+
+def ask_with_own_mounts(daemon: str, box: str, own: str) -> tuple[dict, dict, dict]:
+    """Ask about a sandbox as it is, and again with a directory of one's own mounted in it where the asker is."""
+    with Client(daemon) as client:
+        clean = os.open(box, os.O_RDONLY)
+        first = ask(client, box, clean)
+        own_namespaces()
+        outside = os.open(box, os.O_RDONLY)
+        second = ask(client, box, outside)
+        linux.bind(own, f"{box}/usr/lib")
+        descriptor = os.open(box, os.O_RDONLY)
+        assert os.listdir(f"/proc/self/fd/{descriptor}/usr/lib") == ["mine"]
+        return first, second, ask(client, box, descriptor, "explain")
+
+
+def test_a_sandbox_with_mounts_of_the_asker_s_in_it_is_not_trusted(arena: Arena) -> None:
+    box = make_box(arena, "box")
+    own = arena.folder("alice", owner=ALICE)
+    (own / "mine").write_text("anything")
+    arena.start_daemon(SANDBOXES)
+    first, second, third = arena.call(ask_with_own_mounts, arena.site.check_socket, str(box), str(own), who=ALICE)
+    print(first, second, third)
+    assert first["assurance"] == "trusted-path"
+    assert third["assurance"] == "none"
+
+
+def ask_first_with_own_mounts(daemon: str, box: str, own: str) -> dict:
+    with Client(daemon) as client:
+        own_namespaces()
+        linux.bind(own, f"{box}/usr/lib")
+        return ask(client, box, os.open(box, os.O_RDONLY))
+
+
+def test_a_sandbox_with_mounts_of_one_asker_s_in_it_is_trusted_for_others(arena: Arena) -> None:
+    box = make_box(arena, "box")
+    own = arena.folder("alice", owner=ALICE)
+    arena.start_daemon(SANDBOXES)
+    arena.call(ask_first_with_own_mounts, arena.site.check_socket, str(box), str(own), who=ALICE)
+    assert arena.ask_as(BOB, box)["assurance"] == "trusted-path"
+
+
+def test_the_reason_for_a_weak_sandbox_names_nothing_in_directories_that_the_asker_may_not_list(arena: Arena) -> None:
+    box = make_box(arena, "box")
+    private = arena.folder("images/box/private", 0o700)
+    secret = private / "salaries-of-bob.txt"
+    secret.write_text("content")
+    os.chown(secret, BOB.uid, BOB.gid)
+    arena.start_daemon(SANDBOXES)
+    answer = arena.ask_as(ALICE, box, method="explain")
+    assert answer["assurance"] == "none"
+    assert "salaries" not in str(answer), answer
+    assert str(BOB.uid) not in str(answer)

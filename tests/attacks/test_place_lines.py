@@ -20,7 +20,14 @@ from tests.places.chroot import ask_in_bare_chroot
 from tests.places.fuse_server import Entry
 from tests.places.policies import HOMES, PRODUCTION, SPELLINGS, agrees
 from tests.places.spellings import LINE_ENDS
-from tests.places.users import copy_deep, file_system_in, hold_and_ask_later, hold_deep_and_ask, hold_for_writing
+from tests.places.users import (
+    copy_deep,
+    file_system_in,
+    hold_and_ask_later,
+    hold_deep_and_ask,
+    hold_for_writing,
+    wait_in,
+)
 from tests.site import APPROVED, HALF, UNSIGNED
 from tests.support import CORPUS, ROOT
 
@@ -368,14 +375,26 @@ def test_places_that_users_may_not_see_are_named_to_admins_alone(arena: Arena) -
 
 @pytest.mark.parametrize("fd", [True, False], ids=["with a descriptor", "by name"])
 def test_names_of_others_tell_nothing_of_what_they_reach(arena: Arena, fd: bool) -> None:
-    """The answer about one's own file is the same, whatever the sent name reaches or does not reach."""
+    """The answer about one's own file is the same, whatever the sent name reaches or does not reach.
+
+    Bob has other names for Alice's file in his private directory, and works there.
+    """
     private = arena.folder("bob", 0o700, BOB)
     shutil.copyfile(arena.site.image(APPROVED), private / "there.sif")
     own = arena.folder("home", owner=ALICE) / "own.sif"
     shutil.copyfile(arena.site.image(APPROVED), own)
+    inner = arena.folder("bob/inner", owner=BOB)
+    for folder in (private, inner):
+        os.link(own, folder / "link.sif")
+    working = arena.start(wait_in, str(inner), who=BOB, channel=True)
+    assert working.receive() == "there"
     arena.start_daemon(HOMES)
     names = [
         private / "missing.sif",
+        private / "link.sif",
+        inner / "link.sif",
+        f"/proc/{working.pid}/cwd/link.sif",
+        f"/proc/{working.pid}/cwd/missing.sif",
         private / "there.sif",
         f"/proc/{arena.pid}/exe",
         f"/proc/{arena.pid}/cwd/tests",

@@ -114,6 +114,13 @@ def hold_for_writing(channel: Connection, path: str, mapped: bool) -> None:
     channel.recv()
 
 
+def wait_in(channel: Connection, folder: str) -> None:
+    """Have a directory as the working directory, say so, and stay until killed."""
+    os.chdir(folder)
+    channel.send("there")
+    channel.recv()
+
+
 def grant_by_acl(path: Path, user: User) -> None:
     """Let one user write by a POSIX ACL (posix_acl_xattr.h: version 2; tag, permissions and ID of each entry)."""
     anyone = 0xFFFFFFFF

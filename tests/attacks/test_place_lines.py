@@ -433,10 +433,11 @@ def test_a_squashed_root_finds_the_rule_of_a_home_as_the_caller(arena: Arena, fl
     assert (answer["decision"], answer["rule"]) == ("allow", "homes")
 
 
-def test_a_squashed_root_grants_no_trusted_path(arena: Arena) -> None:
+@pytest.mark.parametrize("listed", [False, True], ids=["by default", "where the file system is listed"])
+def test_a_squashed_root_grants_no_trusted_path(arena: Arena, listed: bool) -> None:
     point = arena.folder("images/home")
     arena.fuse(point, HOME, allow_other=True, default_permissions=True, squash_root=True, kind="fuse.nfs")
-    arena.start_daemon(HOMES)
+    arena.start_daemon(HOMES, filesystems(fuse=[point]) if listed else "")
     answer = arena.ask_as(ALICE, point / "alice" / "approved.sif")
     assert (answer["code"], answer["rule"], answer["assurance"]) == ("assurance-too-low", "production", "none")
 

@@ -43,7 +43,8 @@ def test_mounts_made_between_the_same_question_asked_twice_in_one_turn_are_seen(
 
 def test_mounts_that_get_the_number_of_another_are_not_taken_for_it(arena: Arena) -> None:
     """A believed file system is unmounted and another mounted after the table was read, before the file is found."""
-    assert arena.call(engines.look_at_a_mount_that_takes_a_number_over, str(arena.folder("images/point"))) == "none"
+    point, other = str(arena.folder("images/point")), str(arena.folder("elsewhere"))
+    assert arena.call(engines.look_at_a_mount_that_takes_a_number_over, point, other) == "none"
 
 
 def test_mounts_that_say_that_they_are_fuse_are_not_believed_by_what_the_table_calls_them(arena: Arena) -> None:

@@ -95,12 +95,14 @@ def _believe_in(*sources: str) -> Callable[[Mounts], Belief]:
     )
 
 
-def look_at_a_mount_that_takes_a_number_over(point: str) -> str:
-    """Return the assurance of a file on a mount that has the number of a believed one, unmounted just before."""
+def look_at_a_mount_that_takes_a_number_over(point: str, other: str) -> str:
+    """Return the assurance of a passed file, whose mount gets the number of a believed one after the table was read."""
     number = _memory(point, "believed")
+    _memory(other, "other")
+    passed = os.open(f"{other}/a.sif", os.O_RDONLY)
 
     class Late(MountTable):
-        """Gives a state of the table once after the mounts have changed."""
+        """Gives the table of before the mounts changed, once."""
 
         late = False
 
@@ -109,20 +111,26 @@ def look_at_a_mount_that_takes_a_number_over(point: str) -> str:
             if self.late:
                 self.late = False
                 linux.umount(point)
-                numbers = [_memory(point, "other")]
-                while numbers[-1] != number and len(numbers) < 100:
-                    numbers.append(_memory(point, "other"))
-                assert numbers[-1] == number
+                _bind_as(number, other, point)
             return found
 
     table = Late(_believe_in("believed"))
     locator = Locator(table, frozenset({0}))
-    assert locator.by_name(f"{point}/a.sif", anywhere=True).assurance.value == "trusted-path"
-    for descriptor in os.listdir("/proc/self/fd"):  # what keeps the file system busy
-        if os.path.lexists(name := f"/proc/self/fd/{descriptor}") and os.readlink(name).startswith(point):
-            os.close(int(descriptor))
+    before = locator.by_name(f"{point}/a.sif", anywhere=True)
+    assert before.assurance.value == "trusted-path"
+    before.close()
     table.late = True
-    return locator.by_name(f"{point}/a.sif", anywhere=True).assurance.value
+    return locator.by_descriptor(f"{point}/a.sif", passed, anywhere=True).assurance.value
+
+
+def _bind_as(number: int, source: str, point: str) -> None:
+    """Bind a directory to a place, as the mount with a number that is free."""
+    for _ in range(100):
+        linux.bind(source, point)
+        with open(f"{point}/a.sif", "rb") as file:
+            if attributes(file.fileno()).mount == number:
+                return
+    raise AssertionError(f"no mount got the number {number}")
 
 
 def look_by_a_table_that_lies(point: str) -> tuple[str, str | None]:

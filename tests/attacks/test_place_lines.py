@@ -86,7 +86,13 @@ from eclctl.image import system
 def openat2(*_):
     raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 system.openat2 = openat2
-system.STATX_MNT_ID = 1 << 31  # a bit that no kernel sets
+real = system._statx
+def statx(fd, name, flags, wanted, buffer):
+    result = real(fd, name, flags, wanted, buffer)
+    mask = int.from_bytes(buffer[:4], sys.byteorder) & ~system.STATX_MNT_ID
+    buffer[:4], buffer[144:152] = mask.to_bytes(4, sys.byteorder), bytes(8)
+    return result
+system._statx = statx
 from eclctl.cli.entry import main
 sys.exit(main())
 """
@@ -230,6 +236,20 @@ def test_spelling_by_a_bind_mount_of_what_is_mounted_over_is_no_name_of_what_lie
     for name in (bound, spelt.site.image(APPROVED)):
         answer, found = asked(spelt, bound, name)
         assert (answer["rule"], found) == ("anything", bound)
+
+
+def test_spelling_by_a_bind_mount_is_no_name_of_what_took_the_place_of_its_source(spelt: Arena) -> None:
+    """A renamed directory changes the table of mounts without a word of the kernel's."""
+    before = spelt.folder("images/before")
+    spelt.site.add("before/a.sif", IMAGES / APPROVED)
+    spelt.bind(before, spelt.root / "elsewhere" / "part")
+    bound = spelt.root / "elsewhere" / "part" / "a.sif"
+    assert asked(spelt, bound, bound)[1] == str(before / "a.sif")
+    after = before.rename(spelt.root / "images" / "after")
+    spelt.folder("images/before")
+    spelt.site.add("before/a.sif", IMAGES / HALF)
+    answer, found = asked(spelt, bound, bound)
+    assert (answer["rule"], found) == ("production", str(after / "a.sif"))
 
 
 @pytest.mark.parametrize("way", ["unmounted lazily", "longer than PATH_MAX"])

@@ -22,6 +22,22 @@ BUILDER = "81F111F6190C46143937EF7C22BC3A3BC942487F"
 SCANNER = "F69053E5830DBDBA72B3D8F61BDDA97D14902F26"
 APPROVED, HALF, UNSIGNED = "one-builder+scanner.sif", "one-builder.sif", "one-unsigned.sif"
 ECLCTL = [sys.executable, "-c", "import sys; from eclctl.cli.entry import main; sys.exit(main())"]
+BREAKING_LEASES = [
+    sys.executable,
+    "-c",
+    """import fcntl, os, signal, sys
+told = []
+def breaking(event, arguments):
+    if event == "fcntl.fcntl" and arguments[1] == fcntl.F_SETLEASE:
+        if not told:
+            told.append(os.write(2, b"a lease is broken\\n"))
+        os.kill(os.getpid(), signal.SIGIO)
+sys.addaudithook(breaking)
+from eclctl.cli.entry import main
+sys.exit(main())
+""",
+]
+"""eclctl, in a process that gets the signal of a broken lease (fcntl(2)) for each lease that it takes."""
 
 POLICY = """version: 1
 signers:

@@ -236,7 +236,9 @@ class Engine:
             return self._latest
 
     def flush(self) -> int:
-        """Forget all kept facts; return how many images were known."""
+        """Forget all kept facts, and what was found in sandboxes; return how many images were known."""
+        if self.locator.sandboxes is not None:
+            self.locator.sandboxes.forget()
         return self.cache.flush()
 
     def _locate(self, question: Question, anywhere: bool, found: Attributes | None) -> Located:  # noqa: FBT001 - as begin's

@@ -13,12 +13,21 @@ from collections.abc import Callable
 
 import pytest
 
+from eclctl.image.identity import Unnamed
 from tests.places import linux
-from tests.places.arena import ALICE, BOB, Arena, filesystems, needs_arena, needs_ext4
+from tests.places.arena import ALICE, BOB, Arena, User, filesystems, needs_arena, needs_ext4
 from tests.places.chroot import ask_in_bare_chroot
 from tests.places.fuse_server import Entry
 from tests.places.policies import HOMES, PRODUCTION, SPELLINGS, agrees
-from tests.places.users import file_system_in, hold_and_ask_later
+from tests.places.spellings import LINE_ENDS
+from tests.places.users import (
+    copy_deep,
+    file_system_in,
+    hold_and_ask_later,
+    hold_deep_and_ask,
+    hold_for_writing,
+    wait_in,
+)
 from tests.site import APPROVED, HALF, UNSIGNED
 from tests.support import CORPUS, ROOT
 
@@ -31,6 +40,10 @@ OWN = [APPROVED, HALF, "secret/a.sif"]
 @pytest.fixture
 def spelt(arena: Arena) -> Arena:
     """A site with an approved image, one that is half approved, and an approved one in a denied directory."""
+    return spell_out(arena)
+
+
+def spell_out(arena: Arena) -> Arena:
     arena.folder("images/secret")
     arena.folder("elsewhere")
     arena.site.add("secret/a.sif", IMAGES / APPROVED)
@@ -65,6 +78,43 @@ TEXTS = {
 
 
 def test_spelling_of_a_name_makes_no_difference(spelt: Arena) -> None:
+    assert differences(spelt) == {}
+
+
+OLD_KERNEL = """import errno, os, sys
+from eclctl.image import system
+def openat2(*_):
+    raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+system.openat2 = openat2
+real = system._statx
+def statx(fd, name, flags, wanted, buffer):
+    result = real(fd, name, flags, wanted, buffer)
+    mask = int.from_bytes(buffer[:4], sys.byteorder) & ~system.STATX_MNT_ID
+    buffer[:4], buffer[144:152] = mask.to_bytes(4, sys.byteorder), bytes(8)
+    return result
+system._statx = statx
+from eclctl.cli.entry import main
+sys.exit(main())
+"""
+
+
+def test_spelling_makes_no_difference_on_a_kernel_without_openat2_and_mounts_by_statx(
+    arena: Arena, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RHEL 8 has Linux 4.18."""
+    monkeypatch.setattr("tests.site.ECLCTL", [sys.executable, "-c", OLD_KERNEL])
+    assert differences(spell_out(arena)) == {}
+    bound = bound_tree(arena, APPROVED)
+    answer, found = asked(arena, bound, bound)
+    assert (answer["rule"], answer["assurance"], found) == ("production", "trusted-path", arena.site.image(APPROVED))
+    desk = arena.folder("alice", owner=ALICE)
+    (desk / "link").symlink_to(arena.site.image(APPROVED))
+    answer = arena.ask_as(None, desk / "link", method="explain", fd=False)  # by name, which root may
+    assert (answer["rule"], answer["path"]) == ("production", arena.site.image(APPROVED))
+
+
+def differences(spelt: Arena) -> dict[tuple[str, str], tuple]:
+    """Ask about each image by each spelling; return the answers that are neither the plain name's nor say why."""
     wrong = {}
     for name in OWN:
         path = spelt.site.image(name)
@@ -73,7 +123,7 @@ def test_spelling_of_a_name_makes_no_difference(spelt: Arena) -> None:
             answer, found = asked(spelt, path, spell(path))
             if not agrees(answer, plain) or found not in {path, None}:
                 wrong[name, spelling] = (answer["decision"], answer["rule"], found)
-    assert wrong == {}
+    return wrong
 
 
 def test_spelling_that_the_wrapper_makes_of_a_relative_name_at_the_root_is_the_plain_name(spelt: Arena) -> None:
@@ -165,20 +215,65 @@ def test_spelling_of_a_mount_over_the_library_names_what_lies_on_top(spelt: Aren
     assert answer.get("assurance") != "trusted-path"
 
 
-LINE_ENDS = {
-    "U+2028": "\u2028",
-    "U+2029": "\u2029",
-    "U+0085": "\x85",
-    "carriage return": "\r",
-    "vertical tab": "\x0b",
-    "form feed": "\x0c",
-    "file separator": "\x1c",
-    "group separator": "\x1d",
-    "record separator": "\x1e",
-    "newline": "\n",
-    "space and backslash": " \\040",
-    "no text": "\udcff\udc80",
-}
+def test_spelling_of_another_file_s_name_brings_none_of_its_rules(spelt: Arena) -> None:
+    """What is passed is decided on; the name that comes with it only says where to look for that file."""
+    outside = spelt.root / "elsewhere" / "a.sif"
+    shutil.copyfile(spelt.site.image(HALF), outside)
+    plain = spelt.ask_as(ALICE, outside)
+    assert (plain["decision"], plain["rule"]) == ("allow", "anything")
+    for name in OWN:
+        answer, found = asked(spelt, outside, spelt.site.image(name))
+        assert (answer["decision"], answer["rule"], found) == ("allow", "anything", str(outside))
+        answer, found = asked(spelt, spelt.site.image(name), outside)
+        assert (answer["rule"], found) == ("secret" if "secret" in name else "production", spelt.site.image(name))
+
+
+def test_spelling_by_a_bind_mount_of_what_is_mounted_over_is_no_name_of_what_lies_on_top(spelt: Arena) -> None:
+    """The library is reached by its bind mount alone then; another file has its old name."""
+    bound = bound_tree(spelt, APPROVED)
+    spelt.mount("tmpfs", spelt.root / "images", "tmpfs", data="mode=755")
+    spelt.call(shutil.copyfile, str(IMAGES / HALF), spelt.site.image(APPROVED))
+    for name in (bound, spelt.site.image(APPROVED)):
+        answer, found = asked(spelt, bound, name)
+        assert (answer["rule"], found) == ("anything", bound)
+
+
+def test_spelling_by_a_bind_mount_is_no_name_of_what_took_the_place_of_its_source(spelt: Arena) -> None:
+    """A renamed directory changes the table of mounts without a word of the kernel's."""
+    before = spelt.folder("images/before")
+    spelt.site.add("before/a.sif", IMAGES / APPROVED)
+    spelt.bind(before, spelt.root / "elsewhere" / "part")
+    bound = spelt.root / "elsewhere" / "part" / "a.sif"
+    assert asked(spelt, bound, bound)[1] == str(before / "a.sif")
+    after = before.rename(spelt.root / "images" / "after")
+    spelt.folder("images/before")
+    spelt.site.add("before/a.sif", IMAGES / HALF)
+    answer, found = asked(spelt, bound, bound)
+    assert (answer["rule"], found) == ("production", str(after / "a.sif"))
+
+
+@pytest.mark.parametrize("way", ["unmounted lazily", "longer than PATH_MAX"])
+def test_spelling_of_a_file_without_a_name_is_matched_by_no_rule_with_paths(arena: Arena, way: str) -> None:
+    arena.start_daemon(PRODUCTION)
+    if way == "unmounted lazily":
+        point = arena.folder("images/memory")
+        arena.mount("tmpfs", point, "tmpfs", data="mode=755")
+        arena.call(shutil.copyfile, arena.site.image(APPROVED), str(point / "a.sif"))
+        top, depth = str(point), 0
+    else:
+        top, depth = str(arena.folder("images/deep")), 60
+    job = arena.start(hold_deep_and_ask, top, depth, APPROVED, arena.site.check_socket, channel=True, who=ALICE)
+    if depth:
+        arena.call(copy_deep, top, depth, arena.site.image(APPROVED))
+    job.send("open it")
+    assert job.receive() == "open"
+    if not depth:
+        arena.umount(point, lazy=True)
+    job.send("ask")
+    answer = job.result()
+    assert (answer["decision"], answer["code"], answer["rule"], answer["path"]) == ("deny", "no-rule", None, None)
+    assert "no rule for paths applies" in answer["reason"]
+    assert Unnamed.NO_NAME.value in answer["reason"] or way == "unmounted lazily"  # the kernel still has a name then
 
 
 def test_mounts_whose_names_hold_what_looks_like_a_line_end_are_seen(arena: Arena) -> None:
@@ -213,6 +308,20 @@ def test_mounts_of_a_file_system_that_a_user_brought_are_not_believed(arena: Are
     assert (answer["code"], answer["assurance"], answer["rule"]) == ("assurance-too-low", "none", "production")
 
 
+@pytest.mark.parametrize("word", ["fuse", "trusted", "read_only"])
+def test_mounts_of_fuse_are_believed_under_that_word_alone(arena: Arena, word: str) -> None:
+    """There, a lease that is refused says nothing: `explain` tells that writers are not known."""
+    point = arena.folder("images/served")
+    arena.fuse(point, {"a.sif": Entry((IMAGES / APPROVED).read_bytes())}, allow_other=True, kind="fuse.test")
+    arena.start_daemon(PRODUCTION, filesystems(**{word: [point]}))
+    answer = arena.ask_as(ALICE, point / "a.sif", method="explain")
+    if word == "fuse":
+        assert (answer["decision"], answer["assurance"]) == ("allow", "trusted-path")
+        assert (answer["writers"], answer["assurance_lacks"]) == ("not known", None)
+    else:
+        assert (answer["code"], answer["assurance"]) == ("assurance-too-low", "none")
+
+
 @needs_ext4
 def test_mounts_are_believed_that_the_administrator_lists(arena: Arena) -> None:
     point = arena.folder("images/media")
@@ -234,16 +343,78 @@ def test_mounts_of_memory_that_nobody_lists_are_not_believed(arena: Arena, kind:
     assert (answer["code"], answer["assurance"]) == ("assurance-too-low", "none")
 
 
+def test_places_without_a_trusted_path_are_said_with_their_reason(arena: Arena) -> None:
+    """The first directory with owner and mode, the file, the writer, the mount."""
+    wanted = {}
+    for name, mode, owner in (("open", 0o777, User(0, 0)), ("alice", 0o755, ALICE), ("group", 0o2775, User(0, 7))):
+        folder = arena.folder(f"images/{name}", mode, owner)
+        shutil.copyfile(arena.site.image(APPROVED), arena.folder(f"images/{name}/below") / "a.sif")
+        said = "belongs to user 4242" if owner == ALICE else f"(mode {mode:04o})"
+        wanted[folder / "below" / "a.sif"] = (f"the directory {folder}", said)
+    memory = arena.folder("images/memory")
+    arena.mount("tmpfs", memory, "tmpfs", data="mode=755")
+    arena.call(shutil.copyfile, arena.site.image(APPROVED), str(memory / "a.sif"))
+    wanted[memory / "a.sif"] = (f"tmpfs at {memory}", "mounted by neither /etc/fstab nor a unit")
+    for name, uid, mode, said in (("own.sif", ALICE.uid, 0o644, "user 4242"), ("all.sif", 0, 0o666, "(mode 0666)")):
+        path = arena.site.add(name, IMAGES / APPROVED)
+        os.chown(path, uid, 0)
+        path.chmod(mode)
+        wanted[path] = ("it", said)
+    held = arena.site.add("held.sif", IMAGES / APPROVED)
+    wanted[held] = ("somebody has it open for writing", "mapped")
+    arena.start_daemon(PRODUCTION)
+    writer = arena.start(hold_for_writing, str(held), False, channel=True)
+    assert writer.receive() == "held"
+    for path, texts in wanted.items():
+        answer = arena.ask_as(BOB, path, method="explain")
+        assert answer["code"] == "assurance-too-low", path
+        for text in texts:
+            assert text in answer["reason"]
+            assert text in answer["assurance_lacks"]
+
+
+def test_places_that_users_may_not_see_are_named_to_admins_alone(arena: Arena) -> None:
+    """The library's real place is private; users reach the file by a bind mount of a directory in it."""
+    arena.folder("private", 0o711)
+    arena.folder("private/closed", 0o700)
+    weak = arena.folder("private/closed/weak", 0o777)
+    inner = arena.folder("private/closed/weak/inner")
+    shutil.copyfile(arena.site.image(APPROVED), inner / "a.sif")
+    arena.folder("images/shown")
+    arena.bind(inner, arena.root / "images" / "shown")
+    arena.start_daemon(PRODUCTION.replace("images/**", "private/**"))
+    image = arena.root / "images" / "shown" / "a.sif"
+    answer = arena.ask_as(ALICE, image, method="explain")
+    assert (answer["code"], answer["assurance"]) == ("assurance-too-low", "none")
+    assert str(weak) not in answer["reason"]
+    assert "`eclctl explain` as root names it" in answer["reason"]
+    assert answer["assurance_lacks"] is None
+    answer = arena.site.order("explain", image=str(image))
+    assert f"others can write the directory {weak} (mode 0777)" in answer["assurance_lacks"]
+
+
 @pytest.mark.parametrize("fd", [True, False], ids=["with a descriptor", "by name"])
 def test_names_of_others_tell_nothing_of_what_they_reach(arena: Arena, fd: bool) -> None:
-    """The answer about one's own file is the same, whatever the sent name reaches or does not reach."""
+    """The answer about one's own file is the same, whatever the sent name reaches or does not reach.
+
+    Bob has other names for Alice's file in his private directory, and works there.
+    """
     private = arena.folder("bob", 0o700, BOB)
     shutil.copyfile(arena.site.image(APPROVED), private / "there.sif")
     own = arena.folder("home", owner=ALICE) / "own.sif"
     shutil.copyfile(arena.site.image(APPROVED), own)
+    inner = arena.folder("bob/inner", owner=BOB)
+    for folder in (private, inner):
+        os.link(own, folder / "link.sif")
+    working = arena.start(wait_in, str(inner), who=BOB, channel=True)
+    assert working.receive() == "there"
     arena.start_daemon(HOMES)
     names = [
         private / "missing.sif",
+        private / "link.sif",
+        inner / "link.sif",
+        f"/proc/{working.pid}/cwd/link.sif",
+        f"/proc/{working.pid}/cwd/missing.sif",
         private / "there.sif",
         f"/proc/{arena.pid}/exe",
         f"/proc/{arena.pid}/cwd/tests",
@@ -282,10 +453,11 @@ def test_a_squashed_root_finds_the_rule_of_a_home_as_the_caller(arena: Arena, fl
     assert (answer["decision"], answer["rule"]) == ("allow", "homes")
 
 
-def test_a_squashed_root_grants_no_trusted_path(arena: Arena) -> None:
+@pytest.mark.parametrize("listed", [False, True], ids=["by default", "where the file system is listed"])
+def test_a_squashed_root_grants_no_trusted_path(arena: Arena, listed: bool) -> None:
     point = arena.folder("images/home")
     arena.fuse(point, HOME, allow_other=True, default_permissions=True, squash_root=True, kind="fuse.nfs")
-    arena.start_daemon(HOMES)
+    arena.start_daemon(HOMES, filesystems(fuse=[point]) if listed else "")
     answer = arena.ask_as(ALICE, point / "alice" / "approved.sif")
     assert (answer["code"], answer["rule"], answer["assurance"]) == ("assurance-too-low", "production", "none")
 

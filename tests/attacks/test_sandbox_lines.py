@@ -13,7 +13,9 @@ from tests.places.arena import ALICE, BOB, Arena, filesystems, needs_arena, need
 from tests.places.fuse_server import Entry
 from tests.places.linux import MS_NODEV, MS_NOSUID, MS_RDONLY
 from tests.places.policies import SANDBOXES
-from tests.places.users import file_system_in, grant_by_acl
+from tests.places.spellings import LINE_ENDS
+from tests.places.users import file_system_in, grant_by_acl, hold_for_writing
+from tests.site import eventually
 
 pytestmark = needs_arena
 
@@ -114,6 +116,7 @@ WRITABLE: list[Callable[[Arena, Path], None]] = [
     directory_of_a_user_bound_into_it,
     hard_link_to_a_user_s_file,
 ]
+MOUNTS = {mount_of_memory, mount_of_a_user, mount_closed_to_root, directory_of_a_user_bound_into_it}
 NAMES = [make.__name__ for make in WRITABLE]
 TOO_LOW = ("deny", "assurance-too-low", "none")
 TRUSTED = ("allow", "rule-allow", "trusted-path")
@@ -147,6 +150,51 @@ def test_sandboxes_that_change_after_their_first_question_lose_their_trusted_pat
         make(arena, box)
     arena.site.order("flush")
     assert {make.__name__: verdict(arena, box) for make, box in boxes.items()} == dict.fromkeys(NAMES, TOO_LOW)
+
+
+def test_sandboxes_that_change_lose_their_trusted_path_by_themselves(arena: Arena) -> None:
+    """A mount ends what is kept at once, any other change when it is reported."""
+    boxes = {make: make_box(arena, make.__name__) for make in WRITABLE}
+    arena.start_daemon(SANDBOXES)
+    for _ in range(2):
+        assert {make.__name__: verdict(arena, box) for make, box in boxes.items()} == dict.fromkeys(NAMES, TRUSTED)
+    for make, box in boxes.items():
+        make(arena, box)
+    for make, box in boxes.items():
+        if make not in MOUNTS:
+            eventually(lambda box=box: verdict(arena, box) == TOO_LOW)
+    assert {make.__name__: verdict(arena, box) for make, box in boxes.items()} == dict.fromkeys(NAMES, TOO_LOW)
+
+
+def test_sandboxes_see_mounts_whose_names_hold_what_looks_like_a_line_end(arena: Arena, box: Path) -> None:
+    """A user's file system is mounted after the first question."""
+    owners = {"uid": ALICE.uid, "gid": ALICE.gid}
+    boxes = {name: make_box(arena, f"box{number}") for number, name in enumerate(LINE_ENDS)}
+    for name, each in boxes.items():
+        arena.folder(f"images/{each.name}/a{LINE_ENDS[name]}b")
+    arena.start_daemon(SANDBOXES)
+    assert {name: verdict(arena, each) for name, each in boxes.items()} == dict.fromkeys(boxes, TRUSTED)
+    for name, each in boxes.items():
+        arena.fuse(each / f"a{LINE_ENDS[name]}b", {"lib.so": Entry(b"anything")}, allow_other=True, **owners)
+    assert {name: verdict(arena, each) for name, each in boxes.items()} == dict.fromkeys(boxes, TOO_LOW)
+    assert verdict(arena, box) == TRUSTED
+
+
+@pytest.mark.parametrize("mapped", [False, True], ids=["a descriptor", "a mapping whose descriptor is closed"])
+def test_sandboxes_with_a_file_that_a_user_could_still_write_have_no_trusted_path(
+    arena: Arena, box: Path, mapped: bool
+) -> None:
+    path = box / "usr/lib/deep/down/lib.so"
+    os.chown(path, ALICE.uid, ALICE.gid)
+    writer = arena.start(hold_for_writing, str(path), mapped, who=ALICE, channel=True)
+    assert writer.receive() == "held"
+    os.chown(path, 0, 0)
+    arena.start_daemon(SANDBOXES)
+    for _ in range(2):
+        assert verdict(arena, box) == TOO_LOW
+    writer.kill()
+    arena.site.order("flush")
+    assert verdict(arena, box) == TRUSTED
 
 
 def test_sandboxes_that_are_not_the_top_of_the_tree_are_walked_too(arena: Arena, box: Path) -> None:

@@ -123,6 +123,9 @@ def test_subordinate_gids_hide_no_group_of_their_user(owned):
     start(owned, BY_GROUP)
     assert as_user(owned, uid_of(MALLORY), gid=500001)["rule"] == "no-mallory"
     assert as_user(owned, 100001, gid=500001, groups=[500002])["rule"] == "no-mallory"
+    assert (
+        as_user(owned, 4242, groups=[500002])["rule"] == "no-mallory"
+    )  # who else has such a gid is denied as they are
 
 
 def test_subordinate_uids_are_allowed_what_their_user_is_and_nobody_else(owned):

@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import threading
 from collections import Counter
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 from eclctl.decide.questions import Decision, Pending, Question, Turn
+from eclctl.image.identity import Locator
+from eclctl.image.mounts import Belief, Mounts, MountTable
+from eclctl.image.system import attributes
 from eclctl.model import Caller
 from tests.places import linux
 from tests.unit.decide.support import Site
@@ -50,6 +54,116 @@ def ask_twice_in_a_turn(channel: Connection, root: str, by_name: bool) -> list[t
             channel.send(str(site.library))
             channel.recv()
     return answers
+
+
+def ask_the_same_twice_in_a_turn(root: str) -> list[tuple[str, str | None]]:
+    """Ask about one name twice in a turn, in which no time goes by; a memory file system is mounted over it between.
+
+    Returns decision and assurance.
+    """
+    site = Site(Path(root))
+    (site.library / "later").mkdir()
+    path = site.image("later/a.sif")
+    content = path.read_bytes()
+    assert site.ask(path, _ROOT).code.value == "requirements-met"  # from now on, its facts are kept
+    turn = Turn()
+    answers = []
+    for mounted in (False, True):
+        if mounted:
+            linux.mount("tmpfs", str(path.parent), "tmpfs", data="mode=755")
+            path.write_bytes(content)
+        begun = site.engine.begin(Question(str(path), _ROOT), site.engine.snapshot, site.now, waited=True, turn=turn)
+        decision = _settle(site, begun, turn)
+        answers.append((decision.verdict.value, decision.assurance.value if decision.assurance else None))
+    return answers
+
+
+def _memory(point: str, source: str) -> int:
+    """Mount a memory file system with a file of root's; return the number of the mount."""
+    linux.mount(source, point, "tmpfs", data="mode=755")
+    descriptor = os.open(f"{point}/a.sif", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        return attributes(descriptor).mount
+    finally:
+        os.close(descriptor)
+
+
+def _believe_in(*sources: str) -> Callable[[Mounts], Belief]:
+    """Believe the root's file system and those of the sources."""
+    return lambda mounts: Belief(
+        frozenset({mounts.root.superblock, *(each.superblock for each in mounts.all if each.source in sources)})
+    )
+
+
+def look_at_a_mount_that_takes_a_number_over(point: str, other: str) -> str:
+    """Return the assurance of a passed file, whose mount gets the number of a believed one after the table was read."""
+    number = _memory(point, "believed")
+    _memory(other, "other")
+    passed = os.open(f"{other}/a.sif", os.O_RDONLY)
+
+    class Late(MountTable):
+        """Gives the table of before the mounts changed, once."""
+
+        late = False
+
+        def current(self) -> tuple[Mounts, Belief]:
+            found = super().current()
+            if self.late:
+                self.late = False
+                linux.umount(point)
+                _bind_as(number, other, point)
+            return found
+
+    table = Late(_believe_in("believed"))
+    locator = Locator(table, frozenset({0}))
+    before = locator.by_name(f"{point}/a.sif", anywhere=True)
+    assert before.assurance.value == "trusted-path"
+    before.close()
+    table.late = True
+    return locator.by_descriptor(f"{point}/a.sif", passed, anywhere=True).assurance.value
+
+
+def _bind_as(number: int, source: str, point: str) -> None:
+    """Bind a directory to a place, as the mount with a number that is free."""
+    for _ in range(100):
+        linux.bind(source, point)
+        with open(f"{point}/a.sif", "rb") as file:
+            if attributes(file.fileno()).mount == number:
+                return
+    raise AssertionError(f"no mount got the number {number}")
+
+
+def look_by_a_table_that_lies(point: str) -> tuple[str, str | None]:
+    """Return the assurance of a file on FUSE and what is weak, by a table that calls it a memory file system."""
+
+    class Lying(MountTable):
+        def _text(self) -> str:
+            return super()._text().replace(" - fuse.test test ", " - tmpfs believed ")
+
+    locator = Locator(Lying(_believe_in("believed")), frozenset({0}))
+    found = locator.by_name(f"{point}/a.sif", anywhere=True)
+    return found.assurance.value, found.weak and found.weak.text
+
+
+def read_while_mounting(point: str, always: bool) -> tuple[bool, bool, bool]:
+    """Read a table while a file system is mounted, the first time or each time.
+
+    Returns whether the table is one of one moment, whether it has the mount, and whether that is believed.
+    """
+    times = 0
+
+    class Mounting(MountTable):
+        def _text(self) -> str:
+            nonlocal times
+            text = super()._text()
+            times += 1
+            if always or times == 1:
+                linux.mount("believed", point, "tmpfs")
+            return text
+
+    mounts, belief = Mounting(_believe_in("believed"))._now
+    found = mounts.at(point)
+    return mounts.settled, found is not None, found is not None and belief.trusts(found)
 
 
 def ask_from_threads(root: str, point: str, threads: int, questions: int) -> Counter[str]:

@@ -22,11 +22,11 @@ READY = "ready"
 _LIFETIME = 3600  # seconds, after which a forgotten server ends by itself
 _BUFFER = 1 << 18
 
-LOOKUP, FORGET, GETATTR, OPEN, READ, STATFS, RELEASE, FLUSH, INIT = 1, 2, 3, 14, 15, 17, 18, 25, 26
+LOOKUP, FORGET, GETATTR, OPEN, READ, STATFS, RELEASE, LISTXATTR, FLUSH, INIT = 1, 2, 3, 14, 15, 17, 18, 23, 25, 26
 OPENDIR, READDIR, RELEASEDIR, ACCESS, INTERRUPT, DESTROY, BATCH_FORGET, STATX = 27, 28, 29, 34, 36, 38, 42, 52
 _SILENT = frozenset({FORGET, BATCH_FORGET, INTERRUPT})
 # What an NFS server that squashes root grants it all the same: attributes, and reading what somebody else has opened.
-_FOR_ROOT_TOO = frozenset({INIT, GETATTR, STATX, STATFS, READ, RELEASE, RELEASEDIR, FLUSH, DESTROY})
+_FOR_ROOT_TOO = frozenset({INIT, GETATTR, STATX, STATFS, LISTXATTR, READ, RELEASE, RELEASEDIR, FLUSH, DESTROY})
 
 _IN = struct.Struct("=IIQQIIII")
 _OUT = struct.Struct("=IiQ")

@@ -11,6 +11,22 @@ from tests.places.arena import ALICE, Arena
 from tests.site import APPROVED, HALF
 from tests.support import CORPUS
 
+LINE_ENDS = {
+    "U+2028": "\u2028",
+    "U+2029": "\u2029",
+    "U+0085": "\x85",
+    "carriage return": "\r",
+    "vertical tab": "\x0b",
+    "form feed": "\x0c",
+    "file separator": "\x1c",
+    "group separator": "\x1d",
+    "record separator": "\x1e",
+    "newline": "\n",
+    "space and backslash": " \\040",
+    "no text": "\udcff\udc80",
+}
+"""What looks like the end of a line, and other odd parts of names, for mount points."""
+
 OWN = (APPROVED, HALF, "secret/a.sif")
 _MAGIC = (
     "/proc/self/root",

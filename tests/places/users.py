@@ -53,6 +53,34 @@ def hold_and_ask_later(channel: Connection, path: str, daemon: str) -> dict:
         return client.ask(Question("explain", {"image": path, "fd": True}, [descriptor]))
 
 
+_DEEP = "d" * 100
+
+
+def copy_deep(top: str, depth: int, image: str) -> None:
+    """Make that many directories with long names in one another, and copy an image into the last."""
+    with open(image, "rb") as file:
+        content = file.read()
+    os.chdir(top)
+    for _ in range(depth):
+        os.mkdir(_DEEP)
+        os.chdir(_DEEP)
+    with open("a.sif", "wb") as file:
+        file.write(content)
+
+
+def hold_deep_and_ask(channel: Connection, top: str, depth: int, name: str, daemon: str) -> dict:
+    """Open an image as deep below a directory as `copy_deep` made it; ask about it by `name` when told to."""
+    channel.recv()
+    os.chdir(top)
+    for _ in range(depth):
+        os.chdir(_DEEP)
+    descriptor = os.open("a.sif", os.O_RDONLY)
+    channel.send("open")
+    channel.recv()
+    with Client(daemon) as client:
+        return client.ask(Question("explain", {"image": f"{top}/{name}", "fd": True}, [descriptor]))
+
+
 def ask_about_one_file(daemon: str, path: str, count: int) -> Counter[tuple[str, str, str]]:
     """Open an image once, and ask about it again and again by one name; count decision, code and assurance."""
     while True:
@@ -83,6 +111,13 @@ def hold_for_writing(channel: Connection, path: str, mapped: bool) -> None:
         os.close(descriptor)
         memory[0] = memory[0]
     channel.send("held")
+    channel.recv()
+
+
+def wait_in(channel: Connection, folder: str) -> None:
+    """Have a directory as the working directory, say so, and stay until killed."""
+    os.chdir(folder)
+    channel.send("there")
     channel.recv()
 
 

@@ -149,6 +149,19 @@ def test_a_key_that_nobody_lists_is_named_once() -> None:
     assert "│  └─ ✗ signature 4 (pgp): nobody has its key" in lines
 
 
+def test_what_an_image_lacks_for_a_trusted_path_is_said() -> None:
+    lacks = "others can write the directory /srv/shared (mode 0777)"
+    lines = drawn(DENIED | {"assurance": "none", "assurance_lacks": lacks, "writers": "not known"})
+    assert any(f"because {lacks}" in line for line in lines)
+    assert not any("not known" in line for line in lines)
+
+
+@pytest.mark.parametrize(("writers", "said"), [("not known", True), ("none", False), ("some", False)])
+def test_where_writers_are_not_known_that_is_said(writers: str, *, said: bool) -> None:
+    lines = drawn(DENIED | {"assurance_lacks": None, "writers": writers})
+    assert any("whether it is open for writing is not known" in line for line in lines) is said
+
+
 def test_hundreds_of_signatures_do_not_fill_the_screen() -> None:
     one = {"format": "dsse", "signer": None, "counts": False, "why": "unknown", "key": None}
     lines = drawn({**DENIED, "signatures": [one | {"id": number} for number in range(500)]})

@@ -460,6 +460,20 @@ def test_flushing_makes_the_next_question_read_again(site: Site) -> None:
     assert not site.ask(image).cached
 
 
+def test_flushing_forgets_what_was_found_in_sandboxes(site: Site) -> None:
+    """Nothing reports changes here: the result would be kept until it is too old."""
+    site.use_policy('rules:\n  - {name: all, match: {paths: ["@LIBRARY@/**"], kinds: [sandbox]}, decision: allow}\n')
+    (site.library / "box").mkdir()
+    assert site.ask(site.library / "box").verdict is Verdict.ALLOW
+    (site.library / "box" / "file").touch(0o666)
+    (site.library / "box" / "file").chmod(0o666)
+    assert site.ask(site.library / "box").verdict is Verdict.DENY  # another state of the top directory
+    (site.library / "box" / "file").chmod(0o644)
+    assert site.ask(site.library / "box").verdict is Verdict.DENY
+    site.engine.flush()
+    assert site.ask(site.library / "box").verdict is Verdict.ALLOW
+
+
 def test_ids_never_repeat(site: Site) -> None:
     image = site.image("a.sif")
     assert len({site.ask(image).id for _ in range(50)}) == 50

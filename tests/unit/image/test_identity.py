@@ -7,6 +7,7 @@ import mmap
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -270,6 +271,24 @@ def test_a_file_that_nobody_writes_has_no_writers(locator: Locator, library: Pat
     assert located(locator, library / "image.sif").writers is Writers.NONE
 
 
+def test_where_there_are_no_leases_writers_are_not_known(locator: Locator, library: Path) -> None:
+    """The kernel answers EINVAL, as for all that is no regular file."""
+    fd = os.open(library, os.O_RDONLY)
+    assert locator.look_for_writers(fd) is Writers.NOT_KNOWN
+    os.close(fd)
+
+
+@needs_root
+def test_where_a_lease_is_not_for_this_process_writers_are_not_known(library: Path) -> None:
+    """The kernel answers EACCES to who neither owns the file nor is root."""
+    code = (
+        "import os, sys; from eclctl.image.writers import look_for_writers; fd = os.open(sys.argv[1], os.O_RDONLY)\n"
+        "os.setgroups([]); os.setgid(12345); os.setuid(12345); print(look_for_writers(fd).value)"
+    )
+    argv = [sys.executable, "-c", code, str(library / "image.sif")]
+    assert subprocess.run(argv, capture_output=True, text=True, check=True).stdout == "not known\n"
+
+
 def test_a_file_that_somebody_has_open_for_writing_is_not_on_a_trusted_path(locator: Locator, library: Path) -> None:
     with (library / "image.sif").open("r+b"):
         found = located(locator, library / "image.sif")
@@ -285,6 +304,21 @@ def test_nor_is_one_that_somebody_has_mapped_for_writing(locator: Locator, libra
     mapping[0] = 1
     assert located(locator, library / "image.sif").assurance is Assurance.NONE
     mapping.close()
+
+
+def test_a_file_that_was_written_before_the_look_for_writers_and_after_all_else_is_busy(
+    locator: Locator, library: Path
+) -> None:
+    """The writer has gone when they are looked for, but has left a change time."""
+
+    class Late(Locator):
+        def look_for_writers(self, fd: int) -> Writers:
+            (library / "image.sif").write_bytes(b"other")
+            return Locator.look_for_writers(self, fd)
+
+    late = Late(locator.mounts, locator.owners)
+    with pytest.raises(BusyImageError, match="changed while it was looked at"):
+        late.by_name(str(library / "image.sif"), anywhere=True)
 
 
 def test_a_change_within_the_clock_tick_leaves_a_file_unsettled(library: Path) -> None:

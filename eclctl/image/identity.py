@@ -249,7 +249,7 @@ class Locator:
         key = _key(passed.fd, found)
         top, unwalked, writers = None, False, Writers.NOT_KNOWN
         if weak is None and found.is_directory and not vouched and not mount.read_only:
-            if self.mounts.is_the_hosts(passed.found.mount):
+            if key is not None and self.mounts.is_the_hosts(passed.found.mount):
                 top = Top((key, system.unique_mount(passed.fd)), (path, *(alias.path for alias in aliases)))
             weak, unwalked = self._sandbox(passed.look, top, around)
         if weak is None and found.is_file and mount.local and not vouched:

@@ -372,21 +372,30 @@ class MountTable:
         self._lock = threading.Lock()
         self._own = _MountInfo("/proc/self/mountinfo")
         self._hosts = _host_mount_info()
+        self._news = _host_mount_info()  # a descriptor takes its own news alone
         self._hosts_ids: frozenset[int] | None = None
         self._now = self._read()
 
     def close(self) -> None:
         """Give back the descriptors."""
-        self._own.close()
-        if self._hosts is not None:
-            self._hosts.close()
+        for each in (self._own, self._hosts, self._news):
+            if each is not None:
+                each.close()
 
     def current(self) -> tuple[Mounts, Belief]:
         """Return the table as the kernel has it now, and what is believed of it."""
         with self._lock:  # a poll object serves one thread at a time, and takes the news from the others
-            if self._own.changed() or not self._now[0].settled:
+            if self._changed() or not self._now[0].settled:
                 self._now = self._read()
             return self._now
+
+    def _changed(self) -> bool:
+        """Whether anything changed in this namespace, or in the host's.
+
+        A file system that becomes writable there does so here, too, and the kernel does not report that here.
+        """
+        own, hosts = self._own.changed(), self._news is not None and self._news.changed()
+        return own or hosts
 
     def forget(self) -> None:
         """Read the table again, and what is believed: the configuration or the name of a directory may have changed."""

@@ -188,8 +188,8 @@ class Locator:
         if self.sandboxes is None:
             return None
         if located.top is None:
-            return self.sandboxes.look_once(located.fd, self.owners)
-        self.sandboxes.look(located.fd, located.top, self.owners, self.mounts.current()[0])
+            return self.sandboxes.look_once(located.fd, self.owners, probe=located.local)
+        self.sandboxes.look(located.fd, located.top, self.owners, self.mounts.current()[0], probe=located.local)
         return None
 
     def _sandbox(self, look: Look | None, top: Top | None, around: Surroundings) -> tuple[Weakness | None, bool]:
@@ -248,7 +248,7 @@ class Locator:
         aliases = aliases_of(named, spellings, path)
         key = _key(passed.fd, found)
         top, unwalked, writers = None, False, Writers.NOT_KNOWN
-        if weak is None and found.is_directory and not vouched and not mount.read_only:
+        if weak is None and found.is_directory and not vouched and not mount.unchanging:
             if key is not None and self.mounts.is_the_hosts(passed.found.mount):
                 top = Top((key, system.unique_mount(passed.fd)), (path, *(alias.path for alias in aliases)))
             weak, unwalked = self._sandbox(passed.look, top, around)

@@ -66,6 +66,14 @@ class Mount:
         return "ro" in self.super_options
 
     @property
+    def unchanging(self) -> bool:
+        """Whether nothing writes what is read here: it is read-only, and its content lies on no other file system.
+
+        A server, or the layers of an overlay, can be written beside a file system that is read-only here.
+        """
+        return self.read_only and self.local and self.type != "overlay"
+
+    @property
     def superblock(self) -> tuple[int, str]:
         """What is equal for all mounts of one file system."""
         return self.device, self.type

@@ -136,7 +136,7 @@ class _Judge:
     _trusted: frozenset[tuple[int, str]] = frozenset()
     _vouched: frozenset[tuple[int, str]] = frozenset()
     _reasons: dict[int, str | None] = field(default_factory=dict)  # by mount ID; None is believed
-    _exposures: dict[tuple[int, str], str | None] = field(default_factory=dict)
+    _exposures: dict[tuple[tuple[int, str], int | tuple[int, int]], str | None] = field(default_factory=dict)
     _automounted: frozenset[str] = frozenset()
 
     def belief(self) -> Belief:
@@ -202,9 +202,10 @@ class _Judge:
                 return f"{entry.where} lists another source there ({entry.source})"
         except NotSeenError as error:
             return str(error)
-        if mount.superblock not in self._exposures:
-            self._exposures[mount.superblock] = self.devices.exposure(devices)
-        return self._exposures[mount.superblock]
+        key = mount.superblock, meant
+        if key not in self._exposures:
+            self._exposures[key] = self.devices.exposure(devices, meant)
+        return self._exposures[key]
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,7 +111,7 @@ class Believed:
     def __call__(self, mounts: Mounts) -> Belief:
         """Return what is believed of this state of the mount table."""
         nearby = Nearby(mounts, self._files.lstat)
-        judge = _Judge(mounts, self._words, self._listing.read(nearby), nearby)
+        judge = _Judge(mounts, self._words, self._listing.read(nearby), nearby, self._owners)
         judge.devices = Devices(
             nearby,
             self._places.sysfs,
@@ -132,6 +132,7 @@ class _Judge:
     words: Filesystems
     listed: Listed
     nearby: Nearby
+    owners: frozenset[int]
     devices: Devices = field(init=False)
     _trusted: frozenset[tuple[int, str]] = frozenset()
     _vouched: frozenset[tuple[int, str]] = frozenset()
@@ -141,7 +142,7 @@ class _Judge:
 
     def belief(self) -> Belief:
         self._automounted = self.listed.automounts | {each.point for each in self.mounts.all if _is_autofs(each)}
-        words = _Words(self.mounts, self.words)
+        words = _Words(self.mounts, self.words, self.owners)
         self._trusted = frozenset(each.superblock for each in words.trusted())
         self._vouched = frozenset(each.superblock for each in self.mounts.all if words.vouches(each))
         others = [each for each in self.mounts.all if each.superblock not in self._trusted]
@@ -214,6 +215,7 @@ class _Words:
 
     mounts: Mounts
     words: Filesystems
+    owners: frozenset[int]
 
     def trusted(self) -> Iterator[Mount]:
         """Yield the mounts whose file systems the root directory or the configuration makes believed."""
@@ -235,7 +237,10 @@ class _Words:
 
     def vouches(self, mount: Mount) -> bool:
         """Whether `read_only` vouches for the content of a mount."""
-        return mount.read_only and any(self.writable_below(mount, each) is None for each in self.points_above(mount))
+        return mount.read_only and any(
+            (self.writable_below(mount, each) or self.of_a_user_below(mount, each)) is None
+            for each in self.points_above(mount)
+        )
 
     def points_above(self, mount: Mount) -> Iterator[str]:
         """Yield the points under `read_only` that a mount is at or below."""
@@ -260,6 +265,21 @@ class _Words:
             mount = parent
         return None if mount.point == point else mount
 
+    def of_a_user_below(self, mount: Mount, point: str) -> Mount | None:
+        """Return the FUSE mount of a user's that a mount below a listed point is or lies on, or None.
+
+        What that is mounted on may have become read-only afterwards; an automounter's mounts nothing for users.
+        """
+        seen: set[int] = set()
+        while mount.id not in seen and mount.point != point and _is_below(mount.point, point):
+            seen.add(mount.id)
+            parent = self.mounts.of(mount.parent)
+            users = mount.fuse and not any(f"user_id={owner}" in mount.super_options for owner in self.owners)
+            if users and not (parent is not None and _is_autofs(parent)):
+                return mount
+            mount = parent or mount
+        return None
+
 
 @dataclass(frozen=True, slots=True)
 class _WhyNot:
@@ -282,6 +302,8 @@ class _WhyNot:
         if points and mount.read_only:
             other = self.words.writable_below(mount, points[-1])
             on = "" if other is None else f", on {_where(other)}, which can be written"
+            if other is None and (users := self.words.of_a_user_below(mount, points[-1])) is not None:
+                on = f", and {_where(users)} is a user's"
             return f"{where} is read-only{on}: list {mount.point} itself under filesystems.read_only"
         if not mount.fuse:
             return None

@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.places.arena import needs_arena, needs_ext4
+from tests.places.arena import ALICE, BOB, Arena, filesystems, needs_arena, needs_ext4
+from tests.places.fuse_server import Entry
+from tests.places.linux import MS_NODEV, MS_NOSUID, MS_RDONLY, MS_REMOUNT
+from tests.places.policies import SANDBOXES
 from tests.support import ROOT
 
 # A desktop service puts a loop device over what a user opened, under the name of a file of root's, and root mounts it.
@@ -76,3 +79,17 @@ def test_a_loop_device_over_what_a_user_opened_under_the_name_of_a_file_of_root_
     reasons = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(reasons) == 2
     assert all(reason is not None for reason in reasons), reasons
+
+
+@needs_arena
+@pytest.mark.parametrize("owner", [ALICE.uid, 0])
+def test_what_a_user_mounted_before_a_file_system_became_read_only_is_not_vouched_for(arena: Arena, owner: int) -> None:
+    library = arena.folder("images")
+    arena.mount("tmpfs", library, "tmpfs", data="mode=755")
+    arena.call(os.mkdir, f"{library}/point")
+    tree = {"": Entry(), "box": Entry(), "box/file": Entry(b"content", uid=ALICE.uid)}
+    arena.fuse(library / "point", tree, uid=owner, allow_other=True, flags=MS_NOSUID | MS_NODEV | MS_RDONLY)
+    arena.mount("tmpfs", library, flags=MS_REMOUNT | MS_RDONLY)
+    arena.start_daemon(SANDBOXES, filesystems(read_only=[library]))
+    answer = arena.ask_as(BOB, library / "point/box")
+    assert answer["assurance"] == ("none" if owner else "trusted-path"), answer

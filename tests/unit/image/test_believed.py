@@ -592,6 +592,18 @@ def test_what_a_user_mounts_read_only_below_a_listed_point_is_not_vouched_for(ho
     assert "on ext4 at /data, which can be written" in str(objection)
 
 
+def test_nor_what_a_user_mounted_before_it_became_read_only(host: Host) -> None:
+    lines = (
+        "30 22 0:80 / /sw ro - nfs4 filer:/sw ro",
+        "31 30 0:81 / /sw/u/mnt ro,nosuid,nodev - fuse.evil evil ro,user_id=1000",
+        "32 31 0:82 / /sw/u/mnt/inner ro - squashfs /dev/loop1 ro",
+        "33 30 0:83 / /sw/repo ro,nosuid,nodev - fuse cvmfs2 ro,user_id=0,group_id=0",
+    )
+    for point in ("/sw/u/mnt", "/sw/u/mnt/inner"):
+        assert "fuse.evil at /sw/u/mnt is a user's" in str(host.objection(point, *lines, words=READ_ONLY))
+    assert host.objection("/sw/repo", *lines, words=READ_ONLY) is None
+
+
 def test_nor_where_the_listed_point_is_a_plain_directory(host: Host) -> None:
     user = "31 22 0:81 / /data/home/u/mnt ro,nosuid,nodev - fuse.evil evil ro,user_id=1000"
     objection = host.objection("/data/home/u/mnt", user, words=READ_ONLY)

@@ -15,7 +15,7 @@ import os
 import re
 import select
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -81,7 +81,15 @@ class Mount:
 
 def parse_mountinfo(text: str) -> tuple[Mount, ...]:
     """Parse /proc/self/mountinfo (proc(5)), in its order; lines of another shape are left out."""
-    return tuple(mount for line in text.split("\n") if (mount := _parse_line(line)) is not None)
+    return tuple(mount for mount in parse_lines(text, {}).values() if mount is not None)
+
+
+def parse_lines(text: str, known: Mapping[str, Mount | None]) -> dict[str, Mount | None]:
+    """Parse each line, in their order, or take it from `known`: of a long table, hardly any line changes.
+
+    No two lines are equal, since each has an ID of its own.
+    """
+    return {line: known[line] if line in known else _parse_line(line) for line in text.split("\n")}
 
 
 def _parse_line(line: str) -> Mount | None:
@@ -382,6 +390,7 @@ class MountTable:
         self._hosts = _host_mount_info()
         self._news = _host_mount_info()  # a descriptor takes its own news alone
         self._hosts_ids: frozenset[int] | None = None
+        self._lines: dict[str, Mount | None] = {}
         self._now = self._read()
 
     def close(self) -> None:
@@ -439,7 +448,8 @@ class MountTable:
 
     def _read(self) -> tuple[Mounts, Belief]:
         text, settled = self._own.read()
-        every = parse_mountinfo(text)
+        self._lines = parse_lines(text, self._lines)
+        every = tuple(mount for mount in self._lines.values() if mount is not None)
         root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             found = system.attributes(root)

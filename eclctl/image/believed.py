@@ -33,7 +33,7 @@ OWN_OWNERS = frozenset(
 )
 """Local file systems that keep owners and modes themselves, and whose content lies on their own devices alone."""
 
-_FOR_USERS = frozenset({"user", "users", "owner", "group"})
+_FOR_USERS = frozenset({"user", "users", "owner", "group", "x-udisks-auth", "pamconsole"})
 _AUTOMOUNT = frozenset({"x-systemd.automount", "comment=systemd.automount"})
 _OPEN_TYPES = frozenset({"", "auto"})
 _EXT = frozenset({"ext2", "ext3", "ext4"})  # one driver serves all three, under the name of any
@@ -173,7 +173,11 @@ class _Judge:
         flaw = f"its file system ({_where(mount)}) is mounted by neither /etc/fstab nor a unit of root's"
         if self.listed.unread is not None:
             flaw += f" (/etc/fstab is not read: {self.listed.unread})"
-        for entry in self.listed.entries.get(mount.point, ()):
+        entries = self.listed.entries.get(mount.point, ())
+        for entry in entries:
+            if (leave := _leave(entry)) is not None:  # one line for users is enough: mount(8) takes any that fits
+                return f"its file system ({_where(mount)}): {entry.where} lets users mount it (option {leave})"
+        for entry in entries:
             found = self._misfit(mount, entry)
             if found is None:
                 return None
@@ -184,8 +188,6 @@ class _Judge:
         """Return why an entry for a mount's point does not make it believed, or None."""
         if entry.flaw is not None:
             return f"{entry.where} {entry.flaw}"
-        if leave := sorted(each for each in entry.options if each.partition("=")[0] in _FOR_USERS):
-            return f"{entry.where} lets users mount it (option {leave[0]})"
         if entry.options & _AUTOMOUNT:
             return f"{entry.where} has it mounted by an automounter; list it under filesystems.trusted"
         if mount.type == "tmpfs":
@@ -318,6 +320,11 @@ class _WhyNot:
 
 def _where(mount: Mount) -> str:
     return f"{mount.type} at {mount.point}"
+
+
+def _leave(entry: Entry) -> str | None:
+    """Return the option of an entry that lets users mount it, or None."""
+    return min((each for each in entry.options if each.partition("=")[0] in _FOR_USERS), default=None)
 
 
 def _is_autofs(mount: Mount) -> bool:

@@ -136,9 +136,13 @@ CONDITIONS: dict[str, tuple[Callable[[Host], object], str]] = {
     "a source of a server": (fstab("filer:/x /data ext4 defaults\n"), "filer:/x names no device and no file"),
     "another type": (fstab(f"UUID={UUID} /data vfat defaults\n"), "lists vfat there"),
     **{
-        f"option {option}": (fstab(f"UUID={UUID} /data ext4 noauto,{option} 0 2\n"), f"option {option})")
-        for option in ("user", "users", "owner", "group", "user=joe")
+        f"option {option}": (fstab(f"UUID={UUID} /data ext4 noauto,{option} 0 2\n"), "lets users mount it (option ")
+        for option in ("user", "users", "owner", "group", "user=joe", "x-udisks-auth", "pamconsole", r"us\145r")
     },
+    "another entry, for users": (
+        fstab(f"UUID={UUID} /data ext4 defaults\n/dev/sdc /data ext4 noauto,user\n"),
+        "lets users mount it (option user)",
+    ),
     "an automounter of systemd's": (
         fstab(f"UUID={UUID} /data ext4 noauto,x-systemd.automount\n"),
         "has it mounted by an automounter",

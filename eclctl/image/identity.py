@@ -211,13 +211,14 @@ class Locator:
     def _found(self, passed: _Passed, around: Surroundings) -> Located:
         """Name an open file and judge it, both by one state of the mount table, read after all was opened."""
         fresh = False
-        for _ in range(_TRIES):
+        for tries_left in reversed(range(_TRIES)):
             named = find(passed.name, passed.fd, passed.found, passed.asker, around, anywhere=passed.anywhere)
             if isinstance(named, Unnamed):
                 return self._unnamed(passed, named)
             try:
                 before, around = around, self._around()
-                if before.same_for(named, around):
+                # A table that changed while it was read makes next to nothing believed: another may come off better.
+                if before.same_for(named, around) and (around.mounts.settled or not tries_left):
                     return self._assessed(passed, named, around, fresh=fresh)
             except StaleError:
                 self.mounts.forget()

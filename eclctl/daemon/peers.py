@@ -21,7 +21,12 @@ from eclctl.model import Caller
 _SO_PEERGROUPS: Final = 59  # asm-generic/socket.h; not in Python's socket module
 _UCRED: Final = struct.Struct("=iII")  # struct ucred: pid, uid, gid
 _GETSOCKOPT_LIMIT: Final = 1024  # the longest buffer that socket.getsockopt takes: 256 groups
-_GROUPS_LIMIT: Final = 65536  # NGROUPS_MAX
+MOST_GROUPS: Final = 4096
+"""Groups of one caller. The kernel takes 65,536, which a user with subordinate gids can have: megabytes each time."""
+
+
+class TooManyGroupsError(Exception):
+    """A process is in more groups than `MOST_GROUPS`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,7 @@ def peer_of(connection: socket.socket) -> Peer:
 
     Raises:
         OSError: the kernel does not say; the connection must then be closed.
+        TooManyGroupsError: nothing is decided for it.
     """
     pid, uid, gid = _UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
     return Peer(Caller(uid, gid, _peer_groups(connection) | {gid}), pid)
@@ -60,13 +66,15 @@ def _peer_groups(connection: socket.socket) -> frozenset[int]:
 def _many_groups(connection: socket.socket) -> bytes:
     """SO_PEERGROUPS for a user in more groups than Python's getsockopt has room for."""
     libc = ctypes.CDLL(None, use_errno=True)
-    groups = (ctypes.c_uint32 * _GROUPS_LIMIT)()
+    groups = (ctypes.c_uint32 * MOST_GROUPS)()
     size = ctypes.c_uint32(ctypes.sizeof(groups))
     status = libc.getsockopt(
         connection.fileno(), socket.SOL_SOCKET, _SO_PEERGROUPS, ctypes.byref(groups), ctypes.byref(size)
     )
     if status != 0:
         failure = ctypes.get_errno()
+        if failure == errno.ERANGE:
+            raise TooManyGroupsError
         raise OSError(failure, os.strerror(failure))
     return bytes(groups)[: size.value]
 

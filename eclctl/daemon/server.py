@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from eclctl.daemon.accepting import Acceptor
 from eclctl.daemon.call import Call
 from eclctl.daemon.connection import UNSENT_LIMIT, BrokenConnectionError, Connection
-from eclctl.daemon.peers import Peer, peer_of
+from eclctl.daemon.peers import MOST_GROUPS, Peer, TooManyGroupsError, peer_of
 from eclctl.daemon.permissions import require_permitted
 from eclctl.daemon.protocol import ErrorCode, Method, RequestError, encode_error, parse_request
 
@@ -162,6 +162,9 @@ class Server:
         except OSError:
             self._observer.error("credentials")
             sock.close()
+            return
+        except TooManyGroupsError:
+            self._turn_away(sock, ErrorCode.NOT_PERMITTED, f"you are in more than {MOST_GROUPS} groups")
             return
         if admin and not self._admins(peer):
             self._turn_away(sock, ErrorCode.NOT_PERMITTED, "the admin socket is for root and its group")

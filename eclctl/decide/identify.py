@@ -12,7 +12,9 @@ Rules:
    groups, in rules that allow only if that owner is the user whose rules apply: a program that is setgid to a
    subordinate gid must not make its callers somebody else. Deny rules of all owners of gids apply.
 5. Deny rules that name the caller's own numbers always apply.
-6. An owner of whom this host knows nothing may be anybody: every deny rule that names users or groups applies.
+6. Whoever has subordinate gids can leave their groups behind: deny rules of all groups that the host's databases give
+   such a user apply.
+7. An owner of whom this host knows nothing may be anybody: every deny rule that names users or groups applies.
 """
 
 from __future__ import annotations
@@ -91,8 +93,16 @@ def concerns(caller: Caller, known: SubordinateIds) -> bool:
     """Tell whether any ID of a caller lies in a range, so that `identify` has something to find out."""
     if known.uids.ranges.owners_of(caller.uid):
         return True
+    if _has_gids(caller.uid, known):
+        return True
     inside = known.gids.ranges.owners_of
     return bool(known.gids.ranges.starts) and any(inside(gid) for gid in (caller.gid, *caller.groups))
+
+
+def _has_gids(uid: int, known: SubordinateIds) -> bool:
+    """Whether a user has subordinate gids, or may have: only the name service knows all names."""
+    holders, strangers = known.gids.holders, known.gids.strangers
+    return uid != 0 and (uid in holders or (strangers and uid not in known.uids.local))
 
 
 def identify(caller: Caller, known: SubordinateIds, accounts: Accounts) -> Caller:
@@ -107,23 +117,30 @@ def identify(caller: Caller, known: SubordinateIds, accounts: Accounts) -> Calle
         return caller
     user = _user(caller, known.uids, accounts)
     groups = _groups(caller, known.gids, accounts, user.uid)
+    left = accounts.owner(str(caller.uid)) if user.account and _has_gids(caller.uid, known) else None
     named = groups.own | user.groups
     behind = user.owners.people | groups.owners.people
     uids = frozenset({caller.uid, *(each.uid for each in behind)}) - {user.uid}
     gids = frozenset({caller.gid, *caller.groups}.union(*(each.groups for each in behind))) - named
+    behind_gids = frozenset() if left is None else left.groups - named - gids
+    gids |= behind_gids
     unknown = not (user.owners.known and groups.owners.known)
     if user.uid == caller.uid and not (uids or gids or unknown) and named == {caller.gid, *caller.groups}:
         return caller
     if unknown:
         uids = gids = frozenset()  # every deny rule is for them, and a caller can have 65,536 gids
     person = _crowd(user.owners.words) if user.uid is None else user.uid
-    note = "; ".join(filter(None, (_user_note(caller.uid, user, known.uids), _group_note(groups, known.gids))))
+    notes = _user_note(caller.uid, user, known.uids), _group_note(groups, known.gids), _left_note(behind_gids)
+    note = "; ".join(filter(None, notes))
     return replace(caller, identity=Identity(user.uid, named, uids, gids, unknown, person, note))
 
 
 def unidentified(caller: Caller, known: SubordinateIds) -> Caller:
     """Return what a caller counts as while the name service does not answer: only local accounts are known."""
     found = identify(caller, known, _Silent())
+    if _has_gids(caller.uid, known):
+        own = found.identity or Identity(caller.uid, frozenset({caller.gid, *caller.groups}), person=caller.uid)
+        found = replace(caller, identity=replace(own, unknown=True))
     if found.identity is None:
         return caller
     note = f"who uid {caller.uid} is cannot be looked up now: every rule that denies some users or groups applies"
@@ -244,6 +261,12 @@ def _group_note(groups: _Groups, granted: Granted) -> str:
         return ""
     text = f"gid {groups.first} lies in {_whose(groups.owners.words)} ({granted.file}): rules that deny an owner apply"
     return text if groups.owners.known else f"{text}, and as not every owner is known, all that deny users or groups"
+
+
+def _left_note(gids: frozenset[int]) -> str:
+    if not gids:
+        return ""
+    return f"this host gives the user groups that the process is not in ({min(gids)}): rules that deny these apply"
 
 
 def _whose(words: tuple[str, ...]) -> str:

@@ -61,6 +61,8 @@ class Granted:
     local: the IDs of the accounts, or groups, of this host's own file.
     overlaps: IDs in ranges of several owners, the first of `overlap_count`.
     accounts: local IDs in ranges of others, the first of `account_count`, with the owners.
+    holders: the uids of owners, as far as they are numbers or accounts of this host's own file; `strangers` tells
+        whether there are others.
     """
 
     file: str
@@ -73,6 +75,8 @@ class Granted:
     overlap_count: int = 0
     accounts: tuple[Overlap, ...] = ()
     account_count: int = 0
+    holders: frozenset[int] = frozenset()
+    strangers: bool = False
 
 
 _ANYBODYS: Final = Ranges((0,), (NOT_READ,))
@@ -126,6 +130,7 @@ def _granted(
             len(overlaps),
             tuple(held[:_SHOWN]),
             len(held),
+            *_holders(parsed.ranges, names),
         )
     if before is None or before.ranges is _ANYBODYS:
         return Granted(path, _ANYBODYS, f"{problem}; whose a subordinate ID is cannot be told", local=local)
@@ -138,6 +143,12 @@ def _accounts(ranges: Ranges, local: frozenset[int], names: Mapping[str, int] | 
         owners = ranges.owners_of(number)
         if owners and (owners is MANY or names is None or any(person_of(each, names) != number for each in owners)):
             yield Overlap(number, number, owners)
+
+
+def _holders(ranges: Ranges, names: Mapping[str, int]) -> tuple[frozenset[int], bool]:
+    people = {person_of(word, names) for words in ranges.owners for word in words}
+    numbers = frozenset(each for each in people if isinstance(each, int))
+    return numbers, len(numbers) < len(people)  # of `MANY`, the one word is no number
 
 
 def _local(path: str, reader: Reader) -> dict[str, int]:

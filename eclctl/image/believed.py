@@ -33,7 +33,7 @@ OWN_OWNERS = frozenset(
 )
 """Local file systems that keep owners and modes themselves, and whose content lies on their own devices alone."""
 
-_FOR_USERS = frozenset({"user", "users", "owner", "group"})
+_FOR_USERS = frozenset({"user", "users", "owner", "group", "x-udisks-auth", "pamconsole"})
 _AUTOMOUNT = frozenset({"x-systemd.automount", "comment=systemd.automount"})
 _OPEN_TYPES = frozenset({"", "auto"})
 _EXT = frozenset({"ext2", "ext3", "ext4"})  # one driver serves all three, under the name of any
@@ -111,7 +111,7 @@ class Believed:
     def __call__(self, mounts: Mounts) -> Belief:
         """Return what is believed of this state of the mount table."""
         nearby = Nearby(mounts, self._files.lstat)
-        judge = _Judge(mounts, self._words, self._listing.read(nearby), nearby)
+        judge = _Judge(mounts, self._words, self._listing.read(nearby), nearby, self._owners)
         judge.devices = Devices(
             nearby,
             self._places.sysfs,
@@ -132,16 +132,17 @@ class _Judge:
     words: Filesystems
     listed: Listed
     nearby: Nearby
+    owners: frozenset[int]
     devices: Devices = field(init=False)
     _trusted: frozenset[tuple[int, str]] = frozenset()
     _vouched: frozenset[tuple[int, str]] = frozenset()
     _reasons: dict[int, str | None] = field(default_factory=dict)  # by mount ID; None is believed
-    _exposures: dict[tuple[int, str], str | None] = field(default_factory=dict)
+    _exposures: dict[tuple[tuple[int, str], int | tuple[int, int]], str | None] = field(default_factory=dict)
     _automounted: frozenset[str] = frozenset()
 
     def belief(self) -> Belief:
         self._automounted = self.listed.automounts | {each.point for each in self.mounts.all if _is_autofs(each)}
-        words = _Words(self.mounts, self.words)
+        words = _Words(self.mounts, self.words, self.owners)
         self._trusted = frozenset(each.superblock for each in words.trusted())
         self._vouched = frozenset(each.superblock for each in self.mounts.all if words.vouches(each))
         others = [each for each in self.mounts.all if each.superblock not in self._trusted]
@@ -172,7 +173,11 @@ class _Judge:
         flaw = f"its file system ({_where(mount)}) is mounted by neither /etc/fstab nor a unit of root's"
         if self.listed.unread is not None:
             flaw += f" (/etc/fstab is not read: {self.listed.unread})"
-        for entry in self.listed.entries.get(mount.point, ()):
+        entries = self.listed.entries.get(mount.point, ())
+        for entry in entries:
+            if (leave := _leave(entry)) is not None:  # one line for users is enough: mount(8) takes any that fits
+                return f"its file system ({_where(mount)}): {entry.where} lets users mount it (option {leave})"
+        for entry in entries:
             found = self._misfit(mount, entry)
             if found is None:
                 return None
@@ -183,8 +188,6 @@ class _Judge:
         """Return why an entry for a mount's point does not make it believed, or None."""
         if entry.flaw is not None:
             return f"{entry.where} {entry.flaw}"
-        if leave := sorted(each for each in entry.options if each.partition("=")[0] in _FOR_USERS):
-            return f"{entry.where} lets users mount it (option {leave[0]})"
         if entry.options & _AUTOMOUNT:
             return f"{entry.where} has it mounted by an automounter; list it under filesystems.trusted"
         if mount.type == "tmpfs":
@@ -202,9 +205,10 @@ class _Judge:
                 return f"{entry.where} lists another source there ({entry.source})"
         except NotSeenError as error:
             return str(error)
-        if mount.superblock not in self._exposures:
-            self._exposures[mount.superblock] = self.devices.exposure(devices)
-        return self._exposures[mount.superblock]
+        key = mount.superblock, meant
+        if key not in self._exposures:
+            self._exposures[key] = self.devices.exposure(devices, meant)
+        return self._exposures[key]
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +217,7 @@ class _Words:
 
     mounts: Mounts
     words: Filesystems
+    owners: frozenset[int]
 
     def trusted(self) -> Iterator[Mount]:
         """Yield the mounts whose file systems the root directory or the configuration makes believed."""
@@ -234,7 +239,10 @@ class _Words:
 
     def vouches(self, mount: Mount) -> bool:
         """Whether `read_only` vouches for the content of a mount."""
-        return mount.read_only and any(self.writable_below(mount, each) is None for each in self.points_above(mount))
+        return mount.read_only and any(
+            (self.writable_below(mount, each) or self.of_a_user_below(mount, each)) is None
+            for each in self.points_above(mount)
+        )
 
     def points_above(self, mount: Mount) -> Iterator[str]:
         """Yield the points under `read_only` that a mount is at or below."""
@@ -259,6 +267,21 @@ class _Words:
             mount = parent
         return None if mount.point == point else mount
 
+    def of_a_user_below(self, mount: Mount, point: str) -> Mount | None:
+        """Return the FUSE mount of a user's that a mount below a listed point is or lies on, or None.
+
+        What that is mounted on may have become read-only afterwards; an automounter's mounts nothing for users.
+        """
+        seen: set[int] = set()
+        while mount.id not in seen and mount.point != point and _is_below(mount.point, point):
+            seen.add(mount.id)
+            parent = self.mounts.of(mount.parent)
+            users = mount.fuse and not any(f"user_id={owner}" in mount.super_options for owner in self.owners)
+            if users and not (parent is not None and _is_autofs(parent)):
+                return mount
+            mount = parent or mount
+        return None
+
 
 @dataclass(frozen=True, slots=True)
 class _WhyNot:
@@ -281,6 +304,8 @@ class _WhyNot:
         if points and mount.read_only:
             other = self.words.writable_below(mount, points[-1])
             on = "" if other is None else f", on {_where(other)}, which can be written"
+            if other is None and (users := self.words.of_a_user_below(mount, points[-1])) is not None:
+                on = f", and {_where(users)} is a user's"
             return f"{where} is read-only{on}: list {mount.point} itself under filesystems.read_only"
         if not mount.fuse:
             return None
@@ -295,6 +320,11 @@ class _WhyNot:
 
 def _where(mount: Mount) -> str:
     return f"{mount.type} at {mount.point}"
+
+
+def _leave(entry: Entry) -> str | None:
+    """Return the option of an entry that lets users mount it, or None."""
+    return min((each for each in entry.options if each.partition("=")[0] in _FOR_USERS), default=None)
 
 
 def _is_autofs(mount: Mount) -> bool:

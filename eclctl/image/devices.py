@@ -81,8 +81,13 @@ class Devices:
         status = self.nearby.status(self.nearby.resolve(path))
         return status.st_dev, status.st_ino
 
-    def exposure(self, devices: tuple[int, ...]) -> str | None:
-        """Return why others can write what is on any of these devices, or None."""
+    def exposure(self, devices: tuple[int, ...], meant: int | tuple[int, int]) -> str | None:
+        """Return why others can write what is on any of these devices, or None.
+
+        `meant` is what their source means. Of loop devices, only one over the file that this names counts: sysfs tells
+        the file's name as its opener saw it, and a desktop service attaches files that a user opened in a mount
+        namespace of their own. mount(8) compares the file itself.
+        """
         waiting = [(device, 0) for device in devices]
         seen: set[int] = set()
         try:
@@ -94,7 +99,7 @@ class Devices:
                 if depth > _MAX_DEPTH or len(seen) > _MOST_DEVICES:
                     return "it lies on too many devices"
                 directory = self._directory(device)
-                if (found := self._exposed_node(device, directory) or self._exposed_loop(directory)) is not None:
+                if (found := self._exposed_node(device, directory) or self._exposed_loop(directory, meant)) is not None:
                     return found
                 waiting += [(each, depth + 1) for each in self._further(directory)]
         except NotSeenError as error:
@@ -125,7 +130,7 @@ class Devices:
         except OSError as error:
             return error.errno != errno.ENOTSUP  # a file system without attributes has no lists either
 
-    def _exposed_loop(self, directory: str) -> str | None:
+    def _exposed_loop(self, directory: str, meant: int | tuple[int, int]) -> str | None:
         path = self._backing(directory)
         if path is None:
             return None
@@ -133,8 +138,11 @@ class Devices:
             return f"the loop file behind it ({path}) has no name any more"
         if (found := self.nearby.exposure(path, self.owners)) is not None:
             return f"the loop file behind it is not safe: {found}"
-        if not stat.S_ISREG(self.nearby.status(path).st_mode):
+        status = self.nearby.status(path)
+        if not stat.S_ISREG(status.st_mode):
             return f"the loop file behind it ({path}) is not a regular file"
+        if (status.st_dev, status.st_ino) != meant:
+            return f"it lies on a loop device, and is not listed by the file behind that ({path})"
         if (found := self.unbelieved(path)) is not None:
             return f"the loop file behind it ({path}) lies where nothing is believed: {found}"
         return None

@@ -188,8 +188,8 @@ class Locator:
         if self.sandboxes is None:
             return None
         if located.top is None:
-            return self.sandboxes.look_once(located.fd, self.owners)
-        self.sandboxes.look(located.fd, located.top, self.owners, self.mounts.current()[0])
+            return self.sandboxes.look_once(located.fd, self.owners, probe=located.local)
+        self.sandboxes.look(located.fd, located.top, self.owners, self.mounts.current()[0], probe=located.local)
         return None
 
     def _sandbox(self, look: Look | None, top: Top | None, around: Surroundings) -> tuple[Weakness | None, bool]:
@@ -211,13 +211,14 @@ class Locator:
     def _found(self, passed: _Passed, around: Surroundings) -> Located:
         """Name an open file and judge it, both by one state of the mount table, read after all was opened."""
         fresh = False
-        for _ in range(_TRIES):
+        for tries_left in reversed(range(_TRIES)):
             named = find(passed.name, passed.fd, passed.found, passed.asker, around, anywhere=passed.anywhere)
             if isinstance(named, Unnamed):
                 return self._unnamed(passed, named)
             try:
                 before, around = around, self._around()
-                if before.same_for(named, around):
+                # A table that changed while it was read makes next to nothing believed: another may come off better.
+                if before.same_for(named, around) and (around.mounts.settled or not tries_left):
                     return self._assessed(passed, named, around, fresh=fresh)
             except StaleError:
                 self.mounts.forget()
@@ -248,8 +249,8 @@ class Locator:
         aliases = aliases_of(named, spellings, path)
         key = _key(passed.fd, found)
         top, unwalked, writers = None, False, Writers.NOT_KNOWN
-        if weak is None and found.is_directory and not vouched and not mount.read_only:
-            if self.mounts.is_the_hosts(passed.found.mount):
+        if weak is None and found.is_directory and not vouched and not mount.unchanging:
+            if key is not None and self.mounts.is_the_hosts(passed.found.mount):
                 top = Top((key, system.unique_mount(passed.fd)), (path, *(alias.path for alias in aliases)))
             weak, unwalked = self._sandbox(passed.look, top, around)
         if weak is None and found.is_file and mount.local and not vouched:

@@ -15,7 +15,7 @@ import os
 import re
 import select
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -66,6 +66,14 @@ class Mount:
         return "ro" in self.super_options
 
     @property
+    def unchanging(self) -> bool:
+        """Whether nothing writes what is read here: it is read-only, and its content lies on no other file system.
+
+        A server, or the layers of an overlay, can be written beside a file system that is read-only here.
+        """
+        return self.read_only and self.local and self.type != "overlay"
+
+    @property
     def superblock(self) -> tuple[int, str]:
         """What is equal for all mounts of one file system."""
         return self.device, self.type
@@ -73,7 +81,15 @@ class Mount:
 
 def parse_mountinfo(text: str) -> tuple[Mount, ...]:
     """Parse /proc/self/mountinfo (proc(5)), in its order; lines of another shape are left out."""
-    return tuple(mount for line in text.split("\n") if (mount := _parse_line(line)) is not None)
+    return tuple(mount for mount in parse_lines(text, {}).values() if mount is not None)
+
+
+def parse_lines(text: str, known: Mapping[str, Mount | None]) -> dict[str, Mount | None]:
+    """Parse each line, in their order, or take it from `known`: of a long table, hardly any line changes.
+
+    No two lines are equal, since each has an ID of its own.
+    """
+    return {line: known[line] if line in known else _parse_line(line) for line in text.split("\n")}
 
 
 def _parse_line(line: str) -> Mount | None:
@@ -372,21 +388,31 @@ class MountTable:
         self._lock = threading.Lock()
         self._own = _MountInfo("/proc/self/mountinfo")
         self._hosts = _host_mount_info()
+        self._news = _host_mount_info()  # a descriptor takes its own news alone
         self._hosts_ids: frozenset[int] | None = None
+        self._lines: dict[str, Mount | None] = {}
         self._now = self._read()
 
     def close(self) -> None:
         """Give back the descriptors."""
-        self._own.close()
-        if self._hosts is not None:
-            self._hosts.close()
+        for each in (self._own, self._hosts, self._news):
+            if each is not None:
+                each.close()
 
     def current(self) -> tuple[Mounts, Belief]:
         """Return the table as the kernel has it now, and what is believed of it."""
         with self._lock:  # a poll object serves one thread at a time, and takes the news from the others
-            if self._own.changed() or not self._now[0].settled:
+            if self._changed() or not self._now[0].settled:
                 self._now = self._read()
             return self._now
+
+    def _changed(self) -> bool:
+        """Whether anything changed in this namespace, or in the host's.
+
+        A file system that becomes writable there does so here, too, and the kernel does not report that here.
+        """
+        own, hosts = self._own.changed(), self._news is not None and self._news.changed()
+        return own or hosts
 
     def forget(self) -> None:
         """Read the table again, and what is believed: the configuration or the name of a directory may have changed."""
@@ -422,7 +448,8 @@ class MountTable:
 
     def _read(self) -> tuple[Mounts, Belief]:
         text, settled = self._own.read()
-        every = parse_mountinfo(text)
+        self._lines = parse_lines(text, self._lines)
+        every = tuple(mount for mount in self._lines.values() if mount is not None)
         root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             found = system.attributes(root)

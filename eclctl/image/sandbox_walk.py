@@ -115,6 +115,7 @@ def look(
     clock: Callable[[], float],
     bounds: Bounds = Bounds(),
     entered: Callable[[int], None] | None = None,
+    probe: bool = True,
 ) -> Look:
     """Walk the tree below a directory and return the first thing in it that others than the owners can write.
 
@@ -124,12 +125,14 @@ def look(
         clock: monotonic seconds.
         bounds: beyond them, the sandbox is too large, which is weak.
         entered: called with an open descriptor of each directory before it is looked at, to watch it. Must not raise.
+        probe: whether files are opened to see if somebody writes them. On network file systems a lease that is refused
+            is no sign of a writer: NFSv4 refuses all for which it has no delegation.
 
     Raises nothing for what it meets in the tree. Blocks. The process must ignore SIGIO: a lease is held for an instant
     on each regular file.
     """
     begun = clock()
-    walk = _Walk(owners, clock, begun + bounds.seconds, bounds, entered or _ignore)
+    walk = _Walk(owners, clock, begun + bounds.seconds, bounds, entered or _ignore, probe=probe)
     weak = None
     try:
         walk.run(fd)
@@ -154,8 +157,11 @@ class _Walk:
         end: float,
         bounds: Bounds,
         entered: Callable[[int], None],
+        *,
+        probe: bool,
     ) -> None:
         self.entries = 0
+        self._probes = probe
         self._owners = owners
         self._clock = clock
         self._end = end
@@ -257,7 +263,7 @@ class _Walk:
         self._judge(name, found)
         if S_ISDIR(found.mode):
             here.todo.append(name)
-        elif S_ISREG(found.mode):
+        elif self._probes and S_ISREG(found.mode):
             self._probe(fd, name, found)
 
     def _attributes(self, directory: int, name: str) -> _Entry:

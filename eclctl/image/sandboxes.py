@@ -110,10 +110,13 @@ class Sandboxes:
         owners: frozenset[int],
         mounts: Mounts,
         bounds: Bounds = Bounds(),  # noqa: B008 - frozen
+        *,
+        probe: bool = True,
     ) -> Look:
         """Return the kept result, or walk the sandbox (`sandbox_walk.look`) and keep what comes of it. Blocks.
 
-        `fd` is a descriptor of the top directory, `mounts` a table that was read after it was opened.
+        `fd` is a descriptor of the top directory, `mounts` a table that was read after it was opened. `probe`: whether
+        writers are looked for, as `sandbox_walk.look` does.
         """
         found = self.kept(top, owners, mounts)
         if found is not None:
@@ -126,7 +129,7 @@ class Sandboxes:
         if other is not None:
             return _wait_for(other, bounds)
         try:
-            result = self._walk(own, fd, owners, bounds)
+            result = self._walk(own, fd, owners, bounds, probe=probe)
         except BaseException as error:
             self._end(own, None, mounts)
             own.future.set_exception(error)
@@ -134,9 +137,9 @@ class Sandboxes:
         self._end(own, result, mounts)
         return result
 
-    def look_once(self, fd: int, owners: frozenset[int]) -> Look:
+    def look_once(self, fd: int, owners: frozenset[int], *, probe: bool = True) -> Look:
         """Walk a sandbox and keep nothing of what comes of it. Blocks."""
-        return look(fd, owners, clock=self._clock)
+        return look(fd, owners, clock=self._clock, probe=probe)
 
     def forget(self) -> None:
         """Keep nothing of what was found so far, nor of what the walks under way will find."""
@@ -149,11 +152,11 @@ class Sandboxes:
         """Return how many results are kept."""
         return len(self._kept)
 
-    def _walk(self, walked: _Walked, fd: int, owners: frozenset[int], bounds: Bounds) -> Look:
+    def _walk(self, walked: _Walked, fd: int, owners: frozenset[int], bounds: Bounds, *, probe: bool) -> Look:
         if self._watching is None:
-            return look(fd, owners, clock=self._clock, bounds=bounds)
+            return look(fd, owners, clock=self._clock, bounds=bounds, probe=probe)
         walked.watched = self._watching.begin(lambda: self._spoil(walked))
-        return look(fd, owners, clock=self._clock, bounds=bounds, entered=walked.watched.add)
+        return look(fd, owners, clock=self._clock, bounds=bounds, entered=walked.watched.add, probe=probe)
 
     def _end(self, walked: _Walked, result: Look | None, mounts: Mounts) -> None:
         """Keep a result, if nothing changed since its walk began."""

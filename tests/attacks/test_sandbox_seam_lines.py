@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 
+import pytest
+
 from eclctl.client import Client
 from tests.attacks.test_sandbox_lines import make_box
 from tests.attacks.test_seam_lines import ask, own_namespaces
 from tests.places import linux
-from tests.places.arena import ALICE, BOB, Arena, needs_arena
+from tests.places.arena import ALICE, BOB, Arena, filesystems, needs_arena
+from tests.places.fuse_server import Entry, Tree
+from tests.places.linux import MS_RDONLY
 from tests.places.policies import SANDBOXES
 from tests.support import CORPUS
 
@@ -68,3 +72,42 @@ def test_the_reason_for_a_weak_sandbox_names_nothing_in_directories_that_the_ask
     assert answer["assurance"] == "none"
     assert "salaries" not in str(answer), answer
     assert str(BOB.uid) not in str(answer)
+
+
+def test_a_clean_sandbox_says_nothing_of_another_where_states_of_files_cannot_be_told_apart(arena: Arena) -> None:
+    memory = arena.folder("images/memory")
+    arena.mount("ramfs", memory, "ramfs", data="mode=755")  # gives no handles and no birth times
+    boxes = [memory / name for name in ("clean", "dirty")]
+    arena.call(make_boxes, str(boxes[0]), str(boxes[1]))
+    arena.start_daemon(SANDBOXES, filesystems(trusted=[memory]))
+    assert arena.ask_as(BOB, boxes[0])["assurance"] == "trusted-path"
+    assert arena.ask_as(BOB, boxes[1])["assurance"] == "none"
+
+
+def make_boxes(clean: str, dirty: str) -> None:
+    os.umask(0o022)
+    os.mkdir(clean)
+    os.makedirs(f"{dirty}/bin")
+    os.chown(f"{dirty}/bin", ALICE.uid, ALICE.gid)
+
+
+def test_a_sandbox_on_a_read_only_view_of_what_others_write_is_walked(arena: Arena) -> None:
+    lower = arena.folder("lower")
+    arena.folder("lower/box")
+    arena.folder("lower/box/bin", owner=ALICE)
+    merged = arena.folder("images/merged")
+    arena.mount("overlay", merged, "overlay", data=f"lowerdir={lower}:{arena.folder('empty')}")  # has no upper layer
+    arena.start_daemon(SANDBOXES, filesystems(trusted=[merged]))
+    assert arena.ask_as(BOB, merged / "box")["assurance"] == "none"
+
+
+def served(user: int) -> Tree:
+    return {"": Entry(), "box": Entry(), "box/file": Entry(b"content", uid=user)}
+
+
+@pytest.mark.parametrize("user", [0, ALICE.uid])
+def test_a_sandbox_on_a_read_only_mount_of_a_server_s_is_walked(arena: Arena, user: int) -> None:
+    point = arena.folder("images/served")
+    arena.fuse(point, served(user), allow_other=True, flags=MS_RDONLY)
+    arena.start_daemon(SANDBOXES, filesystems(fuse=[point]))
+    assert arena.ask_as(BOB, point / "box")["assurance"] == ("none" if user else "trusted-path")

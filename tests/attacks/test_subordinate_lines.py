@@ -80,7 +80,7 @@ def as_user(site, uid, *, gid=None, groups=(), method="check", code=ASK):
     prelude = (  # what is imported may lie where that user cannot read
         "import json, os, socket, sys\nfrom eclctl.client import Client, NoAnswerError, Question\n"
         f"METHOD = {method!r}\n"
-        f"os.setgroups({list(groups)}); os.setgid({uid if gid is None else gid}); os.setuid({uid})\n"
+        f"os.setgroups({groups!r}); os.setgid({uid if gid is None else gid}); os.setuid({uid})\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", prelude + textwrap.dedent(code), site.check_socket, site.image(APPROVED)],
@@ -270,3 +270,20 @@ def test_subordinate_uids_overlaps_are_named_by_status(owned):
         {"first": 300000, "last": 300009, "owners": sorted([MALLORY, TRUSTY])}
     ]
     assert "subid-overlap" in {each["code"] for each in shown["attention"]}
+
+
+def test_subordinate_gids_fill_no_memory(owned):
+    """With 65,536 of them, each connection would cost megabytes, and its credentials ten milliseconds."""
+    start(owned, FOR_ALL)
+    answer = as_user(
+        owned,
+        uid_of(MALLORY),
+        gid=500000,
+        groups=range(500000, 565536),
+        code="""
+        with socket.socket(socket.AF_UNIX) as peer:
+            peer.connect(sys.argv[1])
+            print(json.dumps(json.loads(peer.recv(4096))["error"]))
+        """,
+    )
+    assert (answer["code"], "groups" in answer["message"]) == ("not-permitted", True), answer

@@ -36,3 +36,17 @@ def test_a_subject_is_a_user_of_this_host():
 
 def test_an_unknown_subject_is_nobody():
     assert subject(3_999_999_999) is None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to have many groups")
+def test_a_peer_in_more_groups_than_are_kept_is_refused_before_they_are_read():
+    code = (
+        "import os, socket\nfrom eclctl.daemon.peers import MOST_GROUPS, TooManyGroupsError, peer_of\n"
+        "ours, theirs = socket.socketpair()\n"
+        "for more in (0, 1):\n"
+        "    os.setgroups(range(100_000, 100_000 + MOST_GROUPS + more)); ours, theirs = socket.socketpair()\n"
+        "    try: print(len(peer_of(ours).caller.groups) >= MOST_GROUPS)\n"
+        "    except TooManyGroupsError: print('refused')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "refused"]

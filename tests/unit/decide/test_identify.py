@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import pwd
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
 from eclctl.decide import identify as module
+from eclctl.decide.files import read_unguarded
 from eclctl.decide.identify import NameService, Owner, calling_user, concerns, identify, unidentified
-from eclctl.decide.subid_files import Granted, SubordinateIds
+from eclctl.decide.subid_files import Files, Granted, SubordinateIds, read
 from eclctl.decide.subids import MOST_OWNERS, NOT_READ, Ranges, parse_ranges
 from eclctl.model import Caller, Identity
 
@@ -210,3 +212,29 @@ def test_the_hosts_own_databases_know_root_and_its_groups() -> None:
 def test_the_calling_user_is_the_user_of_this_process() -> None:
     found = calling_user()
     assert (found.uid, found.gid, found.groups) == (os.getuid(), os.getgid(), frozenset(os.getgroups()))
+
+
+@pytest.mark.parametrize("granted", ["alice:200000:10", "1000:200000:10", "ldap-user:200000:10"])
+def test_who_has_subordinate_gids_leaves_no_group_behind_for_rules_that_deny(tmp_path: Path, granted: str) -> None:
+    passwd = "alice:x:1000:100::/:/bin/sh\n" * (not granted.startswith("ldap"))
+    for name, text in (("subuid", ""), ("subgid", granted + "\n"), ("passwd", passwd), ("group", ""), ("nss", "")):
+        (tmp_path / name).write_text(text)
+    files = Files(*(str(tmp_path / name) for name in ("subuid", "subgid", "passwd", "group", "nss")))
+    known = read(files, reader=read_unguarded)
+    found = identity(1000, 100, known=known)
+    assert found is not None
+    assert (found.uid, found.groups, found.denied_groups, found.person) == (1000, {100}, {500}, 1000)
+    assert "500" in found.note
+    assert identity(1000, 100, 500, known=known) is None
+    assert unidentified(Caller(1000, 100), known).matches(None, frozenset({500}), denies=True)
+    assert identity(0, 0, known=known) is None
+
+
+def test_who_has_no_subordinate_gids_is_not_looked_up(tmp_path: Path) -> None:
+    texts = ("", "bob:200000:10\n", "alice:x:1000:100::/:/bin/sh\nbob:x:1001:101::/:/bin/sh\n", "", "")
+    names = ("subuid", "subgid", "passwd", "group", "nss")
+    for name, text in zip(names, texts, strict=True):
+        (tmp_path / name).write_text(text)
+    known = read(Files(*(str(tmp_path / name) for name in names)), reader=read_unguarded)
+    assert not concerns(Caller(1000, 100), known)
+    assert concerns(Caller(1001, 101), known)

@@ -136,9 +136,13 @@ CONDITIONS: dict[str, tuple[Callable[[Host], object], str]] = {
     "a source of a server": (fstab("filer:/x /data ext4 defaults\n"), "filer:/x names no device and no file"),
     "another type": (fstab(f"UUID={UUID} /data vfat defaults\n"), "lists vfat there"),
     **{
-        f"option {option}": (fstab(f"UUID={UUID} /data ext4 noauto,{option} 0 2\n"), f"option {option})")
-        for option in ("user", "users", "owner", "group", "user=joe")
+        f"option {option}": (fstab(f"UUID={UUID} /data ext4 noauto,{option} 0 2\n"), "lets users mount it (option ")
+        for option in ("user", "users", "owner", "group", "user=joe", "x-udisks-auth", "pamconsole", r"us\145r")
     },
+    "another entry, for users": (
+        fstab(f"UUID={UUID} /data ext4 defaults\n/dev/sdc /data ext4 noauto,user\n"),
+        "lets users mount it (option user)",
+    ),
     "an automounter of systemd's": (
         fstab(f"UUID={UUID} /data ext4 noauto,x-systemd.automount\n"),
         "has it mounted by an automounter",
@@ -395,9 +399,15 @@ def test_a_sticky_directory_above_a_file_is_as_good_as_another(looped: Host) -> 
     assert looped.objection("/apps", LOOP) is None
 
 
+@pytest.mark.parametrize("source", ["LABEL=apps", "{}/loop3"])
+def test_a_loop_device_counts_by_its_file_alone(looped: Host, source: str) -> None:
+    looped.named("label", "apps", "loop3")
+    looped.fstab.write_text(f"{source.format(looped.dev)} /apps squashfs ro\n")
+    assert "is not listed by the file behind that" in str(looped.objection("/apps", LOOP))
+
+
 def test_a_deleted_loop_file_is_not_believed_by_its_device_either(looped: Host) -> None:
     looped.fstab.write_text(f"{looped.dev}/loop3 /apps squashfs ro\n")
-    assert looped.objection("/apps", LOOP) is None
     deleted = looped.write("srv/apps.img (deleted)")
     backed_by(f"{deleted}\n")(looped)
     assert "has no name any more" in str(looped.objection("/apps", LOOP))
@@ -437,21 +447,23 @@ def test_files_that_lie_in_one_another_are_not_believed(host: Host) -> None:
     assert host.objection(f"{host.folder}/b", *lines) is not None
 
 
-@pytest.mark.parametrize("low", ["sdc", "loop3"])
-def test_what_a_mapped_device_lies_on_counts_too(host: Host, low: str) -> None:
-    file = host.write("srv/apps.img")
+def test_what_a_mapped_device_lies_on_counts_too(host: Host) -> None:
     host.disk("sdc", "8:32")
-    host.loop("loop3", "7:3", file)
-    host.disk("md0", "9:0", below=(low,))
+    host.disk("md0", "9:0", below=("sdc",))
     host.disk("dm-0", "253:0", below=("md0",))
     host.fstab.write_text(f"{host.dev}/dm-0 /data xfs\n")
     mapped = "30 22 253:0 / /data rw - xfs /dev/mapper/vg-lv rw"
     assert host.objection("/data", mapped) is None
-    if low == "sdc":
-        host.show("dev/sdc", mode=NODE | 0o666)
-    else:
-        host.show(file, uid=1000)
+    host.show("dev/sdc", mode=NODE | 0o666)
     assert host.objection("/data", mapped) is not None
+
+
+def test_a_mapped_device_on_a_loop_device_is_not_believed(host: Host) -> None:
+    host.loop("loop3", "7:3", host.write("srv/apps.img"))
+    host.disk("dm-0", "253:0", below=("loop3",))
+    host.fstab.write_text(f"{host.dev}/dm-0 /data xfs\n")
+    reason = host.objection("/data", "30 22 253:0 / /data rw - xfs /dev/mapper/vg-lv rw")
+    assert "is not listed by the file behind that" in str(reason)
 
 
 def test_devices_that_lie_on_one_another_come_to_an_end(host: Host) -> None:
@@ -582,6 +594,18 @@ def test_what_a_user_mounts_read_only_below_a_listed_point_is_not_vouched_for(ho
     user = f"31 30 0:81 / /data/home/u/mnt ro,nosuid,nodev - fuse.evil evil {options}"
     objection = host.objection("/data/home/u/mnt", on_disk, user, words=READ_ONLY)
     assert "on ext4 at /data, which can be written" in str(objection)
+
+
+def test_nor_what_a_user_mounted_before_it_became_read_only(host: Host) -> None:
+    lines = (
+        "30 22 0:80 / /sw ro - nfs4 filer:/sw ro",
+        "31 30 0:81 / /sw/u/mnt ro,nosuid,nodev - fuse.evil evil ro,user_id=1000",
+        "32 31 0:82 / /sw/u/mnt/inner ro - squashfs /dev/loop1 ro",
+        "33 30 0:83 / /sw/repo ro,nosuid,nodev - fuse cvmfs2 ro,user_id=0,group_id=0",
+    )
+    for point in ("/sw/u/mnt", "/sw/u/mnt/inner"):
+        assert "fuse.evil at /sw/u/mnt is a user's" in str(host.objection(point, *lines, words=READ_ONLY))
+    assert host.objection("/sw/repo", *lines, words=READ_ONLY) is None
 
 
 def test_nor_where_the_listed_point_is_a_plain_directory(host: Host) -> None:

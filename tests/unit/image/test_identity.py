@@ -17,7 +17,7 @@ from eclctl.errors import BusyImageError, UnreadableImageError, UnsupportedFileE
 from eclctl.image import identity
 from eclctl.image.askers import Asker
 from eclctl.image.identity import Locator
-from eclctl.image.mounts import MountTable
+from eclctl.image.mounts import Belief, Mounts, MountTable
 from eclctl.image.resolving import Unnamed
 from eclctl.image.system import Credentials
 from eclctl.image.writers import Writers
@@ -421,3 +421,30 @@ def test_what_another_users_directory_holds_does_not_show(locator: Locator, libr
     assert found[0] == found[1]
     assert found[0].path == str(library / "image.sif")
     os.close(fd)
+
+
+class Restless(MountTable):
+    """A table that changes while it is read, as often as `restless` says; nothing is believed of such a one."""
+
+    restless = 0
+
+    def _read(self) -> tuple[Mounts, Belief]:
+        mounts, belief = super()._read()
+        if not self.restless:
+            return mounts, belief
+        self.restless -= 1
+        return Mounts(mounts.all, mounts.root, mounts.root_directory, settled=False), Belief(frozenset())
+
+
+@pytest.mark.parametrize(("times", "trusted"), [(0, True), (3, True), (100, False)])
+def test_a_table_that_changes_while_it_is_read_is_read_again_before_nothing_is_believed(
+    library: Path, times: int, trusted: bool
+) -> None:
+    mounts = Restless()
+    locator = Locator(mounts, OWNERS)
+    with (library / "image.sif").open("rb") as file:
+        mounts.restless = times
+        mounts.forget()
+        found = opened(locator, library / "image.sif", file.fileno())
+    assert (found.assurance is Assurance.TRUSTED_PATH) == trusted
+    mounts.close()

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from eclctl.image.mounts import Mount, Mounts, MountTable, Spelling, parse_mountinfo
+from eclctl.image.mounts import Mount, Mounts, MountTable, Spelling, parse_lines, parse_mountinfo
 
 LINES = """\
 22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
@@ -199,3 +199,11 @@ def test_a_mount_that_was_moved_over_another_is_on_top() -> None:
     text = "20 1 8:1 / / rw - ext4 /dev/sda1 rw\n30 40 0:30 / /a rw - tmpfs a rw\n40 20 0:40 / /a rw - nfs b:/ rw\n"
     assert [mount.id for mount in mounts(text).above("/a/x")] == [20, 40, 30]
     assert mounts(text).at("/a").id == 30
+
+
+def test_a_line_that_was_there_before_is_not_parsed_again() -> None:
+    before = parse_lines(LINES, {})
+    after = parse_lines(LINES.replace("/dev/sda1 rw\n30", "/dev/sda2 rw\n30"), before)
+    kept = [line for line, mount in after.items() if mount is not None and before.get(line) is mount]
+    assert len(kept) == sum(mount is not None for mount in before.values()) - 1
+    assert next(mount for mount in after.values() if mount is not None).source == "/dev/sda2"

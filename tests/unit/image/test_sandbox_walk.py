@@ -422,3 +422,11 @@ def script(command: list[str | Path]) -> str:
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.rstrip("\n")
+
+
+def test_where_leases_tell_nothing_writers_are_not_looked_for(top: Path) -> None:
+    fd = os.open(top, os.O_PATH)
+    with (top / "etc/passwd").open("ab"):
+        assert sandbox_walk.look(fd, OWNERS, clock=time.monotonic).weak is not None
+        assert sandbox_walk.look(fd, OWNERS, clock=time.monotonic, probe=False).weak is None
+    os.close(fd)

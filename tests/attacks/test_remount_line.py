@@ -1,0 +1,53 @@
+"""attacks.md: a file system that becomes writable in the host's mount namespace, and not in the daemon's."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.places.arena import needs_arena
+from tests.support import ROOT
+
+pytestmark = needs_arena
+
+# The host's first process, and in a namespace of its own, as a service manager makes it, what a service sees.
+HOST = """
+import os, sys
+from eclctl.image.mounts import MountTable
+from tests.places import linux
+
+MS_SHARED, MS_SLAVE = 1 << 20, 1 << 19
+point = sys.argv[1]
+linux.unshare_mounts()
+linux._check(linux._libc.unshare(0x20000000))  # CLONE_NEWPID
+if child := os.fork():
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+linux.mount("none", "/", flags=linux.MS_REC | MS_SHARED)
+linux.mount("proc", "/proc", "proc")
+linux.mount("tmpfs", point, "tmpfs")
+linux.mount("none", point, flags=linux.MS_REMOUNT | linux.MS_RDONLY)
+asked, ready = os.pipe(), os.pipe()
+if not (service := os.fork()):
+    linux._check(linux._libc.unshare(linux.CLONE_NEWNS))
+    linux.mount("none", "/", flags=linux.MS_REC | MS_SLAVE)
+    table = MountTable()
+    print(table.current()[0].at(point).read_only)
+    os.write(ready[1], b"x")
+    os.read(asked[0], 1)
+    print(table.current()[0].at(point).read_only)
+    sys.exit(0)
+os.read(ready[0], 1)
+linux.mount("none", point, flags=linux.MS_REMOUNT)
+os.write(asked[1], b"x")
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(service, 0)[1]))
+"""
+
+
+def test_a_file_system_that_is_made_writable_in_the_host_s_namespace_is_writable_for_a_service(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", HOST, str(tmp_path)]
+    done = subprocess.run(
+        command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.stdout.split(), done.returncode) == (["True", "False"], 0), done.stderr

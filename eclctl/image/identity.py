@@ -249,7 +249,8 @@ class Locator:
         aliases = aliases_of(named, spellings, path)
         key = _key(passed.fd, found)
         top, unwalked, writers = None, False, Writers.NOT_KNOWN
-        if weak is None and found.is_directory and not vouched and not mount.unchanging:
+        walked = found.is_directory and not vouched and not (mount.unchanging and self.mounts.is_unchanging(mount.id))
+        if weak is None and walked:
             if key is not None and self.mounts.is_the_hosts(passed.found.mount):
                 top = Top((key, system.unique_mount(passed.fd)), (path, *(alias.path for alias in aliases)))
             weak, unwalked = self._sandbox(passed.look, top, around)

@@ -434,6 +434,17 @@ class MountTable:
                 self._hosts_ids = frozenset(mount.id for mount in parse_mountinfo(text))
             return mount_id in self._hosts_ids
 
+    def is_unchanging(self, mount_id: int) -> bool:
+        """Whether a mount of this process's namespace is `Mount.unchanging` at this moment.
+
+        A remount by another than the host's first process's namespace, a container's say, is reported nowhere here.
+        """
+        own = f"{mount_id} ".encode()
+        with open("/proc/self/mountinfo", "rb") as file:
+            line = next((line for line in file if line.startswith(own)), b"")
+        mount = _parse_line(line.decode("utf-8", "surrogateescape").removesuffix("\n"))
+        return mount is not None and mount.unchanging
+
     def local(self, path: str) -> bool:
         """Whether opening this path cannot wait for another machine (symbolic links aside)."""
         return self.current()[0].local(path)

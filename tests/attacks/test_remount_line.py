@@ -19,7 +19,7 @@ from eclctl.image.mounts import MountTable
 from tests.places import linux
 
 MS_SHARED, MS_SLAVE = 1 << 20, 1 << 19
-point = sys.argv[1]
+point, where = sys.argv[1:]
 linux.unshare_mounts()
 linux._check(linux._libc.unshare(0x20000000))  # CLONE_NEWPID
 if child := os.fork():
@@ -33,21 +33,41 @@ if not (service := os.fork()):
     linux._check(linux._libc.unshare(linux.CLONE_NEWNS))
     linux.mount("none", "/", flags=linux.MS_REC | MS_SLAVE)
     table = MountTable()
-    print(table.current()[0].at(point).read_only)
+    mount = table.current()[0].at(point)
+    print(mount.read_only, table.is_unchanging(mount.id))
     os.write(ready[1], b"x")
     os.read(asked[0], 1)
-    print(table.current()[0].at(point).read_only)
+    print(where == "elsewhere" or table.current()[0].at(point).read_only, table.is_unchanging(mount.id))
     sys.exit(0)
 os.read(ready[0], 1)
-linux.mount("none", point, flags=linux.MS_REMOUNT)
+if not (other := os.fork()):
+    if where == "elsewhere":
+        linux.unshare_mounts()
+    linux.mount("none", point, flags=linux.MS_REMOUNT)
+    os._exit(0)
+os.waitpid(other, 0)
 os.write(asked[1], b"x")
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(service, 0)[1]))
 """
 
 
-def test_a_file_system_that_is_made_writable_in_the_host_s_namespace_is_writable_for_a_service(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", HOST, str(tmp_path)]
+def seen(point: Path, where: str) -> list[str]:
+    """Return what a service sees of a read-only file system: whether it is that before and after it is remounted."""
     done = subprocess.run(
-        command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", HOST, str(point), where],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
-    assert (done.stdout.split(), done.returncode) == (["True", "False"], 0), done.stderr
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def test_a_file_system_that_is_made_writable_in_the_host_s_namespace_is_writable_for_a_service(tmp_path: Path) -> None:
+    assert seen(tmp_path, "here") == ["True", "True", "False", "False"]
+
+
+def test_a_file_system_that_is_made_writable_elsewhere_may_change_for_a_service(tmp_path: Path) -> None:
+    assert seen(tmp_path, "elsewhere") == ["True", "True", "True", "False"]

@@ -238,7 +238,7 @@ class Locator:
         mount = around.mounts.of(found.mount)
         spellings = None if mount is None else around.mounts.names(mount, named.path)
         if mount is None or spellings is None:
-            if mount is not None and not fresh:
+            if mount is not None and not fresh and not around.mounts.chrooted:
                 raise StaleError
             return self._unnamed(passed, Unnamed.NO_NAME)
         path, weak = named.path, named.weak

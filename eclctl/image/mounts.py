@@ -171,7 +171,7 @@ class Mounts:
         self.root_directory = root_directory
         self.settled = settled
         self._by_id = {mount.id: mount for mount in self.all}
-        self._chrooted = root.id not in self._by_id
+        self.chrooted = root.id not in self._by_id
         self._by_id[root.id] = root
         # What lies on a mount: the order of the table does not tell which mount is on top, after one was moved.
         self._on = {(mount.parent, mount.point): mount for mount in self.all if mount.id != mount.parent}
@@ -267,7 +267,7 @@ class Mounts:
         Returns:
             Names without duplicates, `path` among them; None where the file's place in its file system is not known.
         """
-        if self._chrooted and mount.superblock == self.root.superblock:
+        if self.chrooted and mount.superblock == self.root.superblock:
             # The table does not say which directory of the file system the root is, so a bind mount shows unknown ones.
             return (Spelling(path, "/"),) if mount is self.root else None
         by_root = self._by_root[mount.superblock]

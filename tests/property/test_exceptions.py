@@ -97,7 +97,8 @@ class Asked:
     @property
     def located(self) -> Located:
         attributes = SimpleNamespace(size=self.size)
-        return cast("Located", SimpleNamespace(path=self.path, assurance=self.assurance, attributes=attributes))
+        found = SimpleNamespace(path=self.path, assurance=self.assurance, attributes=attributes, aliases=())
+        return cast("Located", found)
 
 
 questions = st.builds(

@@ -10,8 +10,7 @@ from eclctl.client import open_image, wire_path
 from eclctl.decide.identify import calling_user
 from eclctl.decide.questions import Decision, Question
 from eclctl.image.askers import ITSELF, Asker
-from eclctl.image.identity import Located, Locator
-from eclctl.image.sandbox_walk import Look
+from eclctl.image.identity import Located, Locator, Second
 from eclctl.image.system import Attributes
 from eclctl.image.writers import Writers
 
@@ -32,20 +31,11 @@ class _Elsewhere(Locator):
         del name
         return self._moved(Locator.by_descriptor(self, self.here, fd, anywhere=anywhere, asker=asker, found=found))
 
-    def again(
-        self,
-        located: Located,
-        name: str,
-        *,
-        anywhere: bool = True,
-        asker: Asker = ITSELF,
-        look: Look | None = None,
-    ) -> Located:
+    def again(self, located: Located, second: Second) -> Located:
         """Look at it anew under the name that it has now."""
-        del name
         if located.path is not None:
             located = located._replace(path=f"{os.path.dirname(located.path)}/{os.path.basename(self.here)}")
-        return self._moved(Locator.again(self, located, self.here, anywhere=anywhere, asker=asker, look=look))
+        return self._moved(Locator.again(self, located, second._replace(name=self.here)))
 
     def look_for_writers(self, fd: int) -> Writers:
         """Say that there are none: the file is this process's own, which still has it open for writing."""

@@ -124,7 +124,7 @@ def _subordinate_ids(ids: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]
         if found["malformed"]:
             yield "subid-malformed", f"{found['file']}: {found['malformed']} lines grant nothing, as they are malformed"
         if found["overlaps"]:
-            yield "subid-overlap", f"{found['file']}: {_overlap(found)}: these IDs are nobody's for rules that allow"
+            yield "subid-overlap", f"{found['file']}: {_overlap(found)}: no rule that allows matches these IDs"
         if found["accounts"]:
             first = found["holding"][0]
             told = (

@@ -52,7 +52,7 @@ class _Lookup:
 
 
 class _Remembering:
-    """A name service whose word that somebody exists is kept, for one that is down says that nobody does.
+    """A name service whose word that an account exists is kept, for one that is down says that none does.
 
     Safe for use from several threads.
     """
@@ -169,9 +169,9 @@ class Callers:
         found: Caller | None = None
         try:
             found = identify(lookup.caller, ids, self._accounts)
-        except Exception:  # noqa: BLE001 - a bug must not end the thread; who is not identified is nobody's friend
+        except Exception:  # noqa: BLE001 - a bug must not end the thread; a caller who is not identified gets no rights
             _log.exception("identifying a caller failed")
-        with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits
+        with contextlib.suppress(RuntimeError):  # the loop has ended: no caller waits
             self._loop.call_soon_threadsafe(self._found, lookup, ids, found)
 
     def _found(self, lookup: _Lookup, ids: SubordinateIds, found: Caller | None) -> None:

@@ -46,7 +46,7 @@ class InternalErrors:
 
     Args:
         clock: the time of day, aware, UTC.
-        elapsed: seconds of a clock that nobody can set.
+        elapsed: seconds of a clock that cannot be set.
     """
 
     def __init__(self, clock: Callable[[], datetime], elapsed: Callable[[], float]) -> None:
@@ -93,5 +93,5 @@ def _text(error: BaseException) -> str:
     """Return type and message; an error may be too broken to have one."""
     try:
         return f"{type(error).__name__}: {error}"[:_TEXT_LIMIT]
-    except Exception:  # noqa: BLE001 - whoever reports an error must not get another
+    except Exception:  # noqa: BLE001 - a report of an error must not end in another
         return type(error).__name__[:_TEXT_LIMIT]

@@ -216,7 +216,7 @@ class _Service:
             raise ConfigError(f"cannot lock the state directory {directory}: {error.strerror}") from error
 
     def _build(self) -> None:
-        settings, limits = self._settings, self._settings.limits
+        settings = self._settings
         if settings.audit_path is not None:
             _make_log_directory(Path(settings.audit_path).parent)
         self._audit = AuditLog(settings.audit_path)
@@ -230,16 +230,7 @@ class _Service:
         ocsp = settings.ocsp
         self._keeper = Keeper(clock=_now, timeout=ocsp.timeout, max_age=timedelta(seconds=ocsp.max_age))
         self._stack.callback(self._keeper.stop)
-        self._engine = Engine(
-            Locator(self._mounts, settings.trusted_owners, sandboxes=Sandboxes(_elapsed, self._sandbox_watch())),
-            HashPool(limits.verify_threads),
-            FactCache(limits.cache_entries),
-            Snapshot.empty(),
-            self._keeper,
-            elapsed=_elapsed,
-            file_time=time_ns,
-            on_bug=self._bugs.report,
-        )
+        self._engine = self._build_engine()
         self._statuses = Statuses(self._engine, self._keeper, _now)
         self._stack.callback(self._statuses.stop)
         memory = Memory.load(Path(settings.state_dir, FILE))
@@ -269,6 +260,19 @@ class _Service:
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLDS)
         self._watcher = Watcher(settings.watch, self._engine, self._metrics, why_not=self._why_not)
+
+    def _build_engine(self) -> Engine:
+        settings, limits = self._settings, self._settings.limits
+        return Engine(
+            Locator(self._mounts, settings.trusted_owners, sandboxes=Sandboxes(_elapsed, self._sandbox_watch())),
+            HashPool(limits.verify_threads),
+            FactCache(limits.cache_entries),
+            Snapshot.empty(),
+            self._keeper,
+            elapsed=_elapsed,
+            file_time=time_ns,
+            on_bug=self._bugs.report,
+        )
 
     def _sandbox_watch(self) -> SandboxWatch | None:
         """What reports changes in sandboxes; without it, what was found in them is kept by its age alone."""

@@ -35,7 +35,7 @@ from eclctl.decide.refusals import NO_RULE, before_reading, no_rule, too_low
 from eclctl.decide.snapshot import Snapshot
 from eclctl.errors import BusyImageError, EclctlError, UnreadableImageError
 from eclctl.image import identity
-from eclctl.image.identity import Located, Locator
+from eclctl.image.identity import Located, Locator, Second
 from eclctl.image.kind import sniff
 from eclctl.image.resolving import NotLocalError
 from eclctl.image.system import Attributes, attributes
@@ -251,9 +251,8 @@ class Engine:
         """Locate an image that was read anew: what must be true when it is answered is looked at last."""
         located, question = pending.located, pending.question
         assert located is not None
-        pending.located = anew = self.locator.again(
-            located, question.image, anywhere=anywhere, asker=question.asker, look=pending.look
-        )
+        second = Second(question.image, question.asker, anywhere, pending.look)
+        pending.located = anew = self.locator.again(located, second)
         return anew
 
     def _from_kept_facts(

@@ -10,7 +10,7 @@ Rules:
    each owner.
 4. A gid outside all ranges is itself, and the gid of a group is that group. Any other gid stands for its one owner's
    groups, in rules that allow only if that owner is the user whose rules apply: a program that is setgid to a
-   subordinate gid must not make its callers somebody else. Deny rules of all owners of gids apply.
+   subordinate gid must not make its callers another user. Deny rules of all owners of gids apply.
 5. Deny rules that name the caller's own numbers always apply.
 6. Whoever has subordinate gids can leave their groups behind: deny rules of all groups that the host's databases give
    such a user apply.
@@ -148,7 +148,7 @@ def unidentified(caller: Caller, known: SubordinateIds) -> Caller:
 
 
 class _Silent:
-    """Knows nobody."""
+    """Knows no account."""
 
     def is_user(self, uid: int) -> bool:
         del uid

@@ -162,7 +162,7 @@ def person_of(owner: str, numbers: Mapping[str, int]) -> str | int:
 
 
 def table(ranges: Sequence[Range]) -> Ranges:
-    """Make the table of ranges, in any order, with whatever overlaps."""
+    """Make the table of ranges, which come in any order and may overlap."""
     edges = [(each.first, 1, each.owner) for each in ranges]
     edges += [(each.last + 1, -1, each.owner) for each in ranges]
     edges.sort(key=itemgetter(0))

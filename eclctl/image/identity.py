@@ -79,6 +79,15 @@ class Located(NamedTuple):
             os.close(self.fd)
 
 
+class Second(NamedTuple):
+    """How an image is looked at anew: as at first, and with what a walk through a directory found (`Locator.walk`)."""
+
+    name: str
+    asker: Asker = ITSELF
+    anywhere: bool = True
+    look: Look | None = None
+
+
 class _Passed(NamedTuple):
     """An open file that is to be named and judged, and how. `look` is what a walk through a directory found."""
 
@@ -154,24 +163,14 @@ class Locator:
                 os.close(given)
             raise
 
-    def again(
-        self,
-        located: Located,
-        name: str,
-        *,
-        anywhere: bool = True,
-        asker: Asker = ITSELF,
-        look: Look | None = None,
-    ) -> Located:
+    def again(self, located: Located, second: Second) -> Located:
         """Look anew at an image that was read meanwhile; the result has the same descriptor.
-
-        `look` is what `walk` found in a directory.
 
         Raises BusyImageError when it is no longer the same state of the same file under the same name. Blocks where the
         file is not `local`. Raises NotLocalError unless `anywhere`: a link may have come to lead elsewhere.
         """
         found = system.attributes(located.fd, fresh=not located.local)
-        anew = self._found(_Passed(located.fd, located.owned, found, name, asker, anywhere, look), self._around())
+        anew = self._found(_Passed(located.fd, located.owned, found, *second), self._around())
         if anew.path != located.path or _state(found) != _state(located.attributes):
             raise _changing()
         return anew

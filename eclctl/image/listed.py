@@ -2,7 +2,7 @@
 
 Rules:
 
-1. A file counts only when root owns it and every directory above it, and nobody else can write them. A symbolic link
+1. A file counts only when root owns it and every directory above it, and others cannot write them. A symbolic link
    counts when that holds for what it leads to.
 2. Units that the service manager makes up from mountinfo have no file, and transient ones lie in a directory that is
    not read: neither says what root has written down.

@@ -125,7 +125,7 @@ def look(
         clock: monotonic seconds.
         bounds: beyond them, the sandbox is too large, which is weak.
         entered: called with an open descriptor of each directory before it is looked at, to watch it. Must not raise.
-        probe: whether files are opened to see if somebody writes them. On network file systems a lease that is refused
+        probe: whether files are opened to see if a process writes them. On network file systems a lease that is refused
             is no sign of a writer: NFSv4 refuses all for which it has no delegation.
 
     Raises nothing for what it meets in the tree. Blocks. The process must ignore SIGIO: a lease is held for an instant

@@ -264,7 +264,7 @@ def _openat2(directory: int, path: str, how: bytes) -> int:
 
 
 def _is_filtered() -> bool:
-    """Whether openat2 is refused whatever it is asked: filters that are older than the call answer EPERM, not ENOSYS.
+    """Whether openat2 is refused for every path: filters that are older than the call answer EPERM, not ENOSYS.
 
     Older versions of systemd do (RHEL 8 has 239). The kernel itself refuses the root directory to no one.
     """

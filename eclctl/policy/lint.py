@@ -44,7 +44,7 @@ Remarks: TypeAlias = Callable[[Rule, Glob], Iterable[Remark]]
 
 
 def no_remarks(_rule: Rule, _path: Glob) -> Iterable[Remark]:
-    """Return nothing: for hosts whose mounts nobody looks at."""
+    """Return nothing: for hosts whose mounts are not looked at."""
     return ()
 
 

@@ -17,10 +17,9 @@ from eclctl.decide.engine import Engine
 from eclctl.decide.questions import Decision, Pending, Question
 from eclctl.decide.snapshot import Snapshot
 from eclctl.image.askers import ITSELF, Asker
-from eclctl.image.identity import Located, Locator
+from eclctl.image.identity import Located, Locator, Second
 from eclctl.image.mounts import MountTable
 from eclctl.image.naming import Weakness
-from eclctl.image.sandbox_walk import Look
 from eclctl.image.system import Attributes
 from eclctl.model import Assurance, Claim, Finding, Kind
 from eclctl.policytest.cases import Case, Expectation, Supposed
@@ -121,17 +120,9 @@ class _Placed(Locator):
         found = Locator.by_name(self, case.image, anywhere=True)
         return found._replace(path=case.path, key=None, assurance=worth, aliases=(), weak=_AS_TESTED, unnamed=None)
 
-    def again(
-        self,
-        located: Located,
-        name: str,
-        *,
-        anywhere: bool = True,
-        asker: Asker = ITSELF,
-        look: Look | None = None,
-    ) -> Located:
+    def again(self, located: Located, second: Second) -> Located:
         """Return it as it was: the file lies elsewhere than the test says, and that it did not change is asked."""
-        del name, anywhere, asker, look
+        del second
         return located
 
 

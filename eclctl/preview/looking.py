@@ -14,8 +14,7 @@ from eclctl.decide.exceptions import Exceptions
 from eclctl.decide.questions import Decision, Pending, Question
 from eclctl.decide.snapshot import Snapshot
 from eclctl.image.askers import ITSELF, Asker
-from eclctl.image.identity import Located, Locator
-from eclctl.image.sandbox_walk import Look
+from eclctl.image.identity import Located, Locator, Second
 from eclctl.image.system import Attributes
 from eclctl.model import Caller
 from eclctl.trust.revocation import Known, Link
@@ -165,19 +164,9 @@ class _Here(Locator):
         del name, anywhere, asker
         return self.found
 
-    def again(
-        self,
-        located: Located,
-        name: str,
-        *,
-        anywhere: bool = True,
-        asker: Asker = ITSELF,
-        look: Look | None = None,
-    ) -> Located:
+    def again(self, located: Located, second: Second) -> Located:
         """Return the image as it was found: that is what both policies are asked about."""
-        if not self.found.unwalked:
-            return self.found
-        return Locator.again(self, located, name, anywhere=anywhere, asker=asker, look=look)
+        return Locator.again(self, located, second) if self.found.unwalked else self.found
 
 
 def _joint(old: Snapshot, new: Snapshot) -> Snapshot | None:

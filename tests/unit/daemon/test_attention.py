@@ -171,14 +171,14 @@ SHARED = {"first": 100, "last": 199, "owners": ["alice", "bob"]}
         (
             {"gids": QUIET | {"file": "/etc/subgid", "overlaps": 1, "overlapping": [SHARED]}},
             "subid-overlap",
-            "/etc/subgid: 100 to 199 are in ranges of alice, bob: these IDs are nobody's for rules that allow",
+            "/etc/subgid: 100 to 199 are in ranges of alice, bob: no rule that allows matches these IDs",
         ),
         (
             {"uids": QUIET | {"overlaps": 7, "overlapping": [SHARED | {"owners": None}]}},
             "subid-overlap",
             (
                 "/etc/subuid: 100 to 199 are in ranges of very many owners, and 6 more overlaps: "
-                "these IDs are nobody's for rules that allow"
+                "no rule that allows matches these IDs"
             ),
         ),
         (

@@ -16,7 +16,7 @@ import pytest
 from eclctl.errors import BusyImageError, UnreadableImageError, UnsupportedFileError
 from eclctl.image import identity
 from eclctl.image.askers import Asker
-from eclctl.image.identity import Locator
+from eclctl.image.identity import Locator, Second
 from eclctl.image.mounts import Belief, Mounts, MountTable
 from eclctl.image.resolving import Unnamed
 from eclctl.image.system import Credentials
@@ -349,11 +349,11 @@ def _lease_breaks_do_not_kill() -> Iterator[None]:
 
 def test_a_file_that_was_renamed_over_is_not_found_again(locator: Locator, library: Path) -> None:
     found = locator.by_name(str(library / "image.sif"), anywhere=True)
-    assert locator.again(found, str(library / "image.sif")).assurance is Assurance.TRUSTED_PATH
+    assert locator.again(found, Second(str(library / "image.sif"))).assurance is Assurance.TRUSTED_PATH
     (library / "new").write_bytes(b"content")
     (library / "new").rename(library / "image.sif")
     with pytest.raises(BusyImageError):
-        locator.again(found, str(library / "image.sif"))
+        locator.again(found, Second(str(library / "image.sif")))
     found.close()
 
 
@@ -361,7 +361,7 @@ def test_a_file_that_was_written_meanwhile_is_not_found_again(locator: Locator, 
     found = locator.by_name(str(library / "image.sif"), anywhere=True)
     (library / "image.sif").write_bytes(b"CONTENT")
     with pytest.raises(BusyImageError):
-        locator.again(found, str(library / "image.sif"))
+        locator.again(found, Second(str(library / "image.sif")))
     found.close()
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -133,15 +134,22 @@ def _bind_as(number: int, source: str, point: str) -> None:
     raise AssertionError(f"no mount got the number {number}")
 
 
+@contextmanager
+def _reading(change: Callable[[bytes], bytes]) -> Iterator[None]:
+    """Pass all that this process reads by read(2) through a function. It has no other threads then."""
+    read = os.read
+    os.read = lambda descriptor, count: change(read(descriptor, count))  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        os.read = read
+
+
 def look_by_a_table_that_lies(point: str) -> tuple[str, str | None]:
     """Return the assurance of a file on FUSE and what is weak, by a table that calls it a memory file system."""
-
-    class Lying(MountTable):
-        def _text(self) -> str:
-            return super()._text().replace(" - fuse.test test ", " - tmpfs believed ")
-
-    locator = Locator(Lying(_believe_in("believed")), frozenset({0}))
-    found = locator.by_name(f"{point}/a.sif", anywhere=True)
+    with _reading(lambda data: data.replace(b" - fuse.test test ", b" - tmpfs believed ")):
+        table = MountTable(_believe_in("believed"))
+    found = Locator(table, frozenset({0})).by_name(f"{point}/a.sif", anywhere=True)
     return found.assurance.value, found.weak and found.weak.text
 
 
@@ -150,18 +158,18 @@ def read_while_mounting(point: str, always: bool) -> tuple[bool, bool, bool]:
 
     Returns whether the table is one of one moment, whether it has the mount, and whether that is believed.
     """
-    times = 0
+    ends = 0
 
-    class Mounting(MountTable):
-        def _text(self) -> str:
-            nonlocal times
-            text = super()._text()
-            times += 1
-            if always or times == 1:
+    def mounting(data: bytes) -> bytes:
+        nonlocal ends
+        if not data:
+            ends += 1
+            if always or ends == 1:
                 linux.mount("believed", point, "tmpfs")
-            return text
+        return data
 
-    mounts, belief = Mounting(_believe_in("believed"))._now
+    with _reading(mounting):
+        mounts, belief = MountTable(_believe_in("believed")).current()
     found = mounts.at(point)
     return mounts.settled, found is not None, found is not None and belief.trusts(found)
 

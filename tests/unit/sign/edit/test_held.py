@@ -7,6 +7,7 @@ import fcntl
 import mmap
 import os
 import shutil
+import signal
 import stat
 import struct
 import subprocess
@@ -410,6 +411,7 @@ def test_a_lease_that_ends_at_once_does_not_keep_anyone_from_writing(image: Path
             look_for_writers(fd)
             began.set()
 
+    before = signal.getsignal(signal.SIGIO)
     ignore_broken_leases()
     thread = threading.Thread(target=look_all_the_time)
     thread.start()
@@ -422,3 +424,4 @@ def test_a_lease_that_ends_at_once_does_not_keep_anyone_from_writing(image: Path
         stop.set()
         thread.join()
         os.close(fd)
+        signal.signal(signal.SIGIO, before)

@@ -128,7 +128,7 @@ class HostMounts:
 def _unbelieved(mounts: Mounts, belief: Belief, path: str) -> Mount | None:
     """Return the mount that a path lies on when it is not believed."""
     top = mounts.above(path)[-1]
-    return None if top.superblock in belief.trusted or top.superblock in belief.vouched else top
+    return None if belief.trusts(top) or belief.vouches_for(top) else top
 
 
 def _wants_trusted_path(rule: Rule) -> bool:

@@ -243,7 +243,7 @@ class Locator:
         path, weak = named.path, named.weak
         if spellings[0].path != path:
             path, weak = first_name(spellings, named, around, anywhere=passed.anywhere, fresh=fresh)
-        vouched = mount.superblock in around.belief.vouched
+        vouched = around.belief.vouches_for(mount)
         weak = weak or (None if vouched else _not_trusted(named, mount, around))
         aliases = aliases_of(named, spellings, path)
         key = _key(passed.fd, found)

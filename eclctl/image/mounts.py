@@ -157,18 +157,16 @@ class Spelling(NamedTuple):
 class Mounts:
     """One state of the mount table. Never changes."""
 
-    def __init__(self, mounts: Iterable[Mount], root: Mount, root_directory: tuple[int, int], *, settled: bool) -> None:
+    def __init__(self, mounts: Iterable[Mount], root: Mount, *, settled: bool) -> None:
         """Index the mounts.
 
         Args:
             mounts: the lines of mountinfo.
             root: what the process's root directory lies on; in a bare chroot that is no line of the table.
-            root_directory: mount ID and inode number of the root directory.
             settled: whether nothing changed while the table was read.
         """
         self.all = tuple(mounts)
         self.root = root
-        self.root_directory = root_directory
         self.settled = settled
         self._by_id = {mount.id: mount for mount in self.all}
         self.chrooted = root.id not in self._by_id
@@ -467,7 +465,7 @@ class MountTable:
             own = next((mount for mount in every if mount.id == found.mount), None) or _unlisted(root, found)
         finally:
             os.close(root)
-        mounts = Mounts(every, own, (found.mount, found.inode), settled=settled)
+        mounts = Mounts(every, own, settled=settled)
         # Where mounts come and go all the time, a line may be of another moment than its neighbour.
         return mounts, self._believe(mounts) if settled else only_root(mounts)
 

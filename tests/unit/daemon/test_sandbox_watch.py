@@ -145,7 +145,7 @@ def test_what_is_kept_of_a_sandbox_ends_with_a_change_and_gives_its_watches_back
 ) -> None:
     sandboxes = Sandboxes(lambda: 0.0, watch)
     mounts = parse_mountinfo("22 1 8:1 / / rw - ext4 /dev/sda1 rw")
-    table = Mounts(mounts, mounts[0], (22, 2), settled=True)
+    table = Mounts(mounts, mounts[0], settled=True)
     fd = os.open(top, os.O_PATH)
     question = Top("state", (str(top),)), frozenset({0}), table
     assert sandboxes.look(fd, *question).weak is None

@@ -34,7 +34,7 @@ TABLE = """\
 
 def table() -> Mounts:
     mounts = parse_mountinfo(TABLE)
-    return Mounts(mounts, mounts[0], (22, 2), settled=True)
+    return Mounts(mounts, mounts[0], settled=True)
 
 
 def host(words: Filesystems | None = None, *, configured: bool = True, there: bool = True) -> HostMounts:

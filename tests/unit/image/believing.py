@@ -28,7 +28,7 @@ def number(device: str) -> int:
 
 def mounts_of(*lines: str) -> Mounts:
     mounts = parse_mountinfo("\n".join(lines))
-    return Mounts(mounts, mounts[0], (mounts[0].id, 2), settled=True)
+    return Mounts(mounts, mounts[0], settled=True)
 
 
 class Host:

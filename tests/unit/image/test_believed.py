@@ -75,7 +75,7 @@ def test_in_a_chroot_the_file_system_that_the_root_directory_lies_on_is_believed
     table = parse_mountinfo(f"{ROOT}\n{DATA}")
     unlisted = parse_mountinfo("99 0 8:33 / / rw - xfs x rw")[0]
     believed = Believed(Filesystems(), frozenset({0}), frozenset({0}))
-    assert believed(Mounts(table, unlisted, (99, 2), settled=True)).trusted == {unlisted.superblock}
+    assert believed(Mounts(table, unlisted, settled=True)).trusted == {unlisted.superblock}
 
 
 def test_a_mount_of_the_roots_file_system_elsewhere_is_believed(host: Host) -> None:

@@ -433,7 +433,7 @@ class Restless(MountTable):
         if not self.restless:
             return mounts, belief
         self.restless -= 1
-        return Mounts(mounts.all, mounts.root, mounts.root_directory, settled=False), Belief(frozenset())
+        return Mounts(mounts.all, mounts.root, settled=False), Belief(frozenset())
 
 
 @pytest.mark.parametrize(("times", "trusted"), [(0, True), (3, True), (100, False)])

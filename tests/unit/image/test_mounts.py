@@ -37,7 +37,7 @@ def by_point(text: str = LINES) -> dict[str, Mount]:
 
 def mounts(text: str) -> Mounts:
     every = parse_mountinfo(text)
-    return Mounts(every, every[0], (every[0].id, 2), settled=True)
+    return Mounts(every, every[0], settled=True)
 
 
 def names(text: str, point: str, path: str) -> list[str] | None:
@@ -136,7 +136,7 @@ def test_subvolumes_are_named_by_their_own_mounts_where_nothing_is_above_them() 
 def test_in_a_bare_chroot_only_the_root_itself_gives_names() -> None:
     every = parse_mountinfo("35 22 8:1 /jail/srv /bound rw - ext4 /dev/sda1 rw\n")
     root = Mount(22, 0, os.makedev(8, 1), "/", "/", frozenset(), "ext4", "", frozenset())
-    found = Mounts(every, root, (22, 99), settled=True)
+    found = Mounts(every, root, settled=True)
     assert found.names(root, "/srv/x") == (Spelling("/srv/x", "/"),)
     assert found.names(every[0], "/bound/x") is None
 

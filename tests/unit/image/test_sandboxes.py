@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, whose fil
 def table(*points: str) -> Mounts:
     lines = [f"{number} 22 0:{number} / {point} rw - tmpfs none rw" for number, point in enumerate(points, 23)]
     mounts = parse_mountinfo("\n".join(["22 1 8:1 / / rw - ext4 /dev/sda1 rw", *lines]))
-    return Mounts(mounts, mounts[0], (22, 2), settled=True)
+    return Mounts(mounts, mounts[0], settled=True)
 
 
 MOUNTS = table("/tmp")

@@ -16,8 +16,8 @@ from eclctl.errors import EclctlError
 from eclctl.model import Verification
 from eclctl.trust.keyring import KeyStore
 from eclctl.verify import HashPool, examine
-from tests.ocibuilder import OciBuilder, cosign_key, cosign_store
-from tests.sifbuilder import SifBuilder, corpus_pgp_key, corpus_store
+from tests.helpers.ocibuilder import OciBuilder, cosign_key, cosign_store
+from tests.helpers.sifbuilder import SifBuilder, corpus_pgp_key, corpus_store
 
 MIB = 1 << 20
 LAYERS = 20

@@ -12,18 +12,19 @@ from typing import BinaryIO
 
 from benchmarks import site
 from benchmarks.harness import Result, interleaved, median, note, ratio, seconds
+from eclctl.config.accounts import Names
+from eclctl.config.settings import Settings
 from eclctl.decide.cache import FactCache
 from eclctl.decide.engine import Engine
 from eclctl.decide.questions import Question
-from eclctl.decide.settings import Settings
-from eclctl.decide.snapshot import Names, Snapshot, build
-from eclctl.image.askers import Asker
-from eclctl.image.identity import Locator
-from eclctl.image.mounts import MountTable
-from eclctl.image.system import Credentials, can_assume
+from eclctl.decide.snapshot import Snapshot, build
+from eclctl.files.askers import Asker
+from eclctl.files.mounts import MountTable
+from eclctl.files.syscalls import Credentials, can_assume
+from eclctl.files.trusted_path import Locator
 from eclctl.model import Caller, Code
 from eclctl.verify import HashPool
-from tests.pgp import Key, certificate
+from tests.helpers.pgp import Key, certificate
 
 RULES, FINGERPRINTS, ROLES = 10_000, 100_000, 1_000
 LOADS_WITHIN = 10.0  # seconds

@@ -8,15 +8,15 @@ from pathlib import Path
 
 from benchmarks import site
 from benchmarks.harness import Result, interleaved, median, note, ratio, seconds
-from eclctl.daemon import log
-from eclctl.daemon.metrics import Metrics
-from eclctl.daemon.tree import Timing, Tree
+from eclctl.config.settings import Watch
+from eclctl.daemon.observing import log
+from eclctl.daemon.observing.metrics import Metrics
+from eclctl.daemon.watching.tree import Timing, Tree
 from eclctl.decide.cache import FactCache, Facts
 from eclctl.decide.engine import Engine
-from eclctl.decide.settings import Watch
 from eclctl.decide.snapshot import Snapshot
-from eclctl.image.identity import FileKey, Locator
-from eclctl.image.mounts import MountTable
+from eclctl.files.mounts import MountTable
+from eclctl.files.trusted_path import FileKey, Locator
 from eclctl.verify import HashPool
 
 FILES = 100_000

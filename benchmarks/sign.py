@@ -10,8 +10,8 @@ from pathlib import Path
 
 from benchmarks import site
 from benchmarks.harness import Result, interleaved, median, note, ratio, seconds
-from eclctl.cli import sign
-from tests.sifbuilder import SifBuilder
+from eclctl.cli.sign import command as sign
+from tests.helpers.sifbuilder import SifBuilder
 
 MIB = 1 << 20
 KEY = site.CORPUS / "keys" / "pem" / "ed25519-private.pem"

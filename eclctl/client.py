@@ -8,6 +8,7 @@ enumerations takes longer than the whole question; what is used of it here (`soc
 from __future__ import annotations
 
 import _socket
+import errno
 import os
 import sys
 from json import JSONDecoder, JSONEncoder
@@ -264,3 +265,22 @@ class _Window:
                 self._lost = error
         known = self._outcomes.pop(request_id, None)
         return known if known is not None else self._lost
+
+
+def unreadable(error: OSError | ValueError) -> dict[str, Any]:
+    """The deny for an image that its caller cannot open: who cannot read it cannot run it, so nobody is asked."""
+    code, reason = "unreadable", f"you cannot open it: {getattr(error, 'strerror', None) or error}"
+    if isinstance(error, OSError) and error.errno == errno.EWOULDBLOCK:
+        code, reason = "busy", "somebody holds a lease on it; ask again when they have finished"
+    elif isinstance(error, OSError) and error.errno == errno.ENXIO:
+        code, reason = "unsupported-file", "it is a socket or a device, not an image"
+    names = ("rule", "kind", "assurance", "generation", "policy", "decision_id", "would", "message", "exception")
+    return dict.fromkeys(names) | {
+        "decision": "deny",
+        "code": code,
+        "reason": reason,
+        "mode": "enforce",
+        "signers": [],
+        "missing": [],
+        "cached": False,
+    }

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tests.pki import Authority
+from tests.helpers.pki import Authority
+from tests.helpers.site import Site
 from tests.places.arena import Arena, one_at_a_time
-from tests.site import Site
 
 settings.register_profile("eclctl", deadline=None)  # what is timed is timed by benchmarks
 settings.load_profile("eclctl")

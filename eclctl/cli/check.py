@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 
-from eclctl.client import CHECK_SOCKET, TIMEOUT, NoAnswerError, Question, ask_in_order, open_image, wire_path
+from eclctl.client import (
+    CHECK_SOCKET,
+    TIMEOUT,
+    NoAnswerError,
+    Question,
+    ask_in_order,
+    open_image,
+    unreadable,
+    wire_path,
+)
 
 TYPE_CHECKING = False  # typing itself costs more to import than a check
 if TYPE_CHECKING:
@@ -191,25 +199,6 @@ def _questions(
         yield Question("check", {"image": name, "role": role, "fd": True}, (descriptor,))
 
 
-def unreadable(error: OSError | ValueError) -> dict[str, Any]:
-    """The deny for an image that its caller cannot open: who cannot read it cannot run it, so nobody is asked."""
-    code, reason = "unreadable", f"you cannot open it: {getattr(error, 'strerror', None) or error}"
-    if isinstance(error, OSError) and error.errno == errno.EWOULDBLOCK:
-        code, reason = "busy", "somebody holds a lease on it; ask again when they have finished"
-    elif isinstance(error, OSError) and error.errno == errno.ENXIO:
-        code, reason = "unsupported-file", "it is a socket or a device, not an image"
-    names = ("rule", "kind", "assurance", "generation", "policy", "decision_id", "would", "message", "exception")
-    return dict.fromkeys(names) | {
-        "decision": "deny",
-        "code": code,
-        "reason": reason,
-        "mode": "enforce",
-        "signers": [],
-        "missing": [],
-        "cached": False,
-    }
-
-
 def status_of(outcome: dict[str, Any] | NoAnswerError) -> int:
     """The exit status for one outcome. Whatever is not plainly allow or deny is no decision."""
     if isinstance(outcome, NoAnswerError):
@@ -258,6 +247,6 @@ def _shown(text: str) -> str:
     """Text from a file, a name or a request, made safe for a terminal."""
     if text.isascii() and text.isprintable() and "\\" not in text:
         return text
-    from eclctl.cli.text import printable  # noqa: PLC0415 - hardly ever needed
+    from eclctl.text import printable  # noqa: PLC0415 - hardly ever needed
 
     return printable(text)

@@ -6,8 +6,8 @@ import logging
 import os
 import sys
 
-from eclctl.cli.options import Parser
-from eclctl.daemon import service
+from eclctl.cli.terminal.parser import Parser
+from eclctl.daemon.lifecycle import service
 
 CONFIG = "/etc/eclctl/config.yaml"
 

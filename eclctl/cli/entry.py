@@ -25,6 +25,19 @@ COMMANDS = {
     "report": "rules, images, keys and decisions, as a page to keep",
     "reload": "have the daemon load policy and keys again",
 }
+_MODULES = {
+    "explain": "explain.command",
+    "keys": "keys.command",
+    "policy": "policy.command",
+    "pull": "registry.pull",
+    "push": "registry.push",
+    "reload": "admin.command",
+    "sif": "sif.command",
+    "sign": "sign.command",
+    "status": "admin.command",
+    "verify": "verify.command",
+}
+"""Where a command is whose module does not have its name."""
 _NO_DECISION = 3
 
 
@@ -95,7 +108,7 @@ def _run(argv: list[str]) -> int:
         print(f"eclctl {__version__}")
         return 0
     if name not in COMMANDS:
-        from eclctl.cli.text import printable  # noqa: PLC0415 - as above
+        from eclctl.text import printable  # noqa: PLC0415 - as above
 
         print(f"eclctl: there is no command {printable(name)}; `eclctl --help` lists them", file=sys.stderr)
         return 2
@@ -107,13 +120,10 @@ def _command(name: str) -> Callable[[list[str]], int]:
         from eclctl.cli.check import run  # noqa: PLC0415 - as above
 
         return run
-    if name in {"status", "reload"}:
-        from eclctl.cli import admin  # noqa: PLC0415 - as above
-
-        return admin.status if name == "status" else admin.reload
     from importlib import import_module  # noqa: PLC0415 - as above
 
-    command: Callable[[list[str]], int] = import_module(f"eclctl.cli.{name}").run
+    function = "reload" if name == "reload" else "status" if name == "status" else "run"
+    command: Callable[[list[str]], int] = getattr(import_module(f"eclctl.cli.{_MODULES.get(name, name)}"), function)
     return command
 
 

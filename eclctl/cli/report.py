@@ -9,11 +9,11 @@ import sys
 import tempfile
 from typing import TYPE_CHECKING, Any
 
-from eclctl.cli.options import USAGE, Parser, timeout
-from eclctl.cli.problems import print_error
-from eclctl.cli.text import printable
+from eclctl.cli.terminal.parser import USAGE, Parser, timeout
+from eclctl.cli.terminal.problems import print_error
 from eclctl.client import ADMIN_SOCKET, TIMEOUT, Client, NoAnswerError, Question
 from eclctl.report.page import render
+from eclctl.text import printable
 
 if TYPE_CHECKING:
     import argparse
@@ -93,9 +93,13 @@ def _misused(options: argparse.Namespace) -> str | None:
 def _report(options: argparse.Namespace) -> dict[str, Any]:
     if options.config is None:
         return ask(options.socket or ADMIN_SOCKET, options.timeout, options.images, options.decisions)
-    from eclctl.cli.offline_report import report_here  # noqa: PLC0415 (whoever asks a daemon needs none of that)
+    from eclctl.local.report import report_here  # noqa: PLC0415 (whoever asks a daemon needs none of that)
 
-    return report_here(options.config, options.images, options.decisions)
+    return report_here(options.config, options.images, options.decisions, _warn)
+
+
+def _warn(sentence: str) -> None:
+    print(f"eclctl report: {sentence}", file=sys.stderr)
 
 
 # -- asking a daemon -----------------------------------------------------------------------------------------------

@@ -27,18 +27,17 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
+from eclctl.decide.breakglass_apply import SOFTENED, soften
 from eclctl.decide.cache import FactCache, Facts
 from eclctl.decide.evidence import keys_behind
-from eclctl.decide.exceptions_apply import SOFTENED, soften
 from eclctl.decide.questions import Decision, Given, Pending, Prefetched, Question, Turn
 from eclctl.decide.refusals import NO_RULE, before_reading, no_rule, too_low
 from eclctl.decide.snapshot import Snapshot
 from eclctl.errors import BusyImageError, EclctlError, UnreadableImageError
-from eclctl.image import identity
-from eclctl.image.identity import Located, Locator, Second
-from eclctl.image.kind import sniff
-from eclctl.image.resolving import NotLocalError
-from eclctl.image.system import Attributes, attributes
+from eclctl.files import trusted_path
+from eclctl.files.resolving import NotLocalError
+from eclctl.files.syscalls import Attributes, attributes
+from eclctl.files.trusted_path import Located, Locator, Second
 from eclctl.model import (
     Assurance,
     Caller,
@@ -55,6 +54,7 @@ from eclctl.policy.language import Policy, Rule
 from eclctl.policy.messages import Said
 from eclctl.policy.report import signatures
 from eclctl.policy.select import select_rule
+from eclctl.sif.kind import sniff
 from eclctl.trust.keyring import unasked
 from eclctl.trust.revocation import NO_STATUS, StatusSource
 from eclctl.verify import HashPool, examine, hash_file, kind_of
@@ -294,15 +294,15 @@ class Engine:
             pending.checked = True
             return _sandbox(snapshot.store.digest)
         digests = snapshot.policy is not None and snapshot.policy.withdraws_objects
-        fd = identity.open_for_reading(located)
+        fd = trusted_path.open_for_reading(located)
         try:
-            settled = identity.settled(located.attributes, now_ns=self.file_time())
+            settled = trusted_path.settled(located.attributes, now_ns=self.file_time())
             # A file system that hangs must not take the threads that hash for everybody.
             pool = self.pool if located.local else None
             facts = self._read(fd, snapshot, pool, content=pending.content, digests=digests)
             if pending.content and facts.error is None and located.attributes.size in snapshot.exceptions.sizes:
                 facts = replace(facts, whole=hash_file(fd)[1])
-            if not identity.unchanged(fd, located.attributes):
+            if not trusted_path.unchanged(fd, located.attributes):
                 raise BusyImageError("the image changed while it was read; ask again when it is complete")
             trusted = located.assurance is _TRUSTED_PATH is self._look_again(pending).assurance
             pending.checked = True

@@ -2,7 +2,7 @@
 
 1. Images on a file system that is not believed have no `trusted-path`. A rule that asks for it never allows them, and
    watching them keeps nothing.
-2. A file has one name, which does not go over bind mounts (`image.mounts`, rule 4).
+2. A file has one name, which does not go over bind mounts (`files.mounts`, rule 4).
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from eclctl.decide.settings import Settings
-from eclctl.image.believed import OWN_OWNERS, Believed, device_groups
-from eclctl.image.mounts import Belief, Mount, Mounts, MountTable
+from eclctl.config.document import Problem, printable, quoted
+from eclctl.config.settings import Settings
+from eclctl.files.mounts import Belief, Mount, Mounts, MountTable
+from eclctl.files.trusted_filesystems import OWN_OWNERS, Believed, device_groups
 from eclctl.model import Assurance, Verdict
-from eclctl.policy.document import Problem, printable, quoted
 from eclctl.policy.globs import Glob, compile_glob
 from eclctl.policy.language import Rule
 from eclctl.policy.lint import Remark

@@ -8,12 +8,12 @@ from typing import Literal, NamedTuple
 
 from eclctl.decide.evidence import KeyReport
 from eclctl.decide.snapshot import Snapshot
-from eclctl.image.askers import ITSELF, Asker
-from eclctl.image.identity import Located
-from eclctl.image.mounts import Mounts
-from eclctl.image.naming import Weakness
-from eclctl.image.sandbox_walk import Look
-from eclctl.image.writers import Writers
+from eclctl.files.askers import ITSELF, Asker
+from eclctl.files.mounts import Mounts
+from eclctl.files.naming import Weakness
+from eclctl.files.sandbox_walk import Look
+from eclctl.files.trusted_path import Located
+from eclctl.files.writers import Writers
 from eclctl.model import Alias, Assurance, Caller, Code, Kind, Missing, Outcome, SignatureReport, Verdict
 from eclctl.trust.revocation import Link
 

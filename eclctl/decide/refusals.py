@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from eclctl.image.identity import Located
-from eclctl.image.resolving import Unnamed
+from eclctl.files.resolving import Unnamed
+from eclctl.files.trusted_path import Located
 from eclctl.model import Code, Kind, Outcome
 from eclctl.policy.language import Rule
 

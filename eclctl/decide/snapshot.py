@@ -5,19 +5,20 @@ from __future__ import annotations
 import gc
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 
-from eclctl.decide.exceptions import NO_EXCEPTIONS, Exceptions, State, standing
-from eclctl.decide.exceptions_load import load_exceptions
-from eclctl.decide.files import Reader, expand, read_guarded
-from eclctl.decide.settings import Settings
+from eclctl.config.accounts import Names
+from eclctl.config.document import MAX_BYTES, Problem
+from eclctl.config.settings import Settings
+from eclctl.decide.breakglass import NO_EXCEPTIONS, Exceptions, State, standing
+from eclctl.decide.breakglass_load import load_exceptions
 from eclctl.errors import ConfigError, EclctlError
+from eclctl.files.guarded import Reader, expand, read_guarded
 from eclctl.policy.declare import Certificate
-from eclctl.policy.document import MAX_BYTES, Problem
 from eclctl.policy.language import Policy
 from eclctl.policy.lint import Linter, Remarks, no_remarks
 from eclctl.policy.load import Loaded, LoadEnvironment, Source, load
@@ -61,15 +62,6 @@ class Built:
     errors: tuple[Problem, ...] = ()
     warnings: tuple[Problem, ...] = ()
     notes: tuple[Problem, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Names:
-    """How names of users and groups become numbers, while a policy loads and never later; and this host's own name."""
-
-    user: Callable[[str], int | None]
-    group: Callable[[str], int | None]
-    host: str = field(default_factory=lambda: os.uname().nodename)
 
 
 def build(

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from eclctl.config import document
+from eclctl.config.document import Node, Report, Scalar, quoted
 from eclctl.model import Kind
-from eclctl.policy import document, hosts
+from eclctl.policy import hosts
 from eclctl.policy.declare import LoadEnvironment
-from eclctl.policy.document import Node, Report, Scalar, quoted
 from eclctl.policy.globs import Glob, compile_glob, objection
 from eclctl.policy.language import SIGNED_KINDS, Match
 from eclctl.policy.windows import Window, WindowError, parse_window

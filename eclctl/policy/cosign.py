@@ -7,8 +7,8 @@ messages quoted.
 
 from __future__ import annotations
 
+from eclctl.config.document import quoted
 from eclctl.model import Claim, SignatureFormat
-from eclctl.policy.document import quoted
 from eclctl.policy.globs import matches_repository
 from eclctl.policy.language import Policy, Signer
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
+from eclctl.config import document
+from eclctl.config.document import ListNode, MapNode, Node, Report, Scalar, quoted
 from eclctl.errors import ConfigError
 from eclctl.model import is_purpose
-from eclctl.policy import document
-from eclctl.policy.document import ListNode, MapNode, Node, Report, Scalar, quoted
 from eclctl.policy.globs import Glob, compile_repository, repository_objection
 from eclctl.policy.language import ANYONE, X509, Policy, Signer
 from eclctl.policy.material import Material
@@ -172,7 +172,7 @@ class Declarer:
         return self.found
 
     def _exceptions(self, node: Node) -> None:
-        """Keep what `policy.exceptions` reads once it is known who holds which key."""
+        """Keep what `policy.breakglass` reads once it is known who holds which key."""
         if self.found.exceptions is not None:
             message = f"exceptions are declared twice (first at {place(self.found.exceptions)})"
             self._report.error(node, message, "keep one: there is one directory of exceptions, and one way to approve")

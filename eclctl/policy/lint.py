@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple, TypeAlias
 
+from eclctl.config.document import ListNode, MapNode, Node, Report, Scalar, quoted
 from eclctl.model import Assurance, Verdict
 from eclctl.policy.declare import Declarations, place
-from eclctl.policy.document import ListNode, MapNode, Node, Report, Scalar, quoted
 from eclctl.policy.globs import Glob
 from eclctl.policy.inclusion import is_literal
 from eclctl.policy.language import SIGNED_KINDS, Match, Policy, Requirement, Rule, Signer, is_pgp

@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
+from eclctl.config.document import Report, quoted
 from eclctl.model import Finding
 from eclctl.policy.declare import Declarations
-from eclctl.policy.document import Report, quoted
 from eclctl.policy.language import X509, Policy
 from eclctl.signature import openpgp
 from eclctl.trust.x509 import Credential, path, turning_points

@@ -10,9 +10,9 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from eclctl.config.document import Mark, Problem, Problems, Report
+from eclctl.policy.breakglass import read_terms
 from eclctl.policy.declare import Certificates, Declarations, Declarer, LoadEnvironment, Source, place
-from eclctl.policy.document import Mark, Problem, Problems, Report
-from eclctl.policy.exceptions import read_terms
 from eclctl.policy.holders import Holders, find_holders, warn_of_shared_keys
 from eclctl.policy.language import ExceptionTerms, Policy, Rule, Withdrawn, frozen
 from eclctl.policy.rules import RuleReader

@@ -9,10 +9,10 @@ from datetime import datetime
 
 from cryptography import x509
 
+from eclctl.config import document
+from eclctl.config.document import Node, Report, Scalar, quoted
 from eclctl.errors import EclctlError, KeyMaterialError
 from eclctl.model import Finding
-from eclctl.policy import document
-from eclctl.policy.document import Node, Report, Scalar, quoted
 from eclctl.policy.language import COSIGN
 from eclctl.signature.keys import PublicKey, parse_public_key
 from eclctl.trust.ocsp import responders

@@ -10,8 +10,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from eclctl.config.document import printable, suggestion
 from eclctl.model import Caller, Outcome
-from eclctl.policy.document import printable, suggestion
 
 _LONGEST = 400  # characters of one value, as it is shown
 _TOKEN = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")

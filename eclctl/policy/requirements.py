@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from eclctl.config import document
+from eclctl.config.document import MapNode, Node, Report, quoted
 from eclctl.model import Kind, is_purpose
-from eclctl.policy import document
 from eclctl.policy.declare import PURPOSE_SHAPE, Declarations, place, signer_names
-from eclctl.policy.document import MapNode, Node, Report, quoted
 from eclctl.policy.holders import Holders
 from eclctl.policy.language import ANYONE, HOLDS, Match, Requirement, Scope
 

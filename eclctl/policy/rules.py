@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from eclctl.config import document
+from eclctl.config.document import Node, Report, Scalar, quoted
 from eclctl.model import Assurance, Finding, Verdict
-from eclctl.policy import document
 from eclctl.policy.conditions import MatchReader
 from eclctl.policy.declare import Declarations, LoadEnvironment, name_of, place, signer_names
-from eclctl.policy.document import Node, Report, Scalar, quoted
 from eclctl.policy.holders import Holders
 from eclctl.policy.language import SIGNED_KINDS, Match, Rule, is_pgp
 from eclctl.policy.matching import match

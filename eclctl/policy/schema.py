@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from eclctl.model import Assurance, Kind, Verdict
-from eclctl.policy import conditions, declare, exceptions, material, requirements, rules
+from eclctl.policy import breakglass, conditions, declare, material, requirements, rules
 from eclctl.policy.globs import MAX_LENGTH
 from eclctl.policy.language import HOLDS
 from eclctl.policy.messages import PLACEHOLDERS
@@ -60,9 +60,9 @@ def _top() -> Mapping[str, _Schema]:
                 "approvals": _approvals("Who must sign an exception."),
                 "longest": _duration("How long one may last."),
             },
-            exceptions.TERMS_KEYS,
+            breakglass.TERMS_KEYS,
             "How images may run for a while though requirements are not met.",
-            required=exceptions.TERMS_KEYS,
+            required=breakglass.TERMS_KEYS,
         ),
         "rules": _list(_rule(), "The first rule that matches decides."),
         "default": _one_of(("deny",), "What no rule matches is denied."),

@@ -11,10 +11,10 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from eclctl.config import document
+from eclctl.config.document import MapNode, Node, Report, Scalar, quoted, read_document
 from eclctl.errors import EclctlError
-from eclctl.policy import document
 from eclctl.policy.declare import LoadEnvironment, Source
-from eclctl.policy.document import MapNode, Node, Report, Scalar, quoted, read_document
 
 INCLUDE = "include"
 MAX_DEPTH = 8

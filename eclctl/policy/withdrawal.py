@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from eclctl.config.document import Report, Scalar, quoted
 from eclctl.policy.declare import Certificates, Declarations
-from eclctl.policy.document import Report, Scalar, quoted
 from eclctl.policy.holders import Holders
 from eclctl.policy.language import COSIGN
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from eclctl.config.document import Mark
 from eclctl.model import Assurance, Caller, Code, Verdict, Verification
-from eclctl.policy.document import Mark
 from eclctl.trust.revocation import Status
 
 

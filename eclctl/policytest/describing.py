@@ -12,9 +12,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from eclctl.config import document
+from eclctl.config.document import ListNode, Node, Report, quoted
 from eclctl.model import DataObject, Kind, OciContent, Verification
-from eclctl.policy import document
-from eclctl.policy.document import ListNode, Node, Report, quoted
 from eclctl.policy.language import HOLDS, SIGNED_KINDS
 from eclctl.policytest.cases import Supposed
 from eclctl.policytest.signing import Layout, Material, Signing

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
 
-from eclctl.policy.document import Problem
+from eclctl.config.document import Problem
 from eclctl.policytest.running import Result
 
 # What XML 1.0 cannot hold in any spelling (section 2.2).

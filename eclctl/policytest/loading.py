@@ -1,7 +1,7 @@
 """Finds and loads tests with the policy that they are about.
 
 Tests lie in `tests/` beside the policy files. The daemon takes the files of a directory and does not descend
-(`decide.files.expand`), so it never sees them there, whatever they are called; `NAME.test.yaml` beside `NAME.yaml` it
+(`files.guarded.expand`), so it never sees them there, whatever they are called; `NAME.test.yaml` beside `NAME.yaml` it
 would take for a policy. Should somebody name that directory as one, its files do not load: a policy knows no `tests`.
 """
 
@@ -12,11 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from eclctl.decide.files import Reader, expand, read_unguarded
-from eclctl.decide.settings import Settings
-from eclctl.decide.snapshot import Built, Names, Snapshot, build
+from eclctl.config.accounts import Names
+from eclctl.config.document import MAX_BYTES, Mark, Problem, Report, read_document
+from eclctl.config.settings import Settings
+from eclctl.decide.snapshot import Built, Snapshot, build
 from eclctl.errors import ConfigError
-from eclctl.policy.document import MAX_BYTES, Mark, Problem, Report, read_document
+from eclctl.files.guarded import Reader, expand, read_unguarded
 from eclctl.policytest.cases import Case
 from eclctl.policytest.reading import CaseReader, Declared, Header, read_header
 from eclctl.policytest.signing import Material

@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from eclctl.decide.snapshot import Names
+from eclctl.config import document
+from eclctl.config.accounts import Names
+from eclctl.config.document import Node, Report, Scalar, quoted
 from eclctl.model import ALLOWING, Assurance, Caller, Code, Verdict
-from eclctl.policy import document
-from eclctl.policy.document import Node, Report, Scalar, quoted
 from eclctl.policytest.cases import Case, Expectation, Supposed
 from eclctl.policytest.describing import IMAGE_KEYS, Describer
 from eclctl.policytest.signing import Material

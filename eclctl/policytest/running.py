@@ -16,11 +16,11 @@ from eclctl.decide.cache import FactCache, Facts, Judgements
 from eclctl.decide.engine import Engine
 from eclctl.decide.questions import Decision, Pending, Question
 from eclctl.decide.snapshot import Snapshot
-from eclctl.image.askers import ITSELF, Asker
-from eclctl.image.identity import Located, Locator, Second
-from eclctl.image.mounts import MountTable
-from eclctl.image.naming import Weakness
-from eclctl.image.system import Attributes
+from eclctl.files.askers import ITSELF, Asker
+from eclctl.files.mounts import MountTable
+from eclctl.files.naming import Weakness
+from eclctl.files.syscalls import Attributes
+from eclctl.files.trusted_path import Located, Locator, Second
 from eclctl.model import Assurance, Claim, Finding, Kind
 from eclctl.policytest.cases import Case, Expectation, Supposed
 from eclctl.trust.keyring import KeyStore

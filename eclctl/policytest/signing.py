@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+from eclctl.config import document
+from eclctl.config.document import Node, Report, Scalar, quoted
 from eclctl.model import Claim, Failure, Finding, KeyRef, Kind, SignatureFormat, SignerKind, is_purpose, purpose
-from eclctl.policy import document
 from eclctl.policy.declare import PURPOSE_SHAPE
-from eclctl.policy.document import Node, Report, Scalar, quoted
 from eclctl.policy.language import COSIGN, X509, Policy, Signer
 from eclctl.signature import cosign, openpgp
 from eclctl.trust.keyring import KeyStore

@@ -10,8 +10,8 @@ import json
 from collections.abc import Sequence
 from typing import TypeAlias
 
+from eclctl.config.document import ListNode, MapNode, Node, Report, Scalar, is_null, read_document
 from eclctl.errors import ConfigError
-from eclctl.policy.document import ListNode, MapNode, Node, Report, Scalar, is_null, read_document
 
 __all__ = ["SORTS", "with_entry"]
 

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Protocol
 
+from eclctl.decide.breakglass import Exceptions
 from eclctl.decide.cache import FactCache, Facts, Judgements, Outcomes
 from eclctl.decide.engine import Engine
-from eclctl.decide.exceptions import Exceptions
 from eclctl.decide.questions import Decision, Pending, Question
 from eclctl.decide.snapshot import Snapshot
-from eclctl.image.askers import ITSELF, Asker
-from eclctl.image.identity import Located, Locator, Second
-from eclctl.image.system import Attributes
+from eclctl.files.askers import ITSELF, Asker
+from eclctl.files.syscalls import Attributes
+from eclctl.files.trusted_path import Located, Locator, Second
 from eclctl.model import Caller
 from eclctl.trust.revocation import Known, Link
 from eclctl.verify import HashPool

@@ -14,9 +14,9 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 from eclctl.decide.snapshot import Snapshot
 from eclctl.errors import ConfigError, EclctlError
-from eclctl.image.kind import sniff
 from eclctl.model import Kind
 from eclctl.policy.language import COSIGN, Policy, Withdrawn
+from eclctl.sif.kind import sniff
 from eclctl.signature import openpgp
 from eclctl.signature.keys import parse_public_key
 from eclctl.trust.keyring import KeyStore

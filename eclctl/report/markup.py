@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from eclctl.policy.document import printable
+from eclctl.config.document import printable
 
 __all__ = ["Markup", "join", "tag", "text"]
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
-from eclctl.decide.exceptions import Candidate, standing
+from eclctl.decide.breakglass import Candidate, standing
 from eclctl.decide.snapshot import Snapshot
 from eclctl.model import Missing
 from eclctl.policy.language import Match, Requirement, Rule

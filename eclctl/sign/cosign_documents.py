@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from eclctl import strictjson
 from eclctl.errors import SigningError
-from eclctl.image.ocisif import REF_NAME, SIMPLE_SIGNING
+from eclctl.sif.oci_sif import REF_NAME, SIMPLE_SIGNING
 from eclctl.sign.creating import compact
 from eclctl.signature.cosign import ANNOTATION, PAYLOAD_TYPE
 
@@ -83,7 +83,7 @@ def manifest_with(old: bytes | None, config: bytes, layers: Sequence[Mapping[str
     """Return a manifest of signatures with another config and more layers.
 
     Args:
-        old: The manifest until now, as `image.oci.parse_manifest` takes it; None for none.
+        old: The manifest until now, as `sif.oci.parse_manifest` takes it; None for none.
         config: The new config.
         layers: The content descriptors of the layers that join those that are there.
     """
@@ -101,7 +101,7 @@ def root_with(old: bytes, name: str, manifest: bytes, media_type: str) -> bytes:
     """Return a root index in which `name` is a manifest of signatures, whatever it was before.
 
     Args:
-        old: The root index until now, as `image.oci.parse_index` takes it.
+        old: The root index until now, as `sif.oci.parse_index` takes it.
         name: The reference name.
         manifest: The manifest of signatures.
         media_type: Its media type.

@@ -1,6 +1,6 @@
 """cosign signatures inside an OCI-SIF, as SingularityCE makes them.
 
-1. The image is the one that would run (`image.ocisif`); where there is not exactly one, nothing is signed.
+1. The image is the one that would run (`sif.oci_sif`); where there is not exactly one, nothing is signed.
 2. Every blob is hashed, and must be what its descriptor states: nobody signs damage.
 3. A payload that names the image's manifest is signed by each key, and each signature is a layer of the one manifest
    that the root index calls `_cosign:sha256-….sig`: added to those that are there. That manifest, its config and the
@@ -19,11 +19,11 @@ from datetime import datetime
 from typing import TypeAlias
 
 from eclctl.errors import SigningError
-from eclctl.image import ocisif
-from eclctl.image.oci import Manifest, parse_manifest
-from eclctl.image.ocisif import Attachment, Image, Layout
-from eclctl.image.sif import DataType, Descriptor, Sif
 from eclctl.model import Kind
+from eclctl.sif import oci_sif
+from eclctl.sif.oci import Manifest, parse_manifest
+from eclctl.sif.oci_sif import Attachment, Image, Layout
+from eclctl.sif.reader import DataType, Descriptor, Sif
 from eclctl.sign.cosign_documents import MANIFEST_TYPE, config_with, digest, layer, manifest_with, payload, root_with
 from eclctl.sign.edit.editing import Edit, Editing, NewObject, Progress
 from eclctl.sign.pem import PrivateKey
@@ -80,7 +80,7 @@ def subject(image: Sif) -> Subject:
     """
     if image.kind is not Kind.OCI_SIF:
         raise SigningError("not an OCI-SIF: cosign signs OCI images; sign a SIF image without --cosign")
-    layout = ocisif.read(image)
+    layout = oci_sif.read(image)
     found = _the_image(layout)
     attached = layout.signatures_of(found.digest)
     if len(attached) > 1:
@@ -125,8 +125,8 @@ def sign(
     if what.signatures + len(keys) > MAX_SIGNATURES:
         raise SigningError(f"it has {what.signatures} cosign signatures; at most {MAX_SIGNATURES} are looked at")
     signed = payload(what.digest, optional)
-    if len(signed) > ocisif.MAX_PAYLOAD:
-        raise SigningError(f"a payload of {len(signed)} bytes; at most {ocisif.MAX_PAYLOAD} are read. Annotate less")
+    if len(signed) > oci_sif.MAX_PAYLOAD:
+        raise SigningError(f"a payload of {len(signed)} bytes; at most {oci_sif.MAX_PAYLOAD} are read. Annotate less")
     known = _digests(edited, progress)
     edit = _edit(edited.image, what, signed, [layer(signed, key.sign(signed)) for key in keys])
     result: list[Signed] = []
@@ -184,7 +184,7 @@ def _require_sound(held: Attachment | None) -> None:
 
 def _require_intact(blobs: Iterable[Descriptor], known: Mapping[int, bytes]) -> None:
     for blob in blobs:
-        stated, found = ocisif.stated_digest(blob), f"sha256:{known[blob.id].hex()}"
+        stated, found = oci_sif.stated_digest(blob), f"sha256:{known[blob.id].hex()}"
         if stated != found:
             raise SigningError(
                 f'OCI blob digest mismatch: expected "{stated or "none"}", found "{found}" in data object {blob.id};'
@@ -204,7 +204,7 @@ def _superseded(image: Sif, layout: Layout, found: Image, held: Attachment | Non
         if other is not held:
             named.update((other.manifest.content.digest, *_names(image, other)))
     old = (held.manifest.content.digest, _config(image, held))
-    gone = {each.id for each in _blobs(image) if ocisif.stated_digest(each) in set(old) - named}
+    gone = {each.id for each in _blobs(image) if oci_sif.stated_digest(each) in set(old) - named}
     return frozenset({layout.root, *gone})
 
 
@@ -234,14 +234,14 @@ def _broken(image: Sif, removes: frozenset[int]) -> tuple[int, ...]:
 
 def _edit(image: Sif, what: Subject, signed: bytes, layers: Sequence[Mapping[str, object]]) -> Edit:
     """Return what changes in the file: the objects in the order in which the reference writes them."""
-    there = {ocisif.stated_digest(each) for each in _blobs(image) if each.id not in what.removes}
+    there = {oci_sif.stated_digest(each) for each in _blobs(image) if each.id not in what.removes}
     root = next(each for each in image.descriptors if each.id == what.root)
     held = () if what.held is None else tuple(each.content.digest for each in what.held.layers)
     old = None if what.held is None else _manifest(image, what.held)
     config = config_with(_old_config(image, what.held), held, [digest(signed)] * len(layers))
     manifest = manifest_with(old, config, layers)
     media_type = MANIFEST_TYPE if what.held is None else what.held.manifest.content.media_type
-    index = root_with(bytes(image.data(root)), ocisif.signatures_name(what.digest), manifest, media_type)
+    index = root_with(bytes(image.data(root)), oci_sif.signatures_name(what.digest), manifest, media_type)
     added = [_object(DataType.OCI_BLOB, each) for each in (signed, config, manifest) if digest(each) not in there]
     return Edit((*added, _object(DataType.OCI_ROOT_INDEX, index)), what.removes, zero=True, compact=True)
 
@@ -251,8 +251,8 @@ def _old_config(image: Sif, held: Attachment | None) -> bytes | None:
     if held is None:
         return None
     wanted = _config(image, held)
-    found = [each for each in _blobs(image) if ocisif.stated_digest(each) == wanted]
-    if len(found) != 1 or found[0].size > ocisif.MAX_DOCUMENT:
+    found = [each for each in _blobs(image) if oci_sif.stated_digest(each) == wanted]
+    if len(found) != 1 or found[0].size > oci_sif.MAX_DOCUMENT:
         raise SigningError(f"the config of the cosign manifest, {wanted}, is not there once, or is too large")
     return bytes(image.data(found[0]))
 
@@ -272,7 +272,7 @@ def _checked(image: Sif, what: Subject, signed: bytes, keys: Sequence[PrivateKey
     for key in keys:
         if not _verifies(image, key, signed, cache):
             raise SigningError(f"the signature by {key.public.source} does not verify; nothing was changed")
-    layers = {each.id for each in blobs if ocisif.stated_digest(each) == digest(signed)}
+    layers = {each.id for each in blobs if oci_sif.stated_digest(each) == digest(signed)}
     return Signed(after.digest, after.signatures, min(layers))
 
 

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from eclctl.errors import SigningError
-from eclctl.image.sif import Descriptor, Sif
 from eclctl.model import Finding, Kind
+from eclctl.sif.reader import Descriptor, Sif
 from eclctl.signature import dsse
 from eclctl.signature.metadata import Metadata
 from eclctl.trust.keyring import KeyStore

@@ -16,18 +16,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from eclctl.errors import MalformedImageError
-from eclctl.image.layout import (
-    DESCRIPTOR_SIZE,
-    GROUP_MASK,
-    HEADER,
-    MAGIC,
-    NO_ARCHITECTURE,
-    SLOT,
-    USUAL_TABLE,
-    VERSION,
-)
-from eclctl.image.oci import Content, Manifest
-from eclctl.image.sif import MAX_SLOTS, DataType
+from eclctl.sif.layout import DESCRIPTOR_SIZE, GROUP_MASK, HEADER, MAGIC, NO_ARCHITECTURE, SLOT, USUAL_TABLE, VERSION
+from eclctl.sif.oci import Content, Manifest
+from eclctl.sif.reader import MAX_SLOTS, DataType
 
 __all__ = ["Drawn", "Member", "Placed", "compact", "draw", "root_index"]
 
@@ -115,7 +106,7 @@ def _entry(member: Member) -> dict[str, Any]:
 def draw(members: Sequence[Member]) -> Drawn:
     """Lay out an OCI-SIF that holds an image and, behind it, at most one with its signatures.
 
-    A blob that is listed twice is in the file once, as a reader wants it (`image.ocisif`).
+    A blob that is listed twice is in the file once, as a reader wants it (`sif.oci_sif`).
 
     Raises:
         MalformedImageError: there are more blobs than a SIF may hold, or what is said of their sizes cannot be.

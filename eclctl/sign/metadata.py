@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from eclctl.errors import SigningError
-from eclctl.image.sif import Descriptor, Header
+from eclctl.sif.reader import Descriptor, Header
 from eclctl.signature.metadata import ALGORITHMS
 
 __all__ = ["HASHES", "write"]

@@ -16,8 +16,8 @@ from datetime import datetime
 from typing import Protocol
 
 from eclctl.errors import KeyMaterialError, SigningError
-from eclctl.image.sif import DataType, Descriptor, Sif
 from eclctl.model import KeyRef, SignatureFormat, SignerKind, Verification
+from eclctl.sif.reader import DataType, Descriptor, Sif
 from eclctl.sign import dsse, metadata
 from eclctl.sign.coverage import Part
 from eclctl.sign.edit.editing import Edit, Editing, NewObject, Progress

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from eclctl import strictjson
-from eclctl.image.oci import is_digest
 from eclctl.model import Finding, purpose
+from eclctl.sif.oci import is_digest
 from eclctl.signature.dsse import Effort
 from eclctl.signature.keys import PublicKey
 

@@ -6,8 +6,8 @@ reference's `verify` command: every signature in scope must pass, now.
 
 from __future__ import annotations
 
-from eclctl.image import sif
 from eclctl.model import Kind
+from eclctl.sif import reader
 from eclctl.verify.examine import examine
 from eclctl.verify.hashing import DigestCache, HashPool, hash_file
 from eclctl.verify.reference import Material, Report, Scope, SignatureReport, verify_scope
@@ -30,6 +30,6 @@ def kind_of(fd: int) -> Kind:
     """Return whether the SIF image on an open descriptor is an OCI-SIF.
 
     Raises:
-        EclctlError: As `image.sif.read`.
+        EclctlError: As `sif.reader.read`.
     """
-    return sif.read(fd).kind
+    return reader.read(fd).kind

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from eclctl.image.sif import Descriptor, Sif
 from eclctl.model import Finding
+from eclctl.sif.reader import Descriptor, Sif
 from eclctl.signature.metadata import Digest, Metadata
 from eclctl.verify.hashing import Want
 

@@ -1,6 +1,6 @@
 """cosign signatures of an OCI-SIF: what they prove, and the mirror of the reference's `verify --cosign`.
 
-A signature counts for the one image of the file (`image.ocisif`):
+A signature counts for the one image of the file (`sif.oci_sif`):
 
 1. Its payload is read, compared with the digest that the cosign manifest states, and tried with the keys. What no key
    verified is a `Failure`, and so is a payload that says nothing.
@@ -17,10 +17,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from eclctl.image import ocisif
-from eclctl.image.ocisif import Attachment, Blob, Layout
-from eclctl.image.sif import DataType, Sif, read
 from eclctl.model import Claim, Failure, Finding, KeyRef, Kind, OciContent, SignatureFormat, SignerKind
+from eclctl.sif import oci_sif
+from eclctl.sif.oci_sif import Attachment, Blob, Layout
+from eclctl.sif.reader import DataType, Sif, read
 from eclctl.signature import cosign
 from eclctl.signature.dsse import Effort
 from eclctl.signature.keys import PublicKey
@@ -157,7 +157,7 @@ def inspect(sif: Sif, keys: Sequence[PublicKey], effort: Effort) -> Inspection:
     Raises:
         BusyImageError, UnreadableImageError: As `Sif.data`.
     """
-    layout = ocisif.read(sif)
+    layout = oci_sif.read(sif)
     attached = () if layout.image is None else layout.signatures_of(layout.image.digest)
     signatures: tuple[Signature, ...] = ()
     if len(attached) == 1:
@@ -177,7 +177,7 @@ def verify_cosign(fd: int, keys: Sequence[PublicKey], *, pool: HashPool | None =
         pool: Threads that hash large blobs in parallel.
 
     Raises:
-        MalformedImageError, BusyImageError, UnreadableImageError, UnsupportedFileError: As `image.sif.read`.
+        MalformedImageError, BusyImageError, UnreadableImageError, UnsupportedFileError: As `sif.reader.read`.
     """
     sif = read(fd)
     if sif.kind is not Kind.OCI_SIF:
@@ -233,8 +233,8 @@ class _Opener:
     def _read(self, layer: Blob) -> bytes | Finding:
         if layer.object is None or layer.problem is not None:
             return layer.problem or _NO_VALID
-        if layer.object.size > ocisif.MAX_PAYLOAD:
-            return Finding("too-large", f"larger than the {ocisif.MAX_PAYLOAD} bytes that a cosign payload may have")
+        if layer.object.size > oci_sif.MAX_PAYLOAD:
+            return Finding("too-large", f"larger than the {oci_sif.MAX_PAYLOAD} bytes that a cosign payload may have")
         if layer.object.id not in self._payloads:
             data = bytes(self._sif.data(layer.object))
             sound = f"sha256:{hashlib.sha256(data).hexdigest()}" == layer.content.digest
@@ -243,7 +243,7 @@ class _Opener:
 
 
 def _simple(attachment: Attachment) -> list[Blob]:
-    return [layer for layer in attachment.layers if layer.content.media_type == ocisif.SIMPLE_SIGNING]
+    return [layer for layer in attachment.layers if layer.content.media_type == oci_sif.SIMPLE_SIGNING]
 
 
 def _refused(layout: Layout, attached: Sequence[Attachment]) -> Iterator[Failure]:
@@ -322,7 +322,7 @@ def _damaged(sif: Sif, pool: HashPool | None) -> tuple[int, tuple[Finding, ...]]
     hashed = hash_objects(sif, [_want(descriptor.id) for descriptor in blobs], pool=pool)
     findings = []
     for descriptor in blobs:
-        stated, found = ocisif.stated_digest(descriptor), f"sha256:{hashed[_want(descriptor.id)].hex()}"
+        stated, found = oci_sif.stated_digest(descriptor), f"sha256:{hashed[_want(descriptor.id)].hex()}"
         if stated is None:
             message = f"failed to fetch digest: object {descriptor.id} states none"
             findings.append(Finding("bad-digest", message))

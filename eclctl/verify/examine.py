@@ -18,8 +18,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from eclctl.image.sif import Descriptor, Sif, read
 from eclctl.model import Claim, DataObject, Failure, Finding, Kind, Verification
+from eclctl.sif.reader import Descriptor, Sif, read
 from eclctl.signature.dsse import Effort
 from eclctl.signature.metadata import Digest, Metadata
 from eclctl.trust.keyring import KeyStore

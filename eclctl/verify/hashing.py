@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import NamedTuple, Self, TypeAlias, TypeVar
 
 from eclctl.errors import BusyImageError, UnreadableImageError
-from eclctl.image.sif import Descriptor, Sif, checked_size
+from eclctl.sif.reader import Descriptor, Sif, checked_size
 from eclctl.signature.metadata import ALGORITHMS, Hash
 
 __all__ = ["DigestCache", "HashPool", "Progress", "Want", "hash_objects"]

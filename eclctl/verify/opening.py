@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from eclctl.image.sif import Descriptor, Sif
 from eclctl.model import Finding, KeyRef, SignatureFormat, SignerKind
+from eclctl.sif.reader import Descriptor, Sif
 from eclctl.signature import dsse, formats, legacy, metadata, openpgp
 from eclctl.signature.metadata import Digest, Metadata
 from eclctl.trust.keyring import KeyStore

@@ -17,8 +17,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from eclctl.image.sif import Descriptor, Sif, read
 from eclctl.model import Finding, KeyRef, SignatureFormat, SignerKind
+from eclctl.sif.reader import Descriptor, Sif, read
 from eclctl.signature.dsse import Effort
 from eclctl.signature.metadata import Digest
 from eclctl.trust.keyring import KeyStore, judge, judge_credential
@@ -133,7 +133,7 @@ def verify_scope(fd: int, material: Material, scope: Scope, now: datetime, *, po
         pool: Threads that hash large objects in parallel.
 
     Raises:
-        MalformedImageError, BusyImageError, UnreadableImageError, UnsupportedFileError: As `image.sif.read`.
+        MalformedImageError, BusyImageError, UnreadableImageError, UnsupportedFileError: As `sif.reader.read`.
     """
     sif = read(fd)
     refused_credential = _refused_credential(sif, material, now)

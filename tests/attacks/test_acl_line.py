@@ -7,11 +7,11 @@ import shutil
 import struct
 from pathlib import Path
 
+from tests.helpers.site import UNSIGNED
+from tests.helpers.support import CORPUS
 from tests.places.arena import ALICE, BOB, Arena, needs_arena
 from tests.places.inside import User
 from tests.places.policies import HOMES
-from tests.site import UNSIGNED
-from tests.support import CORPUS
 
 pytestmark = needs_arena
 

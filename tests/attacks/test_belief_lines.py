@@ -10,17 +10,17 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.support import ROOT
 from tests.places.arena import ALICE, BOB, Arena, filesystems, needs_arena, needs_ext4
 from tests.places.fuse_server import Entry
 from tests.places.linux import MS_NODEV, MS_NOSUID, MS_RDONLY, MS_REMOUNT
 from tests.places.policies import SANDBOXES
-from tests.support import ROOT
 
 # A desktop service puts a loop device over what a user opened, under the name of a file of root's, and root mounts it.
 LOOP = """
 import json, os, socket, sys
-from eclctl.image.believed import Believed, Filesystems, Places
-from eclctl.image.mounts import MountTable
+from eclctl.files.trusted_filesystems import Believed, Filesystems, Places
+from eclctl.files.mounts import MountTable
 from tests.places import linux
 
 folder = sys.argv[1]

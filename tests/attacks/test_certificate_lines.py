@@ -12,8 +12,8 @@ import pytest
 from eclctl.model import Code
 from eclctl.trust.ocsp import judge
 from eclctl.trust.revocation import Status
-from tests import deciding
-from tests.certificates import (
+from tests.helpers import deciding
+from tests.helpers.certificates import (
     ANY_USAGE,
     CODE_SIGNING,
     OCSP_SIGNING,
@@ -27,8 +27,8 @@ from tests.certificates import (
     revoked,
     tlv,
 )
-from tests.sifbuilder import corpus_pgp_key, pem_key, sample
-from tests.support import CORPUS, NOW
+from tests.helpers.sifbuilder import corpus_pgp_key, pem_key, sample
+from tests.helpers.support import CORPUS, NOW
 
 POLICY = """version: 1
 signers:

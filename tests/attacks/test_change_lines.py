@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from eclctl.sign.edit.assembly import Edit
-from tests.signing import edit, second_signature, signed_once
-from tests.site import APPROVED, HALF, POLICY, UNSIGNED, Site, eventually, read_lines, request
+from tests.helpers.signing import edit, second_signature, signed_once
+from tests.helpers.site import APPROVED, HALF, POLICY, UNSIGNED, Site, eventually, read_lines, request
 
 INSIDE = 33484  # a byte of the primary partition
 

@@ -16,8 +16,8 @@ from eclctl.errors import MalformedImageError
 from eclctl.model import Code
 from eclctl.verify import examine
 from eclctl.verify.cosign import MAX_SIGNATURES, verify_cosign
-from tests.deciding import ask
-from tests.ocibuilder import (
+from tests.helpers.deciding import ask
+from tests.helpers.ocibuilder import (
     ATTESTATION,
     BUNDLE,
     CONFIG_TYPE,
@@ -34,7 +34,7 @@ from tests.ocibuilder import (
     oci_sample,
     payload,
 )
-from tests.sifbuilder import SifBuilder, opened
+from tests.helpers.sifbuilder import SifBuilder, opened
 
 KEY, STRANGER = cosign_key("ci"), cosign_key("stranger")
 STORE = cosign_store(KEY)

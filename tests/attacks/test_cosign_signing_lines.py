@@ -13,9 +13,9 @@ import pytest
 from eclctl.errors import EclctlError, KeyMaterialError, SigningError
 from eclctl.sign.cosign_keys import KeyPair, read_cosign_key, write_pair
 from eclctl.signature import cosign
-from tests.cosigning import KEYS, laid_open, made_key, sign, verified
-from tests.ocibuilder import OciBuilder, cosign_key, digest_of, oci_sample
-from tests.sifbuilder import GENERIC
+from tests.helpers.cosigning import KEYS, laid_open, made_key, sign, verified
+from tests.helpers.ocibuilder import OciBuilder, cosign_key, digest_of, oci_sample
+from tests.helpers.sifbuilder import GENERIC
 
 CI, RELEASE = made_key("ci"), made_key("release")
 CI_KEY = cosign_key("ci", "p256")

@@ -7,10 +7,10 @@ import os
 import resource
 
 from eclctl.errors import BusyImageError
-from eclctl.image.identity import Locator
-from eclctl.image.mounts import MountTable
+from eclctl.files.mounts import MountTable
+from eclctl.files.trusted_path import Locator
+from tests.helpers.site import APPROVED
 from tests.places.arena import Arena, needs_arena
-from tests.site import APPROVED
 
 pytestmark = needs_arena
 

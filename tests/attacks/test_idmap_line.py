@@ -8,10 +8,10 @@ import shutil
 import struct
 import subprocess
 
+from tests.helpers.site import APPROVED
+from tests.helpers.support import CORPUS
 from tests.places.arena import ALICE, Arena, needs_arena
 from tests.places.policies import PRODUCTION
-from tests.site import APPROVED
-from tests.support import CORPUS
 
 pytestmark = needs_arena
 

@@ -14,11 +14,11 @@ import tempfile
 import pytest
 
 from eclctl.errors import EclctlError, MalformedImageError
-from eclctl.image import sif
 from eclctl.model import SignatureFormat, SignerKind
+from eclctl.sif import reader
 from eclctl.verify import Material, Scope, examine, verify_scope
-from tests import pgp
-from tests.sifbuilder import (
+from tests.helpers import pgp
+from tests.helpers.sifbuilder import (
     DESCRIPTOR,
     PAYLOAD_TYPE,
     SifBuilder,
@@ -29,7 +29,7 @@ from tests.sifbuilder import (
     pem_key,
     sample,
 )
-from tests.support import CORPUS, NOW
+from tests.helpers.support import CORPUS, NOW
 
 BUILDER, SCANNER = corpus_pgp_key("builder"), corpus_pgp_key("scanner")
 STORE = corpus_store("site-ring", pem=("p256",))
@@ -248,8 +248,8 @@ def test_sif_integers_truncation_is_malformed(length):
 
 def test_sif_integers_a_full_table_of_overlapping_objects_is_malformed():
     """SIF integers | the most slots there may be, all of them used."""
-    builder = SifBuilder(slots=sif.MAX_SLOTS)
-    builder.entries = [entry for number in range(sif.MAX_SLOTS - 1) for entry in [_entry(number + 1)]]
+    builder = SifBuilder(slots=reader.MAX_SLOTS)
+    builder.entries = [entry for number in range(reader.MAX_SLOTS - 1) for entry in [_entry(number + 1)]]
     builder.entries.append(_entry(1))
     malformed_at_once(builder)
 
@@ -272,7 +272,7 @@ def malformed_at_once(image):
         patch.setattr(os, "pread", counting)
         with pytest.raises(MalformedImageError):
             examine(fd, STORE)
-    assert sum(read) <= 65_536 + sif.MAX_SLOTS * DESCRIPTOR.size
+    assert sum(read) <= 65_536 + reader.MAX_SLOTS * DESCRIPTOR.size
 
 
 def test_file_kinds_an_8_eib_sparse_file_is_refused_without_reading_it():

@@ -9,13 +9,14 @@ import tracemalloc
 
 import pytest
 
-from eclctl.cli import keys, policy
+from eclctl.cli.keys import command as keys
+from eclctl.cli.policy import command as policy
 from eclctl.errors import KeyMaterialError
 from eclctl.sign.keyrings.rings import MAX_RING, Ring
 from eclctl.sign.keyrings.site_rings import SiteRing
 from eclctl.sign.keyrings.transferable import parse
 from eclctl.signature import openpgp
-from tests.pgp import Key, armor, certificate, packet, user_id, user_id_content
+from tests.helpers.pgp import Key, armor, certificate, packet, user_id, user_id_content
 
 ALICE, MALLORY = Key(), Key()
 SECRET = packet(5, ALICE.body + b"\0\0\x08\x01\0\x01") + user_id(ALICE)

@@ -12,14 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from eclctl.cli import keys, verify
+from eclctl.cli.keys import command as keys
+from eclctl.cli.verify import command as verify
 from eclctl.sign.keyrings.rings import Ring
 from eclctl.signature.openpgp import Keyring
 from eclctl.signature.openpgp.proven import updated
-from tests.keyservers import Keyserver, Reply, index_answer, key_answer
-from tests.pgp import CERTIFY, CREATED, SIGN, Key, armor, certificate, flags, packet, user_id
-from tests.servers import answer
-from tests.support import CORPUS
+from tests.helpers.keyservers import Keyserver, Reply, index_answer, key_answer
+from tests.helpers.pgp import CERTIFY, CREATED, SIGN, Key, armor, certificate, flags, packet, user_id
+from tests.helpers.servers import answer
+from tests.helpers.support import CORPUS
 
 ALICE, MALLORY = Key(), Key()
 NAMED = b"Alice <alice@example.org>"
@@ -339,7 +340,7 @@ def test_keyserver_sends_verify_another_signer(user: User, capsys: pytest.Captur
 
 def test_keyserver_prolongs_nothing_that_the_owner_did_not(user: User) -> None:
     """An expired key stays expired: a self-signature by anybody else changes nothing."""
-    from tests.pgp import sub, time
+    from tests.helpers.pgp import sub, time
 
     short = packet(6, ALICE.body) + user_id(ALICE, NAMED, flags(SIGN | CERTIFY), sub(9, time(60)))
     longer = (

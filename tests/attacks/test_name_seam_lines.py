@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 
+from tests.helpers.site import APPROVED
+from tests.helpers.support import CORPUS
 from tests.places import linux
 from tests.places.arena import ALICE, Arena, needs_arena
 from tests.places.policies import PRODUCTION, SPELLINGS
-from tests.site import APPROVED
-from tests.support import CORPUS
 
 pytestmark = needs_arena
 

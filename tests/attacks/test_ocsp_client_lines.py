@@ -14,10 +14,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from cryptography.x509 import ocsp
 
-from eclctl.remote.ocsp_keeper import Keeper
+from eclctl.remote.ocsp.cache import Keeper
 from eclctl.trust.revocation import Known, Link, Status
-from tests.pki import HOUR, Authority
-from tests.servers import PATIENCE, Server, answer, says
+from tests.helpers.pki import HOUR, Authority
+from tests.helpers.servers import PATIENCE, Server, answer, says
 
 AUTHORITY = Authority()
 TIMEOUT = 0.5

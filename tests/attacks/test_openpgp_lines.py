@@ -7,8 +7,8 @@ import json
 import pytest
 
 from eclctl.signature import openpgp
-from tests.pgp import SIGNED, TEXT, Key, certificate, clearsign, packet, sub, time
-from tests.support import CORPUS, NOW
+from tests.helpers.pgp import SIGNED, TEXT, Key, certificate, clearsign, packet, sub, time
+from tests.helpers.support import CORPUS, NOW
 
 FOLDER = CORPUS / "openpgp"
 CASES = {case["id"]: case for case in json.loads((FOLDER / "manifest.json").read_text(encoding="utf-8"))["cases"]}

@@ -7,13 +7,13 @@ import shutil
 
 import pytest
 
+from tests.helpers.site import APPROVED, BREAKING_LEASES
+from tests.helpers.support import CORPUS
 from tests.places import engines
 from tests.places.arena import ALICE, BOB, Arena, needs_arena
 from tests.places.fuse_server import Entry
 from tests.places.policies import PRODUCTION
 from tests.places.users import ask_about_one_file, exchange_for_ever, hold_for_writing
-from tests.site import APPROVED, BREAKING_LEASES
-from tests.support import CORPUS
 
 pytestmark = needs_arena
 
@@ -116,7 +116,7 @@ def test_writers_are_not_killed_by_the_probe_nor_is_the_daemon(arena: Arena, mon
 
     Here the signal comes for each lease, beside the few that writers happen to break.
     """
-    monkeypatch.setattr("tests.site.ECLCTL", BREAKING_LEASES)
+    monkeypatch.setattr("tests.helpers.site.ECLCTL", BREAKING_LEASES)
     path = arena.site.image(APPROVED)
     arena.start_daemon(PRODUCTION)
     assert arena.ask_as(BOB, path)["decision"] == "allow"

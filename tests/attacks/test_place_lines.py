@@ -13,7 +13,9 @@ from collections.abc import Callable
 
 import pytest
 
-from eclctl.image.identity import Unnamed
+from eclctl.files.trusted_path import Unnamed
+from tests.helpers.site import APPROVED, HALF, UNSIGNED
+from tests.helpers.support import CORPUS, ROOT
 from tests.places import linux
 from tests.places.arena import ALICE, BOB, Arena, User, filesystems, needs_arena, needs_ext4
 from tests.places.chroot import ask_in_bare_chroot
@@ -28,8 +30,6 @@ from tests.places.users import (
     hold_for_writing,
     wait_in,
 )
-from tests.site import APPROVED, HALF, UNSIGNED
-from tests.support import CORPUS, ROOT
 
 pytestmark = needs_arena
 
@@ -82,17 +82,17 @@ def test_spelling_of_a_name_makes_no_difference(spelt: Arena) -> None:
 
 
 OLD_KERNEL = """import errno, os, sys
-from eclctl.image import system
+from eclctl.files import syscalls
 def openat2(*_):
     raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
-system.openat2 = openat2
-real = system._statx
+syscalls.openat2 = openat2
+real = syscalls._statx
 def statx(fd, name, flags, wanted, buffer):
     result = real(fd, name, flags, wanted, buffer)
-    mask = int.from_bytes(buffer[:4], sys.byteorder) & ~system.STATX_MNT_ID
+    mask = int.from_bytes(buffer[:4], sys.byteorder) & ~syscalls.STATX_MNT_ID
     buffer[:4], buffer[144:152] = mask.to_bytes(4, sys.byteorder), bytes(8)
     return result
-system._statx = statx
+syscalls._statx = statx
 from eclctl.cli.entry import main
 sys.exit(main())
 """
@@ -102,7 +102,7 @@ def test_spelling_makes_no_difference_on_a_kernel_without_openat2_and_mounts_by_
     arena: Arena, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """RHEL 8 has Linux 4.18."""
-    monkeypatch.setattr("tests.site.ECLCTL", [sys.executable, "-c", OLD_KERNEL])
+    monkeypatch.setattr("tests.helpers.site.ECLCTL", [sys.executable, "-c", OLD_KERNEL])
     assert differences(spell_out(arena)) == {}
     bound = bound_tree(arena, APPROVED)
     answer, found = asked(arena, bound, bound)

@@ -13,11 +13,11 @@ from eclctl.model import Code, Kind, Outcome
 from eclctl.policy.select import select_rule
 from eclctl.trust.keyring import KeyStore
 from eclctl.verify import examine
-from tests import deciding
-from tests.deciding import CALLER, RING, loaded
-from tests.ocibuilder import OciBuilder, oci_sample
-from tests.sifbuilder import OVERLAY, PemKey, SifBuilder, corpus_pgp_key, opened, pem_key, sample
-from tests.support import CORPUS, NOW
+from tests.helpers import deciding
+from tests.helpers.deciding import CALLER, RING, loaded
+from tests.helpers.ocibuilder import OciBuilder, oci_sample
+from tests.helpers.sifbuilder import OVERLAY, PemKey, SifBuilder, corpus_pgp_key, opened, pem_key, sample
+from tests.helpers.support import CORPUS, NOW
 
 FINGERPRINTS = json.loads((CORPUS / "keys" / "pgp" / "fingerprints.json").read_text(encoding="utf-8"))
 BUILDER, SCANNER, APPROVER = (corpus_pgp_key(name) for name in ("builder", "scanner", "approver"))

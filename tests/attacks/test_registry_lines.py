@@ -14,19 +14,19 @@ from pathlib import Path
 
 import pytest
 
-from eclctl.cli import pull, push
+from eclctl.cli.registry import pull, push
 from eclctl.errors import RemoteError
-from eclctl.remote import limits
-from eclctl.remote.registry import Access, Registry
-from eclctl.remote.registry_credentials import ANONYMOUS, Credentials
-from eclctl.remote.registry_images import find_image
-from eclctl.remote.registry_names import parse_reference
-from eclctl.remote.registry_transfer import Source, fill, push_blob
+from eclctl.remote.http import limits
+from eclctl.remote.registry.client import Access, Registry
+from eclctl.remote.registry.credentials import ANONYMOUS, Credentials
+from eclctl.remote.registry.images import find_image
+from eclctl.remote.registry.names import parse_reference
+from eclctl.remote.registry.transfer import Source, fill, push_blob
 from eclctl.sign.creating import Placed
-from tests.registries import INDEX_TYPE, MANIFEST_TYPE, OCI, Ask, FakeRegistry, Rule, answer, digest_of, on
-from tests.servers import Server, says
-from tests.site import Site
-from tests.support import CORPUS
+from tests.helpers.registries import INDEX_TYPE, MANIFEST_TYPE, OCI, Ask, FakeRegistry, Rule, answer, digest_of, on
+from tests.helpers.servers import Server, says
+from tests.helpers.site import Site
+from tests.helpers.support import CORPUS
 
 USER = Credentials("joe", "secret", source="a file")
 SECRETS = (b"secret", base64.b64encode(b"joe:secret"), b"t0ken", b"Authorization", b"authorization")

@@ -2,7 +2,7 @@
 
 import threading
 
-from tests.site import APPROVED, HALF, LENIENT, POLICY, read_lines, request
+from tests.helpers.site import APPROVED, HALF, LENIENT, POLICY, read_lines, request
 
 BAD = "version: 1\nrules: [{{name: x}}]\ndefault: allow\n"
 

@@ -7,15 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.helpers.support import ROOT
 from tests.places.arena import needs_arena
-from tests.support import ROOT
 
 pytestmark = needs_arena
 
 # The host's first process, and in a namespace of its own, as a service manager makes it, what a service sees.
 HOST = """
 import os, sys
-from eclctl.image.mounts import MountTable
+from eclctl.files.mounts import MountTable
 from tests.places import linux
 
 MS_SHARED, MS_SLAVE = 1 << 20, 1 << 19

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.site import eventually
 from tests.places.arena import ALICE, BOB, Arena, filesystems, needs_arena, needs_ext4
 from tests.places.fuse_server import Entry
 from tests.places.linux import MS_NODEV, MS_NOSUID, MS_RDONLY
 from tests.places.policies import SANDBOXES
 from tests.places.spellings import LINE_ENDS
 from tests.places.users import file_system_in, grant_by_acl, hold_for_writing
-from tests.site import eventually
 
 pytestmark = needs_arena
 

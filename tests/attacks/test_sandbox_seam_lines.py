@@ -9,12 +9,12 @@ import pytest
 from eclctl.client import Client
 from tests.attacks.test_sandbox_lines import make_box
 from tests.attacks.test_seam_lines import ask, own_namespaces
+from tests.helpers.support import CORPUS
 from tests.places import linux
 from tests.places.arena import ALICE, BOB, Arena, filesystems, needs_arena
 from tests.places.fuse_server import Entry, Tree
 from tests.places.linux import MS_RDONLY
 from tests.places.policies import SANDBOXES
-from tests.support import CORPUS
 
 pytestmark = needs_arena
 

@@ -9,12 +9,12 @@ import shutil
 import time
 
 from eclctl.client import Client, NoAnswerError, Question
+from tests.helpers.site import APPROVED, UNSIGNED
+from tests.helpers.support import CORPUS
 from tests.places import linux
 from tests.places.arena import ALICE, BOB, Arena, needs_arena
 from tests.places.fuse_server import Entry
 from tests.places.policies import HOMES, PRODUCTION
-from tests.site import APPROVED, UNSIGNED
-from tests.support import CORPUS
 
 pytestmark = needs_arena
 

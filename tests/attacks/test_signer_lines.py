@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from eclctl.image.sif import read
-from tests.gnupg import GPG, PATIENCE, gnupg_home, needs_gpg
-from tests.scribes import corpus_copy
-from tests.sifbuilder import opened
-from tests.site import ECLCTL
-from tests.support import CORPUS
-from tests.terminal import Terminal
+from eclctl.sif.reader import read
+from tests.helpers.gnupg import GPG, PATIENCE, gnupg_home, needs_gpg
+from tests.helpers.scribes import corpus_copy
+from tests.helpers.sifbuilder import opened
+from tests.helpers.site import ECLCTL
+from tests.helpers.support import CORPUS
+from tests.helpers.terminal import Terminal
 
 KEY = CORPUS / "keys" / "pem" / "p256-private.pem"
 SECRET = CORPUS / "keys" / "pgp" / "builder-secret.asc"

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from eclctl.errors import SigningError
-from tests.signing import BIG, edit, second_signature, signed_once, signers
-from tests.support import ROOT
+from tests.helpers.signing import BIG, edit, second_signature, signed_once, signers
+from tests.helpers.support import ROOT
 
 POINTS = 200
 
@@ -26,7 +26,7 @@ def image(tmp_path: Path) -> Path:
 
 
 def killed(image: Path, folder: Path, whom: str) -> dict[str, int]:
-    command = [sys.executable, "-m", "tests.killing", image, folder, str(POINTS), whom]
+    command = [sys.executable, "-m", "tests.helpers.killing", image, folder, str(POINTS), whom]
     found = json.loads(subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, timeout=600).stdout)
     assert found["other"] == found["wrong"] == 0
     assert found["old"] + found["new"] == POINTS
@@ -66,7 +66,7 @@ FULL = """
 import errno, os, shutil, sys
 from pathlib import Path
 from eclctl.errors import SigningError
-from tests.signing import BIG, edit, second_signature, signed_once
+from tests.helpers.signing import BIG, edit, second_signature, signed_once
 source, disk = Path(sys.argv[1]), Path(sys.argv[2])
 change = second_signature(signed_once(BIG))
 page, before = 4096, source.read_bytes()

@@ -14,8 +14,8 @@ import textwrap
 import pytest
 
 from eclctl.client import NoAnswerError
-from eclctl.daemon.permissions import BY_NAME
-from tests.site import APPROVED, HALF, PATIENCE, Site, eventually, read_lines, read_to_end, request
+from eclctl.daemon.sockets.permissions import BY_NAME
+from tests.helpers.site import APPROVED, HALF, PATIENCE, Site, eventually, read_lines, read_to_end, request
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be several users")
 NOBODY = 65534

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.site import APPROVED, PATIENCE, Site, eventually
+from tests.helpers.site import APPROVED, PATIENCE, Site, eventually
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be several users")
 
@@ -59,7 +59,8 @@ class SubidSite(Site):
 
     def command(self):
         code = (
-            "import sys; from eclctl.daemon.service import run; from eclctl.decide.subid_files import Files\n"
+            "import sys; from eclctl.daemon.lifecycle.service import run\n"
+            "from eclctl.config.subordinate_id_files import Files\n"
             "sys.exit(run(sys.argv[1], subids=Files(subuid=sys.argv[2], subgid=sys.argv[3])))"
         )
         return [sys.executable, "-c", code, str(self.config), str(self.root / "subuid"), str(self.root / "subgid")]

@@ -13,22 +13,24 @@ from typing import TYPE_CHECKING, Self
 
 import pytest
 
-from eclctl.daemon import notify, settle, tree, walk, watch
-from eclctl.daemon.metrics import Metrics
-from eclctl.daemon.tree import Timing
-from eclctl.daemon.watch import Watcher
+from eclctl.config.accounts import Names
+from eclctl.config.settings import Settings, Watch
+from eclctl.daemon.observing.metrics import Metrics
+from eclctl.daemon.watching import inotify, settling, tree, watch
+from eclctl.daemon.watching.tree import Timing
+from eclctl.daemon.watching.watch import Watcher
 from eclctl.decide.cache import FactCache
 from eclctl.decide.engine import Engine
 from eclctl.decide.questions import Question
-from eclctl.decide.settings import Settings, Watch
-from eclctl.decide.snapshot import Names, Snapshot, build
-from eclctl.image.identity import Locator
-from eclctl.image.mounts import MountTable
+from eclctl.decide.snapshot import Snapshot, build
+from eclctl.files import walk
+from eclctl.files.mounts import MountTable
+from eclctl.files.trusted_path import Locator
 from eclctl.model import Caller, Verdict
 from eclctl.verify import HashPool
-from tests.support import NOW, ROOT
-from tests.unit.daemon.watching import WAIT, Clock, Examiner, drain, image
-from tests.unit.daemon.watching import tree as make_tree
+from tests.helpers.support import NOW, ROOT
+from tests.helpers.watching import WAIT, Clock, Examiner, drain, image
+from tests.helpers.watching import tree as make_tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -216,7 +218,7 @@ def test_watching_an_image_that_lost_its_approval_is_denied_though_it_was_prefet
     assert verdicts(root, engine)["a.sif"] == (Verdict.DENY, "no-policy")
 
 
-@pytest.mark.parametrize("module", [notify, settle, tree, walk, watch])
+@pytest.mark.parametrize("module", [inotify, settling, tree, walk, watch])
 def test_watching_has_no_way_to_write_a_verdict(module: object) -> None:
     """The watcher's modules name nothing that decides, and ask the engine for two things only."""
     parsed = ast.parse(Path(str(module.__file__)).read_text("utf-8"))  # type: ignore[attr-defined]

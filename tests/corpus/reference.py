@@ -16,7 +16,7 @@ from eclctl.model import SignerKind
 from eclctl.signature import openpgp
 from eclctl.trust.keyring import KeyStore, load_keyring, load_public_keys
 from eclctl.verify import Material, Report, Scope, verify_scope
-from tests.support import CORPUS
+from tests.helpers.support import CORPUS
 
 AFTER = datetime(2026, 11, 23, tzinfo=UTC)
 """When the corpus is judged: the day after it was made, for some of its signatures carry the real time."""

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from eclctl.cli import verify
+from eclctl.cli.verify import command as verify
 from eclctl.model import SignatureFormat, Verification
 from eclctl.trust.keyring import load_public_keys
 from eclctl.verify import examine
 from eclctl.verify.cosign import verify_cosign
 from tests.corpus.reference import name
-from tests.ocibuilder import cosign_store
-from tests.sifbuilder import corpus_store
-from tests.support import CORPUS
+from tests.helpers.ocibuilder import cosign_store
+from tests.helpers.sifbuilder import corpus_store
+from tests.helpers.support import CORPUS
 
 CASES = json.loads((CORPUS / "manifest-cosign.json").read_text())["cases"]
 NATIVE = json.loads((CORPUS / "manifest-oci-native.json").read_text())["cases"]

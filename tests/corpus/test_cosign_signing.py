@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from eclctl.cli import verify
+from eclctl.cli.verify import command as verify
 from eclctl.errors import EclctlError
 from eclctl.model import Code
-from tests.cosigning import KEYS, corpus_key, extras, laid_open, sign, verified, without_chance
-from tests.deciding import ask
-from tests.support import CORPUS, own_copy
+from tests.helpers.cosigning import KEYS, corpus_key, extras, laid_open, sign, verified, without_chance
+from tests.helpers.deciding import ask
+from tests.helpers.support import CORPUS, own_copy
 
 KEY_NAMES = ("ci", "approver", "site", "stranger")
 PAIRS = [

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from eclctl.errors import EclctlError
-from eclctl.image import sif
-from eclctl.image.sif import Descriptor, Sif
+from eclctl.sif import reader
+from eclctl.sif.reader import Descriptor, Sif
 from eclctl.sign.edit.assembly import Edit, NewObject
 from eclctl.sign.edit.editing import editing
-from tests.support import CORPUS
+from tests.helpers.support import CORPUS
 
 _GROUP_BITS = b"\0\0\0\xf0"  # which the reference's library writes for "no group"; other writers leave them out
 
@@ -23,7 +23,7 @@ def _made_in_order(path: Path) -> bool:
     """Whether an image's last signature was added last, by the reference's library, at a time that the header knows."""
     fd = os.open(path, os.O_RDONLY)
     try:
-        image = sif.read(fd)
+        image = reader.read(fd)
         slot = image.header.table_offset + 585 * (len(image.descriptors) - 1)
         group = os.pread(fd, 4, slot + 9)
     except EclctlError:

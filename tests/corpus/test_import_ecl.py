@@ -15,18 +15,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from eclctl.ecl.differences import Difference, Relation
+from eclctl.ecl.importing import Choices, Imported, import_ecl
+from eclctl.ecl.rules import Draft
+from eclctl.ecl.toml import read_ecl
 from eclctl.model import Caller, Code, Kind, Outcome, Verdict, Verification
-from eclctl.policy.ecl_differences import Difference, Relation
-from eclctl.policy.ecl_import import Choices, Imported, import_ecl
-from eclctl.policy.ecl_rules import Draft
-from eclctl.policy.ecl_toml import read_ecl
 from eclctl.policy.evaluate import evaluate
 from eclctl.policy.language import Policy
 from eclctl.policy.select import select_rule
 from tests.corpus.reference import STRICTER
-from tests.deciding import loaded
-from tests.ecl import KEYS, RING, Ecl, Group, Image, images
-from tests.support import NOW, UPSTREAM, needs_upstream
+from tests.helpers.deciding import loaded
+from tests.helpers.ecl import KEYS, RING, Ecl, Group, Image, images
+from tests.helpers.support import NOW, UPSTREAM, needs_upstream
 
 CALLER = Caller(1000, 1000)
 NOTHING = Verification(Kind.SIF, (), {}, tied=False)

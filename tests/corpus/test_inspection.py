@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from eclctl.cli.sif import run
+from eclctl.cli.sif.command import run
 from eclctl.errors import MalformedImageError
-from eclctl.image import sif
-from eclctl.image.inspect import Inspection, inspect
-from eclctl.image.oddities import oddities
+from eclctl.sif import reader
+from eclctl.sif.inspect import Inspection, inspect
+from eclctl.sif.warnings import oddities
 from tests.corpus.test_mutations import IMAGES, MUTATIONS
-from tests.sifbuilder import opened
-from tests.support import CORPUS, UPSTREAM, needs_upstream
+from tests.helpers.sifbuilder import opened
+from tests.helpers.support import CORPUS, UPSTREAM, needs_upstream
 
 FOLDERS = [CORPUS / "images", CORPUS / "legacy", CORPUS / "oci", CORPUS / "oci-native"]
 FILES = sorted(path for folder in FOLDERS for path in folder.glob("*.sif"))
@@ -53,7 +53,7 @@ def both(image: bytes | Path) -> tuple[bool, Inspection]:
     with opened(image) as fd:
         inspection = inspect(fd)
         try:
-            sif.read(fd)
+            reader.read(fd)
         except MalformedImageError:
             return True, inspection
     return False, inspection

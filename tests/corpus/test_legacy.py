@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tests.corpus import reference
-from tests.support import CORPUS
+from tests.helpers.support import CORPUS
 
 CASES = json.loads((CORPUS / "manifest-legacy.json").read_text())["cases"]
 

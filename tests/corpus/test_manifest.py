@@ -8,7 +8,7 @@ import re
 import pytest
 
 from tests.corpus import reference
-from tests.support import CORPUS
+from tests.helpers.support import CORPUS
 
 CASES = json.loads((CORPUS / "manifest.json").read_text())["cases"]
 OCI_CASES = [

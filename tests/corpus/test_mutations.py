@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.corpus import reference
-from tests.sifbuilder import opened
-from tests.support import CORPUS
+from tests.helpers.sifbuilder import opened
+from tests.helpers.support import CORPUS
 
 MUTATIONS = [json.loads(line) for line in (CORPUS / "mutations.jsonl").read_text().splitlines()]
 IMAGES = sorted({mutation["image"] for mutation in MUTATIONS})

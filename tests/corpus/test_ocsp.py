@@ -10,7 +10,7 @@ from cryptography import x509
 
 from eclctl.trust.ocsp import judge
 from eclctl.trust.revocation import Status
-from tests.support import CORPUS
+from tests.helpers.support import CORPUS
 
 CASES = json.loads((CORPUS / "manifest-ocsp.json").read_text())["cases"]
 NAMES = [case["file"].removeprefix("ocsp/").removesuffix(".der") for case in CASES]

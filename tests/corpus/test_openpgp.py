@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from eclctl.signature import openpgp
-from tests.support import CORPUS, NOW, UPSTREAM, needs_upstream
+from tests.helpers.support import CORPUS, NOW, UPSTREAM, needs_upstream
 
 OURS = CORPUS / "openpgp"
 THEIRS = None if UPSTREAM is None else UPSTREAM / "openpgp"

@@ -7,8 +7,8 @@ import json
 import pytest
 
 from eclctl.model import Code, Verdict
-from tests.deciding import ask
-from tests.support import CORPUS
+from tests.helpers.deciding import ask
+from tests.helpers.support import CORPUS
 
 RULES = "rules: [{name: it, require: [{any_of: [it]}]}]\n"
 FINGERPRINTS = json.loads((CORPUS / "keys" / "pgp" / "fingerprints.json").read_text(encoding="utf-8"))

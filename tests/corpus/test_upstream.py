@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from eclctl.errors import EclctlError, KeyMaterialError
-from eclctl.image import sif
+from eclctl.sif import reader
 from eclctl.signature import openpgp
 from eclctl.trust.keyring import KeyStore, load_public_keys
 from eclctl.verify import Material, Scope
 from tests.corpus import reference
-from tests.support import UPSTREAM, needs_upstream
+from tests.helpers.support import UPSTREAM, needs_upstream
 
 pytestmark = needs_upstream
 
@@ -57,7 +57,7 @@ def scope(words: list[str], image: Path) -> Scope:
 def every_group(image: Path) -> frozenset[int]:
     fd = os.open(image, os.O_RDONLY)
     try:
-        return frozenset(found.group for found in sif.read(fd).descriptors if found.group)
+        return frozenset(found.group for found in reader.read(fd).descriptors if found.group)
     except EclctlError:
         return frozenset()
     finally:

@@ -17,7 +17,7 @@ from eclctl.trust.keyring import KeyStore
 from eclctl.trust.revocation import NO_STATUS, Known, Status
 from eclctl.trust.x509 import load_credential
 from eclctl.verify import Material, Scope, verify_scope
-from tests.support import CORPUS
+from tests.helpers.support import CORPUS
 
 CASES = json.loads((CORPUS / "manifest-x509.json").read_text())["cases"]
 AT = datetime(2026, 11, 22, 16, 37, 34, tzinfo=UTC)

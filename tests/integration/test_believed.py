@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import ROOT
+from tests.helpers.support import ROOT
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to mount"),
@@ -25,8 +25,8 @@ pytestmark = [
 # Runs in a mount namespace of its own: what it mounts, and the loop devices below, go with it.
 SCRIPT = """
 import json, os, subprocess, sys
-from eclctl.image.believed import Believed, Filesystems, Places
-from eclctl.image.mounts import MountTable
+from eclctl.files.trusted_filesystems import Believed, Filesystems, Places
+from eclctl.files.mounts import MountTable
 
 folder, steps = sys.argv[1], json.loads(sys.argv[2])
 places = Places(fstab=f"{folder}/fstab", units=(f"{folder}/units",))

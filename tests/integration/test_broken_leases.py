@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.site import BREAKING_LEASES, PATIENCE, Site
+from tests.helpers.site import BREAKING_LEASES, PATIENCE, Site
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, whose files are trusted")
 

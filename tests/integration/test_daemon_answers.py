@@ -8,8 +8,8 @@ import pytest
 
 from eclctl.client import Client, NoAnswerError, Question
 from eclctl.model import ALLOWING, Code
-from tests.site import APPROVED, HALF, UNSIGNED, read_lines, request
-from tests.support import CORPUS
+from tests.helpers.site import APPROVED, HALF, UNSIGNED, read_lines, request
+from tests.helpers.support import CORPUS
 
 FIELDS = {
     "decision",

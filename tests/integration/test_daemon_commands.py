@@ -6,8 +6,8 @@ import subprocess
 
 import pytest
 
-from tests.site import APPROVED, ECLCTL, HALF, LENIENT, POLICY, UNSIGNED
-from tests.support import CORPUS, ROOT
+from tests.helpers.site import APPROVED, ECLCTL, HALF, LENIENT, POLICY, UNSIGNED
+from tests.helpers.support import CORPUS, ROOT
 
 
 def eclctl(*arguments, text=None, **environment):

@@ -9,8 +9,8 @@ from datetime import timedelta
 import pytest
 
 from examples.responder import authority
-from tests.site import APPROVED, ECLCTL, Site, eventually
-from tests.support import CORPUS, ROOT
+from tests.helpers.site import APPROVED, ECLCTL, Site, eventually
+from tests.helpers.support import CORPUS, ROOT
 
 KEYS, LIBRARY = ROOT / "examples" / "keys", ROOT / "examples" / "library"
 POLICY = """version: 1

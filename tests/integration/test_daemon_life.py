@@ -9,8 +9,8 @@ import subprocess
 import pytest
 
 from eclctl.client import Client, NoAnswerError, Question
-from tests.site import APPROVED, ECLCTL, HALF, LENIENT, POLICY, read_lines, request
-from tests.support import ROOT
+from tests.helpers.site import APPROVED, ECLCTL, HALF, LENIENT, POLICY, read_lines, request
+from tests.helpers.support import ROOT
 
 BROKEN = "version: 1\nrules:\n  - name: x\n    decison: allow\ndefault: deny\n"
 

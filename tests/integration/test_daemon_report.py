@@ -6,8 +6,8 @@ import os
 import pytest
 
 from eclctl.client import NoAnswerError
-from tests.site import APPROVED, BUILDER, HALF, POLICY, UNSIGNED, eventually
-from tests.support import CORPUS
+from tests.helpers.site import APPROVED, BUILDER, HALF, POLICY, UNSIGNED, eventually
+from tests.helpers.support import CORPUS
 
 NAMES = [f"image-{number:02}.sif" for number in range(10)]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.site import ECLCTL, UNSIGNED, Site, eventually
+from tests.helpers.site import ECLCTL, UNSIGNED, Site, eventually
 
 GPG = shutil.which("gpg")
 pytestmark = pytest.mark.skipif(GPG is None, reason="needs gpg")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.registries import OCI, FakeRegistry
-from tests.site import APPROVED, ECLCTL, HALF
-from tests.support import CORPUS, own_copy
+from tests.helpers.registries import OCI, FakeRegistry
+from tests.helpers.site import APPROVED, ECLCTL, HALF
+from tests.helpers.support import CORPUS, own_copy
 
 FULL = Path("/dev/full")
 pytestmark = pytest.mark.skipif(not FULL.exists(), reason="needs /dev/full")

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from eclctl.cli.cosign_passwords import COSIGN_VARIABLE
-from eclctl.cli.passphrases import VARIABLE
+from eclctl.cli.terminal.cosign_passwords import COSIGN_VARIABLE
+from eclctl.cli.terminal.passphrases import VARIABLE
 from eclctl.errors import KeyMaterialError
 from eclctl.sign import gnupg_run
 from eclctl.sign.gnupg import GnupgError, WrongPassphraseError, gnupg_keys, gnupg_signer, ring_signer
@@ -22,8 +22,8 @@ from eclctl.sign.gnupg_keys import NewKey, make_pair
 from eclctl.sign.keyrings.transferable import Protection, parse
 from eclctl.signature import openpgp
 from eclctl.signature.openpgp.cleartext import parse_cleartext
-from tests.gnupg import GPG, Home, gnupg_home, needs_gpg
-from tests.support import CORPUS
+from tests.helpers.gnupg import GPG, Home, gnupg_home, needs_gpg
+from tests.helpers.support import CORPUS
 
 pytestmark = needs_gpg
 PGP = CORPUS / "keys" / "pgp"

@@ -9,9 +9,9 @@ import subprocess
 
 import pytest
 
-from tests.ecl import KEYS, Ecl, Group, Image, images, put
-from tests.site import ECLCTL, Site
-from tests.support import CORPUS
+from tests.helpers.ecl import KEYS, Ecl, Group, Image, images, put
+from tests.helpers.site import ECLCTL, Site
+from tests.helpers.support import CORPUS
 
 KINDS = ("strict", "listed", "forbidden", "elsewhere")
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from eclctl.cli.entry import main
-from tests.site import APPROVED, Site
+from tests.helpers.site import APPROVED, Site
 
 BUG = """
 import sys
@@ -25,7 +25,7 @@ ASKED = 25
 
 @pytest.fixture
 def broken(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    monkeypatch.setattr("tests.site.ECLCTL", [sys.executable, "-c", BUG])
+    monkeypatch.setattr("tests.helpers.site.ECLCTL", [sys.executable, "-c", BUG])
     made = Site()
     try:
         yield made.start()
@@ -60,7 +60,9 @@ def test_status_and_log_tell_of_a_bug_that_denies(broken: Site, capsys: pytest.C
 
 
 def test_the_traceback_is_in_a_log_of_json_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tests.site.ECLCTL", [sys.executable, "-c", "import sys; sys.argv.append('--log-json')" + BUG])
+    monkeypatch.setattr(
+        "tests.helpers.site.ECLCTL", [sys.executable, "-c", "import sys; sys.argv.append('--log-json')" + BUG]
+    )
     site = Site()
     try:
         site.start()

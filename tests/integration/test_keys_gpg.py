@@ -15,8 +15,8 @@ import pytest
 
 from eclctl.sign.keyrings.rings import Ring
 from eclctl.sign.keyrings.transferable import Protection
-from tests.gnupg import PATIENCE, gnupg_home, needs_gpg
-from tests.support import ROOT
+from tests.helpers.gnupg import PATIENCE, gnupg_home, needs_gpg
+from tests.helpers.support import ROOT
 
 pytestmark = needs_gpg
 SECRET = "a pass phrase"
@@ -193,7 +193,7 @@ def test_at_a_terminal_everything_is_asked_for_and_the_passphrase_twice_and_unse
 
 @pytest.mark.parametrize(("answer", "left"), [(b"n", 1), (b"", 1), (b"y", 0)])
 def test_at_a_terminal_a_secret_key_is_removed_when_that_is_confirmed(ring, environment, answer, left):
-    from tests.pgp import Key, packet, user_id
+    from tests.helpers.pgp import Key, packet, user_id
 
     key = Key()
     ring.add(packet(5, key.body + b"\0\0\x08\x01\0\x01") + user_id(key))

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from eclctl.cli import keys, verify
-from tests.keyservers import Keyserver, Onak, key_answer, needs_onak
-from tests.servers import PATIENCE, answer, free_port
-from tests.site import APPROVED, BUILDER, LENIENT, SCANNER, Site, eventually
-from tests.support import CORPUS, own_copy
+from eclctl.cli.keys import command as keys
+from eclctl.cli.verify import command as verify
+from tests.helpers.keyservers import Keyserver, Onak, key_answer, needs_onak
+from tests.helpers.servers import PATIENCE, answer, free_port
+from tests.helpers.site import APPROVED, BUILDER, LENIENT, SCANNER, Site, eventually
+from tests.helpers.support import CORPUS, own_copy
 
 PGP = CORPUS / "keys" / "pgp"
 REVOKED = "F5A4C20B8C7054A68A09D71A88B82E9124DD2498"

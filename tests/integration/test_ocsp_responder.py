@@ -16,13 +16,13 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from eclctl.remote.ocsp_client import Reply, ask
+from eclctl.remote.ocsp.client import Reply, ask
 from eclctl.trust.revocation import Link, Status
-from tests.openssl import Responder, needs_openssl, responder, write_index
-from tests.pki import CODE_SIGNING, INTERMEDIATE, OCSP_SIGNING, Authority, Issued
-from tests.servers import Server, answer, says
-from tests.site import LENIENT, Site, eventually
-from tests.support import CORPUS
+from tests.helpers.openssl import Responder, needs_openssl, responder, write_index
+from tests.helpers.pki import CODE_SIGNING, INTERMEDIATE, OCSP_SIGNING, Authority, Issued
+from tests.helpers.servers import Server, answer, says
+from tests.helpers.site import LENIENT, Site, eventually
+from tests.helpers.support import CORPUS
 
 pytestmark = needs_openssl
 TIMEOUT = 1.0

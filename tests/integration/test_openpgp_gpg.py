@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from eclctl.signature import openpgp
-from tests.support import CORPUS, NOW, UPSTREAM
+from tests.helpers.support import CORPUS, NOW, UPSTREAM
 
 GPG = shutil.which("gpg")
 pytestmark = pytest.mark.skipif(GPG is None, reason="needs gpg")

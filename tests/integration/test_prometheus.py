@@ -17,13 +17,13 @@ import yaml
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from eclctl.daemon import exposition
-from eclctl.daemon.exposition import HttpExposition, TextfileExposition
-from eclctl.daemon.metrics import Metrics, metric_names
+from eclctl.daemon.observing import exposition
+from eclctl.daemon.observing.exposition import HttpExposition, TextfileExposition
+from eclctl.daemon.observing.metrics import Metrics, metric_names
 from eclctl.decide.questions import Decision, Question
 from eclctl.errors import ConfigError
 from eclctl.model import Caller, Code, Kind, Outcome
-from tests.support import ROOT
+from tests.helpers.support import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -22,8 +22,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.site import APPROVED, HALF, PATIENCE, Site
-from tests.support import ROOT
+from tests.helpers.site import APPROVED, HALF, PATIENCE, Site
+from tests.helpers.support import ROOT
 
 NOBODY = 65534
 PAGE = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")

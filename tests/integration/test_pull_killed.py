@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from eclctl.cli import push
-from tests.registries import OCI, FakeRegistry
-from tests.site import Site
-from tests.support import CORPUS, ROOT
+from eclctl.cli.registry import push
+from tests.helpers.registries import OCI, FakeRegistry
+from tests.helpers.site import Site
+from tests.helpers.support import CORPUS, ROOT
 
 POINTS = 110
 """In each of two series: well over a hundred, at different lines of everything that touches the file."""
@@ -24,10 +24,13 @@ POINTS = 110
 # the lines that it runs of what handles the file, and kills itself at the one that it was told.
 CHILD = """
 import hashlib, json, os, signal, sys
-import requests, eclctl.cli.offline, eclctl.cli.foretelling
-from eclctl.cli import pull
+import requests, eclctl.local.engine, eclctl.local.at_path
+from eclctl.cli.registry import pull
 
-FILES = ("cli/landing.py", "cli/pull.py", "cli/foretelling.py", "remote/registry_transfer.py", "image/temporary.py")
+FILES = (
+    "files/resumable.py", "cli/registry/pull.py", "local/at_path.py", "remote/registry/transfer.py",
+    "files/temporary_names.py",
+)
 arguments, points, prepare = json.loads(sys.argv[1]), int(sys.argv[2]), json.loads(sys.argv[3])
 target = arguments[-2]
 

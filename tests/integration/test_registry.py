@@ -14,11 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from eclctl.cli import pull, push, verify
-from tests.pki import Authority
-from tests.registries import OCI, RealRegistry, digest_of, needs_registry, needs_skopeo
-from tests.site import ECLCTL
-from tests.support import CORPUS
+from eclctl.cli.registry import pull, push
+from eclctl.cli.verify import command as verify
+from tests.helpers.pki import Authority
+from tests.helpers.registries import OCI, RealRegistry, digest_of, needs_registry, needs_skopeo
+from tests.helpers.site import ECLCTL
+from tests.helpers.support import CORPUS
 
 pytestmark = needs_registry
 

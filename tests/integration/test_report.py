@@ -8,8 +8,8 @@ import subprocess
 
 import pytest
 
-from tests.site import APPROVED, ECLCTL, HALF, POLICY, UNSIGNED, eventually
-from tests.support import CORPUS
+from tests.helpers.site import APPROVED, ECLCTL, HALF, POLICY, UNSIGNED, eventually
+from tests.helpers.support import CORPUS
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 OWN = (".google.com", ".googleapis.com", ".gvt1.com")

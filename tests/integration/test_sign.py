@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.gnupg import PATIENCE, gnupg_home, needs_gpg
-from tests.scribes import built, corpus_copy, objects_of, signature_data
-from tests.sifbuilder import pem_key, private_pem, sample
-from tests.site import ECLCTL, Site
-from tests.support import CORPUS
-from tests.terminal import Terminal
+from tests.helpers.gnupg import PATIENCE, gnupg_home, needs_gpg
+from tests.helpers.scribes import built, corpus_copy, objects_of, signature_data
+from tests.helpers.sifbuilder import pem_key, private_pem, sample
+from tests.helpers.site import ECLCTL, Site
+from tests.helpers.support import CORPUS
+from tests.helpers.terminal import Terminal
 
 pytestmark = needs_gpg
 PGP = CORPUS / "keys" / "pgp"

@@ -9,8 +9,8 @@ import subprocess
 
 import pytest
 
-from tests.site import APPROVED, BUILDER, ECLCTL, HALF, LENIENT, POLICY, SCANNER, UNSIGNED, Site, eventually
-from tests.support import CORPUS
+from tests.helpers.site import APPROVED, BUILDER, ECLCTL, HALF, LENIENT, POLICY, SCANNER, UNSIGNED, Site, eventually
+from tests.helpers.support import CORPUS
 
 PERMISSIVE = POLICY.replace("    message:", "    mode: permissive\n    message:")
 NOBODY = POLICY.replace("match: {{", "match: {{users: ['4242'], ")

@@ -6,11 +6,11 @@ import shutil
 
 import pytest
 
-from tests.gnupg import needs_gpg
-from tests.keyservers import needs_onak
-from tests.openssl import needs_openssl
-from tests.registries import needs_registry
-from tests.tutorial import PAGE, commands, place, renewed, sessions, shape, written
+from tests.helpers.gnupg import needs_gpg
+from tests.helpers.keyservers import needs_onak
+from tests.helpers.openssl import needs_openssl
+from tests.helpers.registries import needs_registry
+from tests.helpers.tutorial import PAGE, commands, place, renewed, sessions, shape, written
 
 needs_setsid = pytest.mark.skipif(shutil.which("setsid") is None, reason="needs setsid (util-linux)")
 

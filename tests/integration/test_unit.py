@@ -15,11 +15,11 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.helpers.site import BUILDER, PATIENCE, eventually
 from tests.places import fuse_server
 from tests.places.arena import one_at_a_time
 from tests.places.inside import User
 from tests.places.node import PEOPLE, SUPERUSER, Node, needs_node
-from tests.site import BUILDER, PATIENCE, eventually
 
 pytestmark = needs_node
 

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from eclctl.daemon.metrics import Metrics
-from eclctl.daemon.notify import Notifier
-from eclctl.daemon.tree import Timing
-from eclctl.daemon.watch import Watcher
-from eclctl.decide.settings import Watch
-from tests.support import ROOT
-from tests.unit.daemon.watching import WAIT, Examiner, image
+from eclctl.config.settings import Watch
+from eclctl.daemon.observing.metrics import Metrics
+from eclctl.daemon.watching.inotify import Notifier
+from eclctl.daemon.watching.tree import Timing
+from eclctl.daemon.watching.watch import Watcher
+from tests.helpers.support import ROOT
+from tests.helpers.watching import WAIT, Examiner, image
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -299,7 +299,7 @@ def test_a_directory_found_twice_is_no_reason_to_stop_reading(tmp_path: Path) ->
 _UNPRIVILEGED = """
 import os, sys
 sys.path.insert(0, sys.argv[2])
-from eclctl.daemon.notify import Notifier
+from eclctl.daemon.watching.inotify import Notifier
 os.setuid(65534)
 class Deaf:
     changed = directory = lambda *_, **__: None

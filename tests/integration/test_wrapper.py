@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.site import APPROVED, ECLCTL, HALF, Site
-from tests.support import ROOT
+from tests.helpers.site import APPROVED, ECLCTL, HALF, Site
+from tests.helpers.support import ROOT
 
 
 @pytest.fixture

@@ -19,10 +19,10 @@ from typing import Any, Self
 
 import pytest
 
+from tests.helpers.site import PATIENCE, Site
+from tests.helpers.support import ROOT
 from tests.places import asking, fuse_server, linux
 from tests.places.inside import Done, Order, User, execute, send
-from tests.site import PATIENCE, Site
-from tests.support import ROOT
 
 RECORDED = ROOT / "tests" / "places" / "mountinfo"
 ALICE, BOB = User(4242, 4242), User(4343, 4343)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from tests.unit.decide.support import RULES, Site
+from tests.helpers.engines import RULES, Site
 
 _BARE = RULES.replace("- approvals: {count: 2, of: security}", "- any_of: [scanner]")
 

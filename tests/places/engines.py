@@ -11,12 +11,12 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from eclctl.decide.questions import Decision, Pending, Question, Turn
-from eclctl.image.identity import Locator
-from eclctl.image.mounts import Belief, Mounts, MountTable
-from eclctl.image.system import attributes
+from eclctl.files.mounts import Belief, Mounts, MountTable
+from eclctl.files.syscalls import attributes
+from eclctl.files.trusted_path import Locator
 from eclctl.model import Caller
+from tests.helpers.engines import Site
 from tests.places import linux
-from tests.unit.decide.support import Site
 
 _ROOT = Caller(0, 0, frozenset({0}))
 

@@ -21,9 +21,9 @@ from typing import Any, Self
 
 import pytest
 
+from tests.helpers.site import PATIENCE
+from tests.helpers.support import CORPUS, ROOT, own_copy
 from tests.places.inside import Done, User
-from tests.site import PATIENCE
-from tests.support import CORPUS, ROOT, own_copy
 
 IMAGE = CORPUS / "images" / "one-builder+scanner.sif"
 SUPERUSER = User(0, 0)

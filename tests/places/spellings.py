@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from hypothesis import strategies as st
 
+from tests.helpers.site import APPROVED, HALF
+from tests.helpers.support import CORPUS
 from tests.places.arena import ALICE, Arena
-from tests.site import APPROVED, HALF
-from tests.support import CORPUS
 
 LINE_ENDS = {
     "U+2028": "\u2028",

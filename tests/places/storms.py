@@ -21,12 +21,12 @@ from multiprocessing.connection import Connection
 from typing import NamedTuple
 
 from eclctl.client import Client, NoAnswerError, Question
+from tests.helpers.site import APPROVED, HALF, POLICY, UNSIGNED, Site
+from tests.helpers.support import CORPUS
 from tests.places import linux
 from tests.places.arena import ALICE, BOB, Arena, User
 from tests.places.fuse_server import Entry
 from tests.places.policies import PRODUCTION
-from tests.site import APPROVED, HALF, POLICY, UNSIGNED, Site
-from tests.support import CORPUS
 
 IMAGES = CORPUS / "images"
 ASKERS, THREADS = 3, 8

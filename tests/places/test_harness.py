@@ -8,11 +8,11 @@ import time
 
 import pytest
 
+from tests.helpers.site import APPROVED, POLICY, eventually
 from tests.places import linux
 from tests.places.arena import ALICE, BOB, RECORDED, Arena, InsideError, needs_arena, needs_ext4, recorded
 from tests.places.fuse_server import Entry
 from tests.places.users import attempt, listing, who_am_i
-from tests.site import APPROVED, POLICY, eventually
 
 pytestmark = needs_arena
 

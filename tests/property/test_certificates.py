@@ -14,8 +14,8 @@ from eclctl.trust import der
 from eclctl.trust.ocsp import examine, responders
 from eclctl.trust.revocation import Status
 from eclctl.trust.x509 import Credential, load_credential, path, turning_points
-from tests.certificates import NOW, OCSP_SIGNING, answer, authority, key_usage, leaf, response, rsa_key, tlv
-from tests.support import CORPUS
+from tests.helpers.certificates import NOW, OCSP_SIGNING, answer, authority, key_usage, leaf, response, rsa_key, tlv
+from tests.helpers.support import CORPUS
 
 ROOT = authority("root", key=rsa_key())
 MIDDLE = authority("middle", ROOT, path_length=0)

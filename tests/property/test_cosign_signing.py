@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from eclctl.errors import EclctlError, KeyMaterialError
 from eclctl.sign.cosign_keys import generate_pair, read_cosign_key
 from eclctl.sign.pem import PrivateKey
-from tests.cosigning import laid_open, made_key, sign, verified
-from tests.ocibuilder import ROOT_INDEX, cosign_key, oci_sample
-from tests.support import CORPUS
+from tests.helpers.cosigning import laid_open, made_key, sign, verified
+from tests.helpers.ocibuilder import ROOT_INDEX, cosign_key, oci_sample
+from tests.helpers.support import CORPUS
 
 NAMES = ("ci", "release", "scan")
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eclctl.image import sif
-from eclctl.image.sif import Descriptor
+from eclctl.sif import reader
+from eclctl.sif.reader import Descriptor
 from eclctl.sign.edit.assembly import Edit, NewObject
-from tests.sifbuilder import GENERIC, JSON, SIGNATURE, SifBuilder, opened
-from tests.signing import edit
+from tests.helpers.sifbuilder import GENERIC, JSON, SIGNATURE, SifBuilder, opened
+from tests.helpers.signing import edit
 
 new_objects = st.builds(
     NewObject,
@@ -41,7 +41,7 @@ def cases(draw: st.DrawFn) -> tuple[SifBuilder, Edit]:
 
 def contents(image: bytes | Path) -> tuple[bytes, dict[int, tuple[Descriptor, bytes]]]:
     with opened(image) as fd:
-        found = sif.read(fd)
+        found = reader.read(fd)
         return found.header.signed_bytes, {one.id: (one, bytes(found.data(one))) for one in found.descriptors}
 
 

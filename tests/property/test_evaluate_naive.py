@@ -30,17 +30,8 @@ from eclctl.model import (
 from eclctl.policy.ages import too_old
 from eclctl.policy.evaluate import evaluate
 from eclctl.policy.language import Policy
-from tests.support import NOW
-from tests.unit.policy.facts import (
-    COSIGN_IDS,
-    EXPIRED,
-    PEM_IDS,
-    Image,
-    certificate_id,
-    fingerprint,
-    load_text,
-    ring,
-)
+from tests.helpers.facts import COSIGN_IDS, EXPIRED, PEM_IDS, Image, certificate_id, fingerprint, load_text, ring
+from tests.helpers.support import NOW
 
 LETTERS = "ABCDEX"
 """Certificates in the keyring. Nobody lists X."""

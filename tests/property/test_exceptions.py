@@ -13,16 +13,16 @@ from typing import cast
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eclctl.decide.exceptions import Approval, Candidate, Exceptions, State, standing
-from eclctl.decide.exceptions_apply import SOFTENED, soften
+from eclctl.decide.breakglass import Approval, Candidate, Exceptions, State, standing
+from eclctl.decide.breakglass_apply import SOFTENED, soften
 from eclctl.decide.snapshot import Snapshot
-from eclctl.image.identity import Located
+from eclctl.files.trusted_path import Located
 from eclctl.model import Assurance, Caller, Code, KeyRef, Outcome, SignerKind
-from eclctl.policy.exceptions import FileName, PolicyException
+from eclctl.policy.breakglass import FileName, PolicyException
 from eclctl.policy.globs import compile_glob
 from eclctl.trust.keyring import KeyStore
-from tests.deciding import RING, loaded
-from tests.support import NOW
+from tests.helpers.deciding import RING, loaded
+from tests.helpers.support import NOW
 
 KEYS = {
     "builder": "81F111F6190C46143937EF7C22BC3A3BC942487F",

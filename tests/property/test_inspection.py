@@ -8,12 +8,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from eclctl.errors import MalformedImageError
-from eclctl.image import sif
-from eclctl.image.inspect import inspect
-from eclctl.image.layout import DESCRIPTOR_FIELDS, DESCRIPTOR_SIZE, HEADER_FIELDS
-from eclctl.image.media_types import media_types
-from eclctl.image.oddities import oddities
-from tests.sifbuilder import SifBuilder, opened, sample
+from eclctl.sif import reader
+from eclctl.sif.inspect import inspect
+from eclctl.sif.layout import DESCRIPTOR_FIELDS, DESCRIPTOR_SIZE, HEADER_FIELDS
+from eclctl.sif.media_types import media_types
+from eclctl.sif.warnings import oddities
+from tests.helpers.sifbuilder import SifBuilder, opened, sample
 
 SMALL = SifBuilder(slots=4)
 SMALL.add(b"one", name=b"one")
@@ -50,7 +50,7 @@ ANYWHERE = st.tuples(st.integers(0, 7000), st.binary(min_size=1, max_size=8))
 def agree(image: bytes) -> None:
     with opened(image) as fd:
         try:
-            found = sif.read(fd)
+            found = reader.read(fd)
         except MalformedImageError:
             found = None
         inspection = inspect(fd)

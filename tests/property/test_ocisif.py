@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eclctl.errors import EclctlError
-from eclctl.image import ocisif, sif
-from eclctl.image.oci import Index, Manifest, parse_index, parse_manifest
 from eclctl.model import Finding, Verification
+from eclctl.sif import oci_sif, reader
+from eclctl.sif.oci import Index, Manifest, parse_index, parse_manifest
 from eclctl.signature import cosign
 from eclctl.verify import examine
 from eclctl.verify.cosign import CosignReport, verify_cosign
-from tests.ocibuilder import (
+from tests.helpers.ocibuilder import (
     MANIFEST_TYPE,
     OciBuilder,
     compact,
@@ -28,7 +28,7 @@ from tests.ocibuilder import (
     oci_sample,
     payload,
 )
-from tests.sifbuilder import opened
+from tests.helpers.sifbuilder import opened
 
 KEY, STRANGER = cosign_key("ci"), cosign_key("stranger")
 STORE = cosign_store(KEY)
@@ -76,7 +76,7 @@ def asked(image: bytes, *, bounded: bool = False) -> tuple[Verification | None, 
 def is_sound(image: bytes, found: Verification) -> bool:
     """Whether what is claimed is exactly what was signed: each object of the subject, byte for byte."""
     with opened(image) as fd:
-        opened_sif = sif.read(fd)
+        opened_sif = reader.read(fd)
         held = {item.id: bytes(opened_sif.data(item)) for item in opened_sif.descriptors}
     covering = [claim for claim in found.claims if claim.objects]
     signed = sorted(CONTENT[identity] for identity in SUBJECT)
@@ -245,7 +245,7 @@ def test_thousands_of_mutated_indexes_and_manifests_only_answer_in_bounded_memor
 def hostile_documents() -> dict[str, bytes]:
     entry = {"mediaType": MANIFEST_TYPE, "size": 1, "digest": "sha256:" + "ab" * 32}
     listed = compact(entry)
-    room = ocisif.MAX_DOCUMENT
+    room = oci_sif.MAX_DOCUMENT
     head, tail = b'{"schemaVersion":2,"manifests":[', b"]}"
     return {
         "entries": head + b",".join([listed] * (room // (len(listed) + 1) - 1)) + tail,
@@ -262,7 +262,7 @@ def hostile_documents() -> dict[str, bytes]:
 
 @pytest.mark.parametrize("data", hostile_documents().values(), ids=hostile_documents().keys())
 def test_a_hostile_index_costs_little_memory(data):
-    assert len(data) <= ocisif.MAX_DOCUMENT
+    assert len(data) <= oci_sif.MAX_DOCUMENT
     builder = oci_sample()
     builder.root = data
     found, _ = asked(builder.build(), bounded=True)

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eclctl.signature import openpgp
-from tests.pgp import CREATED, TEXT, Key, armor, certificate, clearsign, packet, subkey, user_id
-from tests.support import CORPUS, NOW
+from tests.helpers.pgp import CREATED, TEXT, Key, armor, certificate, clearsign, packet, subkey, user_id
+from tests.helpers.support import CORPUS, NOW
 
 FOLDER = CORPUS / "openpgp"
 ACCEPTED = [

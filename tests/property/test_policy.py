@@ -12,7 +12,7 @@ from eclctl.model import Claim, Finding, Kind, SignatureFormat, Verdict
 from eclctl.policy import counting
 from eclctl.policy.evaluate import evaluate
 from eclctl.policy.language import Policy
-from tests.unit.policy.facts import EXPIRED, HEAD, Image, load_text, policy, rule
+from tests.helpers.facts import EXPIRED, HEAD, Image, load_text, policy, rule
 
 ONE = Image()
 TWO = Image({1: (1, 2), 2: (3,)}, holds={3: {"partition", "overlay"}})

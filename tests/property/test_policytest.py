@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from eclctl.model import Assurance, Kind, SignerKind
 from eclctl.policytest.running import Runner
 from eclctl.trust.revocation import Status
-from tests.unit.policytest.support import HEAD, loaded
+from tests.helpers.policy_tests import HEAD, loaded
 
 RULES = """\
 rules:

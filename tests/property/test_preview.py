@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from eclctl.decide.questions import Decision
 from eclctl.model import Caller
 from eclctl.preview.changes import Change, compare
-from tests.unit.decide.support import Site
-from tests.unit.preview.support import record, simulate
+from tests.helpers.engines import Site
+from tests.helpers.previews import record, simulate
 
 IMAGES = (
     "one-builder+scanner+approver.sif",

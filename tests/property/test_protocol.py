@@ -5,8 +5,8 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eclctl.daemon import protocol
-from eclctl.daemon.protocol import Method, Request, RequestError, parse_request
+from eclctl.daemon.sockets import protocol
+from eclctl.daemon.sockets.protocol import Method, Request, RequestError, parse_request
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),

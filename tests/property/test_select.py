@@ -10,8 +10,8 @@ import pytest
 from eclctl.model import Caller, Identity, Verdict
 from eclctl.policy.language import Policy, Rule
 from eclctl.policy.select import build_index, rules_on, select_rule
+from tests.helpers.support import NOW
 from tests.property.test_shadows import KINDS, below, of, random_glob, random_match, some
-from tests.support import NOW
 
 
 def walked(made: Policy, path: str | None, kind: str, caller: Caller) -> Rule | None:

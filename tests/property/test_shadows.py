@@ -14,8 +14,8 @@ from eclctl.policy.inclusion import includes
 from eclctl.policy.language import Match, Policy
 from eclctl.policy.select import build_index, select_rule
 from eclctl.policy.shadows import find_shadows
-from tests.support import NOW
-from tests.unit.policy.facts import policy, rule
+from tests.helpers.facts import policy, rule
+from tests.helpers.support import NOW
 
 COMPONENTS = ("a", "b", "ab", "*", "?", "a*", "*a", "*b*", "?*", "*?", "??", "a?b", "**", "**", "**")
 KINDS = (Kind.SIF, Kind.OCI_SIF, Kind.SANDBOX)

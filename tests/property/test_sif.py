@@ -11,8 +11,8 @@ from eclctl.errors import EclctlError
 from eclctl.model import Finding, SignatureFormat
 from eclctl.signature import dsse, formats, legacy, metadata
 from eclctl.verify import Material, Scope, examine, verify_scope
-from tests.sifbuilder import corpus_pgp_key, corpus_store, opened, pem_key, sample
-from tests.support import NOW
+from tests.helpers.sifbuilder import corpus_pgp_key, corpus_store, opened, pem_key, sample
+from tests.helpers.support import NOW
 
 STORE = corpus_store("site-ring", pem=("p256",))
 MATERIAL = Material(STORE, has_keyring=True, has_keys=True)

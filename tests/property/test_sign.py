@@ -9,15 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eclctl.errors import EclctlError
-from eclctl.image import sif
-from eclctl.image.sif import DataType
+from eclctl.sif import reader
+from eclctl.sif.reader import DataType
 from eclctl.sign.coverage import plan
 from eclctl.sign.metadata import HASHES
 from eclctl.sign.native import Signing
 from eclctl.verify import Material, Report, Scope, examine, verify_scope
-from tests.scribes import built, objects_of, pem_signing, pgp_signing, sign_file
-from tests.sifbuilder import DEFFILE, GENERIC, JSON, SifBuilder, opened
-from tests.support import NOW
+from tests.helpers.scribes import built, objects_of, pem_signing, pgp_signing, sign_file
+from tests.helpers.sifbuilder import DEFFILE, GENERIC, JSON, SifBuilder, opened
+from tests.helpers.support import NOW
 
 KEYS: tuple[Signing, ...] = (pem_signing("ed25519"), pem_signing("p256", "p384"), pgp_signing("approver"))
 
@@ -80,7 +80,7 @@ def test_signed_objects_are_covered_and_no_others(builder, signing, data):
         sign_file(path, signing, objects=tuple(chosen))
         with opened(path) as fd:
             claims = examine(fd, signing.store).claims
-            parts = plan(sif.read(fd), (), chosen)
+            parts = plan(reader.read(fd), (), chosen)
         assert {each for claim in claims for each in claim.objects} == set(chosen)
         assert {(claim.group, claim.whole_group) for claim in claims} == {(part.group, part.whole) for part in parts}
 
@@ -106,7 +106,7 @@ def covered(path: Path) -> set[int]:
     The architecture, three bytes at 45, is not signed.
     """
     with opened(path) as fd:
-        image = sif.read(fd)
+        image = reader.read(fd)
     found = set(range(45)) | set(range(48, 64))
     order = [each.id for each in image.descriptors]
     for each in image.descriptors:

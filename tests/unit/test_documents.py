@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from eclctl.cli.policy import run
+from eclctl.cli.policy.command import run
 from eclctl.model import Code
 from eclctl.policy.language import HOLDS
-from tests.support import CORPUS, ROOT, own_copy
+from tests.helpers.support import CORPUS, ROOT, own_copy
 
 RING = CORPUS / "keys" / "pgp" / "site-ring.asc"
 DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])

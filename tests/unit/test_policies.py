@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 import yaml
 
-from eclctl.cli.policy import run
-from eclctl.daemon.service import NAMES
-from eclctl.decide.files import read_unguarded
-from eclctl.decide.settings import Settings
+from eclctl.cli.policy.command import run
+from eclctl.config.accounts import NAMES
+from eclctl.config.settings import Settings
+from eclctl.files.guarded import read_unguarded
 from eclctl.policytest.loading import beside, load
 from eclctl.policytest.running import Runner
-from tests.support import NOW, ROOT
+from tests.helpers.support import NOW, ROOT
 
 POLICIES = ROOT / "policies"
 EXAMPLES = sorted(path.parent for path in POLICIES.glob("*/tests"))

@@ -13,8 +13,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from eclctl.cli.policy import run
-from tests.support import CORPUS, ROOT, own_copy
+from eclctl.cli.policy.command import run
+from tests.helpers.support import CORPUS, ROOT, own_copy
 
 DOCUMENT = ROOT / "docs" / "policy-check.md"
 _STEP = re.compile(

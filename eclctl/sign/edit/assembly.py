@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from itertools import count
 
 from eclctl.errors import MalformedImageError, SigningError
-from eclctl.image.layout import (
+from eclctl.sif.layout import (
     DESCRIPTOR_FIELDS,
     DESCRIPTOR_SIZE,
     EXTRA_SIZE,
@@ -33,7 +33,7 @@ from eclctl.image.layout import (
     NO_ARCHITECTURE,
     SLOT,
 )
-from eclctl.image.sif import DataType, Header, Sif
+from eclctl.sif.reader import DataType, Header, Sif
 
 __all__ = ["Edit", "NewObject", "Plan", "plan"]
 

@@ -4,7 +4,7 @@
 raised, and wherever it ends, nothing has happened unless `commit` has returned (`sign.edit.inplace`).
 
 What is signed is what is in the file: it must be the same file, and unchanged, from when it was opened until it is
-written (`sign.edit.held`), and its header and descriptors are read again and compared.
+written (`sign.edit.locked_file`), and its header and descriptors are read again and compared.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from contextlib import contextmanager
 from datetime import datetime
 
 from eclctl.errors import BusyImageError, SigningError
-from eclctl.image import sif
-from eclctl.image.sif import Descriptor, Sif
-from eclctl.image.undo import Stage
+from eclctl.sif import reader
+from eclctl.sif.edit_journal import Stage
+from eclctl.sif.reader import Descriptor, Sif
 from eclctl.sign.edit import inplace
-from eclctl.sign.edit.apart import CutShortError, apart
 from eclctl.sign.edit.assembly import Edit, NewObject, plan
-from eclctl.sign.edit.held import PATIENCE, Held, held
+from eclctl.sign.edit.detached_write import CutShortError, apart
 from eclctl.sign.edit.inplace import carry_out, is_done, mend
+from eclctl.sign.edit.locked_file import PATIENCE, Held, held
 from eclctl.verify import HashPool
 from eclctl.verify.hashing import Progress, Want, hash_objects
 
@@ -43,7 +43,7 @@ class Editing:
 
     def __init__(self, file: Held) -> None:
         self.fd = file.fd
-        self.image: Sif = sif.read(file.fd)
+        self.image: Sif = reader.read(file.fd)
         self.notes = _notes(file)
         self._file = file
         self._objects = {descriptor.id: descriptor for descriptor in self.image.descriptors}
@@ -96,13 +96,13 @@ class Editing:
             UnreadableImageError: Reading failed.
         """
         header = self.image.header
-        table = sif.pread(self.fd, header.table_size, header.table_offset)
+        table = reader.pread(self.fd, header.table_size, header.table_offset)
         self._compare(table)
         steps = plan(self.image, table, edit, int(now.timestamp()))
         what = inplace.change(self.image, table, steps)
         data = {(offset, len(content)): content for offset, content in steps.data}
         # What we make must be an image by our own reader, before anyone else sees it.
-        after = sif.foreseen(self.image, steps.header, steps.table[1], data, steps.size)
+        after = reader.foreseen(self.image, steps.header, steps.table[1], data, steps.size)
         if check is not None:
             check(after)
         with self._file.writing() as fd:
@@ -117,10 +117,10 @@ class Editing:
 
     def _compare(self, table: bytes) -> None:
         """Require that the file still holds what was read of it, whatever its times say."""
-        now = sif.read(self.fd)
+        now = reader.read(self.fd)
         header = now.header
         same = (header, now.descriptors) == (self.image.header, self.image.descriptors)
-        if not same or sif.pread(now.fd, header.table_size, header.table_offset) != table:
+        if not same or reader.pread(now.fd, header.table_size, header.table_offset) != table:
             raise BusyImageError(f"{self.path} changed while it was read; try again when it is finished")
 
 

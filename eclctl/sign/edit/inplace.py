@@ -3,8 +3,8 @@
 The header is what decides: 128 bytes in one sector, which the kernel and the disk write whole or not at all. It says
 where the descriptor table is, and no signature covers that.
 
-1. A record (`image.undo`) is written behind both images: a copy of the table, and of whatever the edit overwrites. The
-   copied table knows the copies.
+1. A record (`sif.edit_journal`) is written behind both images: a copy of the table, and of what the edit overwrites.
+   The copied table knows the copies.
 2. The header is pointed to the copied table. The image is still the one from before, and nothing that the edit
    overwrites is part of it any more.
 3. Data and table are written where they belong.
@@ -23,11 +23,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from eclctl.errors import BusyImageError, SigningError
-from eclctl.image import undo
-from eclctl.image.layout import DESCRIPTOR_FIELDS, DESCRIPTOR_SIZE, HEADER, HEADER_FIELDS
-from eclctl.image.sif import Descriptor, Sif, pread, used_slots
-from eclctl.image.undo import MAX_RECORD, Region, Seal, Stage
-from eclctl.image.writing import write_at
+from eclctl.files.writing import write_at
+from eclctl.sif import edit_journal
+from eclctl.sif.edit_journal import MAX_RECORD, Region, Seal, Stage
+from eclctl.sif.layout import DESCRIPTOR_FIELDS, DESCRIPTOR_SIZE, HEADER, HEADER_FIELDS
+from eclctl.sif.reader import Descriptor, Sif, pread, used_slots
 from eclctl.sign.edit.assembly import Plan
 
 __all__ = ["Change", "carry_out", "change", "is_done", "mend"]
@@ -77,8 +77,8 @@ def change(image: Sif, table: bytes, steps: Plan) -> Change:
     before = pread(image.fd, HEADER.size, 0)
     start = _rounded(max(image.size, steps.size) + _GAP)
     regions = _saved(image, steps)
-    places = dict(_places(regions, start + undo.regions_at(len(table), len(regions))))
-    body = undo.body_of(_moved(table, image.descriptors, places), regions)
+    places = dict(_places(regions, start + edit_journal.regions_at(len(table), len(regions))))
+    body = edit_journal.body_of(_moved(table, image.descriptors, places), regions)
     seal = Seal(
         regions=len(regions),
         start=start,
@@ -268,13 +268,13 @@ def mend(fd: int) -> Stage | None:
         SigningError: The file cannot be written.
         BusyImageError, UnreadableImageError: As `sif.pread`.
     """
-    found = undo.cut_short(fd, os.fstat(fd).st_size)
+    found = edit_journal.cut_short(fd, os.fstat(fd).st_size)
     if found is None:
         return None
     seal, stage = found
     try:
         if stage is Stage.BETWEEN:
-            regions = undo.regions_of(fd, seal)
+            regions = edit_journal.regions_of(fd, seal)
             if regions is None:
                 return None  # it was whole before the header pointed to it: this is no record of ours
             _restore(fd, seal, regions)

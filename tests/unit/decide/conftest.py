@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.decide.support import Site
+from tests.helpers.engines import Site
 
 
 @pytest.fixture

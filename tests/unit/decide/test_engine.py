@@ -17,8 +17,8 @@ from eclctl.decide.engine import Engine
 from eclctl.decide.questions import Decision, Pending, Question, Turn
 from eclctl.decide.snapshot import Snapshot
 from eclctl.model import Assurance, Code, Kind, Verdict
-from tests.support import CORPUS, NOW
-from tests.unit.decide.support import CALLER, RULES, Site
+from tests.helpers.engines import CALLER, RULES, Site
+from tests.helpers.support import CORPUS, NOW
 
 ANY_PATH = """\
 rules:

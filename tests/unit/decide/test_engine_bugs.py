@@ -12,7 +12,7 @@ from eclctl.decide import engine as module
 from eclctl.decide.questions import Pending, Question
 from eclctl.errors import EclctlError, MalformedImageError
 from eclctl.model import Code, Outcome
-from tests.unit.decide.support import CALLER, Site
+from tests.helpers.engines import CALLER, Site
 
 
 @pytest.fixture

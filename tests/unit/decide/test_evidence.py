@@ -6,14 +6,14 @@ from datetime import UTC, datetime
 
 import pytest
 
-from eclctl.daemon.protocol import explanation_fields
 from eclctl.decide.evidence import certificate_lifetime, key_lifetime, revocation_of, short_name
+from eclctl.report.answers import explanation_fields
 from eclctl.signature import openpgp
 from eclctl.trust.keyring import KeyStore
 from eclctl.trust.revocation import NO_STATUS, Known, Link, Status
 from eclctl.trust.x509 import Credential, load_credential
-from tests.support import CORPUS, NOW
-from tests.unit.decide.support import RULES, Site
+from tests.helpers.engines import RULES, Site
+from tests.helpers.support import CORPUS, NOW
 
 X509 = CORPUS / "keys" / "x509"
 BUILDER = "81F111F6190C46143937EF7C22BC3A3BC942487F"

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from eclctl.config.subordinate_id_files import Files, Granted, SubordinateIds, read
+from eclctl.config.subordinate_ids import MOST_OWNERS, NOT_READ, Ranges, parse_ranges
 from eclctl.decide import identify as module
-from eclctl.decide.files import read_unguarded
 from eclctl.decide.identify import NameService, Owner, calling_user, concerns, identify, unidentified
-from eclctl.decide.subid_files import Files, Granted, SubordinateIds, read
-from eclctl.decide.subids import MOST_OWNERS, NOT_READ, Ranges, parse_ranges
+from eclctl.files.guarded import read_unguarded
 from eclctl.model import Caller, Identity
 
 ALICE, BOB, CAROL = Owner(1000, frozenset({100, 500})), Owner(1001, frozenset({101})), Owner(100007, frozenset({102}))

@@ -11,8 +11,8 @@ from eclctl.model import Claim
 from eclctl.signature import openpgp
 from eclctl.trust.keyring import KeyStore, judge
 from eclctl.verify import HashPool, examine
-from tests.sifbuilder import corpus_store, opened
-from tests.support import CORPUS
+from tests.helpers.sifbuilder import corpus_store, opened
+from tests.helpers.support import CORPUS
 
 IMAGES = (
     "one-builder+scanner+approver.sif",

@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 import pytest
 
+from eclctl.config.document import Mark
+from eclctl.config.settings import Filesystems, Settings, Watch
 from eclctl.decide.mounted import HostMounts, exists_here, why_rule_cannot
-from eclctl.decide.settings import Filesystems, Settings, Watch
-from eclctl.image.believed import Believed
-from eclctl.image.mounts import Mounts, parse_mountinfo
+from eclctl.files.mounts import Mounts, parse_mountinfo
+from eclctl.files.trusted_filesystems import Believed
 from eclctl.model import Assurance, Verdict
-from eclctl.policy.document import Mark
 from eclctl.policy.globs import compile_glob
 from eclctl.policy.language import Match, Rule
 from eclctl.policy.lint import Remark

@@ -8,12 +8,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from eclctl.decide.questions import Decision, Pending, Question
-from eclctl.image.sif import read
 from eclctl.model import Caller, Code, Verdict
+from eclctl.sif.reader import read
 from eclctl.verify import examine
-from tests.sifbuilder import corpus_store, opened
-from tests.support import CORPUS, NOW
-from tests.unit.decide.support import CALLER, Site
+from tests.helpers.engines import CALLER, Site
+from tests.helpers.sifbuilder import corpus_store, opened
+from tests.helpers.support import CORPUS, NOW
 
 TICK = timedelta(microseconds=1)
 DAY = timedelta(days=1)

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from eclctl.decide.files import read_guarded
-from eclctl.decide.snapshot import Built, Names, Snapshot, build, refreshed
+from eclctl.config.accounts import Names
+from eclctl.decide.snapshot import Built, Snapshot, build, refreshed
+from eclctl.files.guarded import read_guarded
 from eclctl.model import Verdict
 from eclctl.signature.openpgp import Keyring
-from tests.support import CORPUS, NOW
-from tests.unit.decide.support import Site
+from tests.helpers.engines import Site
+from tests.helpers.support import CORPUS, NOW
 
 
 def built(site: Site) -> Built:

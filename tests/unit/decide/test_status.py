@@ -13,8 +13,8 @@ import pytest
 from eclctl.decide.questions import Decision, Pending, Question, Turn
 from eclctl.model import Code
 from eclctl.trust.revocation import Known, Link, Status
-from tests.support import CORPUS, NOW
-from tests.unit.decide.support import CALLER, Site
+from tests.helpers.engines import CALLER, Site
+from tests.helpers.support import CORPUS, NOW
 
 FAR = datetime(2030, 1, 1, tzinfo=UTC)
 SIGNERS = """\

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 from eclctl.decide.questions import Decision, Question, Turn
 from eclctl.model import Code
-from tests.support import CORPUS, NOW
-from tests.unit.decide.support import CALLER, RULES, Site
+from tests.helpers.engines import CALLER, RULES, Site
+from tests.helpers.support import CORPUS, NOW
 
 
 def warm(site: Site) -> Question:

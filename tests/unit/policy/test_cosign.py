@@ -10,7 +10,7 @@ from eclctl.model import Code, Failure, Finding, Kind, OciContent, SignatureForm
 from eclctl.policy.evaluate import withdrawn
 from eclctl.policy.language import Policy
 from eclctl.policy.report import signatures
-from tests.unit.policy.facts import (
+from tests.helpers.facts import (
     COSIGN_IDS,
     EXPIRED,
     MANIFEST,

@@ -8,7 +8,7 @@ from eclctl.model import Code, Failure, Finding, SignatureFormat, Verdict
 from eclctl.policy import counting
 from eclctl.policy.evaluate import evaluate, withdrawn
 from eclctl.policy.language import Policy
-from tests.unit.policy.facts import EXPIRED, HEAD, PEM_IDS, Image, decide, fingerprint, policy, ring, rule
+from tests.helpers.facts import EXPIRED, HEAD, PEM_IDS, Image, decide, fingerprint, policy, ring, rule
 
 ONE = Image()
 TWO = Image({1: (1, 2), 2: (3,)}, holds={3: {"partition", "overlay"}})

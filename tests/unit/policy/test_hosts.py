@@ -9,8 +9,8 @@ from eclctl.policy.declare import LoadEnvironment
 from eclctl.policy.hosts import matches
 from eclctl.policy.load import Loaded, Source, load
 from eclctl.policy.select import select_rule
-from tests.support import NOW
-from tests.unit.policy.facts import ring
+from tests.helpers.facts import ring
+from tests.helpers.support import NOW
 
 
 @pytest.mark.parametrize(

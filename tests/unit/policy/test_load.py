@@ -7,8 +7,8 @@ import pytest
 from eclctl.model import Assurance, Kind, Verdict
 from eclctl.policy.declare import LoadEnvironment
 from eclctl.policy.load import Source, load
-from tests.support import NOW
-from tests.unit.policy.facts import GROUPS, HEAD, PEM_IDS, USERS, fingerprint, load_text, read_key, ring, rule
+from tests.helpers.facts import GROUPS, HEAD, PEM_IDS, USERS, fingerprint, load_text, read_key, ring, rule
+from tests.helpers.support import NOW
 
 A, B = fingerprint("A"), fingerprint("B")
 ALICE = f"version: 1\nsigners: {{alice: {{pgp: [{A}]}}}}\n"

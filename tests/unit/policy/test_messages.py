@@ -6,7 +6,7 @@ import pytest
 
 from eclctl.model import Caller, Code, Missing, Outcome
 from eclctl.policy.messages import PLACEHOLDERS, MessageError, Said, parse_message
-from tests.unit.policy.facts import policy
+from tests.helpers.facts import policy
 
 MISSING = tuple(
     Missing(f"1 approval from {name}", 1, 0, (), (name,), stage) for name, stage in (("a", "scan"), ("b", None))

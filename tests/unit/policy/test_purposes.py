@@ -6,7 +6,7 @@ import pytest
 
 from eclctl.model import NO_PURPOSE_KNOWN, Code, Kind, Outcome
 from eclctl.policy import report
-from tests.unit.policy.facts import HEAD, Image, decide, load_text, policy, rule
+from tests.helpers.facts import HEAD, Image, decide, load_text, policy, rule
 
 ONE = Image()
 OCI = Image({1: (1, 2, 3)}, subject=(1, 2), carriers=(3,))

@@ -13,8 +13,8 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from eclctl.policy.schema import policy_schema
-from tests.support import ROOT
-from tests.unit.policy.facts import fingerprint, load_text
+from tests.helpers.facts import fingerprint, load_text
+from tests.helpers.support import ROOT
 
 VALIDATOR = Draft202012Validator(policy_schema())
 A, B = fingerprint("A"), fingerprint("B")

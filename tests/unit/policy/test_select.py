@@ -9,8 +9,8 @@ import pytest
 from eclctl.model import Alias, Caller, Identity, Kind
 from eclctl.policy.language import Policy
 from eclctl.policy.select import for_everybody, nearly, rules_on, select_rule
-from tests.support import NOW
-from tests.unit.policy.facts import load_text
+from tests.helpers.facts import load_text
+from tests.helpers.support import NOW
 
 NOBODY = Caller(65534, 65534)
 

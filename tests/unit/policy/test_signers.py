@@ -9,8 +9,7 @@ import pytest
 from eclctl.errors import ConfigError
 from eclctl.policy.language import Policy
 from eclctl.policy.load import Loaded, LoadEnvironment, Source, load
-from tests.support import NOW
-from tests.unit.policy.facts import (
+from tests.helpers.facts import (
     COSIGN_IDS,
     GROUPS,
     PEM_IDS,
@@ -22,6 +21,7 @@ from tests.unit.policy.facts import (
     read_key,
     ring,
 )
+from tests.helpers.support import NOW
 
 RULES = "rules: [{name: it, decision: deny}]\n"
 CHAIN = "intermediates: intermediate.pem, roots: root.pem"

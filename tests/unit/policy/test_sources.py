@@ -10,8 +10,8 @@ from eclctl.errors import ConfigError
 from eclctl.policy.declare import LoadEnvironment, Source
 from eclctl.policy.load import Loaded, load
 from eclctl.policy.sources import MAX_DEPTH
-from tests.support import NOW
-from tests.unit.policy.facts import ring
+from tests.helpers.facts import ring
+from tests.helpers.support import NOW
 
 
 def file(*rules: str, include: str = "") -> str:

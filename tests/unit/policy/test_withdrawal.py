@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from eclctl.model import Code
-from tests.deciding import RING, ask, loaded
-from tests.support import CORPUS
+from tests.helpers.deciding import RING, ask, loaded
+from tests.helpers.support import CORPUS
 
 BUILDER = "81F111F6190C46143937EF7C22BC3A3BC942487F"
 SCANNER = "F69053E5830DBDBA72B3D8F61BDDA97D14902F26"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from eclctl.policytest.coverage import coverage
-from tests.unit.policytest.support import loaded, one, running
+from tests.helpers.policy_tests import loaded, one, running
 
 RULES = """\
 rules:

@@ -10,9 +10,9 @@ import pytest
 from eclctl.model import Claim, Code, Kind, SignatureFormat, SignerKind, Verification
 from eclctl.policytest.cases import Supposed
 from eclctl.verify import examine
-from tests.sifbuilder import opened
-from tests.support import CORPUS, NOW
-from tests.unit.policytest.support import NOT_MET, case, errors, loaded, one, results
+from tests.helpers.policy_tests import NOT_MET, case, errors, loaded, one, results
+from tests.helpers.sifbuilder import opened
+from tests.helpers.support import CORPUS, NOW
 
 GROUPS = "groups: {1: [deffile, generic-json, [primary, squashfs]], 2: [[overlay, squashfs], sbom]}\n"
 LEGACY = "groups: {1: [deffile, [primary, squashfs]]}\n"

@@ -6,9 +6,9 @@ import xml.etree.ElementTree as ET
 from datetime import UTC, datetime
 from pathlib import Path
 
-from eclctl.policy.document import Problem
+from eclctl.config.document import Problem
 from eclctl.policytest.junit import Timed, document
-from tests.unit.policytest.support import NOT_MET, one, results
+from tests.helpers.policy_tests import NOT_MET, one, results
 
 STARTED = datetime(2026, 11, 23, 12, 30, tzinfo=UTC)
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from eclctl.decide.files import expand, read_guarded
-from eclctl.decide.settings import Settings
+from eclctl.config.settings import Settings
 from eclctl.decide.snapshot import build
+from eclctl.files.guarded import expand, read_guarded
 from eclctl.policytest.loading import beside, load
-from tests.support import CORPUS, NOW
-from tests.unit.policytest.support import HEAD, HOST, loaded, one, write
+from tests.helpers.policy_tests import HEAD, HOST, loaded, one, write
+from tests.helpers.support import CORPUS, NOW
 
 
 def test_tests_lie_in_a_directory_beside_policy_files_and_in_policy_directories(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from eclctl.policytest.describing import IMAGE_KEYS
 from eclctl.policytest.reading import _CIRCUMSTANCES, _EXPECT
 from eclctl.policytest.signing import _KEYS
 from eclctl.trust.revocation import Status
-from tests.support import CORPUS, NOW, ROOT
-from tests.unit.policytest.support import HEAD, MET, case, errors, loaded, one
+from tests.helpers.policy_tests import HEAD, MET, case, errors, loaded, one
+from tests.helpers.support import CORPUS, NOW, ROOT
 
 BARE = HEAD.split("defaults")[0] + "tests:\n"
 

@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from eclctl.decide.files import read_unguarded
-from eclctl.decide.settings import Settings
+from eclctl.config.document import Mark
+from eclctl.config.settings import Settings
+from eclctl.files.guarded import read_unguarded
 from eclctl.model import Caller, Code, Outcome
-from eclctl.policy.document import Mark
 from eclctl.policytest.cases import Expectation
 from eclctl.policytest.loading import load
 from eclctl.policytest.running import Difference, Runner, differences
-from tests.support import CORPUS, NOW
-from tests.unit.decide.breaking import HALF, BreakGlass
-from tests.unit.decide.support import CALLER, Site
-from tests.unit.policytest.support import HOST, MET, NOT_MET, loaded, one, results, running
+from tests.helpers.breaking import HALF, BreakGlass
+from tests.helpers.engines import CALLER, Site
+from tests.helpers.policy_tests import HOST, MET, NOT_MET, loaded, one, results, running
+from tests.helpers.support import CORPUS, NOW
 
 IMAGES = CORPUS / "images"
 RULE = (

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from eclctl.model import Caller, Kind
 from eclctl.preview.callers import Callers
-from tests.unit.decide.support import Site
-from tests.unit.preview.support import LENIENT, nobody_knows
+from tests.helpers.engines import Site
+from tests.helpers.previews import LENIENT, nobody_knows
 
 _Named = tuple[int | None, tuple[int, ...]]
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from eclctl.preview.records import Asker, History, Launches
-from tests.unit.preview.support import history, record
+from tests.helpers.previews import history, record
 
 
 def test_decisions_on_one_question_are_one_entry_with_their_number_and_the_newest() -> None:

@@ -15,9 +15,9 @@ from eclctl.preview.changes import Change
 from eclctl.preview.replay import replay
 from eclctl.preview.withdrawing import digest_of, signatory, without
 from eclctl.verify import examine
-from tests.unit.decide.breaking import TERMS, BreakGlass
-from tests.unit.decide.support import RULES, Site
-from tests.unit.preview.support import LENIENT, history, looking, record, simulate
+from tests.helpers.breaking import TERMS, BreakGlass
+from tests.helpers.engines import RULES, Site
+from tests.helpers.previews import LENIENT, history, looking, record, simulate
 
 FULL, TWO, ONE, NONE = (
     "one-builder+scanner+approver.sif",

@@ -10,11 +10,11 @@ import pytest
 from eclctl.errors import ConfigError, EclctlError
 from eclctl.model import Code
 from eclctl.preview.withdrawing import content_of, digest_of, signatory, without
-from tests.ocibuilder import OciBuilder, cosign_key
-from tests.sifbuilder import SifBuilder
-from tests.support import CORPUS
-from tests.unit.decide.support import RULES, SIGNERS, Site
-from tests.unit.preview.support import LENIENT
+from tests.helpers.engines import RULES, SIGNERS, Site
+from tests.helpers.ocibuilder import OciBuilder, cosign_key
+from tests.helpers.previews import LENIENT
+from tests.helpers.sifbuilder import SifBuilder
+from tests.helpers.support import CORPUS
 
 BUILDER = "81F111F6190C46143937EF7C22BC3A3BC942487F"
 PEM = CORPUS / "keys" / "pem"

@@ -14,8 +14,8 @@ from eclctl.decide.evidence import Lifetime
 from eclctl.model import Caller, Code
 from eclctl.report.keys import listed_keys, turning
 from eclctl.report.survey import ImageReport, Stand, Survey, examine, usable
-from tests.support import CORPUS, NOW
-from tests.unit.decide.support import RULES, Site
+from tests.helpers.engines import RULES, Site
+from tests.helpers.support import CORPUS, NOW
 
 BUILDER = "81F111F6190C46143937EF7C22BC3A3BC942487F"
 FULL, HALF, UNSIGNED = "one-builder+scanner+approver.sif", "one-builder.sif", "one-unsigned.sif"

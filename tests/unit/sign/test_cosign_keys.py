@@ -18,7 +18,7 @@ from eclctl.errors import KeyMaterialError
 from eclctl.sign import cosign_keys
 from eclctl.sign.cosign_keys import KeyPair, generate_pair, read_cosign_key, write_pair
 from eclctl.signature.keys import parse_public_key
-from tests.support import CORPUS
+from tests.helpers.support import CORPUS
 
 KEYS = CORPUS / "keys" / "cosign"
 PASSWORD = (KEYS / "password.txt").read_bytes().strip()

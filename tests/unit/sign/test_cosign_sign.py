@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 from eclctl.errors import SigningError
-from eclctl.image.sif import Sif
+from eclctl.sif.reader import Sif
 from eclctl.sign import cosign_sign
 from eclctl.sign.cosign_sign import Subject
 from eclctl.sign.edit.editing import editing
 from eclctl.sign.pem import PrivateKey
 from eclctl.verify.cosign import MAX_SIGNATURES
-from tests.cosigning import WHEN, laid_open, made_key, sign, verified
-from tests.ocibuilder import (
+from tests.helpers.cosigning import WHEN, laid_open, made_key, sign, verified
+from tests.helpers.ocibuilder import (
     ATTESTATION,
     INDEX_TYPE,
     OCI_BLOB,
@@ -31,7 +31,7 @@ from tests.ocibuilder import (
     oci_sample,
     payload,
 )
-from tests.sifbuilder import GENERIC, SifBuilder, corpus_pgp_key, sample
+from tests.helpers.sifbuilder import GENERIC, SifBuilder, corpus_pgp_key, sample
 
 CI, RELEASE = made_key("ci"), made_key("release")
 THEIRS = cosign_key("ci", "p256")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from eclctl.errors import SigningError
-from eclctl.image import sif
+from eclctl.sif import reader
 from eclctl.sign.coverage import already_signed, caveats, plan
-from tests.sifbuilder import OCI_BLOB, ROOT_INDEX, corpus_pgp_key, corpus_store, opened, pem_key, sample
-from tests.support import CORPUS
+from tests.helpers.sifbuilder import OCI_BLOB, ROOT_INDEX, corpus_pgp_key, corpus_store, opened, pem_key, sample
+from tests.helpers.support import CORPUS
 
 
 def two_groups(**fields):
@@ -20,18 +20,18 @@ def two_groups(**fields):
 
 def planned(builder, groups=(), objects=()):
     with opened(builder) as fd:
-        return [(part.group, part.ids, part.whole) for part in plan(sif.read(fd), groups, objects)]
+        return [(part.group, part.ids, part.whole) for part in plan(reader.read(fd), groups, objects)]
 
 
 def warned(builder, groups=(), objects=()):
     with opened(builder) as fd:
-        image = sif.read(fd)
+        image = reader.read(fd)
         return {found.code: found.message for found in caveats(image, plan(image, groups, objects))}
 
 
 def signed_before(image, store, groups=(), objects=(), purposes=frozenset()):
     with opened(image) as fd:
-        found = sif.read(fd)
+        found = reader.read(fd)
         return [each.message for each in already_signed(found, plan(found, groups, objects), store, purposes)]
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from eclctl.errors import MalformedImageError
-from eclctl.image import ocisif, sif
-from eclctl.image.oci import Manifest, parse_manifest
+from eclctl.sif import oci_sif, reader
+from eclctl.sif.oci import Manifest, parse_manifest
 from eclctl.sign.creating import Drawn, Member, compact, draw
-from tests.registries import MANIFEST_TYPE, digest_of
-from tests.sifbuilder import opened
-from tests.support import CORPUS
+from tests.helpers.registries import MANIFEST_TYPE, digest_of
+from tests.helpers.sifbuilder import opened
+from tests.helpers.support import CORPUS
 
 IMAGES = sorted((CORPUS / "oci").glob("[al]*.oci.sif"))
 
@@ -40,8 +40,8 @@ def filled(drawn: Drawn, *blobs: bytes) -> bytes:
 @pytest.mark.parametrize("image", IMAGES, ids=lambda path: path.name)
 def test_a_file_that_singularity_wrote_comes_out_the_same_byte_by_byte(image: Path) -> None:
     with opened(image) as fd:
-        file = sif.read(fd)
-        layout = ocisif.read(file)
+        file = reader.read(fd)
+        layout = oci_sif.read(file)
         blobs = [bytes(file.data(descriptor)) for descriptor in file.descriptors]
     assert layout.image is not None
     by_digest = {digest_of(blob): blob for blob in blobs}
@@ -59,8 +59,8 @@ def test_a_layer_that_is_listed_twice_is_in_the_file_once(tmp_path: Path) -> Non
     drawn = draw([member(b"a" * 100, b"b" * 50, b"a" * 100)])
     (tmp_path / "f").write_bytes(filled(drawn, b"a" * 100, b"b" * 50, b"{}"))
     with opened(tmp_path / "f") as fd:
-        file = sif.read(fd)
-        layout = ocisif.read(file)
+        file = reader.read(fd)
+        layout = oci_sif.read(file)
     assert len(file.descriptors) == 5
     assert layout.image is not None
     assert layout.image.problem is None
@@ -81,7 +81,7 @@ def test_more_signatures_than_spare_slots_make_more_slots(tmp_path: Path) -> Non
     drawn = draw([member(b"a"), member(*signatures, name="_cosign:sha256-x.sig")])
     (tmp_path / "f").write_bytes(filled(drawn, b"a", b"{}", *signatures))
     with opened(tmp_path / "f") as fd:
-        assert len(sif.read(fd).descriptors) == 1 + 2 + 40 + 1 + 1
+        assert len(reader.read(fd).descriptors) == 1 + 2 + 40 + 1 + 1
 
 
 def test_two_opinions_of_a_blobs_size_are_no_image() -> None:

@@ -11,9 +11,9 @@ from eclctl.errors import SigningError
 from eclctl.sign.dsse import seal
 from eclctl.sign.pem import private_key
 from eclctl.signature import dsse
-from tests.scribes import private_pem_key, signature_data
-from tests.sifbuilder import PemKey, pem_key
-from tests.support import CORPUS
+from tests.helpers.scribes import private_pem_key, signature_data
+from tests.helpers.sifbuilder import PemKey, pem_key
+from tests.helpers.support import CORPUS
 
 IMAGES = CORPUS / "images"
 NAMES = ("p256", "p384", "p521", "ed25519", "rsa2048", "rsa4096")

@@ -9,11 +9,11 @@ import json
 import pytest
 
 from eclctl.errors import SigningError
-from eclctl.image import sif
+from eclctl.sif import reader
 from eclctl.sign import metadata
 from eclctl.signature.metadata import Metadata, parse
-from tests.sifbuilder import opened, sample
-from tests.support import CORPUS
+from tests.helpers.sifbuilder import opened, sample
+from tests.helpers.support import CORPUS
 
 SIGNED_BY_THE_REFERENCE = {
     "one-builder.sif": {4: (1, 2, 3)},
@@ -33,7 +33,7 @@ def signed_text(data: bytes) -> bytes:
     return data.split(b"\n\n", 1)[1].split(b"\n-----BEGIN PGP SIGNATURE", 1)[0]
 
 
-def written(image: sif.Sif, objects: tuple[int, ...], algorithm: str = "sha256") -> bytes:
+def written(image: reader.Sif, objects: tuple[int, ...], algorithm: str = "sha256") -> bytes:
     chosen = [each for each in image.descriptors if each.id in objects]
     digests = {each.id: hashlib.new(algorithm, image.data(each)).digest() for each in chosen}
     return metadata.write(image.header, chosen, digests, algorithm)
@@ -42,7 +42,7 @@ def written(image: sif.Sif, objects: tuple[int, ...], algorithm: str = "sha256")
 @pytest.mark.parametrize("name", SIGNED_BY_THE_REFERENCE)
 def test_the_text_is_the_references_byte_by_byte(name):
     with opened(CORPUS / "images" / name) as fd:
-        image = sif.read(fd)
+        image = reader.read(fd)
         for signature, objects in SIGNED_BY_THE_REFERENCE[name].items():
             data = bytes(image.data(next(each for each in image.descriptors if each.id == signature)))
             assert written(image, objects) == signed_text(data)
@@ -52,14 +52,14 @@ def test_the_text_is_the_references_byte_by_byte(name):
 def test_every_digest_that_can_be_written_can_be_read(algorithm):
     builder = sample()
     with opened(builder) as fd:
-        text = written(sif.read(fd), (1, 2, 3), algorithm)
+        text = written(reader.read(fd), (1, 2, 3), algorithm)
     assert text == builder.metadata(algorithm=algorithm)
     assert isinstance(parse(text), Metadata)
 
 
 def test_objects_are_listed_once_and_in_the_order_of_their_ids():
     with opened(sample()) as fd:
-        image = sif.read(fd)
+        image = reader.read(fd)
         one, two, three = image.descriptors
         digests = {each.id: bytes(32) for each in image.descriptors}
         text = metadata.write(image.header, [three, one, two, one], digests, "sha256")
@@ -71,7 +71,7 @@ def test_ids_count_from_the_lowest_of_the_group_also_when_that_is_not_signed():
     builder.add(b"x", id=9, group=2)
     builder.add(b"y", id=12, group=2)
     with opened(builder) as fd:
-        image = sif.read(fd)
+        image = reader.read(fd)
         assert json.loads(written(image, (12,)))["objects"][0]["relativeId"] == 3
 
 
@@ -80,9 +80,9 @@ def test_nothing_and_objects_of_two_groups_are_refused(chosen):
     builder = sample()
     builder.add(b"x", group=2)
     with opened(builder) as fd, pytest.raises(SigningError, match="those of one group alone"):
-        written(sif.read(fd), chosen)
+        written(reader.read(fd), chosen)
 
 
 def test_a_digest_that_no_reader_knows_is_refused():
     with opened(sample()) as fd, pytest.raises(SigningError, match="md5 is no digest"):
-        written(sif.read(fd), (1,), "md5")
+        written(reader.read(fd), (1,), "md5")

@@ -9,14 +9,14 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from eclctl.errors import KeyMaterialError, SigningError
-from eclctl.image.sif import DataType
 from eclctl.model import SignatureFormat, SignerKind
+from eclctl.sif.reader import DataType
 from eclctl.sign.edit.editing import Edit
 from eclctl.sign.native import PemMaterial, PgpMaterial
 from eclctl.trust.keyring import KeyStore
 from eclctl.verify import Material, Scope, examine, verify_scope
-from tests import pgp
-from tests.scribes import (
+from tests.helpers import pgp
+from tests.helpers.scribes import (
     SIGNED,
     Scribe,
     built,
@@ -28,9 +28,9 @@ from tests.scribes import (
     sign_file,
     signature_data,
 )
-from tests.sifbuilder import corpus_store, opened, sample
-from tests.signing import edit
-from tests.support import CORPUS, NOW
+from tests.helpers.sifbuilder import corpus_store, opened, sample
+from tests.helpers.signing import edit
+from tests.helpers.support import CORPUS, NOW
 
 IMAGES = CORPUS / "images"
 

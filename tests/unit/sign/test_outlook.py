@@ -13,9 +13,9 @@ from eclctl.sign.coverage import plan
 from eclctl.sign.outlook import Place, judged, unknown_keys, with_signatures
 from eclctl.trust.keyring import KeyStore
 from eclctl.verify import examine
-from tests.deciding import RING, loaded
-from tests.scribes import corpus_copy, pem_signing, pgp_signing, sign_file
-from tests.support import NOW
+from tests.helpers.deciding import RING, loaded
+from tests.helpers.scribes import corpus_copy, pem_signing, pgp_signing, sign_file
+from tests.helpers.support import NOW
 
 BUILDER = "81F111F6190C46143937EF7C22BC3A3BC942487F"
 SCANNER = "F69053E5830DBDBA72B3D8F61BDDA97D14902F26"
@@ -93,11 +93,11 @@ def facts(path, made):
 
 
 def parts_of(path, groups=(), objects=()):
-    from eclctl.image import sif
+    from eclctl.sif import reader
 
     fd = os.open(path, os.O_RDONLY)
     try:
-        return plan(sif.read(fd), groups, objects)
+        return plan(reader.read(fd), groups, objects)
     finally:
         os.close(fd)
 

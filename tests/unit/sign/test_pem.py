@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.serialization import (
 
 from eclctl.errors import KeyMaterialError
 from eclctl.sign.pem import read_private_key
-from tests.sifbuilder import pem_key, private_pem
-from tests.support import CORPUS
+from tests.helpers.sifbuilder import pem_key, private_pem
+from tests.helpers.support import CORPUS
 
 PASSPHRASE = b"correct horse"
 

@@ -12,8 +12,8 @@ from eclctl.signature import cosign
 from eclctl.signature.cosign import Payload, parse, verify
 from eclctl.signature.dsse import Effort
 from eclctl.signature.keys import PublicKey, parse_public_key
-from tests.ocibuilder import cosign_key, payload
-from tests.support import CORPUS
+from tests.helpers.ocibuilder import cosign_key, payload
+from tests.helpers.support import CORPUS
 
 DIGEST = "sha256:" + "ab" * 32
 KINDS = ["p256", "p384", "rsa", "ed25519"]

@@ -6,8 +6,8 @@ import pytest
 
 from eclctl.model import SignatureFormat
 from eclctl.signature import formats
-from tests import pgp
-from tests.sifbuilder import envelope, pem_key, same_in_every_process
+from tests.helpers import pgp
+from tests.helpers.sifbuilder import envelope, pem_key, same_in_every_process
 
 KEY = pgp.Key()
 LEGACY_TEXT = b"SIFHASH:\n" + b"ab" * 32

@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 
 from eclctl.errors import KeyMaterialError
 from eclctl.signature.keys import parse_public_key
-from tests.sifbuilder import PemKey, pem_key, private_pem
-from tests.support import CORPUS
+from tests.helpers.sifbuilder import PemKey, pem_key, private_pem
+from tests.helpers.support import CORPUS
 
 NAMES = {
     "p256": "P-256",

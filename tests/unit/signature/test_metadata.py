@@ -9,7 +9,7 @@ import pytest
 
 from eclctl.model import Finding
 from eclctl.signature import metadata
-from tests.sifbuilder import same_in_every_process
+from tests.helpers.sifbuilder import same_in_every_process
 
 DIGEST = "sha256:" + "ab" * 32
 

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.hashes import SHA224, SHA384, SHA512
 from eclctl.model import Finding
 from eclctl.trust.chains import MAX_PATH, UNKNOWN_AUTHORITY, chains, read
 from eclctl.trust.x509 import load_credential, path
-from tests.certificates import (
+from tests.helpers.certificates import (
     ANY_USAGE,
     CODE_SIGNING,
     NOW,

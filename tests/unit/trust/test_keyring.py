@@ -11,9 +11,9 @@ from eclctl.errors import KeyMaterialError
 from eclctl.model import Claim, KeyRef, SignatureFormat, SignerKind
 from eclctl.signature import openpgp
 from eclctl.trust.keyring import KeyStore, judge, load_keyring, load_public_keys
-from tests import pgp
-from tests.sifbuilder import corpus_store, pem_key
-from tests.support import CORPUS, NOW
+from tests.helpers import pgp
+from tests.helpers.sifbuilder import corpus_store, pem_key
+from tests.helpers.support import CORPUS, NOW
 
 PGP = CORPUS / "keys" / "pgp"
 BUILDER = "81F111F6190C46143937EF7C22BC3A3BC942487F"

@@ -23,7 +23,7 @@ from eclctl.trust.ocsp import (
     responders,
 )
 from eclctl.trust.revocation import Link, Status
-from tests.certificates import (
+from tests.helpers.certificates import (
     ANY_USAGE,
     CODE_SIGNING,
     GOOD,

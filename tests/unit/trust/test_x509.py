@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from eclctl.errors import KeyMaterialError
 from eclctl.model import Finding
 from eclctl.trust.x509 import MAX_CERTIFICATES, check_certificates, load_credential, path, path_links, turning_points
-from tests.certificates import BEGINS, CODE_SIGNING, ENDS, NOW, authority, ec_key, issue, leaf, rsa_key
-from tests.support import CORPUS
+from tests.helpers.certificates import BEGINS, CODE_SIGNING, ENDS, NOW, authority, ec_key, issue, leaf, rsa_key
+from tests.helpers.support import CORPUS
 
 KEYS = CORPUS / "keys" / "x509"
 ROOT = authority("root")

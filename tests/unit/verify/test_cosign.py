@@ -13,7 +13,7 @@ from eclctl.signature.openpgp import Keyring
 from eclctl.trust.keyring import KeyStore, judge
 from eclctl.verify import HashPool, examine, hashing
 from eclctl.verify.cosign import MAX_SIGNATURES, CosignReport, verify_cosign
-from tests.ocibuilder import (
+from tests.helpers.ocibuilder import (
     BUNDLE,
     SIGNATURE,
     SQUASHFS_TYPE,
@@ -24,7 +24,7 @@ from tests.ocibuilder import (
     oci_sample,
     payload,
 )
-from tests.sifbuilder import DATA, GENERIC, SifBuilder, corpus_pgp_key, corpus_store, opened, pem_key, sample
+from tests.helpers.sifbuilder import DATA, GENERIC, SifBuilder, corpus_pgp_key, corpus_store, opened, pem_key, sample
 
 KEY, OTHER = cosign_key("ci"), cosign_key("other")
 STORE = cosign_store(KEY)

@@ -9,13 +9,22 @@ from dataclasses import replace
 import pytest
 
 from eclctl.errors import BusyImageError, MalformedImageError
-from eclctl.image import sif
 from eclctl.model import Kind, SignatureFormat, SignerKind
+from eclctl.sif import reader
 from eclctl.verify import DigestCache, HashPool, examine, kind_of, opening
 from eclctl.verify.hashing import Want, hash_objects
-from tests import pgp, sifbuilder
-from tests.sifbuilder import GROUP_BITS, SifBuilder, corpus_pgp_key, corpus_store, envelope, opened, pem_key, sample
-from tests.support import CORPUS
+from tests.helpers import pgp, sifbuilder
+from tests.helpers.sifbuilder import (
+    GROUP_BITS,
+    SifBuilder,
+    corpus_pgp_key,
+    corpus_store,
+    envelope,
+    opened,
+    pem_key,
+    sample,
+)
+from tests.helpers.support import CORPUS
 
 BUILDER, SCANNER, MALLORY = (corpus_pgp_key(name) for name in ("builder", "scanner", "mallory"))
 STORE = corpus_store("site-ring", pem=("p256", "ed25519"))
@@ -323,7 +332,7 @@ def test_a_file_that_becomes_shorter_while_it_is_hashed_is_busy():
     builder = sample()
     builder.add(b"x" * 3_000_000)
     with opened(builder) as fd:
-        image = sif.read(fd)
+        image = reader.read(fd)
         os.ftruncate(fd, image.size - 1_000_000)
         with pytest.raises(BusyImageError):
             hash_objects(image, [Want("sha256", (4,))])

@@ -9,9 +9,9 @@ import threading
 import pytest
 
 from eclctl.errors import UnreadableImageError
-from eclctl.image import sif
+from eclctl.sif import reader
 from eclctl.verify.hashing import INLINE, DigestCache, HashPool, Want, hash_objects
-from tests.sifbuilder import SifBuilder, opened
+from tests.helpers.sifbuilder import SifBuilder, opened
 
 
 def image():
@@ -35,9 +35,9 @@ def test_digests_of_objects_and_of_sequences_are_right(threads):
     with opened(builder) as fd:
         if threads:
             with HashPool(threads) as pool:
-                found = hash_objects(sif.read(fd), wants, pool=pool)
+                found = hash_objects(reader.read(fd), wants, pool=pool)
         else:
-            found = hash_objects(sif.read(fd), wants)
+            found = hash_objects(reader.read(fd), wants)
     assert found == wants
 
 
@@ -54,7 +54,7 @@ def test_an_object_is_read_once_for_all_its_algorithms(monkeypatch):
         return count
 
     with opened(image()) as fd:
-        opened_image = sif.read(fd)
+        opened_image = reader.read(fd)
         monkeypatch.setattr(os, "preadv", counting)
         hash_objects(opened_image, [Want(name, (4,)) for name in NAMES] * 3)
     assert sum(read) == 3_500_000
@@ -65,7 +65,7 @@ def test_a_cache_is_asked_first_and_filled():
     want, other = Want("sha256", (1,)), Want("sha256", (2,))
     known.put(want, b"known")
     with opened(image()) as fd:
-        found = hash_objects(sif.read(fd), [want, other], known=known)
+        found = hash_objects(reader.read(fd), [want, other], known=known)
     assert found[want] == b"known"
     assert known.get(other) == found[other]
 
@@ -113,7 +113,7 @@ def test_the_first_error_is_raised_after_every_job_has_ended():
 def test_a_closed_descriptor_is_unreadable():
     with opened(image()) as fd:
         copy = os.dup(fd)
-        opened_image = sif.read(copy)
+        opened_image = reader.read(copy)
         os.close(copy)
         with pytest.raises(UnreadableImageError):
             hash_objects(opened_image, [Want("sha256", (4,))])

@@ -6,9 +6,9 @@ import pytest
 
 from eclctl.model import NO_PURPOSE_KNOWN
 from eclctl.verify import examine
-from tests import pgp
-from tests.ocibuilder import cosign_key, cosign_store, oci_sample
-from tests.sifbuilder import GROUP_BITS, corpus_pgp_key, corpus_store, opened, pem_key, sample
+from tests.helpers import pgp
+from tests.helpers.ocibuilder import cosign_key, cosign_store, oci_sample
+from tests.helpers.sifbuilder import GROUP_BITS, corpus_pgp_key, corpus_store, opened, pem_key, sample
 
 BUILDER, KEY = corpus_pgp_key("builder"), cosign_key("ci")
 NOTATION = b"\x80\0\0\0\0\x12\0\x04purpose@eclctl.orgscan"

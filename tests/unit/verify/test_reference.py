@@ -7,9 +7,9 @@ import struct
 import pytest
 
 from eclctl.verify import Material, Scope, verify_scope
-from tests import pgp, sifbuilder
-from tests.sifbuilder import SifBuilder, corpus_pgp_key, corpus_store, opened, pem_key, sample
-from tests.support import NOW
+from tests.helpers import pgp, sifbuilder
+from tests.helpers.sifbuilder import SifBuilder, corpus_pgp_key, corpus_store, opened, pem_key, sample
+from tests.helpers.support import NOW
 
 BUILDER, SCANNER, MALLORY = (corpus_pgp_key(name) for name in ("builder", "scanner", "mallory"))
 EVERYTHING = Material(corpus_store("site-ring", pem=("p256",)), has_keyring=True, has_keys=True)

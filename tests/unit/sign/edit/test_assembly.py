@@ -10,22 +10,22 @@ from pathlib import Path
 import pytest
 
 from eclctl.errors import MalformedImageError, SigningError
-from eclctl.image import sif
-from eclctl.image.sif import Sif
+from eclctl.sif import reader
+from eclctl.sif.reader import Sif
 from eclctl.sign.edit.assembly import YEAR_ONE, Edit, NewObject, Plan, plan
-from tests.sifbuilder import GENERIC, PARTITION, PRIMARY, SIGNATURE, SifBuilder, opened, sample
+from tests.helpers.sifbuilder import GENERIC, PARTITION, PRIMARY, SIGNATURE, SifBuilder, opened, sample
 
 NOW = 1_800_000_000
 
 
 def planned(image: SifBuilder, edit: Edit) -> Plan:
     with opened(image) as fd:
-        found = sif.read(fd)
+        found = reader.read(fd)
         return plan(found, table(found), edit, NOW)
 
 
 def table(image: Sif) -> bytes:
-    return sif.pread(image.fd, image.header.table_size, image.header.table_offset)
+    return reader.pread(image.fd, image.header.table_size, image.header.table_offset)
 
 
 def edited(image: SifBuilder, edit: Edit, tmp_path: Path) -> Sif:
@@ -40,7 +40,7 @@ def edited(image: SifBuilder, edit: Edit, tmp_path: Path) -> Sif:
     path.write_bytes(data)
     fd = os.open(path, os.O_RDONLY)
     try:
-        return sif.read(fd)
+        return reader.read(fd)
     finally:
         os.close(fd)
 
@@ -100,7 +100,7 @@ def test_zeroing_names_the_removed_data_and_compacting_cuts_behind_what_is_left(
     image = sample()
     steps = planned(image, Edit(remove=frozenset({3}), zero=True, compact=True))
     with opened(image) as fd:
-        _, labels, partition = sif.read(fd).descriptors
+        _, labels, partition = reader.read(fd).descriptors
     assert steps.zero == ((partition.offset, partition.size),)
     assert steps.size == labels.offset + labels.size
 
@@ -125,7 +125,7 @@ def test_a_second_primary_partition_is_refused() -> None:
 def test_a_deterministic_image_keeps_its_times_at_year_one() -> None:
     image = sample(uuid=bytes(16))
     with opened(image) as fd:
-        found = sif.read(fd)
+        found = reader.read(fd)
         header = replace(found.header, created=YEAR_ONE, modified=YEAR_ONE)
         steps = plan(replace(found, header=header), table(found), Edit(add=(NewObject(GENERIC, b"x"),)), NOW)
     slots, head = steps.table[1], steps.header
@@ -157,7 +157,7 @@ def test_what_does_not_fit_a_descriptor_is_refused(new: NewObject) -> None:
 @pytest.mark.parametrize("data_offset", [-1, 1 << 40])
 def test_a_data_section_outside_the_file_is_refused(data_offset: int) -> None:
     with opened(sample()) as fd:
-        found = sif.read(fd)
+        found = reader.read(fd)
         lying = replace(found, header=replace(found.header, data_offset=data_offset))
         with pytest.raises(MalformedImageError, match="outside the file"):
             plan(lying, table(found), Edit(add=(NewObject(GENERIC, b"x"),)), NOW)
@@ -165,7 +165,7 @@ def test_a_data_section_outside_the_file_is_refused(data_offset: int) -> None:
 
 def test_a_data_section_that_claims_to_begin_in_the_table_is_not_written_there() -> None:
     with opened(SifBuilder()) as fd:
-        found = sif.read(fd)
+        found = reader.read(fd)
         lying = replace(found, header=replace(found.header, data_offset=0))
         steps = plan(lying, table(found), Edit(add=(NewObject(GENERIC, b"x"),)), NOW)
     assert steps.data[0][0] == found.header.table_offset + found.header.table_size

@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 
 from eclctl.errors import BusyImageError, MalformedImageError, SigningError
-from eclctl.image import sif
-from eclctl.image.sif import Sif
+from eclctl.sif import reader
+from eclctl.sif.reader import Sif
 from eclctl.sign.edit.assembly import Edit, NewObject
 from eclctl.sign.edit.editing import editing
 from eclctl.verify.hashing import INLINE, Want, hash_objects
-from tests.edits import CASES
-from tests.sifbuilder import GENERIC, sample
-from tests.sifbuilder import opened as opened_file
-from tests.signing import WHEN, data_of, edit, note, second_signature, signed_once, signers
+from tests.helpers.edits import CASES
+from tests.helpers.sifbuilder import GENERIC, sample
+from tests.helpers.sifbuilder import opened as opened_file
+from tests.helpers.signing import WHEN, data_of, edit, note, second_signature, signed_once, signers
 
 
 @pytest.fixture
@@ -128,7 +128,7 @@ def test_the_image_as_it_will_be_is_what_it_is_then(image: Path) -> None:
     with editing(str(image)) as opened:
         opened.commit(change, WHEN, shown)
     with opened_file(image) as fd:
-        shown(sif.read(fd))
+        shown(reader.read(fd))
     assert seen[0] == seen[1]
     assert large in seen[0][2]
 
@@ -223,7 +223,7 @@ def test_what_was_read_is_compared_with_what_is_there_before_it_is_written(
     image: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where times do not tell: as if the clock had been set back between two writes."""
-    monkeypatch.setattr("eclctl.image.identity.unchanged", lambda _fd, _before: True)
+    monkeypatch.setattr("eclctl.files.trusted_path.unchanged", lambda _fd, _before: True)
     with editing(str(image)) as opened:
         overwrite(image, 4096 + 73, b"X")
         state = image.read_bytes()

@@ -16,15 +16,15 @@ from pathlib import Path
 import pytest
 
 from eclctl.errors import BusyImageError, SigningError
-from eclctl.image import sif, undo
-from eclctl.image.layout import DESCRIPTOR_SIZE, HEADER
-from eclctl.image.undo import Stage
+from eclctl.sif import edit_journal, reader
+from eclctl.sif.edit_journal import Stage
+from eclctl.sif.layout import DESCRIPTOR_SIZE, HEADER
 from eclctl.sign.edit import inplace
 from eclctl.sign.edit.assembly import Edit, NewObject, plan
 from eclctl.sign.edit.inplace import carry_out, mend
-from tests.edits import CASES, NOW, SIGNED, Case, changed, content
-from tests.sifbuilder import GENERIC, SIGNATURE, sample
-from tests.signing import note
+from tests.helpers.edits import CASES, NOW, SIGNED, Case, changed, content
+from tests.helpers.sifbuilder import GENERIC, SIGNATURE, sample
+from tests.helpers.signing import note
 
 SECTOR = 512
 """What a disk writes whole or not at all."""
@@ -97,8 +97,8 @@ def expected(case: Case) -> bytes:
     """Return the file after an edit as a plan alone has it."""
     fd = os.memfd_create("before")
     os.write(fd, case.image)
-    image = sif.read(fd)
-    steps = plan(image, sif.pread(fd, image.header.table_size, image.header.table_offset), case.edit, NOW)
+    image = reader.read(fd)
+    steps = plan(image, reader.pread(fd, image.header.table_size, image.header.table_offset), case.edit, NOW)
     os.close(fd)
     data = bytearray(case.image.ljust(steps.size, b"\0"))
     for offset, size in steps.zero:
@@ -292,10 +292,10 @@ def test_what_the_reference_adds_to_an_image_that_a_crash_left_is_kept(
     path.write_bytes(SIGNED)
     between(path, note(), monkeypatch)
     with path.open("r+b") as file:
-        found = sif.read(file.fileno())
+        found = reader.read(file.fileno())
         assert found.header.table_offset > found.size / 2
         end = max(each.offset + each.size for each in found.descriptors)
-        table = sif.pread(file.fileno(), found.header.table_size, found.header.table_offset)
+        table = reader.pread(file.fileno(), found.header.table_size, found.header.table_offset)
         steps = plan(found, table, Edit(add=(NewObject(SIGNATURE, b"theirs" * 1000, link=1),)), NOW)
         slot = bytearray(steps.table[1])
         at = 4 * DESCRIPTOR_SIZE + 17
@@ -373,9 +373,9 @@ def test_a_record_that_cannot_be_is_left_alone(
     between(path, note(), monkeypatch)
     data = path.read_bytes()
     fd = os.open(path, os.O_RDWR)
-    found = undo.cut_short(fd, len(data))
+    found = edit_journal.cut_short(fd, len(data))
     assert found is not None
-    forged = undo.Seal(**{name: getattr(found[0], name) for name in found[0].__slots__} | wrong)
+    forged = edit_journal.Seal(**{name: getattr(found[0], name) for name in found[0].__slots__} | wrong)
     path.write_bytes(data[:-SECTOR] + forged.pack())
     state = path.read_bytes()
     assert mend(fd) is None
@@ -405,7 +405,7 @@ def test_a_record_of_more_regions_than_an_edit_has_costs_nothing(tmp_path: Path)
     path.write_bytes(SIGNED)
     body, size, other = bytes(48 << 20), len(SIGNED), bytes(HEADER.size)
     digest = hashlib.sha256(body).digest()
-    seal = undo.Seal(3 << 20, size, 0, len(body), size, size, other, SIGNED[: HEADER.size], other, digest)
+    seal = edit_journal.Seal(3 << 20, size, 0, len(body), size, size, other, SIGNED[: HEADER.size], other, digest)
     with path.open("r+b") as file:
         os.pwrite(file.fileno(), seal.pack(), seal.at)
         assert mend(file.fileno()) is None
@@ -421,7 +421,7 @@ def test_what_an_object_holds_is_no_record(stage: Stage, tmp_path: Path) -> None
     headers = {each.value: header if each is stage else bytes(HEADER.size) for each in Stage}
     start = size + -size % SECTOR - SECTOR
     empty = hashlib.sha256().digest()
-    seal = undo.Seal(0, start, 0, 0, HEADER.size, HEADER.size, **headers, digest=empty)
+    seal = edit_journal.Seal(0, start, 0, 0, HEADER.size, HEADER.size, **headers, digest=empty)
     last.data = last.data[:-SECTOR] + seal.pack()
     path = tmp_path / "image.sif"
     path.write_bytes(builder.build())

@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, r
 from eclctl.sign.keyrings.keyfacts import facts, signing_keys
 from eclctl.sign.keyrings.transferable import Protection, parse
 from eclctl.signature import openpgp
-from tests.pgp import CREATED, SIGN, Key, certificate, flags, packet, sub, subkey, time, user_id
-from tests.support import CORPUS, NOW
+from tests.helpers.pgp import CREATED, SIGN, Key, certificate, flags, packet, sub, subkey, time, user_id
+from tests.helpers.support import CORPUS, NOW
 
 PGP = CORPUS / "keys" / "pgp"
 DAY = 86400

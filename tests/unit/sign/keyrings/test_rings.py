@@ -12,8 +12,8 @@ from eclctl.errors import KeyMaterialError
 from eclctl.sign.keyrings.rings import Change, Removed, Ring, only_match, user_ring_directory, user_ring_file
 from eclctl.sign.keyrings.transferable import Protection, parse
 from eclctl.signature import openpgp
-from tests.pgp import Key, armor, certificate, packet, user_id
-from tests.support import CORPUS
+from tests.helpers.pgp import Key, armor, certificate, packet, user_id
+from tests.helpers.support import CORPUS
 
 PGP = CORPUS / "keys" / "pgp"
 ALICE, BOB = Key(), Key()

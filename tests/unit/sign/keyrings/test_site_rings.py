@@ -12,7 +12,7 @@ from eclctl.sign.keyrings.rings import Change, Removed
 from eclctl.sign.keyrings.site_rings import SiteRing, without
 from eclctl.sign.keyrings.transferable import parse
 from eclctl.trust.keyring import load_keyring
-from tests.pgp import Key, armor, certificate, packet, user_id
+from tests.helpers.pgp import Key, armor, certificate, packet, user_id
 
 ALICE, BOB, CAROL = Key(), Key(), Key()
 SECRET = packet(5, ALICE.body + b"\0\0\x08\x01\0\x01") + user_id(ALICE)

@@ -9,8 +9,8 @@ import pytest
 from eclctl.errors import KeyMaterialError
 from eclctl.sign.keyrings.transferable import Protection, armored, holds_armor, parse, protection
 from eclctl.signature import openpgp
-from tests.pgp import Key, armor, certificate, packet, subkey, user_id, user_id_content
-from tests.support import CORPUS
+from tests.helpers.pgp import Key, armor, certificate, packet, subkey, user_id, user_id_content
+from tests.helpers.support import CORPUS
 
 KEYS = sorted((CORPUS / "keys" / "pgp").glob("*.asc"))
 ALICE, MALLORY = Key(), Key()

@@ -8,7 +8,7 @@ import pytest
 
 from eclctl.signature.openpgp.armor import decode_body, split_blocks
 from eclctl.signature.openpgp.errors import PacketError
-from tests.pgp import armor
+from tests.helpers.pgp import armor
 
 DATA = bytes(range(100))
 BASE64 = base64.b64encode(DATA)

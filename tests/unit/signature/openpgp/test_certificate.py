@@ -10,9 +10,22 @@ from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, rsa
 
 from eclctl.signature import openpgp
 from eclctl.signature.openpgp.keys import PublicKey
-from tests import pgp
-from tests.pgp import CERTIFY, CREATED, SIGN, SIGNED, Key, certificate, clearsign, flags, packet, sub, time, user_id
-from tests.support import NOW
+from tests.helpers import pgp
+from tests.helpers.pgp import (
+    CERTIFY,
+    CREATED,
+    SIGN,
+    SIGNED,
+    Key,
+    certificate,
+    clearsign,
+    flags,
+    packet,
+    sub,
+    time,
+    user_id,
+)
+from tests.helpers.support import NOW
 
 DAY = 86400
 PRESENT = int(NOW.timestamp())

@@ -8,8 +8,8 @@ import pytest
 
 from eclctl.signature import openpgp
 from eclctl.signature.openpgp.cleartext import MAX_MESSAGE, MAX_SIGNATURES, parse_cleartext
-from tests.pgp import TEXT, Key, certificate, clearsign, packet
-from tests.support import NOW
+from tests.helpers.pgp import TEXT, Key, certificate, clearsign, packet
+from tests.helpers.support import NOW
 
 KEY = Key()
 RING = openpgp.Keyring.parse(certificate(KEY))

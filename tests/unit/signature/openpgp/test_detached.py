@@ -7,7 +7,7 @@ import pytest
 from eclctl.signature import openpgp
 from eclctl.signature.openpgp import FailedSignature, FindingCode, GoodSignature, Keyring, VerificationError
 from eclctl.signature.openpgp.detached import MAX_DETACHED
-from tests import pgp
+from tests.helpers import pgp
 
 FILE = b"version: 1\nexception: one\n"
 ALICE, BOB = pgp.Key(), pgp.Key()

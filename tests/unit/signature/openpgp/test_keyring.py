@@ -12,9 +12,9 @@ from eclctl.signature import openpgp
 from eclctl.signature.openpgp.errors import PacketError
 from eclctl.signature.openpgp.keys import public_part
 from eclctl.signature.openpgp.packets import read_packets
-from tests import pgp
-from tests.pgp import Key, armor, certificate, clearsign, packet, user_id
-from tests.support import CORPUS, NOW
+from tests.helpers import pgp
+from tests.helpers.pgp import Key, armor, certificate, clearsign, packet, user_id
+from tests.helpers.support import CORPUS, NOW
 
 BLOCK = "PUBLIC KEY BLOCK"
 ALICE, BOB = Key(), Key(version=6)

@@ -8,7 +8,7 @@ import pytest
 
 from eclctl.signature.openpgp import Certificate, Keyring, judge
 from eclctl.signature.openpgp.proven import additions, proven, updated
-from tests.pgp import (
+from tests.helpers.pgp import (
     CERTIFY,
     CREATED,
     SIGN,

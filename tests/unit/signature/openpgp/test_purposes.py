@@ -7,7 +7,7 @@ import pytest
 from eclctl.model import NO_PURPOSE_KNOWN
 from eclctl.signature import openpgp
 from eclctl.signature.openpgp.signature import PURPOSE_NOTATION
-from tests.pgp import SIGNED, TEXT, Key, certificate, clearsign, packet, sub, user_id
+from tests.helpers.pgp import SIGNED, TEXT, Key, certificate, clearsign, packet, sub, user_id
 
 HUMAN, BINARY = b"\x80\0\0\0", b"\0\0\0\0"
 

@@ -1,0 +1,1 @@
+"""`eclctl status` and `eclctl reload`."""

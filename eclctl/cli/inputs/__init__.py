@@ -1,0 +1,1 @@
+"""What several commands are given: policies, keyrings, keyservers, certificates, registries, images."""

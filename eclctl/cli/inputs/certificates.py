@@ -1,0 +1,114 @@
+"""The certificate that `eclctl verify` is given: its options, its files, and what its responders say of it."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import re
+import ssl
+import warnings
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cryptography import x509
+
+from eclctl.errors import KeyMaterialError
+from eclctl.trust.chains import UNREADABLE, read
+from eclctl.trust.keyring import needed, read_file
+from eclctl.trust.revocation import NO_STATUS, StatusSource
+from eclctl.trust.x509 import MAX_CERTIFICATE_FILE, Credential, load_credential
+
+__all__ = ["add_options", "ask", "load", "misused"]
+
+_BLOCK = re.compile(rb"^-----BEGIN CERTIFICATE-----\s.*?^-----END CERTIFICATE-----\s*?$", re.DOTALL | re.MULTILINE)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options for a certificate."""
+    group = parser.add_argument_group(
+        "certificate", "an X.509 certificate for code signing, whose key signed envelopes"
+    )
+    group.add_argument("--certificate", metavar="FILE", help="PEM; the first in it is the signer's")
+    group.add_argument(
+        "--certificate-intermediates",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="authorities between it and a root, PEM; repeatable",
+    )
+    group.add_argument(
+        "--certificate-roots",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="authorities that are trusted, PEM; repeatable; without it the system's",
+    )
+    group.add_argument(
+        "--ocsp-verify", action="store_true", help="ask the responders that the certificates name; only good is good"
+    )
+
+
+def misused(options: argparse.Namespace) -> str | None:
+    """Return what is wrong when options for a certificate are given and it is not, or nobody may be asked about it."""
+    given = [*options.certificate_intermediates, *options.certificate_roots]
+    if options.certificate is None and (given or options.ocsp_verify):
+        return "--certificate-intermediates, --certificate-roots and --ocsp-verify need --certificate FILE"
+    if options.ocsp_verify and options.local:
+        return "--local asks nobody, no responder either: leave out --local or --ocsp-verify"
+    return None
+
+
+def load(options: argparse.Namespace) -> list[Credential]:
+    """Return the certificate that was given, if any.
+
+    Raises:
+        KeyMaterialError: A file cannot be read, or holds something else; the message names it.
+    """
+    if options.certificate is None:
+        return []
+    intermediates = [_read(path) for path in options.certificate_intermediates]
+    roots = [_read(path) for path in options.certificate_roots] or [_system_roots()]
+    own = _read(options.certificate)
+    return [load_credential(own, intermediates, roots, ocsp=options.ocsp_verify, source=options.certificate)]
+
+
+def ask(credentials: Sequence[Credential]) -> StatusSource:
+    """Ask about every certificate that must be good and leads to a trusted root, and wait for the answers."""
+    links = needed(credentials, _now())
+    if not links:
+        return NO_STATUS
+    from eclctl.remote.ocsp import client as ocsp_client  # noqa: PLC0415 (most runs of the command speak to nobody)
+
+    return asyncio.run(ocsp_client.ask_all(links, now=_now))
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _read(path: str) -> bytes:
+    return read_file(Path(path), MAX_CERTIFICATE_FILE)
+
+
+def _system_roots() -> bytes:
+    """Return the roots that the system's TLS library trusts, as PEM, but for those that cannot be read strictly."""
+    paths = ssl.get_default_verify_paths()
+    files = [Path(paths.cafile)] if paths.cafile else []
+    if not files and paths.capath:
+        files = sorted(path for path in Path(paths.capath).glob("*.[0-9]") if path.is_file())
+    blocks = dict.fromkeys(block for file in files for block in _BLOCK.findall(_read(str(file))) if _readable(block))
+    if not blocks:
+        raise KeyMaterialError("give --certificate-roots FILE: the system has no trusted roots")
+    return b"\n".join(blocks)
+
+
+def _readable(block: bytes) -> bool:
+    """Return whether a root is one that can be used: systems carry old ones whose fields are not as they must be."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            read(x509.load_pem_x509_certificate(block))
+        except (KeyMaterialError, *UNREADABLE):
+            return False
+    return True

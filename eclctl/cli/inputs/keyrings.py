@@ -1,0 +1,123 @@
+"""Which ring a command of `eclctl keys` works on, and what the rings and the commands say of themselves."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterable
+
+from eclctl.cli.inputs.policies import SYSTEM_CONFIG
+from eclctl.cli.terminal.problems import print_error
+from eclctl.errors import EclctlError, KeyMaterialError
+from eclctl.sign.keyrings.rings import Ring, user_ring_directory
+from eclctl.sign.keyrings.site_rings import SiteRing
+from eclctl.text import printable
+
+__all__ = [
+    "DONE",
+    "NOT_DONE",
+    "SYSTEM_KEYS",
+    "add_ring_options",
+    "chosen_ring",
+    "complain",
+    "directory",
+    "remind",
+    "site_ring",
+    "user_ring",
+    "warn",
+    "where",
+]
+
+DONE, NOT_DONE = 0, 1
+
+SYSTEM_KEYS = "/etc/eclctl/keys.d"
+"""The site's keyring where there is no configuration that names another."""
+
+
+def add_ring_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that choose a ring."""
+    rings = parser.add_argument_group("which ring", "without these: your own")
+    rings.add_argument(
+        "--site", "--global", action="store_true", help="the site's ring, which the daemon trusts; root changes it"
+    )
+    rings.add_argument("--keyring-dir", type=directory, metavar="DIR", help="the ring in this directory")
+    rings.add_argument("--config", metavar="FILE", help=f"with --site: what names the keyrings ({SYSTEM_CONFIG})")
+
+
+def directory(text: str) -> str:
+    """Parse a directory for a parser: an empty name, as of a variable that a script has not set, is none."""
+    if not text:
+        raise argparse.ArgumentTypeError("an empty name is no directory")
+    return text
+
+
+def chosen_ring(options: argparse.Namespace) -> Ring | SiteRing:
+    """Return the ring that the options choose.
+
+    Raises:
+        KeyMaterialError: the configuration that should name it does not load, or the options name the site's as
+            somebody's own.
+    """
+    if options.site:
+        return SiteRing([options.keyring_dir]) if options.keyring_dir else site_ring(options.config)
+    if options.config is not None:
+        raise KeyMaterialError("--config names the site's keyrings: add --site")
+    return user_ring(options.keyring_dir)
+
+
+def user_ring(named: str | None) -> Ring:
+    """Return a user's ring: the one in a directory, or without one that at its usual place.
+
+    Raises:
+        KeyMaterialError: the directory is the site's, where other rules say how a key gets in.
+    """
+    if named is None:
+        return Ring(user_ring_directory(os.environ))
+    if os.path.realpath(named) == os.path.realpath(SYSTEM_KEYS):
+        raise KeyMaterialError(f"{named} is the site's ring: say --site instead of --keyring-dir")
+    return Ring(os.path.abspath(named))
+
+
+def site_ring(config: str | None) -> SiteRing:
+    """Return the keyrings that a configuration names; the default is the system's, and needs none.
+
+    Raises:
+        KeyMaterialError: it does not load.
+    """
+    from eclctl.config import settings  # noqa: PLC0415 - likewise
+    from eclctl.config.accounts import NAMES  # noqa: PLC0415 - a user's own ring needs no daemon's configuration
+
+    if config is None and not os.path.lexists(SYSTEM_CONFIG):
+        return SiteRing([SYSTEM_KEYS])
+    loaded = settings.load(config or SYSTEM_CONFIG, resolve_user=NAMES.user)
+    if loaded.settings is None:
+        raise KeyMaterialError("; ".join(str(error) for error in loaded.errors[:3]))
+    return SiteRing(loaded.settings.keyrings or [SYSTEM_KEYS])
+
+
+def where(ring: Ring | SiteRing, *, secret: bool = False) -> str:
+    """Return where the keys of a ring are, printable."""
+    if isinstance(ring, SiteRing):
+        return printable(", ".join(ring.paths))
+    return printable(ring.secret_path if secret else ring.public_path)
+
+
+def remind(ring: Ring | SiteRing, *, changed: bool) -> None:
+    """Say that a daemon does not know yet what has changed in the site's ring, a revocation perhaps."""
+    if changed and isinstance(ring, SiteRing):
+        print("A daemon knows of it from its next reload: eclctl reload", file=sys.stderr)
+
+
+def warn(lines: Iterable[str]) -> None:
+    """Print warnings beside the output."""
+    for line in lines:
+        print(f"WARNING: {printable(line)}", file=sys.stderr)
+
+
+def complain(command: str, error: EclctlError, *, as_json: bool) -> int:
+    """Print why a command did nothing, with `--json` as an object, too; return its exit status."""
+    print(f"eclctl keys {command}: {printable(str(error))}", file=sys.stderr)
+    if as_json:
+        print_error(error)
+    return NOT_DONE

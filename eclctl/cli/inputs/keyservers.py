@@ -1,0 +1,125 @@
+"""Which keyservers a command asks: those of `--url`, else the user's keys.yaml, else the site's configuration."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+from eclctl.cli.inputs.keyrings import warn
+from eclctl.cli.inputs.policies import SYSTEM_CONFIG
+from eclctl.config.keyservers import Keyserver, Keyservers, parse_url, read_user_file
+from eclctl.errors import ConfigError
+from eclctl.remote.keyservers import hkp
+
+if TYPE_CHECKING:
+    from eclctl.remote.keyservers.index import IndexedKey
+
+__all__ = ["FULL", "add_options", "chosen", "configured", "explain", "hex_digits", "index_shape", "user_file"]
+
+FULL: Final = frozenset({40, 64})
+"""Digits of whole fingerprints."""
+
+_DIGITS: Final = re.compile(r"[0-9A-F]{8}|[0-9A-F]{16}|[0-9A-F]{40}|[0-9A-F]{64}")
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the option that names keyservers."""
+    parser.add_argument(
+        "-u",
+        "--url",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="this keyserver (hkps://HOST, hkp://HOST, https://…); repeatable, tried in order",
+    )
+
+
+def user_file(environ: Mapping[str, str]) -> str:
+    """Return where a user says which keyservers to ask: eclctl/keys.yaml in $XDG_CONFIG_HOME, by default ~/.config."""
+    folder = environ.get("XDG_CONFIG_HOME", "")
+    if not os.path.isabs(folder):  # the XDG base directory specification: a relative path is ignored
+        folder = os.path.join(environ.get("HOME") or os.path.expanduser("~"), ".config")
+    return os.path.join(folder, "eclctl", "keys.yaml")
+
+
+def chosen(options: argparse.Namespace) -> Keyservers:
+    """Return the keyservers to ask.
+
+    Raises:
+        ConfigError: None is named, or what names them is wrong.
+    """
+    site = getattr(options, "site", False)
+    config = getattr(options, "config", None) if site else None
+    known = configured(os.environ, config=config, site=site)
+    if options.url:
+        return _named(options.url, known)
+    if not known.servers:
+        file = (config or SYSTEM_CONFIG) if site else user_file(os.environ)
+        raise ConfigError(f"no keyserver is named: give --url URL, or list some in {file}")
+    return known
+
+
+def _named(urls: Iterable[str], known: Keyservers) -> Keyservers:
+    """Return the servers with these URLs. One that is configured keeps what is configured for it, such as its token."""
+    by_url = {server.url: server for server in known.servers}
+    parsed = dict.fromkeys(parse_url(url) for url in urls)
+    return replace(known, servers=tuple(by_url.get(url, Keyserver(url)) for url in parsed))
+
+
+def configured(environ: Mapping[str, str], *, config: str | None = None, site: bool = False) -> Keyservers:
+    """Return the keyservers of the user's file, or of the site's configuration where there is none or `site`.
+
+    Raises:
+        ConfigError: The file is wrong.
+    """
+    own = user_file(environ)
+    if not site and os.path.lexists(own):
+        found, problems = read_user_file(own)
+        if problems:
+            raise ConfigError("; ".join(str(problem) for problem in problems[:3]))
+        return found
+    path = config or SYSTEM_CONFIG
+    if config is None and not os.access(path, os.R_OK):
+        return Keyservers()
+    from eclctl.config import settings  # noqa: PLC0415 - likewise
+    from eclctl.config.accounts import NAMES  # noqa: PLC0415 - with a file of their own, users need no daemon's
+
+    loaded = settings.load(path, resolve_user=NAMES.user)
+    if loaded.settings is None:
+        raise ConfigError("; ".join(str(error) for error in loaded.errors[:3]))
+    return loaded.settings.keyservers
+
+
+def hex_digits(text: str) -> str | None:
+    """Return the upper-case digits of a fingerprint or key ID, with or without 0x and spaces; None for other words."""
+    digits = re.sub(r"\s", "", text).upper().removeprefix("0X")
+    return digits if _DIGITS.fullmatch(digits) else None
+
+
+def explain(tried: hkp.Tried, fingerprint: str) -> str:
+    """Warn of what servers did wrong beside an answer that counts; return why there is none, "" when there is one."""
+    if tried.found is not None:
+        warn([answer.why for answer in tried.answers if answer.why])
+        return ""
+    reasons = [answer.why or f"{answer.url} has no such key" for answer in tried.answers]
+    verb = "has" if all(answer.result is hkp.Result.ABSENT for answer in tried.answers) else "gave"
+    return f"no keyserver {verb} the key {fingerprint}: {'; '.join(reasons)}"
+
+
+def index_shape(key: IndexedKey) -> dict[str, Any]:
+    """Return the shape of a key in an index, in JSON."""
+    return {
+        "id": key.id,
+        "fingerprint": key.fingerprint,
+        "algorithm": key.algorithm_name,
+        "bits": key.bits,
+        "created": None if key.created is None else key.created.isoformat(),
+        "expires": None if key.expires is None else key.expires.isoformat(),
+        "status": key.status,
+        "users": list(key.user_ids),
+        "more_users": key.more,
+    }

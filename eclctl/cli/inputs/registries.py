@@ -1,0 +1,79 @@
+"""What `eclctl push` and `eclctl pull` have in common: options, the way to a registry, and how errors are shown."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from eclctl.cli.terminal.parser import Parser, timeout
+from eclctl.cli.terminal.problems import error_shape
+from eclctl.cli.terminal.progress import progress_bar
+from eclctl.errors import EclctlError
+from eclctl.remote.http.limits import EXCHANGE_SECONDS
+from eclctl.remote.registry.client import Access, Registry
+from eclctl.remote.registry.credentials import find_credentials
+from eclctl.remote.registry.names import Reference
+from eclctl.text import printable
+
+__all__ = ["FAILED", "OK", "add_options", "connect", "fail", "show_progress", "warn"]
+
+OK, FAILED = 0, 1
+
+
+def add_options(parser: Parser) -> None:
+    """Add the options that say how a registry is reached."""
+    way = parser.add_argument_group("the way to the registry")
+    way.add_argument(
+        "--no-https", "--plain-http", action="store_true", dest="plain", help="http: nobody proves who answers"
+    )
+    way.add_argument("--tls-ca", metavar="FILE", help="PEM certificates to trust instead of the system's")
+    way.add_argument("--authfile", metavar="FILE", help="credentials, instead of the usual files")
+    way.add_argument(
+        "--timeout", metavar="SECS", type=timeout, default=EXCHANGE_SECONDS, help="how long it may be silent (60)"
+    )
+    parser.add_argument("-j", "--json", action="store_true", help="print one JSON object")
+
+
+def connect(options: argparse.Namespace, reference: Reference, tell: Callable[[str], None], *, push: bool) -> Registry:
+    """Return the registry that a reference names, and what we have to log in there.
+
+    Raises:
+        RemoteError: the credentials cannot be read.
+    """
+    found = find_credentials(reference, os.environ, file=options.authfile, warn=tell)
+    if found and options.plain:
+        tell(f"without TLS, whoever is on the way to {reference.host} can read the credentials that it asks for")
+    access = Access(os.environ, found, plain=options.plain, roots=options.tls_ca, seconds=options.timeout)
+    return Registry(reference, access, push=push)
+
+
+@contextmanager
+def show_progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Show a progress bar where somebody sees it; gives what is to be told of bytes that are done."""
+    with progress_bar(printable(what), total) as advance:
+        yield advance or _nobody
+
+
+def _nobody(_: int) -> None:
+    """Tell nobody."""
+
+
+def warn(command: str) -> Callable[[str], None]:
+    """Return what says a warning."""
+    return lambda text: print(f"eclctl {command}: warning: {printable(text)}", file=sys.stderr)
+
+
+def fail(command: str, error: EclctlError | OSError, *, as_json: bool, **fields: Any) -> int:
+    """Say what went wrong, on standard error and, with `--json`, as an object with `fields`; return the exit status."""
+    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        said = f"{os.fsdecode(error.filename)}: {said}"
+    print(f"eclctl {command}: {printable(said)}", file=sys.stderr)
+    if as_json:
+        print(json.dumps({"v": 1, **fields, "error": {**error_shape(error), "message": printable(said)}}))
+    return FAILED

@@ -1,0 +1,1 @@
+"""`eclctl keys`: a module for each of its commands."""

@@ -1,0 +1,142 @@
+"""`eclctl keys pull`: takes a key from a keyserver into a ring, by its whole fingerprint."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from eclctl.cli.inputs.keyrings import DONE, add_ring_options, chosen_ring, complain, remind, warn, where
+from eclctl.cli.inputs.keyservers import FULL, add_options, chosen, explain, hex_digits
+from eclctl.cli.keys.list import shape
+from eclctl.cli.keys.search import term
+from eclctl.cli.terminal.parser import USAGE
+from eclctl.cli.terminal.prompts import confirmed
+from eclctl.config.keyservers import Keyservers
+from eclctl.errors import EclctlError, KeyMaterialError, RemoteError
+from eclctl.remote.keyservers import hkp
+from eclctl.remote.keyservers.index import IndexedKey
+from eclctl.sign.keyrings.keyfacts import KeyFacts, facts
+from eclctl.sign.keyrings.rings import Change, Ring
+from eclctl.sign.keyrings.site_rings import SiteRing
+from eclctl.sign.keyrings.transferable import parse
+from eclctl.signature import openpgp
+from eclctl.text import printable
+
+if TYPE_CHECKING:
+    from eclctl.cli.terminal.parser import Parser
+
+__all__ = ["add", "run"]
+
+_EXAMPLES = """Only the key with the whole fingerprint is taken, whatever else a keyserver
+sends, and of it what its owner signed. A name, an address or a key ID is looked
+up first and shown with whole fingerprints, to be confirmed; of several keys
+none is taken. Whoever can send to a keyserver can use any name: compare the
+fingerprint with the owner, for what is in a ring is trusted.
+
+exit status: 0 the key is in the ring, 1 it is not, 2 usage, 3 when the output
+cannot be written
+
+examples:
+  eclctl keys pull 8883491F4268F173C6E5DC49EDECE4F3F38D871E
+  eclctl keys pull joe@site.example
+  eclctl keys pull --url hkps://keys.site.example --yes F38D871E
+  sudo eclctl keys pull --site 8883491F4268F173C6E5DC49EDECE4F3F38D871E
+"""
+
+
+def add(commands: argparse._SubParsersAction[Parser]) -> None:
+    """Add the command's parser to those of `eclctl keys`."""
+    parser = commands.add_parser(
+        "pull",
+        help="take a key from a keyserver into a ring",
+        description="Takes a public key from a keyserver into your ring, or the site's.",
+        examples=_EXAMPLES,
+    )
+    parser.add_argument("key", metavar="KEY", help="whole fingerprint; or key ID, address or name, to be confirmed")
+    parser.add_argument("-y", "--yes", action="store_true", help="confirm the one key that was found")
+    add_options(parser)
+    add_ring_options(parser)
+    parser.add_argument("-j", "--json", action="store_true", help="print one JSON object")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run `eclctl keys pull`; return its exit status."""
+    digits = hex_digits(options.key)
+    whole = digits is not None and len(digits) in FULL
+    if options.site and not whole:
+        print("eclctl keys pull: the site's ring takes a key by its whole fingerprint alone", file=sys.stderr)
+        return USAGE
+    try:
+        ring, keyservers = chosen_ring(options), chosen(options)
+        fingerprint = digits if digits is not None and whole else _resolved(keyservers, options.key, yes=options.yes)
+        change, found, server = _pull(keyservers, ring, fingerprint)
+    except EclctlError as error:
+        return complain("pull", error, as_json=options.json)
+    warn(ring.warnings)
+    if options.json:
+        print(json.dumps({"v": 1, "ring": where(ring), "server": server, "key": {**shape(found), "public": change}}))
+    else:
+        _print(change, found, where(ring))
+    remind(ring, changed=change != "unchanged")
+    return DONE
+
+
+def _pull(keyservers: Keyservers, ring: Ring | SiteRing, fingerprint: str) -> tuple[str, KeyFacts, str]:
+    """Take a key into a ring; return what that changed, the key as it is in the ring, and the server it came from."""
+    tried = asyncio.run(hkp.fetch(keyservers, fingerprint, ring.certificates()))
+    why = explain(tried, fingerprint)
+    if tried.found is None:
+        raise RemoteError(why)
+    packets = tried.found.packets
+    if set(parse(packets).keys) != {fingerprint}:  # `hkp` sees to it; nothing else may ever be added
+        raise RemoteError(f"{tried.found.url} sent another key than {fingerprint}")
+    added = ring.add(packets)
+    change = next((each for each in added.changes if each.fingerprint == fingerprint), Change(fingerprint, "unchanged"))
+    keys = ring.keys()
+    keyring = openpgp.Keyring.parse(*(key.public() for key in keys.values()))
+    return change.public, facts(keys[fingerprint], keyring, datetime.now(UTC)), tried.found.url
+
+
+def _resolved(keyservers: Keyservers, text: str, *, yes: bool) -> str:
+    """Return the whole fingerprint of the one key that is meant, as somebody confirms."""
+    reply = asyncio.run(hkp.find(keyservers, term(text)))
+    url, index = reply.url, reply.content
+    warn(reply.failed)
+    digits = hex_digits(text)
+    found = [key for key in index.keys if digits is None or _goes_by(key, digits)]
+    if not found:
+        raise RemoteError(f"{url} lists no key for {text!r}")
+    print(f"{url} lists for {printable(text)}:", file=sys.stderr)
+    for key in found:
+        print(f"{key.id}  [{key.status}]", file=sys.stderr)
+        for name in key.user_ids:
+            print(f"    {printable(name)}", file=sys.stderr)
+    if len(found) > 1 or index.more:
+        raise KeyMaterialError("that may be any of several keys, and none is taken: give a whole fingerprint")
+    fingerprint = found[0].fingerprint
+    if fingerprint is None:
+        raise KeyMaterialError(f"{url} names no whole fingerprint of {found[0].id}: ask the owner for it")
+    answer = True if yes else confirmed(f"Take the key {fingerprint}, which you compared with its owner?")
+    if answer is None:
+        raise KeyMaterialError("nobody is here to confirm that: give the whole fingerprint, or --yes")
+    if not answer:
+        raise KeyMaterialError("the key was not taken, as you said")
+    return fingerprint
+
+
+def _goes_by(key: IndexedKey, digits: str) -> bool:
+    """Whether a key ID is that of a key; the server may list others, such as those with a subkey of that ID."""
+    return key.id[: len(digits)] == digits if len(key.id) == 64 else key.id.endswith(digits)  # noqa: PLR2004 - V6
+
+
+def _print(change: str, key: KeyFacts, place: str) -> None:
+    number = 1 if change == "new" else 0
+    print(f"{number} key(s) added to keyring of trust {place}")
+    words = {"new": "new", "updated": "updated", "unchanged": "was there already"}
+    print(f"{key.fingerprint}  {words.get(change, change)}\n{printable(key.user_id)}")
+    if key.problem is not None:
+        warn([f"{key.fingerprint}: {key.problem.message}"])

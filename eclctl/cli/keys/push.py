@@ -1,0 +1,108 @@
+"""`eclctl keys push`: sends the public part of a key to a keyserver."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+from typing import TYPE_CHECKING
+
+from eclctl.cli.inputs.keyrings import DONE, add_ring_options, chosen_ring, complain, warn, where
+from eclctl.cli.inputs.keyservers import add_options, chosen
+from eclctl.config.keyservers import Keyservers
+from eclctl.errors import EclctlError, KeyMaterialError
+from eclctl.remote.keyservers import hkp
+from eclctl.sign.keyrings.rings import Ring, only_match
+from eclctl.sign.keyrings.site_rings import SiteRing
+from eclctl.sign.keyrings.transferable import armored, parse
+from eclctl.signature import openpgp
+from eclctl.signature.openpgp.proven import Proven, proven
+from eclctl.text import printable
+
+if TYPE_CHECKING:
+    from eclctl.cli.terminal.parser import Parser
+
+__all__ = ["add", "run", "send", "show"]
+
+_EXAMPLES = """What is sent is the certificate alone: names and addresses, public keys, and
+what the owner signed. A keyserver shows it to everybody, and most never delete
+anything.
+
+exit status: 0 sent, 1 not sent, 2 usage, 3 when the output cannot be written
+
+examples:
+  eclctl keys push 8883491F4268F173C6E5DC49EDECE4F3F38D871E
+  eclctl keys push joe@site.example
+  eclctl keys push --url hkps://keys.site.example joe@site.example
+"""
+
+
+def add(commands: argparse._SubParsersAction[Parser]) -> None:
+    """Add the command's parser to those of `eclctl keys`."""
+    parser = commands.add_parser(
+        "push",
+        help="send the public part of a key to a keyserver",
+        description="Sends a public key of your ring, or the site's, to a keyserver.",
+        examples=_EXAMPLES,
+    )
+    parser.add_argument("key", metavar="KEY", help="fingerprint, key ID or email address of a key in the ring")
+    add_options(parser)
+    add_ring_options(parser)
+    parser.add_argument("-j", "--json", action="store_true", help="print one JSON object")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run `eclctl keys push`; return its exit status."""
+    try:
+        ring, keyservers = chosen_ring(options), chosen(options)
+        sent, url = send(ring, keyservers, options.key)
+    except EclctlError as error:
+        return complain("push", error, as_json=options.json)
+    warn(ring.warnings)
+    if options.json:
+        names, counts = _names(sent), {"subkeys": sent.subkeys, "bytes": len(sent.packets)}
+        print(json.dumps({"v": 1, "server": url, "fingerprint": sent.fingerprint, "users": names, **counts}))
+    else:
+        show(sent, url)
+    return DONE
+
+
+def _names(sent: Proven) -> list[str]:
+    return [name.decode("utf-8", "replace") for name in sent.material.user_ids]
+
+
+def show(sent: Proven, url: str) -> None:
+    """Print what was sent, and where to."""
+    print(f"public key {sent.fingerprint} pushed to {url} successfully")
+    for name in _names(sent):
+        print(f"    {printable(name)}")
+    subkeys = f"{sent.subkeys} subkey" + ("" if sent.subkeys == 1 else "s")
+    print(f"    with {subkeys}, {len(sent.packets)} bytes, nothing secret")
+
+
+def send(ring: Ring | SiteRing, keyservers: Keyservers, name: str) -> tuple[Proven, str]:
+    """Send the public part of a key, and warn of servers that did not take it; return what was sent, and who took it.
+
+    Raises:
+        KeyMaterialError: There is no such key, or nothing of it to send.
+        RemoteError: No keyserver took it.
+    """
+    sent = _to_send(ring, name)
+    reply = asyncio.run(hkp.add(keyservers, armored([sent.packets], secret=False)))
+    warn(reply.failed)
+    return sent, reply.url
+
+
+def _to_send(ring: Ring | SiteRing, name: str) -> Proven:
+    """Return the part of a key that may be sent.
+
+    Raises:
+        KeyMaterialError: There is no such key, or its own signatures vouch for nothing in it.
+    """
+    key = only_match(ring.keys().values(), name, where(ring))
+    sent = proven(openpgp.Keyring.parse(key.public()), key.fingerprint, ring.certificates())
+    if sent is None or not (sent.user_ids or sent.direct):
+        raise KeyMaterialError(f"{key.fingerprint} has no user ID that its own key signed: there is nothing to send")
+    if any(each.has_secret for each in parse(sent.packets).keys.values()):  # what is sent has no secret packets
+        raise KeyMaterialError(f"{key.fingerprint}: its secret part would have been sent")
+    return sent

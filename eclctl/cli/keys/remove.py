@@ -1,0 +1,119 @@
+"""`eclctl keys remove`: takes a key out of a ring."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from typing import TYPE_CHECKING
+
+from eclctl.cli.inputs.keyrings import DONE, add_ring_options, chosen_ring, complain, remind, warn, where
+from eclctl.cli.terminal.prompts import confirmed
+from eclctl.errors import EclctlError, KeyMaterialError
+from eclctl.sign.keyrings.rings import Removed, Ring, matching
+from eclctl.sign.keyrings.site_rings import SiteRing
+from eclctl.text import printable
+
+if TYPE_CHECKING:
+    from eclctl.cli.terminal.parser import Parser
+
+__all__ = ["add", "run"]
+
+_FINGERPRINT = re.compile(r"(?:0[xX])?([0-9A-Fa-f]{64}|[0-9A-Fa-f]{40})")
+
+_EXAMPLES = """Without --secret or --both only the certificate is removed. A secret key is gone
+for good: you are asked, or say --yes. Only a whole fingerprint is taken.
+
+exit status: 0 removed, 1 not removed, 2 usage, 3 when the output cannot be
+written
+
+examples:
+  eclctl keys remove A51A441E6236763CE206A977354CB5C746F78F74
+  eclctl keys remove --both A51A441E6236763CE206A977354CB5C746F78F74
+  eclctl keys remove --secret --yes A51A441E6236763CE206A977354CB5C746F78F74
+  sudo eclctl keys remove --site A51A441E6236763CE206A977354CB5C746F78F74
+"""
+
+
+def add(commands: argparse._SubParsersAction[Parser]) -> None:
+    """Add the command's parser to those of `eclctl keys`."""
+    parser = commands.add_parser(
+        "remove",
+        help="take a key out of a ring",
+        description="Removes a certificate, a secret key or both from your ring.",
+        examples=_EXAMPLES,
+    )
+    parser.add_argument("fingerprint", metavar="FINGERPRINT", help="40 or 64 hex digits, with or without 0x")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("-p", "--public", action="store_true", help="the certificate, as without any of these")
+    which.add_argument("-s", "--secret", "--private", action="store_true", help="the secret key alone")
+    which.add_argument("-b", "--both", action="store_true", help="the secret key and the certificate")
+    parser.add_argument("-y", "--yes", action="store_true", help="do not ask")
+    add_ring_options(parser)
+    parser.add_argument("-j", "--json", action="store_true", help="print one JSON object")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run `eclctl keys remove`; return its exit status."""
+    try:
+        ring = chosen_ring(options)
+        fingerprint = _fingerprint(ring, options.fingerprint)
+        if not _agreed(ring, fingerprint, options):
+            raise KeyMaterialError("nothing was removed")
+        removed = _remove(ring, fingerprint, options)
+    except EclctlError as error:
+        return complain("remove", error, as_json=options.json)
+    warn(ring.warnings)
+    return _report(ring, fingerprint, removed, options)
+
+
+def _fingerprint(ring: Ring | SiteRing, text: str) -> str:
+    """Return a fingerprint; anything less is refused, with those that it may mean."""
+    match = _FINGERPRINT.fullmatch("".join(text.split()))
+    if match is not None:
+        return match[1].upper()
+    found = ", ".join(key.fingerprint for key in matching(ring.keys().values(), text))
+    raise KeyMaterialError(f"{text!r} is no fingerprint" + (f"; did you mean {found}?" if found else ""))
+
+
+def _agreed(ring: Ring | SiteRing, fingerprint: str, options: argparse.Namespace) -> bool:
+    if not (options.secret or options.both):
+        return True
+    if isinstance(ring, SiteRing):
+        raise KeyMaterialError("a site's ring has no secret keys: leave out --site, or --secret and --both")
+    if options.yes or fingerprint not in (keys := ring.secret_keys()):
+        return True
+    whose = printable(", ".join(keys[fingerprint].user_ids))
+    answer = confirmed(f"Remove the secret key {fingerprint} of {whose} for good?")
+    if answer is None:
+        raise KeyMaterialError("a secret key is removed for good, and nobody is there to be asked: add --yes")
+    return answer
+
+
+def _remove(ring: Ring | SiteRing, fingerprint: str, options: argparse.Namespace) -> Removed:
+    if isinstance(ring, SiteRing):
+        return ring.remove(fingerprint)
+    return ring.remove(fingerprint, public=not options.secret, secret=options.secret or options.both)
+
+
+def _report(ring: Ring | SiteRing, fingerprint: str, removed: Removed, options: argparse.Namespace) -> int:
+    if not (removed.public or removed.secret):
+        missing = KeyMaterialError(f"{where(ring, secret=options.secret)}: no key {fingerprint}")
+        return complain("remove", missing, as_json=options.json)
+    if options.json:
+        shape = {"fingerprint": fingerprint, "public": removed.public, "secret": removed.secret}
+        print(json.dumps({"v": 1, "ring": where(ring), "removed": shape}))
+    what = " and ".join(
+        word for word, done in (("certificate", removed.public), ("secret key", removed.secret)) if done
+    )
+    if not options.json:
+        print(f"Removed the {what} {fingerprint}")
+    _hints(ring, fingerprint, removed)
+    return DONE
+
+
+def _hints(ring: Ring | SiteRing, fingerprint: str, removed: Removed) -> None:
+    remind(ring, changed=True)
+    if isinstance(ring, Ring) and removed.public and not removed.secret and fingerprint in ring.secret_keys():
+        print("The secret key is still there: add --secret to remove it too", file=sys.stderr)

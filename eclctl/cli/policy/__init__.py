@@ -1,0 +1,1 @@
+"""`eclctl policy`: a module for each of its commands."""

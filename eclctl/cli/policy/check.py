@@ -1,0 +1,125 @@
+"""`eclctl policy check`: whether policy files load, and everything in them that is wrong or suspicious."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+from eclctl.cli.inputs.policies import add_named, misnamed, named_settings
+from eclctl.cli.terminal.parser import USAGE
+from eclctl.cli.terminal.problems import complain
+from eclctl.config.accounts import NAMES
+from eclctl.config.document import Problem
+from eclctl.decide.mounted import HostMounts, believe, exists_here
+from eclctl.decide.snapshot import Built, build
+from eclctl.files.mounts import MountTable
+
+__all__ = ["add", "load_named", "problem_fields", "run"]
+
+OK, FAILED = 0, 1
+
+_EXAMPLES = """Every problem is printed as SORT: FILE:LINE:COLUMN: MESSAGE, with the line
+itself, a caret below the column, and what to do. Errors keep a policy from
+loading, and a daemon that is told to reload one keeps the policy that it has.
+Warnings are about what the policy says and you may not mean; notes about what
+you should know.
+
+exit status:
+  0  the policy loads, with or without warnings
+  1  it does not; or, with --strict, there are warnings
+  2  the command line is wrong
+  3  the output cannot be written
+
+examples:
+  eclctl policy check
+  eclctl policy check --config /etc/eclctl/config.yaml --json
+  eclctl policy check --strict --keyring site-ring.asc policies.d/
+"""
+
+
+def add(commands: argparse._SubParsersAction[Any]) -> None:
+    """Add the command's parser."""
+    check = commands.add_parser(
+        "check",
+        help="load policy files and print every error, warning and note",
+        description="Loads policy files as the daemon would, and prints everything that is wrong\nor suspicious.",
+        examples=_EXAMPLES,
+    )
+    add_named(check, "check what it names")
+    check.add_argument("--strict", action="store_true", help="warnings fail too")
+    check.add_argument("-j", "--json", action="store_true", help="print one JSON object")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command; return its exit status."""
+    if (wrong := misnamed(options)) is not None:
+        print(f"eclctl policy check: {wrong}", file=sys.stderr)
+        return USAGE
+    built = load_named(options, datetime.now(UTC), lint=True)
+    if options.json:
+        print(json.dumps(_shape(built)))
+    else:
+        _print(built)
+    return FAILED if built.snapshot is None or (options.strict and built.warnings) else OK
+
+
+def load_named(options: argparse.Namespace, now: datetime, *, lint: bool) -> Built:
+    """Build what the daemon would of what is named; with `lint`, look for all that may not be meant."""
+    named = named_settings(options)
+    if named.settings is None:
+        return Built(None, named.errors)
+    if not lint:
+        return build(named.settings, NAMES, generation=1, now=now)
+    table = MountTable(believe(named.settings))
+    try:
+        mounts, belief = table.current()
+    finally:
+        table.close()
+    # Policies that are named alone come without a configuration: what theirs will believe is not known.
+    host = HostMounts(mounts, None if options.paths else belief, partial(exists_here, mounts))
+    built = build(named.settings, NAMES, generation=1, now=now, lint=True, remarks=host.remarks)
+    return replace(built, warnings=(*built.warnings, *host.of_watched(named.settings)))
+
+
+def _print(built: Built) -> None:
+    for sort, problems in (("error", built.errors), ("warning", built.warnings), ("note", built.notes)):
+        for problem in problems:
+            complain(sort, problem)
+    if built.snapshot is None or built.snapshot.policy is None:
+        found = _count(len(built.errors), "error") + (
+            f", {_count(len(built.warnings), 'warning')}" * bool(built.warnings)
+        )
+        print(f"the policy does not load: {found}", file=sys.stderr)
+        return
+    policy = built.snapshot.policy
+    what = f"{_count(len(policy.rules), 'rule')}, {_count(len(policy.signers), 'signer')}"
+    print(f"the policy loads: {what}, {_count(len(built.warnings), 'warning')} ({built.snapshot.digest})")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _shape(built: Built) -> dict[str, object]:
+    policy = built.snapshot.policy if built.snapshot is not None else None
+    return {
+        "v": 1,
+        "loads": policy is not None,
+        "errors": [problem_fields(problem) for problem in built.errors],
+        "warnings": [problem_fields(problem) for problem in built.warnings],
+        "notes": [problem_fields(problem) for problem in built.notes],
+        "policy": built.snapshot.digest if built.snapshot is not None else None,
+        "rules": [rule.name for rule in policy.rules] if policy is not None else [],
+        "signers": sorted(policy.signers) if policy is not None else [],
+    }
+
+
+def problem_fields(problem: Problem) -> dict[str, object]:
+    """Return a problem as JSON has it; names of files that are no text are escaped."""
+    return {**asdict(problem), "file": os.fsencode(problem.file).decode("utf-8", "backslashreplace")}

@@ -1,0 +1,356 @@
+"""`eclctl policy exception`: writes an exception for images, and shows how those that there are stand."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import re
+import shlex
+import sys
+import textwrap
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from eclctl.cli.inputs.policies import SYSTEM_CONFIG
+from eclctl.cli.terminal.parser import USAGE
+from eclctl.cli.terminal.problems import print_error
+from eclctl.config import settings as configuration
+from eclctl.config.accounts import NAMES
+from eclctl.config.document import Problem, Report
+from eclctl.decide.breakglass import Candidate, Standing, State, moment, standing
+from eclctl.decide.snapshot import Snapshot, build
+from eclctl.errors import ConfigError, EclctlError
+from eclctl.policy.breakglass import FILE_NAME, FileName, read_exception, span
+from eclctl.policy.breakglass_write import Draft, write_exception
+from eclctl.policy.language import ExceptionTerms
+from eclctl.text import printable
+from eclctl.verify import hash_file
+
+if TYPE_CHECKING:
+    from eclctl.cli.terminal.parser import Parser
+
+__all__ = ["add", "run"]
+
+OK, FAILED = 0, 1
+
+_WIDTH = 79
+_UNITS = {"m": 60, "h": 3600, "d": 86400}
+_STATUS = """
+exit status:
+  0  done; for `check`, each exception is active, or waits for its start
+  1  it is not, or could not be done
+  2  the command line is wrong
+  3  the output cannot be written
+"""
+_EXAMPLES = f"""An exception lets named images run for a while, for named users or groups,
+though a rule's requirements are not met. The policy says who approves one.
+{_STATUS}
+examples:
+  eclctl policy exception new drain-node-12 --for 12h --user alice \\
+      --image /srv/containers/prod/a.sif --reason "scanner down, ticket 4711"
+  eclctl policy exception list
+  eclctl policy exception check drain-node-12
+"""
+_NEW = f"""With --image, a file is named by all of its bytes, which is what approvers then
+sign; with --path, by where it lies. The exception goes where the policy looks
+for them.
+{_STATUS}
+examples:
+  eclctl policy exception new drain-node-12 --for 12h --user alice \\
+      --image /srv/containers/prod/a.sif --reason "scanner down, ticket 4711"
+  eclctl policy exception new hotfix --for 1d --group hpc-admins -o - \\
+      --reason "CVE-2026-1, ticket 4712" --path '/srv/containers/hotfix/*.sif'
+"""
+_LIST = f"""Signatures are looked at as the daemon would now. What it has in force it says
+after `eclctl reload`.
+{_STATUS}
+examples:
+  eclctl policy exception list
+  eclctl policy exception list --json | jq '.exceptions[] | [.name, .state]'
+  eclctl policy exception check drain-node-12
+"""
+
+
+def add(commands: argparse._SubParsersAction[Parser]) -> None:
+    """Add the subcommand's parser, with its own commands."""
+    parser = commands.add_parser(
+        "exception",
+        help="write exceptions (break-glass), and show how they stand",
+        description="Works on exceptions to the policy: docs/exceptions.md.",
+        examples=_EXAMPLES,
+    )
+    orders = parser.add_subparsers(dest="order", required=True, metavar="COMMAND")
+    _add_new(orders)
+    for name, text in (("list", "show how each exception stands"), ("check", "likewise; fails when one does not")):
+        order = orders.add_parser(name, help=text, description=f"{text[:1].upper()}{text[1:]}.", examples=_LIST)
+        order.add_argument("names", nargs="*", metavar="NAME", help="which ones; all when left out")
+        _add_common(order)
+
+
+def _add_new(orders: argparse._SubParsersAction[Parser]) -> None:
+    new = orders.add_parser(
+        "new", help="write the file of an exception, to be signed", description="Writes an exception.", examples=_NEW
+    )
+    new.add_argument("name", metavar="NAME", help="what to call it: a-z, 0-9, dot, dash, underscore")
+    new.add_argument("--image", action="append", default=[], metavar="FILE", help="what may run; repeatable")
+    new.add_argument("--path", action="append", default=[], metavar="PATTERN", help="or what lies there; repeatable")
+    new.add_argument("--for", dest="span", required=True, metavar="TIME", type=_duration, help="how long: 90m, 12h, 2d")
+    new.add_argument("--starts", metavar="TIME", type=_time, help="from when: 2026-11-22T03:00:00Z (now)")
+    new.add_argument("--reason", required=True, metavar="TEXT", help="why, for approvers and auditors")
+    who = new.add_mutually_exclusive_group(required=True)
+    who.add_argument("--user", action="append", default=[], metavar="USER", help="who may run it; repeatable")
+    who.add_argument("--group", action="append", default=[], metavar="GROUP", help="whose members may; repeatable")
+    new.add_argument("-o", "--output", metavar="FILE", help="write there, or - for the output")
+    _add_common(new)
+
+
+def _add_common(order: argparse.ArgumentParser) -> None:
+    order.add_argument("--config", metavar="FILE", default=SYSTEM_CONFIG, help=f"the daemon's ({SYSTEM_CONFIG})")
+    order.add_argument("-j", "--json", action="store_true", help="print one JSON object")
+
+
+def _duration(word: str) -> float:
+    found = re.fullmatch(r"([0-9]{1,6})([mhd])", word)
+    if found is None or int(found[1]) == 0:
+        raise argparse.ArgumentTypeError("a number and m, h or d is needed: 12h")
+    return float(int(found[1]) * _UNITS[found[2]])
+
+
+def _time(word: str) -> datetime:
+    try:
+        time = datetime.fromisoformat(word)
+    except ValueError:
+        time = None
+    if time is None or time.tzinfo is None:
+        raise argparse.ArgumentTypeError("a time with its zone is needed: 2026-11-22T03:00:00Z")
+    return time.astimezone(UTC)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the subcommand; return its exit status. An output that cannot be written raises OSError."""
+    now = datetime.now(UTC)
+    try:
+        snapshot, terms = _site(options.config, now)
+        if options.order == "new":
+            return _new(options, terms, now)
+        return _show(options, snapshot, terms, now)
+    except _UsageError as error:
+        print(f"eclctl policy exception: {printable(str(error))}", file=sys.stderr)
+        return USAGE
+    except EclctlError as error:
+        for line in str(error).splitlines():
+            print(f"eclctl policy exception: {printable(line)}", file=sys.stderr)
+        if options.json:
+            print_error(error)
+        return FAILED
+
+
+class _UsageError(Exception):
+    """The command line asks for what makes no sense."""
+
+
+def _site(config: str, now: datetime) -> tuple[Snapshot, ExceptionTerms]:
+    """Load what the daemon would; as root as guardedly, so that nothing is called active that the daemon refuses."""
+    loaded = configuration.load(config, resolve_user=NAMES.user)
+    if loaded.settings is None:
+        raise ConfigError("\n".join(map(str, loaded.errors)))
+    built = build(loaded.settings, NAMES, generation=1, now=now)
+    if built.snapshot is None or built.snapshot.policy is None:
+        raise ConfigError("\n".join(map(str, built.errors)))
+    terms = built.snapshot.policy.exceptions
+    if terms is None:
+        hint = "exceptions: {directory: exceptions.d, approvals: {count: 2, of: ROLE}, longest: 72h}"
+        raise ConfigError(f"the policy knows no exceptions; to have some, it needs\n{hint}")
+    return built.snapshot, terms
+
+
+# -- new ---------------------------------------------------------------------------------------------------------------
+
+
+def _new(options: argparse.Namespace, terms: ExceptionTerms, now: datetime) -> int:
+    if not options.image and not options.path:
+        raise _UsageError("say what may run, with --image or --path")
+    if not FILE_NAME.fullmatch(options.name):
+        raise _UsageError(f"{options.name!r} is no name for an exception: 1 to 64 of a-z, 0-9, dot, dash, underscore")
+    starts = (options.starts or now).replace(microsecond=0)
+    draft = Draft(
+        name=options.name,
+        reason=options.reason,
+        users=options.user,
+        groups=options.group,
+        starts=starts,
+        ends=starts + timedelta(seconds=options.span),
+        files=[(_file(image), os.path.abspath(image)) for image in options.image],
+        paths=options.path,
+    )
+    text = write_exception(draft).encode("utf-8", "surrogateescape")
+    path = options.output or os.path.join(terms.directory, f"{options.name}.yaml")
+    _require_acceptable(f"{options.name}.yaml", text, terms)
+    if path == "-":
+        sys.stdout.flush()
+        sys.stdout.buffer.write(text)
+    else:
+        _write(path, text)
+    _say(options, draft, terms, path, now)
+    return OK
+
+
+def _file(image: str) -> FileName:
+    try:
+        fd = os.open(image, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise ConfigError(f"{image}: cannot be read: {error.strerror}") from error
+    try:
+        size, digest = hash_file(fd)
+    except OSError as error:
+        raise ConfigError(f"{image}: cannot be read: {error.strerror}") from error
+    except EclctlError as error:
+        raise ConfigError(f"{image}: {error}") from error
+    finally:
+        os.close(fd)
+    return FileName(digest, size)
+
+
+def _require_acceptable(name: str, text: bytes, terms: ExceptionTerms) -> None:
+    """Read what is to be written as the daemon would."""
+    report = Report()
+    read_exception(name, text, terms, report, resolve_user=NAMES.user, resolve_group=NAMES.group)
+    if report.errors:
+        raise ConfigError("\n".join(_sentence(problem) for problem in report.errors))
+
+
+def _sentence(problem: Problem) -> str:
+    return f"{problem.message} ({problem.hint})" if problem.hint else problem.message
+
+
+def _write(path: str, text: bytes) -> None:
+    """Write a new file, whole or not at all; one that exists stays as it is."""
+    temporary = f"{path}.{os.getpid()}.tmp"
+    try:
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        try:
+            with os.fdopen(fd, "wb") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.link(temporary, path)
+        finally:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+    except FileExistsError as error:
+        raise ConfigError(f"{path} exists; choose another name, or remove it and its signatures") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def _say(options: argparse.Namespace, draft: Draft, terms: ExceptionTerms, path: str, now: datetime) -> None:
+    """Tell what comes next, on the error output when the file went to the output."""
+    file = shlex.quote(path if path != "-" else f"{draft.name}.yaml")
+    begin = draft.ends - timedelta(seconds=terms.longest)
+    if options.json and path != "-":
+        print(json.dumps({"v": 1, "file": path, "ends": moment(draft.ends), "approvals": terms.count}))
+        return
+    out = sys.stderr if path == "-" else sys.stdout
+    who = f"{terms.count} of {terms.role} ({', '.join(terms.people)})"
+    line = f"{path if path != '-' else draft.name}: until {moment(draft.ends)}, once {who} approve it:"
+    print(textwrap.fill(printable(line), _WIDTH, break_long_words=False, break_on_hyphens=False), file=out)
+    shown = printable(file)
+    print(f"\n  gpg --armor --detach-sign \\\n      -o {shown}.$USER.asc \\\n      {shown}", file=out)
+    if begin > now:
+        print(f"\nnot before {moment(begin)}: a signature counts for {span(terms.longest)}", file=out)
+    print(f"\nthen `eclctl policy exception check {draft.name}` and `eclctl reload`", file=out)
+
+
+# -- list and check ----------------------------------------------------------------------------------------------------
+
+
+def _show(options: argparse.Namespace, snapshot: Snapshot, terms: ExceptionTerms, now: datetime) -> int:
+    policy = snapshot.policy
+    assert policy is not None
+    known = {candidate.name: candidate for candidate in snapshot.exceptions.candidates}
+    for name in options.names:
+        if name not in known:
+            raise ConfigError(f"there is no exception {name} in {terms.directory}")
+    chosen = [known[name] for name in options.names] if options.names else list(known.values())
+    found = [(candidate, standing(candidate, policy, snapshot.store, now)) for candidate in chosen]
+    if options.json:
+        print(json.dumps({"v": 1, "terms": _terms(terms), "exceptions": [_shape(*each) for each in found]}))
+    else:
+        _print(found, terms)
+    stands = all(each.state in {State.ACTIVE, State.WAITING} for _, each in found)
+    return OK if stands or options.order == "list" else FAILED
+
+
+def _print(found: Sequence[tuple[Candidate, Standing]], terms: ExceptionTerms) -> None:
+    if not found:
+        print(f"there are no exceptions in {printable(terms.directory)}")
+    for candidate, stands in found:
+        print(f"{printable(candidate.name)}: {stands.state.value}")
+        for line in _details(candidate, stands):
+            print(_filled(printable(line)))
+
+
+def _filled(text: str) -> str:
+    """Wrap a line, and leave paths and digests in one piece."""
+    return textwrap.fill(
+        text, _WIDTH, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False, break_long_words=False
+    )
+
+
+def _details(candidate: Candidate, stands: Standing) -> list[str]:
+    exception = candidate.exception
+    if exception is None:
+        return [str(problem) for problem in candidate.problems]
+    lines = [stands.why, f"because: {exception.reason}", f"for {_scope(exception.users, exception.groups)}"]
+    lines.append(f"from {moment(exception.starts)} to {moment(exception.ends)}")
+    lines += [f"the file {file.digest}, {file.size} bytes" for file in sorted(exception.files, key=lambda f: f.digest)]
+    lines += [f"whatever lies at {glob.pattern}" for glob in exception.paths]
+    return [*lines, *stands.discounted]
+
+
+def _scope(users: frozenset[int] | None, groups: frozenset[int] | None) -> str:
+    word, numbers = ("users", users) if users is not None else ("groups", groups or frozenset())
+    return f"{word} {', '.join(map(str, sorted(numbers)))}"
+
+
+def _terms(terms: ExceptionTerms) -> dict[str, object]:
+    return {
+        "directory": _plain(terms.directory),
+        "role": terms.role,
+        "people": list(terms.people),
+        "count": terms.count,
+        "longest": terms.longest,
+        "where": _plain(terms.where),
+    }
+
+
+def _shape(candidate: Candidate, stands: Standing) -> dict[str, object]:
+    found = candidate.exception
+    said: dict[str, object] = {
+        "name": _plain(candidate.name),
+        "file": _plain(candidate.file),
+        "digest": candidate.digest or None,
+        "state": stands.state.value,
+        "why": _plain(stands.why),
+        "approvers": list(stands.approvers),
+        "discounted": [_plain(each) for each in stands.discounted],
+        "problems": [_plain(str(problem)) for problem in candidate.problems],
+    }
+    if found is None:
+        return said | dict.fromkeys(("reason", "starts", "ends", "users", "groups", "files", "paths"))
+    return said | {
+        "reason": found.reason,
+        "starts": found.starts.isoformat(),
+        "ends": found.ends.isoformat(),
+        "users": None if found.users is None else sorted(found.users),
+        "groups": None if found.groups is None else sorted(found.groups),
+        "files": [{"sha256": file.digest, "size": file.size} for file in found.files],
+        "paths": [_plain(glob.pattern) for glob in found.paths],
+    }
+
+
+def _plain(text: str) -> str:
+    return os.fsencode(text).decode("utf-8", "backslashreplace")

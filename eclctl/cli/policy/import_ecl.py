@@ -1,0 +1,247 @@
+"""`eclctl policy import-ecl`: a policy made of an ecl.toml, and a report on where the two answer differently."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+import tempfile
+import textwrap
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from eclctl.cli.policy.check import problem_fields
+from eclctl.config.document import Problem
+from eclctl.ecl.differences import EXPLANATIONS, Difference, Relation
+from eclctl.ecl.importing import Choices, Imported, import_ecl
+from eclctl.ecl.rules import Draft
+from eclctl.ecl.toml import MAX_ECL_FILE, EclConfig, Parsed, read_ecl
+from eclctl.ecl.write import differing
+from eclctl.errors import KeyMaterialError
+from eclctl.model import Assurance
+from eclctl.signature.openpgp import Keyring
+from eclctl.text import printable
+from eclctl.trust.keyring import load_keyring
+
+if TYPE_CHECKING:
+    from eclctl.cli.terminal.parser import Parser
+
+__all__ = ["add", "run"]
+
+OK, FAILED = 0, 1
+
+_WIDTH = 79
+_DESCRIPTION = """\
+Makes a policy of an ecl.toml, the Execution Control List of SingularityCE and
+Apptainer. The policy goes to the output, the report to the error output: what
+became of each execgroup, and where eclctl would answer otherwise than ECL."""
+_EXAMPLES = """Give the keyring that ECL uses, global-pgp-public: a key that is not in it can
+be found in no image, by ECL as by eclctl, and is left out. In a policy made
+without it, such keys are errors that `eclctl policy check` shows.
+
+exit status:
+  0  a policy was made, whatever the report says of differences
+  1  ECL itself would not load the ecl.toml, or a file cannot be read
+  2  the command line is wrong
+  3  the output cannot be written
+
+examples:
+  eclctl policy import-ecl --keyring global-pgp-public ecl.toml
+  eclctl policy import-ecl --keyring global-pgp-public --permissive \\
+      -o /etc/eclctl/policies.d/10-ecl.yaml /etc/singularity/ecl.toml
+  eclctl policy import-ecl --json ecl.toml | jq '.groups[] | [.rule, .laxer]'
+"""
+
+
+def add(commands: argparse._SubParsersAction[Parser]) -> None:
+    """Add the subcommand's parser."""
+    parser = commands.add_parser(
+        "import-ecl",
+        help="make a policy of an ecl.toml",
+        description=_DESCRIPTION,
+        examples=_EXAMPLES,
+    )
+    parser.add_argument("file", metavar="FILE", help="the ecl.toml; - for the standard input")
+    parser.add_argument(
+        "--keyring", metavar="FILE_OR_DIR", action="append", default=[], help="ECL's global keyring; repeatable"
+    )
+    parser.add_argument("-o", "--output", metavar="FILE", help="write the policy there, whole or not at all")
+    parser.add_argument("--permissive", action="store_true", help="rules that only observe; implies --modern")
+    parser.add_argument(
+        "--modern", action="store_true", help="for legacyinsecure: modern signatures by the same keys, not a deny"
+    )
+    parser.add_argument(
+        "--assurance",
+        choices=tuple(Assurance),
+        default=Assurance.TRUSTED_PATH,
+        help="what a file's place must be worth (trusted-path)",
+    )
+    parser.add_argument("-j", "--json", action="store_true", help="print one JSON object with policy and report")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the subcommand; return its exit status. An output that cannot be written raises OSError."""
+    name = "standard input" if options.file == "-" else options.file
+    ring: Keyring | None = None
+    try:
+        content = _read(options.file)
+        ring = load_keyring(options.keyring) if options.keyring else None
+    except OSError as error:
+        parsed = Parsed(None, (Problem(name, 0, 0, f"cannot be read: {error.strerror}"),), ())
+    except KeyMaterialError as error:
+        parsed = Parsed(None, (Problem("the keyring", 0, 0, str(error), "give ECL's global-pgp-public"),), ())
+    else:
+        parsed = read_ecl(name, content, _resolve)
+    made = None
+    if parsed.config is not None:
+        choices = Choices(Assurance(options.assurance), permissive=options.permissive, modern=options.modern)
+        made = import_ecl(parsed.config, os.path.basename(name), ring, choices)
+        if options.output is not None:
+            _write(options.output, made.policy.encode())
+    if options.json:
+        print(json.dumps(_shape(name, parsed, made, ring)))
+    else:
+        _print(options, parsed, made, ring)
+    return FAILED if made is None else OK
+
+
+def _read(path: str) -> bytes:
+    """Return the content of a file, or its beginning when it is larger than any that is read."""
+    if path == "-":
+        return sys.stdin.buffer.read(MAX_ECL_FILE + 1)
+    with open(path, "rb") as file:
+        return file.read(MAX_ECL_FILE + 1)
+
+
+def _resolve(path: str) -> str:
+    return os.path.realpath(path, strict=True)
+
+
+def _write(path: str, content: bytes) -> None:
+    """Write a file that anybody may read, whole or not at all."""
+    directory = os.path.dirname(path) or "."
+    fd, new = tempfile.mkstemp(prefix=".import-ecl-", dir=directory)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fchmod(fd, 0o644)
+            os.fsync(fd)
+        os.replace(new, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(new)
+        raise
+
+
+def _print(options: argparse.Namespace, parsed: Parsed, made: Imported | None, ring: Keyring | None) -> None:
+    for problem in parsed.errors:
+        print(f"error: {problem}", file=sys.stderr)
+    for problem in parsed.remarks:
+        print(f"note: {problem}", file=sys.stderr)
+    if made is None or parsed.config is None:
+        print("no policy was made", file=sys.stderr)
+        return
+    if options.output is None:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(made.policy.encode())  # YAML is UTF-8, whatever the terminal takes
+        sys.stdout.flush()
+    for line in _report(parsed.config, made, ring):
+        print(line, file=sys.stderr)
+    if options.output is not None:
+        print(f"\nthe policy is in {printable(options.output)}", file=sys.stderr)
+
+
+def _report(config: EclConfig, made: Imported, ring: Keyring | None) -> Iterator[str]:
+    """Yield the lines of the report."""
+    state = "activated" if config.activated else "not activated: every SIF image may run"
+    legacy = ", legacyinsecure" if config.legacy else ""
+    yield f"ECL is {state}{legacy}; {_count(len(config.groups), 'execgroup')}, {_count(len(made.rules), 'rule')}"
+    for draft in made.rules:
+        yield ""
+        yield from _report_rule(draft)
+    yield from ("", "images that are no SIF", *_wrapped("  ", *differing((Difference.OTHER_KINDS,))))
+    yield from ("", "what these names mean")
+    for each in made.differences:
+        yield from ("", f"  {each} ({each.relation})", *_wrapped("    ", EXPLANATIONS[each], hanging=0))
+    if ring is None:
+        yield ""
+        yield "No keyring was given, so that nobody looked whether the keys are in it."
+
+
+def _report_rule(draft: Draft) -> Iterator[str]:
+    group = draft.group
+    if group is not None:
+        line = f" (line {group.line})" if group.line else ""
+        tag = f" '{printable(group.tag)}'" if group.tag else ""
+        where = f"in {printable(group.directory)}" if group.directory else "for what is in no other"
+        yield f"execgroup {group.number}{tag}{line}, {group.mode} {where}"
+    yield f"  rule '{draft.name}'"
+    yield from _wrapped("  ", draft.says, *map(printable, draft.remarks), *differing(draft.differences))
+    if not draft.differences:
+        yield "  answers as ECL does"
+
+
+def _wrapped(indent: str, *texts: str, hanging: int = 2) -> Iterator[str]:
+    """Yield texts as lines; what does not fit on the first of one is indented further."""
+    more = indent + " " * hanging
+    for text in texts:
+        yield from textwrap.wrap(
+            text,
+            _WIDTH,
+            initial_indent=indent,
+            subsequent_indent=more,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _shape(name: str, parsed: Parsed, made: Imported | None, ring: Keyring | None) -> dict[str, object]:
+    config, all_of_them = parsed.config, made.differences if made is not None else ()
+    return {
+        "v": 1,
+        "file": _shown(name),
+        "imported": made is not None,
+        "errors": [problem_fields(problem) for problem in parsed.errors],
+        "remarks": [problem_fields(problem) for problem in parsed.remarks],
+        "activated": config.activated if config is not None else None,
+        "legacyinsecure": config.legacy if config is not None else None,
+        "keyring": len(ring.certificates) if ring is not None else None,
+        "groups": [_group(draft) for draft in made.rules if draft.group is not None] if made is not None else [],
+        "general": _relations((Difference.OTHER_KINDS,)) if made is not None else _relations(()),
+        "explanations": {each: EXPLANATIONS[each] for each in all_of_them},
+        "policy": made.policy if made is not None else None,
+    }
+
+
+def _shown(path: str) -> str:
+    """Return a path as text that every reader of JSON takes, also when it is not UTF-8."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def _group(draft: Draft) -> dict[str, object]:
+    group = draft.group
+    assert group is not None
+    return {
+        "execgroup": group.number,
+        "line": group.line or None,
+        "tagname": group.tag,
+        "mode": group.mode,
+        "dirpath": group.directory,
+        "keyfp": group.keys,
+        "rule": draft.name,
+        "decision": draft.decision,
+        "says": draft.says,
+        "remarks": draft.remarks,
+        **_relations(draft.differences),
+    }
+
+
+def _relations(differences: tuple[Difference, ...]) -> dict[str, object]:
+    return {each.value: [found for found in differences if found.relation is each] for each in Relation}

@@ -1,0 +1,296 @@
+"""`eclctl policy test`: whether a policy says what its tests expect."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import textwrap
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from eclctl.cli.inputs.policies import add_named, misnamed, named_settings
+from eclctl.cli.policy.check import problem_fields
+from eclctl.cli.terminal.parser import USAGE
+from eclctl.cli.terminal.problems import complain
+from eclctl.config.accounts import NAMES
+from eclctl.files.guarded import read_guarded, read_unguarded
+from eclctl.policytest import junit
+from eclctl.policytest.cases import Case
+from eclctl.policytest.coverage import Reached, coverage
+from eclctl.policytest.junit import Timed
+from eclctl.policytest.loading import FOLDER, Loaded, beside, load
+from eclctl.policytest.running import Result, Runner
+from eclctl.text import printable
+
+if TYPE_CHECKING:
+    from eclctl.cli.terminal.parser import Parser
+
+__all__ = ["add", "run"]
+
+PASSED, FAILED, UNWRITTEN, NOTHING_TESTED = 0, 1, 3, 4
+_WIDTH = 80
+
+_EXAMPLES = f"""Tests are YAML files in the directory `{FOLDER}` beside a policy, which the daemon
+does not read. docs/policy-test.md says what they can say. Images are judged as
+if they lay where the test says; no daemon and no other host is asked.
+
+exit status:
+  0  every test passed
+  1  a test failed, or with --all-rules a rule is not tested
+  2  the command line is wrong
+  3  the output, or the file of --junit, cannot be written
+  4  nothing was tested: policy or tests do not load, or there are no tests
+
+examples:
+  eclctl policy test policies.d/
+  eclctl policy test policies.d/ -k overlay
+  eclctl policy test --keyring site-ring.asc --junit policy.xml policies.d/
+  eclctl policy test --config /etc/eclctl/config.yaml --json
+"""
+
+
+def add(commands: argparse._SubParsersAction[Parser]) -> None:
+    """Add the command's parser to those of `eclctl policy`."""
+    parser = commands.add_parser(
+        "test",
+        help="run the tests that lie beside a policy",
+        description="Puts images and callers to a policy, and compares what it says with what is\nexpected.",
+        examples=_EXAMPLES,
+    )
+    keyring = "certificates, instead of those that the tests name; repeatable"
+    add_named(parser, "test the policy that it names", keyring)
+    parser.add_argument(
+        "--tests",
+        metavar="FILE_OR_DIR",
+        action="append",
+        default=[],
+        help=f"tests, instead of those in `{FOLDER}` beside the policies; repeatable",
+    )
+    parser.add_argument("-k", dest="filter", metavar="TEXT", help="only tests that have this in their name")
+    parser.add_argument("--all-rules", action="store_true", help="fail also when tests do not show all that rules do")
+    parser.add_argument("--junit", metavar="FILE", help="write the results as JUnit XML too")
+    parser.add_argument("-v", "--verbose", action="store_true", help="list the tests that pass, too")
+    parser.add_argument("-j", "--json", action="store_true", help="print one JSON object")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a run found. `selected` is false when `-k` left tests out: then nothing is said about rules."""
+
+    loaded: Loaded
+    timed: tuple[Timed, ...]
+    rules: tuple[Reached, ...]
+    selected: bool
+
+    @property
+    def failed(self) -> int:
+        """How many tests failed."""
+        return sum(not each.result.passed for each in self.timed)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run `eclctl policy test`; return its exit status."""
+    if wrong := _misuse(options):
+        print(f"eclctl policy test: {wrong}; `eclctl policy test --help` shows how", file=sys.stderr)
+        return USAGE
+    started = datetime.now(UTC)
+    made = _run(options, started)
+    unwritten = None if options.junit is None else _write(options.junit, made, started)
+    if options.json:
+        print(json.dumps(_shape(made)))
+    else:
+        _print(made, verbose=options.verbose)
+    if unwritten is not None:
+        print(f"eclctl policy test: cannot write {printable(options.junit)}: {unwritten}", file=sys.stderr)
+        return UNWRITTEN
+    return _status(made, all_rules=options.all_rules)
+
+
+def _misuse(options: argparse.Namespace) -> str | None:
+    if (wrong := misnamed(options)) is not None:
+        return wrong
+    if options.all_rules and options.filter is not None:
+        return "--all-rules is about all tests, and -k leaves some out"
+    return None
+
+
+def _run(options: argparse.Namespace, now: datetime) -> Run:
+    loaded = _loaded(options, now)
+    if loaded.snapshot is None or loaded.snapshot.policy is None:
+        return Run(loaded, (), (), selected=False)
+    wanted = (options.filter or "").casefold()
+    chosen = [case for case in loaded.cases if wanted in case.name.casefold()]
+    runner = Runner(loaded.snapshot, loaded.elsewhere)
+    try:
+        timed = tuple(_timed(runner, case) for case in chosen)
+    finally:
+        runner.close()
+    rules = coverage(loaded.snapshot.policy, (each.result.decision for each in timed))
+    return Run(loaded, timed, rules, selected=options.filter is None)
+
+
+def _timed(runner: Runner, case: Case) -> Timed:
+    started = time.perf_counter()
+    result = runner.run(case)
+    return Timed(result, time.perf_counter() - started)
+
+
+def _loaded(options: argparse.Namespace, now: datetime) -> Loaded:
+    """Load policy and tests: those on the command line as anybody may have them, else as the daemon wants them."""
+    named = named_settings(options)
+    if named.settings is None:
+        return Loaded(None, (), named.errors)
+    tests = options.tests or beside(named.settings.policies)
+    return load(named.settings, tests, NAMES, now=now, read=read_unguarded if options.paths else read_guarded)
+
+
+def _write(path: str, made: Run, started: datetime) -> str | None:
+    """Write the results as JUnit XML; return why that cannot be, or None."""
+    try:
+        with open(path, "wb") as file:
+            file.write(junit.document(made.timed, made.loaded.errors, started, platform.node()))
+    except OSError as error:
+        return error.strerror or str(error)
+    return None
+
+
+def _status(made: Run, *, all_rules: bool) -> int:
+    if not made.timed:
+        return NOTHING_TESTED
+    return FAILED if made.failed or (all_rules and any(rule.gap for rule in made.rules)) else PASSED
+
+
+def _print(made: Run, *, verbose: bool) -> None:
+    for problem in made.loaded.errors:
+        complain("error", problem)
+    if made.loaded.errors:
+        print(f"nothing was tested: {_count(len(made.loaded.errors), 'error')}", file=sys.stderr)
+        return
+    if not made.timed:
+        where = "is named so" if made.loaded.cases else f"is there; tests lie in `{FOLDER}/` beside the policy"
+        print(f"nothing was tested: no test {where}", file=sys.stderr)
+        return
+    for file, group in groupby(made.timed, key=lambda each: each.result.case.mark.file):
+        results = [each.result for each in group]
+        failed = sum(not result.passed for result in results)
+        print(
+            f"{printable(file)}: {_count(len(results) - failed, 'test')} passed" + (f", {failed} FAILED" * (failed > 0))
+        )
+        for result in results:
+            if verbose or not result.passed:
+                print("\n".join(_lines(result)))
+    if made.selected:
+        _print_gaps(made.rules)
+    _print_summary(made)
+
+
+def _lines(result: Result) -> Iterator[str]:
+    """Yield the lines of one test, at most 80 columns wide where words allow."""
+    name = printable(result.case.name)
+    if result.passed:
+        yield f"  ok    {name}"
+        return
+    yield f"  FAIL  {name}"
+    yield f"        at {printable(result.case.mark.file)}:{result.case.mark.line}"
+    for each in result.differences:
+        label = "" if each.what == "decision" else f" {each.what}"
+        yield from _wrapped(f"expected{label}: {printable(each.expected)}")
+        yield from _wrapped(f"     got{label}: {printable(each.got)}")
+    rule, where = result.decision.rule, result.decision.rule_where
+    if rule is not None and where is not None:
+        yield f"        by rule {printable(rule)}, {printable(where)}"  # a path is not broken, however long
+    yield from _wrapped(f"reason: {printable(result.decision.reason)}")
+
+
+def _wrapped(text: str) -> list[str]:
+    indent = " " * 8
+    return textwrap.wrap(
+        text,
+        _WIDTH,
+        initial_indent=indent,
+        subsequent_indent=indent + " " * 10,
+        drop_whitespace=True,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _print_gaps(rules: Sequence[Reached]) -> None:
+    gaps = [rule for rule in rules if rule.gap]
+    if gaps:
+        print("rules whose tests leave something out:")
+    for each in gaps:
+        print(f"  {printable(each.rule.name)}: {each.gap} ({printable(each.rule.where)})")
+
+
+def _print_summary(made: Run) -> None:
+    policy = made.loaded.snapshot.digest if made.loaded.snapshot is not None else None
+    tests, shown = len(made.timed), sum(rule.gap is None for rule in made.rules)
+    result = f"{made.failed} of {_count(tests, 'test')} FAILED" if made.failed else f"{_count(tests, 'test')} passed"
+    rules = f", {shown} of {_count(len(made.rules), 'rule')} tested both ways" if made.selected else ""
+    print(f"{result}{rules}")
+    if made.loaded.warnings:
+        print(f"the policy has {_count(len(made.loaded.warnings), 'warning')}; `eclctl policy check` shows them")
+    print(f"policy {policy}")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _shape(made: Run) -> dict[str, object]:
+    snapshot = made.loaded.snapshot
+    return {
+        "v": 1,
+        "passed": len(made.timed) - made.failed,
+        "failed": made.failed,
+        "policy": snapshot.digest if snapshot is not None else None,
+        "errors": [problem_fields(problem) for problem in made.loaded.errors],
+        "warnings": [problem_fields(problem) for problem in made.loaded.warnings],
+        "tests": [_test(each) for each in made.timed],
+        "rules": [
+            {
+                "name": each.rule.name,
+                "where": _text(each.rule.where),
+                "allowed": each.allowed,
+                "denied": each.denied,
+                "gap": each.gap,
+            }
+            for each in made.rules
+        ],
+    }
+
+
+def _test(timed: Timed) -> dict[str, object]:
+    result = timed.result
+    decision = result.decision
+    return {
+        "name": result.case.name,
+        "file": _text(result.case.mark.file),
+        "line": result.case.mark.line,
+        "passed": result.passed,
+        "seconds": round(timed.seconds, 6),
+        "decision": decision.verdict,
+        "code": decision.code,
+        "rule": decision.rule,
+        "rule_where": None if decision.rule_where is None else _text(decision.rule_where),
+        "reason": decision.reason,
+        "signers": list(decision.signers),
+        "missing": [each.requirement for each in decision.missing],
+        "would": decision.would,
+        "message": decision.message,
+        "exception": decision.outcome.exception,
+        "differences": [asdict(each) for each in result.differences],
+    }
+
+
+def _text(path: str) -> str:
+    """Return a path as text that JSON can hold whatever its bytes are."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")

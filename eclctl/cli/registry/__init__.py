@@ -1,0 +1,1 @@
+"""`eclctl pull` and `eclctl push`."""

@@ -1,0 +1,285 @@
+"""`eclctl pull`: an OCI-SIF from an OCI image, or a whole SIF, out of a registry."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from eclctl.cli.inputs.registries import OK, add_options, connect, fail, show_progress, warn
+from eclctl.cli.terminal.parser import Parser
+from eclctl.decide.questions import Decision
+from eclctl.errors import EclctlError, MalformedImageError, RemoteError
+from eclctl.files.atomic import NewFileError
+from eclctl.files.resumable import Landing, landing
+from eclctl.local.at_path import foretell
+from eclctl.local.engine import load_site
+from eclctl.model import Kind, Verdict
+from eclctl.remote.registry.client import Registry
+from eclctl.remote.registry.images import MAX_CONFIG, Found, find_image, find_signatures, images_layers, sif_layer
+from eclctl.remote.registry.images import platform as platform_of
+from eclctl.remote.registry.names import Reference, parse_reference
+from eclctl.remote.registry.session import TransientError
+from eclctl.remote.registry.transfer import fill
+from eclctl.report.answers import decision_fields
+from eclctl.sif import oci_sif, reader
+from eclctl.sign.creating import Drawn, Member, Placed, draw
+from eclctl.text import printable
+
+__all__ = ["run"]
+
+_TEXT = """\
+Pulls an image from a registry. docker:// gives an OCI-SIF, byte by byte as
+SingularityCE writes one, from an OCI image whose layers are squashfs;
+--with-cosign puts its cosign signatures into it. oras:// gives the SIF file
+that was pushed. Every byte is compared with its digest. A pull that is
+interrupted goes on where it stopped.
+
+With --require-allow the site's policy decides on the file for the name that it
+will have, for you, before it has that name: what may not run never appears
+there."""
+
+_EXAMPLES = """\
+exit status: 0 pulled, 1 not pulled or not allowed, 2 usage, 3 when the output
+cannot be written
+
+examples:
+  eclctl pull docker://registry.example/prod/solver:1.2
+  eclctl pull --with-cosign --require-allow \\
+      /srv/containers/prod/solver.oci.sif \\
+      docker://registry.example/prod/solver:1.2
+  eclctl pull --force solver.sif oras://registry.example/prod/solver:1.2
+  eclctl pull --arch arm64 docker://registry.example/prod/solver@sha256:…
+  eclctl pull --no-https solver.sif oras://localhost:5000/solver:1.2"""
+
+_KEPT = "What has come is kept: the same command goes on from there"
+_CONFIG = "/etc/eclctl/config.yaml"
+_ARCHITECTURES = {
+    "x86_64": "amd64",
+    "aarch64": "arm64",
+    "i386": "386",
+    "i686": "386",
+    "armv7l": "arm/v7",
+    "armv6l": "arm/v6",
+    "arm32v7": "arm/v7",
+    "arm32v6": "arm/v6",
+    "arm32v5": "arm/v5",
+    "arm64v8": "arm64",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What is to be pulled: the manifests, the file that they make, and what tells that file from others."""
+
+    image: Found
+    signatures: Found | None
+    file: Drawn
+
+    @property
+    def content(self) -> str:
+        """What is to be in the file, in words that no other content has."""
+        signatures = self.signatures.document.digest if self.signatures is not None else ""
+        return f"{self.image.document.digest} {signatures}"
+
+    @property
+    def signature_count(self) -> int:
+        """How many cosign signatures come with it."""
+        return len(self.signatures.manifest.layers) if self.signatures is not None else 0
+
+
+class _DeniedError(EclctlError):
+    """The policy says no."""
+
+    code = "denied"
+
+    def __init__(self, decision: Decision) -> None:
+        super().__init__(f"not allowed: {decision.reason} ({decision.code}); nothing was kept")
+        self.decision = decision
+
+
+def run(argv: list[str]) -> int:
+    """Run the command with the arguments after its name and return the exit status."""
+    parser = _parser()
+    options = parser.parse_intermixed_args(argv)  # else no option could stand between the two names
+    try:
+        reference = parse_reference(options.reference)
+    except RemoteError as error:
+        return fail("pull", error, as_json=options.json, **_known(options.output, options.reference)) and 2
+    if options.with_cosign and reference.scheme != "docker":
+        parser.error("--with-cosign is for docker://; oras:// pulls the whole file, with all signatures in it")
+    if options.config is not None and not options.require_allow:
+        parser.error("--config says whose policy --require-allow asks; give both")
+    path = options.output or _usual_name(reference)
+    known = _known(path, str(reference))
+    try:
+        decision = _pull(options, reference, path, known)
+    except (EclctlError, OSError) as error:
+        denied = error.decision if isinstance(error, _DeniedError) else None
+        known["decision"] = denied and decision_fields(denied)
+        if denied is not None and not options.json:
+            _show_missing(denied)
+        return fail("pull", error, as_json=options.json, **known)
+    if options.json:
+        print(json.dumps({"v": 1, **known, "decision": decision and decision_fields(decision), "error": None}))
+    else:
+        _report(known, decision)
+    return OK
+
+
+def _known(path: str | None, reference: str) -> dict[str, Any]:
+    """Return what is told as JSON however it ends; what comes to be known is put into it."""
+    known = {"image": path, "reference": reference, "digest": None, "size": None, "resumed": None}
+    return {**known, "signatures": None, "warnings": [], "decision": None}
+
+
+def _parser() -> Parser:
+    parser = Parser("eclctl pull", _TEXT, _EXAMPLES)
+    parser.add_argument("output", nargs="?", metavar="OUTPUT", help="the file (NAME_TAG.sif, or .oci.sif)")
+    parser.add_argument("reference", metavar="REFERENCE", help="docker://HOST[:PORT]/NAME:TAG, …@sha256:…, or oras://…")
+    parser.add_argument("--with-cosign", action="store_true", help="put the image's cosign signatures into the OCI-SIF")
+    parser.add_argument("--arch", type=_architecture, metavar="ARCH", help="amd64, arm64, ppc64le…; else this host's")
+    parser.add_argument("-F", "--force", action="store_true", help="replace OUTPUT if it is there")
+    parser.add_argument("--require-allow", action="store_true", help="only if the policy allows it under that name")
+    parser.add_argument("--config", metavar="FILE", help=f"whose policy ({_CONFIG})")
+    add_options(parser)
+    return parser
+
+
+def _architecture(text: str) -> str:
+    return _ARCHITECTURES.get(text, text)
+
+
+def _usual_name(reference: Reference) -> str:
+    """The file that SingularityCE makes of a reference."""
+    behind = reference.digest.replace(":", "-")[: len("sha256-") + 12] if reference.digest else reference.tag
+    ending = "oci.sif" if reference.scheme == "docker" else "sif"
+    return f"{reference.repository.rpartition('/')[2]}_{behind}.{ending}"
+
+
+def _pull(options: argparse.Namespace, reference: Reference, path: str, known: dict[str, Any]) -> Decision | None:
+    """Pull, and return what the policy decided if it was asked."""
+
+    def tell(text: str) -> None:
+        known["warnings"].append(text)
+        if not options.json:
+            warn("pull")(text)
+
+    _not_there(path, options)
+    if options.require_allow:
+        load_site(options.config or _CONFIG)  # what is wrong with it is said before anything is fetched
+    registry = connect(options, reference, tell, push=False)
+    wanted = _wanted(registry, reference, options, tell)
+    known |= {"digest": wanted.image.document.digest, "size": wanted.file.size, "signatures": wanted.signature_count}
+    with landing(path, wanted.content, replace=options.force) as file:
+        file.room(wanted.file.size)
+        with show_progress(f"pulling {os.path.basename(path)}", wanted.file.size) as advance:
+            known["resumed"] = _fill(registry, file, wanted.file, advance)
+        try:
+            _check(file, wanted, reference)
+            decision = _decision(options, file)
+        except EclctlError:
+            file.drop()
+            raise
+        file.land(replace=options.force)
+    return decision
+
+
+def _not_there(path: str, options: argparse.Namespace) -> None:
+    """Refuse before anything is fetched what would be refused at the end."""
+    if os.path.isdir(path):
+        raise NewFileError(f"{path}: this is a directory; name the file in it")
+    if not options.force and os.path.lexists(path):
+        raise NewFileError(f"image file already exists: {path!r} - will not overwrite; --force does")
+
+
+def _wanted(
+    registry: Registry, reference: Reference, options: argparse.Namespace, tell: Callable[[str], None]
+) -> _Wanted:
+    """Find out what the file will be, before anything large is fetched."""
+    architecture = options.arch or _architecture(platform.machine())
+    image = find_image(registry, reference.chosen, architecture)
+    if reference.scheme == "oras":
+        layer = sif_layer(image.manifest)
+        return _Wanted(image, None, Drawn(b"", (Placed(layer.digest, layer.size, 0, None),), layer.size))
+    images_layers(image.manifest)
+    known = _config(registry, image, architecture)
+    signatures = find_signatures(registry, image.document.digest) if options.with_cosign else None
+    if options.with_cosign and signatures is None:
+        tell(f"the registry has no cosign signatures of {image.document.digest}")
+    drawn = draw(list(_members(image, signatures)))
+    placed = tuple(replace(each, data=known.get(each.digest, each.data)) for each in drawn.placed)
+    return _Wanted(image, signatures, Drawn(drawn.head, placed, drawn.size))
+
+
+def _config(registry: Registry, image: Found, architecture: str) -> dict[str, bytes]:
+    """Fetch the image's config, and look what machine it is for."""
+    content = image.manifest.config
+    if content.size > MAX_CONFIG:
+        raise RemoteError(f"the image's config has {content.size} bytes; {MAX_CONFIG} are read")
+    config = registry.small_blob(content.digest, content.size)
+    named = platform_of(config)
+    if named and architecture not in {named, named.partition("/")[0]}:
+        raise RemoteError(f"the image is for {printable(named)}, not for {printable(architecture)}; --arch chooses")
+    return {content.digest: config}
+
+
+def _members(image: Found, signatures: Found | None) -> Iterator[Member]:
+    yield Member(image.document.raw, image.manifest, image.document.media_type)
+    if signatures is not None:
+        name = f"_cosign:{image.document.digest.replace(':', '-')}.sig"
+        yield Member(signatures.document.raw, signatures.manifest, signatures.document.media_type, name)
+
+
+def _fill(registry: Registry, file: Landing, drawn: Drawn, advance: Callable[[int], None]) -> int:
+    try:
+        return fill(registry, file.fd, drawn.placed, drawn.head, advance)
+    except TransientError as error:
+        raise RemoteError(f"{error}. {_KEPT}") from error
+    except OSError as error:
+        raise NewFileError(f"{file.final}: {error.strerror}. {_KEPT}") from error
+
+
+def _check(file: Landing, wanted: _Wanted, reference: Reference) -> None:
+    """Read what was written as whoever runs it would."""
+    image = reader.read(file.fd)
+    if reference.scheme == "oras":
+        return
+    layout = oci_sif.read(image) if image.kind is Kind.OCI_SIF else None
+    found = layout.image if layout is not None else None
+    if found is None or found.problem is not None or found.digest != wanted.image.document.digest:
+        problem = (found.problem if found is not None else layout and layout.problem) or None
+        raise MalformedImageError(f"no image comes of it: {problem.message if problem else 'its manifest is another'}")
+
+
+def _decision(options: argparse.Namespace, file: Landing) -> Decision | None:
+    if not options.require_allow:
+        return None
+    decision = foretell(options.config or _CONFIG, file.path, file.final)
+    if decision.verdict is not Verdict.ALLOW:
+        raise _DeniedError(decision)
+    return decision
+
+
+def _show_missing(decision: Decision) -> None:
+    for unmet in decision.missing:
+        could = ", ".join(printable(name) for name in unmet.could_sign) or "nobody"
+        print(f"needs {printable(unmet.requirement)}: {unmet.have} of {unmet.needed}; {could} could sign")
+    if decision.message:
+        print(printable(decision.message))
+
+
+def _report(known: dict[str, Any], decision: Decision | None) -> None:
+    print(f"pulled {known['reference']} to {printable(known['image'])}")
+    kept, signatures = known["resumed"], known["signatures"]
+    print(f"digest {known['digest']}, {known['size']} bytes" + (f", {kept} of them from before" if kept else ""))
+    if signatures:
+        print(
+            f"{signatures} cosign signature{'s' if signatures > 1 else ''}; eclctl verify --cosign --key … tells whose"
+        )
+    if decision is not None:
+        print(f"allowed: {printable(decision.reason)}")

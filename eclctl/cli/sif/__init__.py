@@ -1,0 +1,1 @@
+"""`eclctl sif`: a module for each of its commands."""

@@ -1,0 +1,227 @@
+"""What the commands of `eclctl sif` share: opening and reading an image, and saying what is wrong with it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import stat
+import sys
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from eclctl.cli.verify.shared import open_image
+from eclctl.errors import EclctlError
+from eclctl.sif.file_type import Look, look_at_directory
+from eclctl.sif.inspect import Inspection, Remark, inspect
+from eclctl.sif.warnings import oddities
+from eclctl.text import printable
+
+__all__ = ["DONE", "EXIT_STATUS", "NOT_DONE", "Found", "NotFoundError", "answered", "number", "report", "show", "utc"]
+
+DONE, NOT_DONE = 0, 1
+
+EXIT_STATUS = """exit status:
+  0  the image is sound, and this is what is in it
+  1  it is damaged, and what is wrong is said; or it cannot be read at all
+  2  the command line is wrong
+  3  the output cannot be written
+"""
+
+_WIDTH = 80
+_MOST_SHOWN = 40
+_NUMBERS = 1 << 32
+
+
+class NotFoundError(EclctlError):
+    """What was asked for is not in the image."""
+
+    code = "not-found"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An image that was read, and what is odd about it."""
+
+    inspection: Inspection
+    notes: tuple[Remark, ...]
+
+    @property
+    def status(self) -> int:
+        """The exit status that this image gives."""
+        return NOT_DONE if self.inspection.damaged else DONE
+
+
+@contextmanager
+def _opened(image: str) -> Iterator[Found]:
+    """Open an image and read what can be read of it; it is closed at the end.
+
+    Raises:
+        EclctlError: The file cannot be opened or read.
+    """
+    fd = open_image(image)
+    try:
+        inspection = inspect(fd)
+        yield Found(inspection, oddities(inspection))
+    finally:
+        os.close(fd)
+
+
+def show(
+    options: argparse.Namespace, text: Callable[[Found], None], shape: Callable[[Found], Mapping[str, Any]]
+) -> int:
+    """Run a command that shows something: as text, with what is wrong beside it, or as one JSON object."""
+
+    def answer(found: Found) -> None:
+        if options.json:
+            print(json.dumps({**report(options.image, found), **shape(found)}))
+        elif found.inspection.look is None:
+            text(found)
+
+    return answered(options, answer)
+
+
+def answered(options: argparse.Namespace, answer: Callable[[Found], None]) -> int:
+    """Open the image that the command line names and have it answered about; return the exit status.
+
+    What is wrong with it is said beside the answer, and also when there is no answer.
+    """
+    try:
+        with _opened(options.image) as found:
+            try:
+                answer(found)
+                status = found.status
+            except EclctlError as error:
+                status = _refuse(options, error, found)
+            if not options.json:
+                sys.stdout.flush()
+                _complain(options, found)
+            return status
+    except EclctlError as error:
+        return _refuse(options, error, None)
+
+
+def _refuse(options: argparse.Namespace, error: EclctlError, found: Found | None) -> int:
+    """Say why there is no answer."""
+    look = _directory(options.image) if found is None else None
+    if options.json:
+        shape = report(options.image, found)
+        shape["error"] = {"code": error.code, "message": str(error)}
+        shape["look"] = shape["look"] or (look and _look(look, options.image))
+        print(json.dumps(shape))
+    elif look is not None:
+        _say_look(options.prog, options.image, look)
+    else:
+        print(f"{options.prog}: {printable(options.image)}: {printable(str(error))}", file=sys.stderr)
+    return NOT_DONE
+
+
+def report(image: str, found: Found | None) -> dict[str, Any]:
+    """Return what every command's JSON begins with; `found` is None for an image that could not be read."""
+    inspection = None if found is None else found.inspection
+    look = None if inspection is None else inspection.look
+    return {
+        "v": 1,
+        "image": printable(image),
+        "error": None,
+        "sif": None if inspection is None else look is None,
+        "look": look and _look(look, image),
+        "size": None if inspection is None else inspection.size,
+        "damaged": None if inspection is None else inspection.damaged,
+        "findings": [] if inspection is None else [_remark(remark) for remark in inspection.faults],
+        "notes": [] if found is None else [_remark(remark) for remark in found.notes],
+    }
+
+
+def _complain(options: argparse.Namespace, found: Found) -> None:
+    """Say on standard error what is wrong with an image, and what is odd."""
+    prog, image, inspection = options.prog, printable(options.image), found.inspection
+    if inspection.look is not None:
+        _say_look(prog, options.image, inspection.look)
+        return
+    if inspection.damaged:
+        things = "finding" if len(inspection.faults) == 1 else "findings"
+        print(f"{prog}: {image} is damaged, {len(inspection.faults)} {things}:", file=sys.stderr)
+        _say_remarks(inspection.faults)
+    if found.notes:
+        print(f"{prog}: {image}: what writers of SIF images do not write:", file=sys.stderr)
+        _say_remarks(found.notes)
+
+
+def number(text: str) -> int:
+    """Parse an ID or a descriptor's number for a parser."""
+    value = int(text) if text.isascii() and text.isdigit() and len(text) <= len(str(_NUMBERS)) else _NUMBERS
+    if value >= _NUMBERS:
+        raise argparse.ArgumentTypeError(f"{printable(text)} is no number from 0 to {_NUMBERS - 1}")
+    return value
+
+
+def utc(seconds: int) -> str:
+    """Return a time in seconds since 1970 as the reference writes it, for every number that 64 bits hold."""
+    days, rest = divmod(seconds, 86400)
+    year, month, day = _civil(days)
+    return f"{year:04}-{month:02}-{day:02} {rest // 3600:02}:{rest // 60 % 60:02}:{rest % 60:02} +0000 UTC"
+
+
+def _civil(days: int) -> tuple[int, int, int]:
+    """Return year, month and day of the proleptic Gregorian calendar, of which `datetime` has but 9999 years.
+
+    Years begin in March here, and go in eras of 400, so that the leap day comes last in both.
+    """
+    era, day_of_era = divmod(days + 719_468, 146_097)  # from 0000-03-01; days in 400 years
+    year_of_era = (day_of_era - day_of_era // 1460 + day_of_era // 36_524 - day_of_era // 146_096) // 365
+    day_of_year = day_of_era - (365 * year_of_era + year_of_era // 4 - year_of_era // 100)
+    march_month = (5 * day_of_year + 2) // 153
+    day = day_of_year - (153 * march_month + 2) // 5 + 1
+    month = march_month + 3 if march_month < 10 else march_month - 9  # noqa: PLR2004 - January is the tenth after March
+    return year_of_era + era * 400 + (month <= 2), month, day  # noqa: PLR2004 - to the end of February
+
+
+def _directory(image: str) -> Look | None:
+    """Return what a directory looks like; None when it is none, or cannot be looked into."""
+    try:
+        if not stat.S_ISDIR(os.stat(image).st_mode):
+            return None
+    except (OSError, ValueError):
+        return None
+    return look_at_directory(lambda name: os.path.lexists(os.path.join(image, name)))
+
+
+def _say_look(prog: str, image: str, look: Look) -> None:
+    print(f"{prog}: {printable(image)} is no SIF image: it is {look.what}", file=sys.stderr)
+    print(f"  {look.advice.format(image=shlex.quote(printable(image)))}", file=sys.stderr)
+
+
+def _look(look: Look, image: str) -> dict[str, str]:
+    return {"kind": look.kind, "what": look.what, "advice": look.advice.format(image=shlex.quote(printable(image)))}
+
+
+def _say_remarks(remarks: Sequence[Remark]) -> None:
+    for remark in remarks[:_MOST_SHOWN]:
+        print(_wrapped(remark), file=sys.stderr)
+    if len(remarks) > _MOST_SHOWN:
+        print(f"  and {len(remarks) - _MOST_SHOWN} more: --json has them all", file=sys.stderr)
+
+
+def _wrapped(remark: Remark) -> str:
+    where = "" if remark.descriptor is None else f"descriptor {remark.descriptor} (object {remark.object}), "
+    at = "" if remark.at is None else f" at byte {remark.at}"
+    text = f"{where}{remark.field}{at}: {remark.wrong}; right: {remark.right}"
+    return textwrap.fill(
+        text, _WIDTH, initial_indent="  ", subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
+    )
+
+
+def _remark(remark: Remark) -> dict[str, Any]:
+    return {
+        "descriptor": remark.descriptor,
+        "object": remark.object,
+        "field": remark.field,
+        "byte": remark.at,
+        "wrong": remark.wrong,
+        "right": remark.right,
+    }

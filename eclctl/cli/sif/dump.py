@@ -1,0 +1,195 @@
+"""`eclctl sif dump`: the bytes of one data object."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import json
+import os
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from eclctl.cli.sif.common import Found, NotFoundError, answered, number, report
+from eclctl.cli.sif.info import chosen
+from eclctl.cli.terminal.parser import USAGE
+from eclctl.errors import EclctlError
+from eclctl.files.atomic import NewFileError, new_file
+from eclctl.files.writing import write_at
+from eclctl.sif.inspect import Slot
+from eclctl.sif.reader import pread
+from eclctl.text import printable
+
+if TYPE_CHECKING:
+    from eclctl.cli.terminal.parser import Parser
+
+__all__ = ["add", "run"]
+
+_CHUNK = 1 << 20
+_MOST_SHOWN = 1 << 20
+_STDOUT = "-"
+
+_EXAMPLES = """On a terminal only plain text is shown; `-o -` writes whatever it is. A file by
+-o appears when it is whole, and replaces nothing without --force. Holes in the
+image are holes in that file.
+
+exit status:
+  0  the object is written, and the image is sound
+  1  it is not written; or it is, and the image is damaged
+  2  the command line is wrong
+  3  standard output cannot be written
+
+examples:
+  eclctl sif dump 1 app.sif
+  eclctl sif dump 3 app.sif -o root.squashfs
+  eclctl sif dump 4 app.sif -o - | gpg --verify
+  eclctl sif dump --partial 3 cut.sif -o what-is-left.squashfs
+"""
+
+
+class _DumpError(EclctlError):
+    """The object is not written."""
+
+    code = "not-dumped"
+
+
+def add(commands: argparse._SubParsersAction[Parser]) -> None:
+    """Add the command's parser to those of `eclctl sif`."""
+    parser = commands.add_parser(
+        "dump",
+        help="the bytes of one data object",
+        description="Writes the data of one object to standard output or a file.",
+        examples=_EXAMPLES,
+    )
+    parser.add_argument("id", type=number, metavar="ID", help="the object's ID, as `eclctl sif list` shows it")
+    parser.add_argument("image", metavar="IMAGE", help="a SIF image")
+    parser.add_argument("-o", "--output", metavar="FILE", help="write a file; - is standard output")
+    parser.add_argument("-F", "--force", action="store_true", help="replace the file if there is one")
+    parser.add_argument("--partial", action="store_true", help="write what there is of an object that was cut")
+    parser.add_argument(
+        "-d", "--descriptor", action="store_true", help="ID is the number of the descriptor, from 1, instead"
+    )
+    parser.add_argument("-j", "--json", action="store_true", help="with -o FILE: print one JSON object")
+    parser.set_defaults(prog=parser.prog)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run `eclctl sif dump`; return its exit status."""
+    to_file = options.output not in {None, _STDOUT}
+    if not to_file and (options.json or options.force):
+        option = "--json" if options.json else "--force"
+        print(f"{options.prog}: {option} goes with -o FILE", file=sys.stderr)
+        return USAGE
+    return answered(options, lambda found: _dump(found, options, to_file=to_file))
+
+
+def _dump(found: Found, options: argparse.Namespace, *, to_file: bool) -> None:
+    slot, written = None, None
+    if found.inspection.look is None:
+        slot = _one(found, options)
+        size = _to_file(found, slot, options) if to_file else _to_stdout(found, slot, options)
+        written = {"file": printable(options.output or _STDOUT), "bytes": size, "whole": size == slot.descriptor.size}
+    if options.json:
+        identity = None if slot is None else slot.descriptor.id
+        print(json.dumps({**report(options.image, found), "object": identity, "written": written}))
+
+
+def _one(found: Found, options: argparse.Namespace) -> Slot:
+    """Return the one object that is asked for, whose data can be written."""
+    slots = chosen(found.inspection, options)
+    if len(slots) > 1:
+        numbers = " and ".join(str(slot.number) for slot in slots)
+        raise NotFoundError(
+            f"descriptors {numbers} have the ID {options.id}: say which, `--descriptor {slots[0].number}` for instance"
+        )
+    slot = slots[0]
+    if slot.whole:
+        return slot
+    there = _size(slot, found.inspection.size)
+    if not there:
+        raise _DumpError(f"nothing of object {slot.descriptor.id} is in the file")
+    if not options.partial:
+        raise _DumpError(
+            f"only {there} of {slot.descriptor.size} bytes of object {slot.descriptor.id} are in the file;"
+            " --partial writes them"
+        )
+    return slot
+
+
+def _size(slot: Slot, file_size: int) -> int:
+    """Return how many bytes of an object there are."""
+    start, length = slot.descriptor.offset, slot.descriptor.size
+    return max(0, min(length, file_size - start)) if start >= 0 else 0
+
+
+def _to_stdout(found: Found, slot: Slot, options: argparse.Namespace) -> int:
+    if sys.stdout is None:
+        raise _DumpError("standard output is closed")
+    inspection = found.inspection
+    size, start = _size(slot, inspection.size), slot.descriptor.offset
+    if sys.stdout.isatty() and options.output is None:
+        _require_text(inspection.fd, start, size, slot)
+    sys.stdout.flush()
+    for at in range(start, start + size, _CHUNK):
+        sys.stdout.buffer.write(pread(inspection.fd, min(_CHUNK, start + size - at), at))
+    sys.stdout.buffer.flush()
+    return size
+
+
+def _require_text(fd: int, start: int, size: int, slot: Slot) -> None:
+    """Refuse what would do something to a terminal: it may have been written for that."""
+    if size <= _MOST_SHOWN:
+        try:
+            text = pread(fd, size, start).decode()
+        except UnicodeDecodeError:
+            text = "\0"
+        plain = text.replace("\n", "").replace("\t", "").replace("\\", "")
+        if printable(plain) == plain:
+            return
+    raise _DumpError(
+        f"object {slot.descriptor.id} is no plain text: write it to a file with -o FILE, or here with -o -"
+    )
+
+
+def _to_file(found: Found, slot: Slot, options: argparse.Namespace) -> int:
+    inspection = found.inspection
+    _refuse_itself(options.output, inspection.fd)
+    size = _size(slot, inspection.size)
+    with new_file(options.output, replace=options.force) as target:
+        for at, length in _pieces(inspection.fd, slot.descriptor.offset, size):
+            write_at(target, pread(inspection.fd, length, at), at - slot.descriptor.offset)
+        os.ftruncate(target, size)
+    return size
+
+
+def _refuse_itself(output: str, fd: int) -> None:
+    try:
+        same = os.path.samestat(os.stat(output), os.fstat(fd))
+    except (OSError, ValueError):  # it is not there, or new_file says what is wrong with it
+        return
+    if same:
+        raise NewFileError("the output is the image itself: choose another name")
+
+
+def _pieces(fd: int, start: int, size: int) -> Iterator[tuple[int, int]]:
+    """Yield where there is data, in pieces of at most a chunk: position and length, holes left out."""
+    at, end = start, start + size
+    while (data := _next_data(fd, at)) is not None and data < end:
+        hole = _next_hole(fd, data, end)
+        at = min(end, hole) if hole > data else end  # else a hole was made just here: its zeros are read
+        yield from ((piece, min(_CHUNK, at - piece)) for piece in range(data, at, _CHUNK))
+
+
+def _next_data(fd: int, at: int) -> int | None:
+    """Return where the next data begins; None when there is none. A file system without holes has data everywhere."""
+    try:
+        return os.lseek(fd, at, os.SEEK_DATA)
+    except OSError as error:
+        return None if error.errno == errno.ENXIO else at
+
+
+def _next_hole(fd: int, at: int, end: int) -> int:
+    try:
+        return os.lseek(fd, at, os.SEEK_HOLE)
+    except OSError:
+        return end

@@ -1,0 +1,56 @@
+"""What a policy says of an OCI-SIF before it is signed by cosign, and of the signed file, as it will be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import TypeAlias
+
+from eclctl.cli.sign.policy import Outlook, Policies
+from eclctl.decide.identify import calling_user
+from eclctl.model import Finding
+from eclctl.sif.reader import Sif
+from eclctl.sign.outlook import Place, judged
+from eclctl.sign.pem import PrivateKey
+from eclctl.trust.keyring import unasked
+from eclctl.verify import DigestCache, HashPool
+from eclctl.verify.examine import examine_image
+
+__all__ = ["File", "outlook", "unknown_keys"]
+
+File: TypeAlias = tuple[Sif, DigestCache]
+"""An image that is open, or foreseen, and what is known of its digests."""
+
+
+def outlook(policies: Policies, path: str, before: File, after: File, now: datetime) -> Outlook:
+    """Verify a file as it was and as it is signed with a policy's keys, and put both to the policy.
+
+    Args:
+        policies: With their keys.
+        path: Where the image will lie; it chooses the rule.
+        before: The file until now.
+        after: The signed one.
+        now: Aware, UTC.
+
+    Raises:
+        EclctlError: A file cannot be read.
+    """
+    snapshot, responders = policies.snapshot, policies.responders
+    assert snapshot.policy is not None
+    place = Place(path, calling_user())
+    outcomes = []
+    with HashPool.beside_caller() as pool:
+        for image, known in (before, after):
+            digests = snapshot.policy.withdraws_objects
+            found = examine_image(image, snapshot.store, pool=pool, digests=digests, known=known)
+            responders.ask(unasked(snapshot.store, found.claims, now, responders))
+            outcomes.append(judged(snapshot, found, place, now, responders))
+    return Outlook(path, outcomes[0], outcomes[1], ())
+
+
+def unknown_keys(policies: Policies, keys: Iterable[PrivateKey]) -> tuple[Finding, ...]:
+    """Return those keys that no signer of the policy has for cosign: their signatures count for nobody."""
+    known = {key.id for key in policies.snapshot.store.cosign}
+    strangers = [key.public for key in keys if key.public.id not in known]
+    says = "the policy lists no such key for cosign, and its signature counts for nobody"
+    return tuple(Finding("unknown-to-policy", f"{key.source} ({key.id}): {says}") for key in strangers)

@@ -1,0 +1,53 @@
+"""What the commands' argument parsers have in common. `eclctl check` has its own, to start fast."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+from eclctl.cli.check import UsageError, seconds
+from eclctl.text import printable
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
+
+__all__ = ["USAGE", "Parser", "timeout"]
+
+USAGE = 2
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose help ends in examples, and whose errors are one line that is safe to show and says what to do.
+
+    Args:
+        prog: the command as it is typed.
+        description: what it does; lines at most 80 columns wide, for they are printed as they are.
+        examples: exit status and examples, likewise.
+    """
+
+    def __init__(self, prog: str, description: str, examples: str) -> None:
+        super().__init__(
+            prog=prog,
+            description=description,
+            epilog=examples,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+
+    def print_help(self, file: SupportsWrite[str] | None = None) -> None:
+        """Print the help; unlike argparse's own, an output that takes nothing is an error."""
+        print(self.format_help(), end="", file=file)
+
+    def error(self, message: str) -> NoReturn:
+        """Print what is wrong with the command line, and exit."""
+        print(f"{self.prog}: {printable(message)}; `{self.prog} --help` shows how", file=sys.stderr)
+        raise SystemExit(USAGE)
+
+
+def timeout(value: str) -> float:
+    """Parse the value of `--timeout` for a parser."""
+    try:
+        return seconds(value)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error

@@ -1,0 +1,32 @@
+"""What somebody at the terminal is asked before it is done."""
+
+from __future__ import annotations
+
+import sys
+
+from eclctl.cli.terminal.passphrases import at_terminal
+from eclctl.errors import KeyMaterialError
+
+__all__ = ["answered", "confirmed"]
+
+_YES = frozenset({"y", "yes"})
+
+
+def answered(question: str) -> str:
+    """Ask somebody who is there a question, printable text; return what they typed.
+
+    Raises:
+        KeyMaterialError: It is no text.
+    """
+    print(question, end="", file=sys.stderr, flush=True)
+    try:
+        return sys.stdin.readline().strip()
+    except UnicodeDecodeError:
+        raise KeyMaterialError("what was typed is no text in this terminal's encoding; nothing was done") from None
+
+
+def confirmed(question: str) -> bool | None:
+    """Ask a question, printable text; return whether the answer was yes, None where nobody can be asked."""
+    if not at_terminal():
+        return None
+    return answered(f"{question} [y/N] ").lower() in _YES

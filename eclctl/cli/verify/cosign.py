@@ -1,0 +1,111 @@
+"""`eclctl verify --cosign`: what the cosign signatures of OCI-SIF images say, as the reference says it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from eclctl.cli.verify.shared import FAILED, OK, open_image, say, show_json, signature_shape
+from eclctl.errors import EclctlError
+from eclctl.model import Finding
+from eclctl.signature.keys import PublicKey
+from eclctl.text import printable
+from eclctl.verify import HashPool, SignatureReport
+from eclctl.verify.cosign import CosignReport, verify_cosign
+
+__all__ = ["misused", "refuse", "verify_all"]
+
+
+def misused(options: argparse.Namespace) -> str | None:
+    """Return what is wrong with the other options beside `--cosign`."""
+    if not options.cosign:
+        return None
+    if not options.key:
+        return "--cosign needs a public --key FILE"
+    others = {
+        "--keyring": options.keyring,
+        "--certificate": options.certificate,
+        "--local": options.local,
+        "--group-id": options.group_id,
+        "--sif-id": options.sif_id,
+        "--all": options.all,
+        "--legacy-insecure": options.legacy_insecure,
+    }
+    other = next((name for name, value in others.items() if value), None)
+    return None if other is None else f"{other} is not for --cosign, which verifies an OCI image with a public --key"
+
+
+def verify_all(images: Sequence[str], keys: Sequence[PublicKey], options: argparse.Namespace) -> int:
+    """Verify images with keys, show how each came out, and return the exit status."""
+    status = OK
+    with HashPool.beside_caller() as pool:
+        for image in images:
+            report = _verify(image, keys, pool)
+            if options.json:
+                _show_json(image, report, {key.id: key.source for key in keys})
+            else:
+                _show_text(image, report, options, heading=len(images) > 1)
+            status = status if report.verified else FAILED
+    return status
+
+
+def refuse(images: Sequence[str], error: Finding) -> None:
+    """Print for every image that it could not be verified, in JSON."""
+    for image in images:
+        show_json(image, error, ())
+
+
+def _verify(image: str, keys: Sequence[PublicKey], pool: HashPool) -> CosignReport:
+    try:
+        fd = open_image(image)
+        try:
+            report = verify_cosign(fd, keys, pool=pool)
+        finally:
+            os.close(fd)
+    except EclctlError as error:
+        return CosignReport(Finding(error.code, str(error)))
+    if report.error is not None and report.error.code == "not-oci-sif":
+        return CosignReport(Finding(report.error.code, f'{report.error.message}: "{image}"'))
+    return report
+
+
+def _show_json(image: str, report: CosignReport, names: Mapping[str, str]) -> None:
+    show_json(image, report.error, [_signature(each, names) for each in report.signatures], report.payloads)
+
+
+def _signature(signature: SignatureReport, names: Mapping[str, str]) -> dict[str, Any]:
+    identity = "" if signature.signer is None else signature.signer.id
+    return signature_shape(signature, identity, names.get(identity, ""))
+
+
+def _show_text(image: str, report: CosignReport, options: argparse.Namespace, *, heading: bool) -> None:
+    if heading:
+        print(f"Image: {printable(image)}", flush=True)
+    words = " and ".join(f"key material from '{printable(path)}'" for path in options.key)
+    say(f"INFO:    Verifying image with sigstore/cosign signature, using {words}")
+    if report.blobs:
+        say(f"INFO:    Verifying digests for {report.blobs} OCI Blobs")
+    if report.digest and not report.damaged:
+        say(f"INFO:    Image digest: {report.digest}")
+        say(f"INFO:    Image has {report.associated} associated signatures")
+        say(f"INFO:    Image has {len(report.payloads)} signatures that are valid with provided key material")
+    for finding in report.damaged[1:]:
+        say(f"ERROR:   {printable(finding.message)}")
+    for signature in report.signatures:
+        if signature.error is not None and signature.error.code == "unsupported-signature-format":
+            say(f"WARNING: {printable(signature.error.message)}")
+    if report.error is not None:
+        say(f"FATAL:   {printable(report.error.message)}")
+    else:
+        print(_array(report.payloads), flush=True)
+
+
+def _array(payloads: Sequence[dict[str, Any]]) -> str:
+    """Return payloads as the reference prints them: keys in order, and nothing that a terminal would obey."""
+    text = json.dumps(payloads, separators=(",", ":"), sort_keys=True).replace("\x7f", "\\u007f")
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text

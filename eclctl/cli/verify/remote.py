@@ -1,0 +1,119 @@
+"""What `eclctl verify` asks keyservers: for the keys that signatures claim and no local keyring has.
+
+A signature's descriptor names the primary fingerprint of whoever signed; where the key is another one, the signature is
+invalid. So asking for that whole fingerprint finds the key that counts, or none. What else a server sends is dropped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from eclctl.cli.inputs import keyservers
+from eclctl.cli.verify.shared import say
+from eclctl.config.keyservers import Keyservers
+from eclctl.remote.keyservers import hkp
+from eclctl.sif.reader import DataType, read
+from eclctl.signature import openpgp
+from eclctl.signature.openpgp.proven import serialize
+from eclctl.text import printable
+from eclctl.verify import Material
+
+__all__ = ["Remote", "add_options", "misused", "remote"]
+
+_MOST: Final = 16
+"""Keys that are asked for because of one image: whoever writes it can claim any number of them."""
+
+_DIGITS: Final = 40
+
+
+def add_options(group: argparse._ArgumentGroup) -> None:
+    """Add the options about keyservers."""
+    group.add_argument("-l", "--local", action="store_true", help="use no network, whatever is configured")
+    group.add_argument(
+        "-u",
+        "--url",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="ask this keyserver for keys that are not here; repeatable",
+    )
+
+
+def misused(options: argparse.Namespace) -> str | None:
+    """Return what is wrong when keyservers are named and must not be asked."""
+    if not options.url:
+        return None
+    if options.local:
+        return "--local asks no keyserver: leave out --url"
+    given = options.key or options.keyring or options.certificate or options.cosign
+    return "--url goes with no other key or keyring: these are used alone" if given else None
+
+
+def remote(options: argparse.Namespace) -> Remote | None:
+    """Return whom to ask for keys that are not here; None for nobody.
+
+    Raises:
+        ConfigError: What names the keyservers is wrong.
+    """
+    if options.local or options.key or options.keyring or options.certificate is not None:
+        return None
+    named = keyservers.chosen(options) if options.url else keyservers.configured(os.environ)
+    return Remote(named) if named.servers else None
+
+
+@dataclass(slots=True)
+class Remote:
+    """Keyservers, and what they have said in this run. `keys` are the fingerprints of the certificates they gave."""
+
+    keyservers: Keyservers
+    keys: set[str] = field(default_factory=set)
+    _asked: set[str] = field(default_factory=set)
+
+    def extended(self, fd: int, material: Material) -> Material:
+        """Return the keys with those that an image's signatures claim besides, as far as a server has them.
+
+        Args:
+            fd: The image, open for reading.
+            material: The keys that are at hand, and what earlier images brought.
+
+        Raises:
+            MalformedImageError, BusyImageError, UnreadableImageError, UnsupportedFileError: As `sif.reader.read`.
+        """
+        new = [packets for name in self._unknown(fd, material) if (packets := self._fetch(name, material.store.pgp))]
+        if not new:
+            return material
+        own = (serialize(certificate.material) for certificate in material.store.pgp.certificates)
+        store = replace(material.store, pgp=openpgp.Keyring.parse(*own, *new))
+        return replace(material, store=store)
+
+    def _unknown(self, fd: int, material: Material) -> list[str]:
+        claimed = dict.fromkeys(_claimed(fd))
+        missing = [name for name in claimed if name not in self._asked and material.store.pgp.get(name) is None]
+        if len(missing) > _MOST:
+            say(f"WARNING: the image claims {len(missing)} unknown keys, of which {_MOST} are asked for")
+        return missing[:_MOST]
+
+    def _fetch(self, fingerprint: str, own: openpgp.Keyring) -> bytes | None:
+        """Return a certificate, if a server has it; whom its owner lets revoke it may be among those that are here."""
+        self._asked.add(fingerprint)
+        tried = asyncio.run(hkp.fetch(self.keyservers, fingerprint, own))
+        why = keyservers.explain(tried, fingerprint)
+        if tried.found is None:
+            say(f"WARNING: {printable(why)}")
+            return None
+        self.keys.add(fingerprint)
+        return tried.found.packets
+
+
+def _claimed(fd: int) -> Iterator[str]:
+    """Yield the fingerprints that signatures' descriptors claim; all zero stands for none."""
+    for descriptor in read(fd).descriptors:
+        if descriptor.type == DataType.SIGNATURE:
+            claimed = descriptor.entity[: _DIGITS // 2]
+            if any(claimed):
+                yield claimed.hex().upper()

@@ -1,0 +1,1 @@
+"""What administrators write: marked YAML documents, settings of config.yaml, keyservers, accounts, subordinate IDs."""

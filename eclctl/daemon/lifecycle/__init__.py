@@ -1,0 +1,1 @@
+"""Starts, reloads, reports on and stops the daemon."""

@@ -1,0 +1,229 @@
+"""Loading policy and keys while the daemon answers, and keeping the last good ones when anything is wrong.
+
+A reload reads the configuration again and builds a whole new snapshot in a thread. Only a snapshot without errors is
+installed, in one step; decisions that have begun finish under the one that they began with. Requests that come while
+a reload runs share the next one, for the files may have changed since the running one began.
+
+What was learnt of certificates meanwhile (`learn`) takes no files: it counts also while those on disk do not load.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from eclctl.config import settings as configuration
+from eclctl.config.document import Problem
+from eclctl.daemon.background.workers import Workers
+from eclctl.daemon.observing.audit import reload_record, timestamp
+from eclctl.decide.snapshot import Built, Snapshot, build, refreshed
+from eclctl.errors import AuditError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from eclctl.config.accounts import Names
+    from eclctl.config.settings import Settings
+    from eclctl.daemon.observing.audit import AuditLog
+    from eclctl.daemon.observing.metrics import Metrics
+    from eclctl.decide.engine import Engine
+    from eclctl.signature.openpgp import Keyring
+
+_RELOADABLE = frozenset({"policies", "keyrings"})
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What came of one load. `generation` and `policy` are in force after it, whether it succeeded or not."""
+
+    ok: bool
+    at: datetime
+    generation: int
+    policy: str | None
+    errors: tuple[Problem, ...]
+    warnings: tuple[Problem, ...]
+
+    def fields(self) -> dict[str, Any]:
+        """As the protocol shows it."""
+        return {
+            "ok": self.ok,
+            "at": timestamp(self.at),
+            "generation": self.generation,
+            "policy": self.policy,
+            "errors": [str(problem) for problem in self.errors],
+            "warnings": [str(problem) for problem in self.warnings],
+        }
+
+
+class Reloader:
+    """Loads policy and keys into an engine.
+
+    Args:
+        engine: gets each good snapshot.
+        path: the daemon's configuration file.
+        settings: what the daemon was started with; only policies and keyrings of a changed file count before a restart.
+        names: resolves names of users and groups while a policy loads.
+        audit: gets a record of each load.
+        metrics: counts them.
+        clock: the time of day, aware, UTC.
+        learnt: what others have said of certificates in the keyrings, if anything; asked in any thread.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        path: str,
+        settings: Settings,
+        names: Names,
+        audit: AuditLog,
+        metrics: Metrics,
+        clock: Callable[[], datetime],
+        learnt: Callable[[], Keyring | None] = lambda: None,
+    ) -> None:
+        self._engine = engine
+        self._path = path
+        self._settings = settings
+        self._names = names
+        self._audit = audit
+        self._metrics = metrics
+        self._clock = clock
+        self._learnt = learnt
+        self._loop = asyncio.get_running_loop()
+        self._workers = Workers("reload", 1)
+        self._running = False
+        self._waiting: list[Callable[[Report], None]] = []
+        self._learning: list[Callable[[], None]] = []
+        self.last: Report | None = None
+
+    def request(self, done: Callable[[Report], None]) -> None:
+        """Load soon; `done` is called on the loop with what came of it."""
+        self._waiting.append(done)
+        if not self._running:
+            self._run()
+
+    def learn(self, done: Callable[[], None]) -> None:
+        """Take over soon what was learnt of certificates; `done` is called on the loop when it counts."""
+        self._learning.append(done)
+        if not self._running:
+            self._run()
+
+    def stop(self) -> None:
+        """Begin no further load."""
+        self._workers.stop()
+
+    def load_first(self) -> Report:
+        """Load at the start, blocking, from the settings at hand."""
+        return self._finish(self._guarded(lambda: self._build_from(self._settings)))
+
+    def _run(self) -> None:
+        self._running = True
+        waiting, self._waiting = self._waiting, []
+        learning, self._learning = self._learning, []
+        self._workers.submit(None, lambda: self._work(waiting, learning))
+
+    def _work(self, waiting: list[Callable[[Report], None]], learning: list[Callable[[], None]]) -> None:
+        """In a thread."""
+        built = self._guarded(self._build) if waiting else None
+        news = self._refreshed() if built is None or built.snapshot is None else None
+        with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits
+            self._loop.call_soon_threadsafe(self._done, waiting, built, news, learning)
+
+    def _refreshed(self) -> Snapshot | None:
+        """The snapshot in force, with what was learnt since it was built; None when that is nothing."""
+        learnt = self._learnt()
+        try:
+            return None if learnt is None else refreshed(self._engine.snapshot, learnt, now=self._clock())
+        except Exception:  # noqa: BLE001 - a bug in it must not end reloading
+            _log.exception("taking over what keyservers say failed")
+            return None
+
+    def _build(self) -> Built:
+        loaded = configuration.load(self._path, resolve_user=self._names.user)
+        if loaded.settings is None:
+            return Built(None, loaded.errors)
+        built = self._build_from(loaded.settings)
+        return Built(built.snapshot, built.errors, (*built.warnings, *self._unapplied(loaded.settings)))
+
+    def _guarded(self, load: Callable[[], Built]) -> Built:
+        try:
+            return load()
+        except Exception as error:  # noqa: BLE001 - a bug in loading must leave the last good policy in force
+            _log.exception("loading failed")
+            return Built(None, (Problem(self._path, 0, 0, f"an internal error ({type(error).__name__})"),))
+
+    def _build_from(self, settings: Settings) -> Built:
+        generation = self._engine.snapshot.generation + 1
+        return build(settings, self._names, generation=generation, now=self._clock(), learnt=self._learnt())
+
+    def _unapplied(self, new: Settings) -> list[Problem]:
+        changed = [
+            field.name
+            for field in fields(new)
+            if field.name not in _RELOADABLE and getattr(new, field.name) != getattr(self._settings, field.name)
+        ]
+        text = "{} changed; restart the daemon for that to take effect"
+        return [Problem(self._path, 0, 0, text.format(name)) for name in changed]
+
+    def _done(
+        self,
+        waiting: list[Callable[[Report], None]],
+        built: Built | None,
+        news: Snapshot | None,
+        learning: list[Callable[[], None]],
+    ) -> None:
+        if news is not None:
+            self._take_over(news)
+        if built is not None:
+            report = self._finish(built)
+            for done in waiting:
+                done(report)
+        for learnt in learning:
+            learnt()
+        self._running = False
+        if self._waiting or self._learning:
+            self._run()
+
+    def _take_over(self, snapshot: Snapshot) -> None:
+        """Install a snapshot of the same policy that knows more of its keys."""
+        now = self._clock()
+        self._engine.install(snapshot)
+        self._metrics.policy(snapshot.generation, loaded=True, now=now)
+        self._metrics.rules.begin(snapshot.digest, now)
+        _log.info("policy generation %d is in force: what is known of its keys has changed", snapshot.generation)
+        report = Report(ok=True, at=now, generation=snapshot.generation, policy=snapshot.digest, errors=(), warnings=())
+        self._record(report)
+
+    def _finish(self, built: Built) -> Report:
+        """Install a good snapshot, and say everywhere what came of the load."""
+        now = self._clock()
+        if built.snapshot is not None:
+            self._engine.install(built.snapshot)
+            self._metrics.policy(built.snapshot.generation, loaded=True, now=now)
+            self._metrics.rules.begin(built.snapshot.digest, now)
+        snapshot = self._engine.snapshot
+        ok = built.snapshot is not None
+        report = Report(ok, now, snapshot.generation, snapshot.digest, built.errors, built.warnings)
+        self._metrics.reload(ok=ok, now=now)
+        for problem in (*built.errors, *built.warnings):
+            _log.log(logging.WARNING if ok else logging.ERROR, "%s", problem)
+        self._record(report)
+        self.last = report
+        return report
+
+    def _record(self, report: Report) -> None:
+        errors = [str(problem) for problem in report.errors]
+        record = reload_record(
+            ok=report.ok, generation=report.generation, policy=report.policy, errors=errors, now=report.at
+        )
+        try:
+            self._audit.write([record])
+        except AuditError as error:
+            self._metrics.audit(1, ok=False)
+            _log.error("%s", error)

@@ -1,0 +1,1 @@
+"""What the daemon tells: audit records, metrics, the log, surveys of images."""

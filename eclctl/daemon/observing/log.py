@@ -1,0 +1,111 @@
+"""The daemon's operational log on standard error: what happens to it, never what it decided (that is `audit`).
+
+Every line is ASCII without control characters, whatever a path or an error message holds: a file name can neither
+forge a second line nor send an escape sequence to the terminal of whoever reads the log. Under systemd each line
+carries its priority, so that `journalctl -p warning` works.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from typing import IO, TYPE_CHECKING
+
+import structlog
+from structlog.stdlib import ProcessorFormatter
+
+from eclctl.daemon.observing.audit import encode
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, MutableMapping
+
+    from structlog.typing import EventDict, Processor, WrappedLogger
+
+# sd-daemon(3): a line that starts with <N> has syslog priority N.
+_PRIORITIES: Mapping[str, str] = {"debug": "<7>", "info": "<6>", "warning": "<4>", "error": "<3>", "critical": "<2>"}
+
+
+def escape(text: str) -> str:
+    """Write all but printable ASCII as escapes, backslashes included, so that the text can be read back."""
+    return text.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def render_line(_logger: WrappedLogger, _method: str, event: MutableMapping[str, object]) -> str:
+    """Render `time level event key=value…` on one line; values with spaces or quotes are quoted."""
+    fields = dict(event)
+    head = [escape(str(fields.pop(key, ""))) for key in ("timestamp", "level", "event")]
+    return " ".join(part for part in [*head, *(f"{escape(str(key))}={_quoted(fields[key])}" for key in fields)] if part)
+
+
+def _quoted(value: object) -> str:
+    text = escape(str(value))
+    if text and not any(character in text for character in ' "='):
+        return text
+    return '"' + text.replace('"', '\\"') + '"'
+
+
+def _render_json(_logger: WrappedLogger, _method: str, event: MutableMapping[str, object]) -> str:
+    return encode({key: value if isinstance(value, int | float | None) else str(value) for key, value in event.items()})
+
+
+class _Prioritised:
+    """Puts the systemd priority before each line."""
+
+    def __init__(self, render: Processor) -> None:
+        self._render = render
+
+    def __call__(self, logger: WrappedLogger, method: str, event: EventDict) -> str:
+        level = str(event.get("level", "info"))
+        return _PRIORITIES.get(level, "<6>") + str(self._render(logger, method, event))
+
+
+def _is_journal(stream: IO[str], announced: str) -> bool:
+    """Whether the stream is the very one that systemd announced as `device:inode` (systemd.exec(5)).
+
+    The variable alone does not say so: children inherit it, for instance a terminal's shell.
+    """
+    try:
+        status = os.fstat(stream.fileno())
+    except (OSError, ValueError):
+        return False
+    return announced == f"{status.st_dev}:{status.st_ino}"
+
+
+def setup(
+    level: str = "info",
+    *,
+    json: bool = False,
+    stream: IO[str] | None = None,
+    environment: Mapping[str, str] = os.environ,
+) -> None:
+    """Send structlog's and logging's records to `stream`, by default standard error.
+
+    `level` is a name that `logging` knows, in any case; `json` writes JSON lines instead of text. Call it once, before
+    anything is logged; a second call replaces the first.
+
+    Raises:
+        ValueError: an unknown level.
+    """
+    shared: list[Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
+    render: Processor = _render_json if json else render_line
+    target = sys.stderr if stream is None else stream
+    if _is_journal(target, environment.get("JOURNAL_STREAM", "")):
+        render = _Prioritised(render)
+    handler = logging.StreamHandler(target)
+    handler.setFormatter(
+        ProcessorFormatter(processors=[ProcessorFormatter.remove_processors_meta, render], foreign_pre_chain=shared)
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    structlog.configure(
+        processors=[structlog.stdlib.filter_by_level, *shared, ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )

@@ -1,0 +1,1 @@
+"""Keeps keys and certificates fresh: keyservers and OCSP responders."""

@@ -1,0 +1,83 @@
+"""Which certificates the keeper of OCSP answers is to keep fresh: those of the policy in force that lead to a root.
+
+That changes with each reload, and with time: certificates become valid, and expire. Finding it out means building
+paths, which is done in a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from typing import TYPE_CHECKING, Final
+
+from eclctl.daemon.background.workers import Workers
+from eclctl.trust.keyring import needed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
+
+    from eclctl.decide.engine import Engine
+    from eclctl.remote.ocsp.cache import Keeper
+    from eclctl.trust.revocation import Link
+
+INTERVAL: Final = 3600.0
+"""Seconds after which it is found out anew, without a reload."""
+
+_log = logging.getLogger(__name__)
+
+
+class Statuses:
+    """Tells a keeper what to watch.
+
+    Args:
+        engine: has the snapshot in force.
+        keeper: asks responders, and keeps what they say.
+        clock: the time of day, aware, UTC.
+    """
+
+    def __init__(self, engine: Engine, keeper: Keeper, clock: Callable[[], datetime]) -> None:
+        self._engine = engine
+        self._keeper = keeper
+        self._clock = clock
+        self._loop = asyncio.get_running_loop()
+        self._workers = Workers("statuses", 1)
+        self._running = False
+        self._again = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    def refresh(self) -> None:
+        """Find out soon. What is asked for meanwhile is found out again afterwards, once."""
+        if self._running:
+            self._again = True
+            return
+        self._running = True
+        if self._timer is not None:
+            self._timer.cancel()
+        self._workers.submit(None, self._work)
+
+    def stop(self) -> None:
+        """Find out nothing any more."""
+        self._workers.stop()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _work(self) -> None:
+        """In a thread."""
+        found: Sequence[Link] | None = None
+        try:
+            found = needed(self._engine.snapshot.store.credentials, self._clock())
+        except Exception:  # noqa: BLE001 - what is watched already stays so
+            _log.exception("finding the certificates whose status must be known failed")
+        with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits
+            self._loop.call_soon_threadsafe(self._found, found)
+
+    def _found(self, links: Sequence[Link] | None) -> None:
+        self._running = False
+        if links is not None:
+            self._keeper.watch(links)
+        self._timer = self._loop.call_later(INTERVAL, self.refresh)
+        if self._again:
+            self._again = False
+            self.refresh()

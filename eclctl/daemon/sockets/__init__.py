@@ -1,0 +1,1 @@
+"""The check and admin sockets: accepting, peers, permissions, lines of the protocol."""

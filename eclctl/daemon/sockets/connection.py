@@ -1,0 +1,211 @@
+"""One client's connection: bytes and descriptors in, lines out, everything bounded.
+
+Descriptors come with the bytes of the sendmsg(2) that carried them (unix(7), SCM_RIGHTS) and are taken in order, one
+for each request that says `"fd":true`. asyncio's streams drop them silently, hence recvmsg. A message that was cut
+(MSG_CTRUNC), more descriptors than one message may carry, and descriptors that no request claims end the connection,
+and every descriptor received is closed.
+"""
+
+from __future__ import annotations
+
+import socket
+from array import array
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from eclctl.daemon.sockets.protocol import LINE_LIMIT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from eclctl.daemon.sockets.peers import Peer
+
+RECEIVE_SIZE: Final = 32 * 1024
+UNSENT_LIMIT: Final = 256 * 1024
+
+
+class BrokenConnectionError(Exception):
+    """The connection must end. `kind` is for the metrics, the message for the client."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class Connection:
+    """A connected client.
+
+    Args:
+        sock: the non-blocking socket; closed by `close`.
+        peer: who connected, as the kernel said.
+        admin: whether it came by the admin socket.
+        descriptors_limit: how many descriptors may come with one message, and wait to be claimed.
+        release: closes a descriptor that no request claims, without waiting.
+        now: monotonic seconds.
+    """
+
+    __slots__ = (
+        "_ancillary",
+        "_complete",
+        "_inbox",
+        "_outbox",
+        "_release",
+        "_start",
+        "active",
+        "admin",
+        "closed",
+        "descriptors",
+        "descriptors_limit",
+        "ended",
+        "fileno",
+        "in_flight",
+        "last_progress",
+        "peer",
+        "queued",
+        "reading",
+        "sock",
+        "writing",
+    )
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        peer: Peer,
+        *,
+        admin: bool,
+        descriptors_limit: int,
+        release: Callable[[int], None],
+        now: float,
+    ) -> None:
+        self.sock = sock
+        self.fileno = (
+            sock.fileno()
+        )  # the event loop takes a number at half the price of a socket, which it would describe
+        self.peer = peer
+        self.admin = admin
+        self.descriptors: deque[int] = deque()
+        self.descriptors_limit = descriptors_limit
+        self._release = release
+        self.active = now  # when a request was last begun or answered, or a partial line begun
+        self.last_progress = now  # when bytes last left
+        self.in_flight = 0
+        self.ended = False  # nothing more will be read
+        self.closed = False
+        self.queued = False  # stands in its user's queue
+        self.reading = False
+        self.writing = False
+        self._ancillary = socket.CMSG_LEN(descriptors_limit * array("i").itemsize)
+        self._inbox = bytearray()
+        self._start = 0
+        self._complete = 0  # up to here the inbox has been searched for line ends
+        self._outbox = bytearray()
+
+    def receive(self, now: float) -> None:
+        """Take what has come, at most `RECEIVE_SIZE` bytes and one message's descriptors.
+
+        Raises:
+            BlockingIOError: nothing has come.
+            OSError: the connection is broken.
+            BrokenConnectionError: it must be closed, because descriptors were lost or are too many.
+        """
+        data, ancillary, flags, _ = self.sock.recvmsg(RECEIVE_SIZE, self._ancillary, socket.MSG_CMSG_CLOEXEC)
+        if ancillary:
+            self._keep_descriptors(ancillary)
+        if flags & socket.MSG_CTRUNC:
+            raise BrokenConnectionError("descriptors", "descriptors were lost: too many with one message, or none free")
+        if len(self.descriptors) > self.descriptors_limit:
+            raise BrokenConnectionError(
+                "descriptors", f"more than {self.descriptors_limit} descriptors wait for requests"
+            )
+        if not data:
+            self.ended = True
+        elif not self._inbox:
+            self.active = now
+        self._inbox += data
+
+    def _keep_descriptors(self, ancillary: list[tuple[int, int, bytes]]) -> None:
+        for level, kind, data in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                received = array("i")
+                received.frombytes(data[: len(data) - len(data) % received.itemsize])
+                self.descriptors.extend(received)
+
+    def next_line(self) -> bytes | None:
+        """The next complete line without its newline, or None.
+
+        Raises:
+            BrokenConnectionError: the line that has begun is longer than a request may be.
+        """
+        end = self._inbox.find(b"\n", self._complete)
+        if end >= 0:
+            line = bytes(self._inbox[self._start : end])
+            self._start = self._complete = end + 1
+            return line
+        del self._inbox[: self._start]
+        self._start = 0
+        self._complete = len(self._inbox)
+        if self._complete >= LINE_LIMIT:
+            raise BrokenConnectionError("too-long", f"a request is longer than {LINE_LIMIT} bytes")
+        return None
+
+    def has_line(self) -> bool:
+        """Whether a complete line waits."""
+        return self._inbox.find(b"\n", self._complete) >= 0
+
+    def has_partial_line(self) -> bool:
+        """Whether a line has begun that is not complete."""
+        return len(self._inbox) > self._start
+
+    def take_descriptors(self, count: int) -> tuple[int, ...] | None:
+        """The next `count` descriptors, now the caller's to close; None when there are not as many."""
+        if not count:
+            return ()
+        if count > len(self.descriptors):
+            return None
+        return tuple(self.descriptors.popleft() for _ in range(count))
+
+    def queue(self, line: bytes) -> None:
+        """Add a line to what is sent by the next `send`."""
+        self._outbox += line
+
+    def unsent(self) -> int:
+        """Bytes that the client has not taken yet."""
+        return len(self._outbox)
+
+    def send(self, now: float) -> None:
+        """Send what the client takes.
+
+        Raises:
+            OSError: the client is gone.
+        """
+        if not self._outbox:
+            return
+        try:
+            sent = self.sock.send(self._outbox)
+        except BlockingIOError:
+            return
+        del self._outbox[:sent]
+        self.last_progress = now
+
+    def done(self) -> bool:
+        """Whether nothing more can come of this connection."""
+        return self.ended and not self.in_flight and not self._outbox and not self.has_line()
+
+    def drop_descriptors(self) -> None:
+        """Close what no request has claimed."""
+        while self.descriptors:
+            self._release(self.descriptors.popleft())
+
+    def refuse_input(self) -> None:
+        """Read and answer nothing more; what is under way is still answered."""
+        self.ended = True
+        self._inbox.clear()
+        self._start = self._complete = 0
+        self.drop_descriptors()
+
+    def close(self) -> None:
+        """Close the socket and every descriptor that was not claimed."""
+        self.closed = True
+        self.refuse_input()
+        self._outbox.clear()
+        self.sock.close()

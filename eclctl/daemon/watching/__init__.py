@@ -1,0 +1,1 @@
+"""Watches image directories and examines what changes, ahead of questions."""

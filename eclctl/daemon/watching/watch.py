@@ -1,0 +1,156 @@
+"""Watches image directories and has new and changed images verified ahead of time.
+
+The watcher only prefetches. All it can do is ask the engine to examine a file; it gets back a word for the metrics,
+holds no verdict and has no way to write one. Events that are lost, late or forged cost time at the first `check` of
+an image, and nothing else.
+
+How a change is found:
+
+1. Trees on local file systems are watched by inotify (`notify`). A changed file settles first (`settle`).
+2. Every tree is rescanned when it is first seen, at its interval, when events were lost, and on request. A rescan
+   reads attributes and opens no file that the engine knows, so that an unchanged library costs little more than a
+   walk.
+3. Trees on network and FUSE file systems are only rescanned: inotify does not see what other machines write. So are
+   trees for which the kernel gives out no watches.
+
+Each tree (`tree`) has one thread, so that a hung file system stalls no other tree.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import structlog
+
+from eclctl.daemon.observing.metrics import WatchStats
+from eclctl.daemon.watching.inotify import Notifier
+from eclctl.daemon.watching.tree import Prefetcher, Timing, Tree
+from eclctl.files.mounts import MountTable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from eclctl.config.settings import Watch
+    from eclctl.daemon.observing.metrics import Metrics
+
+EXAMINERS = 2
+_log = structlog.get_logger("eclctl.watch")
+
+
+@dataclass(slots=True)
+class _Running:
+    """What there is between start and stop."""
+
+    notifier: Notifier | None
+    mounts: MountTable
+    trees: list[Tree] = field(default_factory=list)
+    threads: list[threading.Thread] = field(default_factory=list)
+
+
+class Watcher:
+    """Watches directories. `start` it once; `rescan`, `status` and `stats` are for any thread.
+
+    `engine` examines, `metrics` counts, `local` says whether a path is on a local file system; by default the table of
+    mounts says it. `why_not` says why images at a path can have no `trusted-path`, if they cannot.
+    """
+
+    def __init__(
+        self,
+        watches: Sequence[Watch],
+        engine: Prefetcher,
+        metrics: Metrics,
+        *,
+        local: Callable[[str], bool] | None = None,
+        timing: Timing | None = None,
+        why_not: Callable[[str], str | None] = lambda _: None,
+    ) -> None:
+        self._watches = tuple(watches)
+        self._engine = engine
+        self._metrics = metrics
+        self._local = local
+        self._timing = timing or Timing()
+        self._why_not = why_not
+        self._running: _Running | None = None
+
+    def start(self) -> None:
+        """Start watching and the first rescans. Returns at once: nothing here waits for a file system."""
+        running = _Running(self._notifier() if self._watches else None, MountTable())
+        gates = (threading.Semaphore(EXAMINERS), threading.Semaphore(EXAMINERS))
+        for watch in self._watches:
+            tree = Tree(
+                watch,
+                self._engine,
+                self._metrics,
+                notifier=running.notifier,
+                local=self._local or running.mounts.local,
+                gates=gates,
+                timing=self._timing,
+                why_not=self._why_not,
+            )
+            running.trees.append(tree)
+            running.threads.append(threading.Thread(target=tree.run, name=f"watch-{len(running.trees)}", daemon=True))
+        self._running = running
+        for thread in running.threads:
+            thread.start()
+
+    def stop(self, timeout: float = 2.0) -> None:
+        """Stop watching. An examination that takes longer than `timeout` seconds is left to end with the process."""
+        running, self._running = self._running, None
+        if running is None:
+            return
+        for tree in running.trees:
+            tree.stop()
+        deadline = self._timing.clock() + timeout
+        for thread in running.threads:
+            thread.join(max(0.0, deadline - self._timing.clock()))
+        if any(thread.is_alive() for thread in running.threads):
+            return
+        running.mounts.close()
+        if running.notifier is not None:
+            running.notifier.stop()
+
+    def rescan(self, reason: str = "request") -> None:
+        """Ask for a rescan of every tree, also of files that came to nothing before: `request`, or after a `reload`."""
+        for tree in self._trees():
+            tree.want(reason, forget=True)
+
+    def status(self) -> dict[str, object]:
+        """Describe every tree, as JSON types."""
+        return {"trees": [tree.status() for tree in self._trees()]}
+
+    def stats(self) -> WatchStats:
+        """Sum up for the metrics."""
+        trees = self._trees()
+        modes = [tree.mode for tree in trees]
+        return WatchStats(
+            queued=sum(tree.queued for tree in trees),
+            overdue=max((tree.overdue for tree in trees), default=0.0),
+            limited=any(tree.is_limited for tree in trees),
+            modes={mode: modes.count(mode) for mode in modes},
+        )
+
+    def _trees(self) -> list[Tree]:
+        return self._running.trees if self._running is not None else []
+
+    def _notifier(self) -> Notifier | None:
+        try:
+            notifier = Notifier(self._overflowed, self._limit_reached)
+        except OSError as error:
+            _log.warning("no inotify instance to be had: rescans stand in", error=error.strerror)
+            return None
+        notifier.start()
+        return notifier
+
+    def _overflowed(self) -> None:
+        """Events were lost, no one knows of which tree."""
+        self._metrics.overflow()
+        _log.warning("change events were lost: rescanning")
+        for tree in self._trees():
+            tree.want("overflow")
+
+    def _limit_reached(self, path: str) -> None:
+        for tree in self._trees():
+            if tree.covers(path):
+                tree.limited()

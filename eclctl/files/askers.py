@@ -1,0 +1,102 @@
+"""Whose rights files are looked up and opened with, and what they are told when that fails."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from dataclasses import dataclass
+
+from eclctl.errors import BusyImageError, UnreadableImageError, UnsupportedFileError
+from eclctl.files.syscalls import Attributes, Credentials, assumed
+from eclctl.files.writers import READ, leased
+
+__all__ = ["ITSELF", "NO_DESCRIPTORS", "Asker", "not_opened", "open_named", "readable"]
+
+NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE})
+"""What tells that this process, or the host, can open no more files."""
+
+_SEALED = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """The rights that names are looked up with: the asker's, and, when the asker is root, those of the user asked for.
+
+    None stands for this process itself. `opens`: whether O_PATH descriptors are opened for them; where this process
+    cannot take over their rights, it would do so with its own.
+    """
+
+    own: Credentials | None = None
+    subject: Credentials | None = None
+    opens: bool = True
+
+    def rights(self) -> tuple[Credentials | None, ...]:
+        """Return the rights to try, in order."""
+        return (self.own,) if self.subject is None else (self.own, self.subject)
+
+
+ITSELF = Asker()
+
+
+def readable(fd: int, found: Attributes, asker: Asker) -> tuple[int, bool]:
+    """Return a descriptor that the image can be read from, and whether it is a new one.
+
+    An O_PATH descriptor is opened with the rights of its sender. Refused are descriptors for writing alone, and
+    files without a name, whose content could still be changed.
+    """
+    flags = fcntl.fcntl(fd, fcntl.F_GETFL)
+    if found.links == 0 and not _is_sealed(fd):
+        raise UnsupportedFileError("the descriptor is of a file without a name (deleted, or an unsealed memfd)")
+    if flags & os.O_PATH:
+        if not asker.opens:
+            raise UnsupportedFileError("eclctl does not run as root here; open the image with O_RDONLY, not O_PATH")
+        return _open_as(fd, asker), True
+    if flags & os.O_ACCMODE == os.O_WRONLY:
+        raise UnsupportedFileError("the descriptor was not opened for reading; open the image with O_RDONLY")
+    return fd, False
+
+
+def _open_as(fd: int, asker: Asker) -> int:
+    """Open what an O_PATH descriptor is of, as modes and ACLs let those who ask."""
+    refused = OSError(errno.EACCES, os.strerror(errno.EACCES))
+    for rights in asker.rights():
+        try:
+            with assumed(rights):
+                return os.open(f"/proc/self/fd/{fd}", READ)
+        except BlockingIOError as error:
+            raise leased() from error
+        except OSError as error:
+            refused = error
+            if error.errno in NO_DESCRIPTORS:
+                raise not_opened("", error) from error
+    raise UnreadableImageError(f"you may not read it: {refused.strerror}") from refused
+
+
+def open_named(name: str, fd: int, asker: Asker) -> int:
+    """Open what those who ask by name could read; else raise what is said of a file that is not there."""
+    try:
+        return _open_as(fd, asker)
+    except UnreadableImageError as error:
+        raise _unreadable(name) from error
+
+
+def _is_sealed(fd: int) -> bool:
+    try:
+        return fcntl.fcntl(fd, fcntl.F_GET_SEALS) & _SEALED == _SEALED
+    except OSError:
+        return False
+
+
+def not_opened(name: str, error: OSError) -> UnreadableImageError | BusyImageError:
+    """Tell a file that is not there from a process that can open no more files."""
+    if error.errno in NO_DESCRIPTORS:
+        return BusyImageError("too many files are open here; ask again later")
+    return _unreadable(name)
+
+
+def _unreadable(name: str) -> UnreadableImageError:
+    return UnreadableImageError(
+        f"{name}: there is no such image, or you may not read it; name an absolute path, or ask with an open "
+        "descriptor, as `eclctl check` does"
+    )

@@ -1,0 +1,135 @@
+"""From a sent name and an open file to the one name that rules know the file by."""
+
+from __future__ import annotations
+
+import errno
+import os
+from enum import Enum
+
+from eclctl.files import naming
+from eclctl.files.askers import NO_DESCRIPTORS, Asker, not_opened
+from eclctl.files.mounts import Spelling
+from eclctl.files.naming import Named, Surroundings, Weakness
+from eclctl.files.syscalls import Attributes
+from eclctl.model import Alias
+
+__all__ = ["NotLocalError", "StaleError", "Unnamed", "aliases_of", "find", "first_name", "follow", "tidy"]
+
+
+class Unnamed(Enum):
+    """Why no name is known for a file."""
+
+    OTHER_FILE = "the name does not lead to the same file on this host"
+    MAY_NOT_LOOK = (
+        "eclctl may not look at the path, neither as root nor with your rights "
+        "(a server that squashes root, or a FUSE file system of one user)"
+    )
+    NO_NAME = "the file has no name on this host: it was removed, or its file system is not mounted here"
+
+
+class NotLocalError(Exception):
+    """The name leads, or may lead, over a file system that can stall: locate it again in a worker thread."""
+
+
+class StaleError(Exception):
+    """The table of mounts has names from before a directory was renamed: the kernel does not report that."""
+
+
+def find(
+    name: str, fd: int, found: Attributes, asker: Asker, around: Surroundings, *, anywhere: bool
+) -> Named | Unnamed:
+    """Return the file behind a passed descriptor as a name in this namespace leads to it, or why none does.
+
+    Tried are the name that came with it, and what the kernel calls the descriptor: what its opener saw. Raises
+    NotLocalError unless `anywhere`, and BusyImageError without descriptors. The holder closes what is returned.
+    """
+    led, why = _led(name, found, asker, around, anywhere=anywhere)
+    if led is not None and found.links == 1:
+        return led
+    own = naming.kernel_name(fd)
+    if own is None or own == name or not naming.is_plain(own):
+        return led or (Unnamed.NO_NAME if own is None else why)
+    try:
+        other, why = _led(own, found, asker, around, anywhere=anywhere)
+    except BaseException:
+        if led is not None:
+            os.close(led.fd)
+        raise
+    if led is None:
+        return other or (Unnamed.NO_NAME if found.links == 0 else why)
+    if other is None:
+        return led
+    os.close(other.fd)
+    return led._replace(also=(other.path,))  # two hard links
+
+
+def _led(
+    name: str, found: Attributes, asker: Asker, around: Surroundings, *, anywhere: bool
+) -> tuple[Named | None, Unnamed]:
+    """Return where a name leads if that is the file that was found; else None, and why not."""
+    if not anywhere and not around.mounts.local(tidy(name)):
+        raise NotLocalError
+    try:
+        named = follow(name, asker, around, anywhere=anywhere)
+    except OSError as error:
+        if error.errno in NO_DESCRIPTORS:
+            raise not_opened(name, error) from error
+        return None, Unnamed.MAY_NOT_LOOK if naming.may_not_look(error) else Unnamed.OTHER_FILE
+    if naming.same_file(named.attributes, found):
+        return named, Unnamed.OTHER_FILE
+    os.close(named.fd)
+    return None, Unnamed.OTHER_FILE
+
+
+def follow(name: str, asker: Asker, around: Surroundings, *, anywhere: bool) -> Named:
+    """Follow a name with the first rights that are let in. Raises OSError, and NotLocalError unless `anywhere`."""
+    refused: OSError = FileNotFoundError(errno.ENOENT, "is no absolute path")
+    for rights in asker.rights():
+        try:
+            return naming.reach(name, rights, around, cached=not anywhere)
+        except BlockingIOError as error:
+            raise NotLocalError from error
+        except OSError as error:
+            if not naming.may_not_look(error):
+                raise
+            refused = error
+    raise refused
+
+
+def tidy(name: str) -> str:
+    """Return a name without empty, `.` and `..` components, for a look into the table of mounts alone."""
+    return name if naming.is_plain(name) else "/" + os.path.normpath(name).lstrip("/")
+
+
+def first_name(
+    spellings: tuple[Spelling, ...], named: Named, around: Surroundings, *, anywhere: bool, fresh: bool
+) -> tuple[str, Weakness | None]:
+    """Return the first of a file's names that leads to it, and what is weak on the way there or on the way taken."""
+    for each in spellings:
+        if each.path == named.path:
+            break
+        try:
+            other = naming.descend(each.path, around, public=False, cached=not anywhere)
+        except BlockingIOError as error:
+            raise NotLocalError from error
+        except (OSError, naming.NotPlainError) as error:
+            if isinstance(error, OSError) and error.errno in NO_DESCRIPTORS:
+                raise not_opened(each.path, error) from error
+            if isinstance(error, OSError) and naming.may_not_look(error):
+                continue
+        else:
+            os.close(other.fd)
+            if naming.same_file(other.attributes, named.attributes):
+                weak = other.weak and other.weak._replace(shown=other.searchable)
+                return each.path, named.weak or weak
+        if not fresh:
+            raise StaleError  # no mount hides it, but it is not there
+    return named.path, named.weak
+
+
+def aliases_of(named: Named, spellings: tuple[Spelling, ...], path: str) -> tuple[Alias, ...]:
+    """Return the names of a file but `path`: through other mounts, and of other hard links."""
+    if len(spellings) == 1 and not named.also:
+        return ()
+    through = [Alias(each.path, each.point) for each in spellings if each.path != path]
+    return (*through, *(Alias(each) for each in named.also))

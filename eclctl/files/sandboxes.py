@@ -1,0 +1,229 @@
+"""What is known of sandboxes: results of walks, kept until something changes below them or they are too old.
+
+1. A result is kept under the state of the top directory and the owners that were trusted.
+2. A change that is reported while a walk is under way keeps its result from being kept.
+3. A new mount below one of the sandbox's names ends a result, too: no change is reported for it.
+4. Callers who ask about the same sandbox at the same time share one walk.
+"""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from eclctl.files.sandbox_walk import Bounds, Look, Weak, look
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
+    from eclctl.files.mounts import Mounts
+
+KEPT_SECONDS = 600.0
+"""How old the result that a sandbox is clean may grow."""
+WEAK_SECONDS = 10.0
+"""How old another result may grow, or `WEAK_TIMES` as long as the walk took, if that is longer."""
+WEAK_TIMES = 20.0
+KEPT_LIMIT = 4096
+
+
+class Watched(Protocol):
+    """The directories of one sandbox."""
+
+    def add(self, fd: int) -> None:
+        """Watch a directory by its open descriptor, if that can be done. Never raises."""
+
+    def close(self) -> None:
+        """Watch them no longer."""
+
+
+class Watching(Protocol):
+    """Reports changes in directories."""
+
+    def begin(self, changed: Callable[[], None]) -> Watched:
+        """Begin with no directory. `changed` is called, from another thread, after something changed in one."""
+
+
+class Top(NamedTuple):
+    """The top directory of a sandbox.
+
+    `state` names the directory and its state (`identity.FileKey`), `paths` are the names that it has here.
+    """
+
+    state: Hashable
+    paths: tuple[str, ...]
+
+
+_Key = tuple["Hashable", frozenset[int]]
+
+
+@dataclass(slots=True, eq=False)
+class _Walked:
+    """A walk that is under way or whose result is kept. `mounts` is the newest table without a mount below it."""
+
+    key: _Key
+    paths: tuple[str, ...]
+    future: Future[Look]
+    watched: Watched | None = None
+    spoiled: bool = False
+    until: float = 0.0
+    mounts: Mounts | None = None
+
+
+class Sandboxes:
+    """Walks sandboxes and keeps the results. Safe for use from several threads.
+
+    Args:
+        clock: monotonic seconds.
+        watching: reports changes; without it, results live by their age alone.
+        limit: how many results are kept.
+    """
+
+    def __init__(
+        self, clock: Callable[[], float], watching: Watching | None = None, *, limit: int = KEPT_LIMIT
+    ) -> None:
+        self._clock = clock
+        self._watching = watching
+        self._limit = limit
+        self._lock = threading.Lock()
+        self._kept: dict[_Key, _Walked] = {}
+        self._under_way: dict[_Key, _Walked] = {}
+
+    def kept(self, top: Top, owners: frozenset[int], mounts: Mounts) -> Look | None:
+        """Return the kept result, or None when there is none that still holds. Opens nothing and never waits."""
+        key = top.state, owners
+        with self._lock:
+            walked = self._kept.get(key)
+            if walked is None:
+                return None
+            if self._clock() < walked.until and _unmounted(walked, mounts):
+                return walked.future.result()
+            del self._kept[key]
+        _close(walked)
+        return None
+
+    def look(
+        self,
+        fd: int,
+        top: Top,
+        owners: frozenset[int],
+        mounts: Mounts,
+        bounds: Bounds = Bounds(),  # noqa: B008 - frozen
+        *,
+        probe: bool = True,
+    ) -> Look:
+        """Return the kept result, or walk the sandbox (`sandbox_walk.look`) and keep what comes of it. Blocks.
+
+        `fd` is a descriptor of the top directory, `mounts` a table that was read after it was opened. `probe`: whether
+        writers are looked for, as `sandbox_walk.look` does.
+        """
+        found = self.kept(top, owners, mounts)
+        if found is not None:
+            return found
+        key = top.state, owners
+        with self._lock:
+            other = self._under_way.get(key)
+            if other is None:
+                own = self._under_way[key] = _Walked(key, top.paths, Future())
+        if other is not None:
+            return _wait_for(other, bounds)
+        try:
+            result = self._walk(own, fd, owners, bounds, probe=probe)
+        except BaseException as error:
+            self._end(own, None, mounts)
+            own.future.set_exception(error)
+            raise
+        self._end(own, result, mounts)
+        return result
+
+    def look_once(self, fd: int, owners: frozenset[int], *, probe: bool = True) -> Look:
+        """Walk a sandbox and keep nothing of what comes of it. Blocks."""
+        return look(fd, owners, clock=self._clock, probe=probe)
+
+    def forget(self) -> None:
+        """Keep nothing of what was found so far, nor of what the walks under way will find."""
+        with self._lock:
+            every = [*self._kept.values(), *self._under_way.values()]
+        for walked in every:
+            self._spoil(walked)
+
+    def __len__(self) -> int:
+        """Return how many results are kept."""
+        return len(self._kept)
+
+    def _walk(self, walked: _Walked, fd: int, owners: frozenset[int], bounds: Bounds, *, probe: bool) -> Look:
+        if self._watching is None:
+            return look(fd, owners, clock=self._clock, bounds=bounds, probe=probe)
+        walked.watched = self._watching.begin(lambda: self._spoil(walked))
+        return look(fd, owners, clock=self._clock, bounds=bounds, entered=walked.watched.add, probe=probe)
+
+    def _end(self, walked: _Walked, result: Look | None, mounts: Mounts) -> None:
+        """Keep a result, if nothing changed since its walk began."""
+        stale: list[_Walked] = []
+        with self._lock:
+            del self._under_way[walked.key]
+            if result is not None:
+                walked.future.set_result(result)
+            if result is None or walked.spoiled:
+                stale.append(walked)
+            else:
+                now = self._clock()
+                walked.until = now + _age(result)
+                walked.mounts = mounts
+                stale += self._make_room(now)
+                self._kept[walked.key] = walked
+        for old in stale:
+            _close(old)
+
+    def _make_room(self, now: float) -> list[_Walked]:
+        """Take out what is too old, and the oldest where there are too many."""
+        stale = [walked for walked in self._kept.values() if walked.until <= now]
+        for walked in stale:
+            del self._kept[walked.key]
+        while len(self._kept) >= self._limit:
+            stale.append(self._kept.pop(next(iter(self._kept))))
+        return stale
+
+    def _spoil(self, walked: _Walked) -> None:
+        """Something changed in a sandbox."""
+        with self._lock:
+            walked.spoiled = True
+            if self._kept.get(walked.key) is walked:
+                del self._kept[walked.key]
+        _close(walked)
+
+
+def _wait_for(other: _Walked, bounds: Bounds) -> Look:
+    """Return what the walk of another caller finds."""
+    try:
+        return other.future.result(bounds.seconds)
+    except TimeoutError:
+        why = f"the sandbox could not be looked at: {bounds.seconds:g} seconds were not enough"
+        return Look(Weak(".", why, "ask again"), 0, bounds.seconds)
+
+
+def _close(walked: _Walked) -> None:
+    if walked.watched is not None:
+        walked.watched.close()
+
+
+def _age(result: Look) -> float:
+    """Return for how long a result is kept: a sandbox that was mended is to be seen, at a bounded cost."""
+    if result.weak is None:
+        return KEPT_SECONDS
+    return min(KEPT_SECONDS, max(WEAK_SECONDS, WEAK_TIMES * result.seconds))
+
+
+def _unmounted(walked: _Walked, mounts: Mounts) -> bool:
+    """Whether nothing is mounted below the sandbox's names, as far as names tell; the walk compares mounts themselves.
+
+    A weak result may be because of a mount.
+    """
+    if walked.mounts is mounts or walked.future.result().weak is not None:
+        return True
+    tops = tuple(path.rstrip("/") + "/" for path in walked.paths)
+    if any(mount.point.startswith(tops) for mount in mounts.all):
+        return False
+    walked.mounts = mounts
+    return True

@@ -1,0 +1,342 @@
+"""Which file systems are believed: on these, owners and modes are what they look like (see `mounts.Belief`).
+
+Rules:
+
+1. The file system of the root directory is believed, unless it is FUSE.
+2. So is a file system that keeps owners of its own, is mounted at a point and of a source that root has written down
+   (`listed`) without leave for users, and lies on devices that only trusted owners can write (`devices`).
+3. All others are believed where the configuration lists their mount point, and not otherwise: network file systems,
+   FUSE, overlays, those that take owners from mount options, and all that an automounter mounts.
+4. FUSE is believed under `fuse`, or as content of a read-only file system under `read_only`, and by no other word.
+5. What is believed is a superblock. A sandbox mounts the same file systems again, under other mount IDs.
+6. Read-only is the superblock. Whoever may mount can make a mount of anything read-only.
+7. Nothing here waits for another machine, or for a process of a user's (`nearby`).
+"""
+
+from __future__ import annotations
+
+import grp
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from time import time_ns
+
+from eclctl.files.block_devices import Devices
+from eclctl.files.configured_mounts import UNIT_DIRECTORIES, Entry, Listed, Listing
+from eclctl.files.local_lookup import Lstat, Nearby, NotSeenError
+from eclctl.files.mounts import Belief, Mount, Mounts
+
+__all__ = ["Believed", "Filesystems", "Places", "device_groups"]
+
+OWN_OWNERS = frozenset(
+    {"bcachefs", "btrfs", "erofs", "ext2", "ext3", "ext4", "f2fs", "jfs", "nilfs2", "squashfs", "tmpfs", "xfs"}
+)
+"""Local file systems that keep owners and modes themselves, and whose content lies on their own devices alone."""
+
+_FOR_USERS = frozenset({"user", "users", "owner", "group", "x-udisks-auth", "pamconsole"})
+_AUTOMOUNT = frozenset({"x-systemd.automount", "comment=systemd.automount"})
+_OPEN_TYPES = frozenset({"", "auto"})
+_EXT = frozenset({"ext2", "ext3", "ext4"})  # one driver serves all three, under the name of any
+
+
+@dataclass(frozen=True, slots=True)
+class Filesystems:
+    """What the configuration says of file systems: mount points, absolute and normalised.
+
+    `trusted`: the file system mounted there is believed; not FUSE.
+    `read_only`: read-only file systems there, and below, are vouched for; also FUSE.
+    `fuse`: the FUSE file system mounted there is believed.
+    """
+
+    trusted: frozenset[str] = frozenset()
+    read_only: frozenset[str] = frozenset()
+    fuse: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where the system keeps what is looked at."""
+
+    fstab: str = "/etc/fstab"
+    units: tuple[str, ...] = UNIT_DIRECTORIES
+    sysfs: str = "/sys"
+    dev: str = "/dev"
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """Looks at files, as the operating system offers them: lstat(2), listxattr(2), and nanoseconds since the epoch."""
+
+    lstat: Lstat = os.lstat
+    attributes: Callable[[str], list[str]] = lambda path: os.listxattr(path, follow_symlinks=False)
+    clock: Callable[[], int] = time_ns
+
+
+def device_groups() -> frozenset[int]:
+    """Return the groups that may write block devices: root's, and `disk`, whose members are as good as root."""
+    try:
+        return frozenset({0, grp.getgrnam("disk").gr_gid})
+    except KeyError:
+        return frozenset({0})
+
+
+class Believed:
+    """Says what is believed of a mount table; a `mounts.Believe`.
+
+    Called under the lock of a mount table, and by one table only: it keeps what it has read of files.
+
+    Args:
+        words: what the configuration lists.
+        owners: user IDs that may write images, and loop files and device nodes below file systems.
+        groups: group IDs that may write device nodes.
+        places: where things are.
+        files: how files are looked at.
+    """
+
+    def __init__(
+        self,
+        words: Filesystems,
+        owners: frozenset[int],
+        groups: frozenset[int],
+        places: Places | None = None,
+        files: System | None = None,
+    ) -> None:
+        self._words = words
+        self._owners = owners
+        self._groups = groups
+        self._places = places or Places()
+        self._files = files or System()
+        self._listing = Listing(self._places.fstab, self._places.units, self._files.clock)
+
+    def __call__(self, mounts: Mounts) -> Belief:
+        """Return what is believed of this state of the mount table."""
+        nearby = Nearby(mounts, self._files.lstat)
+        judge = _Judge(mounts, self._words, self._listing.read(nearby), nearby, self._owners)
+        judge.devices = Devices(
+            nearby,
+            self._places.sysfs,
+            self._places.dev,
+            self._owners,
+            self._groups,
+            judge.unbelieved,
+            self._files.attributes,
+        )
+        return judge.belief()
+
+
+@dataclass(slots=True)
+class _Judge:
+    """Judges one state of the mount table."""
+
+    mounts: Mounts
+    words: Filesystems
+    listed: Listed
+    nearby: Nearby
+    owners: frozenset[int]
+    devices: Devices = field(init=False)
+    _trusted: frozenset[tuple[int, str]] = frozenset()
+    _vouched: frozenset[tuple[int, str]] = frozenset()
+    _reasons: dict[int, str | None] = field(default_factory=dict)  # by mount ID; None is believed
+    _exposures: dict[tuple[tuple[int, str], int | tuple[int, int]], str | None] = field(default_factory=dict)
+    _automounted: frozenset[str] = frozenset()
+
+    def belief(self) -> Belief:
+        self._automounted = self.listed.automounts | {each.point for each in self.mounts.all if _is_autofs(each)}
+        words = _Words(self.mounts, self.words, self.owners)
+        self._trusted = frozenset(each.superblock for each in words.trusted())
+        self._vouched = frozenset(each.superblock for each in self.mounts.all if words.vouches(each))
+        others = [each for each in self.mounts.all if each.superblock not in self._trusted]
+        written = frozenset(each.superblock for each in others if self.reason(each) is None)
+        return Belief(self._trusted | written, self._vouched, _WhyNot(words, dict(self._reasons)))
+
+    def unbelieved(self, path: str) -> str | None:
+        """Return why the file system that a path lies on is not believed, or None."""
+        top = self.mounts.above(path)[-1]
+        if top.superblock in self._trusted or top.superblock in self._vouched:
+            return None
+        others = [each for each in self.mounts.all if each.superblock == top.superblock]
+        return None if any(self.reason(each) is None for each in others) else _where(top)
+
+    def reason(self, mount: Mount) -> str | None:
+        """Return why rule 2 does not hold for a mount, or None when it does."""
+        if mount.id not in self._reasons:
+            self._reasons[mount.id] = f"{_where(mount)} lies on itself"  # what a loop of loop files comes back to
+            self._reasons[mount.id] = self._reason(mount)
+        return self._reasons[mount.id]
+
+    def _reason(self, mount: Mount) -> str | None:
+        if mount.type not in OWN_OWNERS:
+            return f"its file system ({_where(mount)}) is not listed under filesystems in the configuration"
+        parent = self.mounts.of(mount.parent)
+        if mount.point in self._automounted or (parent is not None and _is_autofs(parent)):
+            return f"its file system ({_where(mount)}) comes from an automounter, and is not listed under filesystems"
+        flaw = f"its file system ({_where(mount)}) is mounted by neither /etc/fstab nor a unit of root's"
+        if self.listed.unread is not None:
+            flaw += f" (/etc/fstab is not read: {self.listed.unread})"
+        entries = self.listed.entries.get(mount.point, ())
+        for entry in entries:
+            if (leave := _leave(entry)) is not None:  # one line for users is enough: mount(8) takes any that fits
+                return f"its file system ({_where(mount)}): {entry.where} lets users mount it (option {leave})"
+        for entry in entries:
+            found = self._misfit(mount, entry)
+            if found is None:
+                return None
+            flaw = f"its file system ({_where(mount)}): {found}"
+        return flaw
+
+    def _misfit(self, mount: Mount, entry: Entry) -> str | None:
+        """Return why an entry for a mount's point does not make it believed, or None."""
+        if entry.flaw is not None:
+            return f"{entry.where} {entry.flaw}"
+        if entry.options & _AUTOMOUNT:
+            return f"{entry.where} has it mounted by an automounter; list it under filesystems.trusted"
+        if mount.type == "tmpfs":
+            top = self.mounts.at(mount.point)
+            covered = top is None or top.superblock != mount.superblock
+            return f"{entry.where} lists something else there" if entry.type != "tmpfs" or covered else None
+        if not _is_of_type(mount.type, entry.type):
+            return f"{entry.where} lists {entry.type} there"
+        return self._on_device(mount, entry)
+
+    def _on_device(self, mount: Mount, entry: Entry) -> str | None:
+        try:
+            devices, meant = self.devices.below(mount), self.devices.meant(entry.source)
+            if meant not in {*devices, *map(self.devices.loop_file, devices)}:
+                return f"{entry.where} lists another source there ({entry.source})"
+        except NotSeenError as error:
+            return str(error)
+        key = mount.superblock, meant
+        if key not in self._exposures:
+            self._exposures[key] = self.devices.exposure(devices, meant)
+        return self._exposures[key]
+
+
+@dataclass(frozen=True, slots=True)
+class _Words:
+    """What the configuration's lists mean in one mount table."""
+
+    mounts: Mounts
+    words: Filesystems
+    owners: frozenset[int]
+
+    def trusted(self) -> Iterator[Mount]:
+        """Yield the mounts whose file systems the root directory or the configuration makes believed."""
+        if not self.mounts.root.fuse:
+            yield self.mounts.root
+        for point in self.words.trusted:
+            top = self.mounts.at(point)
+            if top is not None and not top.fuse:
+                yield top
+            yield from (each for each in self._automounted_at(point) if not each.fuse)
+        for point in self.words.fuse:
+            top = self.mounts.at(point)
+            if top is not None and top.fuse:
+                yield top
+
+    def _automounted_at(self, point: str) -> Iterator[Mount]:
+        automounters = {each.id for each in self.mounts.all if _is_autofs(each) and each.point == point}
+        return (each for each in self.mounts.all if each.parent in automounters)
+
+    def vouches(self, mount: Mount) -> bool:
+        """Whether `read_only` vouches for the content of a mount."""
+        return mount.read_only and any(
+            (self.writable_below(mount, each) or self.of_a_user_below(mount, each)) is None
+            for each in self.points_above(mount)
+        )
+
+    def points_above(self, mount: Mount) -> Iterator[str]:
+        """Yield the points under `read_only` that a mount is at or below."""
+        return (each for each in self.words.read_only if _is_below(mount.point, each))
+
+    def writable_below(self, mount: Mount, point: str) -> Mount | None:
+        """Return the mount at or below a listed point on which a user could have mounted another one, or None.
+
+        That is a mount that is neither read-only nor an automounter's, and that something else of this path is mounted
+        on. Where the listed point is a plain directory, what that lies on counts too: directories in it may be users'.
+        """
+        seen = {mount.id}
+        while (parent := self.mounts.of(mount.parent)) is not None and parent.id not in seen:
+            inside = _is_below(parent.point, point)
+            if not inside and mount.point == point:
+                return None
+            if not (parent.read_only or _is_autofs(parent)):
+                return parent
+            if not inside:
+                return None
+            seen.add(parent.id)
+            mount = parent
+        return None if mount.point == point else mount
+
+    def of_a_user_below(self, mount: Mount, point: str) -> Mount | None:
+        """Return the FUSE mount of a user's that a mount below a listed point is or lies on, or None.
+
+        What that is mounted on may have become read-only afterwards; an automounter's mounts nothing for users.
+        """
+        seen: set[int] = set()
+        while mount.id not in seen and mount.point != point and _is_below(mount.point, point):
+            seen.add(mount.id)
+            parent = self.mounts.of(mount.parent)
+            users = mount.fuse and not any(f"user_id={owner}" in mount.super_options for owner in self.owners)
+            if users and not (parent is not None and _is_autofs(parent)):
+                return mount
+            mount = parent or mount
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class _WhyNot:
+    """Says why a mount is not believed."""
+
+    words: _Words
+    reasons: dict[int, str | None]
+
+    def __call__(self, mount: Mount) -> str:
+        """Return the part of a sentence that begins with "its"."""
+        return self._of_lists(mount) or self.reasons.get(mount.id) or self._other(mount)
+
+    def _of_lists(self, mount: Mount) -> str | None:
+        """Say what is wrong where the configuration lists the point, or where FUSE is not listed."""
+        words = self.words.words
+        where = f"its file system ({_where(mount)})"
+        points = sorted(self.words.points_above(mount), key=len)
+        if points and not mount.read_only and mount.point in points:
+            return f"{where} is listed under filesystems.read_only, and is not read-only"
+        if points and mount.read_only:
+            other = self.words.writable_below(mount, points[-1])
+            on = "" if other is None else f", on {_where(other)}, which can be written"
+            if other is None and (users := self.words.of_a_user_below(mount, points[-1])) is not None:
+                on = f", and {_where(users)} is a user's"
+            return f"{where} is read-only{on}: list {mount.point} itself under filesystems.read_only"
+        if not mount.fuse:
+            return None
+        if mount.point in words.trusted:
+            return f"{where} is FUSE, which is believed under filesystems.fuse alone"
+        return f"{where} is FUSE and not listed under filesystems.fuse"
+
+    @staticmethod
+    def _other(mount: Mount) -> str:
+        return f"its file system ({_where(mount)}) is not one that is mounted here"
+
+
+def _where(mount: Mount) -> str:
+    return f"{mount.type} at {mount.point}"
+
+
+def _leave(entry: Entry) -> str | None:
+    """Return the option of an entry that lets users mount it, or None."""
+    return min((each for each in entry.options if each.partition("=")[0] in _FOR_USERS), default=None)
+
+
+def _is_autofs(mount: Mount) -> bool:
+    return mount.type == "autofs"
+
+
+def _is_below(path: str, top: str) -> bool:
+    """Whether a path is `top`, or lies below it."""
+    return top in {path, "/"} or path.startswith(f"{top}/")
+
+
+def _is_of_type(mounted: str, written: str) -> bool:
+    """Whether what is mounted is of the type, or one of the types, that was written down."""
+    kinds = set(written.split(","))
+    return bool(kinds & (_OPEN_TYPES | {mounted})) or (mounted in _EXT and bool(kinds & _EXT))

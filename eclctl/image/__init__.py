@@ -1,1 +1,0 @@
-"""Bounded readers over an open file, and what a file's identity is worth."""

@@ -1,0 +1,75 @@
+"""What will be decided on a file once it has its name, before it has it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from eclctl.client import open_image, wire_path
+from eclctl.decide.identify import calling_user
+from eclctl.decide.questions import Decision, Question
+from eclctl.files.askers import ITSELF, Asker
+from eclctl.files.syscalls import Attributes
+from eclctl.files.trusted_path import Located, Locator, Second
+from eclctl.files.writers import Writers
+from eclctl.local.engine import decide, load_site, opened_engine
+
+__all__ = ["foretell"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Elsewhere(Locator):
+    """Finds the file where it is, and says that it is where it will be: in the same directory, under another name."""
+
+    here: str
+    there: str
+
+    def by_descriptor(
+        self, name: str, fd: int, *, anywhere: bool, asker: Asker = ITSELF, found: Attributes | None = None
+    ) -> Located:
+        """Locate the file; its assurance level follows from where it is."""
+        del name
+        return self._moved(Locator.by_descriptor(self, self.here, fd, anywhere=anywhere, asker=asker, found=found))
+
+    def again(self, located: Located, second: Second) -> Located:
+        """Look at it anew under the name that it has now."""
+        if located.path is not None:
+            located = located._replace(path=f"{os.path.dirname(located.path)}/{os.path.basename(self.here)}")
+        return self._moved(Locator.again(self, located, second._replace(name=self.here)))
+
+    def look_for_writers(self, fd: int) -> Writers:
+        """Say that there are none: the file is this process's own, which still has it open for writing."""
+        del fd
+        return Writers.NONE
+
+    def _moved(self, located: Located) -> Located:
+        """Return what was located, with the names that it will have."""
+        if located.path is None:
+            return located
+        base = os.path.basename(self.there)
+        path, *others = (
+            f"{os.path.dirname(each)}/{base}" for each in (located.path, *(a.path for a in located.aliases))
+        )
+        aliases = tuple(alias._replace(path=other) for alias, other in zip(located.aliases, others, strict=True))
+        return located._replace(path=path, aliases=aliases)
+
+
+def foretell(config: str, here: str, there: str) -> Decision:
+    """Decide on the file `here` as if its name were `there`, both absolute, without links, in one directory.
+
+    Decided is for the user who calls, by the configuration that a file names, without the daemon: it decides on what
+    names lead to, and that name leads to nothing yet.
+
+    Raises:
+        ConfigError: the configuration or a policy does not load.
+        OSError: the file cannot be opened.
+    """
+    settings, snapshot = load_site(config)
+    descriptor = open_image(here)
+    try:
+        with opened_engine(settings, snapshot, 1) as engine:
+            known = engine.locator
+            engine.locator = _Elsewhere(known.mounts, known.owners, here, there, sandboxes=known.sandboxes)
+            return decide(engine, Question(wire_path(there), calling_user(), descriptor))
+    finally:
+        os.close(descriptor)

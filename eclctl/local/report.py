@@ -1,0 +1,180 @@
+"""A report without a daemon: the watched directories are verified here, and the audit log is read."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from typing import TYPE_CHECKING, Any, Final
+
+from eclctl import __version__
+from eclctl.client import NoAnswerError
+from eclctl.errors import ConfigError
+from eclctl.files.walk import walk
+from eclctl.local.engine import Responders, load_site, opened_engine
+from eclctl.report.attention import attention
+from eclctl.report.keys import listed_keys, turning
+from eclctl.report.rule_counts import NO_COUNTS
+from eclctl.report.shapes import (
+    exception_fields,
+    file_fields,
+    image_fields,
+    key_fields,
+    rule_fields,
+    seconds,
+    survey_fields,
+    turning_fields,
+)
+from eclctl.report.survey import Survey, Tally, examine
+from eclctl.text import printable
+from eclctl.trust.keyring import needed
+from eclctl.trust.revocation import Status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from eclctl.config.settings import Settings, Watch
+    from eclctl.decide.cache import Kept
+    from eclctl.decide.engine import Engine
+    from eclctl.decide.snapshot import Snapshot
+    from eclctl.policy.language import Rule
+
+_TAIL: Final = 8 * 1024 * 1024  # bytes of the audit log that are read
+_MOST_UNREAD: Final = 1000
+
+
+def report_here(config: str, images: int, decisions: int, warn: Callable[[str], None]) -> dict[str, Any]:
+    """Make a report of what a configuration names, in the shape of `cli.report.ask`.
+
+    At most `images` files are verified. `warn` is called with a sentence when the audit log cannot be read.
+
+    Raises:
+        NoAnswerError: the configuration or its policy does not load.
+    """
+    try:
+        settings, snapshot = load_site(config)
+    except ConfigError as error:
+        raise NoAnswerError("config", str(error)) from error
+    with opened_engine(settings, snapshot, max(1, images)) as engine:
+        return _Report(config, settings, snapshot, engine, warn).made(images, decisions)
+
+
+class _Report:
+    def __init__(
+        self, config: str, settings: Settings, snapshot: Snapshot, engine: Engine, warn: Callable[[str], None]
+    ) -> None:
+        self._warn = warn
+        self._config = config
+        self._settings = settings
+        self._snapshot = snapshot
+        self._engine = engine
+        assert isinstance(engine.statuses, Responders)
+        self._responders = engine.statuses
+        self._responders.ask(needed(snapshot.store.credentials, self._responders.now()))
+        self._now = self._responders.now()
+
+    def made(self, images: int, decisions: int) -> dict[str, Any]:
+        unread, left_out = self._verify(images)
+        kept = sorted(self._engine.cache.kept(), key=lambda each: each.path or "")
+        keys = tuple(listed_keys(self._snapshot, self._engine.statuses, self._now))
+        survey = Survey(self._snapshot, self._engine.statuses, turning(keys, self._now), self._now)
+        survey.add(kept)
+        log = self._settings.audit_path
+        return {
+            "v": 1,
+            "at": seconds(self._now),
+            "host": socket.gethostname(),
+            "from": f"{os.path.abspath(self._config)}, without a daemon",
+            "summary": self._summary(survey, len(kept)),
+            "rules": [self._rule(rule, survey) for rule in self._rules()],
+            "keys": [key_fields(key, self._now) for key in keys],
+            "files": [file_fields(source) for source in self._snapshot.sources],
+            "images": self._images(kept),
+            "images_left_out": left_out,
+            "unread": unread,
+            "decisions": last_decisions(log, decisions, self._warn) if log is not None else [],
+            "decisions_from": log,
+        }
+
+    def _verify(self, most: int) -> tuple[list[dict[str, str]], int]:
+        """Have the watched files verified; return what could not be judged, and how many were left out."""
+        unread: list[dict[str, str]] = []
+        count = 0
+        for path in _files(self._settings.watch):
+            count += 1
+            if count <= most:
+                found = self._engine.prefetch(path)
+                if found.status in {"failed", "not-kept"} and len(unread) < _MOST_UNREAD:
+                    unread.append({"path": path, "reason": found.reason})
+        return unread, max(0, count - most)
+
+    def _rules(self) -> Sequence[Rule]:
+        return () if self._snapshot.policy is None else self._snapshot.policy.rules
+
+    def _rule(self, rule: Rule, survey: Survey) -> dict[str, Any]:
+        return rule_fields(rule, NO_COUNTS, survey.by_rule.get(rule.name, Tally()))
+
+    def _images(self, kept: Sequence[Kept]) -> list[dict[str, Any]]:
+        found = (examine(self._snapshot, each, self._engine.statuses, self._now) for each in kept)
+        return [image_fields(report) for report in found if report is not None]
+
+    def _summary(self, survey: Survey, kept: int) -> dict[str, Any]:
+        """What `status` would say, as far as there is anything without a daemon."""
+        counted = survey_fields(survey, kept=kept, counted=kept)
+        summary: dict[str, Any] = {
+            "version": __version__,
+            "policy_loaded": True,
+            "generation": None,
+            "policy": self._snapshot.digest,
+            "loaded_at": None,
+            "last_reload": None,
+            "unrecorded": 0,
+            "watch": {"trees": []},
+            "audit": self._settings.audit_path,
+            "images": counted | {"gone": 0, "complete": True},
+            "expiring": turning_fields(survey),
+            "ocsp": {"statuses": self._statuses()},
+            "rules": {"since": None, "total": len(self._rules()), "listed": [], "no_rule": dict(NO_COUNTS)},
+        }
+        found = self._snapshot.exceptions.candidates
+        summary["exceptions"] = [exception_fields(each, self._snapshot, self._now) for each in found]
+        return summary | {"attention": attention(summary)}
+
+    def _statuses(self) -> dict[str, int]:
+        known = [
+            self._responders.known(link, self._now) for link in needed(self._snapshot.store.credentials, self._now)
+        ]
+        found = [None if each is None else each.status for each in known]
+        return {status.value: found.count(status) for status in Status} | {"none": found.count(None)}
+
+
+def _files(watches: Sequence[Watch]) -> Iterator[str]:
+    for watch in watches:
+        root = os.path.realpath(watch.path)
+        for found in walk(root, recursive=watch.recursive):
+            yield from (path for path, _ in found)
+
+
+def last_decisions(path: str, limit: int, warn: Callable[[str], None]) -> list[dict[str, Any]]:
+    """Return the newest decisions of an audit log, newest first; `warn` is told what cannot be read.
+
+    Only the end of the file is read. A line that is no record, as a crash can leave one, is passed over.
+    """
+    try:
+        with open(path, "rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - _TAIL))
+            lines = file.read(_TAIL).split(b"\n")
+    except OSError as error:
+        warn(f"{printable(path)}: {error.strerror}; there are no decisions in it")
+        return []
+    records = (record for line in reversed(lines) if (record := _record(line)) is not None)
+    return [record for record, _ in zip(records, range(limit), strict=False)]
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) and record.get("event") == "decision" else None

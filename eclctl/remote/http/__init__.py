@@ -1,0 +1,1 @@
+"""The one HTTP client: exchanges bounded in time and size."""

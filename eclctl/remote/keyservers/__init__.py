@@ -1,0 +1,1 @@
+"""Asks keyservers (HKP) for keys, and sends keys to them."""

@@ -1,0 +1,1 @@
+"""Asks OCSP responders, and keeps their answers."""

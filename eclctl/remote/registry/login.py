@@ -1,0 +1,161 @@
+"""Logging in to a registry, as it asks for it: `Basic`, or a token (distribution's token specification).
+
+A registry names its own authorization server, mostly on another host (`auth.docker.io`). To whom a secret goes:
+
+1. The registry that the user named gets name and password where it asks for `Basic`, and tokens.
+2. The server that it names gets name and password, or a refresh token, if the registry was reached by TLS and the
+   server is reached by TLS; or if it is the registry itself, same scheme, host and port. A name that came over http
+   could be anybody's: to that nothing is sent but the question for a token for everybody.
+3. It is asked for the rights that the command needs in the repository that the user named, whatever the registry says
+   that it wants: else a registry could have us fetch a token for somebody else's repository, and keep it.
+4. It is followed nowhere. Its token goes to the registry alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Final, Protocol
+from urllib.parse import urlencode, urlsplit
+from urllib.request import parse_http_list, parse_keqv_list
+
+from eclctl.errors import RemoteError
+from eclctl.remote.http.client import shown
+from eclctl.remote.http.limits import MAX_TOKEN, MAX_TOKEN_ANSWER, MAX_URL
+from eclctl.remote.registry.credentials import Credentials
+
+__all__ = ["Ask", "Login"]
+
+_PORTS: Final = {"http": 80, "https": 443}
+_OK: Final = 200
+_MAX_SERVICE: Final = 256
+_CLIENT: Final = "eclctl"
+
+
+class Ask(Protocol):
+    """Asks an authorization server once."""
+
+    def __call__(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, limit: int
+    ) -> tuple[int, bytes]:
+        """Return status and body, which is at most `limit` bytes."""
+
+
+class Login:
+    """What is sent to one registry to say who we are.
+
+    Args:
+        name: the reference, for messages.
+        origin: scheme, host and port of the registry.
+        scope: the rights that are needed.
+        credentials: what there is to log in with.
+        ask: how a server is asked.
+    """
+
+    def __init__(self, name: str, origin: tuple[str, str, int], scope: str, credentials: Credentials, ask: Ask) -> None:
+        self._name = name
+        self._origin = origin
+        self._scope = scope
+        self._credentials = credentials
+        self._ask = ask
+        self._authorization = f"Bearer {credentials.bearer}" if credentials.bearer else ""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """What says who we are, once the registry has asked."""
+        return {"Authorization": self._authorization} if self._authorization else {}
+
+    @property
+    def who(self) -> str:
+        """Who that is, for messages."""
+        if not self._credentials:
+            return (
+                "what nobody in particular asks; log in (`docker login`, `singularity registry login`), or set "
+                "SINGULARITY_DOCKER_USERNAME and SINGULARITY_DOCKER_PASSWORD"
+            )
+        name = shown(self._credentials.username) or "a token"
+        return f"{name}, whose credentials are from {shown(self._credentials.source)}"
+
+    def answer(self, challenges: Sequence[str]) -> None:
+        """Find out what to send from now on, from the registry's `WWW-Authenticate` headers.
+
+        Raises:
+            RemoteError: it asks for something that there is not, or that must not be sent where it is to go.
+        """
+        asked: dict[str, str] = {}
+        for challenge in challenges:
+            scheme, _, rest = challenge.strip().partition(" ")
+            asked.setdefault(scheme.lower(), rest)
+        if "bearer" in asked:
+            self._authorization = f"Bearer {self._token(_parameters(asked['bearer']))}"
+        elif "basic" in asked:
+            basic = self._credentials.basic
+            if basic is None:
+                raise RemoteError(f"{self._name}: the registry refuses {self.who}")
+            self._authorization = f"Basic {basic}"
+        else:
+            raise RemoteError(f"{self._name}: the registry wants a login of a kind that is not supported")
+
+    def _token(self, asked: Mapping[str, str]) -> str:
+        realm, service = asked.get("realm", ""), asked.get("service", "")
+        self._check_realm(realm)
+        if len(service) > _MAX_SERVICE or not service.isprintable():
+            raise RemoteError(f"{self._name}: the registry names no proper service to log in to")
+        wanted = {"service": service, "scope": self._scope} if service else {"scope": self._scope}
+        if self._credentials.identity:
+            form = wanted | {
+                "grant_type": "refresh_token",
+                "client_id": _CLIENT,
+                "refresh_token": self._credentials.identity,
+            }
+            headers = {"Content-Type": "application/x-www-form-urlencoded"}
+            answer = self._ask("POST", realm, headers, urlencode(form).encode("ascii"), MAX_TOKEN_ANSWER)
+        else:
+            basic = self._credentials.basic
+            headers = {"Authorization": f"Basic {basic}"} if basic is not None else {}
+            url = f"{realm}{'&' if '?' in realm else '?'}{urlencode(wanted)}"
+            answer = self._ask("GET", url, headers, None, MAX_TOKEN_ANSWER)
+        return self._read(realm, *answer)
+
+    def _check_realm(self, realm: str) -> None:
+        """Refuse a server that must not be told what we would tell it."""
+        try:
+            parts = urlsplit(realm)
+            origin = (parts.scheme, (parts.hostname or "").lower(), parts.port or _PORTS.get(parts.scheme, 0))
+        except ValueError:
+            parts, origin = urlsplit(""), ("", "", 0)
+        plain = realm.isascii() and realm.isprintable() and not set(' "<>#') & set(realm) and len(realm) <= MAX_URL
+        if not plain or parts.scheme not in _PORTS or not parts.hostname or "@" in parts.netloc:
+            raise RemoteError(f"{self._name}: the registry says to log in at {shown(realm)}, which is no URL to ask")
+        secret = bool(self._credentials)
+        if origin == self._origin:
+            return
+        if self._origin[0] == "https" and parts.scheme != "https":
+            raise RemoteError(f"{self._name}: the registry says to log in at {shown(realm)}, which has no TLS")
+        if self._origin[0] != "https" and secret:
+            raise RemoteError(
+                f"{self._name}: the registry, which was reached without TLS, says to log in at {shown(realm)}; that "
+                "could be anybody's answer, so no credentials are sent there"
+            )
+
+    def _read(self, realm: str, status: int, body: bytes) -> str:
+        if status != _OK:
+            raise RemoteError(f"{shown(realm)} answered with status {status}: it refuses {self.who}")
+        try:
+            members = json.loads(body)
+        except (ValueError, RecursionError):
+            members = None
+        token = (members.get("token") or members.get("access_token")) if isinstance(members, dict) else None
+        if not isinstance(token, str) or not token.isascii() or not token.isprintable() or " " in token:
+            raise RemoteError(f"{shown(realm)} gave no token")
+        if len(token) > MAX_TOKEN:
+            raise RemoteError(f"{shown(realm)} gave a token of {len(token)} characters, which no registry would take")
+        return token
+
+
+def _parameters(challenge: str) -> Mapping[str, str]:
+    """Return the parameters of a challenge (RFC 9110 section 11.2); none where they cannot be read."""
+    try:
+        return {name.lower(): value for name, value in parse_keqv_list(parse_http_list(challenge)).items()}
+    except (ValueError, IndexError):
+        return {}

@@ -24,6 +24,20 @@ def test_links_between_documents_lead_to_files(document: Path) -> None:
     assert [link for link in links if not (document.parent / link).exists()] == []
 
 
+def headings(document: Path) -> set[str]:
+    """The anchors that a document's headings have on GitHub."""
+    prose = re.sub(r"^```.*?^```", "", document.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    titles = re.findall(r"^#+ (.*)$", prose, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.strip().lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_between_documents_lead_to_headings(document: Path) -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]*)#([^)]+)\)", document.read_text(encoding="utf-8"))
+    pages = [(document.parent / link if link else document, heading) for link, heading in links]
+    assert [(page.name, heading) for page, heading in pages if heading not in headings(page)] == []
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_policies_in_documents_load_without_a_warning(
     document: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -38,6 +38,36 @@ def test_links_between_documents_lead_to_headings(document: Path) -> None:
     assert [(page.name, heading) for page, heading in pages if heading not in headings(page)] == []
 
 
+FILES = {"yaml", "yml", "json", "toml", "md", "py", "sh", "conf"}
+
+
+def is_code(name: str) -> bool:
+    """Whether a dotted name is a module of eclctl, or a function, method, class or constant of one."""
+    place, rest = ROOT / "eclctl", name.split(".")
+    while rest and (place / rest[0]).is_dir():
+        place = place / rest.pop(0)
+    if rest and (place / f"{rest[0]}.py").is_file():
+        place = place / f"{rest.pop(0)}.py"
+    if not rest:
+        return True
+    source = (place / "__init__.py" if place.is_dir() else place).read_text(encoding="utf-8")
+    return (
+        re.search(rf"^(?: {{4}})?(?:async )?(?:def|class) {rest[0]}\b|^{rest[0]} ?[:=]", source, re.MULTILINE)
+        is not None
+    )
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_code_that_documents_name_exists(document: Path) -> None:
+    packages = {path.stem for path in (ROOT / "eclctl").iterdir()}
+    text = document.read_text(encoding="utf-8")
+    files = re.findall(r"`([a-z_]+/[a-z_/]+\.py)", text)
+    assert [file for file in files if not any((ROOT / top / file).is_file() for top in ("", "eclctl", "tests"))] == []
+    names = re.findall(r"`([a-z_]+(?:\.[A-Za-z_]+)+)`", text)
+    code = [name for name in names if name.split(".")[0] in packages and name.rpartition(".")[2] not in FILES]
+    assert [name for name in code if not is_code(name)] == []
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_policies_in_documents_load_without_a_warning(
     document: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -48,4 +48,3 @@ def run_subcommand(parser: Parser, modules: Mapping[str, str], argv: Sequence[st
         command.add(subparsers)
     options = parser.parse_args(argv)
     return commands[options.command].run(options)
-

@@ -8,7 +8,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import cold, kinds, policies, rescan, sign, warm
+from benchmarks import cold, kinds, policies, rescan, sign, startup, warm
 from benchmarks.harness import Result
 
 HERE = Path(__file__).resolve().parent
@@ -19,6 +19,7 @@ SUITES = {
     "rescan": rescan.measure,
     "policies": policies.measure,
     "sign": sign.measure,
+    "startup": startup.measure,
 }
 
 

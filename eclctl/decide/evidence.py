@@ -8,12 +8,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from eclctl.decide.snapshot import Snapshot
 from eclctl.model import Claim, Finding, SignerKind, Verification
 from eclctl.trust.keyring import KeyStore
 from eclctl.trust.revocation import Known, StatusSource, links
-from eclctl.trust.x509 import Credential, path
+
+if TYPE_CHECKING:
+    from eclctl.trust.x509 import Credential
 
 __all__ = ["KeyReport", "Lifetime", "certificate_lifetime", "key_lifetime", "keys_behind", "short_name"]
 
@@ -94,6 +97,8 @@ def key_lifetime(store: KeyStore, certificate: str, key: str) -> Lifetime:
 
 def certificate_lifetime(credential: Credential, now: datetime) -> Lifetime:
     """Return when a certificate counts: as long as all of the path that leads to a root now, else as long as itself."""
+    from eclctl.trust.x509 import path  # noqa: PLC0415 - only a certificate needs X.509
+
     found = path(credential, now)
     if isinstance(found, Finding):
         return Lifetime(credential.leaf.not_valid_before_utc, credential.leaf.not_valid_after_utc, found)
@@ -137,6 +142,8 @@ def _made_by(snapshot: Snapshot, claim: Claim, statuses: StatusSource, now: date
 
 def revocation_of(credential: Credential, statuses: StatusSource, now: datetime) -> str:
     """Return what is known of a certificate and those above it, when all of them must be known to be good; else ""."""
+    from eclctl.trust.x509 import path  # noqa: PLC0415 - only a certificate needs X.509
+
     found = path(credential, now) if credential.ocsp else ()
     if isinstance(found, Finding):
         return ""

@@ -23,9 +23,9 @@ from eclctl.policy.language import Policy
 from eclctl.policy.lint import Linter, Remarks, no_remarks
 from eclctl.policy.load import Loaded, LoadEnvironment, Source, load
 from eclctl.signature import openpgp
+from eclctl.signature.keys import MAX_CERTIFICATE_FILE
 from eclctl.signature.openpgp.proven import updated
 from eclctl.trust.keyring import MAX_KEYRING_FILE, KeyStore
-from eclctl.trust.x509 import MAX_CERTIFICATE_FILE
 
 _POLICY_SUFFIXES = (".yaml", ".yml")
 _MANY_OBJECTS = 500_000

@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from eclctl.model import Assurance, Finding, Kind, Verdict
 from eclctl.policy.globs import Glob
 from eclctl.policy.messages import Message
 from eclctl.policy.windows import Window
 from eclctl.signature.keys import PublicKey
-from eclctl.trust.x509 import Credential
+
+if TYPE_CHECKING:
+    from eclctl.trust.x509 import Credential
 
 ANYONE = "anyone"
 """The built-in role: every certificate in the keyrings."""

@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 from eclctl.config.document import Report, quoted
 from eclctl.model import Finding
 from eclctl.policy.declare import Declarations
 from eclctl.policy.language import X509, Policy
 from eclctl.signature import openpgp
-from eclctl.trust.x509 import Credential, path, turning_points
+
+if TYPE_CHECKING:
+    from eclctl.trust.x509 import Credential
 
 __all__ = ["SOON", "review_keys", "who_counts"]
 
@@ -52,6 +55,8 @@ def who_counts(policy: Policy, ring: openpgp.Keyring, now: datetime) -> frozense
 
     def counts(key: str) -> bool:
         if key.startswith(X509):
+            from eclctl.trust.x509 import path  # noqa: PLC0415 - only a certificate needs X.509
+
             return not isinstance(path(credentials[key], now), Finding)
         return _useless(ring, key, now) is None
 
@@ -83,6 +88,8 @@ def _ends(ring: openpgp.Keyring, certificate: openpgp.Certificate, now: datetime
 
 def _path_ends(credential: Credential, now: datetime) -> datetime | None:
     """Return when no path leads from a certificate to a root any more; None when none does now."""
+    from eclctl.trust.x509 import path, turning_points  # noqa: PLC0415 - only a certificate needs X.509
+
     if isinstance(path(credential, now), Finding):
         return None
     times = (datetime.fromtimestamp(time, UTC) for time in turning_points(credential) if time > now.timestamp())

@@ -6,8 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-
-from cryptography import x509
+from typing import TYPE_CHECKING
 
 from eclctl.config import document
 from eclctl.config.document import Node, Report, Scalar, quoted
@@ -15,8 +14,11 @@ from eclctl.errors import EclctlError, KeyMaterialError
 from eclctl.model import Finding
 from eclctl.policy.language import COSIGN
 from eclctl.signature.keys import PublicKey, parse_public_key
-from eclctl.trust.ocsp import responders
-from eclctl.trust.x509 import Credential, check_certificates, load_credential, path
+
+if TYPE_CHECKING:
+    from cryptography import x509
+
+    from eclctl.trust.x509 import Credential
 
 CERTIFICATE_KEYS = ("file", "intermediates", "roots", "ocsp")
 _IS_CERTIFICATE = "list a certificate under certificate: {file: LEAF.pem, roots: [ROOT.pem]}"
@@ -75,6 +77,8 @@ class Material:
         ocsp = self._ocsp(fields.get("ocsp"), where)
         if leaf is None or own is None or intermediates is None or not roots or ocsp is None:
             return None
+        from eclctl.trust.x509 import load_credential  # noqa: PLC0415 - only a certificate needs X.509
+
         try:
             source = document.printable(leaf.text)
             credential = load_credential(own, intermediates, roots, ocsp=ocsp == "require", source=source)
@@ -113,6 +117,8 @@ class Material:
         content = self._content(entry, "certificate")
         if content is None:
             return None
+        from eclctl.trust.x509 import check_certificates  # noqa: PLC0415 - only a certificate needs X.509
+
         try:
             check_certificates(content, source=document.printable(entry.text))
         except KeyMaterialError as error:
@@ -122,6 +128,8 @@ class Material:
 
     def _warn_of(self, credential: Credential, entry: Scalar, what: str) -> None:
         """Warn of a certificate by which no signature counts now: it loads, since time alone must break no reload."""
+        from eclctl.trust.x509 import path  # noqa: PLC0415 - only a certificate needs X.509
+
         by = f"by the certificate {quoted(entry.text)} of {what}"
         found = path(credential, self.now)
         if isinstance(found, Finding):
@@ -170,4 +178,6 @@ class Material:
 
 def _can_be_asked_about(certificate: x509.Certificate) -> bool:
     """Tell whether a certificate names a responder that speaks HTTP."""
+    from eclctl.trust.ocsp import responders  # noqa: PLC0415 - only a certificate needs X.509
+
     return any(url.lower().startswith(("http://", "https://")) for url in responders(certificate))

@@ -14,14 +14,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from eclctl.errors import KeyMaterialError
 from eclctl.model import Finding, KeyRef, SignerKind
 from eclctl.signature import openpgp
 from eclctl.signature.keys import MAX_KEY_FILE, PublicKey, parse_public_key
 from eclctl.trust.revocation import NO_STATUS, Known, Link, Status, StatusSource
-from eclctl.trust.x509 import Credential, path_links, turning_points
+
+if TYPE_CHECKING:
+    from eclctl.trust.x509 import Credential
 
 __all__ = [
     "MAX_KEYRING_FILE",
@@ -137,6 +139,8 @@ def judge_credential(credential: Credential, now: datetime, statuses: StatusSour
     It counts when a path leads to one of its roots and, if it asks for that, when every certificate of the path but the
     root is known to be good. What is not known is not good.
     """
+    from eclctl.trust.x509 import path_links  # noqa: PLC0415 - only a certificate needs X.509
+
     found = path_links(credential, now)
     if isinstance(found, Finding):
         return found
@@ -166,6 +170,8 @@ def needed(credentials: Iterable[Credential], now: datetime) -> tuple[Link, ...]
 def _needed(credential: Credential | None, now: datetime) -> tuple[Link, ...]:
     if credential is None or not credential.ocsp:
         return ()
+    from eclctl.trust.x509 import path_links  # noqa: PLC0415 - only a certificate needs X.509
+
     found = path_links(credential, now)
     return () if isinstance(found, Finding) else found
 
@@ -203,6 +209,8 @@ def _turning_points(store: KeyStore, claim: Signed, now: datetime, statuses: Sta
     credential = store.credential(name) if kind is SignerKind.CERTIFICATE else None
     if credential is None:
         return ()
+    from eclctl.trust.x509 import turning_points  # noqa: PLC0415 - only a certificate needs X.509
+
     known = [statuses.known(link, now) for link in _needed(credential, now)]
     return [*turning_points(credential), *(each.until.timestamp() for each in known if each is not None)]
 

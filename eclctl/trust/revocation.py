@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from itertools import pairwise
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+
+if TYPE_CHECKING:
+    from cryptography import x509
 
 __all__ = ["NO_STATUS", "Known", "Link", "NoStatus", "Status", "StatusSource", "links"]
 

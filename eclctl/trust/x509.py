@@ -27,13 +27,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from eclctl.errors import KeyMaterialError
 from eclctl.model import Finding
-from eclctl.signature.keys import PublicKey, parse_public_key
+from eclctl.signature.keys import MAX_CERTIFICATE_FILE, PublicKey, parse_public_key
 from eclctl.trust.chains import UNKNOWN_AUTHORITY, UNREADABLE, Chain, Read, chains, read
 from eclctl.trust.revocation import Link
 
 __all__ = [
     "MAX_CERTIFICATES",
-    "MAX_CERTIFICATE_FILE",
     "Credential",
     "check_certificates",
     "load_credential",
@@ -41,9 +40,6 @@ __all__ = [
     "path_links",
     "turning_points",
 ]
-
-MAX_CERTIFICATE_FILE = 4 * 1024 * 1024
-"""The longest file of certificates that is read, in bytes."""
 
 MAX_CERTIFICATES = 1024
 """The most certificates that are looked at of one sort: intermediates, or roots. A system's roots are some 150."""

@@ -11,13 +11,15 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from types import TracebackType
-from typing import NamedTuple, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Self, TypeAlias, TypeVar
 
 from eclctl.errors import BusyImageError, UnreadableImageError
 from eclctl.sif.reader import Descriptor, Sif, checked_size
 from eclctl.signature.metadata import ALGORITHMS, Hash
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
+    from types import TracebackType
 
 __all__ = ["DigestCache", "HashPool", "Progress", "Want", "hash_objects"]
 
@@ -67,7 +69,8 @@ class HashPool:
     def __init__(self, threads: int) -> None:
         """Take `threads`, at least 1, beside those that call."""
         self._threads = threads
-        self._executor = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="eclctl-hash")
+        self._executor: ThreadPoolExecutor | None = None
+        self._starting = threading.Lock()
 
     @classmethod
     def beside_caller(cls) -> Self:
@@ -84,7 +87,8 @@ class HashPool:
 
     def close(self) -> None:
         """Wait for running jobs and end the threads."""
-        self._executor.shutdown()
+        if self._executor is not None:
+            self._executor.shutdown()
 
     def run(self, jobs: Sequence[Callable[[], _Result]]) -> list[_Result]:
         """Return the results of all jobs, in order; the first error ends it, when no job runs any more."""
@@ -102,13 +106,22 @@ class HashPool:
                 queue.clear()
                 raise
 
-        helpers = [self._executor.submit(work) for _ in range(min(self._threads, len(jobs) - 1))]
+        helpers = [self._started().submit(work) for _ in range(min(self._threads, len(jobs) - 1))]
         try:
             work()
         finally:
             # The image's descriptor must stay open for as long as a helper reads it.
             _settle(helpers)
         return [results[number] for number in range(len(jobs))]
+
+    def _started(self) -> ThreadPoolExecutor:
+        """Return the threads, which exist from the first time that there is work for them."""
+        with self._starting:
+            if self._executor is None:
+                from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - small images need no threads
+
+                self._executor = ThreadPoolExecutor(self._threads, thread_name_prefix="eclctl-hash")
+            return self._executor
 
 
 def hash_objects(

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import argparse
-import asyncio
 import re
-import ssl
-import warnings
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-
-from cryptography import x509
+from typing import TYPE_CHECKING
 
 from eclctl.errors import KeyMaterialError
-from eclctl.trust.chains import UNREADABLE, read
+from eclctl.signature.keys import MAX_CERTIFICATE_FILE
 from eclctl.trust.keyring import needed, read_file
 from eclctl.trust.revocation import NO_STATUS, StatusSource
-from eclctl.trust.x509 import MAX_CERTIFICATE_FILE, Credential, load_credential
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+    from eclctl.trust.x509 import Credential
 
 __all__ = ["add_options", "ask", "load", "misused"]
 
@@ -67,6 +66,8 @@ def load(options: argparse.Namespace) -> list[Credential]:
     """
     if options.certificate is None:
         return []
+    from eclctl.trust.x509 import load_credential  # noqa: PLC0415 - only a certificate needs it
+
     intermediates = [_read(path) for path in options.certificate_intermediates]
     roots = [_read(path) for path in options.certificate_roots] or [_system_roots()]
     own = _read(options.certificate)
@@ -78,7 +79,9 @@ def ask(credentials: Sequence[Credential]) -> StatusSource:
     links = needed(credentials, _now())
     if not links:
         return NO_STATUS
-    from eclctl.remote.ocsp import client as ocsp_client  # noqa: PLC0415 (most runs of the command speak to nobody)
+    import asyncio  # noqa: PLC0415 - only a certificate needs it
+
+    from eclctl.remote.ocsp import client as ocsp_client  # noqa: PLC0415 - only a certificate needs it
 
     return asyncio.run(ocsp_client.ask_all(links, now=_now))
 
@@ -93,6 +96,8 @@ def _read(path: str) -> bytes:
 
 def _system_roots() -> bytes:
     """Return the roots that the system's TLS library trusts, as PEM, but for those that cannot be read strictly."""
+    import ssl  # noqa: PLC0415 - only a certificate needs it
+
     paths = ssl.get_default_verify_paths()
     files = [Path(paths.cafile)] if paths.cafile else []
     if not files and paths.capath:
@@ -105,6 +110,12 @@ def _system_roots() -> bytes:
 
 def _readable(block: bytes) -> bool:
     """Return whether a root is one that can be used: systems carry old ones whose fields are not as they must be."""
+    import warnings  # noqa: PLC0415 - only a certificate needs it
+
+    from cryptography import x509  # noqa: PLC0415 - only a certificate needs it
+
+    from eclctl.trust.chains import UNREADABLE, read  # noqa: PLC0415 - only a certificate needs it
+
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         try:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
-from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from eclctl.cli.inputs.keyrings import warn
 from eclctl.cli.inputs.policies import SYSTEM_CONFIG
-from eclctl.config.keyservers import Keyserver, Keyservers, parse_url, read_user_file
 from eclctl.errors import ConfigError
-from eclctl.remote.keyservers import hkp
 
 if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterable, Mapping
+
+    from eclctl.config.keyservers import Keyservers
+    from eclctl.remote.keyservers import hkp
     from eclctl.remote.keyservers.index import IndexedKey
 
 __all__ = ["FULL", "add_options", "chosen", "configured", "explain", "hex_digits", "index_shape", "user_file"]
@@ -54,7 +54,9 @@ def chosen(options: argparse.Namespace) -> Keyservers:
     """
     site = getattr(options, "site", False)
     config = getattr(options, "config", None) if site else None
-    known = configured(os.environ, config=config, site=site)
+    from eclctl.config.keyservers import Keyservers  # noqa: PLC0415 - as in `configured`
+
+    known = configured(os.environ, config=config, site=site) or Keyservers()
     if options.url:
         return _named(options.url, known)
     if not known.servers:
@@ -65,28 +67,34 @@ def chosen(options: argparse.Namespace) -> Keyservers:
 
 def _named(urls: Iterable[str], known: Keyservers) -> Keyservers:
     """Return the servers with these URLs. One that is configured keeps what is configured for it, such as its token."""
+    from eclctl.config.keyservers import Keyserver, parse_url  # noqa: PLC0415 - as in `configured`
+
     by_url = {server.url: server for server in known.servers}
     parsed = dict.fromkeys(parse_url(url) for url in urls)
     return replace(known, servers=tuple(by_url.get(url, Keyserver(url)) for url in parsed))
 
 
-def configured(environ: Mapping[str, str], *, config: str | None = None, site: bool = False) -> Keyservers:
+def configured(environ: Mapping[str, str], *, config: str | None = None, site: bool = False) -> Keyservers | None:
     """Return the keyservers of the user's file, or of the site's configuration where there is none or `site`.
+
+    Without either file, it returns None.
 
     Raises:
         ConfigError: The file is wrong.
     """
     own = user_file(environ)
     if not site and os.path.lexists(own):
+        from eclctl.config.keyservers import read_user_file  # noqa: PLC0415 - many users have no such file
+
         found, problems = read_user_file(own)
         if problems:
             raise ConfigError("; ".join(str(problem) for problem in problems[:3]))
         return found
     path = config or SYSTEM_CONFIG
     if config is None and not os.access(path, os.R_OK):
-        return Keyservers()
-    from eclctl.config import settings  # noqa: PLC0415 - likewise
-    from eclctl.config.accounts import NAMES  # noqa: PLC0415 - with a file of their own, users need no daemon's
+        return None
+    from eclctl.config import settings  # noqa: PLC0415 - with a file of their own, users need no daemon's
+    from eclctl.config.accounts import NAMES  # noqa: PLC0415 - likewise
 
     loaded = settings.load(path, resolve_user=NAMES.user)
     if loaded.settings is None:
@@ -102,6 +110,9 @@ def hex_digits(text: str) -> str | None:
 
 def explain(tried: hkp.Tried, fingerprint: str) -> str:
     """Warn of what servers did wrong beside an answer that counts; return why there is none, "" when there is one."""
+    from eclctl.cli.inputs.keyrings import warn  # noqa: PLC0415 - likewise
+    from eclctl.remote.keyservers import hkp  # noqa: PLC0415 - only who asked a keyserver has something to explain
+
     if tried.found is not None:
         warn([answer.why for answer in tried.answers if answer.why])
         return ""

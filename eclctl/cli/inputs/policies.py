@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
+from typing import TYPE_CHECKING
 
-from eclctl.config import settings
-from eclctl.config.accounts import NAMES
-from eclctl.config.settings import LoadedSettings, Settings
+if TYPE_CHECKING:
+    import argparse
+
+    from eclctl.config.settings import LoadedSettings
 
 __all__ = ["SYSTEM_CONFIG", "add_named", "misnamed", "named_settings"]
 
@@ -32,6 +33,10 @@ def misnamed(options: argparse.Namespace) -> str | None:
 
 def named_settings(options: argparse.Namespace) -> LoadedSettings:
     """Return settings with just what the options name, or those of a configuration, the system's when none is named."""
+    from eclctl.config.settings import LoadedSettings, Settings, load  # noqa: PLC0415 - others need only the options
+
     if options.paths:
         return LoadedSettings(Settings("", "", "", tuple(options.paths), tuple(options.keyring)), ())
-    return settings.load(options.config or SYSTEM_CONFIG, resolve_user=NAMES.user)
+    from eclctl.config.accounts import NAMES  # noqa: PLC0415 - as above
+
+    return load(options.config or SYSTEM_CONFIG, resolve_user=NAMES.user)

@@ -7,14 +7,22 @@ import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from eclctl.cli.check import UsageError, seconds
+from eclctl.cli.terminal.width import columns
 from eclctl.text import printable
 
 if TYPE_CHECKING:
     from _typeshed import SupportsWrite
 
-__all__ = ["USAGE", "Parser", "timeout"]
+__all__ = ["USAGE", "HelpFormatter", "Parser", "timeout"]
 
 USAGE = 2
+
+
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Keeps the lines of descriptions and examples. Without a width, argparse imports `shutil`."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=columns() - 2)  # argparse leaves as much free
 
 
 class Parser(argparse.ArgumentParser):
@@ -31,7 +39,7 @@ class Parser(argparse.ArgumentParser):
             prog=prog,
             description=description,
             epilog=examples,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=HelpFormatter,
             allow_abbrev=False,
         )
 

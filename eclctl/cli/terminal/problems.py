@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
+from typing import TYPE_CHECKING
 
-from eclctl.config.document import Problem, printable
-from eclctl.config.excerpts import WIDTH, excerpt
+from eclctl.cli.terminal.width import columns
+
+if TYPE_CHECKING:
+    from eclctl.config.document import Problem
 
 __all__ = ["complain", "error_shape", "print_error"]
 
@@ -16,7 +18,11 @@ _WIDEST = 200
 
 def complain(sort: str, problem: Problem) -> None:
     """Print a problem to the error output; `sort` is `error`, `warning` or `note`."""
-    lines = [f"{sort}: {problem.sentence}", *excerpt(problem, _width())]
+    from eclctl.config.document import printable  # noqa: PLC0415 - without a problem, YAML is not needed
+    from eclctl.config.excerpts import WIDTH, excerpt  # noqa: PLC0415 - likewise
+
+    width = min(columns(WIDTH), _WIDEST) if sys.stderr.isatty() else WIDTH
+    lines = [f"{sort}: {problem.sentence}", *excerpt(problem, width)]
     if problem.hint is not None:
         lines.append(f"       = {printable(problem.hint)}")
     print("\n".join(lines), file=sys.stderr)
@@ -29,8 +35,6 @@ def print_error(error: Exception) -> None:
 
 def error_shape(error: Exception) -> dict[str, str]:
     """Return an error's shape in JSON; what is not eclctl's own error is one of input or output."""
+    from eclctl.config.document import printable  # noqa: PLC0415 - as above
+
     return {"code": getattr(error, "code", "io"), "message": printable(str(error))}
-
-
-def _width() -> int:
-    return min(shutil.get_terminal_size((WIDTH, 24)).columns, _WIDEST) if sys.stderr.isatty() else WIDTH

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from eclctl.cli.inputs import certificates as credentials
+from eclctl.cli.terminal.parser import HelpFormatter
 from eclctl.cli.verify import cosign as verify_cosign
 from eclctl.cli.verify import remote as verify_remote
 from eclctl.cli.verify.shared import FAILED, OK, open_image, say, show_json, signature_shape
@@ -19,7 +20,6 @@ from eclctl.errors import ConfigError, EclctlError, KeyMaterialError
 from eclctl.model import Finding, KeyRef, SignerKind
 from eclctl.sif.labels import data_type
 from eclctl.sif.reader import DataType, Descriptor
-from eclctl.sign.keyrings.rings import user_ring_file
 from eclctl.signature import openpgp
 from eclctl.text import printable
 from eclctl.trust.keyring import KeyStore, load_keyring, load_public_keys
@@ -89,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="eclctl verify",
         description="Verify the signatures of SIF images. Every signature in scope must be valid.",
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("images", nargs="*", metavar="IMAGE", help="a SIF image")
@@ -180,6 +180,8 @@ def _material(options: argparse.Namespace, *, asks: bool) -> Material:
 
 def _implicit_keyrings(*, needed: bool) -> list[str]:
     """Return the site's keyring and the user's own. Only `verify` looks at the latter: what may run is for the site."""
+    from eclctl.sign.keyrings.rings import user_ring_file  # noqa: PLC0415 - only where no key is named
+
     own = user_ring_file(os.environ)
     found = [*([SYSTEM_KEYS] if Path(SYSTEM_KEYS).is_dir() else []), *([own] if own is not None else [])]
     if not found and needed:

@@ -6,22 +6,22 @@ invalid. So asking for that whole fingerprint finds the key that counts, or none
 
 from __future__ import annotations
 
-import argparse
-import asyncio
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from eclctl.cli.inputs import keyservers
 from eclctl.cli.verify.shared import say
-from eclctl.config.keyservers import Keyservers
-from eclctl.remote.keyservers import hkp
 from eclctl.sif.reader import DataType, read
 from eclctl.signature import openpgp
-from eclctl.signature.openpgp.proven import serialize
 from eclctl.text import printable
-from eclctl.verify import Material
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+
+    from eclctl.config.keyservers import Keyservers
+    from eclctl.verify import Material
 
 __all__ = ["Remote", "add_options", "misused", "remote"]
 
@@ -63,7 +63,7 @@ def remote(options: argparse.Namespace) -> Remote | None:
     if options.local or options.key or options.keyring or options.certificate is not None:
         return None
     named = keyservers.chosen(options) if options.url else keyservers.configured(os.environ)
-    return Remote(named) if named.servers else None
+    return Remote(named) if named is not None and named.servers else None
 
 
 @dataclass(slots=True)
@@ -87,6 +87,8 @@ class Remote:
         new = [packets for name in self._unknown(fd, material) if (packets := self._fetch(name, material.store.pgp))]
         if not new:
             return material
+        from eclctl.signature.openpgp.proven import serialize  # noqa: PLC0415 - only when keyservers are asked
+
         own = (serialize(certificate.material) for certificate in material.store.pgp.certificates)
         store = replace(material.store, pgp=openpgp.Keyring.parse(*own, *new))
         return replace(material, store=store)
@@ -100,6 +102,10 @@ class Remote:
 
     def _fetch(self, fingerprint: str, own: openpgp.Keyring) -> bytes | None:
         """Return a certificate, if a server has it; whom its owner lets revoke it may be among those that are here."""
+        import asyncio  # noqa: PLC0415 - only when keyservers are asked
+
+        from eclctl.remote.keyservers import hkp  # noqa: PLC0415 - only when keyservers are asked
+
         self._asked.add(fingerprint)
         tried = asyncio.run(hkp.fetch(self.keyservers, fingerprint, own))
         why = keyservers.explain(tried, fingerprint)

@@ -6,12 +6,15 @@ import json
 import os
 import stat
 import sys
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from eclctl.errors import UnreadableImageError, UnsupportedFileError
-from eclctl.model import Finding
-from eclctl.verify import SignatureReport
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from eclctl.model import Finding
+    from eclctl.verify import SignatureReport
 
 __all__ = ["FAILED", "OK", "finding_shape", "open_image", "say", "show_json", "signature_shape"]
 

@@ -25,17 +25,17 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from eclctl.model import Claim, Kind, SignatureFormat, SignerKind, Verification
+from eclctl.model import Claim, Kind, SignatureFormat, Verification
 from eclctl.policy.cosign import speaks_for
 from eclctl.policy.language import Policy, Requirement, Rule, Scope
 from eclctl.policy.matching import match
 from eclctl.policy.purposes import heard
+from eclctl.trust.signer_types import SIGNER_TYPES
 
 MAX_ASSIGNMENTS = 4096
 
 _LEGACY = SignatureFormat.LEGACY
 _COSIGN = SignatureFormat.COSIGN
-_PGP = SignerKind.PGP
 _NOBODY = ""
 _NOTHING_SHARED: Mapping[int, str] = {}
 
@@ -161,7 +161,9 @@ def _standings(
     for need in rule.require:
         asked = (need.purpose, need.anyone)
         if asked not in known:
-            those = [claim for claim in claims if claim.signer.kind is _PGP] if need.anyone else claims
+            those = (
+                [claim for claim in claims if SIGNER_TYPES[claim.signer.kind].in_keyrings] if need.anyone else claims
+            )
             known[asked] = _standing(policy, image, those, shared_out, need.purpose)
     return [known[need.purpose, need.anyone] for need in rule.require]
 

@@ -13,9 +13,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from eclctl.config.document import Report, quoted
-from eclctl.policy.declare import Certificates, Declarations, place
-from eclctl.policy.language import COSIGN, X509, Holder, Signer
+from eclctl.policy.declare import Declarations, place
+from eclctl.policy.language import Holder, Signer
 from eclctl.policy.matching import match
+from eclctl.policy.signer_declarations import Certificates
+from eclctl.trust.signer_types import signer_type
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ class Holders:
         if purpose is None and not any(signer.purposes for signer in self.signers.values()):
             self._able[which] = self.native if native else self.keys
         else:
-            names = [name for name in self.by_name if not (native and name.startswith(COSIGN))]
+            names = [name for name in self.by_name if not native or signer_type(name).approves_parts]
             self._able[which] = _collect(self.by_name, names, lambda name, person: self._can(person, name, purpose))
         return self._able[which]
 
@@ -101,7 +103,7 @@ def find_holders(declared: Declarations, keyring: Certificates) -> Holders:
     keys = _collect(by_name, by_name)
     claimed = Counter(key for held in keys.values() for key in held)
     shared = frozenset(key for key, count in claimed.items() if count > 1)
-    others = [name for name in by_name if not name.startswith(COSIGN)]
+    others = [name for name in by_name if signer_type(name).approves_parts]
     native = keys if len(others) == len(by_name) else _collect(by_name, others)
     ring = keys if len(certificates) == len(by_name) else _collect(by_name, certificates)
     return Holders(by_name, keys, native, ring, shared, declared.signers)
@@ -149,6 +151,6 @@ def warn_of_shared_keys(declared: Declarations, holders: Holders, report: Report
             continue
         known_person, where = first.setdefault(holder.key, (person, place(entry)))
         if known_person != person:
-            this = "the key of this certificate" if key.startswith(X509) else "this key"
+            this = "this key" if (noun := signer_type(key).noun) == "key" else f"the key of this {noun}"
             message = f"{this} of {quoted(person)} is also listed for {quoted(known_person)} at {where}"
             report.warning(entry, message, "it counts for one of them at a time, never for both")

@@ -17,12 +17,13 @@ from eclctl.model import Assurance, Verdict
 from eclctl.policy.declare import Declarations, place
 from eclctl.policy.globs import Glob
 from eclctl.policy.inclusion import is_literal
-from eclctl.policy.language import SIGNED_KINDS, Match, Policy, Requirement, Rule, Signer, is_pgp
+from eclctl.policy.language import SIGNED_KINDS, Match, Policy, Requirement, Rule, Signer
 from eclctl.policy.lint_keys import review_keys, who_counts
 from eclctl.policy.persons import Persons
 from eclctl.policy.requirements import ASKS
 from eclctl.policy.shadows import Shadow, find_shadows
 from eclctl.signature.openpgp import Keyring
+from eclctl.trust.signer_types import SIGNER_TYPES, signer_type
 
 __all__ = ["Linter", "Remark", "Remarks", "no_remarks"]
 
@@ -130,7 +131,9 @@ class _Review:
         if terms is None or node is None:
             return
         need = Requirement(terms.people, terms.count, "", terms.where)
-        who = Persons(self.policy, is_pgp).alone(Rule("", terms.where, 0, Match(), (need,)))
+        who = Persons(self.policy, lambda key: signer_type(key).in_keyrings).alone(
+            Rule("", terms.where, 0, Match(), (need,))
+        )
         if terms.count == 1:
             message = f"one person alone can approve exceptions: any one of {quoted(terms.role)} is enough"
             self.report.warning(_child(node, "count") or node, message, "raise the count")
@@ -140,10 +143,11 @@ class _Review:
 
     def _unbound(self, signer: Signer) -> None:
         """Note keys whose signatures an entry's purpose does not bind, as its reader may think."""
-        sorts = {"PGP": any(map(is_pgp, signer.keys)), "cosign": signer.signs_with_cosign}
-        if not signer.purposes or not any(sorts.values()):
+        types = {signer_type(key) for key in signer.keys}
+        free = [entry.adjective for entry in SIGNER_TYPES.values() if entry in types and entry.states_purpose]
+        if not signer.purposes or not free:
             return
-        which = " and ".join(sort for sort, there in sorts.items() if there)
+        which = " and ".join(free)
         message = (
             f"purpose of {quoted(signer.name)} does not bind its {which} signatures: "
             "they say themselves what they are for, if anything"
@@ -321,7 +325,7 @@ def _allows_all(rule: Rule) -> bool:
 
 def _is_anyone(policy: Policy, name: str) -> bool:
     """Return whether a signer counts for the role `anyone`, which is every certificate in the keyrings."""
-    return any(map(is_pgp, policy.signers[name].keys))
+    return any(signer_type(key).in_keyrings for key in policy.signers[name].keys)
 
 
 def _listed(rules: Sequence[Rule]) -> str:

@@ -7,8 +7,9 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from eclctl.policy.language import Policy, Requirement, Rule, is_pgp
+from eclctl.policy.language import Policy, Requirement, Rule
 from eclctl.policy.matching import match
+from eclctl.trust.signer_types import signer_type
 
 __all__ = ["Alone", "Persons"]
 
@@ -70,9 +71,10 @@ class Persons:
     def _serves(self, name: str, need: Requirement) -> bool:
         """Return whether a signer is asked for, and has a key whose signatures can be for that purpose."""
         signer = self._signers.get(name)
-        keys = () if signer is None else tuple(filter(is_pgp, signer.keys)) if need.anyone else signer.keys
         return (need.anyone or name in need.names) and any(
-            signer is not None and signer.can_sign_for(key, need.purpose) for key in keys
+            signer is not None and signer.can_sign_for(key, need.purpose)
+            for key in (() if signer is None else signer.keys)
+            if signer_type(key).in_keyrings or not need.anyone
         )
 
     def _meets(self, rule: Rule, people: Iterable[str]) -> bool:

@@ -10,16 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from eclctl.model import Claim, SignerKind
+from eclctl.model import Claim
 from eclctl.policy.language import Policy
+from eclctl.trust.signer_types import SIGNER_TYPES
 
-_SAYS_NOTHING = frozenset({SignerKind.KEY, SignerKind.CERTIFICATE})
 _EVERYTHING: frozenset[str] = frozenset()
 
 
 def purposes(policy: Policy, claim: Claim, person: str) -> frozenset[str]:
     """Return what a claim is for when it speaks for `person`; nothing is an approval without bounds."""
-    if claim.signer.kind not in _SAYS_NOTHING:
+    if SIGNER_TYPES[claim.signer.kind].states_purpose:
         return claim.purposes
     signer = policy.signers.get(person)
     return _EVERYTHING if signer is None else signer.purposes

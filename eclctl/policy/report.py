@@ -19,15 +19,15 @@ from eclctl.model import (
     RequirementReport,
     SignatureFormat,
     SignatureReport,
-    SignerKind,
     SignerReport,
     Verification,
 )
 from eclctl.policy.cosign import misfit, speaks_for
 from eclctl.policy.counting import Settlement, holds, is_ambiguous, scope_groups
-from eclctl.policy.language import COSIGN, Policy, Requirement, Rule, Scope, Signer, is_pgp
+from eclctl.policy.language import Policy, Requirement, Rule, Scope, Signer
 from eclctl.policy.purposes import misfit as other_purpose
 from eclctl.policy.purposes import stated
+from eclctl.trust.signer_types import SIGNER_TYPES, signer_type
 
 _MOST_NAMED = 20
 _UNSUPPORTED = Code.UNSUPPORTED_SIGNATURE_FORMAT
@@ -199,7 +199,7 @@ class Reporter:
         """Return why a signature of somebody who is asked does not count: what a user can do something about."""
         need = self.rule.require[number]
         for index, claim in enumerate(self.image.claims):
-            if need.anyone and claim.signer.kind is not SignerKind.PGP:
+            if need.anyone and not SIGNER_TYPES[claim.signer.kind].in_keyrings:
                 continue
             for name in self._people(claim):
                 why = self._discounted(index, name, need)
@@ -282,7 +282,7 @@ class Reporter:
         return any(
             signer.can_sign_for(key, need.purpose)
             for key in signer.keys
-            if (cosign or not key.startswith(COSIGN)) and (not timed or is_pgp(key))
+            if (cosign or signer_type(key).approves_parts) and (not timed or signer_type(key).carries_time)
         )
 
     def _report(self, number: int) -> RequirementReport:

@@ -10,9 +10,10 @@ import re
 from collections.abc import Iterator
 
 from eclctl.config.document import Report, Scalar, quoted
-from eclctl.policy.declare import Certificates, Declarations
+from eclctl.policy.declare import Declarations
 from eclctl.policy.holders import Holders
-from eclctl.policy.language import COSIGN
+from eclctl.policy.signer_declarations import Certificates
+from eclctl.trust.signer_types import names_called
 
 _FINGERPRINT = re.compile(r"[0-9A-F]{40}|[0-9A-F]{64}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -47,10 +48,7 @@ def _numbers(
 
 def _called(digest: str, declared: Declarations, keyring: Certificates) -> Iterator[str]:
     """Yield all that a key may be called of which a digest is known: its own or that of a certificate for it."""
-    yield from (digest, COSIGN + digest)
-    for name, credential in declared.material.credentials.items():
-        if digest in {credential.fingerprint, credential.key.id}:
-            yield name
+    yield from names_called(declared.material.listed, digest)
     for certificate in keyring.certificates:
         if digest in certificate.materials:
             yield certificate.fingerprint

@@ -24,7 +24,7 @@ from eclctl.sif.reader import DataType, Sif, read
 from eclctl.signature import cosign
 from eclctl.signature.dsse import Effort
 from eclctl.signature.keys import PublicKey
-from eclctl.trust.keyring import cosign_name
+from eclctl.trust.signer_types.cosign_key import cosign_name
 from eclctl.verify.content import Need, Plan
 from eclctl.verify.hashing import HashPool, Want, hash_objects
 from eclctl.verify.reference import SignatureReport

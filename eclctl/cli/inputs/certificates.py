@@ -7,7 +7,6 @@ import asyncio
 import re
 import ssl
 import warnings
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from cryptography import x509
 
 from eclctl.errors import KeyMaterialError
 from eclctl.trust.chains import UNREADABLE, read
-from eclctl.trust.keyring import needed, read_file
+from eclctl.trust.keyring import KeyStore, needed, read_file
 from eclctl.trust.revocation import NO_STATUS, StatusSource
 from eclctl.trust.x509 import MAX_CERTIFICATE_FILE, Credential, load_credential
 
@@ -73,9 +72,9 @@ def load(options: argparse.Namespace) -> list[Credential]:
     return [load_credential(own, intermediates, roots, ocsp=options.ocsp_verify, source=options.certificate)]
 
 
-def ask(credentials: Sequence[Credential]) -> StatusSource:
+def ask(store: KeyStore) -> StatusSource:
     """Ask about every certificate that must be good and leads to a trusted root, and wait for the answers."""
-    links = needed(credentials, _now())
+    links = needed(store, _now())
     if not links:
         return NO_STATUS
     from eclctl.remote.ocsp import client as ocsp_client  # noqa: PLC0415 (most runs of the command speak to nobody)

@@ -16,8 +16,8 @@ from functools import lru_cache
 
 from eclctl.model import Claim, Code, Finding, Outcome, SignatureFormat, Verdict, Verification
 from eclctl.policy import report
-from eclctl.policy.counting import settle
 from eclctl.policy.language import Policy, Rule
+from eclctl.policy.n_of_m import settle
 
 _LEGACY = SignatureFormat.LEGACY
 

@@ -111,7 +111,8 @@ class Requirement:
 
     `anyone` stands for every certificate in the keyrings; `people` is empty then. `text` says what is needed as a
     noun phrase ("2 approvals from security"), `where` is `file:line`. Only signatures for `purpose` count, or, where
-    that is None, those that are for everything. `stage` is the requirement's name in the rule's chain.
+    that is None, those that are for everything. `stage` is the requirement's name in the rule's chain. `role` is the
+    role that `people` are, None where the rule lists them.
     """
 
     people: tuple[str, ...]
@@ -122,6 +123,7 @@ class Requirement:
     scope: Scope | None = None
     purpose: str | None = None
     stage: str | None = None
+    role: str | None = None
     names: frozenset[str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -16,7 +16,7 @@ _COSIGN = SignatureFormat.COSIGN
 
 
 def signers_of(policy: Policy, claim: Claim) -> tuple[str, ...]:
-    """Return the people for whom a claim counts: those who list its key, and whose entry it is as asked for."""
+    """Return the people that a claim counts for: those who list its key, and whose entry it is as asked for."""
     holder = policy.holders.get(claim.signer.id)
     if holder is None:
         return ()

@@ -2,8 +2,7 @@
 
 A key has several names: the fingerprints of OpenPGP certificates that contain it, the digest of a PEM file, the X.509
 certificates that were issued for it, and its name as a cosign key. Names that share any key material count as one key,
-so that a person's certificate and PEM file, or two people's copies of one key, never count twice (DESIGN section 1
-point 5).
+so that a person's certificate and PEM file, or two people's copies of one key, never count twice.
 """
 
 from __future__ import annotations
@@ -77,7 +76,7 @@ class Holders:
         return self._most(tuple(self.ring), self.ring)
 
     def _most(self, people: tuple[str, ...], keys: dict[str, frozenset[int]]) -> int:
-        """Whoever has a key that nobody shares counts beside all others; the rest have to be matched."""
+        """A person with an unshared key counts beside all others; the rest have to be matched."""
         which = (people, id(keys))
         if which not in self._counted:
             held = [keys[person] for person in people if person in keys]

@@ -202,7 +202,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Withdrawn:
-    """What may not run whatever a rule says. Digests are `sha256:` and lower-case hex."""
+    """What may not run under any rule. Digests are `sha256:` and lower-case hex."""
 
     digests: frozenset[str] = frozenset()
     signers: tuple[str, ...] = ()
@@ -309,5 +309,5 @@ class Policy:
 
 
 def frozen(mapping: Mapping[str, Holder]) -> Mapping[str, Holder]:
-    """Return a view of a copy, which nobody can change."""
+    """Return a read-only view of a copy."""
     return MappingProxyType(dict(mapping))

@@ -37,7 +37,7 @@ class Loaded:
 def load(sources: Sequence[Source], environment: LoadEnvironment) -> Loaded:
     """Load a policy from files in the order given, which is the order of their rules; what one includes follows it.
 
-    Never raises for what the files say. Whatever is wrong is in `errors`, with its place, and `policy` is None then.
+    Never raises for what the files say. All that is wrong is in `errors`, with its place, and `policy` is None then.
     """
     report = Report()
     declarer = Declarer(environment, report)

@@ -46,7 +46,7 @@ _NOTHING_SHARED: Mapping[int, str] = {}
 class Approvals:
     """What each person approves, under one way to share keys out.
 
-    signed_by: the claims but those of cosign, each with the people for whom it counts.
+    signed_by: the claims but those of cosign, each with the people that it counts for.
     groups: the object groups that each person approves.
     whole: the people who approve every object of the file.
     cosign: the people who approve the image in the file with cosign.

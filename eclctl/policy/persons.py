@@ -18,7 +18,7 @@ _MOST_WAYS = 256
 
 @dataclass(frozen=True, slots=True)
 class Alone:
-    """Somebody who is enough for a rule.
+    """A person who is enough for a rule.
 
     `name` is the first of them, `text` all of them in words. `posing` are the people whose keys they also have, when
     they are enough only because of that. `anyone`: every person in the keyrings is.
@@ -49,7 +49,7 @@ class Persons:
     def alone(self, rule: Rule) -> Alone | None:
         """Return who can meet all requirements of a rule alone, or None.
 
-        Nobody can meet with one approval what asks for two, unless they have keys that are listed for others, too.
+        No one can meet with one approval what asks for two, unless they have keys that are listed for others, too.
         """
         if not rule.require:
             return None
@@ -86,7 +86,7 @@ class Persons:
         return all(len(names) >= need.count for names, need in zip(able, rule.require, strict=True))
 
     def _posing(self, rule: Rule) -> Alone | None:
-        """Look for somebody whose keys, each counted for one of those who list it, meet the rule."""
+        """Look for a person whose keys, each counted for one of those who list it, meet the rule."""
         asked = frozenset(name for need in rule.require for name in need.people)
         for person in sorted(asked & self._sharers):
             choices = [sorted(self._listed[key]) for key in self._keys[person]]

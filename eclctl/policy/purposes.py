@@ -25,7 +25,7 @@ def purposes(policy: Policy, claim: Claim, person: str) -> frozenset[str]:
 
 
 def signers_for_purpose(policy: Policy, claim: Claim, people: Iterable[str], purpose: str | None) -> tuple[str, ...]:
-    """Return those of `people` for whom a claim is for this purpose, or, for None, an approval without bounds."""
+    """Return those of `people` that a claim of this purpose counts for, or, for None, an approval without bounds."""
     return tuple(person for person in people if _fits(purposes(policy, claim, person), purpose))
 
 

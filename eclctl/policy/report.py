@@ -35,7 +35,7 @@ _SOFTENED = frozenset({Code.REQUIREMENTS_NOT_MET, _UNSUPPORTED})  # the latter i
 
 
 def signer_of(policy: Policy, claim: Claim) -> str:
-    """Return the people for whom a claim counts, else those whose key made it, or the key when no signer lists it."""
+    """Return the people that a claim counts for, else those whose key made it, or the key when no signer lists it."""
     holder = policy.holders.get(claim.signer.id)
     return " or ".join(signers_of(policy, claim) or holder.people) if holder is not None else claim.signer.id
 

@@ -1,7 +1,7 @@
 """The JSON Schema of policy files, for editors: what may stand where, with a sentence on each key.
 
 It is made from the tables that the loader reads with, and says as much as a schema can: what depends on other files, on
-keyrings or on the host is the loader's to find. Whatever it refuses, the loader refuses. Editors read YAML with types,
+keyrings or on the host is the loader's to find. What it refuses, the loader refuses. Editors read YAML with types,
 and the loader does not, so that a number or a boolean is also taken where the loader sees a word.
 """
 
@@ -43,13 +43,13 @@ def _top() -> Mapping[str, Schema]:
         "roles": parts.mapping_of(parts.names(), "Lists of signers, for approvals. The role anyone is built in."),
         "withdrawn": parts.mapping(
             {
-                "objects": parts.list_of(parts.digest(), "SHA-256 of data objects that may not run, in whatever file."),
+                "objects": parts.list_of(parts.digest(), "SHA-256 of data objects that may not run, in any file."),
                 "manifests": parts.list_of(parts.digest(), "Digests of OCI images that may not run."),
                 "signers": parts.names("Signers; nothing that carries a signature of theirs runs."),
                 "keys": parts.list_of(parts.word(), "Keys, by fingerprint or digest; nothing that they signed runs."),
             },
             declare.WITHDRAWN_KEYS,
-            "What may not run, whatever a rule says.",
+            "What may not run under any rule.",
         ),
         "exceptions": parts.mapping(
             {
@@ -75,7 +75,7 @@ def _rule() -> Schema:
             {"oneOf": [parts.purpose(), {**parts.mapping_of(_requirement()), "minProperties": 1, "maxProperties": 1}]},
             "The stages that an image goes through, by name.",
         ),
-        "decision": parts.one_of(tuple(Verdict), "The answer, whatever is signed."),
+        "decision": parts.one_of(tuple(Verdict), "The answer, signed or not."),
         "distinct": parts.boolean("No person serves two requirements."),
         "forbid": parts.mapping(
             {"signed_by": parts.names("Signers.")},

@@ -1,7 +1,7 @@
 """Which keys are withdrawn: those of withdrawn signers, and those that are withdrawn by their own names.
 
-A key that nobody knows makes no signature that anybody could recognise. So a withdrawn key has to be known to a signer
-or a keyring, and a name that is not is an error: a withdrawal that silently stops nothing would be worse than none.
+The signatures of an unknown key cannot be recognised. So a withdrawn key has to be known to a signer or a
+keyring, and a name that is not is an error: a withdrawal that silently stops nothing would be worse than none.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 def withdrawn_keys(declared: Declarations, holders: Holders, keyring: Certificates, report: Report) -> frozenset[int]:
-    """Return the numbers (`Holder.key`) of all keys that are withdrawn, under whatever name they sign."""
+    """Return the numbers (`Holder.key`) of all keys that are withdrawn, under each of their names."""
     found = set(holders.keys_of(declared.withdrawn_signers))
     for entry in declared.withdrawn_keys:
         found.update(_numbers(entry, declared, holders, keyring, report))

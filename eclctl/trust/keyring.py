@@ -1,6 +1,6 @@
 """Key stores: everything that may verify a signature, and whether a verified signature still counts.
 
-`verify` asks a store which key made a signature (a fact, whatever the time). Here that fact is judged at a given
+`verify` asks a store which key made a signature (a fact, which holds at all times). Here that fact is judged at a given
 time: keys expire and are revoked, certificates too, PEM keys are trusted for as long as they are listed.
 """
 

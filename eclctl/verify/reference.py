@@ -57,7 +57,7 @@ class Material:
     """The keys, and which sorts of keys were given at all: a signature of another sort fails for want of them.
 
     `has_keys` is for keys that verify DSSE envelopes, PEM keys and certificates. `statuses` is what is known of whether
-    the certificates of the store were revoked; nobody is asked here.
+    the certificates of the store were revoked; no responder is asked here.
     """
 
     store: KeyStore

@@ -1,8 +1,8 @@
 """The vocabulary of eclctl: frozen types shared by every layer. No I/O, standard library only.
 
 *Facts* (`Verification` and what it holds) say which key verified which signature over which objects. They hold for
-the content of a file and a set of keys, whatever the time. Whether a key is expired or revoked is *judged* from
-facts at a given time, at each decision (DESIGN: facts are cached, trust is not).
+the content of a file and a set of keys, at any time. Whether a key is expired or revoked is *judged* from
+facts at a given time, at each decision: facts are cached, trust is not.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Kind(StrEnum):
 
 
 class Assurance(StrEnum):
-    """What the identity of a file is worth (DESIGN section 6)."""
+    """The assurance level of a file: how sure it is that the file stays what was decided on."""
 
     TRUSTED_PATH = "trusted-path"
     NONE = "none"
@@ -112,7 +112,7 @@ class DataObject:
     """A data object that is not a signature, as its descriptor shows it.
 
     `group` is 0 for an object outside every group. `holds` names what it is in the words that a policy's `holds`
-    uses, for instance {"partition", "overlay"}; neither group nor ID is signed (DESIGN section 1 point 6).
+    uses, for instance {"partition", "overlay"}; neither group nor ID is signed.
     """
 
     id: int
@@ -339,7 +339,7 @@ class RequirementReport:
 class SignatureReport:
     """What became of one signature of the image, for `explain`.
 
-    `id` is the signature object's. `signer` is who made it, None when nobody knows. `why` is one sentence.
+    `id` is the signature object's. `signer` is who made it, None when that is not known. `why` is one sentence.
     """
 
     id: int

@@ -5,26 +5,20 @@ These are descriptions for people. Nothing here takes part in a decision.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from datetime import datetime
 
 from eclctl.decide.snapshot import Snapshot
-from eclctl.model import Claim, Finding, SignerKind, Verification
-from eclctl.trust.keyring import KeyStore
-from eclctl.trust.revocation import Known, StatusSource, links
+from eclctl.model import Claim, SignerKind, Verification
+from eclctl.trust.revocation import StatusSource
+from eclctl.trust.signer_types import SIGNER_TYPES
 
-if TYPE_CHECKING:
-    from eclctl.trust.x509 import Credential
-
-__all__ = ["KeyReport", "Lifetime", "certificate_lifetime", "key_lifetime", "keys_behind", "short_name"]
+__all__ = ["KeyReport", "keys_behind", "short_name"]
 
 _SHORT = (
     16  # hex digits; of an OpenPGP fingerprint of 20 bytes, the last so many are its key ID (RFC 9580 section 5.5.4)
 )
 _VERSION_4 = 40  # hex digits of a fingerprint
-_NOBODY_ASKED = "nobody has asked its responder yet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +50,6 @@ class KeyReport:
     declared: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Lifetime:
-    """From when until when a key can make signatures count; None is for ever. `fault` is why it never does."""
-
-    begins: datetime | None = None
-    ends: datetime | None = None
-    fault: Finding | None = None
-
-
 def keys_behind(
     snapshot: Snapshot, image: Verification, statuses: StatusSource, now: datetime
 ) -> tuple[KeyReport | None, ...]:
@@ -85,80 +70,24 @@ def short_name(identity: str) -> str:
     return identity[-_SHORT:] if len(identity) == _VERSION_4 else identity[:_SHORT]
 
 
-def key_lifetime(store: KeyStore, certificate: str, key: str) -> Lifetime:
-    """Return when a key of an OpenPGP certificate counts. Both are fingerprints in upper-case hex."""
-    status = store.pgp.status(certificate, key)
-    if status is None:
-        return Lifetime(fault=Finding("unknown-key", "the key is in no keyring"))
-    ends = [time for time in (status.valid_until, status.vouched_until) if time is not None]
-    begins = max(status.valid_from, status.vouched_from, status.created)
-    return Lifetime(_time(begins), _time(min(ends)) if ends else None, status.fault)
-
-
-def certificate_lifetime(credential: Credential, now: datetime) -> Lifetime:
-    """Return when a certificate counts: as long as all of the path that leads to a root now, else as long as itself."""
-    from eclctl.trust.x509 import path  # noqa: PLC0415 - only a certificate needs X.509
-
-    found = path(credential, now)
-    if isinstance(found, Finding):
-        return Lifetime(credential.leaf.not_valid_before_utc, credential.leaf.not_valid_after_utc, found)
-    begins = max(each.not_valid_before_utc for each in found)
-    return Lifetime(begins, min(each.not_valid_after_utc for each in found))
-
-
 def _made_by(snapshot: Snapshot, claim: Claim, statuses: StatusSource, now: datetime) -> KeyReport:
-    store, name = snapshot.store, claim.signer.id
-    identity, primary, subject, user_id, source, revocation = claim.key, "", "", "", "", ""
-    life = Lifetime()
-    if claim.signer.kind is SignerKind.PGP:
-        certificate = store.pgp.get(name)
-        primary, user_id = name, "" if certificate is None else certificate.name
-        life = key_lifetime(store, name, claim.key)
-    elif claim.signer.kind is SignerKind.CERTIFICATE:
-        credential = store.credential(name)
-        if credential is not None:
-            identity, subject, source = credential.fingerprint, credential.name, credential.source
-            life = certificate_lifetime(credential, now)
-            revocation = revocation_of(credential, statuses, now)
-    else:
-        key = next((each for each in (*store.keys, *store.cosign) if name.endswith(each.id)), None)
-        identity, source = name.removeprefix("cosign:"), "" if key is None else key.source
+    kind, name = claim.signer.kind, claim.signer.id
+    key = SIGNER_TYPES[kind].describe(snapshot.store, name, claim.key, statuses, now)
     return KeyReport(
-        kind=claim.signer.kind,
-        id=identity,
-        short=short_name(identity),
-        primary=primary,
-        subject=subject,
+        kind=kind,
+        id=key.id,
+        short=short_name(key.id),
+        primary=key.primary,
+        subject=key.subject,
         signed=claim.created,
         signature_expires=claim.expires,
-        begins=life.begins,
-        ends=life.ends,
-        revocation=revocation,
-        user_id=user_id,
-        source=source,
+        begins=key.life.begins,
+        ends=key.life.ends,
+        revocation=key.revocation,
+        user_id=key.user_id,
+        source=key.source,
         declared=_declared(snapshot, name),
     )
-
-
-def revocation_of(credential: Credential, statuses: StatusSource, now: datetime) -> str:
-    """Return what is known of a certificate and those above it, when all of them must be known to be good; else ""."""
-    from eclctl.trust.x509 import path  # noqa: PLC0415 - only a certificate needs X.509
-
-    found = path(credential, now) if credential.ocsp else ()
-    if isinstance(found, Finding):
-        return ""
-    return _worst([statuses.known(link, now) for link in links(found)])
-
-
-def _worst(known: Sequence[Known | None]) -> str:
-    """Return the first that is not good, else until when all of them are."""
-    for each in known:
-        if each is None:
-            return _NOBODY_ASKED
-        if each.status.value != "good":
-            return f"{each.status.value}: {each.reason}"
-    untils = [each.until for each in known if each is not None]
-    return f"good until {min(untils).strftime('%Y-%m-%d %H:%MZ')}" if untils else ""
 
 
 def _declared(snapshot: Snapshot, name: str) -> tuple[str, ...]:
@@ -167,7 +96,3 @@ def _declared(snapshot: Snapshot, name: str) -> tuple[str, ...]:
     if policy is None or holder is None:
         return ()
     return tuple(policy.signers[person].where for person in holder.people if person in policy.signers)
-
-
-def _time(seconds: int) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)

@@ -18,10 +18,10 @@ from eclctl.decide.breakglass import NO_EXCEPTIONS, Exceptions, State, standing
 from eclctl.decide.breakglass_load import load_exceptions
 from eclctl.errors import ConfigError, EclctlError
 from eclctl.files.guarded import Reader, expand, read_guarded
-from eclctl.policy.declare import Certificate
 from eclctl.policy.language import Policy
 from eclctl.policy.lint import Linter, Remarks, no_remarks
 from eclctl.policy.load import Loaded, LoadEnvironment, Source, load
+from eclctl.policy.signer_declarations import Certificate
 from eclctl.signature import openpgp
 from eclctl.signature.keys import MAX_CERTIFICATE_FILE
 from eclctl.signature.openpgp.proven import updated
@@ -154,7 +154,7 @@ def _build(
     warnings += loaded.warnings
     if loaded.policy is None or errors or ring is None:
         return Built(None, tuple(errors), tuple(warnings))
-    store = KeyStore(ring, loaded.policy.keys, loaded.policy.credentials, loaded.policy.cosign)
+    store = KeyStore(ring, loaded.policy.listed)
     exceptions, problems = load_exceptions(
         loaded.policy.exceptions, ring, read=read, resolve_user=names.user, resolve_group=names.group
     )

@@ -85,7 +85,7 @@ EXPLANATIONS: dict[Difference, str] = {
         " directory whose name differs from it in these characters alone."
     ),
     Difference.TAMPERED: (
-        "An image with a signature over other content than it holds is refused, by whatever rule. ECL that is not"
+        "An image with a signature over other content than it holds is refused, whichever rule applies. ECL that is not"
         " activated looks at nothing."
     ),
     Difference.OTHER_KINDS: (
@@ -93,7 +93,7 @@ EXPLANATIONS: dict[Difference, str] = {
         " about there; here they are refused until a rule allows them. The end of the policy has one to start from."
     ),
     Difference.LATER_CHANGES: (
-        "With assurance: none, whoever can write the image or its directory can exchange it after the answer. ECL"
+        "With assurance: none, a writer of the image or its directory can exchange it after the answer. ECL"
         " checks the file that the launcher has open, which can be written to, but not be exchanged."
     ),
     Difference.MODERN_INSTEAD: (

@@ -9,7 +9,7 @@ What ECL does, in its order (SingularityCE's `internal/pkg/syecl`):
    keyring, valid now, and over exactly that group. With `legacyinsecure` none of that is looked at; the signatures of
    before 3.6 on the only primary partition are, instead.
 4. whitelist: one of the keys signed every group. whitestrict: each of them did, so that an empty list is satisfied by
-   whatever came so far. blacklist: none of them signed any group.
+   in any case. blacklist: none of them signed any group.
 
 Nothing drafted here takes for an approval what is none in eclctl's own terms. What is left is a `Difference`.
 """
@@ -56,7 +56,7 @@ class Certificate(Protocol):
     def keys(self) -> Sequence[Key]: ...  # noqa: D102 - primary key and subkeys
 
     @property
-    def materials(self) -> frozenset[str]: ...  # noqa: D102 - what the keys are, whatever they are called
+    def materials(self) -> frozenset[str]: ...  # noqa: D102 - the keys themselves
 
 
 class Ring(Protocol):

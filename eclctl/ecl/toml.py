@@ -1,6 +1,6 @@
 """Reads `ecl.toml`, the Execution Control List of SingularityCE and Apptainer, and finds wrong what they find wrong.
 
-As there: keys match whatever their case, unknown ones are ignored, and what is left out is false or empty. An ECL that
+As there: keys match in any case, unknown ones are ignored, and what is left out is false or empty. An ECL that
 is not activated must be valid all the same. All that is wrong is reported, not the first thing alone.
 """
 
@@ -188,7 +188,7 @@ class _Reader:
         return ""
 
     def _keys(self, fields: Mapping[str, Any], line: int, what: str) -> Iterator[str]:
-        """Yield the fingerprints, each once; ECL compares them whatever their case."""
+        """Yield the fingerprints, each once; ECL compares them without regard to case."""
         value = fields.get("keyfp", [])
         if not isinstance(value, list):
             self._error(line, f"{what}: keyfp must be a list of fingerprints", 'write keyfp = ["40 hex digits"]')

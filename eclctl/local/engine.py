@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from eclctl.config.settings import Settings
-    from eclctl.trust.revocation import Known, Link
+    from eclctl.trust.revocation import Known, Link, Subject
 
 __all__ = ["Responders", "explain_here", "load_site", "opened_engine"]
 
@@ -53,10 +53,10 @@ class Responders:
         """The time of day."""
         return _now()
 
-    def known(self, link: Link, now: datetime) -> Known | None:
+    def known(self, subject: Subject, now: datetime) -> Known | None:
         """Return what was answered."""
         del now
-        return self._known.get(link.id)
+        return self._known.get(subject.id)
 
     def ask(self, links: Sequence[Link]) -> None:
         """Ask, and wait for the answers."""

@@ -70,7 +70,7 @@ class _Report:
         self._engine = engine
         assert isinstance(engine.statuses, Responders)
         self._responders = engine.statuses
-        self._responders.ask(needed(snapshot.store.credentials, self._responders.now()))
+        self._responders.ask(needed(snapshot.store, self._responders.now()))
         self._now = self._responders.now()
 
     def made(self, images: int, decisions: int) -> dict[str, Any]:
@@ -141,9 +141,7 @@ class _Report:
         return summary | {"attention": attention(summary)}
 
     def _statuses(self) -> dict[str, int]:
-        known = [
-            self._responders.known(link, self._now) for link in needed(self._snapshot.store.credentials, self._now)
-        ]
+        known = [self._responders.known(link, self._now) for link in needed(self._snapshot.store, self._now)]
         found = [None if each is None else each.status for each in known]
         return {status.value: found.count(status) for status in Status} | {"none": found.count(None)}
 

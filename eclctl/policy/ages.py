@@ -22,7 +22,7 @@ def too_old(
     """Return `rejected`, and for those claims that are too old for `rule` at `now`, by index, why.
 
     A signature counts until the age is reached, and from that instant on no more. One over other content stays what it
-    is whatever its age: it denies. With an age limit, no image is allowed that would be denied without.
+    is at any age: it denies. With an age limit, no image is allowed that would be denied without.
     """
     if rule is None or rule.max_age is None:
         return rejected

@@ -79,7 +79,7 @@ class PolicyException:
 
 
 def approvers(policy: Policy, terms: ExceptionTerms, keys: Iterable[str]) -> tuple[str, ...]:
-    """Return those of the role whom these keys speak for, as many as there can be when no key speaks for two of them.
+    """Return those of the role for which these keys speak, as many as there can be when no key speaks for two of them.
 
     Args:
         policy: the policy of the terms.
@@ -139,7 +139,7 @@ class _Terms:
         if count is None or role is None:
             return None
         if role == ANYONE:
-            hint = "name a role of people whom you trust with that"
+            hint = "name a role of people that you trust with that"
             self.report.error(fields["of"], f"'{ANYONE}' cannot approve exceptions", hint)
             return None
         if role not in self.declared.roles:
@@ -162,11 +162,11 @@ class _Terms:
             message = f"{', '.join(silent)} of {quoted(role)} cannot approve exceptions"
             self.report.warning(node, message, only_pgp)
         if left < count <= have:
-            # No error: a stolen key must be withdrawn at once, whoever is missing in a role then.
+            # No error: a stolen key must be withdrawn at once, even when a role lacks people then.
             message = (
                 f"exceptions cannot be approved: {count} needed, and the keys of {left} of {quoted(role)} are left"
             )
-            self.report.warning(node, message, "the others are withdrawn; put somebody else into the role")
+            self.report.warning(node, message, "the others are withdrawn; put another person into the role")
 
     def _keys(self, person: str) -> frozenset[int]:
         """Return the OpenPGP keys of a person, by number."""
@@ -212,7 +212,7 @@ class _Reader:
     def _check_scope(self, root: Node, fields: Mapping[str, Node]) -> None:
         if ("users" in fields) == ("groups" in fields):
             which = "has both users and groups" if "users" in fields else "has neither users nor groups"
-            self.report.error(root, f"the exception {which}", "say for whom it is with one of them")
+            self.report.error(root, f"the exception {which}", "say who it is for with one of them")
 
     def _name(self, node: Node | None, stem: str) -> str | None:
         name = None if node is None else document.text(node, self.report, "exception")

@@ -1,7 +1,7 @@
 """Whether a cosign signature is one that a signer's entry asks for: its annotations and its repository.
 
 One key may be listed for two signers with different annotations, so this is asked for each person, and not for the
-key. What a signature says of itself was signed with the key, but whoever holds the key chose the words: they reach
+key. What a signature says of itself was signed with the key, but the holder of the key chose the words: they reach
 messages quoted.
 """
 
@@ -15,18 +15,18 @@ from eclctl.policy.language import Policy, Signer
 _COSIGN = SignatureFormat.COSIGN
 
 
-def speaks_for(policy: Policy, claim: Claim) -> tuple[str, ...]:
-    """Return the people for whom a claim speaks: those who list its key, and whose entry it is as asked for."""
+def signers_of(policy: Policy, claim: Claim) -> tuple[str, ...]:
+    """Return the people that a claim counts for: those who list its key, and whose entry it is as asked for."""
     holder = policy.holders.get(claim.signer.id)
     if holder is None:
         return ()
     if claim.format is not _COSIGN:
         return holder.people
     signers = policy.signers
-    return tuple(name for name in holder.people if name in signers and misfit(signers[name], claim) is None)
+    return tuple(name for name in holder.people if name in signers and cosign_mismatch(signers[name], claim) is None)
 
 
-def misfit(signer: Signer, claim: Claim) -> str | None:
+def cosign_mismatch(signer: Signer, claim: Claim) -> str | None:
     """Return what a cosign claim lacks of what a signer's entry asks for, as "it lacks …"; None when it lacks nothing.
 
     Every annotation must be there, with its value, among the texts of the payload's `optional`. A signature that names

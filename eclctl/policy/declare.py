@@ -6,62 +6,35 @@ Declarations of all files are taken before any rule is read, so that a rule may 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
 
 from eclctl.config import document
-from eclctl.config.document import ListNode, MapNode, Node, Report, Scalar, quoted
+from eclctl.config.document import MapNode, Node, Report, Scalar, quoted
 from eclctl.errors import ConfigError
 from eclctl.model import is_purpose
 from eclctl.policy.globs import Glob, compile_repository, repository_objection
-from eclctl.policy.language import ANYONE, X509, Policy, Signer
+from eclctl.policy.language import ANYONE, Policy, Signer
 from eclctl.policy.material import Material
+from eclctl.policy.signer_declarations import (
+    DECLARATIONS,
+    FINGERPRINT,
+    OPTIONS,
+    Certificates,
+    Reading,
+    key_words,
+    signer_keys,
+)
+from eclctl.trust.signer_types import signer_type
 
 TOP_KEYS = ("version", "include", "signers", "roles", "withdrawn", "exceptions", "rules", "default")
-_KEYS = ("pgp", "key", "certificate", "cosign")
-_ONLY_WITH_COSIGN = ("annotations", "repository")
-_ONLY_WITH_DSSE = ("purpose",)
-SIGNER_KEYS = (*_KEYS, *_ONLY_WITH_COSIGN, *_ONLY_WITH_DSSE)
 WITHDRAWN_KEYS = ("objects", "manifests", "signers", "keys")
 
 _NAME = re.compile(r"\w(?:[\w .@+:/-]{0,62}[\w.@+])?")
-_FINGERPRINT = re.compile(r"(?:[0-9A-Fa-f]{40}|[0-9A-Fa-f]{64})")
-_KEY_ID = re.compile(r"[0-9A-F]{8}(?:[0-9A-F]{8})?")
 _DIGEST = re.compile(r"sha256:[0-9A-Fa-f]{64}")
 
-
 PURPOSE_SHAPE = "1 to 32 of a-z, 0-9, '.', '_' and '-', as in scan"
-
-
-def _fingerprint_hint(text: str) -> str:
-    """Return what to write instead of something that is no fingerprint: most often it nearly is one."""
-    digits = re.sub(r"[\s:]", "", text).removeprefix("0x").removeprefix("0X").upper()
-    if _FINGERPRINT.fullmatch(digits):
-        return f"write {digits}"
-    if _KEY_ID.fullmatch(digits):
-        return "this is a key ID, which many keys can have: `gpg --fingerprint` shows the whole fingerprint"
-    return "40 or 64 hex digits, without spaces"
-
-
-class Certificate(Protocol):
-    """What the loader needs to know of an OpenPGP certificate: its primary fingerprint, and every key in it."""
-
-    @property
-    def fingerprint(self) -> str: ...  # noqa: D102 - upper-case hex
-
-    @property
-    def materials(self) -> frozenset[str]: ...  # noqa: D102 - `sha256:<hex of the DER SubjectPublicKeyInfo>`
-
-
-class Certificates(Protocol):
-    """What the loader needs of a keyring; `signature.openpgp.Keyring` is one."""
-
-    @property
-    def certificates(self) -> Iterable[Certificate]: ...  # noqa: D102 - all of them
-
-    def get(self, fingerprint: str) -> Certificate | None: ...  # noqa: D102 - by upper-case primary fingerprint
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +166,7 @@ class Declarer:
             name = name_of(key, self._report, "signer")
             if name is None or self._taken(key, name, "signer", self.found.signer_places):
                 continue
-            if _FINGERPRINT.fullmatch(name):
+            if FINGERPRINT.fullmatch(name):
                 self._report.error(
                     key, "a signer cannot be named like a fingerprint", "give it a name and list the key"
                 )
@@ -213,7 +186,7 @@ class Declarer:
 
     def _signer(self, name: str, node: Node, where: str) -> Signer:
         what = f"signer {quoted(name)}"
-        fields = document.mapping(node, self._report, what, SIGNER_KEYS) or {}
+        fields = document.mapping(node, self._report, what, signer_keys()) or {}
         self._require_keys(node, fields, what)
         annotations = self._annotations(fields["annotations"], what) if "annotations" in fields else frozenset()
         repository = self._repository(fields["repository"], what) if "repository" in fields else None
@@ -221,35 +194,25 @@ class Declarer:
         return Signer(name, self._keys_of(name, fields, what), where, annotations, repository, purposes)
 
     def _require_keys(self, node: Node, fields: dict[str, Node], what: str) -> None:
-        if isinstance(node, MapNode) and not any(map(fields.__contains__, _KEYS)):
-            self._report.error(node, f"{what} has no keys", "list some under pgp, key, certificate or cosign")
+        words = key_words()
+        if isinstance(node, MapNode) and not any(map(fields.__contains__, words)):
+            hint = f"list some under {', '.join(words[:-1])} or {words[-1]}"
+            self._report.error(node, f"{what} has no keys", hint)
             return
-        for key in _ONLY_WITH_COSIGN:
-            if key in fields and "cosign" not in fields:
-                message = f"{key} of {what} is about cosign signatures, and it has no cosign keys"
-                self._report.error(fields[key], message, f"list keys under cosign, or remove {key}")
-        for key in _ONLY_WITH_DSSE:
-            if key in fields and "key" not in fields and "certificate" not in fields:
-                message = f"{key} of {what} is about signatures by PEM keys and certificates, and it has neither"
-                self._report.error(fields[key], message, f"PGP and cosign signatures say it themselves; remove {key}")
+        given = [declaration.options for declaration in DECLARATIONS.values() if declaration.word in fields]
+        for option in OPTIONS:
+            if option.name in fields and not any(option.name in options for options in given):
+                message = option.about.format(name=option.name, what=what)
+                self._report.error(fields[option.name], message, option.hint)
 
     def _keys_of(self, name: str, fields: dict[str, Node], what: str) -> tuple[str, ...]:
-        material = self.found.material
+        reading = Reading(self.found.material, self._environment.keyring, self._report)
         keys: list[str] = []
-        for sort, take in (("pgp", self._fingerprint), ("key", material.pem), ("cosign", material.cosign_key)):
-            entries = document.texts(fields[sort], self._report, f"{sort} of {what}") if sort in fields else None
-            for entry in entries or ():
-                self._add_key(keys, take(entry), name, entry)
-        for node in self._certificates(fields.get("certificate"), what):
-            if (found := material.certificate(node, what)) is not None:
-                self._add_key(keys, found[1], name, found[0])
+        for declaration in DECLARATIONS.values():
+            if declaration.word in fields:
+                for entry, key in declaration.read(reading, fields[declaration.word], what):
+                    self._add_key(keys, key, name, entry)
         return tuple(keys)
-
-    def _certificates(self, node: Node | None, what: str) -> tuple[Node, ...]:
-        """Return the certificates of a signer: one, or a list of them."""
-        if isinstance(node, ListNode):
-            return document.items(node, self._report, f"certificate of {what}") or ()
-        return () if node is None else (node,)
 
     def _annotations(self, node: Node, what: str) -> frozenset[tuple[str, str]]:
         where = f"annotations of {what}"
@@ -287,27 +250,12 @@ class Declarer:
             return None
         return compile_repository(pattern)
 
-    def _add_key(self, keys: list[str], key: str | None, name: str, entry: Scalar) -> None:
-        if key is None:
-            return
+    def _add_key(self, keys: list[str], key: str, name: str, entry: Scalar) -> None:
         if key in keys:
-            this = "this certificate" if key.startswith(X509) else "this key"
-            self._report.warning(entry, f"{this} is listed twice for {quoted(name)}")
+            self._report.warning(entry, f"this {signer_type(key).noun} is listed twice for {quoted(name)}")
             return
         keys.append(key)
         self.found.key_places.append((key, name, entry))
-
-    def _fingerprint(self, entry: Scalar) -> str | None:
-        if not _FINGERPRINT.fullmatch(entry.text):
-            self._report.error(entry, f"{quoted(entry.text)} is no fingerprint", _fingerprint_hint(entry.text))
-            return None
-        fingerprint = entry.text.upper()
-        if self._environment.keyring.get(fingerprint) is None:
-            self._report.error(
-                entry, f"the key {fingerprint} is in no keyring", "export the certificate to a keyring file"
-            )
-            return None
-        return fingerprint
 
     def _role(self, key: Scalar, node: Node) -> None:
         name = name_of(key, self._report, "role")

@@ -16,8 +16,8 @@ from functools import lru_cache
 
 from eclctl.model import Claim, Code, Finding, Outcome, SignatureFormat, Verdict, Verification
 from eclctl.policy import report
-from eclctl.policy.counting import settle
 from eclctl.policy.language import Policy, Rule
+from eclctl.policy.n_of_m import settle
 
 _LEGACY = SignatureFormat.LEGACY
 
@@ -110,7 +110,7 @@ def _discounted(policy: Policy, rule: Rule, image: Verification, rejected: Mappi
 
 
 def _claim_of(policy: Policy, image: Verification, keys: Collection[int]) -> Claim | None:
-    """Return the first claim by one of these keys, whatever became of it."""
+    """Return the first claim by one of these keys, also one that does not count."""
     if not keys:
         return None
     for claim in image.claims:

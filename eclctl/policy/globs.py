@@ -7,7 +7,7 @@ literal. Paths are str with surrogateescape, so that names which are not UTF-8 m
 Patterns for repositories of container images (`registry.example/prod/**`) are the same without the leading slash.
 
 A pattern becomes one regular expression. Everything between two wildcards is an atomic group that takes the earliest
-match: that is enough for wildcards, and it keeps the time linear in the path whatever names a user invents.
+match: that is enough for wildcards, and it keeps the time linear in the path for any names.
 """
 
 from __future__ import annotations

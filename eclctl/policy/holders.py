@@ -2,8 +2,7 @@
 
 A key has several names: the fingerprints of OpenPGP certificates that contain it, the digest of a PEM file, the X.509
 certificates that were issued for it, and its name as a cosign key. Names that share any key material count as one key,
-so that a person's certificate and PEM file, or two people's copies of one key, never count twice (DESIGN section 1
-point 5).
+so that a person's certificate and PEM file, or two people's copies of one key, never count twice.
 """
 
 from __future__ import annotations
@@ -13,9 +12,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from eclctl.config.document import Report, quoted
-from eclctl.policy.declare import Certificates, Declarations, place
-from eclctl.policy.language import COSIGN, X509, Holder, Signer
+from eclctl.policy.declare import Declarations, place
+from eclctl.policy.language import Holder, Signer
 from eclctl.policy.matching import match
+from eclctl.policy.signer_declarations import Certificates
+from eclctl.trust.signer_types import signer_type
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ class Holders:
         if purpose is None and not any(signer.purposes for signer in self.signers.values()):
             self._able[which] = self.native if native else self.keys
         else:
-            names = [name for name in self.by_name if not (native and name.startswith(COSIGN))]
+            names = [name for name in self.by_name if not native or signer_type(name).approves_parts]
             self._able[which] = _collect(self.by_name, names, lambda name, person: self._can(person, name, purpose))
         return self._able[which]
 
@@ -75,7 +76,7 @@ class Holders:
         return self._most(tuple(self.ring), self.ring)
 
     def _most(self, people: tuple[str, ...], keys: dict[str, frozenset[int]]) -> int:
-        """Whoever has a key that nobody shares counts beside all others; the rest have to be matched."""
+        """A person with an unshared key counts beside all others; the rest have to be matched."""
         which = (people, id(keys))
         if which not in self._counted:
             held = [keys[person] for person in people if person in keys]
@@ -101,7 +102,7 @@ def find_holders(declared: Declarations, keyring: Certificates) -> Holders:
     keys = _collect(by_name, by_name)
     claimed = Counter(key for held in keys.values() for key in held)
     shared = frozenset(key for key, count in claimed.items() if count > 1)
-    others = [name for name in by_name if not name.startswith(COSIGN)]
+    others = [name for name in by_name if signer_type(name).approves_parts]
     native = keys if len(others) == len(by_name) else _collect(by_name, others)
     ring = keys if len(certificates) == len(by_name) else _collect(by_name, certificates)
     return Holders(by_name, keys, native, ring, shared, declared.signers)
@@ -149,6 +150,6 @@ def warn_of_shared_keys(declared: Declarations, holders: Holders, report: Report
             continue
         known_person, where = first.setdefault(holder.key, (person, place(entry)))
         if known_person != person:
-            this = "the key of this certificate" if key.startswith(X509) else "this key"
+            this = "this key" if (noun := signer_type(key).noun) == "key" else f"the key of this {noun}"
             message = f"{this} of {quoted(person)} is also listed for {quoted(known_person)} at {where}"
             report.warning(entry, message, "it counts for one of them at a time, never for both")

@@ -26,7 +26,7 @@ def matches(pattern: str, host: str) -> bool:
 
 
 def _label(pattern: str, label: str) -> bool:
-    # One run of `*` at a time takes the earliest match: linear, whatever the pattern.
+    # One run of `*` at a time takes the earliest match: linear for any pattern.
     parts = [re.escape(part).replace(r"\?", ".") for part in re.split(r"\*+", pattern)]
     first, *rest = parts
     if not rest:

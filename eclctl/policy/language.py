@@ -9,25 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 from eclctl.model import Assurance, Finding, Kind, Verdict
 from eclctl.policy.globs import Glob
 from eclctl.policy.messages import Message
 from eclctl.policy.windows import Window
-from eclctl.signature.keys import PublicKey
-
-if TYPE_CHECKING:
-    from eclctl.trust.x509 import Credential
+from eclctl.trust.signer_types import Listing, signer_type
 
 ANYONE = "anyone"
 """The built-in role: every certificate in the keyrings."""
-
-COSIGN = "cosign:"
-"""What the name of a key begins with that is listed for cosign signatures (`KeyRef.id`)."""
-
-X509 = "x509:"
-"""What the name of a key begins with that a certificate speaks for."""
 
 SIGNED_KINDS = frozenset({Kind.SIF, Kind.OCI_SIF})
 """The kinds of image that can carry signatures, and the ones that a rule matches when it names none."""
@@ -59,17 +50,12 @@ HOLDS = (
 _TOO_OLD = Finding("too-old", "it is older than the rule accepts")
 
 
-def is_pgp(key: str) -> bool:
-    """Whether the name of a key (`KeyRef.id`) is the fingerprint of an OpenPGP certificate."""
-    return ":" not in key
-
-
 @dataclass(frozen=True, slots=True)
 class Signer:
     """A person, team or robot, with every key that speaks for it.
 
-    `keys` are `KeyRef.id`s: upper-case primary fingerprints, `sha256:` names of PEM keys, `x509:` names of certificates
-    and `cosign:` names of cosign keys, which cannot be confused. A cosign signature speaks for them only when it has
+    `keys` are `KeyRef.id`s, whose prefixes tell the types of signer apart (`trust.signer_types`). A cosign signature
+    speaks for them only when it has
     all of `annotations`, and names a repository that matches `repository` where that is not None. `purposes` are what
     their DSSE signatures are for, which cannot say so themselves; none is an approval without bounds.
     """
@@ -83,25 +69,25 @@ class Signer:
 
     @property
     def signs_with_cosign(self) -> bool:
-        """Whether any of the keys is for cosign signatures."""
-        return any(key.startswith(COSIGN) for key in self.keys)
+        """Whether any of the keys is for signatures of the image in an OCI-SIF."""
+        return any(not signer_type(key).approves_parts for key in self.keys)
 
     @property
     def signs_natively(self) -> bool:
         """Whether any of the keys is for signatures in the SIF format: PGP and DSSE."""
-        return not all(key.startswith(COSIGN) for key in self.keys)
+        return any(signer_type(key).approves_parts for key in self.keys)
 
     @property
     def signs_with_time(self) -> bool:
-        """Whether any of the keys makes signatures that say when they were made, which only OpenPGP's do."""
-        return any(is_pgp(key) for key in self.keys)
+        """Whether any of the keys makes signatures that say when they were made."""
+        return any(signer_type(key).carries_time for key in self.keys)
 
     def can_sign_for(self, key: str, purpose: str | None) -> bool:
         """Whether signatures with one of the keys can be for this purpose, or, for None, without bounds.
 
-        OpenPGP and cosign signatures say themselves what they are for; those of other keys are as the entry says.
+        Some types of signature say themselves what they are for; those of other keys are as the entry says.
         """
-        if is_pgp(key) or key.startswith(COSIGN):
+        if signer_type(key).states_purpose:
             return True
         return not self.purposes if purpose is None else purpose in self.purposes
 
@@ -125,7 +111,8 @@ class Requirement:
 
     `anyone` stands for every certificate in the keyrings; `people` is empty then. `text` says what is needed as a
     noun phrase ("2 approvals from security"), `where` is `file:line`. Only signatures for `purpose` count, or, where
-    that is None, those that are for everything. `stage` is the requirement's name in the rule's chain.
+    that is None, those that are for everything. `stage` is the requirement's name in the rule's chain. `role` is the
+    role that `people` are, None where the rule lists them.
     """
 
     people: tuple[str, ...]
@@ -136,6 +123,7 @@ class Requirement:
     scope: Scope | None = None
     purpose: str | None = None
     stage: str | None = None
+    role: str | None = None
     names: frozenset[str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -214,7 +202,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Withdrawn:
-    """What may not run whatever a rule says. Digests are `sha256:` and lower-case hex."""
+    """What may not run under any rule. Digests are `sha256:` and lower-case hex."""
 
     digests: frozenset[str] = frozenset()
     signers: tuple[str, ...] = ()
@@ -281,8 +269,8 @@ class RuleIndex:
 class Policy:
     """A whole policy. `digest` is `sha256:<hex>` over its files and the key and certificate files that they name.
 
-    `keys` are the PEM keys of its signers, `credentials` their certificates and `cosign` their keys for cosign
-    signatures, each once. `holders` is by `KeyRef.id`. `shared` has the numbers of the keys that more than one person
+    `listed` is what its signers list beside OpenPGP fingerprints, by kind and name, each once. `holders`
+    is by `KeyRef.id`. `shared` has the numbers of the keys that more than one person
     could claim. `exceptions` is None where the policy knows none. `host` is the name of the host that it was loaded
     for. `binds` tells whether the entry of any signer says what their signatures are for, `timed` whether any rule
     matches at some times only, and `templates` has the messages with placeholders, by rule.
@@ -293,9 +281,7 @@ class Policy:
     roles: Mapping[str, tuple[str, ...]]
     rules: tuple[Rule, ...]
     withdrawn: Withdrawn
-    keys: tuple[PublicKey, ...]
-    credentials: tuple[Credential, ...]
-    cosign: tuple[PublicKey, ...]
+    listed: Listing
     holders: Mapping[str, Holder] = field(repr=False)
     shared: frozenset[int]
     index: RuleIndex = field(repr=False)
@@ -323,5 +309,5 @@ class Policy:
 
 
 def frozen(mapping: Mapping[str, Holder]) -> Mapping[str, Holder]:
-    """Return a view of a copy, which nobody can change."""
+    """Return a read-only view of a copy."""
     return MappingProxyType(dict(mapping))

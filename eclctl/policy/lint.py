@@ -17,12 +17,13 @@ from eclctl.model import Assurance, Verdict
 from eclctl.policy.declare import Declarations, place
 from eclctl.policy.globs import Glob
 from eclctl.policy.inclusion import is_literal
-from eclctl.policy.language import SIGNED_KINDS, Match, Policy, Requirement, Rule, Signer, is_pgp
+from eclctl.policy.language import SIGNED_KINDS, Match, Policy, Requirement, Rule, Signer
 from eclctl.policy.lint_keys import review_keys, who_counts
 from eclctl.policy.persons import Persons
 from eclctl.policy.requirements import ASKS
 from eclctl.policy.shadows import Shadow, find_shadows
 from eclctl.signature.openpgp import Keyring
+from eclctl.trust.signer_types import SIGNER_TYPES, signer_type
 
 __all__ = ["Linter", "Remark", "Remarks", "no_remarks"]
 
@@ -130,26 +131,29 @@ class _Review:
         if terms is None or node is None:
             return
         need = Requirement(terms.people, terms.count, "", terms.where)
-        who = Persons(self.policy, is_pgp).alone(Rule("", terms.where, 0, Match(), (need,)))
+        who = Persons(self.policy, lambda key: signer_type(key).in_keyrings).alone(
+            Rule("", terms.where, 0, Match(), (need,))
+        )
         if terms.count == 1:
             message = f"one person alone can approve exceptions: any one of {quoted(terms.role)} is enough"
             self.report.warning(_child(node, "count") or node, message, "raise the count")
         elif who is not None:
             message = f"one person alone can approve exceptions: {quoted(who.name)} shares keys with {who.posing}"
-            self.report.warning(node, message, "give each of them keys that nobody else has")
+            self.report.warning(node, message, "give each of them keys of their own")
 
     def _unbound(self, signer: Signer) -> None:
         """Note keys whose signatures an entry's purpose does not bind, as its reader may think."""
-        sorts = {"PGP": any(map(is_pgp, signer.keys)), "cosign": signer.signs_with_cosign}
-        if not signer.purposes or not any(sorts.values()):
+        types = {signer_type(key) for key in signer.keys}
+        free = [entry.adjective for entry in SIGNER_TYPES.values() if entry in types and entry.states_purpose]
+        if not signer.purposes or not free:
             return
-        which = " and ".join(sort for sort, there in sorts.items() if there)
+        which = " and ".join(free)
         message = (
             f"purpose of {quoted(signer.name)} does not bind its {which} signatures: "
             "they say themselves what they are for, if anything"
         )
         at = self.declared.signer_places[signer.name]
-        self.report.note(at, message, "sign with the purpose, or list these keys for nobody")
+        self.report.note(at, message, "sign with the purpose, or list these keys for no signer")
 
     def _at(self, rule: Rule) -> Node:
         return self.declared.rules[rule.order]
@@ -197,10 +201,10 @@ class _Review:
         name = quoted(rule.name)
         if who.posing:
             message = f"one person alone can meet rule {name}: {quoted(who.name)} shares keys with {who.posing}"
-            self.report.warning(self._at(rule), message, "give each of them keys that nobody else has")
+            self.report.warning(self._at(rule), message, "give each of them keys of their own")
         elif len(rule.require) > 1:
             enough = f"one person alone can meet rule {name}: {who.text} is enough for all of its requirements"
-            self.report.warning(self._at(rule), enough, "write distinct: true, so that nobody serves two of them")
+            self.report.warning(self._at(rule), enough, "write distinct: true, so that no one serves two of them")
         elif not who.anyone and (approvals := _child(_needs(self.declared, rule)[0][1], "approvals")) is not None:
             message = f"one person alone can meet rule {name}: any one of {who.text} is enough"
             hint = "raise the count; or, when one is what you mean, list them under any_of"
@@ -217,12 +221,12 @@ class _Review:
             )
             if len(need.people) - len(names) < need.count:
                 message = f"rule {quoted(rule.name)} can never be met: signatures by {_names(names)} deny ({word})"
-            self.report.warning(node, message, "ask for somebody else")
+            self.report.warning(node, message, "ask for another signer")
 
     def _unlimited(self, rule: Rule) -> None:
         if _allows_all(rule):
             kinds = ", ".join(sorted(rule.match.kinds))
-            message = f"rule {quoted(rule.name)} allows every {kinds}, wherever it lies and whoever made it"
+            message = f"rule {quoted(rule.name)} allows every {kinds}, from any place and any author"
             self.report.warning(self._field(rule, "decision"), message, "say where: match: {paths: [...]}")
 
     def _notes(self, rule: Rule) -> None:
@@ -237,10 +241,10 @@ class _Review:
             message = f"rule {name} accepts legacy signatures, which cover neither header nor names"
             note(self._field(rule, "legacy_signatures"), message, "have the images signed again")
         if rule.decision is Verdict.ALLOW and not rule.match.kinds.isdisjoint(SIGNED_KINDS) and not _allows_all(rule):
-            message = f"rule {name} allows images that nobody has signed"
+            message = f"rule {name} allows unsigned images"
             note(self._field(rule, "decision"), message, "require approvals where the images are signed")
         if rule.asks_anyone:
-            message = f"rule {name} counts every certificate in the keyrings: whoever adds one can approve"
+            message = f"rule {name} counts every certificate in the keyrings: a person who adds one can approve"
             note(self._field(rule, "require"), message, "list the signers in a role of their own")
 
     def _silent(self) -> None:
@@ -248,7 +252,7 @@ class _Review:
         silent = [rule for rule in self.policy.rules if rule.message is None and rule.decision is not Verdict.ALLOW]
         if silent:
             deny = f"rule {quoted(silent[0].name)} denies" if len(silent) == 1 else f"rules {_first(silent)} deny"
-            message = f"users whom {deny} are not told whom to ask"
+            message = f"{deny} without saying who to ask"
             self.report.note(self._at(silent[0]), message, 'add message: "Ask ..."')
 
 
@@ -261,7 +265,7 @@ def _warn_of_nobody(
         if not need.anyone and len(able) < need.count:
             have = f"only {_names(able)} has a key" if able else "none of them has a key"
             message = f"nothing can meet rule {quoted(rule.name)} now: it needs {need.text}, and {have} that counts"
-            report.warning(node, message, "renew their keys, or ask for somebody else")
+            report.warning(node, message, "renew their keys, or ask for another signer")
 
 
 def _needs(declared: Declarations, rule: Rule) -> list[tuple[Requirement, Node]]:
@@ -321,7 +325,7 @@ def _allows_all(rule: Rule) -> bool:
 
 def _is_anyone(policy: Policy, name: str) -> bool:
     """Return whether a signer counts for the role `anyone`, which is every certificate in the keyrings."""
-    return any(map(is_pgp, policy.signers[name].keys))
+    return any(signer_type(key).in_keyrings for key in policy.signers[name].keys)
 
 
 def _listed(rules: Sequence[Rule]) -> str:

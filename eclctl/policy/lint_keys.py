@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from eclctl.config.document import Report, quoted
-from eclctl.model import Finding
 from eclctl.policy.declare import Declarations
-from eclctl.policy.language import X509, Policy
+from eclctl.policy.language import Policy
 from eclctl.signature import openpgp
-
-if TYPE_CHECKING:
-    from eclctl.trust.x509 import Credential
+from eclctl.trust.signer_types import Listing, signer_type
 
 __all__ = ["SOON", "review_keys", "who_counts"]
 
-_MOMENT = timedelta(seconds=1)  # certificates are valid up to and including their last second
 SOON = timedelta(days=30)
 """How long before the end of a key its signer is warned of."""
+
+
+class _Keys(NamedTuple):
+    """What signer types read of a policy and a keyring."""
+
+    pgp: openpgp.Keyring
+    listed: Listing
 
 
 def review_keys(policy: Policy, declared: Declarations, report: Report, ring: openpgp.Keyring, now: datetime) -> None:
@@ -28,69 +30,27 @@ def review_keys(policy: Policy, declared: Declarations, report: Report, ring: op
 
     The loader has warned of X.509 certificates that do not count.
     """
-    credentials = {credential.id: credential for credential in policy.credentials}
+    keys = _Keys(ring, policy.listed)
     for key, person, entry in declared.key_places:
-        of = f"of {quoted(person)}"
-        if key.startswith(X509):
-            ends = _path_ends(credentials[key], now)
-            this = f"the certificate {quoted(entry.text)} {of}"
-            why, hint = "it or one above it", "renew it, and list the new one as well"
-        else:
-            useless = _useless(ring, key, now)
-            if useless is not None:
-                hint = "get its certificate with what renews it, or list the key that replaces it"
-                report.warning(entry, f"no signature by {key} {of} counts now: {useless.message}", hint)
-            ends = None if useless is not None else _key_ends(ring, key, now)
-            this = f"{key} {of}"
-            why, hint = "the key", "have it prolonged, and put the new certificate into the keyring"
+        kind, of = signer_type(key), f"of {quoted(person)}"
+        useless = kind.useless(keys, key, now)
+        if useless is not None and kind.useless_hint:
+            message = f"no signature by {key} {of} counts now: {useless.message}"
+            report.warning(entry, message, kind.useless_hint)
+        ends = None if useless is not None else kind.ends(keys, key, now)
         if ends is not None and ends <= now + SOON:
+            this = key if kind.in_keyrings else f"the {kind.noun} {quoted(entry.text)}"
             days = math.ceil((ends - now) / timedelta(days=1))
             left = f"{ends:%Y-%m-%d} ({days} day{'s' if days != 1 else ''})"
-            report.warning(entry, f"signatures by {this} count until {left}: then {why} expires", hint)
+            message = f"signatures by {this} {of} count until {left}: then {kind.expires_with} expires"
+            report.warning(entry, message, kind.renewal)
 
 
 def who_counts(policy: Policy, ring: openpgp.Keyring, now: datetime) -> frozenset[str]:
     """Return the signers with a key that could count at `now`. PEM and cosign keys do as long as they are listed."""
-    credentials = {credential.id: credential for credential in policy.credentials}
-
-    def counts(key: str) -> bool:
-        if key.startswith(X509):
-            from eclctl.trust.x509 import path  # noqa: PLC0415 - only a certificate needs X.509
-
-            return not isinstance(path(credentials[key], now), Finding)
-        return _useless(ring, key, now) is None
-
-    return frozenset(name for name, signer in policy.signers.items() if any(map(counts, signer.keys)))
-
-
-def _useless(ring: openpgp.Keyring, fingerprint: str, now: datetime) -> Finding | None:
-    """Return why none of a certificate's keys could sign now, or None when one could, or it is no certificate."""
-    certificate = ring.get(fingerprint)
-    if certificate is None:
-        return None
-    findings = [openpgp.judge(fingerprint, key.fingerprint, now, None, ring, now) for key in certificate.keys]
-    return None if None in findings else next(iter(findings), None)
-
-
-def _key_ends(ring: openpgp.Keyring, fingerprint: str, now: datetime) -> datetime | None:
-    """Return the first time at which a key of a certificate that could sign now does no more, None for never."""
-    certificate = ring.get(fingerprint)
-    ends = [] if certificate is None else list(_ends(ring, certificate, now))
-    return datetime.fromtimestamp(min(ends), UTC) if ends else None
-
-
-def _ends(ring: openpgp.Keyring, certificate: openpgp.Certificate, now: datetime) -> Iterator[float]:
-    for key in certificate.keys:
-        name = certificate.fingerprint, key.fingerprint
-        if openpgp.judge(*name, now, None, ring, now) is None:
-            yield from (time for time in openpgp.turning_points(*name, now, None, ring) if time > now.timestamp())
-
-
-def _path_ends(credential: Credential, now: datetime) -> datetime | None:
-    """Return when no path leads from a certificate to a root any more; None when none does now."""
-    from eclctl.trust.x509 import path, turning_points  # noqa: PLC0415 - only a certificate needs X.509
-
-    if isinstance(path(credential, now), Finding):
-        return None
-    times = (datetime.fromtimestamp(time, UTC) for time in turning_points(credential) if time > now.timestamp())
-    return next((time for time in times if isinstance(path(credential, time + _MOMENT), Finding)), None)
+    keys = _Keys(ring, policy.listed)
+    return frozenset(
+        name
+        for name, signer in policy.signers.items()
+        if any(signer_type(key).useless(keys, key, now) is None for key in signer.keys)
+    )

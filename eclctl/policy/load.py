@@ -12,11 +12,12 @@ from dataclasses import dataclass
 
 from eclctl.config.document import Mark, Problem, Problems, Report
 from eclctl.policy.breakglass import read_terms
-from eclctl.policy.declare import Certificates, Declarations, Declarer, LoadEnvironment, Source, place
+from eclctl.policy.declare import Declarations, Declarer, LoadEnvironment, Source, place
 from eclctl.policy.holders import Holders, find_holders, warn_of_shared_keys
 from eclctl.policy.language import ExceptionTerms, Policy, Rule, Withdrawn, frozen
 from eclctl.policy.rules import RuleReader
 from eclctl.policy.select import build_index
+from eclctl.policy.signer_declarations import Certificates
 from eclctl.policy.sources import Gatherer
 from eclctl.policy.withdrawal import withdrawn_keys
 
@@ -36,7 +37,7 @@ class Loaded:
 def load(sources: Sequence[Source], environment: LoadEnvironment) -> Loaded:
     """Load a policy from files in the order given, which is the order of their rules; what one includes follows it.
 
-    Never raises for what the files say. Whatever is wrong is in `errors`, with its place, and `policy` is None then.
+    Never raises for what the files say. All that is wrong is in `errors`, with its place, and `policy` is None then.
     """
     report = Report()
     declarer = Declarer(environment, report)
@@ -90,9 +91,7 @@ def _policy(
         roles=dict(declared.roles),
         rules=rules,
         withdrawn=withdrawn,
-        keys=tuple(material.keys.values()),
-        credentials=tuple(material.credentials.values()),
-        cosign=tuple(material.cosign.values()),
+        listed=material.listed,
         holders=frozen(holders.by_name),
         shared=holders.shared,
         index=build_index(rules),

@@ -6,19 +6,19 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import Any
+
+from cryptography import x509
 
 from eclctl.config import document
 from eclctl.config.document import Node, Report, Scalar, quoted
 from eclctl.errors import EclctlError, KeyMaterialError
-from eclctl.model import Finding
-from eclctl.policy.language import COSIGN
+from eclctl.model import Finding, SignerKind
 from eclctl.signature.keys import PublicKey, parse_public_key
-
-if TYPE_CHECKING:
-    from cryptography import x509
-
-    from eclctl.trust.x509 import Credential
+from eclctl.trust.ocsp import responders
+from eclctl.trust.signer_types import SIGNER_TYPES
+from eclctl.trust.signer_types.cosign_key import cosign_name
+from eclctl.trust.x509 import Credential, check_certificates, load_credential, path
 
 CERTIFICATE_KEYS = ("file", "intermediates", "roots", "ocsp")
 _IS_CERTIFICATE = "list a certificate under certificate: {file: LEAF.pem, roots: [ROOT.pem]}"
@@ -31,27 +31,34 @@ class Material:
 
     `read` returns the content of a file and raises OSError or an EclctlError. `now` is when certificates are looked at,
     for warnings alone. `files` has the content of all files, by path, in the order in which they were first named.
+    `listed` is by kind and name.
     """
 
     read: Callable[[str], bytes]
     report: Report
     now: datetime
     files: dict[str, bytes] = field(default_factory=dict)
-    keys: dict[str, PublicKey] = field(default_factory=dict)
-    cosign: dict[str, PublicKey] = field(default_factory=dict)
-    credentials: dict[str, Credential] = field(default_factory=dict)
+    listed: dict[SignerKind, dict[str, Any]] = field(default_factory=dict)
 
     def names(self) -> dict[str, frozenset[str]]:
-        """Return for each name the key that is behind it, as `sha256:<hex of the DER SubjectPublicKeyInfo>`."""
-        keys = {**self.keys, **self.cosign, **{name: each.key for name, each in self.credentials.items()}}
-        return {name: frozenset({key.id}) for name, key in keys.items()}
+        """Return for each name the keys behind it, as `sha256:<hex of the DER SubjectPublicKeyInfo>`."""
+        return {
+            name: entry.materials(each)
+            for kind, entry in SIGNER_TYPES.items()
+            for name, each in self.listed.get(kind, {}).items()
+        }
+
+    def take(self, kind: SignerKind, name: str, value: object) -> bool:
+        """Keep what is listed under a name; return False when it was there before."""
+        listed = self.listed.setdefault(kind, {})
+        return listed.setdefault(name, value) is value
 
     def pem(self, entry: Scalar) -> str | None:
         """Take a file with a key for DSSE signatures; return the key's name, or None when an error was reported."""
         key = self._key(entry)
         if key is None:
             return None
-        self.keys.setdefault(key.id, key)
+        self.take(SignerKind.KEY, key.id, key)
         return key.id
 
     def cosign_key(self, entry: Scalar) -> str | None:
@@ -59,8 +66,8 @@ class Material:
         key = self._key(entry)
         if key is None:
             return None
-        self.cosign.setdefault(COSIGN + key.id, key)
-        return COSIGN + key.id
+        self.take(SignerKind.COSIGN, name := cosign_name(key), key)
+        return name
 
     def certificate(self, node: Node, what: str) -> tuple[Scalar, str] | None:
         """Take a certificate of the signer `what`; return its file and its name, or None when an error was reported."""
@@ -77,7 +84,6 @@ class Material:
         ocsp = self._ocsp(fields.get("ocsp"), where)
         if leaf is None or own is None or intermediates is None or not roots or ocsp is None:
             return None
-        from eclctl.trust.x509 import load_credential  # noqa: PLC0415 - only a certificate needs X.509
 
         try:
             source = document.printable(leaf.text)
@@ -85,8 +91,7 @@ class Material:
         except KeyMaterialError as error:
             self._unusable(leaf, "certificate", error)
             return None
-        if credential.id not in self.credentials:
-            self.credentials[credential.id] = credential
+        if self.take(SignerKind.CERTIFICATE, credential.id, credential):
             self._warn_of(credential, leaf, what)
         return leaf, credential.id
 
@@ -117,7 +122,6 @@ class Material:
         content = self._content(entry, "certificate")
         if content is None:
             return None
-        from eclctl.trust.x509 import check_certificates  # noqa: PLC0415 - only a certificate needs X.509
 
         try:
             check_certificates(content, source=document.printable(entry.text))
@@ -128,8 +132,6 @@ class Material:
 
     def _warn_of(self, credential: Credential, entry: Scalar, what: str) -> None:
         """Warn of a certificate by which no signature counts now: it loads, since time alone must break no reload."""
-        from eclctl.trust.x509 import path  # noqa: PLC0415 - only a certificate needs X.509
-
         by = f"by the certificate {quoted(entry.text)} of {what}"
         found = path(credential, self.now)
         if isinstance(found, Finding):
@@ -178,6 +180,4 @@ class Material:
 
 def _can_be_asked_about(certificate: x509.Certificate) -> bool:
     """Tell whether a certificate names a responder that speaks HTTP."""
-    from eclctl.trust.ocsp import responders  # noqa: PLC0415 - only a certificate needs X.509
-
     return any(url.lower().startswith(("http://", "https://")) for url in responders(certificate))

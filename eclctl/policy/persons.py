@@ -7,8 +7,9 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from eclctl.policy.language import Policy, Requirement, Rule, is_pgp
+from eclctl.policy.language import Policy, Requirement, Rule
 from eclctl.policy.matching import match
+from eclctl.trust.signer_types import signer_type
 
 __all__ = ["Alone", "Persons"]
 
@@ -17,7 +18,7 @@ _MOST_WAYS = 256
 
 @dataclass(frozen=True, slots=True)
 class Alone:
-    """Somebody who is enough for a rule.
+    """A person who is enough for a rule.
 
     `name` is the first of them, `text` all of them in words. `posing` are the people whose keys they also have, when
     they are enough only because of that. `anyone`: every person in the keyrings is.
@@ -48,7 +49,7 @@ class Persons:
     def alone(self, rule: Rule) -> Alone | None:
         """Return who can meet all requirements of a rule alone, or None.
 
-        Nobody can meet with one approval what asks for two, unless they have keys that are listed for others, too.
+        No one can meet with one approval what asks for two, unless they have keys that are listed for others, too.
         """
         if not rule.require:
             return None
@@ -70,9 +71,10 @@ class Persons:
     def _serves(self, name: str, need: Requirement) -> bool:
         """Return whether a signer is asked for, and has a key whose signatures can be for that purpose."""
         signer = self._signers.get(name)
-        keys = () if signer is None else tuple(filter(is_pgp, signer.keys)) if need.anyone else signer.keys
         return (need.anyone or name in need.names) and any(
-            signer is not None and signer.can_sign_for(key, need.purpose) for key in keys
+            signer is not None and signer.can_sign_for(key, need.purpose)
+            for key in (() if signer is None else signer.keys)
+            if signer_type(key).in_keyrings or not need.anyone
         )
 
     def _meets(self, rule: Rule, people: Iterable[str]) -> bool:
@@ -84,7 +86,7 @@ class Persons:
         return all(len(names) >= need.count for names, need in zip(able, rule.require, strict=True))
 
     def _posing(self, rule: Rule) -> Alone | None:
-        """Look for somebody whose keys, each counted for one of those who list it, meet the rule."""
+        """Look for a person whose keys, each counted for one of those who list it, meet the rule."""
         asked = frozenset(name for need in rule.require for name in need.people)
         for person in sorted(asked & self._sharers):
             choices = [sorted(self._listed[key]) for key in self._keys[person]]

@@ -1,36 +1,35 @@
 """What a signature approves: everything, or only what it says that it is for.
 
 An OpenPGP signature says so in a hashed notation and a cosign signature in an annotation (`Claim.purposes`). A DSSE
-signature says nothing: what it is for is written in its signer's entry. Whoever says "I scanned this" has not said that
-it may run, so a signature that names purposes counts only where one of them is asked for, and one that names none only
-where none is asked for.
+signature says nothing: what it is for is written in its signer's entry. A scan signature is not a run approval: a claim
+with purposes counts only where one of them is required, and a claim without only where none is required.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from eclctl.model import Claim, SignerKind
+from eclctl.model import Claim
 from eclctl.policy.language import Policy
+from eclctl.trust.signer_types import SIGNER_TYPES
 
-_SAYS_NOTHING = frozenset({SignerKind.KEY, SignerKind.CERTIFICATE})
 _EVERYTHING: frozenset[str] = frozenset()
 
 
 def purposes(policy: Policy, claim: Claim, person: str) -> frozenset[str]:
-    """Return what a claim is for when it speaks for `person`; nothing is an approval without bounds."""
-    if claim.signer.kind not in _SAYS_NOTHING:
+    """Return what a claim is for when it counts for `person`; nothing is an approval without bounds."""
+    if SIGNER_TYPES[claim.signer.kind].states_purpose:
         return claim.purposes
     signer = policy.signers.get(person)
     return _EVERYTHING if signer is None else signer.purposes
 
 
-def heard(policy: Policy, claim: Claim, people: Iterable[str], purpose: str | None) -> tuple[str, ...]:
-    """Return those of `people` for whom a claim is what a requirement with this purpose, or with none, asks for."""
+def signers_for_purpose(policy: Policy, claim: Claim, people: Iterable[str], purpose: str | None) -> tuple[str, ...]:
+    """Return those of `people` that a claim of this purpose counts for, or, for None, an approval without bounds."""
     return tuple(person for person in people if _fits(purposes(policy, claim, person), purpose))
 
 
-def misfit(policy: Policy, claim: Claim, person: str, purpose: str | None) -> str | None:
+def purpose_mismatch(policy: Policy, claim: Claim, person: str, purpose: str | None) -> str | None:
     """Return why a claim is not for what a requirement asks, as "it is for …"; None when it is."""
     stated = purposes(policy, claim, person)
     if _fits(stated, purpose):

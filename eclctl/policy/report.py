@@ -19,15 +19,15 @@ from eclctl.model import (
     RequirementReport,
     SignatureFormat,
     SignatureReport,
-    SignerKind,
     SignerReport,
     Verification,
 )
-from eclctl.policy.cosign import misfit, speaks_for
-from eclctl.policy.counting import Settlement, holds, is_ambiguous, scope_groups
-from eclctl.policy.language import COSIGN, Policy, Requirement, Rule, Scope, Signer, is_pgp
-from eclctl.policy.purposes import misfit as other_purpose
-from eclctl.policy.purposes import stated
+from eclctl.policy.cosign import cosign_mismatch, signers_of
+from eclctl.policy.language import Policy, Requirement, Rule, Scope, Signer
+from eclctl.policy.n_of_m import Settlement, holds, is_ambiguous, scope_groups
+from eclctl.policy.purposes import purpose_mismatch, stated
+from eclctl.policy.requirements import scope_text
+from eclctl.trust.signer_types import SIGNER_TYPES, signer_type
 
 _MOST_NAMED = 20
 _UNSUPPORTED = Code.UNSUPPORTED_SIGNATURE_FORMAT
@@ -35,9 +35,9 @@ _SOFTENED = frozenset({Code.REQUIREMENTS_NOT_MET, _UNSUPPORTED})  # the latter i
 
 
 def signer_of(policy: Policy, claim: Claim) -> str:
-    """Return the people for whom a claim speaks, else those whose key made it, or the key when nobody lists it."""
+    """Return the people that a claim counts for, else those whose key made it, or the key when no signer lists it."""
     holder = policy.holders.get(claim.signer.id)
-    return " or ".join(speaks_for(policy, claim) or holder.people) if holder is not None else claim.signer.id
+    return " or ".join(signers_of(policy, claim) or holder.people) if holder is not None else claim.signer.id
 
 
 def tampered(policy: Policy, claim: Claim) -> str:
@@ -77,16 +77,16 @@ def _of_claim(policy: Policy, claim: Claim, fault: Finding | None, *, accept_leg
         why = "it is a legacy signature, which the rule does not accept"
     if why is None and claim.signer.id not in policy.holders:
         why = "no signer of the policy has its key"
-    if why is None and not speaks_for(policy, claim):
-        why = _misfits(policy, claim)
+    if why is None and not signers_of(policy, claim):
+        why = _cosign_mismatches(policy, claim)
     name = signer_of(policy, claim)
     return SignatureReport(claim.signature, claim.format, name, why is None, why or _coverage(claim))
 
 
-def _misfits(policy: Policy, claim: Claim) -> str:
+def _cosign_mismatches(policy: Policy, claim: Claim) -> str:
     """Return why a cosign claim is not what any of its people's entries asks for."""
     people = policy.holders[claim.signer.id].people
-    whys = {name: misfit(policy.signers[name], claim) for name in people if name in policy.signers}
+    whys = {name: cosign_mismatch(policy.signers[name], claim) for name in people if name in policy.signers}
     return "; ".join(f"{why} for {name}" if len(whys) > 1 else str(why) for name, why in whys.items())
 
 
@@ -157,20 +157,23 @@ class Reporter:
         return Code.REQUIREMENTS_MET, f"all requirements of rule {self.rule.name!r} are met"
 
     def _stage(self, number: int) -> str:
-        stage = self.rule.require[number].stage
-        return f"stage {stage} is missing: " if stage is not None else ""
+        """Return the stages that are missing when an unmet requirement belongs to one: all others then do, too."""
+        return "" if self.rule.require[number].stage is None else f"{self._missing_stages(self._unmet())}; "
+
+    def _missing_stages(self, unmet: Sequence[int]) -> str:
+        stages = dict.fromkeys(stage for number in unmet if (stage := self.rule.require[number].stage) is not None)
+        return f"missing stage{'s' if len(stages) > 1 else ''}: {', '.join(stages)}" if stages else ""
 
     def _more(self, unmet: Sequence[int]) -> str:
-        """Return what else is missing: stages by their names, other requirements by their number."""
-        stages = dict.fromkeys(stage for number in unmet if (stage := self.rule.require[number].stage) is not None)
+        """Return what else is missing: stages that are not named yet, and how many other requirements."""
         others = sum(self.rule.require[number].stage is None for number in unmet)
-        plural = "s are" if len(stages) > 1 else " is"
-        text = f"; stage{plural} missing, too: {', '.join(stages)}" if stages else ""
+        stages = "" if self._stage(self._unmet()[0]) else self._missing_stages(unmet)
         verb = "is" if others == 1 else "are"
-        return text + (f"; {others} more of the rule's requirements {verb} not met" if others else "")
+        more = f"{others} more of the rule's requirements {verb} not met" if others else ""
+        return "".join(f"; {text}" for text in (stages, more) if text)
 
     def _unsupported(self, unmet: Sequence[int]) -> str | None:
-        """Return that what is missing may be there, by somebody with cosign keys, in a format that is not read."""
+        """Return that what is missing may be there, by a signer with cosign keys, in a format that is not read."""
         failure = next((each for each in self.image.failures if each.finding.code == _UNSUPPORTED), None)
         needs = [number for number in unmet if self.rule.require[number].scope is None]
         if failure is None or not any(self._could_sign_with_cosign(number) for number in needs):
@@ -187,19 +190,27 @@ class Reporter:
     def _needed(self, number: int) -> str:
         need = self.rule.require[number]
         have = list(_ordered(need, self.settlement.serving[number]))
-        plural = need.text.startswith("approvals") or need.count > 1
-        there = (
-            f"there {'is' if len(have) == 1 else 'are'} {len(have)} ({', '.join(have)})" if have else "there is none"
-        )
-        reason = f"{need.text} {'are' if plural else 'is'} needed and {there}"
+        names = f" ({', '.join(have)})" if have else ""
+        reason = f"{len(have)} of {need.text}{names}" if need.role is not None else self._not_signed(need, have)
         part = self._absent_part(need.scope)
         return f"{reason}: {part}" if part else reason + self._first_discounted(number)
 
+    def _not_signed(self, need: Requirement, have: Sequence[str]) -> str:
+        """Return which of the people that a requirement lists have not approved, and how many have."""
+        lacking = [name for name in need.people if name not in have]
+        who = ("any of " if len(lacking) > need.count else "") + ", ".join(lacking)
+        what = "" if need.scope is None else scope_text(need.scope)
+        what += "" if need.purpose is None else f" with the purpose {need.purpose}"
+        names = f": {', '.join(have)}" if have else ""
+        signed = any(name in self._people(claim) for claim in self.image.claims for name in lacking)
+        text = f"no signature by {who}{what} counts yet" if signed else f"not signed by {who}{what} yet"
+        return f"{text} ({len(have)} of {need.count}{names})"
+
     def _first_discounted(self, number: int) -> str:
-        """Return why a signature of somebody who is asked does not count: what a user can do something about."""
+        """Return why a signature of a person that is asked does not count: what a user can do something about."""
         need = self.rule.require[number]
         for index, claim in enumerate(self.image.claims):
-            if need.anyone and claim.signer.kind is not SignerKind.PGP:
+            if need.anyone and not SIGNER_TYPES[claim.signer.kind].in_keyrings:
                 continue
             for name in self._people(claim):
                 why = self._discounted(index, name, need)
@@ -212,8 +223,8 @@ class Reporter:
         if (finding := self.rejected.get(index)) is not None:
             return finding.message
         claim, signer = self.image.claims[index], self.policy.signers.get(name)
-        why = None if signer is None else misfit(signer, claim)
-        return why or other_purpose(self.policy, claim, name, need.purpose)
+        why = None if signer is None else cosign_mismatch(signer, claim)
+        return why or purpose_mismatch(self.policy, claim, name, need.purpose)
 
     def _absent_part(self, scope: Scope | None) -> str | None:
         """Return what is missing from the image itself, so that no signature could help."""
@@ -250,7 +261,7 @@ class Reporter:
         """Return why what would run is not known, with what reading the file's index found first."""
         found = (failure.finding.message for failure in self.image.failures if failure.format is SignatureFormat.COSIGN)
         why = "".join(f" ({message})" for message in itertools.islice(found, 1))
-        return f"nobody can say what would run of this OCI-SIF, which must hold exactly one image{why}"
+        return f"it is not known what would run of this OCI-SIF, which must hold exactly one image{why}"
 
     def _could_be_covered(self, number: int) -> bool:
         oci = self.image.oci
@@ -282,7 +293,7 @@ class Reporter:
         return any(
             signer.can_sign_for(key, need.purpose)
             for key in signer.keys
-            if (cosign or not key.startswith(COSIGN)) and (not timed or is_pgp(key))
+            if (cosign or signer_type(key).approves_parts) and (not timed or signer_type(key).carries_time)
         )
 
     def _report(self, number: int) -> RequirementReport:
@@ -338,4 +349,4 @@ class Reporter:
         return f"signed only parts: {_objects(covered)}"
 
 
-_ELSEWHERE = "signed with a key that counts for somebody else"
+_ELSEWHERE = "signed with a key that counts for another person"

@@ -27,12 +27,18 @@ HIGHEST_ID = 0x7FFFFFFF
 
 @dataclass(frozen=True, slots=True)
 class _Ask:
-    """What a requirement asks of signatures, whoever made them. `deaf` is why none of cosign can be that, or None."""
+    """What a requirement asks of signatures, whichever signer made them.
+
+    what: the rule, as messages name it.
+    scope: the part of the image, None for all of it.
+    purpose: what signatures must be for, None for approvals without bounds.
+    cosign_excluded_because: why no cosign signature can count, None when one could.
+    """
 
     what: str
     scope: Scope | None
     purpose: str | None
-    deaf: str | None
+    cosign_excluded_because: str | None
 
     @property
     def text(self) -> str:
@@ -41,8 +47,8 @@ class _Ask:
         return part + (f" with the purpose {self.purpose}" if self.purpose is not None else "")
 
     @property
-    def unspoken(self) -> tuple[str, str]:
-        """Why signatures of other purposes cannot count, and what to write."""
+    def why_purpose_cannot_match(self) -> tuple[str, str]:
+        """Why signatures of these signers cannot be for the purpose, and what to write."""
         if self.purpose is None:
             return "what they sign with is bound to purposes, and none is asked for", "add purpose: to the requirement"
         hint = f"write purpose: {self.purpose} in the signer's entry, or ask for signers with PGP or cosign keys"
@@ -93,7 +99,7 @@ class RequirementReader:
             return None
         scope = self._scope(fields["objects"], what) if "objects" in fields else None
         purpose = self.purpose(fields["purpose"], f"purpose in {what}") if "purpose" in fields else None
-        ask = _Ask(what, scope, purpose, _deaf_to_cosign(scope, match))
+        ask = _Ask(what, scope, purpose, why_cosign_cannot_count(scope, match))
         if asks[0] == "approvals":
             return self._approvals(fields["approvals"], ask)
         entries = document.texts(fields[asks[0]], self.report, f"{asks[0]} of {what}")
@@ -109,21 +115,23 @@ class RequirementReader:
         """Report a requirement that its signers can never meet, and warn of those who never count for it."""
         if not self.holders.all_have_keys(people):
             return
-        requirement, native = f"a requirement of {ask.what}", ask.deaf is not None
+        requirement, native = f"a requirement of {ask.what}", ask.cosign_excluded_because is not None
         if self.holders.most(people) < count:
             self.report.error(node, f"{requirement} can never be met: some of these signers have the same key")
         elif self.holders.most(people, native=native) < count:
-            self.report.error(node, f"{requirement} can never be met: {ask.deaf}", "ask for signers with other keys")
+            message = f"{requirement} can never be met: {ask.cosign_excluded_because}"
+            self.report.error(node, message, "ask for signers with other keys")
         elif self.holders.most_for(people, ask.purpose, native=native) < count:
-            self.report.error(node, f"{requirement} can never be met: {ask.unspoken[0]}", ask.unspoken[1])
+            why, hint = ask.why_purpose_cannot_match
+            self.report.error(node, f"{requirement} can never be met: {why}", hint)
         else:
             self._warn_of_idle(node, people, ask, requirement)
 
     def _warn_of_idle(self, node: Node, people: tuple[str, ...], ask: _Ask, requirement: str) -> None:
-        cosign = [name for name in people if ask.deaf and self.holders.only_cosign(name)]
-        able = self.holders.able(ask.purpose, native=ask.deaf is not None)
+        cosign = [name for name in people if ask.cosign_excluded_because and self.holders.only_cosign(name)]
+        able = self.holders.able(ask.purpose, native=ask.cosign_excluded_because is not None)
         other = [name for name in people if name not in able and name not in cosign]
-        for names, why in ((cosign, ask.deaf), (other, ask.unspoken[0])):
+        for names, why in ((cosign, ask.cosign_excluded_because), (other, ask.why_purpose_cannot_match[0])):
             if names:
                 self.report.warning(node, f"in {requirement}, {', '.join(map(quoted, names))} never counts: {why}")
 
@@ -143,23 +151,23 @@ class RequirementReader:
         self._check_count(fields["count"], role, count, ask)
         text = f"{count} approval{'s' if count > 1 else ''} from {role}{ask.text}"
         is_anyone = role == ANYONE
-        return Requirement(people, count, text, place(node), is_anyone, ask.scope, ask.purpose)
+        return Requirement(people, count, text, place(node), is_anyone, ask.scope, ask.purpose, role=role)
 
     def _check_count(self, node: Node, role: str, count: int, ask: _Ask) -> None:
         """Report a count that the people of a role can never reach."""
-        people, native = self.declared.roles.get(role, ()), ask.deaf is not None
+        people, native = self.declared.roles.get(role, ()), ask.cosign_excluded_because is not None
         if role == ANYONE:
-            have, heard = self.holders.most_of_ring(), None
+            have, reachable = self.holders.most_of_ring(), None
         else:
             have = self.holders.most_for(people, ask.purpose, native=native)
-            heard = self.holders.most(people, native=native)
+            reachable = self.holders.most(people, native=native)
         if have >= count or not self.holders.all_have_keys(people):
             return
         because = ""
-        if heard is not None and have < heard:
-            because = f" that can count here: {ask.unspoken[0]}"
-        elif heard is not None and heard < self.holders.most(people):
-            because = f" that can count here: {ask.deaf}"
+        if reachable is not None and have < reachable:
+            because = f" that can count here: {ask.why_purpose_cannot_match[0]}"
+        elif reachable is not None and reachable < self.holders.most(people):
+            because = f" that can count here: {ask.cosign_excluded_because}"
         needed = f"{count} needed, and {quoted(role)} has {have} with a key of their own"
         self.report.error(node, f"approvals of {ask.what} can never be met: {needed}{because}")
 
@@ -187,7 +195,7 @@ class RequirementReader:
         if "holds" not in fields:
             kind = "group" if groups else "object"
             message = (
-                f"{what} trusts a bare {kind} number, which no signature covers: whoever can write the file renumbers"
+                f"{what} trusts a bare {kind} number, which no signature covers: a writer of the file can change it"
             )
             self.report.warning(node, message, "say what it must hold: holds: [overlay]")
         return Scope(groups, ids, holds)
@@ -267,7 +275,7 @@ def scope_text(scope: Scope) -> str:
     return f" for every group{holding}"
 
 
-def _deaf_to_cosign(scope: Scope | None, match: Match) -> str | None:
+def why_cosign_cannot_count(scope: Scope | None, match: Match) -> str | None:
     """Return why no cosign signature can meet a requirement, or None when one could."""
     if scope is not None:
         return "a cosign signature approves an image, and never a part of one"

@@ -11,10 +11,11 @@ from eclctl.model import Assurance, Finding, Verdict
 from eclctl.policy.conditions import MatchReader
 from eclctl.policy.declare import Declarations, LoadEnvironment, name_of, place, signer_names
 from eclctl.policy.holders import Holders
-from eclctl.policy.language import SIGNED_KINDS, Match, Rule, is_pgp
+from eclctl.policy.language import SIGNED_KINDS, Match, Rule
 from eclctl.policy.matching import match
 from eclctl.policy.messages import Message, MessageError, parse_message
 from eclctl.policy.requirements import RequirementReader
+from eclctl.trust.signer_types import signer_type
 
 RULE_KEYS = (
     "name",
@@ -125,7 +126,7 @@ class RuleReader:
             if not signer.signs_with_time:
                 message = f"max_signature_age of {what}: the signatures {where} carry no time"
                 self.report.error(node, message, "only PGP signatures do: list a PGP key, or ask in another rule")
-            elif not all(map(is_pgp, signer.keys)):
+            elif not all(signer_type(key).carries_time for key in signer.keys):
                 message = f"max_signature_age of {what}: of the signatures {where}, only those by PGP keys carry a time"
                 self.report.warning(node, message, "the others never count here")
 

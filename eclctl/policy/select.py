@@ -138,7 +138,7 @@ def nearly(
     Args:
         policy: the policy.
         path: as for `select_rule`.
-        kind: what the image is, None when nobody has looked.
+        kind: what the image is, None when the file was not read.
         caller: who asks.
         now: as for `select_rule`.
         aliases: as for `select_rule`; a rule that matches an alias alone, and does not name its mount point, is told.
@@ -208,7 +208,7 @@ def _names(glob: Glob, alias: Alias) -> bool:
 
 
 def _candidates(policy: Policy, path: str | None, caller: Caller | None, aliases: Sequence[Alias] = ()) -> list[int]:
-    """Return the rules that match the path, or an alias, and may be for the caller, or for None anybody, in order."""
+    """Return the rules that match the path, or an alias, and may be for the caller (None: any caller), in order."""
     index = policy.index
     found = {order for order, _ in _asking(index.anywhere, caller)}
     if path is not None:

@@ -74,7 +74,7 @@ class _Askers:
             self.by_user.setdefault(user, []).append((rule, path))
 
     def who_include(self, match: Match) -> Iterator[tuple[Rule, Glob | None]]:
-        """Yield the rules that apply to everybody to whom `match` does."""
+        """Yield the rules that apply to every caller that `match` applies to."""
         first = None if match.users is None else min(match.users, default=None)
         for key in {None, first}:
             for rule, path in self.by_user.get(key, ()):
@@ -129,7 +129,7 @@ class _Earlier:
 
 
 def _asked_by_all(wide: Match, narrow: Match) -> bool:
-    """Return whether whoever asks as `narrow` says asks as `wide` says, whatever the path and the kind.
+    """Return whether every caller of `narrow` is one of `wide`, at the same times. Path and kind are not compared.
 
     Hosts are compared as they are written, since other hosts may load the same files. What is not known here must be
     the same for both.

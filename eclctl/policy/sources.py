@@ -84,6 +84,6 @@ class Gatherer:
 
 
 def _include(root: Node | None) -> Node | None:
-    """Return what a file includes; whoever reads all of it reports what else is wrong with it."""
+    """Return what a file includes; reading all of it reports what else is wrong."""
     pairs = root.pairs if isinstance(root, MapNode) else ()
     return next((value for key, value in pairs if isinstance(key, Scalar) and key.text == INCLUDE), None)

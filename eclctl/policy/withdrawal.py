@@ -1,7 +1,7 @@
 """Which keys are withdrawn: those of withdrawn signers, and those that are withdrawn by their own names.
 
-A key that nobody knows makes no signature that anybody could recognise. So a withdrawn key has to be known to a signer
-or a keyring, and a name that is not is an error: a withdrawal that silently stops nothing would be worse than none.
+The signatures of an unknown key cannot be recognised. So a withdrawn key has to be known to a signer or a
+keyring, and a name that is not is an error: a withdrawal that silently stops nothing would be worse than none.
 """
 
 from __future__ import annotations
@@ -10,16 +10,17 @@ import re
 from collections.abc import Iterator
 
 from eclctl.config.document import Report, Scalar, quoted
-from eclctl.policy.declare import Certificates, Declarations
+from eclctl.policy.declare import Declarations
 from eclctl.policy.holders import Holders
-from eclctl.policy.language import COSIGN
+from eclctl.policy.signer_declarations import Certificates
+from eclctl.trust.signer_types import names_called
 
 _FINGERPRINT = re.compile(r"[0-9A-F]{40}|[0-9A-F]{64}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 def withdrawn_keys(declared: Declarations, holders: Holders, keyring: Certificates, report: Report) -> frozenset[int]:
-    """Return the numbers (`Holder.key`) of all keys that are withdrawn, under whatever name they sign."""
+    """Return the numbers (`Holder.key`) of all keys that are withdrawn, under each of their names."""
     found = set(holders.keys_of(declared.withdrawn_signers))
     for entry in declared.withdrawn_keys:
         found.update(_numbers(entry, declared, holders, keyring, report))
@@ -47,10 +48,7 @@ def _numbers(
 
 def _called(digest: str, declared: Declarations, keyring: Certificates) -> Iterator[str]:
     """Yield all that a key may be called of which a digest is known: its own or that of a certificate for it."""
-    yield from (digest, COSIGN + digest)
-    for name, credential in declared.material.credentials.items():
-        if digest in {credential.fingerprint, credential.key.id}:
-            yield name
+    yield from names_called(declared.material.listed, digest)
     for certificate in keyring.certificates:
         if digest in certificate.materials:
             yield certificate.fingerprint

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -11,9 +11,10 @@ from eclctl.config import document
 from eclctl.config.document import Node, Report, Scalar, quoted
 from eclctl.model import Claim, Failure, Finding, KeyRef, Kind, SignatureFormat, SignerKind, is_purpose, purpose
 from eclctl.policy.declare import PURPOSE_SHAPE
-from eclctl.policy.language import COSIGN, X509, Policy, Signer
-from eclctl.signature import cosign, openpgp
+from eclctl.policy.language import Policy, Signer
+from eclctl.signature import cosign
 from eclctl.trust.keyring import KeyStore
+from eclctl.trust.signer_types import SIGNER_TYPES, SignerType, signer_type
 
 _KEYS = (
     "by",
@@ -30,15 +31,8 @@ _KEYS = (
     "annotations",
     "repository",
 )
-_WITH = tuple(SignerKind)
 _FLAGS = ("expired", "revoked", "tampered", "legacy")
 _FINGERPRINT = re.compile(r"(?:[0-9A-F]{40}|[0-9A-F]{64})")
-_FORMATS = {
-    SignerKind.PGP: SignatureFormat.PGP,
-    SignerKind.KEY: SignatureFormat.DSSE,
-    SignerKind.CERTIFICATE: SignatureFormat.DSSE,
-    SignerKind.COSIGN: SignatureFormat.COSIGN,
-}
 _STRANGER = Finding("unknown-key", "openpgp: signature made by unknown entity")
 _DAY = timedelta(days=1)
 _OLDEST = 50 * 365 * 86400.0
@@ -98,12 +92,12 @@ class Signing:
         signer = self._signer(written)
         if signer is None or not self._possible(written, signer, flags):
             return
-        if signer.key.kind is SignerKind.COSIGN:
+        if not SIGNER_TYPES[signer.key.kind].approves_parts:
             self._add(self._cosign(written, signer), flags, of=signer.key)
             return
         for group, objects in self._parts(written, legacy=flags["legacy"]):
             number = self._number()
-            for key in self._names(signer.key):
+            for key in self.material.store.names_of(signer.key):
                 self._add(self._native(written, key, (number, group, objects), flags), flags, of=signer.key)
 
     def _flag(self, written: _Written, name: str) -> bool:
@@ -138,17 +132,16 @@ class Signing:
         return None
 
     def _sort(self, written: _Written) -> SignerKind | None:
-        node = written.fields.get("with")
-        chosen = None if node is None else document.choice(node, self.report, f"with of {written.signature}", _WITH)
+        node, kinds = written.fields.get("with"), tuple(SIGNER_TYPES)
+        chosen = None if node is None else document.choice(node, self.report, f"with of {written.signature}", kinds)
         return None if chosen is None else SignerKind(chosen)
 
     def _with_key(self, written: _Written, signer: Signer, sort: SignerKind | None) -> _Signer | None:
         """Return a signer with their first key of a sort; without one, the first that can sign this kind of image."""
-        keys = [KeyRef(_sort_of(key), key) for key in signer.keys]
+        keys = [KeyRef(signer_type(key).kind, key) for key in signer.keys]
         if sort is None:
-            can = [key for key in keys if key.kind is not SignerKind.COSIGN or self.layout.kind is Kind.OCI_SIF]
-            native = [key for key in can if key.kind is not SignerKind.COSIGN]
-            chosen = [*native, *can]
+            native = [key for key in keys if SIGNER_TYPES[key.kind].approves_parts]
+            chosen = [*native, *keys] if self.layout.kind is Kind.OCI_SIF else native
         else:
             chosen = [key for key in keys if key.kind is sort]
         if not chosen:
@@ -161,28 +154,19 @@ class Signing:
     def _possible(self, written: _Written, signer: _Signer, flags: Mapping[str, bool]) -> bool:
         """Report what cannot be of a signature by this sort of key."""
         before = len(self.report.errors)
-        sort = signer.key.kind
-        for name, sorts, hint in _ONLY:
-            if (name in written.fields or flags.get(name)) and sort not in sorts:
-                message = f"{name} says nothing of a signature by a {_SORTS[sort]}"
+        entry = SIGNER_TYPES[signer.key.kind]
+        for name, fits, hint in _ONLY:
+            if (name in written.fields or flags.get(name)) and not fits(entry):
+                message = f"{name} says nothing of a signature by a {entry.words}"
                 self.report.error(written.fields[name], message, hint)
-        if sort is SignerKind.COSIGN and self.layout.kind is not Kind.OCI_SIF:
+        if not entry.approves_parts and self.layout.kind is not Kind.OCI_SIF:
             self.report.error(written.node, "only images of the kind oci-sif carry cosign signatures", "kind: oci-sif")
-        if flags["revoked"] and sort is SignerKind.CERTIFICATE and not self._asks_ocsp(signer):
+        asked = entry.status_is_asked(self.material.store, signer.key.id)
+        if flags["revoked"] and entry.revocable and not asked:
             hint = "it would count: in the policy, write ocsp: require"
-            self.report.error(written.node, f"nobody asks whether the certificate of {signer.name} is revoked", hint)
+            message = f"the policy does not ask whether the {entry.noun} of {signer.name} is revoked"
+            self.report.error(written.node, message, hint)
         return len(self.report.errors) == before
-
-    def _asks_ocsp(self, signer: _Signer) -> bool:
-        credential = self.material.store.credential(signer.key.id)
-        return credential is not None and credential.ocsp
-
-    def _names(self, key: KeyRef) -> tuple[KeyRef, ...]:
-        """Return all names under which a key verifies a signature: a PEM key may be a certificate's, too."""
-        store = self.material.store
-        credential = store.credential(key.id)
-        wanted = key.id if credential is None else credential.key.id
-        return next((store.names(each) for each in store.dsse_keys if each.id == wanted), (key,))
 
     def _parts(self, written: _Written, *, legacy: bool) -> Sequence[tuple[int, frozenset[int]]]:
         """Return what is signed, one signature for each: all groups, some of them, or objects of one group.
@@ -232,9 +216,9 @@ class Signing:
         created, expires = self._times(written, key, expired=flags["expired"])
         return Claim(
             signature=number,
-            format=SignatureFormat.LEGACY if legacy else _FORMATS[key.kind],
+            format=SignatureFormat.LEGACY if legacy else SIGNER_TYPES[key.kind].format,
             signer=key,
-            key=self._key_of(key, created),
+            key=SIGNER_TYPES[key.kind].signing_key(self.material.store, key.id, created, self.now),
             group=None if loose else group,
             objects=objects,
             whole_group=not loose and objects == self.layout.groups[group],
@@ -245,26 +229,13 @@ class Signing:
         )
 
     def _times(self, written: _Written, key: KeyRef, *, expired: bool) -> tuple[datetime | None, datetime | None]:
-        """Return when a signature was made and when it expires; only those of OpenPGP say so."""
-        if key.kind is not SignerKind.PGP:
+        """Return when a signature was made and when it expires; not all say so."""
+        if not SIGNER_TYPES[key.kind].carries_time:
             return None, None
         node, where = written.fields.get("age"), f"age of {written.signature}"
         age = None if node is None else document.duration(node, self.report, where, high=_OLDEST)
         created = self.now - (timedelta(seconds=age) if age is not None else _DAY if expired else timedelta(0))
         return created, (created + (self.now - created) / 2 if expired else None)
-
-    def _key_of(self, key: KeyRef, created: datetime | None) -> str:
-        """Return the key that signs: of an OpenPGP certificate, the first whose signatures count, if there is one.
-
-        The others have one key. A DSSE signature goes by the key itself, also where a certificate speaks for it.
-        """
-        store = self.material.store
-        certificate, credential = store.pgp.get(key.id), store.credential(key.id)
-        if certificate is None:
-            return key.id if credential is None else credential.key.id
-        keys = [each.fingerprint for each in certificate.keys]
-        good = (each for each in keys if openpgp.judge(key.id, each, created, None, store.pgp, self.now) is None)
-        return next(good, keys[0])
 
     def _cosign(self, written: _Written, signer: _Signer) -> Claim:
         """Return a cosign claim over the image, with what the signer's entry asks for unless the test differs."""
@@ -344,39 +315,22 @@ class _Signer:
     entry: Signer | None
 
 
-_SORTS = {
-    SignerKind.PGP: "PGP key",
-    SignerKind.KEY: "PEM key",
-    SignerKind.CERTIFICATE: "certificate",
-    SignerKind.COSIGN: "cosign key",
-}
-_NATIVE = (SignerKind.PGP, SignerKind.KEY, SignerKind.CERTIFICATE)
-_PGP_ONLY = (SignerKind.PGP,)
-_COSIGN_ONLY = (SignerKind.COSIGN,)
 _TIMELESS = "only OpenPGP signatures carry times; for a certificate, set `now` of the test"
 _LISTED = "a PEM key is trusted for as long as the policy lists it"
 _BY_ENTRY = "it cannot say so itself: write purpose in the signer's entry, in the policy"
 _ONE_IMAGE = "a cosign signature is over the image, never over a part of the file"
-_ONLY: tuple[tuple[str, tuple[SignerKind, ...], str], ...] = (
-    ("purpose", (SignerKind.PGP, SignerKind.COSIGN), _BY_ENTRY),
-    ("age", _PGP_ONLY, _TIMELESS),
-    ("expired", _PGP_ONLY, _TIMELESS),
-    ("revoked", (SignerKind.PGP, SignerKind.CERTIFICATE), _LISTED),
-    ("legacy", _PGP_ONLY, "legacy signatures are made with OpenPGP keys"),
-    ("groups", _NATIVE, _ONE_IMAGE),
-    ("objects", _NATIVE, _ONE_IMAGE),
-    ("annotations", _COSIGN_ONLY, "they are part of a cosign signature"),
-    ("repository", _COSIGN_ONLY, "it is part of a cosign signature"),
+_ONLY: tuple[tuple[str, Callable[[SignerType], bool], str], ...] = (
+    ("purpose", lambda entry: entry.states_purpose, _BY_ENTRY),
+    ("age", lambda entry: entry.carries_time, _TIMELESS),
+    ("expired", lambda entry: entry.carries_time, _TIMELESS),
+    ("revoked", lambda entry: entry.revocable, _LISTED),
+    ("legacy", lambda entry: entry.format is SignatureFormat.PGP, "legacy signatures are made with OpenPGP keys"),
+    ("groups", lambda entry: entry.approves_parts, _ONE_IMAGE),
+    ("objects", lambda entry: entry.approves_parts, _ONE_IMAGE),
+    ("annotations", lambda entry: not entry.approves_parts, "they are part of a cosign signature"),
+    ("repository", lambda entry: not entry.approves_parts, "it is part of a cosign signature"),
 )
-
-
-def _sort_of(key: str) -> SignerKind:
-    """Return the sort of a key by its name (`KeyRef.id`)."""
-    if key.startswith(COSIGN):
-        return SignerKind.COSIGN
-    if key.startswith(X509):
-        return SignerKind.CERTIFICATE
-    return SignerKind.KEY if key.startswith("sha256:") else SignerKind.PGP
+"""What says something only of signatures by some types of signer, and what to write instead."""
 
 
 def _fitting(entry: Signer | None) -> str:

@@ -15,11 +15,13 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from eclctl.decide.snapshot import Snapshot
 from eclctl.errors import ConfigError, EclctlError
 from eclctl.model import Kind
-from eclctl.policy.language import COSIGN, Policy, Withdrawn
+from eclctl.policy.language import Policy, Withdrawn
 from eclctl.sif.kind import sniff
 from eclctl.signature import openpgp
 from eclctl.signature.keys import parse_public_key
 from eclctl.trust.keyring import KeyStore
+from eclctl.trust.signer_types import names_called
+from eclctl.trust.signer_types.cosign_key import CosignKey
 from eclctl.verify import examine, hash_file
 
 __all__ = ["Content", "Signatory", "content_of", "digest_of", "signatory", "without"]
@@ -91,13 +93,12 @@ def _names(snapshot: Snapshot, text: str) -> list[str]:
     fingerprint = compact.upper()
     if _FINGERPRINT.fullmatch(fingerprint):
         return [each.fingerprint for each in snapshot.store.pgp.certificates if _has(each, fingerprint)]
-    digest, policy = compact.lower().removeprefix(COSIGN), snapshot.policy
+    digest, policy = compact.lower().removeprefix(CosignKey.prefix), snapshot.policy
     if policy is not None and text in policy.holders:
         return [text]
     if policy is None or not _DIGEST.fullmatch(digest):
         return []
-    found = [name for name in policy.holders if name in {digest, COSIGN + digest}]
-    found += [each.id for each in policy.credentials if digest in {each.fingerprint, each.key.id}]
+    found = list(names_called(policy.listed, digest))
     found += [each.fingerprint for each in snapshot.store.pgp.certificates if digest in each.materials]
     return found
 

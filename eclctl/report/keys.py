@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from eclctl.decide.evidence import Lifetime, certificate_lifetime, key_lifetime, revocation_of, short_name
+from eclctl.decide.evidence import short_name
 from eclctl.decide.snapshot import Snapshot
 from eclctl.model import SignerKind
-from eclctl.policy.language import COSIGN, X509, Policy
-from eclctl.signature.keys import PublicKey
+from eclctl.policy.language import Policy
 from eclctl.trust.keyring import KeyStore
 from eclctl.trust.revocation import StatusSource
+from eclctl.trust.signer_types import Lifetime, signer_type
 
 __all__ = ["SOON", "ListedKey", "listed_keys", "turning"]
 
@@ -68,16 +68,22 @@ def listed_keys(snapshot: Snapshot, statuses: StatusSource, now: datetime) -> It
     if policy is None:
         return
     store = snapshot.store
-    by_digest = {key.id: key for key in (*store.keys, *store.cosign)}
     for name, signers in _names(policy, store).items():
         where = policy.signers[signers[0]].where if signers else ""
-        if name.startswith(X509):
-            found = _certificate(store, name, statuses, now)
-        elif name.startswith((COSIGN, "sha256:")):
-            found = _pem(by_digest, name)
-        else:
-            found = _openpgp(store, name)
-        yield from (replace(key, signers=signers, where=where) for key in found)
+        entry = signer_type(name)
+        for key in entry.descriptions(store, name, statuses, now):
+            yield ListedKey(
+                signers,
+                entry.kind,
+                name,
+                key.key,
+                key.id,
+                key.title,
+                key.life,
+                where,
+                key.source,
+                key.revocation,
+            )
 
 
 def turning(keys: Iterable[ListedKey], now: datetime) -> tuple[ListedKey, ...]:
@@ -96,39 +102,3 @@ def _names(policy: Policy, store: KeyStore) -> dict[str, tuple[str, ...]]:
         for certificate in store.pgp.certificates:
             names.setdefault(certificate.fingerprint, ())
     return names
-
-
-def _certificate(store: KeyStore, name: str, statuses: StatusSource, now: datetime) -> Iterator[ListedKey]:
-    credential = store.credential(name)
-    if credential is None:
-        return
-    yield ListedKey(
-        signers=(),
-        kind=SignerKind.CERTIFICATE,
-        name=name,
-        key=name,
-        id=credential.fingerprint,
-        title=credential.name,
-        life=certificate_lifetime(credential, now),
-        source=credential.source,
-        revocation=revocation_of(credential, statuses, now),
-    )
-
-
-def _pem(by_digest: Mapping[str, PublicKey], name: str) -> Iterator[ListedKey]:
-    digest, kind = name.removeprefix(COSIGN), SignerKind.COSIGN if name.startswith(COSIGN) else SignerKind.KEY
-    key = by_digest.get(digest)
-    if key is not None:
-        yield ListedKey((), kind, name, name, digest, key.algorithm, Lifetime(), source=key.source)
-
-
-def _openpgp(store: KeyStore, fingerprint: str) -> Iterator[ListedKey]:
-    """Yield the keys of a certificate that may sign; when none may, its primary key with the reason."""
-    certificate = store.pgp.get(fingerprint)
-    if certificate is None:
-        return
-    able = [key for key in certificate.keys if (status := certificate.status(key.fingerprint)) and status.attributable]
-    for key in able or [certificate.primary]:
-        life = key_lifetime(store, fingerprint, key.fingerprint)
-        title = certificate.name
-        yield ListedKey((), SignerKind.PGP, fingerprint, key.fingerprint, key.fingerprint, title, life)

@@ -15,7 +15,7 @@ from itertools import islice
 
 from eclctl.decide.cache import Facts, Kept
 from eclctl.decide.snapshot import Snapshot
-from eclctl.model import Claim, Code, Finding, Kind, Outcome, SignatureReport, SignerKind, Verdict, Verification
+from eclctl.model import Claim, Code, Finding, Kind, Outcome, SignatureReport, Verdict, Verification
 from eclctl.policy.ages import too_old
 from eclctl.policy.evaluate import evaluate, withdrawn
 from eclctl.policy.language import Policy, Rule
@@ -23,6 +23,7 @@ from eclctl.policy.report import signatures
 from eclctl.policy.select import for_everybody, rules_on
 from eclctl.report.keys import ListedKey
 from eclctl.trust.revocation import StatusSource
+from eclctl.trust.signer_types import SIGNER_TYPES
 
 __all__ = ["ImageReport", "Stand", "Standing", "Survey", "Tally", "examine"]
 
@@ -238,4 +239,4 @@ class Survey:
 
 def _key(claim: Claim) -> tuple[str, str]:
     """Return what `ListedKey.name` and `key` are for the key that made a signature."""
-    return claim.signer.id, claim.key if claim.signer.kind is SignerKind.PGP else claim.signer.id
+    return claim.signer.id, claim.key if SIGNER_TYPES[claim.signer.kind].in_keyrings else claim.signer.id

@@ -18,6 +18,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 
 from eclctl.model import Finding
 from eclctl.sif.oci import INDEX_TYPES, MANIFEST_TYPES, Content, Manifest, is_digest, parse_index, parse_manifest
@@ -29,9 +30,11 @@ __all__ = [
     "REF_NAME",
     "SIMPLE_SIGNING",
     "Attachment",
+    "AttachmentKind",
     "Blob",
     "Image",
     "Layout",
+    "attachment_name",
     "read",
     "signatures_name",
     "stated_digest",
@@ -93,6 +96,18 @@ class Image:
     problem: Finding | None = None
 
 
+class AttachmentKind(StrEnum):
+    """What is attached to an image: the end of the name that cosign gives it in the root index.
+
+    Each kind that is read has a reader of its own: `verify.cosign` reads `SIGNATURES`. A new kind is one value here,
+    and a module that asks `Layout.attached_to` for it.
+    """
+
+    SIGNATURES = "sig"
+    ATTESTATIONS = "att"
+    OTHER = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Attachment:
     """An entry of the root index that never runs. `name` is its whole reference name.
@@ -106,6 +121,12 @@ class Attachment:
     layers: tuple[Blob, ...] = ()
     carries: tuple[tuple[int, str], ...] = ()
     problem: Finding | None = None
+
+    @property
+    def kind(self) -> AttachmentKind:
+        """What it says that it holds, of any image."""
+        ends = (kind for kind in AttachmentKind if kind and self.name.endswith(f".{kind}"))
+        return next(ends, AttachmentKind.OTHER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +143,14 @@ class Layout:
     attachments: tuple[Attachment, ...] = ()
     bundles: tuple[int, ...] = ()
 
+    def attached_to(self, digest: str, kind: AttachmentKind) -> tuple[Attachment, ...]:
+        """Return the entries of a kind that are attached to the image with this digest."""
+        name = attachment_name(digest, kind)
+        return tuple(attachment for attachment in self.attachments if attachment.name == name)
+
     def signatures_of(self, digest: str) -> tuple[Attachment, ...]:
         """Return the entries that hold the cosign signatures of an image: more than one is one too many."""
-        name = signatures_name(digest)
-        return tuple(attachment for attachment in self.attachments if attachment.name == name)
+        return self.attached_to(digest, AttachmentKind.SIGNATURES)
 
 
 def stated_digest(descriptor: Descriptor) -> str | None:
@@ -306,9 +331,14 @@ def _is_signature(layer: Blob) -> bool:
     return layer.content.media_type in {SIMPLE_SIGNING, _ATTESTATION} or layer.content.media_type.startswith(BUNDLE)
 
 
+def attachment_name(digest: str, kind: AttachmentKind) -> str:
+    """Return what the root index calls an attachment of an image, which is none of `OTHER`."""
+    return f"_cosign:{digest.replace(':', '-')}.{kind}"
+
+
 def signatures_name(digest: str) -> str:
     """Return what the root index calls the cosign signatures of an image."""
-    return f"_cosign:{digest.replace(':', '-')}.sig"
+    return attachment_name(digest, AttachmentKind.SIGNATURES)
 
 
 def _missing(content: Content) -> Finding:

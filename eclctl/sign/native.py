@@ -137,7 +137,7 @@ class PemMaterial:
     store: KeyStore = field(init=False)
 
     def __post_init__(self) -> None:
-        store = KeyStore(openpgp.Keyring.parse(), tuple(key.public for key in self.keys))
+        store = KeyStore.of(openpgp.Keyring.parse(), tuple(key.public for key in self.keys))
         object.__setattr__(self, "store", store)
 
     @property
@@ -148,7 +148,7 @@ class PemMaterial:
     @property
     def refs(self) -> tuple[KeyRef, ...]:
         """Each key."""
-        return tuple(KeyRef(SignerKind.KEY, key.id) for key in self.store.keys)
+        return tuple(KeyRef(SignerKind.KEY, key.id) for key in self.store.dsse_keys)
 
     @property
     def purposes(self) -> frozenset[str]:

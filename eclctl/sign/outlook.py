@@ -11,16 +11,15 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from eclctl.decide.snapshot import Snapshot
-from eclctl.model import Caller, Claim, Code, Failure, Finding, KeyRef, Outcome, SignerKind, Verification
+from eclctl.model import Caller, Claim, Code, Failure, Finding, KeyRef, Outcome, Verification
 from eclctl.policy.ages import too_old
 from eclctl.policy.evaluate import evaluate, withdrawn
 from eclctl.policy.select import select_rule
 from eclctl.sign.coverage import Part
 from eclctl.sign.native import Signing
-from eclctl.signature import openpgp
-from eclctl.signature.openpgp import Keyring
 from eclctl.trust.keyring import KeyStore, judge
 from eclctl.trust.revocation import NO_STATUS, StatusSource
+from eclctl.trust.signer_types import SIGNER_TYPES
 
 __all__ = ["Place", "judged", "unknown_keys", "with_signatures"]
 
@@ -73,7 +72,7 @@ def with_signatures(
         store: The keys that will verify: the policy's.
         now: When it is signed.
     """
-    made = [_template(name, signing, store, now) for ref in signing.refs for name in _names(ref, store)]
+    made = [_template(name, signing, store, now) for ref in signing.refs for name in store.names_of(ref)]
     claims = [_over(part, number, claim) for number, part in enumerate(parts, _next_id(image)) for claim in made]
     numbers = range(_next_id(image), _next_id(image) + len(parts)) if not made else ()
     failures = [Failure(number, signing.format, _STRANGER) for number in numbers]
@@ -82,29 +81,22 @@ def with_signatures(
 
 def unknown_keys(signing: Signing, store: KeyStore) -> tuple[KeyRef, ...]:
     """Return those of the keys that nothing in the policy knows: their signatures count for nobody."""
-    return tuple(ref for ref in signing.refs if not _names(ref, store))
-
-
-def _names(ref: KeyRef, store: KeyStore) -> tuple[KeyRef, ...]:
-    """Return under which names a key's signatures count: a PEM key also as a certificate's."""
-    if ref.kind is SignerKind.PGP:
-        return (ref,) if store.pgp.get(ref.id) is not None else ()
-    return next((store.names(key) for key in store.dsse_keys if key.id == ref.id), ())
+    return tuple(ref for ref in signing.refs if not store.names_of(ref))
 
 
 def _template(name: KeyRef, signing: Signing, store: KeyStore, now: datetime) -> Claim:
     """Return what signatures under one name of a key have in common; those of PEM keys carry no time."""
-    is_pgp = name.kind is SignerKind.PGP
+    entry = SIGNER_TYPES[name.kind]
     return Claim(
         signature=0,
         format=signing.format,
         signer=name,
-        key=_pgp_key(name.id, store.pgp, now) if is_pgp else _pem_key(name, store),
+        key=entry.signing_key(store, name.id, now, now),
         group=None,
         objects=frozenset(),
         whole_group=False,
         header=True,
-        created=now if is_pgp else None,
+        created=now if entry.carries_time else None,
         purposes=signing.purposes,
     )
 
@@ -118,17 +110,3 @@ def _next_id(image: Verification) -> int:
     taken = [item.id for item in image.objects]
     taken += [claim.signature for claim in image.claims] + [failure.signature for failure in image.failures]
     return max(taken, default=0) + 1
-
-
-def _pgp_key(fingerprint: str, ring: Keyring, now: datetime) -> str:
-    """Return the fingerprint of a certificate's first key whose signatures count now; of its first key when none do."""
-    certificate = ring.get(fingerprint)
-    keys = [each.fingerprint for each in certificate.keys] if certificate is not None else []
-    good = (key for key in keys if openpgp.judge(fingerprint, key, now, None, ring, now) is None)
-    return next(good, fingerprint)
-
-
-def _pem_key(name: KeyRef, store: KeyStore) -> str:
-    """Return the key itself, also where a certificate speaks for it."""
-    credential = store.credential(name.id)
-    return name.id if credential is None else credential.key.id

@@ -2,7 +2,7 @@
 
 The payload is containers-signature(5): `critical` has exactly its members, each of which must be understood, and
 `optional` is the signer's to fill. The signature is base64 in the annotation of the payload's layer. ECDSA and RSA
-(PKCS #1 v1.5) sign the SHA-256 of the payload whatever the key, Ed25519 the payload itself: `keys.PublicKey.verify`.
+(PKCS #1 v1.5) sign the SHA-256 of the payload with any key, Ed25519 the payload itself: `keys.PublicKey.verify`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """DSSE envelopes (DSSE v1): a payload, its type, and signatures over both together.
 
 What is signed is the pre-authentication encoding, never the payload alone, so that a payload cannot change its type.
-The `keyid` is a hint, but one that names another key than the one that would verify makes the signature nobody's, as
-in the reference.
+The `keyid` is a hint. But a signature whose `keyid` names another key than the one that would verify it does not count,
+as in the reference.
 """
 
 from __future__ import annotations

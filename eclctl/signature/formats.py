@@ -20,7 +20,7 @@ _HEADER = rb" *+Hash *+: *+" + _HASHES + rb" *+(?:, *+" + _HASHES + rb" *+)*+\r?
 _BLANK = rb"[ \t\r\f\v]*+\n"
 _HEAD = re.compile(rb"\r?\n(?:" + _HEADER + rb")*+" + _BLANK)
 _SIGNATURE = re.compile(rb"\n-----BEGIN PGP SIGNATURE-----\r?\n(?:[^\n:]*+:[^\n]*+\n)*+" + _BLANK)
-# Possessive: nothing here can match in two ways, and nobody's header shall make us remember every place to go back to.
+# Possessive: nothing here can match in two ways, so a hostile header cannot make it remember places to go back to.
 _SIGNATURE_LINE = re.compile(rb"\n-----BEGIN PGP SIGNATURE-----\r?\n")
 _END = b"\n-----END PGP SIGNATURE-----"
 _LEGACY = re.compile(rb"(?:- )?SIFHASH:[ \t]*\r?\n")

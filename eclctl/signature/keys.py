@@ -3,7 +3,7 @@
 A key is named by its content: `sha256:` and the lower-case hex digest of its DER SubjectPublicKeyInfo (RFC 5280
 section 4.1.2.7), so that the same key in two files, or in a file and in an OpenPGP certificate, is one key.
 RSA signatures are PKCS #1 v1.5 (RFC 8017 section 8.2) and ECDSA signatures are DER (RFC 3279 section 2.2.3), both over
-SHA-256 whatever the curve, as SIF signing makes them; Ed25519 signs the message itself (RFC 8032).
+SHA-256 on every curve, as SIF signing makes them; Ed25519 signs the message itself (RFC 8032).
 """
 
 from __future__ import annotations

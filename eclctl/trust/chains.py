@@ -1,4 +1,4 @@
-"""Chains of certificates: which there are from a leaf to trusted roots, and what is wrong with each, whatever the time.
+"""Chains of certificates: which there are from a leaf to trusted roots, and what is wrong with each, at all times.
 
 The rules are those of RFC 5280 sections 4.2 and 6.1 for the few extensions that can matter to a signature, and stricter
 where a container's signer needs it. Signatures, key sizes, name constraints and the rest of the profile are the work
@@ -45,7 +45,7 @@ UNREADABLE = (
     x509.DuplicateExtension,
     x509.InvalidVersion,
     x509.UnsupportedGeneralNameType,
-    Warning,  # the library warns of some malformed fields, and whoever runs with -W error has them raised
+    Warning,  # the library warns of some malformed fields, and `-W error` raises them
 )
 """What the library raises for a certificate, when its fields are looked at, that it cannot make sense of."""
 
@@ -192,7 +192,9 @@ def _by_subject(certificates: Iterable[Read]) -> dict[bytes, list[Read]]:
 def _candidates(
     leaf: Read, intermediates: dict[bytes, list[Read]], roots: dict[bytes, list[Read]]
 ) -> Iterator[_Candidate]:
-    """Yield the chains whose names fit, shorter ones first. Nobody is in one twice, not even by two certificates."""
+    """Yield the chains whose names fit, shorter ones first. No chain has a subject twice, not even in two
+    certificates.
+    """
     begun: list[_Candidate] = [(leaf,)]
     while begun:
         longer = []
@@ -245,7 +247,7 @@ def _extensions(candidate: _Candidate) -> Finding | None:
 
 
 def _hashes(candidate: _Candidate) -> Finding | None:
-    """No weak hash holds the chain together. A root is trusted as it stands, whatever it signed itself with."""
+    """No weak hash holds the chain together. A root is trusted as it stands: its own signature is not checked."""
     for each in candidate[:-1]:
         if each.hash_name not in STRONG_HASHES:
             name = each.hash_name or "none"

@@ -1,6 +1,6 @@
 """Key stores: everything that may verify a signature, and whether a verified signature still counts.
 
-`verify` asks a store which key made a signature (a fact, whatever the time). Here that fact is judged at a given
+`verify` asks a store which key made a signature (a fact, which holds at all times). Here that fact is judged at a given
 time: keys expire and are revoked, certificates too, PEM keys are trusted for as long as they are listed.
 """
 
@@ -14,13 +14,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from eclctl.errors import KeyMaterialError
-from eclctl.model import Finding, KeyRef, SignerKind
+from eclctl.model import Finding, KeyRef, SignatureFormat, SignerKind
 from eclctl.signature import openpgp
 from eclctl.signature.keys import MAX_KEY_FILE, PublicKey, parse_public_key
-from eclctl.trust.revocation import NO_STATUS, Known, Link, Status, StatusSource
+from eclctl.trust.revocation import NO_STATUS, Link, StatusSource
+from eclctl.trust.signer_types import SIGNER_TYPES, Listing, Signed
+from eclctl.trust.signer_types.cosign_key import cosign_name
 
 if TYPE_CHECKING:
     from eclctl.trust.x509 import Credential
@@ -28,10 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MAX_KEYRING_FILE",
     "KeyStore",
-    "Signed",
-    "cosign_name",
     "judge",
-    "judge_credential",
     "load_keyring",
     "load_public_keys",
     "needed",
@@ -39,8 +38,6 @@ __all__ = [
     "read_file",
     "unasked",
 ]
-
-_UNTRUSTED = Finding("unknown-key", "signature made by a key that is no longer trusted")
 
 MAX_KEYRING_FILE = 64 * 1024 * 1024
 """The longest keyring file that is read, in bytes."""
@@ -50,67 +47,82 @@ MAX_KEYRING_FILE = 64 * 1024 * 1024
 class KeyStore:
     """Everything that may verify a signature, each sort for its own: a key signs only what it was listed for.
 
-    `pgp` are OpenPGP certificates; `keys` PEM keys and `credentials` X.509 certificates, for DSSE envelopes; `cosign`
-    PEM keys for cosign signatures. `digest` is `sha256:<hex>` over all of them and does not depend on their order:
-    facts found with one store hold for every store with that digest.
+    pgp: OpenPGP certificates.
+    listed: what a policy lists besides, by kind and name. Each signer type knows its values.
+    digest: `sha256:<hex>` over all of them, which does not depend on their order. Facts found with one store hold for
+        every store with that digest.
+    dsse_keys: every key that may have signed a DSSE envelope, each once.
     """
 
     pgp: openpgp.Keyring
-    keys: tuple[PublicKey, ...] = ()
-    credentials: tuple[Credential, ...] = ()
-    cosign: tuple[PublicKey, ...] = ()
+    listed: Listing = field(default_factory=dict, hash=False)
     digest: str = field(init=False)
     dsse_keys: tuple[PublicKey, ...] = field(init=False, repr=False)
     _names: Mapping[str, tuple[KeyRef, ...]] = field(init=False, repr=False, compare=False)
-    _credentials: Mapping[str, Credential] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        for name in ("keys", "credentials", "cosign"):
-            object.__setattr__(self, name, tuple({each.id: each for each in getattr(self, name)}.values()))
         names: dict[str, list[KeyRef]] = {}
-        for key in self.keys:
-            names.setdefault(key.id, []).append(KeyRef(SignerKind.KEY, key.id))
-        for credential in self.credentials:
-            names.setdefault(credential.key.id, []).append(KeyRef(SignerKind.CERTIFICATE, credential.id))
-        listed = (*self.keys, *(credential.key for credential in self.credentials))
-        object.__setattr__(self, "dsse_keys", tuple({key.id: key for key in listed}.values()))
+        keys: dict[str, PublicKey] = {}
+        for kind, entry in SIGNER_TYPES.items():
+            for name, each in entry.listed(self).items() if entry.format is SignatureFormat.DSSE else ():
+                if (key := entry.verification_key(each)) is not None:
+                    keys.setdefault(key.id, key)
+                    names.setdefault(key.id, []).append(KeyRef(kind, name))
+        object.__setattr__(self, "dsse_keys", tuple(keys.values()))
         object.__setattr__(self, "_names", {key: tuple(found) for key, found in names.items()})
-        object.__setattr__(self, "_credentials", {credential.id: credential for credential in self.credentials})
         object.__setattr__(self, "digest", self._digest())
+
+    @classmethod
+    def of(
+        cls,
+        pgp: openpgp.Keyring,
+        keys: Iterable[PublicKey] = (),
+        credentials: Iterable[Credential] = (),
+        cosign: Iterable[PublicKey] = (),
+    ) -> KeyStore:
+        """Return a store of these certificates and keys, for DSSE envelopes and for cosign signatures."""
+        return cls(
+            pgp,
+            {
+                SignerKind.KEY: {key.id: key for key in keys},
+                SignerKind.CERTIFICATE: {credential.id: credential for credential in credentials},
+                SignerKind.COSIGN: {cosign_name(key): key for key in cosign},
+            },
+        )
 
     def _digest(self) -> str:
         lines = [f"pgp {self.pgp.facts}"]
-        for name in ("keys", "credentials", "cosign"):
-            lines += sorted(f"{name} {each.id}" for each in getattr(self, name))
+        for entry in SIGNER_TYPES.values():
+            lines += sorted(f"{entry.digest_word} {each.id}" for each in entry.listed(self).values())
         return "sha256:" + hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+    @property
+    def cosign(self) -> tuple[PublicKey, ...]:
+        """The keys for cosign signatures."""
+        return tuple(self.listed.get(SignerKind.COSIGN, {}).values())
+
+    @property
+    def credentials(self) -> tuple[Credential, ...]:
+        """The X.509 certificates."""
+        return tuple(self.listed.get(SignerKind.CERTIFICATE, {}).values())
 
     def names(self, key: PublicKey) -> tuple[KeyRef, ...]:
         """Return what a key in `dsse_keys` was listed as: itself, certificates that speak for it, or both."""
         return self._names.get(key.id, ())
 
-    def credential(self, name: str) -> Credential | None:
-        """Return the certificate with this `Credential.id`."""
-        return self._credentials.get(name)
+    def names_of(self, ref: KeyRef) -> tuple[KeyRef, ...]:
+        """Return every name under which signatures by this key count; none when it is not trusted.
 
-
-class Signed(Protocol):
-    """The part of a `Claim` that is judged: which key signed, and when."""
-
-    @property
-    def signer(self) -> KeyRef:
-        """Whose key it is."""
-
-    @property
-    def key(self) -> str:
-        """The key that made the signature."""
-
-    @property
-    def created(self) -> datetime | None:
-        """When the signature was made."""
-
-    @property
-    def expires(self) -> datetime | None:
-        """When it expires."""
+        A PEM key also counts as a certificate's. `ref` may name such a key when only the certificate is listed.
+        """
+        entry = SIGNER_TYPES[ref.kind]
+        if entry.in_keyrings:
+            return (ref,) if self.pgp.get(ref.id) is not None else ()
+        listed = entry.listed(self).get(ref.id)
+        if entry.format is not SignatureFormat.DSSE:
+            return () if listed is None else (ref,)
+        key = None if listed is None else entry.verification_key(listed)
+        return self._names.get(ref.id if key is None else key.id, ())
 
 
 def judge(store: KeyStore, claim: Signed, now: datetime, statuses: StatusSource = NO_STATUS) -> Finding | None:
@@ -122,71 +134,28 @@ def judge(store: KeyStore, claim: Signed, now: datetime, statuses: StatusSource 
         now: Aware, UTC.
         statuses: What is known of whether certificates were revoked.
     """
-    kind, name = claim.signer.kind, claim.signer.id
-    if kind is SignerKind.PGP:
-        return openpgp.judge(name, claim.key, claim.created, claim.expires, store.pgp, now)
-    if kind is SignerKind.CERTIFICATE:
-        credential = store.credential(name)
-        return _UNTRUSTED if credential is None else judge_credential(credential, now, statuses)
-    if kind is SignerKind.COSIGN:
-        return None if any(cosign_name(key) == name for key in store.cosign) else _UNTRUSTED
-    return None if any(key.id == name for key in store.keys) else _UNTRUSTED
-
-
-def judge_credential(credential: Credential, now: datetime, statuses: StatusSource) -> Finding | None:
-    """Return why a certificate does not count at `now`, or None when it does.
-
-    It counts when a path leads to one of its roots and, if it asks for that, when every certificate of the path but the
-    root is known to be good. What is not known is not good.
-    """
-    from eclctl.trust.x509 import path_links  # noqa: PLC0415 - only a certificate needs X.509
-
-    found = path_links(credential, now)
-    if isinstance(found, Finding):
-        return found
-    for link in found if credential.ocsp else ():
-        known = statuses.known(link, now)
-        if known is None or known.status is not Status.GOOD or known.until <= now:
-            return _not_good(link, known)
-    return None
+    return SIGNER_TYPES[claim.signer.kind].judge(store, claim, now, statuses)
 
 
 def unasked(store: KeyStore, claims: Iterable[Signed], now: datetime, statuses: StatusSource) -> tuple[Link, ...]:
-    """Return what somebody would have to ask about before the claims can be judged, because nothing is known of it."""
-    return tuple(
-        link
+    """Return what responders must be asked about before the claims can be judged, because nothing is known of it."""
+    subjects = (
+        subject
         for claim in claims
-        if claim.signer.kind is SignerKind.CERTIFICATE
-        for link in _needed(store.credential(claim.signer.id), now)
-        if statuses.known(link, now) is None
+        for subject in SIGNER_TYPES[claim.signer.kind].must_be_good(store, claim.signer.id, now)
     )
+    return tuple(each for each in subjects if isinstance(each, Link) and statuses.known(each, now) is None)
 
 
-def needed(credentials: Iterable[Credential], now: datetime) -> tuple[Link, ...]:
-    """Return all that must be known to be good of these certificates, once they lead to a trusted root."""
-    return tuple({link.id: link for credential in credentials for link in _needed(credential, now)}.values())
-
-
-def _needed(credential: Credential | None, now: datetime) -> tuple[Link, ...]:
-    if credential is None or not credential.ocsp:
-        return ()
-    from eclctl.trust.x509 import path_links  # noqa: PLC0415 - only a certificate needs X.509
-
-    found = path_links(credential, now)
-    return () if isinstance(found, Finding) else found
-
-
-def _not_good(link: Link, known: Known | None) -> Finding:
-    subject = link.certificate.subject.rfc4514_string()
-    if known is not None and known.status is Status.REVOKED:
-        return Finding("revoked", f"the certificate {subject} is revoked: {known.reason}")
-    why = "nobody has been asked" if known is None else f"{known.status.value}: {known.reason}"
-    return Finding("ocsp", f"the certificate {subject} is not known to be good ({why})")
-
-
-def cosign_name(key: PublicKey) -> str:
-    """Return the `KeyRef.id` of a key that is listed for cosign signatures."""
-    return f"cosign:{key.id}"
+def needed(store: KeyStore, now: datetime) -> tuple[Link, ...]:
+    """Return all that must be known to be good of what a policy lists, each once."""
+    subjects = (
+        subject
+        for kind, listed in store.listed.items()
+        for name in listed
+        for subject in SIGNER_TYPES[kind].must_be_good(store, name, now)
+    )
+    return tuple({each.id: each for each in subjects if isinstance(each, Link)}.values())
 
 
 def next_turning_point(
@@ -198,21 +167,10 @@ def next_turning_point(
     their `version` tells.
     """
     seconds = now.timestamp()
-    times = (time for claim in claims for time in _turning_points(store, claim, now, statuses))
+    times = (
+        time for claim in claims for time in SIGNER_TYPES[claim.signer.kind].turning_points(store, claim, now, statuses)
+    )
     return min((time for time in times if time > seconds), default=math.inf)
-
-
-def _turning_points(store: KeyStore, claim: Signed, now: datetime, statuses: StatusSource) -> Iterable[float]:
-    kind, name = claim.signer.kind, claim.signer.id
-    if kind is SignerKind.PGP:
-        return openpgp.turning_points(name, claim.key, claim.created, claim.expires, store.pgp)
-    credential = store.credential(name) if kind is SignerKind.CERTIFICATE else None
-    if credential is None:
-        return ()
-    from eclctl.trust.x509 import turning_points  # noqa: PLC0415 - only a certificate needs X.509
-
-    known = [statuses.known(link, now) for link in _needed(credential, now)]
-    return [*turning_points(credential), *(each.until.timestamp() for each in known if each is not None)]
 
 
 def load_keyring(paths: Iterable[str | os.PathLike[str]]) -> openpgp.Keyring:

@@ -1,10 +1,10 @@
-"""What an OCSP response is worth (RFC 6960). No I/O: whoever asked hands over what came back, and the time.
+"""What an OCSP response is worth (RFC 6960). No I/O: the caller hands over what came back, and the time.
 
-A response counts when all of this holds; otherwise it is `invalid`, whatever it says.
+A response counts when all of this holds; otherwise it is `invalid`.
 
 1. It decodes, and nothing in it is critical and not understood (section 4.4).
-2. Somebody signed it who may speak for the issuer (4.2.2.2): the issuer itself, or a delegate whose certificate is in
-   the response, issued directly by the issuer for OCSP signing, and valid now. The responder ID names the signer. No
+2. Its signer may speak for the issuer (4.2.2.2): the issuer itself, or a delegate whose certificate is in the
+   response, issued directly by the issuer for OCSP signing, and valid now. The responder ID names the signer. No
    weak hash, no weak key. No certificate answers for itself, though its issuer made it a delegate.
 3. It answers about this certificate: serial number and both hashes of the issuer are equal (4.1.1). A SHA-1 CertID
    only names the certificate. Several answers about it must agree.
@@ -13,7 +13,7 @@ A response counts when all of this holds; otherwise it is `invalid`, whatever it
 
 A status without a signature (`tryLater`, `unauthorized`, …) says that there is no answer: `unavailable`. producedAt is
 not looked at: it dates the signature, not the status. Whether a delegate was revoked is not asked, with or without
-id-pkix-ocsp-nocheck: whoever could answer is the delegate itself. 4.2.2.2.1 leaves this open, and advises CAs to issue
+id-pkix-ocsp-nocheck: the delegate itself would have to answer. 4.2.2.2.1 leaves this open, and advises CAs to issue
 delegates for a short time.
 """
 
@@ -185,7 +185,7 @@ def request(link: Link, nonce: bytes | None) -> bytes:
 def responders(certificate: x509.Certificate) -> tuple[str, ...]:
     """Return the URLs of a certificate's OCSP responders, in order, each once (RFC 5280 section 4.2.2.1).
 
-    They are as the certificate has them: whoever asks decides which of them it will open.
+    They are as the certificate has them: the caller decides which of them it will open.
     """
     try:
         access = certificate.extensions.get_extension_for_class(x509.AuthorityInformationAccess).value

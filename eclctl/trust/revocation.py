@@ -1,13 +1,15 @@
-"""What is known of whether certificates were revoked: the seam between judging and asking.
+"""What is known of whether credentials were revoked: the seam between judging and asking.
 
-Judging never fetches. Whoever asks responders (`remote`) keeps what they said as a `StatusSource`, and judging looks
-there.
+1. Judging never fetches. `remote` asks, keeps the answers as a `StatusSource`, and judging looks there.
+2. A signer type says what must be known to be good (`SignerType.must_be_good`): a tuple of subjects, each of a class of
+   its own. `Link` is the subject that OCSP responders are asked about. Another source brings another class.
+3. A subject that no source knows is not good. So a key whose source is missing does not count.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -16,16 +18,31 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from eclctl.model import Finding
+
 if TYPE_CHECKING:
     from cryptography import x509
 
-__all__ = ["NO_STATUS", "Known", "Link", "NoStatus", "Status", "StatusSource", "links"]
+__all__ = [
+    "NO_STATUS",
+    "Known",
+    "Link",
+    "NoStatus",
+    "Status",
+    "StatusSource",
+    "Subject",
+    "first_not_good",
+    "known_in_words",
+    "links",
+]
+
+_NOT_ASKED = "its responder was not asked yet"
 
 
 class Status(StrEnum):
-    """What an OCSP response is worth (RFC 6960). Only `GOOD` lets a certificate count.
+    """What a source says of a subject, in the words of OCSP (RFC 6960). Only `GOOD` lets a credential count.
 
-    `INVALID` is a response that cannot be relied on, whatever it says; `UNAVAILABLE` is no response.
+    `INVALID` is a response that cannot be relied on; `UNAVAILABLE` is no response.
     """
 
     GOOD = "good"
@@ -33,6 +50,18 @@ class Status(StrEnum):
     UNKNOWN = "unknown"
     INVALID = "invalid"
     UNAVAILABLE = "unavailable"
+
+
+class Subject(Protocol):
+    """What a status source is asked about."""
+
+    @property
+    def id(self) -> str:
+        """Names the subject among those of all sources."""
+
+    @property
+    def title(self) -> str:
+        """The subject of a sentence, such as "the certificate CN=builder"."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,6 +79,11 @@ class Link:
         both = [hashlib.sha256(each.public_bytes(Encoding.DER)).digest() for each in (self.certificate, self.issuer)]
         object.__setattr__(self, "id", "sha256:" + hashlib.sha256(b"".join(both)).hexdigest())
 
+    @property
+    def title(self) -> str:
+        """The certificate by its subject (RFC 4514)."""
+        return f"the certificate {self.certificate.subject.rfc4514_string()}"
+
 
 def links(path: Sequence[x509.Certificate]) -> tuple[Link, ...]:
     """Return what must be asked about a path, leaf first and root last: every certificate but the root."""
@@ -57,7 +91,7 @@ def links(path: Sequence[x509.Certificate]) -> tuple[Link, ...]:
 
 
 class Known(NamedTuple):
-    """What is known of a certificate, and until when that may be relied on. `reason` is one sentence."""
+    """What is known of a subject, and until when that may be relied on. `reason` is one sentence."""
 
     status: Status
     until: datetime
@@ -65,27 +99,54 @@ class Known(NamedTuple):
 
 
 class StatusSource(Protocol):
-    """What whoever asks responders has been told. Safe to ask from several threads; never waits."""
+    """What responders have said of subjects. Safe to ask from several threads; never waits."""
 
     @property
     def version(self) -> int:
         """A number that changes whenever something is known that was not, or is known otherwise."""
 
-    def known(self, link: Link, now: datetime) -> Known | None:
-        """Return what is known at `now`; None when nobody has asked, or what was known has run out."""
+    def known(self, subject: Subject, now: datetime) -> Known | None:
+        """Return what is known at `now`; None when no answer has come yet, or what was known has run out."""
 
 
 @dataclass(frozen=True, slots=True)
 class NoStatus:
-    """A source for those who have no means to ask: nothing is available, so nothing that must be good is."""
+    """The source of a command that cannot ask: nothing is available, so nothing that must be good is."""
 
     version: int = 0
 
-    def known(self, link: Link, now: datetime) -> Known:
-        """Return that nobody can be asked."""
-        del link
-        return Known(Status.UNAVAILABLE, now, "nobody can be asked here whether the certificate was revoked")
+    def known(self, subject: Subject, now: datetime) -> Known:
+        """Return that no responder can be asked."""
+        del subject
+        return Known(Status.UNAVAILABLE, now, "no responder can be asked here whether the certificate was revoked")
 
 
 NO_STATUS = NoStatus()
-"""For those who judge nothing that must be asked about."""
+"""For judging what needs no status."""
+
+
+def first_not_good(subjects: Iterable[Subject], statuses: StatusSource, now: datetime) -> Finding | None:
+    """Return why the first subject that is not known to be good is not, or None. What is not known is not good."""
+    for subject in subjects:
+        known = statuses.known(subject, now)
+        if known is None or known.status is not Status.GOOD or known.until <= now:
+            return _not_good(subject, known)
+    return None
+
+
+def known_in_words(known: Sequence[Known | None]) -> str:
+    """Return the first that is not good, else until when all of them are; "" for nothing."""
+    for each in known:
+        if each is None:
+            return _NOT_ASKED
+        if each.status is not Status.GOOD:
+            return f"{each.status.value}: {each.reason}"
+    untils = [each.until for each in known if each is not None]
+    return f"good until {min(untils).strftime('%Y-%m-%d %H:%MZ')}" if untils else ""
+
+
+def _not_good(subject: Subject, known: Known | None) -> Finding:
+    if known is not None and known.status is Status.REVOKED:
+        return Finding("revoked", f"{subject.title} is revoked: {known.reason}")
+    why = "not asked yet" if known is None else f"{known.status.value}: {known.reason}"
+    return Finding("ocsp", f"{subject.title} is not known to be good ({why})")

@@ -1,6 +1,6 @@
 """X.509 credentials: a certificate that signs containers, and the path from it to a root that the site trusts.
 
-A path is found in four steps, the first three once for each credential, because they hold whatever the time.
+A path is found in four steps, the first three once for each credential, because they hold at all times.
 
 1. Candidates: chains from the leaf to a root in which each certificate's issuer is the next one's subject, byte for
    byte. The leaf is never its own root, no name with its key occurs twice, and number and length are bounded.
@@ -53,7 +53,7 @@ _DER = b"\x30\x82"  # a SEQUENCE of 256 bytes or more
 class Credential:
     """A certificate that signs containers, with what leads from it to trusted roots. Equal when their `id` is.
 
-    `id` is `x509:` and the hex SHA-256 over leaf, intermediates, roots and `ocsp`, whatever the order within each.
+    `id` is `x509:` and the hex SHA-256 over leaf, intermediates, roots and `ocsp`, in any order.
     `fingerprint` is `sha256:<hex>` of the leaf's DER, `name` its subject (RFC 4514) and `key` its public key. `ocsp`
     says whether every certificate of the path but the root must be known not to be revoked. `source` is where the
     leaf was read, for messages.

@@ -2,7 +2,7 @@
 
 What costs nothing is compared first: the set of objects, the header, the descriptors. A plan then names the digests
 that are still needed, so that all signatures of an image ask for them together and each object is read once. A
-descriptor's digest covers the object's size: nobody can make us hash more than was signed.
+descriptor's digest covers the object's size: no one can make it hash more than was signed.
 """
 
 from __future__ import annotations

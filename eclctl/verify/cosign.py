@@ -19,12 +19,12 @@ from typing import Any
 
 from eclctl.model import Claim, Failure, Finding, KeyRef, Kind, OciContent, SignatureFormat, SignerKind
 from eclctl.sif import oci_sif
-from eclctl.sif.oci_sif import Attachment, Blob, Layout
+from eclctl.sif.oci_sif import Attachment, AttachmentKind, Blob, Layout
 from eclctl.sif.reader import DataType, Sif, read
 from eclctl.signature import cosign
 from eclctl.signature.dsse import Effort
 from eclctl.signature.keys import PublicKey
-from eclctl.trust.keyring import cosign_name
+from eclctl.trust.signer_types.cosign_key import cosign_name
 from eclctl.verify.content import Need, Plan
 from eclctl.verify.hashing import HashPool, Want, hash_objects
 from eclctl.verify.reference import SignatureReport
@@ -158,7 +158,7 @@ def inspect(sif: Sif, keys: Sequence[PublicKey], effort: Effort) -> Inspection:
         BusyImageError, UnreadableImageError: As `Sif.data`.
     """
     layout = oci_sif.read(sif)
-    attached = () if layout.image is None else layout.signatures_of(layout.image.digest)
+    attached = () if layout.image is None else layout.attached_to(layout.image.digest, AttachmentKind.SIGNATURES)
     signatures: tuple[Signature, ...] = ()
     if len(attached) == 1:
         opener = _Opener(sif, keys, effort, attached[0].manifest)
@@ -263,7 +263,7 @@ def _refused(layout: Layout, attached: Sequence[Attachment]) -> Iterator[Failure
 def _refusal(attachment: Attachment, attached: Sequence[Attachment]) -> Finding | None:
     if attachment.problem is not None:
         return attachment.problem
-    if not attachment.name.endswith(".sig"):
+    if attachment.kind is not AttachmentKind.SIGNATURES:
         return None
     if attachment not in attached:
         return Finding("other-image", f"{attachment.name[:96]!r} holds signatures of another image")

@@ -1,4 +1,4 @@
-"""What an image's signatures prove, for the policy engine: facts, whatever the time.
+"""What an image's signatures prove, for the policy engine: facts, which hold at all times.
 
 For every signature object of the image:
 

@@ -44,7 +44,7 @@ class Want(NamedTuple):
 
 
 class DigestCache:
-    """Digests found before in *the same content*; whoever keeps one answers for that.
+    """Digests found before in *the same content*; the keeper of one answers for that.
 
     It lets a changed keyring be applied to a large image without reading the image again. Safe between threads.
     """

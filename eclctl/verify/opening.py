@@ -15,6 +15,7 @@ from eclctl.sif.reader import Descriptor, Sif
 from eclctl.signature import dsse, formats, legacy, metadata, openpgp
 from eclctl.signature.metadata import Digest, Metadata
 from eclctl.trust.keyring import KeyStore
+from eclctl.trust.signer_types import SIGNER_TYPES
 
 __all__ = [
     "MAX_SIGNATURES",
@@ -166,10 +167,9 @@ def _open_pgp(data: bytes, store: KeyStore) -> tuple[bytes | Finding, tuple[Sign
 
 
 def _fingerprint(descriptor: Descriptor, keys: Iterable[SigningKey]) -> Finding | None:
-    """Return a finding when a PGP signature's descriptor names another key than the one that signed."""
+    """Return a finding when a descriptor that names its signer names another key than the one that signed."""
     for key in keys:
-        if key.signer.kind is SignerKind.PGP:
-            fingerprint = bytes.fromhex(key.signer.id)
-            if descriptor.entity[: len(fingerprint)] != fingerprint:
-                return OTHER_FINGERPRINT
+        fingerprint = SIGNER_TYPES[key.signer.kind].descriptor_fingerprint(key.signer.id)
+        if fingerprint is not None and descriptor.entity[: len(fingerprint)] != fingerprint:
+            return OTHER_FINGERPRINT
     return None

@@ -17,19 +17,21 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from eclctl.model import Finding, KeyRef, SignatureFormat, SignerKind
+from eclctl.model import Finding, KeyRef, SignatureFormat
 from eclctl.sif.reader import Descriptor, Sif, read
 from eclctl.signature.dsse import Effort
 from eclctl.signature.metadata import Digest
-from eclctl.trust.keyring import KeyStore, judge, judge_credential
+from eclctl.trust.keyring import KeyStore, judge
 from eclctl.trust.revocation import NO_STATUS, StatusSource
+from eclctl.trust.signer_types import SIGNER_TYPES
+from eclctl.trust.signer_types.certificate import judge_credential
 from eclctl.verify.content import Groups, Plan, absolute_ids, not_signed, plan_legacy, plan_objects, signed_set
 from eclctl.verify.hashing import HashPool, hash_objects
 from eclctl.verify.opening import NOT_RECOGNIZED, OTHER_FINGERPRINT, Opened, SignatureData, load, open_signature
 
 __all__ = ["OCSP_FAILED", "Material", "Report", "Scope", "SignatureReport", "verify_scope"]
 
-_V4_HEX = 40
+_V4_BYTES = 20
 _REVOCATION = frozenset({"revoked", "ocsp"})
 
 OCSP_FAILED = "OCSP verification has failed"
@@ -55,7 +57,7 @@ class Material:
     """The keys, and which sorts of keys were given at all: a signature of another sort fails for want of them.
 
     `has_keys` is for keys that verify DSSE envelopes, PEM keys and certificates. `statuses` is what is known of whether
-    the certificates of the store were revoked; nobody is asked here.
+    the certificates of the store were revoked; no responder is asked here.
     """
 
     store: KeyStore
@@ -315,9 +317,8 @@ def _failure(opened: Opened, judged: Finding | None, *, legacy: bool) -> Finding
 
 def _too_long(opened: Opened) -> Finding | None:
     """The reference compares 20 bytes of fingerprint, so a key whose fingerprint has 32 never matches there."""
-    if any(key.signer.kind is SignerKind.PGP and len(key.signer.id) != _V4_HEX for key in opened.keys):
-        return OTHER_FINGERPRINT
-    return None
+    named = (SIGNER_TYPES[key.signer.kind].descriptor_fingerprint(key.signer.id) for key in opened.keys)
+    return OTHER_FINGERPRINT if any(each is not None and len(each) != _V4_BYTES for each in named) else None
 
 
 def _not_valid(signature: SignatureData, finding: Finding) -> Finding:

@@ -36,7 +36,7 @@ class Answer:
 @cache
 def material(keyring: Path | None, keys: tuple[Path, ...]) -> Material:
     ring = load_keyring([keyring]) if keyring else openpgp.Keyring.parse()
-    return Material(KeyStore(ring, load_public_keys(keys)), keyring is not None, bool(keys))
+    return Material(KeyStore.of(ring, load_public_keys(keys)), keyring is not None, bool(keys))
 
 
 def scope(question: dict[str, Any]) -> Scope:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 from pathlib import Path
@@ -11,7 +10,7 @@ import pytest
 
 from eclctl.cli.verify import command as verify
 from eclctl.model import SignatureFormat, Verification
-from eclctl.trust.keyring import load_public_keys
+from eclctl.trust.keyring import KeyStore, load_public_keys
 from eclctl.verify import examine
 from eclctl.verify.cosign import verify_cosign
 from tests.corpus.reference import name
@@ -29,7 +28,7 @@ BUILDER = "81F111F6190C46143937EF7C22BC3A3BC942487F"
 def examined(image: str, **keys: object) -> Verification:
     fd = os.open(CORPUS / image, os.O_RDONLY)
     try:
-        return examine(fd, dataclasses.replace(corpus_store("site-ring"), **keys))
+        return examine(fd, KeyStore.of(corpus_store("site-ring").pgp, **keys))
     finally:
         os.close(fd)
 

@@ -42,7 +42,7 @@ def keyring() -> openpgp.Keyring:
 def material(words: list[str]) -> Material:
     keys = load_public_keys(sorted((UPSTREAM / "keys").glob("*-public.pem"))) if "pem" in words else ()
     ring = keyring() if "keyring" in words else openpgp.Keyring.parse()
-    return Material(KeyStore(ring, keys), "keyring" in words, bool(keys))
+    return Material(KeyStore.of(ring, keys), "keyring" in words, bool(keys))
 
 
 def scope(words: list[str], image: Path) -> Scope:

@@ -46,7 +46,7 @@ def ask(case, statuses=NO_STATUS):
     files = {key: [(CORPUS / question[key]).read_bytes()] for key in ("intermediates", "roots") if key in question}
     own = (CORPUS / question["certificate"]).read_bytes()
     credential = load_credential(own, **files, ocsp=question.get("ocsp", False))
-    material = Material(KeyStore(openpgp.Keyring.parse(), (), (credential,)), False, True, statuses)
+    material = Material(KeyStore.of(openpgp.Keyring.parse(), (), (credential,)), False, True, statuses)
     fd = os.open(CORPUS / case["image"], os.O_RDONLY)
     try:
         return verify_scope(fd, material, Scope(), AT)

@@ -43,7 +43,7 @@ def ask(
     made = loaded(text, files=files)
     policy = made.policy
     assert policy is not None, [str(problem) for problem in made.errors]
-    store = KeyStore(RING, policy.keys, policy.credentials, policy.cosign)
+    store = KeyStore(RING, policy.listed)
     with opened(image) as fd:
         found = examine(fd, store, digests=policy.withdraws_objects)
     judged = {n: judge(store, claim, NOW) for n, claim in enumerate(found.claims)}

@@ -55,7 +55,7 @@ def cosign_key(name: str = "ci", kind: str = "p256") -> PemKey:
 def cosign_store(*keys: PemKey | PublicKey) -> KeyStore:
     """Return a store that lists keys for cosign signatures and for nothing else."""
     public = tuple(key.public if isinstance(key, PemKey) else key for key in keys)
-    return KeyStore(Keyring.parse(), (), (), public)
+    return KeyStore.of(Keyring.parse(), (), (), public)
 
 
 def payload(digest: str, *, reference: str = "", kind: str = TYPE, **optional: Any) -> bytes:

@@ -338,7 +338,7 @@ def _secret_key(body: bytes) -> pgp.Key:
 def corpus_store(*rings: str, pem: tuple[str, ...] = ()) -> KeyStore:
     """Return a store of corpus keyrings (`site-ring`, `approval-ring`, …) and PEM keys by name."""
     blobs = [(CORPUS / "keys" / "pgp" / f"{ring}.asc").read_bytes() for ring in rings]
-    return KeyStore(openpgp.Keyring.parse(*blobs), tuple(pem_key(name).public for name in pem))
+    return KeyStore.of(openpgp.Keyring.parse(*blobs), tuple(pem_key(name).public for name in pem))
 
 
 def private_pem(key: PemKey) -> bytes:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eclctl.model import Claim, Finding, Kind, SignatureFormat, Verdict
-from eclctl.policy import counting
+from eclctl.policy import n_of_m
 from eclctl.policy.evaluate import evaluate
 from eclctl.policy.language import Policy
 from tests.helpers.facts import EXPIRED, HEAD, Image, load_text, policy, rule
@@ -215,7 +215,7 @@ def test_a_key_that_two_people_share_never_makes_two_of_one(letters, pem: bool, 
     people = set(letters)
     expected = len(people) + (1 if pem and not {"B", "C"} <= people else 0)
     assert (verdict(made, ONE, signed) is Verdict.ALLOW) is (expected >= count)
-    assert counting.settle(made, made.rules[0], ONE.with_claims(*signed), signed).met is (expected >= count)
+    assert n_of_m.settle(made, made.rules[0], ONE.with_claims(*signed), signed).met is (expected >= count)
 
 
 KEYS = [

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import re
+import ssl
+import warnings
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eclctl.errors import KeyMaterialError
 from eclctl.signature.keys import MAX_CERTIFICATE_FILE
-from eclctl.trust.keyring import needed, read_file
+from eclctl.trust.chains import UNREADABLE, read
+from eclctl.trust.keyring import KeyStore, needed, read_file
 from eclctl.trust.revocation import NO_STATUS, StatusSource
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
 
     from eclctl.trust.x509 import Credential
 
@@ -74,9 +76,9 @@ def load(options: argparse.Namespace) -> list[Credential]:
     return [load_credential(own, intermediates, roots, ocsp=options.ocsp_verify, source=options.certificate)]
 
 
-def ask(credentials: Sequence[Credential]) -> StatusSource:
+def ask(store: KeyStore) -> StatusSource:
     """Ask about every certificate that must be good and leads to a trusted root, and wait for the answers."""
-    links = needed(credentials, _now())
+    links = needed(store, _now())
     if not links:
         return NO_STATUS
     import asyncio  # noqa: PLC0415 - only a certificate needs it
@@ -96,8 +98,6 @@ def _read(path: str) -> bytes:
 
 def _system_roots() -> bytes:
     """Return the roots that the system's TLS library trusts, as PEM, but for those that cannot be read strictly."""
-    import ssl  # noqa: PLC0415 - only a certificate needs it
-
     paths = ssl.get_default_verify_paths()
     files = [Path(paths.cafile)] if paths.cafile else []
     if not files and paths.capath:
@@ -110,11 +110,7 @@ def _system_roots() -> bytes:
 
 def _readable(block: bytes) -> bool:
     """Return whether a root is one that can be used: systems carry old ones whose fields are not as they must be."""
-    import warnings  # noqa: PLC0415 - only a certificate needs it
-
     from cryptography import x509  # noqa: PLC0415 - only a certificate needs it
-
-    from eclctl.trust.chains import UNREADABLE, read  # noqa: PLC0415 - only a certificate needs it
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")

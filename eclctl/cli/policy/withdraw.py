@@ -26,6 +26,7 @@ from eclctl.local.engine import load_site
 from eclctl.preview.entries import with_entry
 from eclctl.preview.withdrawing import content_of, digest_of, signatory
 from eclctl.text import printable
+from eclctl.trust.signer_types import SIGNER_TYPES, signer_type
 
 if TYPE_CHECKING:
     from eclctl.cli.terminal.parser import Parser
@@ -138,13 +139,12 @@ def _key(text: str, snapshot: Snapshot) -> _Entry:
     if len(found.keys) != 1:
         raise ConfigError(f"{text!r} holds {len(found.keys)} keys; withdraw them one by one, by fingerprint")
     # A fingerprint names an OpenPGP key best; the others are known by the digest of the public key, however they sign.
-    pgp = [name for name in found.names if ":" not in name]
-    policy = snapshot.policy
-    credentials = () if policy is None else policy.credentials
-    digests = [name.removeprefix("cosign:") for name in found.names if not name.startswith("x509:")]
-    digests += [each.key.id for each in credentials if each.id in found.names]
+    order = list(SIGNER_TYPES.values())
+    name = min(found.names, key=lambda each: order.index(signer_type(each)))
     people = ", ".join(found.people) or "nobody in particular"
-    return _Entry("keys", (pgp or digests)[0], f"everything that this key of {people} signed")
+    return _Entry(
+        "keys", signer_type(name).withdrawal_name(snapshot.store, name), f"everything that this key of {people} signed"
+    )
 
 
 def _no_file(path: str) -> bytes:

@@ -10,11 +10,12 @@ from typing import Any
 from eclctl.cli.sign import policy as sign_policy
 from eclctl.cli.sign.policy import Outlook, wrapped
 from eclctl.cli.verify.shared import finding_shape, say
-from eclctl.model import Finding, KeyRef, SignerKind
+from eclctl.model import Finding, KeyRef
 from eclctl.sif import labels
 from eclctl.sign.coverage import Part
 from eclctl.sign.native import Signing
 from eclctl.text import printable
+from eclctl.trust.signer_types import SIGNER_TYPES
 
 __all__ = ["Report", "show_coverage", "show_outcome", "show_warnings", "size_text"]
 
@@ -67,7 +68,7 @@ def show_coverage(image: str, parts: Sequence[Part], signing: Signing, algorithm
     count = "one signature" if len(parts) == 1 else f"{len(parts)} signatures"
     print(f"To be signed in {printable(image)}: {count} ({algorithm.upper().replace('SHA', 'SHA-', 1)})")
     for ref in signing.refs:
-        print(f"Signing {'key' if ref.kind is SignerKind.KEY else 'entity'}: {printable(_name(signing, ref))}")
+        print(f"Signing {SIGNER_TYPES[ref.kind].introduction}: {printable(_name(signing, ref))}")
         print(f"Fingerprint: {ref.id}")
     for purpose in sorted(signing.purposes):
         print(f"Purpose: {printable(purpose)}")
@@ -99,10 +100,7 @@ def _signer(signing: Signing, ref: KeyRef) -> dict[str, str]:
 
 def _name(signing: Signing, ref: KeyRef) -> str:
     """Return what a signer is called: a user ID or the file of a PEM key. Unescaped."""
-    if ref.kind is SignerKind.PGP:
-        certificate = signing.store.pgp.get(ref.id)
-        return certificate.name if certificate is not None else ""
-    return next((key.source for key in signing.store.keys if key.id == ref.id), "")
+    return SIGNER_TYPES[ref.kind].title(signing.store, ref.id)
 
 
 def size_text(size: int) -> str:

@@ -17,12 +17,13 @@ from eclctl.cli.verify import cosign as verify_cosign
 from eclctl.cli.verify import remote as verify_remote
 from eclctl.cli.verify.shared import FAILED, OK, open_image, say, show_json, signature_shape
 from eclctl.errors import ConfigError, EclctlError, KeyMaterialError
-from eclctl.model import Finding, KeyRef, SignerKind
+from eclctl.model import Finding, KeyRef
 from eclctl.sif.labels import data_type
 from eclctl.sif.reader import DataType, Descriptor
 from eclctl.signature import openpgp
 from eclctl.text import printable
 from eclctl.trust.keyring import KeyStore, load_keyring, load_public_keys
+from eclctl.trust.signer_types import SIGNER_TYPES
 from eclctl.verify import HashPool, Material, Report, Scope, SignatureReport, verify_scope
 
 __all__ = ["run"]
@@ -173,8 +174,8 @@ def _material(options: argparse.Namespace, *, asks: bool) -> Material:
     ring = load_keyring(paths) if paths else openpgp.Keyring.parse()
     if ring.secret:
         _warn_of_private_keys(paths)
-    store = KeyStore(ring, load_public_keys(options.key), tuple(credentials.load(options)))
-    statuses = credentials.ask(store.credentials)
+    store = KeyStore.of(ring, load_public_keys(options.key), tuple(credentials.load(options)))
+    statuses = credentials.ask(store)
     return Material(store, bool(paths) or asks, bool(store.dsse_keys), statuses)
 
 
@@ -220,19 +221,12 @@ def _name(store: KeyStore | None, signature: SignatureReport) -> str:
     """Return what the signer is called: a user ID, a certificate's subject or the file of a PEM key. Unescaped."""
     if store is None or signature.signer is None:
         return ""
-    if signature.signer.kind is SignerKind.PGP:
-        certificate = store.pgp.get(signature.signer.id)
-        return certificate.name if certificate is not None else ""
-    if signature.signer.kind is SignerKind.CERTIFICATE:
-        credential = store.credential(signature.signer.id)
-        return credential.name if credential is not None else ""
-    return next((key.source for key in store.keys if key.id == signature.signer.id), "")
+    return SIGNER_TYPES[signature.signer.kind].title(store, signature.signer.id)
 
 
 def _identity(store: KeyStore | None, signer: KeyRef) -> str:
     """Return what a signer goes by outside: a certificate by its own fingerprint, whatever it was given with."""
-    credential = store.credential(signer.id) if store is not None and signer.kind is SignerKind.CERTIFICATE else None
-    return signer.id if credential is None else credential.fingerprint
+    return signer.id if store is None else SIGNER_TYPES[signer.kind].identity(store, signer.id)
 
 
 def _show_json(result: _Result, _: argparse.Namespace) -> None:
@@ -281,8 +275,8 @@ def _material_words(options: argparse.Namespace) -> str:
 def _show_signature(result: _Result, signature: SignatureReport, objects: Sequence[Descriptor]) -> None:
     if signature.signer is not None:
         place = f"{'[REMOTE]' if _is_remote(result, signature) else '[LOCAL]':<19}"
-        what = "Signing key" if signature.signer.kind is SignerKind.KEY else "Signing entity"
-        print(f"{place}{what}: {printable(_name(result.store, signature))}")
+        what = SIGNER_TYPES[signature.signer.kind].introduction
+        print(f"{place}Signing {what}: {printable(_name(result.store, signature))}")
         print(f"{place}Fingerprint: {_identity(result.store, signature.signer)}")
     if signature.error is not None:
         print(f"Error encountered during signature verification: {printable(signature.error.message)}\n", flush=True)

@@ -27,9 +27,9 @@ from typing import TYPE_CHECKING, Final
 from eclctl.config.document import printable
 from eclctl.daemon.revocation.keyserver_cache import News
 from eclctl.errors import ConfigError
-from eclctl.policy.language import is_pgp
 from eclctl.remote.http import client as http
 from eclctl.remote.keyservers import hkp
+from eclctl.trust.signer_types import signer_type
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -81,7 +81,7 @@ def used(snapshot: Snapshot) -> frozenset[str]:
         return frozenset()
     if any(rule.asks_anyone for rule in policy.rules):
         return frozenset(certificate.fingerprint for certificate in ring.certificates)
-    listed = (key for signer in policy.signers.values() for key in signer.keys if is_pgp(key))
+    listed = (key for signer in policy.signers.values() for key in signer.keys if signer_type(key).in_keyrings)
     return frozenset(key for key in listed if ring.get(key) is not None)
 
 

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from eclctl.errors import ConfigError, KeyMaterialError
-from eclctl.policy.language import is_pgp
 from eclctl.signature.openpgp import Keyring
 from eclctl.signature.openpgp.proven import additions, proven, serialize
 from eclctl.signature.openpgp.signature import SignatureType
@@ -155,7 +154,7 @@ def _read(path: Path) -> dict[str, Learnt]:
 
 
 def _entry(name: str, entry: Any) -> Learnt:
-    if not is_pgp(name) or len(name) not in _FINGERPRINT_DIGITS or not isinstance(entry, dict):
+    if ":" in name or len(name) not in _FINGERPRINT_DIGITS or not isinstance(entry, dict):
         raise ValueError("not a file of this version")
     try:
         certificate = base64.b64decode(str(entry["certificate"]), validate=True)

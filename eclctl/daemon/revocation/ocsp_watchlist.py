@@ -67,7 +67,7 @@ class Statuses:
         """In a thread."""
         found: Sequence[Link] | None = None
         try:
-            found = needed(self._engine.snapshot.store.credentials, self._clock())
+            found = needed(self._engine.snapshot.store, self._clock())
         except Exception:  # noqa: BLE001 - what is watched already stays so
             _log.exception("finding the certificates whose status must be known failed")
         with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits

@@ -1,7 +1,7 @@
 """A strict OpenPGP verifier for clear-signed messages and detached signatures (RFC 9580, RFC 4880), on `cryptography`.
 
-`verify` does everything for one message at one time. `check` and `judge` are its two halves: facts that hold whatever
-the time and may be kept, and whether they count at a given time. `check_detached` is the first half for a file whose
+`verify` does everything for one message at one time. `check` and `judge` are its two halves: facts that hold at all
+times and may be kept, and whether they count at a given time. `check_detached` is the first half for a file whose
 signatures stand beside it.
 """
 

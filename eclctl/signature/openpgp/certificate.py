@@ -1,7 +1,7 @@
 """OpenPGP certificates: which of their keys may sign data, in whose name, and when (RFC 9580 sections 5.2.3.10, 10.1).
 
 Reading splits a keyring into certificates and computes fingerprints, nothing more. On first use a certificate is
-assessed once, whatever the time: its self-signatures, bindings and revocations are verified, and for each of its keys
+assessed once, for all times: its self-signatures, bindings and revocations are verified, and for each of its keys
 a `KeyStatus` says from when until when it counts, or why it never does. Judging at a given time is then a few
 comparisons.
 
@@ -9,10 +9,10 @@ Strict where opinions differ:
 
 - A self-signature or binding counts only under SHA-224/256/384/512, without unknown critical subpackets. Of several the
   newest counts, also one that is dated in the future (which then is not yet valid) or has a critical notation (which
-  then refuses the key, as nobody here knows what it demands).
+  then refuses the key, as its demand is not known here).
 - Key flags must allow signing explicitly; a signing subkey must have signed its primary key back.
-- Any revocation of the primary key or the subkey that verifies, under whatever hash, for whatever reason and of
-  whatever date, refuses the key for good, and so does one by a designated revoker. One that this build cannot verify
+- Any revocation of the primary key or the subkey that verifies, under any hash, for any reason and of
+  any date, refuses the key for good, and so does one by a designated revoker. One that this build cannot verify
   counts too; one that does not verify is ignored.
 - A version 4 certificate needs a user ID that a self-signature binds and nothing ever revoked, a version 6 certificate
   a direct-key signature.
@@ -46,7 +46,7 @@ FindKeys = Callable[[bytes], Iterable[PublicKey]]
 
 @dataclass(frozen=True, slots=True)
 class KeyStatus:
-    """What a key of a certificate is worth, whatever the time. Times are seconds since 1970.
+    """What a key of a certificate is worth, at all times. Times are seconds since 1970.
 
     `attributable` is true when the certificate provably speaks for the key, and lets it sign. `fault` is why the key
     never counts. It counts from `valid_from`, when its primary key was made, until before `valid_until`; the
@@ -120,7 +120,7 @@ class Certificate:
 
     @property
     def material(self) -> Material:
-        """The packets that it was read from. Whoever changes them changes the certificate."""
+        """The packets that it was read from. To change them is to change the certificate."""
         return self._material
 
     @property
@@ -308,7 +308,7 @@ class _Assessor:
     # Revocations
 
     def _revokes(self, bodies: Iterable[bytes], kind: int, content: bytes) -> bool:
-        """Return whether the primary key revoked something; a revocation that nobody here can verify counts."""
+        """Return whether the primary key revoked something; a revocation that cannot be verified here counts."""
         return any(self._is_by_primary(body, content) for body in bodies if len(body) > 1 and body[1] == kind)
 
     def _is_by_primary(self, body: bytes, content: bytes) -> bool:

@@ -1,6 +1,6 @@
 """The Cleartext Signature Framework, RFC 9580 section 7, read strictly.
 
-Whoever shows or parses a clear-signed message must see exactly what was signed. So the message is all there is:
+A reader of a clear-signed message must see exactly what was signed. So the message is all there is:
 nothing before or after it, one block, `Hash` headers and no others, a separator line that is empty, no control
 characters and no carriage return but in line endings, and every line that begins with a dash escaped. The framing is
 checked before any cryptography.

@@ -1,6 +1,6 @@
 """Detached signatures, RFC 9580 section 10.4: one armored block of signature packets, read strictly.
 
-The block is all there is: whoever opens the file must not find words in it that nobody signed.
+The block is all there is: a reader of the file must not find unsigned words in it.
 """
 
 from __future__ import annotations

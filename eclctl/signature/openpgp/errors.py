@@ -52,7 +52,7 @@ class PacketError(EclctlError):
 
 
 class UnknownHashError(PacketError):
-    """A signature packet under a hash that nobody here can compute."""
+    """A signature packet under a hash that cannot be computed here."""
 
 
 UNKNOWN_ENTITY: Final = Finding(FindingCode.UNKNOWN_KEY, "openpgp: signature made by unknown entity")

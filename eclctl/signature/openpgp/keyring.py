@@ -31,8 +31,8 @@ class Keyring:
     `digest` is lower-case hex over everything that was read. It does not depend on order, on armor or on how often a
     certificate occurs: two keyrings with one digest verify and judge alike; two with one `facts` verify alike, and what
     one of them found out (`check`) can be judged with the other. `secret` are the primary fingerprints of
-    those whose private keys were in a file too. Only their public parts are kept, but such a file is a mistake: whoever
-    reads it signs in their names.
+    those whose private keys were in a file too. Only their public parts are kept, but such a file is a mistake: its
+    readers can sign in their names.
     """
 
     certificates: tuple[Certificate, ...]
@@ -81,7 +81,7 @@ class Keyring:
     def extended(self, more: Mapping[str, Material]) -> Keyring:
         """Return this keyring with more about certificates that it has, by their primary fingerprints.
 
-        What others know (`signature.openpgp.proven`) changes what a key is worth at a time, and seldom whom a signature
+        What others know (`signature.openpgp.proven`) changes what a key is worth at a time, and seldom who a signature
         is by: when it does not, `facts` stays.
         """
         more = {fingerprint: material for fingerprint, material in more.items() if fingerprint in self._by_fingerprint}
@@ -120,7 +120,7 @@ def _merged(own: Material, more: Material) -> Material:
 
 
 def _owned(certificate: Certificate | None) -> list[tuple[str, bool, Finding | None]]:
-    """Return whom a signature would be by: which keys the certificate provably speaks for, and why not for others."""
+    """Return who a signature would be by: which keys the certificate provably speaks for, and why not for others."""
     if certificate is None:
         return []
     statuses = [(key.fingerprint, certificate.status(key.fingerprint)) for key in certificate.keys]

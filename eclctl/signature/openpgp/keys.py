@@ -98,7 +98,7 @@ class PublicKey:
         return not isinstance(self._loaded, Finding) and signature.hash.size >= self._loaded.min_digest
 
     def verifies(self, signature: Signature, *content: bytes) -> bool | None:
-        """Return whether this key made `signature` over `content`; None when nobody here can tell.
+        """Return whether this key made `signature` over `content`; None when that cannot be told here.
 
         None is for a key or a hash that this build does not verify with. Callers decide what it means: no more than
         False for what grants, but for what revokes no less than True.

@@ -1,11 +1,11 @@
-"""What of a certificate its own primary key vouches for: what may be taken from whoever sent it.
+"""What of a certificate its own primary key vouches for: what may be taken from an untrusted sender.
 
-A certificate that comes from a keyserver, or out of a file that somebody can add to, may hold anything: user IDs that
-nobody bound, signatures of strangers by the ten thousand, revocations that nobody made. `proven` keeps what a
+A certificate that comes from a keyserver, or out of a file that others can add to, may hold anything: user IDs that
+were never bound, signatures of strangers by the ten thousand, forged revocations. `proven` keeps what a
 signature by the primary key itself, verified here, binds: user IDs, subkeys, and those signatures. Revocations too
-count only when they verify, by the primary key or by a designated revoker whose key is at hand: otherwise whoever runs
-a keyserver could deny everybody's containers. (In a site's own keyring one that cannot be verified counts; whoever can
-write there decides anyway.)
+count only when they verify, by the primary key or by a designated revoker whose key is at hand: otherwise a
+keyserver could deny all containers. (In a site's own keyring one that cannot be verified counts: who can write there
+decides anyway.)
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def proven(ring: Keyring, fingerprint: str, revokers: Keyring | None = None) -> 
     Args:
         ring: Where the certificate is.
         fingerprint: Its primary fingerprint, upper-case hex.
-        revokers: Where designated revokers are looked for; left out, nobody else's revocation is taken.
+        revokers: Where designated revokers are looked for; left out, no revocation by others is taken.
     """
     certificate = ring.get(fingerprint)
     return None if certificate is None else _Prover(certificate.material, revokers).prove()
@@ -85,7 +85,7 @@ def additions(ring: Keyring, answer: Keyring, fingerprint: str) -> Material | No
 
     Args:
         ring: The site's own, where designated revokers are looked for too.
-        answer: What somebody sent.
+        answer: What was sent.
         fingerprint: The certificate that is asked about.
     """
     own, copy = ring.get(fingerprint), answer.get(fingerprint)

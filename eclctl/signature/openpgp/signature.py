@@ -20,7 +20,7 @@ __all__ = ["PURPOSE_NOTATION", "Signature", "SignatureType"]
 
 PURPOSE_NOTATION: Final = "purpose@eclctl.org"
 """The notation by which a signature says what it approves. The domain keeps the name apart from those of others (RFC
-9580 section 5.2.3.24); nobody is asked there."""
+9580 section 5.2.3.24); no one is asked there."""
 
 _MAX_SUBPACKETS: Final = 256
 
@@ -68,7 +68,7 @@ class Signature:
     and `flags` are None when the signature says nothing of them. `fingerprints` (upper-case hex) and `key_ids` are
     every hint at the issuer. `embedded` are the bodies of embedded signatures, `revokers` the fingerprints of
     designated revokers, `purposes` what the signature says that it approves. `problem` is set when the signature may
-    not be relied on whatever its mathematics say.
+    not be relied on even where its mathematics hold.
     """
 
     version: int
@@ -273,7 +273,7 @@ def _read_notation(said: _Subpackets, body: bytes, critical: bool) -> None:  # n
     if critical:
         said.critical_notation = name
     elif name == PURPOSE_NOTATION:
-        # Whatever stands there, the signature is no approval without bounds: what cannot be read is for nothing.
+        # In any case, the signature is no approval without bounds: what cannot be read is for nothing.
         readable = bool(body[0] & _HUMAN_READABLE)
         said.purposes.append(purpose(body[name_end:].decode("utf-8", "replace")) if readable else NO_PURPOSE_KNOWN)
 

@@ -1,4 +1,4 @@
-"""Verifying clear-signed messages: first what holds whatever the time, then judgement at a given time.
+"""Verifying clear-signed messages: first what holds at all times, then judgement at a given time.
 
 Several signatures on one message must all verify and all count; anything else would leave a reader guessing which
 one did. Detached signatures over a file (`check_detached`) are counted one by one: the file says nothing of them.
@@ -69,7 +69,7 @@ class GoodSignature:
 
 @dataclass(frozen=True, slots=True)
 class FailedSignature:
-    """A signature that counts for nothing, whatever the time."""
+    """A signature that counts for nothing, at any time."""
 
     finding: Finding
 
@@ -196,7 +196,7 @@ def _parse(body: bytes) -> Signature | FailedSignature:
     try:
         return Signature.parse(body)
     except PacketError:
-        # The reference skips what it cannot read, and then finds nobody who signed.
+        # The reference skips what it cannot read, and then finds no signer.
         return FailedSignature(Finding(FindingCode.UNSUPPORTED, UNKNOWN_ENTITY.message))
 
 

@@ -6,11 +6,13 @@ from datetime import UTC, datetime
 
 import pytest
 
-from eclctl.decide.evidence import certificate_lifetime, key_lifetime, revocation_of, short_name
+from eclctl.decide.evidence import short_name
 from eclctl.report.answers import explanation_fields
 from eclctl.signature import openpgp
 from eclctl.trust.keyring import KeyStore
 from eclctl.trust.revocation import NO_STATUS, Known, Link, Status
+from eclctl.trust.signer_types.certificate import certificate_lifetime, revocation_of
+from eclctl.trust.signer_types.pgp import key_lifetime
 from eclctl.trust.x509 import Credential, load_credential
 from tests.helpers.engines import RULES, Site
 from tests.helpers.support import CORPUS, NOW
@@ -108,8 +110,8 @@ class Told:
     [
         (Told(Status.GOOD), f"good until {NOW:%Y-%m-%d %H:%M}Z"),
         (Told(Status.REVOKED), "revoked: the responder says so"),
-        (Told(None), "nobody has asked its responder yet"),
-        (NO_STATUS, "unavailable: nobody can be asked here whether the certificate was revoked"),
+        (Told(None), "its responder was not asked yet"),
+        (NO_STATUS, "unavailable: no responder can be asked here whether the certificate was revoked"),
     ],
 )
 def test_what_is_known_of_revocation_is_said(told: object, words: str) -> None:

@@ -107,8 +107,8 @@ ERRORS = [
     (said(reason='" "'), "drain.yaml:3:9: reason is blank, or has control characters or several lines"),
     (said(reason='"a\\nb"'), "reason is blank, or has control characters or several lines (write one line)"),
     (said(reason=None), "the exception needs 'reason'"),
-    (said(groups="[hpc]"), "the exception has both users and groups (say for whom it is with one of them)"),
-    (said(users=None), "the exception has neither users nor groups (say for whom it is with one of them)"),
+    (said(groups="[hpc]"), "the exception has both users and groups (say who it is for with one of them)"),
+    (said(users=None), "the exception has neither users nor groups (say who it is for with one of them)"),
     (said(users="[]"), "users is an empty list (leave the key out, or list something)"),
     (said(users="[mallory]"), "drain.yaml:4:9: there is no user 'mallory' on this host"),
     (said(users="[4294967295]"), "there is no user '4294967295' on this host"),
@@ -223,7 +223,7 @@ WRONG_TERMS = [
     ),
     (
         "exceptions: {directory: d, approvals: {count: 1, of: anyone}, longest: 3d}\n",
-        "'anyone' cannot approve exceptions (name a role of people whom you trust with that)",
+        "'anyone' cannot approve exceptions (name a role of people that you trust with that)",
     ),
     (
         "exceptions: {directory: d, approvals: {count: 1, of: securty}, longest: 3d}\n",

@@ -58,7 +58,7 @@ def test_a_cosign_signature_approves_the_image() -> None:
 def test_a_cosign_signature_by_another_key_does_not() -> None:
     outcome = decide(CI, OCI.with_claims(OCI.by_cosign("approver", annotations=ENV)))
     assert outcome.code is Code.REQUIREMENTS_NOT_MET
-    assert outcome.reason == "1 approval from ci is needed and there is none"
+    assert outcome.reason == "not signed by ci yet (0 of 1)"
 
 
 @pytest.mark.parametrize("objects", [frozenset(), frozenset({1, 2}), frozenset({4, 5})])
@@ -114,7 +114,7 @@ def test_all_annotations_that_are_asked_for_must_be_in_the_signature(annotations
         assert report.why == why
         assert report.signer == "prod"
         assert outcome.reason == (
-            f"1 approval from prod is needed and there is none; signature 9 by prod does not count: {why}"
+            f"no signature by prod counts yet (0 of 1); signature 9 by prod does not count: {why}"
         )
         assert outcome.requirements[0].signers[0].why == f"signature 9 does not count: {why}"
 
@@ -393,8 +393,7 @@ def test_a_signature_in_the_newer_cosign_format_is_named_when_it_may_be_what_is_
     outcome = decide(CI, OCI.with_claims(failures=(NEW,)))
     assert outcome.code is Code.UNSUPPORTED_SIGNATURE_FORMAT
     assert outcome.reason == (
-        "1 approval from ci is needed and there is none; "
-        "signature 7 may be that, and is not read: sign it in the older format"
+        "not signed by ci yet (0 of 1); signature 7 may be that, and is not read: sign it in the older format"
     )
     assert outcome.missing[0].could_sign == ("ci",)
 

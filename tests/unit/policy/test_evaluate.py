@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from eclctl.model import Code, Failure, Finding, SignatureFormat, Verdict
-from eclctl.policy import counting
+from eclctl.policy import n_of_m
 from eclctl.policy.evaluate import evaluate, withdrawn
 from eclctl.policy.language import Policy
 from tests.helpers.facts import EXPIRED, HEAD, PEM_IDS, Image, decide, fingerprint, policy, ring, rule
@@ -113,7 +113,7 @@ def test_two_approvals_need_two_people() -> None:
     assert decide(BOTH, ONE.with_claims(ONE.by("A"), ONE.by("C"))).signers == ("alice", "carol")
     outcome = decide(BOTH, ONE.with_claims(ONE.by("A")))
     assert outcome.code is Code.REQUIREMENTS_NOT_MET
-    assert outcome.reason == "2 approvals from security are needed and there is 1 (alice)"
+    assert outcome.reason == "1 of 2 approvals from security (alice)"
     missing = outcome.missing[0]
     assert (missing.needed, missing.have, missing.signed, missing.could_sign) == (2, 1, ("alice",), ("bob", "carol"))
 
@@ -142,7 +142,7 @@ def test_split_approvals_are_no_approval() -> None:
 def test_all_of_needs_each_and_names_who_is_missing() -> None:
     made = policy(rule("[{all_of: [alice, bob]}]"))
     outcome = decide(made, ONE.with_claims(ONE.by("B")))
-    assert outcome.reason == "approvals from each of alice, bob are needed and there is 1 (bob)"
+    assert outcome.reason == "not signed by alice yet (1 of 2: bob)"
     assert outcome.missing[0].could_sign == ("alice",)
     assert decide(made, ONE.with_claims(ONE.by("B"), ONE.by("A"))).signers == ("alice", "bob")
 
@@ -196,7 +196,7 @@ def test_two_certificates_that_share_a_subkey_are_one_key() -> None:
 
 
 def test_too_many_ways_to_share_keys_out_count_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(counting, "MAX_ASSIGNMENTS", 1)
+    monkeypatch.setattr(n_of_m, "MAX_ASSIGNMENTS", 1)
     assert decide(SHARING, ONE.with_claims(ONE.by_pem("p384"), ONE.by("A"))).missing[0].have == 1
 
 
@@ -246,7 +246,7 @@ def test_anyone_does_not_include_pem_keys() -> None:
 )
 def test_the_reason_counts_what_else_is_missing(needs: str, more: str) -> None:
     outcome = decide(policy(rule(needs)), ONE.with_claims())
-    assert outcome.reason.startswith("1 approval from alice is needed and there is none")
+    assert outcome.reason.startswith("not signed by alice yet (0 of 1)")
     assert outcome.reason.partition(";")[2] == more
 
 

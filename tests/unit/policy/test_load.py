@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from eclctl.model import Assurance, Kind, Verdict
+from eclctl.model import Assurance, Kind, SignerKind, Verdict
 from eclctl.policy.declare import LoadEnvironment
 from eclctl.policy.load import Source, load
 from tests.helpers.facts import GROUPS, HEAD, PEM_IDS, USERS, fingerprint, load_text, read_key, ring, rule
@@ -79,7 +79,7 @@ def test_the_whole_language_loads() -> None:
     assert made.withdrawn.digests == {"sha256:" + "ab" * 32}
     assert made.withdraws
     assert made.withdraws_objects
-    assert [key.id for key in made.keys] == [PEM_IDS["p256"]]
+    assert [key.id for key in made.listed[SignerKind.KEY].values()] == [PEM_IDS["p256"]]
 
 
 def test_defaults_are_the_strict_ones() -> None:

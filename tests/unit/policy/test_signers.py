@@ -7,8 +7,10 @@ from datetime import UTC, datetime
 import pytest
 
 from eclctl.errors import ConfigError
+from eclctl.model import SignerKind
 from eclctl.policy.language import Policy
 from eclctl.policy.load import Loaded, LoadEnvironment, Source, load
+from eclctl.trust.x509 import Credential
 from tests.helpers.facts import (
     COSIGN_IDS,
     GROUPS,
@@ -50,17 +52,22 @@ def warnings(text: str) -> list[str]:
     return [str(problem) for problem in loaded.warnings]
 
 
+def only_certificate(policy: Policy) -> Credential:
+    (credential,) = policy.listed[SignerKind.CERTIFICATE].values()
+    return credential
+
+
 def test_a_certificate_makes_a_credential_that_its_signer_holds() -> None:
     policy = made(f"certificate: {{file: leaf.pem, {CHAIN}, ocsp: off}}")
-    assert [credential.id for credential in policy.credentials] == [certificate_id("leaf")]
+    assert [credential.id for credential in policy.listed[SignerKind.CERTIFICATE].values()] == [certificate_id("leaf")]
     assert policy.signers["it"].keys == (certificate_id("leaf"),)
     assert policy.holders[certificate_id("leaf")].people == ("it",)
-    assert (policy.keys, policy.cosign) == ((), ())
+    assert set(policy.listed) == {SignerKind.CERTIFICATE}
 
 
 @pytest.mark.parametrize(("words", "ocsp"), [("", True), (", ocsp: require", True), (", ocsp: off", False)])
 def test_revocation_is_asked_for_unless_that_is_turned_off(words: str, ocsp: bool) -> None:
-    credential = made(f"certificate: {{file: leaf.pem, {CHAIN}{words}}}").credentials[0]
+    credential = only_certificate(made(f"certificate: {{file: leaf.pem, {CHAIN}{words}}}"))
     assert credential.ocsp is ocsp
     assert credential.id == certificate_id("leaf", ocsp=ocsp)
 
@@ -70,11 +77,12 @@ def test_a_signer_may_have_several_certificates_and_chains_of_several_files() ->
     other = "{file: leaf-anyeku.pem, intermediates: [intermediate.pem], roots: [root.pem, other-root.pem], ocsp: off}"
     policy = made(f"certificate: [{one}, {other}]")
     assert len(policy.signers["it"].keys) == 2
-    assert [len(credential.roots) for credential in policy.credentials] == [1, 2]
+    assert [len(credential.roots) for credential in policy.listed[SignerKind.CERTIFICATE].values()] == [1, 2]
 
 
 def test_the_intermediates_may_be_left_out() -> None:
-    assert made("certificate: {file: leaf.pem, roots: intermediate.pem, ocsp: off}").credentials[0].intermediates == ()
+    policy = made("certificate: {file: leaf.pem, roots: intermediate.pem, ocsp: off}")
+    assert only_certificate(policy).intermediates == ()
 
 
 def test_a_signer_may_have_keys_of_every_sort() -> None:
@@ -83,13 +91,13 @@ def test_a_signer_may_have_keys_of_every_sort() -> None:
         f"pgp: [{pgp}], key: [p384.pem], certificate: {{file: leaf.pem, {CHAIN}, ocsp: off}}, cosign: [ci.pub]"
     )
     assert set(policy.signers["it"].keys) == {pgp, PEM_IDS["p384"], certificate_id("leaf"), COSIGN_IDS["ci"]}
-    assert [key.id for key in policy.keys] == [PEM_IDS["p384"]]
+    assert [key.id for key in policy.listed[SignerKind.KEY].values()] == [PEM_IDS["p384"]]
 
 
 def test_a_cosign_key_is_no_key_for_other_signatures() -> None:
     policy = made("cosign: [ci.pub, approver.pub]")
-    assert {f"cosign:{key.id}" for key in policy.cosign} == {COSIGN_IDS["ci"], COSIGN_IDS["approver"]}
-    assert policy.keys == ()
+    assert set(policy.listed[SignerKind.COSIGN]) == {COSIGN_IDS["ci"], COSIGN_IDS["approver"]}
+    assert SignerKind.KEY not in policy.listed
     assert policy.holders.keys() >= {COSIGN_IDS["ci"]}
     assert COSIGN_IDS["ci"].removeprefix("cosign:") not in policy.holders
 
@@ -226,7 +234,7 @@ def test_the_digest_covers_every_certificate_file(name: str) -> None:
     assert before is not None
     assert after is not None
     assert before.digest != after.digest
-    assert before.credentials == after.credentials
+    assert before.listed == after.listed
 
 
 def test_the_digest_covers_cosign_keys_and_not_the_time() -> None:

@@ -10,10 +10,10 @@ from datetime import timedelta
 import pytest
 
 from eclctl.decide.cache import Kept
-from eclctl.decide.evidence import Lifetime
 from eclctl.model import Caller, Code
 from eclctl.report.keys import listed_keys, turning
 from eclctl.report.survey import ImageReport, Stand, Survey, examine, usable
+from eclctl.trust.signer_types import Lifetime
 from tests.helpers.engines import RULES, Site
 from tests.helpers.support import CORPUS, NOW
 

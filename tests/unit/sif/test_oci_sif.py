@@ -7,7 +7,7 @@ import os
 import pytest
 
 from eclctl.sif import oci_sif, reader
-from eclctl.sif.oci_sif import MAX_ALL_CARRIED, MAX_DOCUMENT, MAX_PAYLOAD, Layout
+from eclctl.sif.oci_sif import MAX_ALL_CARRIED, MAX_DOCUMENT, MAX_PAYLOAD, AttachmentKind, Layout
 from tests.helpers.ocibuilder import (
     ATTESTATION,
     BUNDLE,
@@ -281,6 +281,31 @@ SIMPLE = "application/vnd.dev.cosign.simplesigning.v1+json"
 def test_what_can_only_be_signatures_carries_signatures(layers, name):
     builder, own = attach(layers, name)
     assert carried(layout_of(builder)) == set(range(own + 1, own + len(layers) + 3))
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        (SIG, AttachmentKind.SIGNATURES),
+        ("_cosign:other.sig", AttachmentKind.SIGNATURES),
+        (SIG.removesuffix("sig") + "att", AttachmentKind.ATTESTATIONS),
+        (SIG.removesuffix("sig") + "sbom", AttachmentKind.OTHER),
+        ("_cosign", AttachmentKind.OTHER),
+        ("_cosign.", AttachmentKind.OTHER),
+    ],
+)
+def test_the_name_of_an_attachment_tells_its_kind(name, kind):
+    builder, _ = attach([(b"{}p", SIMPLE)], name)
+    (attachment,) = layout_of(builder).attachments
+    assert attachment.kind is kind
+
+
+def test_each_kind_of_attachment_is_found_for_its_own_image_alone():
+    name = oci_sif.attachment_name("sha256:" + "ab" * 32, AttachmentKind.ATTESTATIONS)
+    layout = layout_of(attach([(b"{}p", SIMPLE)], name)[0])
+    assert layout.attached_to("sha256:" + "ab" * 32, AttachmentKind.ATTESTATIONS) == layout.attachments
+    assert layout.attached_to("sha256:" + "ab" * 32, AttachmentKind.SIGNATURES) == ()
+    assert layout.attached_to("sha256:" + "cd" * 32, AttachmentKind.ATTESTATIONS) == ()
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ PLACE = Place("/srv/a.sif", Caller(1000, 1000))
 def snapshot(rules: str) -> Snapshot:
     policy = loaded(SIGNERS + rules).policy
     assert policy is not None
-    store = KeyStore(RING, policy.keys, policy.credentials, policy.cosign)
+    store = KeyStore(RING, policy.listed)
     return Snapshot(1, policy, store, policy.digest, NOW)
 
 

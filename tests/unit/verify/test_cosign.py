@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import dataclasses
 from datetime import UTC, datetime
 
 import pytest
@@ -91,7 +90,7 @@ def test_two_signatures_over_one_payload_are_two_claims_and_one_read():
 
 
 def test_a_key_for_envelopes_verifies_no_cosign_signature_and_the_other_way_round():
-    envelopes = KeyStore(Keyring.parse(), (KEY.public,))
+    envelopes = KeyStore.of(Keyring.parse(), (KEY.public,))
     found = examined(oci_sample(KEY), envelopes)
     assert (found.claims, codes(found)) == ((), ["unknown-key"])
     signed = sample()
@@ -287,7 +286,7 @@ def test_a_native_signature_and_a_cosign_signature_are_claims_of_one_verificatio
     builder = oci_sample(KEY)
     finished = builder.finish()
     finished.sign_pgp(corpus_pgp_key("builder"))
-    store = dataclasses.replace(corpus_store("site-ring"), cosign=(KEY.public,))
+    store = KeyStore.of(corpus_store("site-ring").pgp, cosign=(KEY.public,))
     found = examined(finished, store)
     native, cosigned = found.claims
     assert (native.format, native.whole_group, native.objects) == (SignatureFormat.PGP, True, frozenset(range(1, 9)))
@@ -307,7 +306,7 @@ def test_an_image_that_both_kinds_cover_is_read_once(monkeypatch):
     monkeypatch.setattr(
         hashing, "_hash_extent", lambda fd, at, size, *rest: extents.append(size) or real(fd, at, size, *rest)
     )
-    store = dataclasses.replace(corpus_store("site-ring"), cosign=(KEY.public,))
+    store = KeyStore.of(corpus_store("site-ring").pgp, cosign=(KEY.public,))
     with HashPool(1) as pool:
         found = examined(finished, store, pool=pool, digests=True)
     assert len(found.claims) == 3

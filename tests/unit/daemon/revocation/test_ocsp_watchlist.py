@@ -46,7 +46,7 @@ class Site:
         self.statuses = Statuses(self.engine, self.keeper, lambda: self.now)  # type: ignore[arg-type]
 
     def install(self, *credentials: Credential) -> None:
-        store = KeyStore(openpgp.Keyring.parse(), credentials=credentials)
+        store = KeyStore.of(openpgp.Keyring.parse(), credentials=credentials)
         self.engine.snapshot = SimpleNamespace(store=store)
 
     async def watched(self) -> list[str]:

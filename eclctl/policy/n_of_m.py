@@ -1,9 +1,11 @@
-"""Who approves what: the counting rules (DESIGN section 1 points 3 to 5).
+"""Counts approvals: whether n of m people approve what a rule asks them to.
+
+The rules of counting:
 
 1. A claim that counts is one that was not judged out, is over the present content, and, when it is a legacy one, is
    accepted by the rule. `evaluate` drops the others first.
-2. A key that several people list speaks for one of them at a time, in the whole rule. Every way to share such keys
-   out is tried, within `MAX_ASSIGNMENTS`; beyond that they speak for nobody.
+2. A key that several people list counts for one of them at a time, in the whole rule. Every way to share such keys
+   out is tried, within `MAX_ASSIGNMENTS`; beyond that they count for no one.
 3. A person approves a group when one claim of theirs covers exactly its objects and the header, and the image when
    they approve every group; several groups only when the header ties them together.
 4. A person approves objects by number when one claim of theirs covers all of them and the header. Claims over single
@@ -15,7 +17,7 @@
 8. A claim that says what it is for counts only for requirements that ask for that, and one that does not say so only
    for those that ask for nothing (`purposes`).
 9. Every object must be covered by a claim that satisfied some requirement. In an OCI-SIF that is not of exactly one
-   image nothing is covered: nobody can say what would run.
+   image nothing is covered: what would run is not known.
 """
 
 from __future__ import annotations
@@ -25,31 +27,32 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from eclctl.model import Claim, Kind, SignatureFormat, SignerKind, Verification
-from eclctl.policy.cosign import speaks_for
+from eclctl.model import Claim, Kind, SignatureFormat, Verification
+from eclctl.policy.cosign import signers_of
 from eclctl.policy.language import Policy, Requirement, Rule, Scope
 from eclctl.policy.matching import match
-from eclctl.policy.purposes import heard
+from eclctl.policy.purposes import signers_for_purpose
+from eclctl.trust.signer_types import SIGNER_TYPES
 
 MAX_ASSIGNMENTS = 4096
 
 _LEGACY = SignatureFormat.LEGACY
 _COSIGN = SignatureFormat.COSIGN
-_PGP = SignerKind.PGP
-_NOBODY = ""
+_NO_ONE = ""
 _NOTHING_SHARED: Mapping[int, str] = {}
 
 
 @dataclass(slots=True)
-class Standing:
-    """What each person says, under one way to share keys out.
+class Approvals:
+    """What each person approves, under one way to share keys out.
 
-    `voices` are the claims with the people that they speak for, without those of cosign. `groups` has the groups that
-    each person approves, `whole` the people who approve every object of the file, and `cosign` those who approve the
-    image in it with cosign.
+    signed_by: the claims but those of cosign, each with the people that it counts for.
+    groups: the object groups that each person approves.
+    whole: the people who approve every object of the file.
+    cosign: the people who approve the image in the file with cosign.
     """
 
-    voices: list[tuple[Claim, tuple[str, ...]]]
+    signed_by: list[tuple[Claim, tuple[str, ...]]]
     groups: dict[str, set[int]]
     whole: set[str]
     cosign: set[str]
@@ -116,21 +119,21 @@ def _assignments(policy: Policy, rule: Rule, claims: Sequence[Claim]) -> Iterato
     """Yield every way to give each contested key to one of the people who list it."""
     contested = _contested(policy, rule, claims)
     if math.prod(map(len, contested.values())) > MAX_ASSIGNMENTS:
-        yield dict.fromkeys(contested, _NOBODY)
+        yield dict.fromkeys(contested, _NO_ONE)
         return
     for people in itertools.product(*contested.values()):
         yield dict(zip(contested, people, strict=True))
 
 
 def _contested(policy: Policy, rule: Rule, claims: Sequence[Claim]) -> dict[int, list[str]]:
-    """Return the keys among `claims` that more than one person whom the rule asks could count with."""
+    """Return the keys among `claims` that could count for more than one of the people that the rule asks."""
     asked = frozenset().union(*(need.names for need in rule.require))
     people: dict[int, set[str]] = {}
     for claim in claims:
         holder = policy.holders.get(claim.signer.id)
         if holder is not None and holder.key in policy.shared:
             people.setdefault(holder.key, set()).update(
-                name for name in speaks_for(policy, claim) if rule.asks_anyone or name in asked
+                name for name in signers_of(policy, claim) if rule.asks_anyone or name in asked
             )
     return {key: sorted(names) for key, names in people.items() if len(names) > 1}
 
@@ -138,8 +141,8 @@ def _contested(policy: Policy, rule: Rule, claims: Sequence[Claim]) -> dict[int,
 def _settle(
     policy: Policy, rule: Rule, image: Verification, claims: Sequence[Claim], shared_out: Mapping[int, str]
 ) -> Settlement:
-    standings = _standings(policy, rule, image, claims, shared_out)
-    approvers = [_approvers(need, image, standing) for need, standing in zip(rule.require, standings, strict=True)]
+    approvals = _approvals_by_need(policy, rule, image, claims, shared_out)
+    approvers = [_approvers(need, image, given) for need, given in zip(rule.require, approvals, strict=True)]
     serving = _distinct(rule.require, approvers) if rule.distinct else approvers
     places = met = 0
     for need, people in zip(rule.require, serving, strict=True):
@@ -148,45 +151,47 @@ def _settle(
         met += have >= need.count
     if met < len(rule.require):
         return Settlement(approvers, serving, places)
-    return Settlement(approvers, serving, places, met=True, uncovered=_uncovered(rule, image, standings, approvers))
+    return Settlement(approvers, serving, places, met=True, uncovered=_uncovered(rule, image, approvals, approvers))
 
 
-def _standings(
+def _approvals_by_need(
     policy: Policy, rule: Rule, image: Verification, claims: Sequence[Claim], shared_out: Mapping[int, str]
-) -> list[Standing]:
-    """Return what people say to each requirement: to those that ask for the same, the same."""
+) -> list[Approvals]:
+    """Return what people approve for each requirement. Requirements that ask for the same share one object."""
     if not rule.asks_anyone and not rule.asks_purpose:
-        return [_standing(policy, image, claims, shared_out)] * len(rule.require)
-    known: dict[tuple[str | None, bool], Standing] = {}
+        return [_approvals(policy, image, claims, shared_out)] * len(rule.require)
+    known: dict[tuple[str | None, bool], Approvals] = {}
     for need in rule.require:
         asked = (need.purpose, need.anyone)
         if asked not in known:
-            those = [claim for claim in claims if claim.signer.kind is _PGP] if need.anyone else claims
-            known[asked] = _standing(policy, image, those, shared_out, need.purpose)
+            those = (
+                [claim for claim in claims if SIGNER_TYPES[claim.signer.kind].in_keyrings] if need.anyone else claims
+            )
+            known[asked] = _approvals(policy, image, those, shared_out, need.purpose)
     return [known[need.purpose, need.anyone] for need in rule.require]
 
 
-def _standing(
+def _approvals(
     policy: Policy,
     image: Verification,
     claims: Sequence[Claim],
     shared_out: Mapping[int, str],
     purpose: str | None = None,
-) -> Standing:
-    voices: list[tuple[Claim, tuple[str, ...]]] = []
+) -> Approvals:
+    signed_by: list[tuple[Claim, tuple[str, ...]]] = []
     groups: dict[str, set[int]] = {}
     whole: set[str] = set()
     cosign: set[str] = set()
     for claim in claims:
-        people = speaks_for(policy, claim)
+        people = signers_of(policy, claim)
         if shared_out:
             people = _those_given(policy, claim, people, shared_out)
         if purpose is not None or claim.purposes or policy.binds:
-            people = heard(policy, claim, people, purpose)
+            people = signers_for_purpose(policy, claim, people, purpose)
         if claim.format is _COSIGN:
             cosign.update(people if _covers_the_image(claim, image) else ())
             continue
-        voices.append((claim, people))
+        signed_by.append((claim, people))
         if claim.format is _LEGACY:
             whole.update(people if _covers_all_of_one_group(claim, image) else ())
         elif (group := _approved_group(claim, image)) is not None:
@@ -195,7 +200,7 @@ def _standing(
                     groups[name].add(group)
                 else:
                     groups[name] = {group}
-    return Standing(voices, groups, whole | _whole(image, groups), cosign)
+    return Approvals(signed_by, groups, whole | _whole(image, groups), cosign)
 
 
 def _those_given(
@@ -239,32 +244,32 @@ def _covers_all_of_one_group(claim: Claim, image: Verification) -> bool:
     return claim.whole_group and len(image.groups) == 1 and claim.objects >= next(iter(image.groups.values()))
 
 
-def _approvers(need: Requirement, image: Verification, standing: Standing) -> set[str]:
+def _approvers(need: Requirement, image: Verification, given: Approvals) -> set[str]:
     scope = need.scope
     if scope is None:
-        people = standing.whole | standing.cosign
+        people = given.whole | given.cosign
     elif scope.ids:
-        people = {name for _, names in _over_objects(scope, image, standing) for name in names}
+        people = {name for _, names in _over_objects(scope, image, given) for name in names}
     else:
-        people = _approve_groups(scope, image, standing)
+        people = _approve_groups(scope, image, given)
     return people if need.anyone else people & need.names
 
 
-def _approve_groups(scope: Scope, image: Verification, standing: Standing) -> set[str]:
+def _approve_groups(scope: Scope, image: Verification, given: Approvals) -> set[str]:
     wanted = scope_groups(image, scope)
     if not wanted or (len(wanted) > 1 and not image.tied):
         return set()
-    return {name for name, approved in standing.groups.items() if wanted <= approved}
+    return {name for name, approved in given.groups.items() if wanted <= approved}
 
 
-def _over_objects(scope: Scope, image: Verification, standing: Standing) -> list[tuple[Claim, tuple[str, ...]]]:
-    """Return the voices each of which alone covers all objects that the scope names, and the header."""
+def _over_objects(scope: Scope, image: Verification, given: Approvals) -> list[tuple[Claim, tuple[str, ...]]]:
+    """Return the claims that each cover all objects that the scope names, and the header, with their people."""
     present = frozenset(item.id for item in image.objects)
     if not image.groups or not scope.ids <= present or not holds(image, scope.ids, scope.holds):
         return []
     return [
         (claim, names)
-        for claim, names in standing.voices
+        for claim, names in given.signed_by
         if claim.header and claim.format is not _LEGACY and scope.ids <= claim.objects
     ]
 
@@ -281,33 +286,33 @@ def _distinct(needs: Sequence[Requirement], approvers: Sequence[set[str]]) -> li
 
 
 def _uncovered(
-    rule: Rule, image: Verification, standings: Sequence[Standing], approvers: Sequence[set[str]]
+    rule: Rule, image: Verification, approvals: Sequence[Approvals], approvers: Sequence[set[str]]
 ) -> tuple[int, ...]:
     """Return the objects that no satisfied requirement covers."""
     covered: set[int] = set()
     if not is_ambiguous(image):
-        for need, standing, people in zip(rule.require, standings, approvers, strict=True):
-            covered |= _covered(need, image, standing, people)
+        for need, given, people in zip(rule.require, approvals, approvers, strict=True):
+            covered |= _covered(need, image, given, people)
     return tuple([item.id for item in image.objects if item.id not in covered])
 
 
-def _covered(need: Requirement, image: Verification, standing: Standing, people: set[str]) -> set[int]:
+def _covered(need: Requirement, image: Verification, given: Approvals, people: set[str]) -> set[int]:
     """Return the objects that the claims behind a met requirement cover."""
     if need.scope is None:
-        return _covered_whole(image, standing, people)
+        return _covered_whole(image, given, people)
     if not _is_tied(image):
         return set()
     if need.scope.ids:
-        voices = _over_objects(need.scope, image, standing)
-        return {number for claim, names in voices if not people.isdisjoint(names) for number in claim.objects}
+        signed_by = _over_objects(need.scope, image, given)
+        return {number for claim, names in signed_by if not people.isdisjoint(names) for number in claim.objects}
     return {number for group in scope_groups(image, need.scope) for number in image.groups[group]}
 
 
-def _covered_whole(image: Verification, standing: Standing, people: set[str]) -> set[int]:
-    """Return every object in a group when one of `people` approves them all, and what their cosign claims speak for."""
+def _covered_whole(image: Verification, given: Approvals, people: set[str]) -> set[int]:
+    """Return every object in a group when one of `people` approves them all, and what their cosign claims cover."""
     covered: set[int] = set()
-    if not people.isdisjoint(standing.whole):
+    if not people.isdisjoint(given.whole):
         covered.update(*image.groups.values())
-    if image.oci is not None and not people.isdisjoint(standing.cosign):
+    if image.oci is not None and not people.isdisjoint(given.cosign):
         covered |= image.oci.subject | image.oci.carriers
     return covered

@@ -1,4 +1,4 @@
-"""What exceptions are worth at a given time. What an active one makes of a deny is in `exceptions_apply`.
+"""What exceptions are worth at a given time. What an active one makes of a deny is in `breakglass_apply`.
 
 Like facts, what an exception's file says and which keys signed it are found once, when it is loaded. Whether these
 signatures still count and whether it is time is judged at each decision, so that a revoked key or the end of an
@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from enum import StrEnum
 
 from eclctl.config.document import Problem
 from eclctl.model import Finding, KeyRef
-from eclctl.policy.breakglass import PolicyException, approvers, span
+from eclctl.policy.breakglass import PolicyException, Standing, State, approvers, span
 from eclctl.policy.language import ExceptionTerms, Policy
 from eclctl.trust.keyring import KeyStore, judge
 
@@ -30,17 +29,6 @@ __all__ = [
     "standing",
     "turning_points",
 ]
-
-
-class State(StrEnum):
-    """How an exception stands. Only an `active` one allows anything; `removed` is said of one that is gone."""
-
-    ACTIVE = "active"
-    WAITING = "waiting"
-    UNAPPROVED = "unapproved"
-    ENDED = "ended"
-    REFUSED = "refused"
-    REMOVED = "removed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,20 +85,6 @@ PURPOSE = "exception"
 """What a signature that says what it is for must be for, to approve an exception. One that says nothing does."""
 
 NO_EXCEPTIONS = Exceptions()
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """How an exception stands at some time.
-
-    `approvers` are those who approve it now, `discounted` says of each other signature why it does not count, and
-    `why` in one sentence how it stands.
-    """
-
-    state: State
-    why: str
-    approvers: tuple[str, ...] = ()
-    discounted: tuple[str, ...] = ()
 
 
 def standing(candidate: Candidate, policy: Policy, store: KeyStore, now: datetime) -> Standing:

@@ -9,17 +9,15 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 
-from eclctl.decide.breakglass import Standing, State, standing
+from eclctl.decide.breakglass import standing
 from eclctl.decide.snapshot import Snapshot
 from eclctl.files.trusted_path import Located
-from eclctl.model import Assurance, Caller, Code, Outcome
-from eclctl.policy.breakglass import PolicyException
+from eclctl.model import Assurance, Caller, Outcome
+from eclctl.policy.breakglass import PolicyException, State
+from eclctl.policy.outcome import EXCUSED, by_exception
 from eclctl.policy.select import named_by
 
-__all__ = ["SOFTENED", "soften"]
-
-SOFTENED = frozenset({Code.REQUIREMENTS_NOT_MET, Code.OBJECT_NOT_APPROVED, Code.UNSUPPORTED_SIGNATURE_FORMAT})
-"""What an exception turns into allow."""
+__all__ = ["soften"]
 
 
 def soften(  # noqa: PLR0917 - all that it depends on, in the order of a decision
@@ -36,7 +34,7 @@ def soften(  # noqa: PLR0917 - all that it depends on, in the order of a decisio
         now: aware; it must never run backwards.
     """
     policy, because = snapshot.policy, ""
-    if policy is None or outcome.code not in SOFTENED:
+    if policy is None or outcome.code not in EXCUSED:
         return outcome
     for candidate in snapshot.exceptions.candidates:
         found = candidate.exception
@@ -44,7 +42,7 @@ def soften(  # noqa: PLR0917 - all that it depends on, in the order of a decisio
             continue
         stands = standing(candidate, policy, snapshot.store, now)
         if stands.state is State.ACTIVE:
-            return _allowed(outcome, found, stands)
+            return by_exception(outcome, found, stands)
         because = because or f"; the exception {found.name!r} does not help: {stands.why}"
     return replace(outcome, reason=outcome.reason + because) if because else outcome
 
@@ -61,17 +59,3 @@ def _names(found: PolicyException, located: Located, whole: str | None) -> bool:
     if path is None or located.assurance.rank < Assurance.TRUSTED_PATH.rank:
         return False
     return any(glob.matches(path) for glob in found.paths) or named_by(found.paths, located.aliases)
-
-
-def _allowed(outcome: Outcome, found: PolicyException, stands: Standing) -> Outcome:
-    return Outcome(
-        Code.EXCEPTION,
-        f"exception {found.name!r} allows what rule {outcome.rule!r} does not ({stands.why}): {outcome.reason}",
-        outcome.rule,
-        outcome.rule_where,
-        outcome.mode,
-        stands.approvers,
-        outcome.missing,
-        outcome.requirements,
-        exception=found.name,
-    )

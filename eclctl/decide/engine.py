@@ -27,7 +27,7 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
-from eclctl.decide.breakglass_apply import SOFTENED, soften
+from eclctl.decide.breakglass_apply import soften
 from eclctl.decide.cache import FactCache, Facts
 from eclctl.decide.evidence import keys_behind
 from eclctl.decide.questions import Decision, Given, Pending, Prefetched, Question, Turn
@@ -52,6 +52,7 @@ from eclctl.policy.ages import too_old
 from eclctl.policy.evaluate import evaluate, withdrawn
 from eclctl.policy.language import Policy, Rule
 from eclctl.policy.messages import Said
+from eclctl.policy.outcome import EXCUSED, denied
 from eclctl.policy.report import signatures
 from eclctl.policy.select import select_rule
 from eclctl.sif.kind import sniff
@@ -193,7 +194,7 @@ class Engine:
 
     def deny(self, question: Question, snapshot: Snapshot, code: Code, reason: str) -> Decision:
         """Return a deny for a reason that no policy gave: a time-out, a limit, a failed audit log."""
-        return self._decision(question, snapshot, Outcome(code, reason))
+        return self._decision(question, snapshot, denied(code, reason))
 
     def prefetch(self, path: str) -> Prefetched:
         """Verify an image ahead of time and keep the facts. Blocks; never raises, and never decides."""
@@ -382,7 +383,7 @@ class Engine:
                 outcome = no_rule(located, found.kind)
             elif located.assurance.rank < rule.assurance.rank:
                 outcome = too_low(rule, located)
-            elif outcome.code in SOFTENED and snapshot.exceptions.candidates:
+            elif outcome.code in EXCUSED and snapshot.exceptions.candidates:
                 outcome = soften(outcome, snapshot, located, facts.whole, question.caller, now)
         decision = self._decision(question, snapshot, outcome, located, kind=found.kind, cached=cached)
         if question.explain:
@@ -412,7 +413,7 @@ class Engine:
         self, question: Question, snapshot: Snapshot, finding: Finding, located: Located | None = None
     ) -> Decision:
         code = Code(finding.code) if finding.code in _CODES else Code.INTERNAL_ERROR
-        return self._decision(question, snapshot, Outcome(code, finding.message), located)
+        return self._decision(question, snapshot, denied(code, finding.message), located)
 
     def _decision(
         self,

@@ -8,6 +8,7 @@ from eclctl.files.resolving import Unnamed
 from eclctl.files.trusted_path import Located
 from eclctl.model import Code, Kind, Outcome
 from eclctl.policy.language import Rule
+from eclctl.policy.outcome import denied
 
 
 def before_reading(rules: Sequence[Rule | None], located: Located) -> Outcome | None:
@@ -28,16 +29,16 @@ def no_rule(located: Located, kind: Kind | None = None) -> Outcome:
 
 
 _NO_RULE_FOR_KIND = {
-    kind: Outcome(
+    kind: denied(
         Code.NO_RULE,
         f"this is no SIF image but of kind {kind}, and no rule matches that for this caller: "
         "a rule must name kinds other than sif and oci-sif",
     )
     for kind in (Kind.SANDBOX, Kind.SQUASHFS, Kind.EXT3, Kind.OTHER)
 }
-NO_RULE = Outcome(Code.NO_RULE, "no rule matches this image and caller, and nothing else is accepted")
+NO_RULE = denied(Code.NO_RULE, "no rule matches this image and caller, and nothing else is accepted")
 _NO_RULE_FOR_NAMELESS = {
-    why: Outcome(Code.NO_RULE, f"{why.value}, so no rule for paths applies, and no other matches") for why in Unnamed
+    why: denied(Code.NO_RULE, f"{why.value}, so no rule for paths applies, and no other matches") for why in Unnamed
 }
 _NOT_SHOWN = "others than the trusted owners can change it or a directory above it; `eclctl explain` as root names it"
 
@@ -49,4 +50,4 @@ def too_low(rule: Rule, located: Located) -> Outcome:
     reason = (
         f"rule {rule.name} wants assurance {rule.assurance.value}, and this file has {located.assurance.value}: {why}"
     )
-    return Outcome(Code.ASSURANCE_TOO_LOW, reason, rule.name, rule.where, rule.mode, message=rule.message)
+    return denied(Code.ASSURANCE_TOO_LOW, reason, rule)

@@ -26,12 +26,12 @@ from eclctl.model import (
 from eclctl.policy.cosign import misfit, speaks_for
 from eclctl.policy.counting import Settlement, holds, is_ambiguous, scope_groups
 from eclctl.policy.language import COSIGN, Policy, Requirement, Rule, Scope, Signer, is_pgp
+from eclctl.policy.outcome import denied
 from eclctl.policy.purposes import misfit as other_purpose
 from eclctl.policy.purposes import stated
 
 _MOST_NAMED = 20
 _UNSUPPORTED = Code.UNSUPPORTED_SIGNATURE_FORMAT
-_SOFTENED = frozenset({Code.REQUIREMENTS_NOT_MET, _UNSUPPORTED})  # the latter is the former, with a likely reason
 
 
 def signer_of(policy: Policy, claim: Claim) -> str:
@@ -129,32 +129,29 @@ class Reporter:
     rejected: Mapping[int, Finding]
     settlement: Settlement
 
-    def outcome(self) -> Outcome:
-        """Return the outcome of the rule's requirements, with a report on each."""
+    def denial(self) -> Outcome:
+        """Return the deny for requirements that are not met or leave objects uncovered, with a report on each."""
         code, reason = self._code_and_reason()
-        softened = code in _SOFTENED and self.rule.permissive
-        return Outcome(
-            code=Code.PERMISSIVE if softened else code,
-            reason=f"rule {self.rule.name!r} is permissive; enforced it would deny: {reason}" if softened else reason,
-            rule=self.rule.name,
-            rule_where=self.rule.where,
-            mode=self.rule.mode,
+        return denied(
+            code,
+            reason,
+            self.rule,
             signers=counted(self.rule.require, self.settlement.serving),
-            missing=tuple(self._missing(number) for number in self._unmet()),
-            requirements=tuple(self._report(number) for number in range(len(self.rule.require))),
-            message=None if code is Code.REQUIREMENTS_MET else self.rule.message,
-            would=code if softened else None,
+            missing=[self._missing(number) for number in self._unmet()],
+            requirements=self.requirements(),
         )
+
+    def requirements(self) -> tuple[RequirementReport, ...]:
+        """Return the report on each requirement."""
+        return tuple(self._report(number) for number in range(len(self.rule.require)))
 
     def _code_and_reason(self) -> tuple[Code, str]:
         unmet = self._unmet()
-        if unmet:
-            reason = self._stage(unmet[0]) + self._needed(unmet[0]) + self._more(unmet[1:])
-            unread = self._unsupported(unmet)
-            return (Code.REQUIREMENTS_NOT_MET, reason) if unread is None else (_UNSUPPORTED, f"{reason}; {unread}")
-        if self.settlement.uncovered:
+        if not unmet:
             return Code.OBJECT_NOT_APPROVED, self._not_covered()
-        return Code.REQUIREMENTS_MET, f"all requirements of rule {self.rule.name!r} are met"
+        reason = self._stage(unmet[0]) + self._needed(unmet[0]) + self._more(unmet[1:])
+        unread = self._unsupported(unmet)
+        return (Code.REQUIREMENTS_NOT_MET, reason) if unread is None else (_UNSUPPORTED, f"{reason}; {unread}")
 
     def _stage(self, number: int) -> str:
         stage = self.rule.require[number].stage

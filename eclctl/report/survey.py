@@ -19,6 +19,7 @@ from eclctl.model import Claim, Code, Finding, Kind, Outcome, SignatureReport, S
 from eclctl.policy.ages import too_old
 from eclctl.policy.evaluate import evaluate, withdrawn
 from eclctl.policy.language import Policy, Rule
+from eclctl.policy.outcome import denied
 from eclctl.policy.report import signatures
 from eclctl.policy.select import for_everybody, rules_on
 from eclctl.report.keys import ListedKey
@@ -150,7 +151,7 @@ def _refused(facts: Facts) -> tuple[Standing, ...]:
     """Return the word on an image that could not be read or parsed."""
     error = facts.error or Finding("internal-error", "nothing is known of it")
     code = Code(error.code) if error.code in frozenset(Code) else Code.INTERNAL_ERROR
-    return (Standing(None, Outcome(code, error.message)),)
+    return (Standing(None, denied(code, error.message)),)
 
 
 def _standings(
@@ -162,7 +163,7 @@ def _standings(
         Standing(rule, _outcome(policy, rule, kept.facts, found, too_old(rule, found.claims, rejected, now)))
         for rule in islice(rules_on(policy, path=kept.path, kind=found.kind, aliases=kept.aliases), MOST_RULES)
     )
-    nobody = Outcome(Code.NO_RULE, "no rule matches this image, and nothing else is accepted")
+    nobody = denied(Code.NO_RULE, "no rule matches this image, and nothing else is accepted")
     return standings or (Standing(None, nobody),)
 
 

@@ -14,6 +14,7 @@ from eclctl.decide.snapshot import Snapshot
 from eclctl.model import Caller, Claim, Code, Failure, Finding, KeyRef, Outcome, SignerKind, Verification
 from eclctl.policy.ages import too_old
 from eclctl.policy.evaluate import evaluate, withdrawn
+from eclctl.policy.outcome import denied
 from eclctl.policy.select import select_rule
 from eclctl.sign.coverage import Part
 from eclctl.sign.native import Signing
@@ -25,7 +26,7 @@ from eclctl.trust.revocation import NO_STATUS, StatusSource
 __all__ = ["Place", "judged", "unknown_keys", "with_signatures"]
 
 _STRANGER = Finding("unknown-key", "made by a key that the policy does not know")
-_NO_RULE = Outcome(Code.NO_RULE, "no rule covers this path, so nothing may run from there")
+_NO_RULE = denied(Code.NO_RULE, "no rule covers this path, so nothing may run from there")
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,15 +23,15 @@ import math
 import os
 import secrets
 import threading
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
-from eclctl.decide.breakglass_apply import soften
 from eclctl.decide.cache import FactCache, Facts
 from eclctl.decide.evidence import keys_behind
+from eclctl.decide.judgement import judge_image, rule_at
 from eclctl.decide.questions import Decision, Given, Pending, Prefetched, Question, Turn
-from eclctl.decide.refusals import NO_RULE, before_reading, no_rule, too_low
+from eclctl.decide.refusals import NO_POLICY, before_reading, refused
 from eclctl.decide.snapshot import Snapshot
 from eclctl.errors import BusyImageError, EclctlError, UnreadableImageError
 from eclctl.files import trusted_path
@@ -48,13 +48,10 @@ from eclctl.model import (
     Outcome,
     Verification,
 )
-from eclctl.policy.ages import too_old
-from eclctl.policy.evaluate import evaluate, withdrawn
-from eclctl.policy.language import Policy, Rule
+from eclctl.policy.language import Policy
 from eclctl.policy.messages import Said
-from eclctl.policy.outcome import EXCUSED, denied
+from eclctl.policy.outcome import denied
 from eclctl.policy.report import signatures
-from eclctl.policy.select import select_rule
 from eclctl.sif.kind import sniff
 from eclctl.trust.keyring import unasked
 from eclctl.trust.revocation import NO_STATUS, StatusSource
@@ -139,17 +136,17 @@ class Engine:
         now = self.not_before(now)
         policy = snapshot.policy
         if policy is None:
-            return self.deny(question, snapshot, Code.NO_POLICY, "no policy is loaded, so nothing may run")
+            return self._decision(question, snapshot, NO_POLICY)
         try:
             located = self._locate(question, anywhere, found)
         except NotLocalError:
             return Pending(question, snapshot, "open", waited=waited)
         except Exception as error:  # noqa: BLE001 - the one place where every error is a deny
-            return self._refuse(question, snapshot, self._finding(error))
+            return self._refuse(question, snapshot, error)
         try:
             answer = self._from_kept_facts(question, snapshot, policy, located, now, waited=waited)
         except Exception as error:  # noqa: BLE001 - likewise
-            answer = self._refuse(question, snapshot, self._finding(error), located)
+            answer = self._refuse(question, snapshot, error, located)
         if isinstance(answer, Decision) or answer.located is None:
             located.close()
         return answer
@@ -181,7 +178,7 @@ class Engine:
                         return Pending(question, snapshot, "open", waited=waited)
             return self._decided(question, snapshot, located, facts, self.not_before(now), waited=waited)
         except Exception as error:  # noqa: BLE001 - every error is a deny
-            return self._refuse(pending.question, pending.snapshot, self._finding(error))
+            return self._refuse(question, snapshot, error)
         finally:
             pending.close()
 
@@ -274,12 +271,12 @@ class Engine:
             if kept is not None:
                 return self._decided(question, snapshot, located, kept, now, waited=waited, cached=True)
         if located.attributes.is_directory:
-            rule = _rule(policy, located, Kind.SANDBOX, question.caller, now)
+            rule = rule_at(policy, located, Kind.SANDBOX, question.caller, now)
             if located.unwalked and rule is not None and rule.assurance is _TRUSTED_PATH:
                 walk = located.top and (located.top, Kind.SANDBOX)
                 return Pending(question, snapshot, "examine", located, content=False, key=walk, waited=waited)
             return self._decided(question, snapshot, located, _sandbox(digest), now, waited=waited)
-        rules = [_rule(policy, located, kind, question.caller, now) for kind in _FILE_KINDS]
+        rules = [rule_at(policy, located, kind, question.caller, now) for kind in _FILE_KINDS]
         if (early := before_reading(rules, located)) is not None:
             return self._decision(question, snapshot, early, located)
         # With windows, another rule may decide once the image has been read: nothing that it could ask for is left out.
@@ -362,45 +359,27 @@ class Engine:
         waited: bool,
         cached: bool = False,
     ) -> Decision | Pending:
-        policy, found = snapshot.policy, facts.verification
-        if facts.error is not None or found is None or policy is None:
-            finding = facts.error or self._finding(RuntimeError("nothing is known of the image"))
-            return self._refuse(question, snapshot, finding, located)
-        store, statuses = snapshot.store, self.statuses
-        rejected = facts.judgements.kept(store, now, statuses)
-        if rejected is None:
-            if not waited and (missing := unasked(store, found.claims, now, statuses)):
-                return Pending(question, snapshot, "status", links=missing)
-            rejected = facts.judgements.rejected(store, found.claims, now, statuses)
-        rule = _rule(policy, located, found.kind, question.caller, now)
-        rejected = too_old(rule, found.claims, rejected, now)
-        outcome = facts.outcomes.find(policy, rule, rejected, explain=question.explain)
-        if outcome is None:
-            outcome = self._evaluated(policy, rule, found, rejected, explain=question.explain)
-            facts.outcomes.keep(policy, rule, rejected, outcome, explain=question.explain)
-        if outcome.code is not Code.WITHDRAWN:
-            if rule is None:
-                outcome = no_rule(located, found.kind)
-            elif located.assurance.rank < rule.assurance.rank:
-                outcome = too_low(rule, located)
-            elif outcome.code in EXCUSED and snapshot.exceptions.candidates:
-                outcome = soften(outcome, snapshot, located, facts.whole, question.caller, now)
+        store, found = snapshot.store, facts.verification
+        if (
+            not waited
+            and store.credentials
+            and found is not None
+            and facts.judgements.kept(store, now, self.statuses) is None
+            and (links := unasked(store, found.claims, now, self.statuses))
+        ):
+            return Pending(question, snapshot, "status", links=links)
+        outcome, rule, rejected = judge_image(
+            snapshot, facts, located, question.caller, now, statuses=self.statuses, explain=question.explain
+        )
+        if outcome.code is Code.INTERNAL_ERROR and facts.error is None:  # an error was told when it happened
+            self.on_bug(RuntimeError(outcome.reason))
+        if found is None or snapshot.policy is None:
+            return self._decision(question, snapshot, outcome, located)
         decision = self._decision(question, snapshot, outcome, located, kind=found.kind, cached=cached)
         if question.explain:
-            made = keys_behind(snapshot, found, statuses, now)
-            return decision._replace(signatures=signatures(policy, rule, found, rejected), keys=made)
+            made = keys_behind(snapshot, found, self.statuses, now)
+            return decision._replace(signatures=signatures(snapshot.policy, rule, found, rejected), keys=made)
         return decision
-
-    def _evaluated(
-        self, policy: Policy, rule: Rule | None, found: Verification, rejected: Mapping[int, Finding], *, explain: bool
-    ) -> Outcome:
-        """Return what the policy says of the image's content, for every caller and every place."""
-        outcome = withdrawn(policy, found, rejected) if policy.withdraws else None
-        if outcome is None:
-            outcome = NO_RULE if rule is None else evaluate(policy, rule, found, rejected, explain=explain)
-        if outcome.code is Code.INTERNAL_ERROR:
-            self.on_bug(RuntimeError(outcome.reason))
-        return outcome
 
     def _finding(self, error: Exception) -> Finding:
         """Return what a person may know of an error, and tell `on_bug` of one that is a bug."""
@@ -410,10 +389,9 @@ class Engine:
         return finding
 
     def _refuse(
-        self, question: Question, snapshot: Snapshot, finding: Finding, located: Located | None = None
+        self, question: Question, snapshot: Snapshot, error: Exception, located: Located | None = None
     ) -> Decision:
-        code = Code(finding.code) if finding.code in _CODES else Code.INTERNAL_ERROR
-        return self._decision(question, snapshot, denied(code, finding.message), located)
+        return self._decision(question, snapshot, refused(self._finding(error)), located)
 
     def _decision(
         self,
@@ -461,10 +439,6 @@ def _finding(error: Exception) -> Finding:
     if isinstance(error, OSError):
         return Finding("unreadable", f"the image cannot be read: {error.strerror}")
     return Finding("internal-error", f"an internal error ({type(error).__name__}); the daemon's log has more")
-
-
-def _rule(policy: Policy, located: Located, kind: Kind, caller: Caller, now: datetime) -> Rule | None:
-    return select_rule(policy, path=located.path, kind=kind, caller=caller, now=now, aliases=located.aliases)
 
 
 def _filled(question: Question, snapshot: Snapshot, outcome: Outcome) -> Outcome:

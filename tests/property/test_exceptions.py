@@ -7,16 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from types import SimpleNamespace
-from typing import cast
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eclctl.decide.breakglass import Approval, Candidate, Exceptions, State, standing
-from eclctl.decide.breakglass_apply import soften
+from eclctl.decide.breakglass_apply import apply_exceptions
+from eclctl.decide.place import TrustedPlace
 from eclctl.decide.snapshot import Snapshot
-from eclctl.files.trusted_path import Located
 from eclctl.model import Assurance, Caller, Code, KeyRef, Outcome, SignerKind
 from eclctl.policy.breakglass import FileName, PolicyException
 from eclctl.policy.globs import compile_glob
@@ -96,10 +94,8 @@ class Asked:
     now: datetime
 
     @property
-    def located(self) -> Located:
-        attributes = SimpleNamespace(size=self.size)
-        found = SimpleNamespace(path=self.path, assurance=self.assurance, attributes=attributes, aliases=())
-        return cast("Located", found)
+    def place(self) -> TrustedPlace:
+        return TrustedPlace(self.path, assurance=self.assurance, size=self.size)
 
 
 questions = st.builds(
@@ -151,7 +147,7 @@ def deny(code: Code = Code.REQUIREMENTS_NOT_MET) -> Outcome:
 
 def answer(candidates: list[Candidate], asked: Asked, code: Code = Code.REQUIREMENTS_NOT_MET) -> Outcome:
     snapshot = replace(EMPTY, exceptions=Exceptions(tuple(candidates)))
-    return soften(deny(code), snapshot, asked.located, asked.whole, asked.caller, asked.now)
+    return apply_exceptions(deny(code), snapshot, asked.place, asked.whole, asked.caller, asked.now)
 
 
 def stands(candidate: Candidate, asked: Asked) -> bool:

@@ -332,7 +332,7 @@ def test_an_unsigned_image_that_is_withdrawn_is_denied_as_withdrawn(site: Site) 
 
 def test_a_bug_anywhere_is_a_deny(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     image = site.image("a.sif")
-    monkeypatch.setattr("eclctl.decide.engine.select_rule", explode)
+    monkeypatch.setattr("eclctl.decide.judgement.select_rule", explode)
     decision = site.ask(image)
     assert (decision.code, decision.verdict) == (Code.INTERNAL_ERROR, Verdict.DENY)
     assert "RuntimeError" in decision.reason

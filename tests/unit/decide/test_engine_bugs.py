@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from eclctl.decide import engine as module
+from eclctl.decide import engine, judgement
 from eclctl.decide.questions import Pending, Question
 from eclctl.errors import EclctlError, MalformedImageError
 from eclctl.model import Code, Outcome
@@ -30,12 +30,18 @@ def raising(error: Exception) -> Callable[..., Any]:
 
 
 # What is called in each step: while the file is found, from kept facts, while it is read, and while it is judged.
-STEPS = ["select_rule", "sniff", "examine", "evaluate", "too_old"]
+STEPS = [
+    (judgement, "select_rule"),
+    (engine, "sniff"),
+    (engine, "examine"),
+    (judgement, "evaluate"),
+    (judgement, "too_old"),
+]
 
 
-@pytest.mark.parametrize("name", STEPS)
+@pytest.mark.parametrize(("module", "name"), STEPS)
 def test_a_bug_in_any_step_is_a_deny_and_is_told_once(
-    site: Site, bugs: list[BaseException], monkeypatch: pytest.MonkeyPatch, name: str
+    site: Site, bugs: list[BaseException], monkeypatch: pytest.MonkeyPatch, module: object, name: str
 ) -> None:
     image, bug = site.image("a.sif"), ZeroDivisionError("a bug")
     monkeypatch.setattr(module, name, raising(bug))
@@ -62,7 +68,7 @@ def test_an_error_of_ours_without_a_code_for_decisions_is_told(
     site: Site, bugs: list[BaseException], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bug = EclctlError("no code of its own")
-    monkeypatch.setattr(module, "examine", raising(bug))
+    monkeypatch.setattr(engine, "examine", raising(bug))
     assert site.ask(site.image("a.sif")).code is Code.INTERNAL_ERROR
     assert bugs == [bug]
 
@@ -71,7 +77,7 @@ def test_an_error_of_ours_without_a_code_for_decisions_is_told(
 def test_what_has_another_code_is_no_bug(
     site: Site, bugs: list[BaseException], monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    monkeypatch.setattr(module, "examine", raising(error))
+    monkeypatch.setattr(engine, "examine", raising(error))
     assert site.ask(site.image("a.sif")).code in {Code.MALFORMED, Code.UNREADABLE}
     assert site.ask(site.root / "missing.sif").code is Code.UNREADABLE
     assert bugs == []
@@ -80,7 +86,7 @@ def test_what_has_another_code_is_no_bug(
 def test_an_outcome_that_says_internal_error_is_told(
     site: Site, bugs: list[BaseException], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "evaluate", lambda *_, **__: Outcome(Code.INTERNAL_ERROR, "not compared"))
+    monkeypatch.setattr(judgement, "evaluate", lambda *_, **__: Outcome(Code.INTERNAL_ERROR, "not compared"))
     assert site.ask(site.image("a.sif")).code is Code.INTERNAL_ERROR
     assert [str(bug) for bug in bugs] == ["not compared"]
 
@@ -99,5 +105,5 @@ def test_a_question_that_was_closed_too_early_is_told(site: Site, bugs: list[Bas
 
 
 def test_without_anybody_who_listens_a_bug_is_still_a_deny(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "evaluate", raising(ZeroDivisionError()))
+    monkeypatch.setattr(judgement, "evaluate", raising(ZeroDivisionError()))
     assert site.ask(site.image("a.sif")).code is Code.INTERNAL_ERROR

@@ -19,7 +19,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from eclctl.decide.breakglass_apply import apply_exceptions
-from eclctl.decide.cache import Facts
+from eclctl.decide.facts import Facts
 from eclctl.decide.place import Place
 from eclctl.decide.refusals import NO_POLICY, NO_RULE, NOT_KNOWN, no_rule, refused, too_low
 from eclctl.decide.snapshot import Snapshot

@@ -14,10 +14,11 @@ from eclctl.client import NoAnswerError, open_image, unreadable, wire_path
 from eclctl.config import settings as configuration
 from eclctl.config.accounts import NAMES
 from eclctl.decide.cache import FactCache
+from eclctl.decide.driving import drive
 from eclctl.decide.engine import Engine
 from eclctl.decide.identify import calling_user
 from eclctl.decide.mounted import believe
-from eclctl.decide.questions import Decision, Pending, Question
+from eclctl.decide.questions import Decision, Question
 from eclctl.decide.snapshot import Snapshot, build
 from eclctl.errors import ConfigError
 from eclctl.files.mounts import MountTable
@@ -145,13 +146,5 @@ def _near(snapshot: Snapshot, decision: Decision) -> list[dict[str, str]]:
 
 def decide(engine: Engine, question: Question) -> Decision:
     """Decide, asking responders where the policy wants it."""
-    answer = engine.begin(question, engine.snapshot, _now(), anywhere=True)
-    while isinstance(answer, Pending):
-        if answer.stage == "status":
-            assert isinstance(engine.statuses, Responders)
-            engine.statuses.ask(answer.links)
-            answer.close()
-            answer = engine.begin(question, engine.snapshot, _now(), anywhere=True, waited=True)
-        else:
-            answer = engine.conclude(answer, engine.examine(answer), _now())
-    return answer
+    assert isinstance(engine.statuses, Responders)
+    return drive(engine, question, engine.statuses.ask, _now)

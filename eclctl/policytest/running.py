@@ -12,9 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from eclctl.decide.cache import FactCache, Facts, Judgements
+from eclctl.decide.cache import FactCache
+from eclctl.decide.driving import drive
 from eclctl.decide.engine import Engine
-from eclctl.decide.questions import Decision, Pending, Question
+from eclctl.decide.facts import Facts, Judgements
+from eclctl.decide.questions import Decision, Lookup, Question
 from eclctl.decide.snapshot import Snapshot
 from eclctl.files.askers import ITSELF, Asker
 from eclctl.files.mounts import MountTable
@@ -83,20 +85,17 @@ class Runner:
         snapshot = self.snapshot if case.host is None else self.elsewhere[case.host]
         engine = Engine(locator, self._pool, FactCache(1), snapshot, _Told(case.ocsp))
         question = Question(case.path or "", case.caller, role=case.role)
-        answer = engine.begin(question, snapshot, case.now, anywhere=True, waited=True)
-        while isinstance(answer, Pending):
-            answer = engine.conclude(answer, self._facts(engine, answer, case), case.now)
-        return answer
+        return drive(engine, question, None, lambda: case.now, look_up=lambda lookup: self._facts(engine, lookup, case))
 
-    def _facts(self, engine: Engine, pending: Pending, case: Case) -> Facts:
+    def _facts(self, engine: Engine, lookup: Lookup, case: Case) -> Facts:
         store = self.snapshot.store
         if isinstance(case.image, Supposed):
             revoked = dict.fromkeys(case.image.revoked, _REVOKED)
             return Facts(store.digest, case.image.verification, digested=True, judgements=_Supposing(revoked))
-        key = (case.image, pending.content)
+        key = (case.image, lookup.content)
         if key not in self._known:
-            self._known[key] = engine.examine(pending)
-        pending.checked = True
+            self._known[key] = engine.look_up(lookup)
+        lookup.checked = True
         return replace(self._known[key], judgements=Judgements())  # what was judged is a test's own
 
 

@@ -9,9 +9,11 @@ from datetime import datetime
 from typing import Protocol
 
 from eclctl.decide.breakglass import Exceptions
-from eclctl.decide.cache import FactCache, Facts, Judgements, Outcomes
+from eclctl.decide.cache import FactCache
+from eclctl.decide.driving import drive
 from eclctl.decide.engine import Engine
-from eclctl.decide.questions import Decision, Pending, Question
+from eclctl.decide.facts import Facts, Judgements, Outcomes
+from eclctl.decide.questions import Decision, Lookup, Question
 from eclctl.decide.snapshot import Snapshot
 from eclctl.files.askers import ITSELF, Asker
 from eclctl.files.syscalls import Attributes
@@ -133,21 +135,14 @@ class _View:
     def ask(self, caller: Caller, role: str, *, explain: bool) -> Decision:
         """Decide as the daemon would for a caller who passes the open image."""
         question = Question(self.located.path or "", caller, role=role, explain=explain)
-        engine, now = self._engine, self._looker.now
-        answer = engine.begin(question, self._snapshot, now, anywhere=True)
-        while isinstance(answer, Pending):
-            if answer.stage == "status":
-                self._looker.ask_once(answer.links)
-                answer = engine.begin(question, self._snapshot, now, anywhere=True, waited=True)
-            else:
-                answer = engine.conclude(answer, self._read(answer), now)
-        return answer
+        looker = self._looker
+        return drive(self._engine, question, looker.ask_once, lambda: looker.now, look_up=self._look_up)
 
-    def _read(self, pending: Pending) -> Facts:
-        key = (self._snapshot.store.digest, pending.content, self.located.attributes)
+    def _look_up(self, lookup: Lookup) -> Facts:
+        key = (self._snapshot.store.digest, lookup.content, self.located.attributes)
         if key not in self._shared:
-            self._shared[key] = self._engine.examine(replace(pending, snapshot=self._joint))
-        pending.checked = True
+            self._shared[key] = self._engine.look_up(replace(lookup, snapshot=self._joint))
+        lookup.checked = True
         if key not in self._facts:  # what is remembered with facts is of one policy
             self._facts[key] = replace(self._shared[key], outcomes=Outcomes(), judgements=Judgements())
         return self._facts[key]

@@ -13,7 +13,8 @@ from datetime import datetime
 from enum import StrEnum
 from itertools import islice
 
-from eclctl.decide.cache import Facts, Kept
+from eclctl.decide.cache import Kept
+from eclctl.decide.facts import Facts
 from eclctl.decide.judgement import under_rule
 from eclctl.decide.place import TrustedPlace
 from eclctl.decide.refusals import NOT_KNOWN, refused
@@ -121,9 +122,7 @@ class Tally:
 def usable(snapshot: Snapshot, facts: Facts) -> bool:
     """Return whether facts say all that the policy asks about, and with its keys."""
     policy = snapshot.policy
-    if policy is None or facts.store != snapshot.store.digest:
-        return False
-    return facts.digested or not policy.withdraws_objects
+    return policy is not None and facts.serve(snapshot.store.digest, digested=policy.withdraws_objects)
 
 
 def examine(snapshot: Snapshot, kept: Kept, statuses: StatusSource, now: datetime) -> ImageReport | None:

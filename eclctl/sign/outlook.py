@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from eclctl.decide.breakglass import NO_EXCEPTIONS
-from eclctl.decide.cache import Facts
+from eclctl.decide.facts import Facts
 from eclctl.decide.judgement import judge_image
 from eclctl.decide.place import TrustedPlace
 from eclctl.decide.snapshot import Snapshot

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from eclctl.config.document import Mark
-from eclctl.decide.cache import Facts
+from eclctl.decide.facts import Facts
 from eclctl.decide.judgement import judge_image
 from eclctl.decide.place import TrustedPlace
 from eclctl.decide.snapshot import Snapshot

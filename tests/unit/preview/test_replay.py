@@ -218,13 +218,13 @@ def test_a_sandbox_that_a_rule_is_about_is_an_image(site: Site) -> None:
 def test_each_image_is_read_once_where_the_keys_are_the_same(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(site)
     read: list[str] = []
-    examined = looking_module.Engine.examine
+    examined = looking_module.Engine.look_up
 
-    def counting(engine: looking_module.Engine, pending: looking_module.Pending) -> object:
-        read.append(pending.question.image)
-        return examined(engine, pending)
+    def counting(engine: looking_module.Engine, lookup: looking_module.Lookup) -> object:
+        read.append(lookup.question.image)
+        return examined(engine, lookup)
 
-    monkeypatch.setattr(looking_module.Engine, "examine", counting)
+    monkeypatch.setattr(looking_module.Engine, "look_up", counting)
     old = site.use_policy(RULES)
     new = without(old, digests=frozenset({"sha256:" + "0" * 64}))
     lines = [record(str(path), uid=uid) for path in site.library.iterdir() for uid in range(5)]

@@ -25,9 +25,9 @@ __all__ = [
     "Exceptions",
     "Standing",
     "State",
+    "exception_turning_points",
     "moment",
     "standing",
-    "turning_points",
 ]
 
 
@@ -140,7 +140,7 @@ def moment(time: datetime) -> str:
     return f"{time:%Y-%m-%d %H:%M:%S}Z"
 
 
-def turning_points(exceptions: Exceptions) -> tuple[float, ...]:
+def exception_turning_points(exceptions: Exceptions) -> tuple[float, ...]:
     """Return when exceptions start and end, in seconds since the epoch."""
     named = [candidate.exception for candidate in exceptions.candidates if candidate.exception is not None]
     return tuple(time.timestamp() for each in named for time in (each.starts, each.ends))

@@ -31,9 +31,9 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from eclctl.decide.cache import FactCache
-from eclctl.decide.evidence import keys_behind
 from eclctl.decide.facts import Facts
 from eclctl.decide.judgement import judge_image, rule_at
+from eclctl.decide.key_reports import keys_behind
 from eclctl.decide.lookup import FactReader, facts_at_hand, locate_again, sandbox_facts
 from eclctl.decide.questions import (
     Decision,

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from eclctl.decide.evidence import Lifetime, certificate_lifetime, key_lifetime, revocation_of, short_name
+from eclctl.decide.key_reports import Lifetime, certificate_lifetime, key_lifetime, revocation_of, short_name
 from eclctl.decide.snapshot import Snapshot
 from eclctl.model import SignerKind
 from eclctl.policy.language import COSIGN, X509, Policy

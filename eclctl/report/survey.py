@@ -27,7 +27,7 @@ from eclctl.policy.select import for_everybody, rules_on
 from eclctl.report.keys import ListedKey
 from eclctl.trust.revocation import StatusSource
 
-__all__ = ["ImageReport", "RuleStanding", "Stand", "Survey", "Tally", "examine"]
+__all__ = ["ImageReport", "RuleStanding", "Stand", "Survey", "Tally", "image_report"]
 
 MOST_RULES = 16
 """Rules that one image is looked at under."""
@@ -125,7 +125,7 @@ def usable(snapshot: Snapshot, facts: Facts) -> bool:
     return policy is not None and facts.serve(snapshot.store.digest, digested=policy.withdraws_objects)
 
 
-def examine(snapshot: Snapshot, kept: Kept, statuses: StatusSource, now: datetime) -> ImageReport | None:
+def image_report(snapshot: Snapshot, kept: Kept, statuses: StatusSource, now: datetime) -> ImageReport | None:
     """Return how an image stands; None for a file that is no image, and that no rule is about."""
     policy, facts, path = snapshot.policy, kept.facts, kept.path or ""
     if policy is None:

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TypeAlias
 
 from eclctl.cli.sign.policy import Outlook, Policies
-from eclctl.decide.identify import calling_user
+from eclctl.decide.caller_identity import calling_user
 from eclctl.model import Finding
 from eclctl.sif.reader import Sif
 from eclctl.sign.outlook import outcome_at

@@ -58,7 +58,7 @@ class Policies:
         Raises:
             EclctlError: The image cannot be read.
         """
-        from eclctl.decide.identify import calling_user  # noqa: PLC0415 - see above
+        from eclctl.decide.caller_identity import calling_user  # noqa: PLC0415 - see above
         from eclctl.sign.outlook import outcome_at, unknown_keys, with_signatures  # noqa: PLC0415 - see above
         from eclctl.trust.keyring import unasked  # noqa: PLC0415 - as above
         from eclctl.verify import HashPool, examine  # noqa: PLC0415 - as above

@@ -15,7 +15,7 @@ from eclctl.decide.snapshot import Snapshot
 from eclctl.model import Assurance, Caller, Code, Outcome, Verdict
 from eclctl.policytest.cases import Case, Expectation
 from eclctl.policytest.running import Runner
-from eclctl.report.survey import examine as stands
+from eclctl.report.survey import image_report as stands
 from eclctl.sign.outlook import outcome_at
 from eclctl.trust.revocation import Status
 from eclctl.verify import examine

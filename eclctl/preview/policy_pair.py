@@ -22,10 +22,10 @@ from eclctl.model import Caller
 from eclctl.trust.revocation import Known, Link
 from eclctl.verify import HashPool
 
-__all__ = ["Asking", "Image", "Looker", "Side"]
+__all__ = ["AskableStatuses", "ImageUnderBoth", "PolicyPair", "Side"]
 
 
-class Asking(Protocol):
+class AskableStatuses(Protocol):
     """What responders say of certificates, and the way to ask them."""
 
     @property
@@ -48,17 +48,17 @@ class Side:
 
 
 @dataclass(slots=True)
-class Looker:
+class PolicyPair:
     """Puts images to two policies at one time, `now`. Each responder is asked once about each certificate."""
 
     old: Side
     new: Side
     pool: HashPool
-    statuses: Asking
+    statuses: AskableStatuses
     now: datetime
     _asked: set[str] = field(default_factory=set)
 
-    def look(self, path: str) -> Image:
+    def look(self, path: str) -> ImageUnderBoth:
         """Open an image by an absolute path, as this process may; close what is returned.
 
         Raises:
@@ -76,7 +76,7 @@ class Looker:
             for view in views:
                 view.located.close()
             raise
-        return Image(*views)
+        return ImageUnderBoth(*views)
 
     def ask_once(self, links: Sequence[Link]) -> None:
         """Ask responders about what they were not asked about yet."""
@@ -90,7 +90,7 @@ _Read = tuple[str, bool, Attributes]
 
 
 @dataclass(slots=True)
-class Image:
+class ImageUnderBoth:
     """An image that is open under two policies."""
 
     _old: _View
@@ -115,7 +115,7 @@ class _View:
     """An image as one side sees it. What reading it shows is shared with the other side where it can be."""
 
     def __init__(
-        self, looker: Looker, side: Side, located: Located, joint: Snapshot | None, shared: dict[_Read, Facts]
+        self, looker: PolicyPair, side: Side, located: Located, joint: Snapshot | None, shared: dict[_Read, Facts]
     ) -> None:
         self.located = located
         self._looker = looker
@@ -172,7 +172,7 @@ def _joint(old: Snapshot, new: Snapshot) -> Snapshot | None:
     return replace(demanding, exceptions=Exceptions((*old.exceptions.candidates, *new.exceptions.candidates)))
 
 
-def there(path: str) -> bool | None:
+def exists_at(path: str) -> bool | None:
     """Return whether something is at a path; None when this process may not know."""
     try:
         os.lstat(path)

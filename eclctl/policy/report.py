@@ -35,7 +35,7 @@ _UNSUPPORTED = Code.UNSUPPORTED_SIGNATURE_FORMAT
 
 
 def signer_of(policy: Policy, claim: Claim) -> str:
-    """Return the people for whom a claim speaks, else those whose key made it, or the key when nobody lists it."""
+    """Return the people for whom a claim speaks, else those whose key made it, or the key when no signer lists it."""
     holder = policy.holders.get(claim.signer.id)
     return " or ".join(speaks_for(policy, claim) or holder.people) if holder is not None else claim.signer.id
 
@@ -149,25 +149,25 @@ class Reporter:
         unmet = self._unmet()
         if not unmet:
             return Code.OBJECT_NOT_APPROVED, self._not_covered()
-        reason = self._stage(unmet[0]) + self._needed(unmet[0]) + self._more(unmet[1:])
+        reason = self._missing_stages(unmet) + self._needed(unmet[0]) + self._more(unmet[1:])
         unread = self._unsupported(unmet)
         return (Code.REQUIREMENTS_NOT_MET, reason) if unread is None else (_UNSUPPORTED, f"{reason}; {unread}")
 
-    def _stage(self, number: int) -> str:
-        stage = self.rule.require[number].stage
-        return f"stage {stage} is missing: " if stage is not None else ""
+    def _missing_stages(self, unmet: Sequence[int]) -> str:
+        """Return which stages are missing, with what leads over to what the first of them needs."""
+        stages = dict.fromkeys(stage for number in unmet if (stage := self.rule.require[number].stage) is not None)
+        first = self.rule.require[unmet[0]].stage
+        listed = f"missing stage{'s' if len(stages) > 1 else ''}: {', '.join(stages)}; " if stages else ""
+        return listed if first is None else f"{listed}{first} "
 
     def _more(self, unmet: Sequence[int]) -> str:
-        """Return what else is missing: stages by their names, other requirements by their number."""
-        stages = dict.fromkeys(stage for number in unmet if (stage := self.rule.require[number].stage) is not None)
+        """Return how many other requirements are not met, apart from stages."""
         others = sum(self.rule.require[number].stage is None for number in unmet)
-        plural = "s are" if len(stages) > 1 else " is"
-        text = f"; stage{plural} missing, too: {', '.join(stages)}" if stages else ""
         verb = "is" if others == 1 else "are"
-        return text + (f"; {others} more of the rule's requirements {verb} not met" if others else "")
+        return f"; {others} more of the rule's requirements {verb} not met" if others else ""
 
     def _unsupported(self, unmet: Sequence[int]) -> str | None:
-        """Return that what is missing may be there, by somebody with cosign keys, in a format that is not read."""
+        """Return that an approval may be there in a format that is not read, by a signer with cosign keys."""
         failure = next((each for each in self.image.failures if each.finding.code == _UNSUPPORTED), None)
         needs = [number for number in unmet if self.rule.require[number].scope is None]
         if failure is None or not any(self._could_sign_with_cosign(number) for number in needs):
@@ -184,16 +184,13 @@ class Reporter:
     def _needed(self, number: int) -> str:
         need = self.rule.require[number]
         have = list(_ordered(need, self.settlement.serving[number]))
-        plural = need.text.startswith("approvals") or need.count > 1
-        there = (
-            f"there {'is' if len(have) == 1 else 'are'} {len(have)} ({', '.join(have)})" if have else "there is none"
-        )
-        reason = f"{need.text} {'are' if plural else 'is'} needed and {there}"
+        there = f"{len(have)} ({', '.join(have)})" if have else "none"
+        reason = f"needs {need.text} and has {there}"
         part = self._absent_part(need.scope)
         return f"{reason}: {part}" if part else reason + self._first_discounted(number)
 
     def _first_discounted(self, number: int) -> str:
-        """Return why a signature of somebody who is asked does not count: what a user can do something about."""
+        """Return why a signature by a signer who is asked does not count: users can do something about that."""
         need = self.rule.require[number]
         for index, claim in enumerate(self.image.claims):
             if need.anyone and claim.signer.kind is not SignerKind.PGP:
@@ -247,7 +244,7 @@ class Reporter:
         """Return why what would run is not known, with what reading the file's index found first."""
         found = (failure.finding.message for failure in self.image.failures if failure.format is SignatureFormat.COSIGN)
         why = "".join(f" ({message})" for message in itertools.islice(found, 1))
-        return f"nobody can say what would run of this OCI-SIF, which must hold exactly one image{why}"
+        return f"this OCI-SIF must hold exactly one image, else it is not certain what would run{why}"
 
     def _could_be_covered(self, number: int) -> bool:
         oci = self.image.oci
@@ -335,4 +332,4 @@ class Reporter:
         return f"signed only parts: {_objects(covered)}"
 
 
-_ELSEWHERE = "signed with a key that counts for somebody else"
+_ELSEWHERE = "signed with a key that counts for another signer"

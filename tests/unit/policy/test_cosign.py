@@ -58,7 +58,7 @@ def test_a_cosign_signature_approves_the_image() -> None:
 def test_a_cosign_signature_by_another_key_does_not() -> None:
     outcome = decide(CI, OCI.with_claims(OCI.by_cosign("approver", annotations=ENV)))
     assert outcome.code is Code.REQUIREMENTS_NOT_MET
-    assert outcome.reason == "1 approval from ci is needed and there is none"
+    assert outcome.reason == "needs 1 approval from ci and has none"
 
 
 @pytest.mark.parametrize("objects", [frozenset(), frozenset({1, 2}), frozenset({4, 5})])
@@ -113,9 +113,7 @@ def test_all_annotations_that_are_asked_for_must_be_in_the_signature(annotations
     if why is not None:
         assert report.why == why
         assert report.signer == "prod"
-        assert outcome.reason == (
-            f"1 approval from prod is needed and there is none; signature 9 by prod does not count: {why}"
-        )
+        assert outcome.reason == (f"needs 1 approval from prod and has none; signature 9 by prod does not count: {why}")
         assert outcome.requirements[0].signers[0].why == f"signature 9 does not count: {why}"
 
 
@@ -333,7 +331,7 @@ def test_in_a_file_of_several_oci_images_nothing_is_approved(require: str) -> No
 def test_a_file_of_several_oci_images_without_signatures_is_told_so() -> None:
     outcome = decide(CI, SEVERAL.with_claims())
     assert outcome.code is Code.REQUIREMENTS_NOT_MET
-    assert outcome.reason.endswith("of this OCI-SIF, which must hold exactly one image")
+    assert outcome.reason.endswith("this OCI-SIF must hold exactly one image, else it is not certain what would run")
     failure = Failure(1, SignatureFormat.COSIGN, Finding("several-images", "2 images in the OCI index"))
     assert decide(CI, SEVERAL.with_claims(failures=(failure,))).reason.endswith("(2 images in the OCI index)")
 
@@ -393,8 +391,7 @@ def test_a_signature_in_the_newer_cosign_format_is_named_when_it_may_be_what_is_
     outcome = decide(CI, OCI.with_claims(failures=(NEW,)))
     assert outcome.code is Code.UNSUPPORTED_SIGNATURE_FORMAT
     assert outcome.reason == (
-        "1 approval from ci is needed and there is none; "
-        "signature 7 may be that, and is not read: sign it in the older format"
+        "needs 1 approval from ci and has none; signature 7 may be that, and is not read: sign it in the older format"
     )
     assert outcome.missing[0].could_sign == ("ci",)
 

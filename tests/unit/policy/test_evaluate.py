@@ -113,7 +113,7 @@ def test_two_approvals_need_two_people() -> None:
     assert decide(BOTH, ONE.with_claims(ONE.by("A"), ONE.by("C"))).signers == ("alice", "carol")
     outcome = decide(BOTH, ONE.with_claims(ONE.by("A")))
     assert outcome.code is Code.REQUIREMENTS_NOT_MET
-    assert outcome.reason == "2 approvals from security are needed and there is 1 (alice)"
+    assert outcome.reason == "needs 2 approvals from security and has 1 (alice)"
     missing = outcome.missing[0]
     assert (missing.needed, missing.have, missing.signed, missing.could_sign) == (2, 1, ("alice",), ("bob", "carol"))
 
@@ -142,7 +142,7 @@ def test_split_approvals_are_no_approval() -> None:
 def test_all_of_needs_each_and_names_who_is_missing() -> None:
     made = policy(rule("[{all_of: [alice, bob]}]"))
     outcome = decide(made, ONE.with_claims(ONE.by("B")))
-    assert outcome.reason == "approvals from each of alice, bob are needed and there is 1 (bob)"
+    assert outcome.reason == "needs approvals from each of alice, bob and has 1 (bob)"
     assert outcome.missing[0].could_sign == ("alice",)
     assert decide(made, ONE.with_claims(ONE.by("B"), ONE.by("A"))).signers == ("alice", "bob")
 
@@ -246,7 +246,7 @@ def test_anyone_does_not_include_pem_keys() -> None:
 )
 def test_the_reason_counts_what_else_is_missing(needs: str, more: str) -> None:
     outcome = decide(policy(rule(needs)), ONE.with_claims())
-    assert outcome.reason.startswith("1 approval from alice is needed and there is none")
+    assert outcome.reason.startswith("needs 1 approval from alice and has none")
     assert outcome.reason.partition(";")[2] == more
 
 

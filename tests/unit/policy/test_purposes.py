@@ -157,7 +157,7 @@ def test_what_is_missing_is_said_with_the_purpose_and_why_a_signature_is_not_it(
     made = policy(rule("[{any_of: [alice], purpose: scan}]"))
     outcome = decide(made, ONE.with_claims(ONE.by("A", signature=4, purposes=APPROVE)), explain=True)
     assert outcome.reason == (
-        "1 approval from alice with the purpose scan is needed and there is none; signature 4 by alice does not count: "
+        "needs 1 approval from alice with the purpose scan and has none; signature 4 by alice does not count: "
         "it is for approve, and the purpose scan is asked for"
     )
     assert outcome.requirements[0].signers[0].why == (
@@ -192,8 +192,7 @@ def test_the_answer_names_the_stages_that_are_missing() -> None:
     outcome = chained(BUILT)
     assert outcome.code is Code.REQUIREMENTS_NOT_MET
     assert outcome.reason == (
-        "stage scan is missing: 1 approval from alice with the purpose scan is needed and there is none; "
-        "stage is missing, too: approve"
+        "missing stages: scan, approve; scan needs 1 approval from alice with the purpose scan and has none"
     )
     assert [(missing.stage, missing.have, missing.needed) for missing in outcome.missing] == [
         ("scan", 0, 1),
@@ -233,9 +232,8 @@ def test_a_stage_that_is_only_named_is_made_of_the_items_with_its_purpose() -> N
 
 def test_requirements_outside_of_the_chain_are_counted_beside_its_stages() -> None:
     reason = chained(BUILT, text=NAMED).reason
-    assert reason.startswith("1 approval from dave is needed")
-    assert reason.endswith("; stages are missing, too: scan, approve")
-    assert chained(ONE.by("D"), text=NAMED).reason.startswith("stage build is missing: ")
+    assert reason.startswith("missing stages: scan, approve; needs 1 approval from dave and has none")
+    assert chained(ONE.by("D"), text=NAMED).reason.startswith("missing stages: build, ")
 
 
 def test_a_stage_may_be_made_of_several_items() -> None:

@@ -70,7 +70,7 @@ def test_a_failure_has_expected_got_reason_and_place(tmp_path: Path) -> None:
     assert failure.get("message") == "decision: expected allow requirements-met, got deny requirements-not-met"
     assert failure.text is not None
     lines = failure.text.splitlines()
-    assert lines[1].startswith("reason: 1 approval from builder is needed and there is none")
+    assert lines[1].startswith("reason: needs 1 approval from builder and has none")
     assert lines[2] == f"at {tmp_path / 'p' / 'tests' / 't.yaml'}:6"
 
 

@@ -19,7 +19,7 @@ def signer(name: str, why: str, *, counts: bool = False) -> dict:
 DENIED = {
     "decision": "deny",
     "code": "requirements-not-met",
-    "reason": "2 approvals from security are needed and there is 1 (alice)",
+    "reason": "needs 2 approvals from security and has 1 (alice)",
     "rule": "production",
     "rule_where": f"{RULE_FILE}:13",
     "mode": "enforce",
@@ -65,7 +65,7 @@ def drawn(result: dict, image: str = "/srv/a.sif") -> list[str]:
 def test_a_deny_names_rule_requirements_signers_and_who_could_still_sign() -> None:
     assert drawn(DENIED) == [
         "DENY /srv/a.sif (requirements-not-met)",
-        "├─ 2 approvals from security are needed and there is 1 (alice)",
+        "├─ needs 2 approvals from security and has 1 (alice)",
         f"├─ rule production {RULE_FILE}:13",
         "│  ├─ ✓ 1 approval from ci: 1 of 1 (line 16)",
         "│  │  └─ ✓ ci: signed (signature 4)",

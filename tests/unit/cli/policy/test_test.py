@@ -34,7 +34,7 @@ def test_a_test_that_fails_is_1_with_expected_got_rule_reason_and_place(
     assert f"{file}: 2 tests passed, 1 FAILED\n  FAIL  two is enough\n        at {file}:12\n" in out
     assert "        expected: allow requirements-met\n             got: deny requirements-not-met\n" in out
     assert f"        by rule production, {folder}/a.yaml:19\n" in out
-    assert "reason: 2 approvals from security are needed and there is 1 (scanner)" in out
+    assert "reason: needs 2 approvals from security and has 1 (scanner)" in out
     assert "1 of 3 tests FAILED" in out
 
 

@@ -192,8 +192,8 @@ def test_what_the_image_still_misses_is_said_with_its_stage(capsys, tmp_path, po
         " NEW stage build: 1 approval from ci (1 of 1)"
         " missing stage review: 1 approval from approver (0 of 1)"
         " stage review: still to sign: approver"
-        " Once it is signed: deny (requirements-not-met): stage review is missing:"
-        " 1 approval from approver is needed and there is none"
+        " Once it is signed: deny (requirements-not-met): missing stage: review; review"
+        " needs 1 approval from approver and has none"
     )
 
 

@@ -15,6 +15,7 @@ from benchmarks.harness import Result, interleaved, median, note, ratio, seconds
 from eclctl.config.accounts import Names
 from eclctl.config.settings import Settings
 from eclctl.decide.cache import FactCache
+from eclctl.decide.driving import drive
 from eclctl.decide.engine import Engine
 from eclctl.decide.questions import Question
 from eclctl.decide.snapshot import Snapshot, build
@@ -121,7 +122,7 @@ def _engine(snapshot: Snapshot, pool: HashPool, image: Path) -> Engine:
     engine = Engine(locator, pool, FactCache(16), snapshot, file_time=time.time_ns)
     for cached in (False, True):
         with image.open("rb") as file:
-            answer = engine.decide(_question(image, file), datetime.now(UTC))
+            answer = drive(engine, _question(image, file), None, lambda: datetime.now(UTC))
         if (answer.outcome.code, answer.cached) != (Code.REQUIREMENTS_MET, cached):
             raise SystemExit(f"not allowed, or not as warm as it should be: {answer}")
     return engine
@@ -136,4 +137,4 @@ def _question(image: Path, file: BinaryIO) -> Question:
 def _p50(engine: Engine, image: Path) -> float:
     with image.open("rb") as file:
         question, now = _question(image, file), datetime.now(UTC)
-        return statistics.median(seconds(lambda: engine.decide(question, now)) for _ in range(QUESTIONS))
+        return statistics.median(seconds(lambda: drive(engine, question, None, lambda: now)) for _ in range(QUESTIONS))

@@ -12,8 +12,9 @@ from eclctl.config.settings import Watch
 from eclctl.daemon.observing import log
 from eclctl.daemon.observing.metrics import Metrics
 from eclctl.daemon.watching.tree import Timing, Tree
-from eclctl.decide.cache import FactCache, Facts
+from eclctl.decide.cache import FactCache
 from eclctl.decide.engine import Engine
+from eclctl.decide.facts import Facts
 from eclctl.decide.snapshot import Snapshot
 from eclctl.files.mounts import MountTable
 from eclctl.files.trusted_path import FileKey, Locator

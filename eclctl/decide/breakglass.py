@@ -1,4 +1,4 @@
-"""What exceptions are worth at a given time. What an active one makes of a deny is in `exceptions_apply`.
+"""What exceptions are worth at a given time. What an active one makes of a deny is in `breakglass_apply`.
 
 Like facts, what an exception's file says and which keys signed it are found once, when it is loaded. Whether these
 signatures still count and whether it is time is judged at each decision, so that a revoked key or the end of an
@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from enum import StrEnum
 
 from eclctl.config.document import Problem
 from eclctl.model import Finding, KeyRef
-from eclctl.policy.breakglass import PolicyException, approvers, span
+from eclctl.policy.breakglass import PolicyException, Standing, State, approvers, span
 from eclctl.policy.language import ExceptionTerms, Policy
 from eclctl.trust.keyring import KeyStore, judge
 
@@ -26,21 +25,10 @@ __all__ = [
     "Exceptions",
     "Standing",
     "State",
+    "exception_turning_points",
     "moment",
     "standing",
-    "turning_points",
 ]
-
-
-class State(StrEnum):
-    """How an exception stands. Only an `active` one allows anything; `removed` is said of one that is gone."""
-
-    ACTIVE = "active"
-    WAITING = "waiting"
-    UNAPPROVED = "unapproved"
-    ENDED = "ended"
-    REFUSED = "refused"
-    REMOVED = "removed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,20 +87,6 @@ PURPOSE = "exception"
 NO_EXCEPTIONS = Exceptions()
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """How an exception stands at some time.
-
-    `approvers` are those who approve it now, `discounted` says of each other signature why it does not count, and
-    `why` in one sentence how it stands.
-    """
-
-    state: State
-    why: str
-    approvers: tuple[str, ...] = ()
-    discounted: tuple[str, ...] = ()
-
-
 def standing(candidate: Candidate, policy: Policy, store: KeyStore, now: datetime) -> Standing:
     """Return how an exception stands at `now`, which must never run backwards."""
     found, terms = candidate.exception, policy.exceptions
@@ -166,7 +140,7 @@ def moment(time: datetime) -> str:
     return f"{time:%Y-%m-%d %H:%M:%S}Z"
 
 
-def turning_points(exceptions: Exceptions) -> tuple[float, ...]:
+def exception_turning_points(exceptions: Exceptions) -> tuple[float, ...]:
     """Return when exceptions start and end, in seconds since the epoch."""
     named = [candidate.exception for candidate in exceptions.candidates if candidate.exception is not None]
     return tuple(time.timestamp() for each in named for time in (each.starts, each.ends))

@@ -2,10 +2,13 @@
 
 In steps, so that a server with an event loop can take those that never block at once and hand the others to threads:
 
-1. `begin` locates the image and answers from kept facts. When the image lies on a file system that may stall, has to be
-   read, or a certificate's responder has to be asked first, it returns a `Pending` instead.
-2. `examine` reads the image in a worker thread. Callers whose `Pending` has the same key share one examination.
-3. `conclude` judges the facts at the given time and evaluates the policy.
+1. `begin` locates the image and answers from facts at hand. Where work that may wait comes first, it returns a
+   `Pending`, whose type is the stage: `Opening` where the image lies on a file system that may stall, `Lookup` where
+   its facts have to be found, `StatusNeeded` where a certificate's responder has to be asked.
+2. `look_up` finds the facts in a worker thread. Callers whose `Lookup` has the same key share one.
+3. `conclude` judges the facts at the given time (`decide.judgement`).
+
+`decide.driving` takes a question through these steps for a caller that may wait.
 
 The engine never asks a responder: `statuses` is what others were told. When nothing is known of a certificate that must
 be good, it says so once; begun again with `waited`, it takes what there is, and what is not known is not good.
@@ -23,41 +26,47 @@ import math
 import os
 import secrets
 import threading
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
-from eclctl.decide.breakglass_apply import SOFTENED, soften
-from eclctl.decide.cache import FactCache, Facts
-from eclctl.decide.evidence import keys_behind
-from eclctl.decide.questions import Decision, Given, Pending, Prefetched, Question, Turn
-from eclctl.decide.refusals import NO_RULE, before_reading, no_rule, too_low
+from eclctl.decide.cache import FactCache
+from eclctl.decide.facts import Facts
+from eclctl.decide.judgement import judge_image, rule_at
+from eclctl.decide.key_reports import keys_behind
+from eclctl.decide.lookup import FactReader, facts_at_hand, locate_again, sandbox_facts
+from eclctl.decide.questions import (
+    Decision,
+    Given,
+    Lookup,
+    Opening,
+    Pending,
+    Prefetched,
+    Question,
+    StatusNeeded,
+    Turn,
+)
+from eclctl.decide.refusals import NO_POLICY, before_reading, refused
 from eclctl.decide.snapshot import Snapshot
-from eclctl.errors import BusyImageError, EclctlError, UnreadableImageError
-from eclctl.files import trusted_path
+from eclctl.errors import EclctlError
 from eclctl.files.resolving import NotLocalError
 from eclctl.files.syscalls import Attributes, attributes
-from eclctl.files.trusted_path import Located, Locator, Second
+from eclctl.files.trusted_path import Located, Locator
 from eclctl.model import (
     Assurance,
     Caller,
     Code,
-    DataObject,
     Finding,
     Kind,
     Outcome,
-    Verification,
 )
-from eclctl.policy.ages import too_old
-from eclctl.policy.evaluate import evaluate, withdrawn
-from eclctl.policy.language import Policy, Rule
+from eclctl.policy.language import Policy
 from eclctl.policy.messages import Said
+from eclctl.policy.outcome import denied
 from eclctl.policy.report import signatures
-from eclctl.policy.select import select_rule
-from eclctl.sif.kind import sniff
 from eclctl.trust.keyring import unasked
 from eclctl.trust.revocation import NO_STATUS, StatusSource
-from eclctl.verify import HashPool, examine, hash_file, kind_of
+from eclctl.verify import HashPool
 
 _FILE_KINDS = (Kind.SIF, Kind.OCI_SIF, Kind.SQUASHFS, Kind.EXT3, Kind.OTHER)
 _TRUSTED_PATH = Assurance.TRUSTED_PATH
@@ -138,62 +147,53 @@ class Engine:
         now = self.not_before(now)
         policy = snapshot.policy
         if policy is None:
-            return self.deny(question, snapshot, Code.NO_POLICY, "no policy is loaded, so nothing may run")
+            return self._decision(question, snapshot, NO_POLICY)
         try:
             located = self._locate(question, anywhere, found)
         except NotLocalError:
-            return Pending(question, snapshot, "open", waited=waited)
+            return Opening(question, snapshot, waited=waited)
         except Exception as error:  # noqa: BLE001 - the one place where every error is a deny
-            return self._refuse(question, snapshot, self._finding(error))
+            return self._refuse(question, snapshot, error)
         try:
             answer = self._from_kept_facts(question, snapshot, policy, located, now, waited=waited)
         except Exception as error:  # noqa: BLE001 - likewise
-            answer = self._refuse(question, snapshot, self._finding(error), located)
-        if isinstance(answer, Decision) or answer.located is None:
+            answer = self._refuse(question, snapshot, error, located)
+        if not isinstance(answer, Lookup):
             located.close()
         return answer
 
-    def examine(self, pending: Pending) -> Facts:
-        """Read the image and find out who signed what. Blocks; never raises: an error is part of the facts."""
-        located = pending.located
+    def look_up(self, lookup: Lookup) -> Facts:
+        """Find out the facts of an image. Blocks; never raises: an error is part of the facts."""
+        reader = FactReader(self.locator, self.pool, self.cache, self.file_time, self._finding)
         try:
-            if located is None:
-                raise RuntimeError("the image was closed before it was examined")  # noqa: TRY301
-            return self._examined(pending, located)
+            return reader.look_up(lookup)
         except Exception as error:  # noqa: BLE001 - every error is a deny
-            return Facts(pending.snapshot.store.digest, None, self._finding(error))
+            return Facts(lookup.snapshot.store.digest, None, self._finding(error))
 
-    def conclude(self, pending: Pending, facts: Facts, now: datetime) -> Decision | Pending:
-        """Judge facts at `now` and decide, unless something must be asked first. Closes `pending`; never raises."""
-        question, snapshot, waited = pending.question, pending.snapshot, pending.waited
+    def conclude(self, lookup: Lookup, facts: Facts, now: datetime) -> Decision | Pending:
+        """Judge facts at `now` and decide, unless something must be asked first. Closes `lookup`; never raises."""
+        question, snapshot, waited = lookup.question, lookup.snapshot, lookup.waited
         try:
-            if pending.located is None:
+            located = lookup.located
+            if located is None:
                 raise RuntimeError("the question was closed before it was answered")  # noqa: TRY301
-            if facts.error is None and not pending.located.local and not pending.checked:
-                return Pending(question, snapshot, "open", waited=waited)  # looking again may block
-            located = pending.located
+            if facts.error is None and not located.local and not lookup.checked:
+                return Opening(question, snapshot, waited=waited)  # looking again may block
             if facts.error is None and located.local:
                 try:
-                    located = self._look_again(pending, anywhere=False)
+                    located = locate_again(lookup, self.locator, anywhere=False)
                 except NotLocalError:  # the name, or another name of the file, leads where looking may block
-                    if not pending.checked:
-                        return Pending(question, snapshot, "open", waited=waited)
+                    if not lookup.checked:
+                        return Opening(question, snapshot, waited=waited)
             return self._decided(question, snapshot, located, facts, self.not_before(now), waited=waited)
         except Exception as error:  # noqa: BLE001 - every error is a deny
-            return self._refuse(pending.question, pending.snapshot, self._finding(error))
+            return self._refuse(question, snapshot, error)
         finally:
-            pending.close()
-
-    def decide(self, question: Question, now: datetime) -> Decision:
-        """Decide in one call that may block, from what is known of certificates without asking."""
-        answer = self.begin(question, self.snapshot, now, anywhere=True, waited=True)
-        while isinstance(answer, Pending):
-            answer = self.conclude(answer, self.examine(answer), now)
-        return answer
+            lookup.close()
 
     def deny(self, question: Question, snapshot: Snapshot, code: Code, reason: str) -> Decision:
         """Return a deny for a reason that no policy gave: a time-out, a limit, a failed audit log."""
-        return self._decision(question, snapshot, Outcome(code, reason))
+        return self._decision(question, snapshot, denied(code, reason))
 
     def prefetch(self, path: str) -> Prefetched:
         """Verify an image ahead of time and keep the facts. Blocks; never raises, and never decides."""
@@ -205,11 +205,11 @@ class Engine:
             located = self.locator.by_name(path, anywhere=True)
         except EclctlError as error:
             return Prefetched("failed", str(error))
-        pending = Pending(question, snapshot, "examine", located)
+        lookup = Lookup(question, snapshot, located)
         try:
-            return self._prefetched(pending, snapshot.policy, located)
+            return self._prefetched(lookup, located)
         finally:
-            pending.close()
+            lookup.close()
 
     def known(self, status: os.stat_result) -> bool:
         """Whether facts are kept for a file in the state that stat shows. Only saves work; decides nothing."""
@@ -247,14 +247,6 @@ class Engine:
             return self.locator.by_name(name, anywhere=anywhere, asker=asker)
         return self.locator.by_descriptor(name, descriptor, anywhere=anywhere, asker=asker, found=found)
 
-    def _look_again(self, pending: Pending, *, anywhere: bool = True) -> Located:
-        """Locate an image that was read anew: what must be true when it is answered is looked at last."""
-        located, question = pending.located, pending.question
-        assert located is not None
-        second = Second(question.image, question.asker, anywhere, pending.look)
-        pending.located = anew = self.locator.again(located, second)
-        return anew
-
     def _from_kept_facts(
         self,
         question: Question,
@@ -265,80 +257,33 @@ class Engine:
         *,
         waited: bool,
     ) -> Decision | Pending:
+        kept = facts_at_hand(self.cache, located, snapshot)
+        if kept is not None:
+            return self._decided(question, snapshot, located, kept, now, waited=waited, cached=True)
         digest = snapshot.store.digest
-        key = located.key if located.assurance is _TRUSTED_PATH else None
-        if key is not None:
-            whole = located.attributes.size in snapshot.exceptions.sizes
-            kept = self.cache.get(key, store=digest, digested=policy.withdraws_objects, whole=whole)
-            if kept is not None:
-                return self._decided(question, snapshot, located, kept, now, waited=waited, cached=True)
         if located.attributes.is_directory:
-            rule = _rule(policy, located, Kind.SANDBOX, question.caller, now)
+            rule = rule_at(policy, located, Kind.SANDBOX, question.caller, now)
             if located.unwalked and rule is not None and rule.assurance is _TRUSTED_PATH:
                 walk = located.top and (located.top, Kind.SANDBOX)
-                return Pending(question, snapshot, "examine", located, content=False, key=walk, waited=waited)
-            return self._decided(question, snapshot, located, _sandbox(digest), now, waited=waited)
-        rules = [_rule(policy, located, kind, question.caller, now) for kind in _FILE_KINDS]
+                return Lookup(question, snapshot, located, content=False, key=walk, waited=waited)
+            return self._decided(question, snapshot, located, sandbox_facts(digest), now, waited=waited)
+        rules = [rule_at(policy, located, kind, question.caller, now) for kind in _FILE_KINDS]
         if (early := before_reading(rules, located)) is not None:
             return self._decision(question, snapshot, early, located)
         # With windows, another rule may decide once the image has been read: nothing that it could ask for is left out.
         content = policy.withdraws or policy.timed or any(rule is not None and rule.requires for rule in rules[:2])
+        key = located.key if located.assurance is _TRUSTED_PATH else None
         shared = None if key is None else (key, digest, content, policy.withdraws_objects, snapshot.exceptions.sizes)
-        return Pending(question, snapshot, "examine", located, content, shared, waited=waited)
+        return Lookup(question, snapshot, located, content, shared, waited=waited)
 
-    def _examined(self, pending: Pending, located: Located) -> Facts:
-        snapshot = pending.snapshot
-        if located.attributes.is_directory:
-            pending.look = self.locator.walk(located)
-            self._look_again(pending)
-            pending.checked = True
-            return _sandbox(snapshot.store.digest)
-        digests = snapshot.policy is not None and snapshot.policy.withdraws_objects
-        fd = trusted_path.open_for_reading(located)
-        try:
-            settled = trusted_path.settled(located.attributes, now_ns=self.file_time())
-            # A file system that hangs must not take the threads that hash for everybody.
-            pool = self.pool if located.local else None
-            facts = self._read(fd, snapshot, pool, content=pending.content, digests=digests)
-            if pending.content and facts.error is None and located.attributes.size in snapshot.exceptions.sizes:
-                facts = replace(facts, whole=hash_file(fd)[1])
-            if not trusted_path.unchanged(fd, located.attributes):
-                raise BusyImageError("the image changed while it was read; ask again when it is complete")
-            trusted = located.assurance is _TRUSTED_PATH is self._look_again(pending).assurance
-            pending.checked = True
-        finally:
-            os.close(fd)
-        if trusted and settled and pending.content and located.key is not None:
-            self.cache.put(located.key, facts, located.path, located.aliases)
-        return facts
-
-    def _read(self, fd: int, snapshot: Snapshot, pool: HashPool | None, *, content: bool, digests: bool) -> Facts:
-        store = snapshot.store
-        try:
-            kind = sniff(fd)
-            if kind is not Kind.SIF:
-                return Facts(store.digest, _plain(fd, kind, digests=digests), digested=digests)
-            if not content:
-                return Facts(store.digest, Verification(kind_of(fd), (), {}, tied=False))
-            found = examine(fd, store, pool=pool, digests=digests)
-            return Facts(store.digest, found, digested=digests)
-        except OSError as error:
-            raise UnreadableImageError(f"the image cannot be read: {error.strerror}") from error
-        except EclctlError as error:
-            if isinstance(error, BusyImageError | UnreadableImageError):
-                raise
-            return Facts(store.digest, None, self._finding(error), digested=True)
-
-    def _prefetched(self, pending: Pending, policy: Policy, located: Located) -> Prefetched:
-        if located.assurance is not Assurance.TRUSTED_PATH or located.key is None or located.attributes.is_directory:
+    def _prefetched(self, lookup: Lookup, located: Located) -> Prefetched:
+        if located.assurance is not _TRUSTED_PATH or located.key is None or located.attributes.is_directory:
             return Prefetched(
                 "not-kept", "others than the trusted owners can change it, so it is read when it is asked for"
             )
-        digest = pending.snapshot.store.digest
-        whole = located.attributes.size in pending.snapshot.exceptions.sizes
-        if self.cache.get(located.key, store=digest, digested=policy.withdraws_objects, whole=whole) is not None:
+        if facts_at_hand(self.cache, located, lookup.snapshot) is not None:
             return Prefetched("known")
-        facts = self.examine(pending)
+        facts = self.look_up(lookup)
         if facts.error is not None:
             return Prefetched("failed", facts.error.message)
         kept = self.cache.holds(
@@ -346,7 +291,7 @@ class Engine:
             inode=located.key.inode,
             size=located.key.size,
             ctime_ns=located.key.ctime_ns,
-            store=digest,
+            store=lookup.snapshot.store.digest,
         )
         return Prefetched("kept") if kept else Prefetched("not-kept", "a process has it open for writing, or it is new")
 
@@ -361,45 +306,27 @@ class Engine:
         waited: bool,
         cached: bool = False,
     ) -> Decision | Pending:
-        policy, found = snapshot.policy, facts.verification
-        if facts.error is not None or found is None or policy is None:
-            finding = facts.error or self._finding(RuntimeError("nothing is known of the image"))
-            return self._refuse(question, snapshot, finding, located)
-        store, statuses = snapshot.store, self.statuses
-        rejected = facts.judgements.kept(store, now, statuses)
-        if rejected is None:
-            if not waited and (missing := unasked(store, found.claims, now, statuses)):
-                return Pending(question, snapshot, "status", links=missing)
-            rejected = facts.judgements.rejected(store, found.claims, now, statuses)
-        rule = _rule(policy, located, found.kind, question.caller, now)
-        rejected = too_old(rule, found.claims, rejected, now)
-        outcome = facts.outcomes.find(policy, rule, rejected, explain=question.explain)
-        if outcome is None:
-            outcome = self._evaluated(policy, rule, found, rejected, explain=question.explain)
-            facts.outcomes.keep(policy, rule, rejected, outcome, explain=question.explain)
-        if outcome.code is not Code.WITHDRAWN:
-            if rule is None:
-                outcome = no_rule(located, found.kind)
-            elif located.assurance.rank < rule.assurance.rank:
-                outcome = too_low(rule, located)
-            elif outcome.code in SOFTENED and snapshot.exceptions.candidates:
-                outcome = soften(outcome, snapshot, located, facts.whole, question.caller, now)
+        store, found = snapshot.store, facts.verification
+        if (
+            not waited
+            and store.credentials
+            and found is not None
+            and facts.judgements.kept(store, now, self.statuses) is None
+            and (links := unasked(store, found.claims, now, self.statuses))
+        ):
+            return StatusNeeded(question, snapshot, links)
+        outcome, rule, rejected = judge_image(
+            snapshot, facts, located, question.caller, now, statuses=self.statuses, explain=question.explain
+        )
+        if outcome.code is Code.INTERNAL_ERROR and facts.error is None:  # an error was told when it happened
+            self.on_bug(RuntimeError(outcome.reason))
+        if found is None or snapshot.policy is None:
+            return self._decision(question, snapshot, outcome, located)
         decision = self._decision(question, snapshot, outcome, located, kind=found.kind, cached=cached)
         if question.explain:
-            made = keys_behind(snapshot, found, statuses, now)
-            return decision._replace(signatures=signatures(policy, rule, found, rejected), keys=made)
+            made = keys_behind(snapshot, found, self.statuses, now)
+            return decision._replace(signatures=signatures(snapshot.policy, rule, found, rejected), keys=made)
         return decision
-
-    def _evaluated(
-        self, policy: Policy, rule: Rule | None, found: Verification, rejected: Mapping[int, Finding], *, explain: bool
-    ) -> Outcome:
-        """Return what the policy says of the image's content, for every caller and every place."""
-        outcome = withdrawn(policy, found, rejected) if policy.withdraws else None
-        if outcome is None:
-            outcome = NO_RULE if rule is None else evaluate(policy, rule, found, rejected, explain=explain)
-        if outcome.code is Code.INTERNAL_ERROR:
-            self.on_bug(RuntimeError(outcome.reason))
-        return outcome
 
     def _finding(self, error: Exception) -> Finding:
         """Return what a person may know of an error, and tell `on_bug` of one that is a bug."""
@@ -409,10 +336,9 @@ class Engine:
         return finding
 
     def _refuse(
-        self, question: Question, snapshot: Snapshot, finding: Finding, located: Located | None = None
+        self, question: Question, snapshot: Snapshot, error: Exception, located: Located | None = None
     ) -> Decision:
-        code = Code(finding.code) if finding.code in _CODES else Code.INTERNAL_ERROR
-        return self._decision(question, snapshot, Outcome(code, finding.message), located)
+        return self._decision(question, snapshot, refused(self._finding(error)), located)
 
     def _decision(
         self,
@@ -462,10 +388,6 @@ def _finding(error: Exception) -> Finding:
     return Finding("internal-error", f"an internal error ({type(error).__name__}); the daemon's log has more")
 
 
-def _rule(policy: Policy, located: Located, kind: Kind, caller: Caller, now: datetime) -> Rule | None:
-    return select_rule(policy, path=located.path, kind=kind, caller=caller, now=now, aliases=located.aliases)
-
-
 def _filled(question: Question, snapshot: Snapshot, outcome: Outcome) -> Outcome:
     """Return an outcome whose message is about this image and caller; what is kept is about none."""
     policy = snapshot.policy
@@ -473,16 +395,3 @@ def _filled(question: Question, snapshot: Snapshot, outcome: Outcome) -> Outcome
     if policy is None or template is None:
         return outcome
     return replace(outcome, message=template.fill(Said(outcome, question.image, question.caller, policy.host)))
-
-
-def _sandbox(store: str) -> Facts:
-    return Facts(store, Verification(Kind.SANDBOX, (), {}, tied=False))
-
-
-def _plain(fd: int, kind: Kind, *, digests: bool) -> Verification:
-    """Return the facts of a file without signatures. What is withdrawn is withdrawn outside a SIF image too."""
-    if not digests:
-        return Verification(kind, (), {}, tied=False)
-    size, digest = hash_file(fd)
-    whole = DataObject(1, 0, frozenset(), size, "")
-    return Verification(kind, (whole,), {}, tied=False, digests={whole.id: digest})

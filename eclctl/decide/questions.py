@@ -6,7 +6,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from eclctl.decide.evidence import KeyReport
+from eclctl.decide.key_reports import KeyReport
 from eclctl.decide.snapshot import Snapshot
 from eclctl.files.askers import ITSELF, Asker
 from eclctl.files.mounts import Mounts
@@ -17,7 +17,7 @@ from eclctl.files.writers import Writers
 from eclctl.model import Alias, Assurance, Caller, Code, Kind, Missing, Outcome, SignatureReport, Verdict
 from eclctl.trust.revocation import Link
 
-__all__ = ["Decision", "Given", "Pending", "Prefetched", "Question", "Turn"]
+__all__ = ["Decision", "Given", "Lookup", "Opening", "Pending", "Prefetched", "Question", "StatusNeeded", "Turn"]
 
 
 class Question(NamedTuple):
@@ -157,22 +157,46 @@ class Decision(NamedTuple):
 
 @dataclass(slots=True)
 class Pending:
-    """A question whose answer needs work that may block.
+    """A question whose answer needs work that may wait, which is the work of a stage: each stage is a type of its own.
 
-    `stage` "open": call `begin` again with `anywhere` in a worker thread. `stage` "examine": call `examine`, then
-    `conclude`. `stage` "status": have somebody ask about `links`, then call `begin` again with `waited`. Pendings with
-    equal keys may share one examination; None is never shared. `checked`: after reading, it was seen that the image is
-    what it was before. `look` is what was found in a directory, where that is kept for no other question.
+    `waited`: what could be asked about certificates was asked.
     """
 
     question: Question
     snapshot: Snapshot
-    stage: Literal["open", "examine", "status"]
-    located: Located | None = None
+    waited: bool = field(default=False, kw_only=True)
+
+    def close(self) -> None:
+        """Give back what is held open. May be called twice."""
+
+
+class Opening(Pending):
+    """Stage `open`: finding the image may wait for a file system. Call `begin` with `anywhere` in a worker thread."""
+
+    __slots__ = ()
+
+
+@dataclass(slots=True)
+class StatusNeeded(Pending):
+    """Stage `status`: nothing is known of certificates. Ask about `links`, then call `begin` with `waited`."""
+
+    links: tuple[Link, ...]
+
+
+@dataclass(slots=True)
+class Lookup(Pending):
+    """Stage `lookup`: the image's facts are not at hand. Call `look_up` in a worker thread, then `conclude`.
+
+    located: the image as it was found, None once it is closed.
+    content: whether signatures and content matter, and not the kind of the file alone.
+    key: look-ups with equal keys may share one result; None is never shared.
+    checked: after reading, it was seen that the image is what it was before.
+    look: what was found in a directory, where that is kept for no other question.
+    """
+
+    located: Located | None
     content: bool = True
     key: Hashable | None = None
-    links: tuple[Link, ...] = ()
-    waited: bool = False
     checked: bool = False
     look: Look | None = None
 

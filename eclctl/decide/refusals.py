@@ -4,49 +4,58 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from eclctl.decide.place import Place
 from eclctl.files.resolving import Unnamed
-from eclctl.files.trusted_path import Located
-from eclctl.model import Code, Kind, Outcome
+from eclctl.model import Code, Finding, Kind, Outcome
 from eclctl.policy.language import Rule
+from eclctl.policy.outcome import denied
 
 
-def before_reading(rules: Sequence[Rule | None], located: Located) -> Outcome | None:
+def before_reading(rules: Sequence[Rule | None], place: Place) -> Outcome | None:
     """Return the deny that is certain whatever the file holds: there is no reason to read it then."""
     matching = [rule for rule in rules if rule is not None]
     if not matching:
-        return no_rule(located)
-    if all(located.assurance.rank < rule.assurance.rank for rule in matching):
-        return too_low(matching[0], located)
+        return no_rule(place)
+    if all(place.assurance.rank < rule.assurance.rank for rule in matching):
+        return too_low(matching[0], place)
     return None
 
 
-def no_rule(located: Located, kind: Kind | None = None) -> Outcome:
+def refused(finding: Finding) -> Outcome:
+    """Return the deny for an error, with its code where that is one of a decision."""
+    return denied(Code(finding.code) if finding.code in _CODES else Code.INTERNAL_ERROR, finding.message)
+
+
+def no_rule(place: Place, kind: Kind | None = None) -> Outcome:
     """Return the deny for an image that no rule matches; `kind` as far as it is known."""
-    if located.unnamed is not None:
-        return _NO_RULE_FOR_NAMELESS[located.unnamed]
+    if place.unnamed is not None:
+        return _NO_RULE_FOR_NAMELESS[place.unnamed]
     return NO_RULE if kind is None else _NO_RULE_FOR_KIND.get(kind, NO_RULE)
 
 
 _NO_RULE_FOR_KIND = {
-    kind: Outcome(
+    kind: denied(
         Code.NO_RULE,
         f"this is no SIF image but of kind {kind}, and no rule matches that for this caller: "
         "a rule must name kinds other than sif and oci-sif",
     )
     for kind in (Kind.SANDBOX, Kind.SQUASHFS, Kind.EXT3, Kind.OTHER)
 }
-NO_RULE = Outcome(Code.NO_RULE, "no rule matches this image and caller, and nothing else is accepted")
+_CODES = frozenset(Code)
+NO_POLICY = denied(Code.NO_POLICY, "no policy is loaded, so nothing may run")
+NOT_KNOWN = denied(Code.INTERNAL_ERROR, "nothing is known of the image")
+NO_RULE = denied(Code.NO_RULE, "no rule matches this image and caller, and nothing else is accepted")
 _NO_RULE_FOR_NAMELESS = {
-    why: Outcome(Code.NO_RULE, f"{why.value}, so no rule for paths applies, and no other matches") for why in Unnamed
+    why: denied(Code.NO_RULE, f"{why.value}, so no rule for paths applies, and no other matches") for why in Unnamed
 }
 _NOT_SHOWN = "others than the trusted owners can change it or a directory above it; `eclctl explain` as root names it"
 
 
-def too_low(rule: Rule, located: Located) -> Outcome:
+def too_low(rule: Rule, place: Place) -> Outcome:
     """Return the deny for an image whose assurance level is below what its rule wants, with the reason."""
-    weak = located.weak
+    weak = place.weak
     why = weak.text if weak is not None and weak.shown else _NOT_SHOWN
     reason = (
-        f"rule {rule.name} wants assurance {rule.assurance.value}, and this file has {located.assurance.value}: {why}"
+        f"rule {rule.name} wants assurance {rule.assurance.value}, and this file has {place.assurance.value}: {why}"
     )
-    return Outcome(Code.ASSURANCE_TOO_LOW, reason, rule.name, rule.where, rule.mode, message=rule.message)
+    return denied(Code.ASSURANCE_TOO_LOW, reason, rule)

@@ -73,6 +73,11 @@ class Located(NamedTuple):
     unwalked: bool = False
     top: Top | None = None
 
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        return self.attributes.size
+
     def close(self) -> None:
         """Close the descriptor if it is ours."""
         if self.owned:

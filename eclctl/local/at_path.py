@@ -6,15 +6,15 @@ import os
 from dataclasses import dataclass
 
 from eclctl.client import open_image, wire_path
-from eclctl.decide.identify import calling_user
+from eclctl.decide.caller_identity import calling_user
 from eclctl.decide.questions import Decision, Question
 from eclctl.files.askers import ITSELF, Asker
 from eclctl.files.syscalls import Attributes
 from eclctl.files.trusted_path import Located, Locator, Second
 from eclctl.files.writers import Writers
-from eclctl.local.engine import decide, load_site, opened_engine
+from eclctl.local.engine import decide_here, load_site, opened_engine
 
-__all__ = ["foretell"]
+__all__ = ["decide_as_if_at"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class _Elsewhere(Locator):
         return located._replace(path=path, aliases=aliases)
 
 
-def foretell(config: str, here: str, there: str) -> Decision:
+def decide_as_if_at(config: str, here: str, there: str) -> Decision:
     """Decide on the file `here` as if its name were `there`, both absolute, without links, in one directory.
 
     Decided is for the user who calls, by the configuration that a file names, without the daemon: it decides on what
@@ -70,6 +70,6 @@ def foretell(config: str, here: str, there: str) -> Decision:
         with opened_engine(settings, snapshot, 1) as engine:
             known = engine.locator
             engine.locator = _Elsewhere(known.mounts, known.owners, here, there, sandboxes=known.sandboxes)
-            return decide(engine, Question(wire_path(there), calling_user(), descriptor))
+            return decide_here(engine, Question(wire_path(there), calling_user(), descriptor))
     finally:
         os.close(descriptor)

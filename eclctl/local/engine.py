@@ -14,10 +14,11 @@ from eclctl.client import NoAnswerError, open_image, unreadable, wire_path
 from eclctl.config import settings as configuration
 from eclctl.config.accounts import NAMES
 from eclctl.decide.cache import FactCache
+from eclctl.decide.caller_identity import calling_user
+from eclctl.decide.driving import drive
 from eclctl.decide.engine import Engine
-from eclctl.decide.identify import calling_user
-from eclctl.decide.mounted import believe
-from eclctl.decide.questions import Decision, Pending, Question
+from eclctl.decide.host_mounts import believed_file_systems
+from eclctl.decide.questions import Decision, Question
 from eclctl.decide.snapshot import Snapshot, build
 from eclctl.errors import ConfigError
 from eclctl.files.mounts import MountTable
@@ -97,7 +98,7 @@ def _listed(problems: Sequence[object]) -> str:
 def opened_engine(settings: Settings, snapshot: Snapshot, capacity: int) -> Iterator[Engine]:
     """Make an engine that decides by a snapshot, and keeps the facts of at most `capacity` images."""
     ignore_broken_leases()
-    mounts = MountTable(believe(settings))
+    mounts = MountTable(believed_file_systems(settings))
     try:
         with HashPool.beside_caller() as pool:
             locator, statuses = (
@@ -124,7 +125,7 @@ def explain_here(config: str, image: str, role: str) -> dict[str, Any] | NoAnswe
         return unreadable(error)
     try:
         with opened_engine(settings, snapshot, 1) as engine:
-            decision = decide(engine, Question(name, calling_user(), descriptor, role, explain=True))
+            decision = decide_here(engine, Question(name, calling_user(), descriptor, role, explain=True))
     finally:
         os.close(descriptor)
     near = _near(snapshot, decision) if decision.rule is None and decision.path is not None else []
@@ -143,15 +144,7 @@ def _near(snapshot: Snapshot, decision: Decision) -> list[dict[str, str]]:
     return [{"rule": rule.name, "where": rule.where, "why": why} for rule, why in islice(found, _MOST_SHOWN)]
 
 
-def decide(engine: Engine, question: Question) -> Decision:
+def decide_here(engine: Engine, question: Question) -> Decision:
     """Decide, asking responders where the policy wants it."""
-    answer = engine.begin(question, engine.snapshot, _now(), anywhere=True)
-    while isinstance(answer, Pending):
-        if answer.stage == "status":
-            assert isinstance(engine.statuses, Responders)
-            engine.statuses.ask(answer.links)
-            answer.close()
-            answer = engine.begin(question, engine.snapshot, _now(), anywhere=True, waited=True)
-        else:
-            answer = engine.conclude(answer, engine.examine(answer), _now())
-    return answer
+    assert isinstance(engine.statuses, Responders)
+    return drive(engine, question, engine.statuses.ask, _now)

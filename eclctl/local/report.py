@@ -25,7 +25,7 @@ from eclctl.report.shapes import (
     survey_fields,
     turning_fields,
 )
-from eclctl.report.survey import Survey, Tally, examine
+from eclctl.report.survey import Survey, Tally, image_report
 from eclctl.text import printable
 from eclctl.trust.keyring import needed
 from eclctl.trust.revocation import Status
@@ -115,7 +115,7 @@ class _Report:
         return rule_fields(rule, NO_COUNTS, survey.by_rule.get(rule.name, Tally()))
 
     def _images(self, kept: Sequence[Kept]) -> list[dict[str, Any]]:
-        found = (examine(self._snapshot, each, self._engine.statuses, self._now) for each in kept)
+        found = (image_report(self._snapshot, each, self._engine.statuses, self._now) for each in kept)
         return [image_fields(report) for report in found if report is not None]
 
     def _summary(self, survey: Survey, kept: int) -> dict[str, Any]:

@@ -19,6 +19,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
 
 from eclctl.config import document
 from eclctl.config.document import Node, Report, Scalar, quoted
@@ -29,7 +30,17 @@ from eclctl.policy.holders import Holders
 from eclctl.policy.language import ANYONE, ExceptionTerms, Policy
 from eclctl.policy.matching import match
 
-__all__ = ["FILE_NAME", "FileName", "PolicyException", "approvers", "read_exception", "read_terms", "span"]
+__all__ = [
+    "FILE_NAME",
+    "FileName",
+    "PolicyException",
+    "Standing",
+    "State",
+    "approvers",
+    "read_exception",
+    "read_terms",
+    "span",
+]
 
 FILE_NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
 """What an exception may be called; its file has that name and ends in `.yaml`."""
@@ -76,6 +87,31 @@ class PolicyException:
         if self.users is not None:
             return caller.matches(self.users, None)
         return caller.matches(None, self.groups or frozenset())
+
+
+class State(StrEnum):
+    """How an exception stands. Only an `active` one allows anything; `removed` is said of one that is gone."""
+
+    ACTIVE = "active"
+    WAITING = "waiting"
+    UNAPPROVED = "unapproved"
+    ENDED = "ended"
+    REFUSED = "refused"
+    REMOVED = "removed"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How an exception stands at some time.
+
+    `approvers` are those who approve it now, `discounted` says of each other signature why it does not count, and
+    `why` in one sentence how it stands.
+    """
+
+    state: State
+    why: str
+    approvers: tuple[str, ...] = ()
+    discounted: tuple[str, ...] = ()
 
 
 def approvers(policy: Policy, terms: ExceptionTerms, keys: Iterable[str]) -> tuple[str, ...]:

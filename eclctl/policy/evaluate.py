@@ -12,12 +12,13 @@ that they had a hand in the image.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from functools import lru_cache
+from dataclasses import replace
 
 from eclctl.model import Claim, Code, Finding, Outcome, SignatureFormat, Verdict, Verification
 from eclctl.policy import report
 from eclctl.policy.language import Policy, Rule
 from eclctl.policy.n_of_m import settle
+from eclctl.policy.outcome import by_decision, by_mode, by_requirements, denied
 
 _LEGACY = SignatureFormat.LEGACY
 
@@ -33,15 +34,15 @@ def withdrawn(policy: Policy, image: Verification, rejected: Mapping[int, Findin
     del rejected
     named = _claim_of(policy, image, policy.withdrawn.keys)
     if named is not None:
-        return Outcome(Code.WITHDRAWN, f"everything signed by {report.signer_of(policy, named)} is withdrawn")
+        return denied(Code.WITHDRAWN, f"everything signed by {report.signer_of(policy, named)} is withdrawn")
     if not policy.withdrawn.digests:
         return None
     for item in image.objects:
         digest = image.digests.get(item.id)
         if digest is None:
-            return Outcome(Code.INTERNAL_ERROR, f"object {item.id} was not compared with what is withdrawn")
+            return denied(Code.INTERNAL_ERROR, f"object {item.id} was not compared with what is withdrawn")
         if digest in policy.withdrawn.digests:
-            return Outcome(Code.WITHDRAWN, f"object {item.id} of the image is withdrawn ({digest})")
+            return denied(Code.WITHDRAWN, f"object {item.id} of the image is withdrawn ({digest})")
     return None
 
 
@@ -59,38 +60,38 @@ def evaluate(
         explain: report on each requirement also when the answer is allow.
     """
     if rule.decision is Verdict.DENY:
-        return _outcome(rule, Code.RULE_DENY, f"rule {rule.name!r} denies")
-    stopped = _stopped(policy, rule, image, rejected)
-    if stopped is not None:
-        return stopped
-    if rule.decision is Verdict.ALLOW:
-        return _outcome(rule, Code.RULE_ALLOW, f"rule {rule.name!r} allows")
-    claims = _counting(rule, image.claims, rejected)
-    settlement = settle(policy, rule, image, claims)
-    if settlement.met and not settlement.uncovered and not explain:
-        return _allowed(rule.name, rule.where, rule.mode, report.counted(rule.require, settlement.serving))
-    return report.Reporter(policy, rule, image, rejected, settlement).outcome()
+        return denied(Code.RULE_DENY, f"rule {rule.name!r} denies", rule)
+    decided = _stopped(policy, rule, image, rejected) or by_decision(rule)
+    if decided is not None:
+        return decided
+    settlement = settle(policy, rule, image, _counting(rule, image.claims, rejected))
+    allowed = by_requirements(rule, settlement, report.counted(rule.require, settlement.serving))
+    if allowed is not None and not explain:
+        return allowed
+    reporter = report.Reporter(policy, rule, image, rejected, settlement)
+    return (
+        by_mode(rule, reporter.denial()) if allowed is None else replace(allowed, requirements=reporter.requirements())
+    )
 
 
 def _stopped(policy: Policy, rule: Rule, image: Verification, rejected: Mapping[int, Finding]) -> Outcome | None:
     """Return a deny for what no requirement can make up for."""
     if rule.forbidden_keys and (claim := _claim_of(policy, image, rule.forbidden_keys)) is not None:
-        return _outcome(
-            rule, Code.FORBIDDEN, f"the image is signed by {report.signer_of(policy, claim)}, who is forbidden"
-        )
+        reason = f"the image is signed by {report.signer_of(policy, claim)}, who is forbidden"
+        return denied(Code.FORBIDDEN, reason, rule)
     for number, claim in enumerate(image.claims):
         if (
             claim.mismatch is not None
             and number not in rejected
             and (rule.accept_legacy or claim.format is not _LEGACY)
         ):
-            return _outcome(rule, Code.TAMPERED, report.tampered(policy, claim))
+            return denied(Code.TAMPERED, report.tampered(policy, claim), rule)
     if rule.deny_unknown and image.failures:
         failure = image.failures[0]
         reason = (
             f"signature {failure.signature} is by no known signer, and this rule denies that: {failure.finding.message}"
         )
-        return _outcome(rule, Code.UNKNOWN_SIGNATURE, reason)
+        return denied(Code.UNKNOWN_SIGNATURE, reason, rule)
     return _discounted(policy, rule, image, rejected) if rule.deny_discounted else None
 
 
@@ -105,7 +106,7 @@ def _discounted(policy: Policy, rule: Rule, image: Verification, rejected: Mappi
         if why is not None:
             who = report.signer_of(policy, claim)
             reason = f"signature {claim.signature} by {who} does not count, and this rule denies that: {why}"
-            return _outcome(rule, Code.DISCOUNTED_SIGNATURE, reason)
+            return denied(Code.DISCOUNTED_SIGNATURE, reason, rule)
     return None
 
 
@@ -127,14 +128,3 @@ def _counting(rule: Rule, claims: Sequence[Claim], rejected: Mapping[int, Findin
         for number, claim in enumerate(claims)
         if number not in rejected and claim.mismatch is None and (rule.accept_legacy or claim.format is not _LEGACY)
     ]
-
-
-@lru_cache(maxsize=4096)
-def _allowed(name: str, where: str, mode: str, signers: tuple[str, ...]) -> Outcome:
-    """Return the outcome for an image that meets everything; kept, since it is the same for thousands of images."""
-    return Outcome(Code.REQUIREMENTS_MET, f"all requirements of rule {name!r} are met", name, where, mode, signers)
-
-
-def _outcome(rule: Rule, code: Code, reason: str) -> Outcome:
-    message = None if code is Code.RULE_ALLOW else rule.message
-    return Outcome(code, reason, rule.name, rule.where, rule.mode, message=message)

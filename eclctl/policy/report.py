@@ -25,13 +25,13 @@ from eclctl.model import (
 from eclctl.policy.cosign import cosign_mismatch, signers_of
 from eclctl.policy.language import Policy, Requirement, Rule, Scope, Signer
 from eclctl.policy.n_of_m import Settlement, holds, is_ambiguous, scope_groups
+from eclctl.policy.outcome import denied
 from eclctl.policy.purposes import purpose_mismatch, stated
 from eclctl.policy.requirements import scope_text
 from eclctl.trust.signer_types import SIGNER_TYPES, signer_type
 
 _MOST_NAMED = 20
 _UNSUPPORTED = Code.UNSUPPORTED_SIGNATURE_FORMAT
-_SOFTENED = frozenset({Code.REQUIREMENTS_NOT_MET, _UNSUPPORTED})  # the latter is the former, with a likely reason
 
 
 def signer_of(policy: Policy, claim: Claim) -> str:
@@ -129,51 +129,43 @@ class Reporter:
     rejected: Mapping[int, Finding]
     settlement: Settlement
 
-    def outcome(self) -> Outcome:
-        """Return the outcome of the rule's requirements, with a report on each."""
+    def denial(self) -> Outcome:
+        """Return the deny for requirements that are not met or leave objects uncovered, with a report on each."""
         code, reason = self._code_and_reason()
-        softened = code in _SOFTENED and self.rule.permissive
-        return Outcome(
-            code=Code.PERMISSIVE if softened else code,
-            reason=f"rule {self.rule.name!r} is permissive; enforced it would deny: {reason}" if softened else reason,
-            rule=self.rule.name,
-            rule_where=self.rule.where,
-            mode=self.rule.mode,
+        return denied(
+            code,
+            reason,
+            self.rule,
             signers=counted(self.rule.require, self.settlement.serving),
-            missing=tuple(self._missing(number) for number in self._unmet()),
-            requirements=tuple(self._report(number) for number in range(len(self.rule.require))),
-            message=None if code is Code.REQUIREMENTS_MET else self.rule.message,
-            would=code if softened else None,
+            missing=[self._missing(number) for number in self._unmet()],
+            requirements=self.requirements(),
         )
+
+    def requirements(self) -> tuple[RequirementReport, ...]:
+        """Return the report on each requirement."""
+        return tuple(self._report(number) for number in range(len(self.rule.require)))
 
     def _code_and_reason(self) -> tuple[Code, str]:
         unmet = self._unmet()
-        if unmet:
-            reason = self._stage(unmet[0]) + self._needed(unmet[0]) + self._more(unmet[1:])
-            unread = self._unsupported(unmet)
-            return (Code.REQUIREMENTS_NOT_MET, reason) if unread is None else (_UNSUPPORTED, f"{reason}; {unread}")
-        if self.settlement.uncovered:
+        if not unmet:
             return Code.OBJECT_NOT_APPROVED, self._not_covered()
-        return Code.REQUIREMENTS_MET, f"all requirements of rule {self.rule.name!r} are met"
-
-    def _stage(self, number: int) -> str:
-        """Return the stages that are missing when an unmet requirement belongs to one: all others then do, too."""
-        return "" if self.rule.require[number].stage is None else f"{self._missing_stages(self._unmet())}; "
+        reason = self._missing_stages(unmet) + self._needed(unmet[0]) + self._more(unmet[1:])
+        unread = self._unsupported(unmet)
+        return (Code.REQUIREMENTS_NOT_MET, reason) if unread is None else (_UNSUPPORTED, f"{reason}; {unread}")
 
     def _missing_stages(self, unmet: Sequence[int]) -> str:
+        """Return which stages are missing, with what leads over to the requirement that is not met first."""
         stages = dict.fromkeys(stage for number in unmet if (stage := self.rule.require[number].stage) is not None)
-        return f"missing stage{'s' if len(stages) > 1 else ''}: {', '.join(stages)}" if stages else ""
+        return f"missing stage{'s' if len(stages) > 1 else ''}: {', '.join(stages)}; " if stages else ""
 
     def _more(self, unmet: Sequence[int]) -> str:
-        """Return what else is missing: stages that are not named yet, and how many other requirements."""
+        """Return how many other requirements are not met, apart from stages."""
         others = sum(self.rule.require[number].stage is None for number in unmet)
-        stages = "" if self._stage(self._unmet()[0]) else self._missing_stages(unmet)
         verb = "is" if others == 1 else "are"
-        more = f"{others} more of the rule's requirements {verb} not met" if others else ""
-        return "".join(f"; {text}" for text in (stages, more) if text)
+        return f"; {others} more of the rule's requirements {verb} not met" if others else ""
 
     def _unsupported(self, unmet: Sequence[int]) -> str | None:
-        """Return that what is missing may be there, by a signer with cosign keys, in a format that is not read."""
+        """Return that an approval may be there in a format that is not read, by a signer with cosign keys."""
         failure = next((each for each in self.image.failures if each.finding.code == _UNSUPPORTED), None)
         needs = [number for number in unmet if self.rule.require[number].scope is None]
         if failure is None or not any(self._could_sign_with_cosign(number) for number in needs):
@@ -207,7 +199,7 @@ class Reporter:
         return f"{text} ({len(have)} of {need.count}{names})"
 
     def _first_discounted(self, number: int) -> str:
-        """Return why a signature of a person that is asked does not count: what a user can do something about."""
+        """Return why a signature by a signer who is asked does not count: users can do something about that."""
         need = self.rule.require[number]
         for index, claim in enumerate(self.image.claims):
             if need.anyone and not SIGNER_TYPES[claim.signer.kind].in_keyrings:
@@ -261,7 +253,7 @@ class Reporter:
         """Return why what would run is not known, with what reading the file's index found first."""
         found = (failure.finding.message for failure in self.image.failures if failure.format is SignatureFormat.COSIGN)
         why = "".join(f" ({message})" for message in itertools.islice(found, 1))
-        return f"it is not known what would run of this OCI-SIF, which must hold exactly one image{why}"
+        return f"this OCI-SIF must hold exactly one image, else it is not certain what would run{why}"
 
     def _could_be_covered(self, number: int) -> bool:
         oci = self.image.oci
@@ -349,4 +341,4 @@ class Reporter:
         return f"signed only parts: {_objects(covered)}"
 
 
-_ELSEWHERE = "signed with a key that counts for another person"
+_ELSEWHERE = "signed with a key that counts for another signer"

@@ -17,7 +17,7 @@ from eclctl.config.document import ListNode, Node, Report, quoted
 from eclctl.model import DataObject, Kind, OciContent, Verification
 from eclctl.policy.language import HOLDS, SIGNED_KINDS
 from eclctl.policytest.cases import Supposed
-from eclctl.policytest.signing import Layout, Material, Signing
+from eclctl.policytest.signing import DescribedObjects, DescribedSignatures, SigningKeys
 
 IMAGE_KEYS = ("kind", "groups", "ungrouped", "tied", "digests", "signed_by", "signatures")
 """The keys of a test that describe an image; `image`, which names a file, goes with none of them."""
@@ -55,7 +55,7 @@ class _Objects:
 class Describer:
     """Reads descriptions against a policy and its keys; what is wrong is reported, and None returned."""
 
-    material: Material
+    material: SigningKeys
     report: Report
 
     def image(self, fields: Mapping[str, Node], what: str, now: datetime) -> Supposed | None:
@@ -67,8 +67,8 @@ class Describer:
             return self._unsigned(kind, fields, what)
         objects = self._objects(kind, fields, what)
         digests = self._digests(fields.get("digests"), objects, what)
-        layout = Layout(kind, objects.groups(), objects.holding("oci-blob"))
-        signing = Signing(self.material, self.report, layout, len(objects.found) + 1, now)
+        layout = DescribedObjects(kind, objects.groups(), objects.holding("oci-blob"))
+        signing = DescribedSignatures(self.material, self.report, layout, len(objects.found) + 1, now)
         signing.take(fields.get("signed_by"), fields.get("signatures"), what)
         found = Verification(
             kind=kind,

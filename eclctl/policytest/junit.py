@@ -10,7 +10,7 @@ from datetime import datetime
 from itertools import groupby
 
 from eclctl.config.document import Problem
-from eclctl.policytest.running import Result
+from eclctl.policytest.running import CaseResult
 
 # What XML 1.0 cannot hold in any spelling (section 2.2).
 _NO_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -21,7 +21,7 @@ _UNTESTED = "loading"
 class Timed:
     """A result, and the seconds that it took."""
 
-    result: Result
+    result: CaseResult
     seconds: float
 
 

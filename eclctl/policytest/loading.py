@@ -19,8 +19,8 @@ from eclctl.decide.snapshot import Built, Snapshot, build
 from eclctl.errors import ConfigError
 from eclctl.files.guarded import Reader, expand, read_unguarded
 from eclctl.policytest.cases import Case
-from eclctl.policytest.reading import CaseReader, Declared, Header, read_header
-from eclctl.policytest.signing import Material
+from eclctl.policytest.reading import CaseReader, Declared, FileHeader, read_header
+from eclctl.policytest.signing import SigningKeys
 
 FOLDER = "tests"
 """The directory beside policy files that tests lie in."""
@@ -29,7 +29,7 @@ _SUFFIXES = (".yaml", ".yml")
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class LoadedTests:
     """Tests and the snapshot that they are put to, or every error that kept them from loading.
 
     A policy compares names of hosts when it loads, so there is one more snapshot for each host that tests name.
@@ -42,20 +42,20 @@ class Loaded:
     elsewhere: Mapping[str, Snapshot] = field(default_factory=dict)
 
 
-def beside(policies: Sequence[str]) -> tuple[str, ...]:
+def beside_policies(policies: Sequence[str]) -> tuple[str, ...]:
     """Return the directories of tests that lie beside policy files and in policy directories, each once."""
     folders = (os.path.join(path if os.path.isdir(path) else os.path.dirname(path), FOLDER) for path in policies)
     return tuple(dict.fromkeys(folder for folder in folders if os.path.isdir(folder)))
 
 
-def load(
+def load_tests(
     settings: Settings,
     tests: Sequence[str],
     host: Names,
     *,
     now: datetime,
     read: Reader,
-) -> Loaded:
+) -> LoadedTests:
     """Load the policy that the settings name, and its tests.
 
     Args:
@@ -83,8 +83,8 @@ def load(
         if there.snapshot is not None:
             elsewhere[name] = there.snapshot
     if errors:
-        return Loaded(None, (), tuple(errors), built.warnings)
-    return Loaded(built.snapshot, cases, (), built.warnings, elsewhere)
+        return LoadedTests(None, (), tuple(errors), built.warnings)
+    return LoadedTests(built.snapshot, cases, (), built.warnings, elsewhere)
 
 
 def _files(paths: Sequence[str], report: Report) -> list[str]:
@@ -97,7 +97,7 @@ def _files(paths: Sequence[str], report: Report) -> list[str]:
     return list(files)
 
 
-def _header(file: str, declared: Declared, report: Report) -> Header | None:
+def _header(file: str, declared: Declared, report: Report) -> FileHeader | None:
     try:
         text = read_unguarded(file, limit=MAX_BYTES)
     except ConfigError as error:
@@ -114,10 +114,10 @@ def _in_order(problems: Sequence[Problem], files: Sequence[str]) -> list[Problem
 
 
 def _cases(
-    built: Built, headers: Sequence[Header], declared: Declared, report: Report, now: datetime
+    built: Built, headers: Sequence[FileHeader], declared: Declared, report: Report, now: datetime
 ) -> tuple[Case, ...]:
     snapshot = built.snapshot
     if snapshot is None or snapshot.policy is None:
         return ()
-    reader = CaseReader(Material(snapshot.policy, snapshot.store), declared, report, now)
+    reader = CaseReader(SigningKeys(snapshot.policy, snapshot.store), declared, report, now)
     return tuple(case for header in headers for case in reader.cases(header))

@@ -1,7 +1,7 @@
 """Reads files of tests, with the reader of policies: every error at once, each with its place and a suggestion.
 
 In two steps, because tests name signers and rules of a policy, and the policy loads with what test files bring along:
-`Header` takes keyrings and names, and `CaseReader` the tests, against the policy.
+`FileHeader` takes keyrings and names, and `CaseReader` the tests, against the policy.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from eclctl.config.document import Node, Report, Scalar, quoted
 from eclctl.model import ALLOWING, Assurance, Caller, Code, Verdict
 from eclctl.policytest.cases import Case, Expectation, Supposed
 from eclctl.policytest.describing import IMAGE_KEYS, Describer
-from eclctl.policytest.signing import Material
+from eclctl.policytest.signing import SigningKeys
 from eclctl.trust.revocation import Status
 
 _TOP = ("version", "keyrings", "names", "defaults", "tests")
@@ -55,7 +55,7 @@ class Declared:
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
+class FileHeader:
     """What a file of tests says before its tests. `keyrings` are paths; `tests` are still nodes."""
 
     file: str
@@ -64,7 +64,7 @@ class Header:
     tests: tuple[Node, ...]
 
 
-def read_header(root: Node, declared: Declared, report: Report) -> Header | None:
+def read_header(root: Node, declared: Declared, report: Report) -> FileHeader | None:
     """Take everything of a file but its tests; users and groups go to `declared`."""
     fields = document.mapping(root, report, "the file of tests", _TOP, ("version", "tests"))
     if fields is None:
@@ -79,7 +79,7 @@ def read_header(root: Node, declared: Declared, report: Report) -> Header | None
         document.mapping(fields["defaults"], report, "defaults", _CIRCUMSTANCES) if "defaults" in fields else None
     )
     tests = document.items(fields["tests"], report, "tests") if "tests" in fields else None
-    return Header(
+    return FileHeader(
         root.mark.file,
         tuple(os.path.normpath(os.path.join(folder, ring.text)) for ring in rings or ()),
         defaults or {},
@@ -105,12 +105,12 @@ def _declare(node: Node, declared: Declared, report: Report) -> None:
 class CaseReader:
     """Reads tests against a policy. `now` is when tests take place that do not say."""
 
-    material: Material
+    material: SigningKeys
     declared: Declared
     report: Report
     now: datetime
 
-    def cases(self, header: Header) -> tuple[Case, ...]:
+    def cases(self, header: FileHeader) -> tuple[Case, ...]:
         """Return the tests of a file, without those that were reported."""
         found: list[Case] = []
         names: dict[str, Node] = {}

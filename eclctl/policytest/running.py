@@ -12,9 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from eclctl.decide.cache import FactCache, Facts, Judgements
+from eclctl.decide.cache import FactCache
+from eclctl.decide.driving import drive
 from eclctl.decide.engine import Engine
-from eclctl.decide.questions import Decision, Pending, Question
+from eclctl.decide.facts import Facts, Judgements
+from eclctl.decide.questions import Decision, Lookup, Question
 from eclctl.decide.snapshot import Snapshot
 from eclctl.files.askers import ITSELF, Asker
 from eclctl.files.mounts import MountTable
@@ -33,7 +35,7 @@ _NOT_OPEN = -1
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class AnswerDifference:
     """Something that was answered otherwise than expected; both sides are text for people."""
 
     what: str
@@ -42,12 +44,12 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class CaseResult:
     """What became of a test. It passed when nothing differs."""
 
     case: Case
     decision: Decision
-    differences: tuple[Difference, ...]
+    differences: tuple[AnswerDifference, ...]
 
     @property
     def passed(self) -> bool:
@@ -73,30 +75,27 @@ class Runner:
         self._pool.close()
         self._mounts.close()
 
-    def run(self, case: Case) -> Result:
+    def run(self, case: Case) -> CaseResult:
         """Put a test to the engine. Never raises for what an image or a policy holds: that is a deny."""
         decision = self._decide(case)
-        return Result(case, decision, differences(case.expect, decision))
+        return CaseResult(case, decision, differences(case.expect, decision))
 
     def _decide(self, case: Case) -> Decision:
         locator = _Placed(self._mounts, frozenset(), case)
         snapshot = self.snapshot if case.host is None else self.elsewhere[case.host]
         engine = Engine(locator, self._pool, FactCache(1), snapshot, _Told(case.ocsp))
         question = Question(case.path or "", case.caller, role=case.role)
-        answer = engine.begin(question, snapshot, case.now, anywhere=True, waited=True)
-        while isinstance(answer, Pending):
-            answer = engine.conclude(answer, self._facts(engine, answer, case), case.now)
-        return answer
+        return drive(engine, question, None, lambda: case.now, look_up=lambda lookup: self._facts(engine, lookup, case))
 
-    def _facts(self, engine: Engine, pending: Pending, case: Case) -> Facts:
+    def _facts(self, engine: Engine, lookup: Lookup, case: Case) -> Facts:
         store = self.snapshot.store
         if isinstance(case.image, Supposed):
             revoked = dict.fromkeys(case.image.revoked, _REVOKED)
             return Facts(store.digest, case.image.verification, digested=True, judgements=_Supposing(revoked))
-        key = (case.image, pending.content)
+        key = (case.image, lookup.content)
         if key not in self._known:
-            self._known[key] = engine.examine(pending)
-        pending.checked = True
+            self._known[key] = engine.look_up(lookup)
+        lookup.checked = True
         return replace(self._known[key], judgements=Judgements())  # what was judged is a test's own
 
 
@@ -164,13 +163,13 @@ class _Supposing(Judgements):
         return {**self._revoked, **super().rejected(store, claims, now, statuses)}
 
 
-def differences(expect: Expectation, decision: Decision) -> tuple[Difference, ...]:
+def differences(expect: Expectation, decision: Decision) -> tuple[AnswerDifference, ...]:
     """Return everything in which a decision is not as expected; what a test does not ask about may be anything."""
     missing = tuple(each.requirement for each in decision.missing)
     stages = tuple(each.stage for each in decision.missing if each.stage is not None)
     answer = f"{decision.verdict} {decision.code}"
     wanted = f"{expect.verdict} {expect.code}"
-    found = [Difference("decision", wanted, answer)] if answer != wanted else []
+    found = [AnswerDifference("decision", wanted, answer)] if answer != wanted else []
     for what, expected, got in (
         ("rule", expect.rule, decision.rule),
         ("would", expect.would, decision.would),
@@ -178,14 +177,14 @@ def differences(expect: Expectation, decision: Decision) -> tuple[Difference, ..
         ("exception", expect.exception, decision.outcome.exception),
     ):
         if expected is not None and expected != got:
-            found.append(Difference(what, str(expected), "none" if got is None else str(got)))
+            found.append(AnswerDifference(what, str(expected), "none" if got is None else str(got)))
     for what, names, there in (
         ("missing", expect.missing, missing),
         ("stages", expect.stages, stages),
         ("signers", expect.signers, decision.signers),
     ):
         if names is not None and set(names) != set(there):
-            found.append(Difference(what, _listed(names), _listed(tuple(dict.fromkeys(there)))))
+            found.append(AnswerDifference(what, _listed(names), _listed(tuple(dict.fromkeys(there)))))
     return tuple(found)
 
 

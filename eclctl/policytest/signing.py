@@ -40,7 +40,7 @@ _WILD = re.compile(r"\*+")
 
 
 @dataclass(frozen=True, slots=True)
-class Material:
+class SigningKeys:
     """Whose signatures can be described: the signers of a policy, and the keys that they have."""
 
     policy: Policy
@@ -48,7 +48,7 @@ class Material:
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class DescribedObjects:
     """What of an image can be signed: its groups of data object IDs, and the objects that a cosign claim covers."""
 
     kind: Kind
@@ -57,12 +57,12 @@ class Layout:
 
 
 @dataclass(slots=True)
-class Signing:
+class DescribedSignatures:
     """Takes the signatures of one image, made at `now`; the first has the descriptor ID `next_id`."""
 
-    material: Material
+    material: SigningKeys
     report: Report
-    layout: Layout
+    layout: DescribedObjects
     next_id: int
     now: datetime
     claims: list[Claim] = field(default_factory=list)

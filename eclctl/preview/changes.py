@@ -11,10 +11,19 @@ from eclctl.model import Code, Kind, Verdict
 from eclctl.preview.callers import Probe
 from eclctl.preview.records import Launches
 
-__all__ = ["FLIPS", "Answer", "Change", "Entry", "Need", "Top", "answer", "compare"]
+__all__ = [
+    "FLIPS",
+    "AnswerChange",
+    "ChangedImage",
+    "FirstChanges",
+    "PolicyAnswer",
+    "UnmetRequirement",
+    "compare",
+    "describe_answer",
+]
 
 
-class Change(StrEnum):
+class AnswerChange(StrEnum):
     """What becomes of an answer, the weightiest first.
 
     The first two are flips. `WOULD` is an image that stays allowed, of which a permissive rule newly says, or says no
@@ -33,21 +42,21 @@ class Change(StrEnum):
         return _WEIGHTS[self]
 
 
-_WEIGHTS = {change: number for number, change in enumerate(Change)}
-FLIPS = frozenset({Change.STOPPED, Change.FREED})
+_WEIGHTS = {change: number for number, change in enumerate(AnswerChange)}
+FLIPS = frozenset({AnswerChange.STOPPED, AnswerChange.FREED})
 
 
-def compare(old: Decision, new: Decision) -> Change:
+def compare(old: Decision, new: Decision) -> AnswerChange:
     """Return how the new answer differs from the old one; by which rule it was given makes no difference."""
     if old.verdict is not new.verdict:
-        return Change.STOPPED if new.verdict is Verdict.DENY else Change.FREED
+        return AnswerChange.STOPPED if new.verdict is Verdict.DENY else AnswerChange.FREED
     if (old.would is None) != (new.would is None):
-        return Change.WOULD
-    return Change.SAME if (old.code, old.would) == (new.code, new.would) else Change.CODE
+        return AnswerChange.WOULD
+    return AnswerChange.SAME if (old.code, old.would) == (new.code, new.would) else AnswerChange.CODE
 
 
 @dataclass(frozen=True, slots=True)
-class Need:
+class UnmetRequirement:
     """A requirement that an answer found not to be met. `where` is `file:line`."""
 
     text: str
@@ -55,7 +64,7 @@ class Need:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class PolicyAnswer:
     """What one policy answers, and by what. `where` is the rule's `file:line`, `reason` one sentence."""
 
     verdict: Verdict
@@ -64,19 +73,19 @@ class Answer:
     rule: str | None
     where: str | None
     reason: str
-    unmet: tuple[Need, ...] = ()
+    unmet: tuple[UnmetRequirement, ...] = ()
 
 
-def answer(decision: Decision) -> Answer:
+def describe_answer(decision: Decision) -> PolicyAnswer:
     """Describe a decision that was made with `explain`."""
-    unmet = tuple(Need(each.text, each.where) for each in decision.outcome.requirements if not each.met)
-    return Answer(
+    unmet = tuple(UnmetRequirement(each.text, each.where) for each in decision.outcome.requirements if not each.met)
+    return PolicyAnswer(
         decision.verdict, decision.code, decision.would, decision.rule, decision.rule_where, decision.reason, unmet
     )
 
 
 @dataclass(slots=True)
-class Entry:
+class ChangedImage:
     """One image for which something changes in one way.
 
     `probes` are the callers without a record for whom it does, `users` those of recorded decisions. `decisions` counts
@@ -85,9 +94,9 @@ class Entry:
 
     path: str
     kind: Kind | None
-    change: Change
-    old: Answer
-    new: Answer
+    change: AnswerChange
+    old: PolicyAnswer
+    new: PolicyAnswer
     probes: list[Probe] = field(default_factory=list)
     users: set[int] = field(default_factory=set)
     decisions: int = 0
@@ -105,21 +114,21 @@ class Entry:
         return self.change.weight, -self.decisions, self.path
 
 
-class Top:
+class FirstChanges:
     """The first `limit` of many entries in their order, and how many there were of each change. None keeps all."""
 
     def __init__(self, limit: int | None) -> None:
-        self.counts: Counter[Change] = Counter()
+        self.counts: Counter[AnswerChange] = Counter()
         self._limit = limit
-        self._kept: list[Entry] = []
+        self._kept: list[ChangedImage] = []
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: ChangedImage) -> None:
         """Take one more."""
         self.counts[entry.change] += 1
         self._kept.append(entry)
         if self._limit is not None and len(self._kept) >= 2 * self._limit + 64:
             self._kept = self.first()
 
-    def first(self) -> list[Entry]:
+    def first(self) -> list[ChangedImage]:
         """Return the first ones."""
         return sorted(self._kept, key=lambda entry: entry.order)[: self._limit]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
-__all__ = ["MOST_QUESTIONS", "Asker", "History", "Launches"]
+__all__ = ["MOST_QUESTIONS", "History", "Launches", "RecordedCaller"]
 
 MOST_QUESTIONS = 500_000
 """Distinct questions that are kept. Decisions on further ones are counted, and not asked again."""
@@ -24,7 +24,7 @@ _PATH_MAX = 4096
 _ROLE_MAX = 256
 
 
-class Asker(NamedTuple):
+class RecordedCaller(NamedTuple):
     """Who asked, as a record has it, and what the image was to be."""
 
     uid: int
@@ -43,7 +43,7 @@ class Launches:
 
 class _Record(NamedTuple):
     path: str | None
-    asker: Asker
+    asker: RecordedCaller
     time: datetime
     written: str
     allowed: bool
@@ -58,7 +58,7 @@ class History:
     lines are no records at all, such as the torn end that a crash leaves.
     """
 
-    questions: dict[str, dict[Asker, Launches]] = field(default_factory=dict)
+    questions: dict[str, dict[RecordedCaller, Launches]] = field(default_factory=dict)
     decisions: int = 0
     unplaced: int = 0
     left_out: int = 0
@@ -79,7 +79,7 @@ class History:
             else:
                 self._add(record, record.path)
 
-    def askers(self, path: str) -> Iterator[tuple[Asker, Launches]]:
+    def askers(self, path: str) -> Iterator[tuple[RecordedCaller, Launches]]:
         """Yield who asked about an image, and how often."""
         yield from self.questions.get(path, {}).items()
 
@@ -99,7 +99,7 @@ class History:
 
     def _placed(self, found: dict[str, Any], time: datetime) -> _Record:
         path, role = found["path"], found["role"]
-        asker = Asker(_id(found["uid"]), _id(found["gid"]), role)
+        asker = RecordedCaller(_id(found["uid"]), _id(found["gid"]), role)
         if path is not None:
             _check_path(path)
         if not isinstance(role, str) or len(role) > _ROLE_MAX:

@@ -11,11 +11,11 @@ from eclctl.decide.questions import Decision
 from eclctl.errors import EclctlError
 from eclctl.model import Caller, Code, Kind, Verdict
 from eclctl.preview.callers import Callers, Probe
-from eclctl.preview.changes import FLIPS, Change, Entry, Top, answer, compare
-from eclctl.preview.looking import Image, Looker, there
-from eclctl.preview.records import Asker, History, Launches
+from eclctl.preview.changes import FLIPS, AnswerChange, ChangedImage, FirstChanges, compare, describe_answer
+from eclctl.preview.policy_pair import ImageUnderBoth, PolicyPair, exists_at
+from eclctl.preview.records import History, Launches, RecordedCaller
 
-__all__ = ["Result", "replay"]
+__all__ = ["ReplayResult", "replay"]
 
 _UNJUDGED = frozenset({Code.UNREADABLE, Code.BUSY, Code.TIMEOUT, Code.INTERNAL_ERROR})
 _NO_IMAGE = frozenset({None, Kind.OTHER})
@@ -24,7 +24,7 @@ _Pair: TypeAlias = tuple[Decision, Decision]
 
 
 @dataclass(slots=True)
-class Result:
+class ReplayResult:
     """What changes.
 
     `images` counts each image once, by the weightiest change for anybody, `decisions` each recorded one, and `users`
@@ -35,10 +35,10 @@ class Result:
     groups that not all who are in several of them were asked for.
     """
 
-    top: Top
-    images: Counter[Change] = field(default_factory=Counter)
-    decisions: Counter[Change] = field(default_factory=Counter)
-    users: dict[Change, set[int]] = field(default_factory=dict)
+    top: FirstChanges
+    images: Counter[AnswerChange] = field(default_factory=Counter)
+    decisions: Counter[AnswerChange] = field(default_factory=Counter)
+    users: dict[AnswerChange, set[int]] = field(default_factory=dict)
     gone: int = 0
     gone_images: int = 0
     unjudged: dict[str, str] = field(default_factory=dict)
@@ -60,10 +60,10 @@ _MOST_NAMED = 20
 
 @dataclass(slots=True)
 class _Replay:
-    looker: Looker
+    looker: PolicyPair
     callers: Callers
     history: History
-    result: Result
+    result: ReplayResult
     identify: Callable[[Caller], Caller]
     users: dict[int, Caller | None] = field(default_factory=dict)
 
@@ -81,7 +81,7 @@ class _Replay:
 
     def _missing(self, path: str, why: str) -> None:
         decisions = sum(launches.count for _, launches in self.history.askers(path))
-        if there(path) is False:
+        if exists_at(path) is False:
             self.result.gone += decisions
             self.result.gone_images += decisions > 0  # else it went while the tree was walked
         else:
@@ -94,7 +94,7 @@ class _Replay:
         if len(result.unjudged) < _MOST_NAMED:
             result.unjudged[path] = why
 
-    def _image(self, path: str, image: Image) -> None:
+    def _image(self, path: str, image: ImageUnderBoth) -> None:
         recorded = list(self.history.askers(path))
         somebody = image.ask(Caller(0, 0), _ROLE)  # only to find out what kind of image it is
         kind = somebody[0].kind or somebody[1].kind
@@ -110,30 +110,35 @@ class _Replay:
             self._count(image, probed, replayed)
 
     def _count(
-        self, image: Image, probed: Sequence[tuple[Probe, _Pair]], replayed: Sequence[tuple[Asker, Launches, _Pair]]
+        self,
+        image: ImageUnderBoth,
+        probed: Sequence[tuple[Probe, _Pair]],
+        replayed: Sequence[tuple[RecordedCaller, Launches, _Pair]],
     ) -> None:
-        entries: dict[tuple[object, ...], Entry] = {}
+        entries: dict[tuple[object, ...], ChangedImage] = {}
         self.result.coarse_images += any(probe.coarse for probe, _ in probed)
         for probe, answers in probed:
-            if compare(*answers) is not Change.SAME:
+            if compare(*answers) is not AnswerChange.SAME:
                 self._entry(entries, image, probe.caller, _ROLE, answers).probes.append(probe)
         for asker, launches, answers in replayed:
             self._recorded(asker, launches, answers)
-            if compare(*answers) is not Change.SAME:
+            if compare(*answers) is not AnswerChange.SAME:
                 self._entry(entries, image, self._caller(asker), asker.role, answers).add(asker.uid, launches)
-        worst = min((entry.change for entry in entries.values()), key=lambda each: each.weight, default=Change.SAME)
+        worst = min(
+            (entry.change for entry in entries.values()), key=lambda each: each.weight, default=AnswerChange.SAME
+        )
         self.result.images[worst] += 1
         for entry in entries.values():
             self.result.top.add(entry)
 
-    def _recorded(self, asker: Asker, launches: Launches, answers: _Pair) -> None:
+    def _recorded(self, asker: RecordedCaller, launches: Launches, answers: _Pair) -> None:
         change, result = compare(*answers), self.result
         result.decisions[change] += launches.count
         result.users.setdefault(change, set()).add(asker.uid)
         if (answers[0].verdict is Verdict.ALLOW) is not launches.allowed:
             result.drifted += launches.count
 
-    def _caller(self, asker: Asker) -> Caller:
+    def _caller(self, asker: RecordedCaller) -> Caller:
         if asker.uid not in self.users:
             self.users[asker.uid] = self.callers.resolve(asker.uid)
         user = self.users[asker.uid]
@@ -145,21 +150,23 @@ class _Replay:
 
     def _entry(
         self,
-        entries: dict[tuple[object, ...], Entry],
-        image: Image,
+        entries: dict[tuple[object, ...], ChangedImage],
+        image: ImageUnderBoth,
         caller: Caller,
         role: str,
         answers: _Pair,
-    ) -> Entry:
+    ) -> ChangedImage:
         key = tuple((each.code, each.would, each.rule, each.rule_where) for each in answers)
         if key not in entries:
             old, new = image.ask(caller, role, explain=True)
-            entries[key] = Entry(image.path or "", old.kind or new.kind, compare(old, new), answer(old), answer(new))
+            entries[key] = ChangedImage(
+                image.path or "", old.kind or new.kind, compare(old, new), describe_answer(old), describe_answer(new)
+            )
         return entries[key]
 
 
 def replay(
-    looker: Looker,
+    looker: PolicyPair,
     paths: Iterable[str],
     history: History,
     resolve: Callable[[int], Caller | None],
@@ -167,7 +174,7 @@ def replay(
     identify: Callable[[Caller], Caller] = lambda caller: caller,
     limit: int | None = None,
     tick: Callable[[str], None] = lambda _: None,
-) -> Result:
+) -> ReplayResult:
     """Put images and recorded decisions to two policies.
 
     Args:
@@ -180,7 +187,7 @@ def replay(
         tick: is called with each path before it is looked at.
     """
     callers = Callers((looker.old.snapshot, looker.new.snapshot), resolve)
-    work = _Replay(looker, callers, history, Result(Top(limit)), identify)
+    work = _Replay(looker, callers, history, ReplayResult(FirstChanges(limit)), identify)
     for path in _once(paths, history):
         tick(path)
         work.path(path)

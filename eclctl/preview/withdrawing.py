@@ -24,7 +24,7 @@ from eclctl.trust.signer_types import names_called
 from eclctl.trust.signer_types.cosign_key import CosignKey
 from eclctl.verify import examine, hash_file
 
-__all__ = ["Content", "Signatory", "content_of", "digest_of", "signatory", "without"]
+__all__ = ["Signatory", "WithdrawableContent", "content_of", "digest_of", "signatory", "with_withdrawn"]
 
 _FINGERPRINT = re.compile(r"[0-9A-F]{40}|[0-9A-F]{64}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -134,7 +134,7 @@ def _of_content(content: bytes) -> list[str]:
         return []
 
 
-def without(
+def with_withdrawn(
     snapshot: Snapshot, *, signatories: tuple[Signatory, ...] = (), digests: frozenset[str] = frozenset()
 ) -> Snapshot:
     """Return a snapshot in which these are withdrawn too. Its `digest` is None: no file says so yet."""
@@ -151,7 +151,7 @@ def without(
 
 
 @dataclass(frozen=True, slots=True)
-class Content:
+class WithdrawableContent:
     """What to withdraw to stop an image wherever it lies: the list of `withdrawn`, the digest, and of what it is."""
 
     sort: str
@@ -159,7 +159,7 @@ class Content:
     what: str
 
 
-def content_of(path: str, store: KeyStore) -> Content:
+def content_of(path: str, store: KeyStore) -> WithdrawableContent:
     """Return the digest that stands for what an image runs.
 
     That is its primary partition, the manifest of an OCI-SIF, or all of a file that is no SIF image. Signatures can be
@@ -181,14 +181,16 @@ def content_of(path: str, store: KeyStore) -> Content:
         os.close(fd)
 
 
-def _content(path: str, fd: int, store: KeyStore) -> Content:
+def _content(path: str, fd: int, store: KeyStore) -> WithdrawableContent:
     if sniff(fd) is not Kind.SIF:
-        return Content("objects", hash_file(fd)[1], "the whole file")
+        return WithdrawableContent("objects", hash_file(fd)[1], "the whole file")
     found = examine(fd, store, digests=True)
     if found.oci is not None:
-        return Content("manifests", found.oci.manifest, "the manifest of its OCI image")
+        return WithdrawableContent("manifests", found.oci.manifest, "the manifest of its OCI image")
     primary = [item for item in found.objects if {"partition", "primary"} <= item.holds]
     if len(primary) != 1:
         objects = ", ".join(f"{item.id} ({found.digests[item.id]})" for item in found.objects)
         raise ConfigError(f"{path} has no single primary partition; choose with --object from its objects: {objects}")
-    return Content("objects", found.digests[primary[0].id], f"object {primary[0].id}, its primary partition")
+    return WithdrawableContent(
+        "objects", found.digests[primary[0].id], f"object {primary[0].id}, its primary partition"
+    )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from eclctl.decide.evidence import KeyReport
+from eclctl.decide.key_reports import KeyReport
 from eclctl.decide.questions import Decision
 from eclctl.model import Verdict
 

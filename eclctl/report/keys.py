@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from eclctl.decide.evidence import short_name
+from eclctl.decide.key_reports import short_name
 from eclctl.decide.snapshot import Snapshot
 from eclctl.model import SignerKind
 from eclctl.policy.language import Policy

@@ -15,7 +15,7 @@ from eclctl.model import Missing
 from eclctl.policy.language import Match, Requirement, Rule
 from eclctl.policy.load import Source
 from eclctl.report.keys import ListedKey
-from eclctl.report.survey import ImageReport, Standing, Survey, Tally
+from eclctl.report.survey import ImageReport, RuleStanding, Survey, Tally
 
 __all__ = [
     "condition_fields",
@@ -176,7 +176,7 @@ def image_fields(report: ImageReport) -> dict[str, Any]:
     }
 
 
-def _standing(standing: Standing) -> dict[str, Any]:
+def _standing(standing: RuleStanding) -> dict[str, Any]:
     outcome = standing.outcome
     return {
         "rule": standing.name,

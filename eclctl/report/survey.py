@@ -13,11 +13,14 @@ from datetime import datetime
 from enum import StrEnum
 from itertools import islice
 
-from eclctl.decide.cache import Facts, Kept
+from eclctl.decide.cache import Kept
+from eclctl.decide.facts import Facts
+from eclctl.decide.judgement import under_rule
+from eclctl.decide.place import TrustedPlace
+from eclctl.decide.refusals import NOT_KNOWN, refused
 from eclctl.decide.snapshot import Snapshot
 from eclctl.model import Claim, Code, Finding, Kind, Outcome, SignatureReport, Verdict, Verification
 from eclctl.policy.ages import too_old
-from eclctl.policy.evaluate import evaluate, withdrawn
 from eclctl.policy.language import Policy, Rule
 from eclctl.policy.report import signatures
 from eclctl.policy.select import for_everybody, rules_on
@@ -25,7 +28,7 @@ from eclctl.report.keys import ListedKey
 from eclctl.trust.revocation import StatusSource
 from eclctl.trust.signer_types import SIGNER_TYPES
 
-__all__ = ["ImageReport", "Stand", "Standing", "Survey", "Tally", "examine"]
+__all__ = ["ImageReport", "RuleStanding", "Stand", "Survey", "Tally", "image_report"]
 
 MOST_RULES = 16
 """Rules that one image is looked at under."""
@@ -46,7 +49,7 @@ class Stand(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class RuleStanding:
     """One rule's word on an image; `rule` is None where no rule decided."""
 
     rule: Rule | None
@@ -78,7 +81,7 @@ class ImageReport:
     path: str
     kind: Kind | None
     size: int
-    standings: tuple[Standing, ...]
+    standings: tuple[RuleStanding, ...]
     signatures: tuple[SignatureReport, ...] = ()
     digests: Mapping[int, str] = field(default_factory=dict)
     manifest: str | None = None
@@ -89,13 +92,13 @@ class ImageReport:
         return best(self.standings)
 
 
-def best(standings: Iterable[Standing]) -> Stand:
+def best(standings: Iterable[RuleStanding]) -> Stand:
     """Return how an image stands altogether: what one caller may run is approved."""
     found = {standing.stand for standing in standings}
     return next((stand for stand in Stand if stand in found), Stand.DENIED)
 
 
-def _approved(standings: Iterable[Standing]) -> set[str | None]:
+def _approved(standings: Iterable[RuleStanding]) -> set[str | None]:
     return {standing.name for standing in standings if standing.stand is Stand.APPROVED}
 
 
@@ -120,12 +123,10 @@ class Tally:
 def usable(snapshot: Snapshot, facts: Facts) -> bool:
     """Return whether facts say all that the policy asks about, and with its keys."""
     policy = snapshot.policy
-    if policy is None or facts.store != snapshot.store.digest:
-        return False
-    return facts.digested or not policy.withdraws_objects
+    return policy is not None and facts.serve(snapshot.store.digest, digested=policy.withdraws_objects)
 
 
-def examine(snapshot: Snapshot, kept: Kept, statuses: StatusSource, now: datetime) -> ImageReport | None:
+def image_report(snapshot: Snapshot, kept: Kept, statuses: StatusSource, now: datetime) -> ImageReport | None:
     """Return how an image stands; None for a file that is no image, and that no rule is about."""
     policy, facts, path = snapshot.policy, kept.facts, kept.path or ""
     if policy is None:
@@ -143,34 +144,25 @@ def examine(snapshot: Snapshot, kept: Kept, statuses: StatusSource, now: datetim
     return ImageReport(path, found.kind, kept.key.size, standings, said, found.digests, manifest)
 
 
-def _is_no_image(found: Verification, standings: Sequence[Standing]) -> bool:
+def _is_no_image(found: Verification, standings: Sequence[RuleStanding]) -> bool:
     return found.kind is Kind.OTHER and not any(standing.rule for standing in standings)
 
 
-def _refused(facts: Facts) -> tuple[Standing, ...]:
+def _refused(facts: Facts) -> tuple[RuleStanding, ...]:
     """Return the word on an image that could not be read or parsed."""
-    error = facts.error or Finding("internal-error", "nothing is known of it")
-    code = Code(error.code) if error.code in frozenset(Code) else Code.INTERNAL_ERROR
-    return (Standing(None, Outcome(code, error.message)),)
+    return (RuleStanding(None, NOT_KNOWN if facts.error is None else refused(facts.error)),)
 
 
 def _standings(
     policy: Policy, kept: Kept, found: Verification, rejected: Mapping[int, Finding], now: datetime
-) -> tuple[Standing, ...]:
-    if policy.withdraws and (stopped := withdrawn(policy, found, rejected)) is not None:
-        return (Standing(None, stopped),)
-    standings = tuple(
-        Standing(rule, _outcome(policy, rule, kept.facts, found, too_old(rule, found.claims, rejected, now)))
-        for rule in islice(rules_on(policy, path=kept.path, kind=found.kind, aliases=kept.aliases), MOST_RULES)
-    )
-    nobody = Outcome(Code.NO_RULE, "no rule matches this image, and nothing else is accepted")
-    return standings or (Standing(None, nobody),)
-
-
-def _outcome(policy: Policy, rule: Rule, facts: Facts, found: Verification, rejected: Mapping[int, Finding]) -> Outcome:
-    """Return what a rule says; what a decision has found out already need not be found out again."""
-    kept = facts.outcomes.find(policy, rule, rejected, explain=False)
-    return evaluate(policy, rule, found, rejected) if kept is None else kept
+) -> tuple[RuleStanding, ...]:
+    place = TrustedPlace(kept.path, kept.aliases)  # else nothing would be kept of it
+    without = RuleStanding(None, under_rule(policy, kept.facts, None, place, rejected, now=now))
+    if without.outcome.code is not Code.NO_RULE:  # it is withdrawn
+        return (without,)
+    rules = islice(rules_on(policy, path=kept.path, kind=found.kind, aliases=kept.aliases), MOST_RULES)
+    found_out = (RuleStanding(rule, under_rule(policy, kept.facts, rule, place, rejected, now=now)) for rule in rules)
+    return tuple(found_out) or (without,)
 
 
 class Survey:
@@ -217,7 +209,7 @@ class Survey:
             if _approved(standings) != _approved(_standings(policy, kept, found, changed, self.now)):
                 self.concerned[name] += 1
 
-    def _count(self, standings: Sequence[Standing]) -> None:
+    def _count(self, standings: Sequence[RuleStanding]) -> None:
         self.images.add(best(standings))
         for standing in standings:
             if standing.name is not None:

@@ -1,4 +1,4 @@
-"""What a policy would say of an image once it is signed: by the facts as they are, and the claims that signing adds.
+"""What a policy will say of an image once it is signed: from its facts, and the claims that signing will add.
 
 Nothing is signed for this. The claims are those that verifying the new signatures will make; a test holds the two
 together.
@@ -7,57 +7,50 @@ together.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 
+from eclctl.decide.breakglass import NO_EXCEPTIONS
+from eclctl.decide.facts import Facts
+from eclctl.decide.judgement import judge_image
+from eclctl.decide.place import TrustedPlace
 from eclctl.decide.snapshot import Snapshot
-from eclctl.model import Caller, Claim, Code, Failure, Finding, KeyRef, Outcome, Verification
-from eclctl.policy.ages import too_old
-from eclctl.policy.evaluate import evaluate, withdrawn
-from eclctl.policy.select import select_rule
+from eclctl.model import Caller, Claim, Failure, Finding, KeyRef, Outcome, Verification
 from eclctl.sign.coverage import Part
 from eclctl.sign.native import Signing
-from eclctl.trust.keyring import KeyStore, judge
+from eclctl.trust.keyring import KeyStore
 from eclctl.trust.revocation import NO_STATUS, StatusSource
 from eclctl.trust.signer_types import SIGNER_TYPES
 
-__all__ = ["Place", "judged", "unknown_keys", "with_signatures"]
+__all__ = ["outcome_at", "unknown_keys", "with_signatures"]
 
 _STRANGER = Finding("unknown-key", "made by a key that the policy does not know")
-_NO_RULE = Outcome(Code.NO_RULE, "no rule covers this path, so nothing may run from there")
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where the image will lie, and who will ask to run it: what chooses a rule."""
-
-    path: str
-    caller: Caller
-
-
-def judged(
-    snapshot: Snapshot, image: Verification, place: Place, now: datetime, statuses: StatusSource = NO_STATUS
+def outcome_at(
+    snapshot: Snapshot,
+    image: Verification,
+    path: str,
+    caller: Caller,
+    now: datetime,
+    *,
+    statuses: StatusSource = NO_STATUS,
 ) -> Outcome:
-    """Return what a policy says of an image, explained, supposing that the place where it lies is worth enough.
+    """Return what a policy says of an image, explained, supposing that its path is a trusted path.
 
     Exceptions are left out: they are for images that lack approvals, and this is about approvals.
 
     Args:
         snapshot: With a policy.
         image: Facts found with the snapshot's keys; with all digests when the policy withdraws objects.
-        place: Where and for whom.
+        path: Where the image will lie.
+        caller: Who will ask to run it.
         now: Aware, UTC.
         statuses: What is known of whether certificates were revoked.
     """
-    policy, store = snapshot.policy, snapshot.store
-    assert policy is not None
-    found = {number: judge(store, claim, now, statuses) for number, claim in enumerate(image.claims)}
-    rejected = {number: finding for number, finding in found.items() if finding is not None}
-    rule = select_rule(policy, path=place.path, kind=image.kind, caller=place.caller, now=now)
-    stopped = withdrawn(policy, image, rejected)
-    if stopped is not None or rule is None:
-        return stopped or _NO_RULE
-    return evaluate(policy, rule, image, too_old(rule, image.claims, rejected, now), explain=True)
+    without = replace(snapshot, exceptions=NO_EXCEPTIONS)
+    facts = Facts(snapshot.store.digest, image, digested=True)
+    return judge_image(without, facts, TrustedPlace(path), caller, now, statuses=statuses, explain=True).outcome
 
 
 def with_signatures(

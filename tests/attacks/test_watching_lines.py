@@ -20,6 +20,7 @@ from eclctl.daemon.watching import inotify, settling, tree, watch
 from eclctl.daemon.watching.tree import Timing
 from eclctl.daemon.watching.watch import Watcher
 from eclctl.decide.cache import FactCache
+from eclctl.decide.driving import drive
 from eclctl.decide.engine import Engine
 from eclctl.decide.questions import Question
 from eclctl.decide.snapshot import Snapshot, build
@@ -181,7 +182,7 @@ def decisions(root: Path, engine: Engine) -> dict[str, Decision]:
     found = {}
     for path in sorted(root.iterdir()):
         descriptor = os.open(path, os.O_RDONLY)
-        found[path.name] = engine.decide(Question(str(path), caller, descriptor), datetime.now(UTC))
+        found[path.name] = drive(engine, Question(str(path), caller, descriptor), None, lambda: datetime.now(UTC))
         os.close(descriptor)
     return found
 

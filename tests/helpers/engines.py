@@ -11,6 +11,7 @@ from time import time_ns
 from eclctl.config.accounts import Names
 from eclctl.config.settings import Settings
 from eclctl.decide.cache import FactCache
+from eclctl.decide.driving import drive
 from eclctl.decide.engine import Engine
 from eclctl.decide.questions import Decision, Question
 from eclctl.decide.snapshot import Snapshot, build
@@ -109,7 +110,7 @@ class Site:
     def ask(self, path: Path | str, caller: Caller = CALLER, descriptor: int | None = None, **more: object) -> Decision:
         rights = Credentials(caller.uid, caller.gid, caller.groups) if can_assume() else None
         question = replace_question(Question(str(path), caller, descriptor, asker=Asker(rights)), **more)
-        return self.engine.decide(question, self.now)
+        return drive(self.engine, question, None, lambda: self.now)
 
 
 def replace_question(question: Question, **more: object) -> Question:

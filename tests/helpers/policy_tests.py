@@ -10,8 +10,8 @@ from eclctl.config.accounts import Names
 from eclctl.config.settings import Settings
 from eclctl.files.guarded import read_unguarded
 from eclctl.policytest.cases import Case
-from eclctl.policytest.loading import Loaded, beside, load
-from eclctl.policytest.running import Result, Runner
+from eclctl.policytest.loading import LoadedTests, beside_policies, load_tests
+from eclctl.policytest.running import CaseResult, Runner
 from tests.helpers.support import CORPUS, NOW
 
 HOST = Names({"root": 0}.get, {"wheel": 10}.get, "here.example")
@@ -63,10 +63,10 @@ def write(folder: Path, tests: str, rules: str = PRODUCTION, head: str = HEAD) -
     return str(folder / "p")
 
 
-def loaded(folder: Path, tests: str, rules: str = PRODUCTION, head: str = HEAD) -> Loaded:
+def loaded(folder: Path, tests: str, rules: str = PRODUCTION, head: str = HEAD) -> LoadedTests:
     """Load what `write` lays out."""
     policies = (write(folder, tests, rules, head),)
-    return load(Settings("", "", "", policies, ()), beside(policies), HOST, now=NOW, read=read_unguarded)
+    return load_tests(Settings("", "", "", policies, ()), beside_policies(policies), HOST, now=NOW, read=read_unguarded)
 
 
 def errors(folder: Path, tests: str, rules: str = PRODUCTION, head: str = HEAD) -> list[str]:
@@ -82,7 +82,7 @@ def one(body: str, expect: str = MET, *, name: str = "it") -> str:
 
 
 @contextmanager
-def running(made: Loaded) -> Iterator[Runner]:
+def running(made: LoadedTests) -> Iterator[Runner]:
     """A runner over what loaded, closed at the end."""
     assert made.snapshot is not None, [str(problem) for problem in made.errors]
     runner = Runner(made.snapshot, made.elsewhere)
@@ -92,14 +92,14 @@ def running(made: Loaded) -> Iterator[Runner]:
         runner.close()
 
 
-def results(folder: Path, tests: str, rules: str = PRODUCTION) -> list[Result]:
+def results(folder: Path, tests: str, rules: str = PRODUCTION) -> list[CaseResult]:
     """What became of each test."""
     made = loaded(folder, tests, rules)
     with running(made) as runner:
         return [runner.run(case) for case in made.cases]
 
 
-def case(made: Loaded) -> Case:
+def case(made: LoadedTests) -> Case:
     """The only test."""
     (found,) = made.cases
     return found

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from eclctl.decide.snapshot import Snapshot
 from eclctl.model import Caller
-from eclctl.preview.looking import Looker, Side
+from eclctl.preview.policy_pair import PolicyPair, Side
 from eclctl.preview.records import History
-from eclctl.preview.replay import Result, replay
+from eclctl.preview.replay import ReplayResult, replay
 from eclctl.trust.revocation import Known, Link
 from eclctl.verify import HashPool
 from tests.helpers.engines import Site
@@ -65,10 +65,10 @@ def history(lines: Iterable[bytes] = (), since: datetime | None = None) -> Histo
 
 
 @contextmanager
-def looking(site: Site, old: Snapshot, new: Snapshot) -> Iterator[Looker]:
+def looking(site: Site, old: Snapshot, new: Snapshot) -> Iterator[PolicyPair]:
     locator = site.engine.locator
     with HashPool(1) as pool:
-        yield Looker(Side(old, locator), Side(new, locator), pool, Silent(), site.now)
+        yield PolicyPair(Side(old, locator), Side(new, locator), pool, Silent(), site.now)
 
 
 def simulate(
@@ -78,7 +78,7 @@ def simulate(
     lines: Iterable[bytes] = (),
     paths: Iterable[Path | str] | None = None,
     **more: object,
-) -> Result:
+) -> ReplayResult:
     """Replay the images of a site's library, or `paths`, and a log."""
     chosen = sorted(site.library.iterdir()) if paths is None else paths
     with looking(site, old, new) as looker:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from eclctl.decide.questions import Decision, Pending, Question, Turn
+from eclctl.decide.questions import Decision, Lookup, Pending, Question, Turn
 from eclctl.files.mounts import Belief, Mounts, MountTable
 from eclctl.files.syscalls import attributes
 from eclctl.files.trusted_path import Locator
@@ -25,10 +25,10 @@ def _settle(site: Site, answer: Decision | Pending, turn: Turn) -> Decision:
     """Do what a server does with a question that could not be answered at once."""
     engine = site.engine
     while isinstance(answer, Pending):
-        if answer.stage == "open":
-            answer = engine.begin(answer.question, answer.snapshot, site.now, anywhere=True, waited=True, turn=turn)
+        if isinstance(answer, Lookup):
+            answer = engine.conclude(answer, engine.look_up(answer), site.now)
         else:
-            answer = engine.conclude(answer, engine.examine(answer), site.now)
+            answer = engine.begin(answer.question, answer.snapshot, site.now, anywhere=True, waited=True, turn=turn)
     return answer
 
 

@@ -7,19 +7,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from types import SimpleNamespace
-from typing import cast
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eclctl.decide.breakglass import Approval, Candidate, Exceptions, State, standing
-from eclctl.decide.breakglass_apply import SOFTENED, soften
+from eclctl.decide.breakglass_apply import apply_exceptions
+from eclctl.decide.place import TrustedPlace
 from eclctl.decide.snapshot import Snapshot
-from eclctl.files.trusted_path import Located
 from eclctl.model import Assurance, Caller, Code, KeyRef, Outcome, SignerKind
 from eclctl.policy.breakglass import FileName, PolicyException
 from eclctl.policy.globs import compile_glob
+from eclctl.policy.outcome import EXCUSED
 from eclctl.trust.keyring import KeyStore
 from tests.helpers.deciding import RING, loaded
 from tests.helpers.support import NOW
@@ -95,10 +94,8 @@ class Asked:
     now: datetime
 
     @property
-    def located(self) -> Located:
-        attributes = SimpleNamespace(size=self.size)
-        found = SimpleNamespace(path=self.path, assurance=self.assurance, attributes=attributes, aliases=())
-        return cast("Located", found)
+    def place(self) -> TrustedPlace:
+        return TrustedPlace(self.path, assurance=self.assurance, size=self.size)
 
 
 questions = st.builds(
@@ -150,7 +147,7 @@ def deny(code: Code = Code.REQUIREMENTS_NOT_MET) -> Outcome:
 
 def answer(candidates: list[Candidate], asked: Asked, code: Code = Code.REQUIREMENTS_NOT_MET) -> Outcome:
     snapshot = replace(EMPTY, exceptions=Exceptions(tuple(candidates)))
-    return soften(deny(code), snapshot, asked.located, asked.whole, asked.caller, asked.now)
+    return apply_exceptions(deny(code), snapshot, asked.place, asked.whole, asked.caller, asked.now)
 
 
 def stands(candidate: Candidate, asked: Asked) -> bool:
@@ -196,7 +193,7 @@ def test_it_never_holds_for_another_image_user_or_time(case: tuple[list[Candidat
         assert answer(found, changed).code is Code.REQUIREMENTS_NOT_MET
 
 
-@given(cases(), st.sampled_from(sorted(set(Code) - SOFTENED)))
+@given(cases(), st.sampled_from(sorted(set(Code) - EXCUSED)))
 def test_it_changes_no_other_answer(case: tuple[list[Candidate], Asked], code: Code) -> None:
     found, asked = case
     assert answer(found, asked, code) == deny(code)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from eclctl.decide.questions import Decision
 from eclctl.model import Caller
-from eclctl.preview.changes import Change, compare
+from eclctl.preview.changes import AnswerChange, compare
 from tests.helpers.engines import Site
 from tests.helpers.previews import record, simulate
 
@@ -74,7 +74,7 @@ def test_a_replayed_decision_changes_as_two_engines_answer(
     assert result.drifted == 0
     replayed = [entry for entry in result.top.first() if entry.users]
     assert [(entry.old.code, entry.new.code, entry.new.would) for entry in replayed] == (
-        [] if compare(before, after) is Change.SAME else [(before.code, after.code, after.would)]
+        [] if compare(before, after) is AnswerChange.SAME else [(before.code, after.code, after.would)]
     )
 
 
@@ -82,7 +82,7 @@ def test_a_replayed_decision_changes_as_two_engines_answer(
 @given(rules())
 def test_the_same_policy_never_changes_anything(site: Site, text: str) -> None:
     result = simulate(site, site.use_policy(text), site.use_policy(text))
-    assert set(result.images) <= {Change.SAME}
+    assert set(result.images) <= {AnswerChange.SAME}
     assert result.top.first() == []
 
 
@@ -100,5 +100,5 @@ def test_no_caller_sees_a_change_on_an_image_that_is_reported_as_unchanged(
     site.engine.install(second)
     after = asked(site, name, caller)
     seen = {(entry.old.code, entry.new.code) for entry in result.top.first()}
-    if compare(before, after) is not Change.SAME:
+    if compare(before, after) is not AnswerChange.SAME:
         assert (before.code, after.code) in seen

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from eclctl.config.subordinate_id_files import Granted, SubordinateIds
 from eclctl.config.subordinate_ids import MANY, MOST_OWNERS, Overlap, Range, Ranges, parse_ranges, table
-from eclctl.decide.identify import Owner, identify
+from eclctl.decide.caller_identity import Owner, identify
 from eclctl.model import Caller
 
 NAMES = ("alice", "bob", "carol", "7", "ghost")

@@ -16,7 +16,7 @@ from eclctl.cli.policy.command import run
 from eclctl.config.accounts import NAMES
 from eclctl.config.settings import Settings
 from eclctl.files.guarded import read_unguarded
-from eclctl.policytest.loading import beside, load
+from eclctl.policytest.loading import beside_policies, load_tests
 from eclctl.policytest.running import Runner
 from tests.helpers.support import NOW, ROOT
 
@@ -76,7 +76,7 @@ def without(mapping: dict[str, Any], *keys: str) -> dict[str, Any]:
 def failing(folder: Path) -> list[str]:
     """The names of the tests that fail, of a policy that loads; or how they name what is not there any more."""
     settings = Settings("", "", "", (str(folder),), ())
-    made = load(settings, beside((str(folder),)), NAMES, now=NOW, read=read_unguarded)
+    made = load_tests(settings, beside_policies((str(folder),)), NAMES, now=NOW, read=read_unguarded)
     assert [str(problem) for problem in made.errors if "/tests/" not in problem.file] == []
     if made.snapshot is None:
         return [str(problem) for problem in made.errors]

@@ -16,7 +16,7 @@ from eclctl.cli.terminal.parser import USAGE
 from eclctl.cli.terminal.problems import complain
 from eclctl.config.accounts import NAMES
 from eclctl.config.document import Problem
-from eclctl.decide.mounted import HostMounts, believe, exists_here
+from eclctl.decide.host_mounts import HostMounts, believed_file_systems, exists_here
 from eclctl.decide.snapshot import Built, build
 from eclctl.files.mounts import MountTable
 
@@ -76,7 +76,7 @@ def load_named(options: argparse.Namespace, now: datetime, *, lint: bool) -> Bui
         return Built(None, named.errors)
     if not lint:
         return build(named.settings, NAMES, generation=1, now=now)
-    table = MountTable(believe(named.settings))
+    table = MountTable(believed_file_systems(named.settings))
     try:
         mounts, belief = table.current()
     finally:

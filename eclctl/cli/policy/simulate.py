@@ -23,8 +23,8 @@ from eclctl.cli.policy.simulation_text import Simulation, lines, shape
 from eclctl.cli.terminal.parser import USAGE
 from eclctl.cli.terminal.problems import print_error
 from eclctl.config.accounts import NAMES, subject
-from eclctl.decide.identify import identifier
-from eclctl.decide.mounted import believe
+from eclctl.decide.caller_identity import identifier
+from eclctl.decide.host_mounts import believed_file_systems
 from eclctl.decide.snapshot import Snapshot, build
 from eclctl.errors import ConfigError
 from eclctl.files.guarded import read_unguarded
@@ -34,10 +34,10 @@ from eclctl.files.trusted_path import Locator
 from eclctl.files.walk import walk
 from eclctl.files.writers import ignore_broken_leases
 from eclctl.local.engine import Responders, load_site
-from eclctl.preview.looking import Looker, Side
+from eclctl.preview.policy_pair import PolicyPair, Side
 from eclctl.preview.records import History
-from eclctl.preview.replay import Result, replay
-from eclctl.preview.withdrawing import digest_of, signatory, without
+from eclctl.preview.replay import ReplayResult, replay
+from eclctl.preview.withdrawing import digest_of, signatory, with_withdrawn
 from eclctl.text import printable
 from eclctl.verify import HashPool
 
@@ -218,7 +218,7 @@ def _withdrawn(options: argparse.Namespace, settings: Settings, snapshot: Snapsh
     found = tuple(signatory(snapshot, text, _read_key) for text in options.revoke)
     digests = frozenset(digest_of(text) for text in options.withdraw)
     named = ", ".join([*options.revoke, *options.withdraw])
-    withdrawn = without(snapshot, signatories=found, digests=digests)
+    withdrawn = with_withdrawn(snapshot, signatories=found, digests=digests)
     return _Named(settings, withdrawn, f"today's policy, with {named} withdrawn")
 
 
@@ -232,7 +232,7 @@ def _replayed(
     unread: list[str],
     options: argparse.Namespace,
     now: datetime,
-) -> Result:
+) -> ReplayResult:
     today, candidate = both
     settings = today.settings
     roots = [(watch.path, watch.recursive) for watch in settings.watch] + [(each, True) for each in options.images]
@@ -240,7 +240,7 @@ def _replayed(
         pool = stack.enter_context(HashPool(os.cpu_count() or 1))
         old = Side(today.snapshot, _locator(settings, stack))
         new = Side(candidate.snapshot, _locator(candidate.settings, stack))
-        looker = Looker(old, new, pool, Responders(settings.ocsp.timeout), now)
+        looker = PolicyPair(old, new, pool, Responders(settings.ocsp.timeout), now)
         progress = _Progress()
         stack.callback(progress.clear)
         resolve, identify = lru_cache(maxsize=None)(subject), lru_cache(maxsize=None)(identifier())
@@ -250,7 +250,7 @@ def _replayed(
 
 def _locator(settings: Settings, stack: ExitStack) -> Locator:
     ignore_broken_leases()
-    mounts = MountTable(believe(settings))
+    mounts = MountTable(believed_file_systems(settings))
     stack.callback(mounts.close)
     return Locator(mounts, settings.trusted_owners, sandboxes=Sandboxes(time.monotonic))
 

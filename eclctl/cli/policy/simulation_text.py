@@ -14,9 +14,9 @@ from typing import Any
 from eclctl.decide.snapshot import Snapshot
 from eclctl.model import Code, Verdict
 from eclctl.preview.callers import Probe
-from eclctl.preview.changes import Answer, Change, Entry, Need
+from eclctl.preview.changes import AnswerChange, ChangedImage, PolicyAnswer, UnmetRequirement
 from eclctl.preview.records import History
-from eclctl.preview.replay import Result
+from eclctl.preview.replay import ReplayResult
 from eclctl.text import printable
 
 __all__ = ["Simulation", "lines", "shape"]
@@ -28,11 +28,11 @@ _MOST_USERS = 5
 _MOST_PROBES = 4
 _MOST_UNREAD = 5
 _TITLES = {
-    Change.SAME: "unchanged",
-    Change.STOPPED: "allow -> deny",
-    Change.FREED: "deny -> allow",
-    Change.WOULD: "allowed; what would be denied changes",
-    Change.CODE: "another code, same decision",
+    AnswerChange.SAME: "unchanged",
+    AnswerChange.STOPPED: "allow -> deny",
+    AnswerChange.FREED: "deny -> allow",
+    AnswerChange.WOULD: "allowed; what would be denied changes",
+    AnswerChange.CODE: "another code, same decision",
 }
 
 
@@ -43,7 +43,7 @@ class Simulation:
     today: tuple[str, Snapshot]
     candidate: tuple[str, Snapshot]
     history: History
-    result: Result
+    result: ReplayResult
     now: datetime
     unread: tuple[str, ...]
 
@@ -99,9 +99,9 @@ def _digest(snapshot: Snapshot) -> str:
     return "not written" if snapshot.digest is None else snapshot.digest[: len("sha256:") + 16]
 
 
-def _counts(result: Result) -> Iterator[str]:
+def _counts(result: ReplayResult) -> Iterator[str]:
     yield f"{'':38}{'images':>10}{'decisions':>12}{'users':>8}"
-    for change in (Change.SAME, Change.STOPPED, Change.FREED, Change.WOULD, Change.CODE):
+    for change in (AnswerChange.SAME, AnswerChange.STOPPED, AnswerChange.FREED, AnswerChange.WOULD, AnswerChange.CODE):
         users = len(result.users.get(change, ()))
         yield f"{_TITLES[change]:38}{result.images[change]:>10}{result.decisions[change]:>12}{users:>8}"
 
@@ -146,7 +146,7 @@ def _left_out(made: Simulation) -> Iterator[str]:
         yield f"{_count(result.unjudged_images, 'image')} with {decisions} could not be read now:"
 
 
-def _entry(entry: Entry) -> Iterator[str]:
+def _entry(entry: ChangedImage) -> Iterator[str]:
     yield f"  {printable(entry.path)}"
     yield from _answer("today", entry.old)
     yield from _answer("candidate", entry.new)
@@ -160,20 +160,20 @@ def _entry(entry: Entry) -> Iterator[str]:
     yield from _field("for", _who(entry))
 
 
-def _answer(label: str, answer: Answer) -> Iterator[str]:
+def _answer(label: str, answer: PolicyAnswer) -> Iterator[str]:
     would = "" if answer.would is None else f", would be {answer.would}"
     by = "" if answer.rule is None else f", rule {printable(answer.rule)}"
     yield from _field(label, f"{answer.verdict} {answer.code}{would}{by}", answer.where)
 
 
-def _needs(entry: Entry) -> tuple[str, tuple[Need, ...]]:
+def _needs(entry: ChangedImage) -> tuple[str, tuple[UnmetRequirement, ...]]:
     """Return the requirements that made the difference: those that the side which denies found not to be met."""
-    if entry.change is Change.FREED or (entry.change is Change.WOULD and entry.new.would is None):
+    if entry.change is AnswerChange.FREED or (entry.change is AnswerChange.WOULD and entry.new.would is None):
         return "lacked", entry.old.unmet
     return "lacks", entry.new.unmet
 
 
-def _by_reason(answer: Answer) -> bool:
+def _by_reason(answer: PolicyAnswer) -> bool:
     """Whether an answer is a deny that unmet requirements do not explain."""
     return answer.verdict is Verdict.DENY and answer.code is not Code.REQUIREMENTS_NOT_MET
 
@@ -191,7 +191,7 @@ def _field(label: str, text: str, where: str | None = None) -> Iterator[str]:
         yield f"{rest}{place.strip()}"
 
 
-def _who(entry: Entry) -> str:
+def _who(entry: ChangedImage) -> str:
     parts = [_probe(each) for each in entry.probes[:_MOST_PROBES]]
     if len(entry.probes) > _MOST_PROBES:
         parts.append(f"{len(entry.probes) - _MOST_PROBES} others whom rules name")
@@ -250,9 +250,9 @@ def shape(made: Simulation) -> dict[str, Any]:
         "at": made.now.strftime("%Y-%m-%dT%H:%M:%SZ"),
         "today": {"name": _text(made.today[0]), "policy": made.today[1].digest},
         "candidate": {"name": _text(made.candidate[0]), "policy": made.candidate[1].digest},
-        "images": _tally({change: result.images[change] for change in Change})
+        "images": _tally({change: result.images[change] for change in AnswerChange})
         | {"unjudged": result.unjudged_images, "files": result.files},
-        "decisions": _tally({change: result.decisions[change] for change in Change})
+        "decisions": _tally({change: result.decisions[change] for change in AnswerChange})
         | {
             "unjudged": result.unjudged_decisions,
             "gone": result.gone,
@@ -262,7 +262,7 @@ def shape(made: Simulation) -> dict[str, Any]:
             "first": history.first,
             "last": history.last,
         },
-        "users": _tally({change: len(result.users.get(change, ())) for change in Change}),
+        "users": _tally({change: len(result.users.get(change, ())) for change in AnswerChange}),
         "gone_images": result.gone_images,
         "coarse_images": result.coarse_images,
         "unjudged": [{"image": _text(path), "reason": _text(why)} for path, why in result.unjudged.items()],
@@ -274,11 +274,11 @@ def shape(made: Simulation) -> dict[str, Any]:
     }
 
 
-def _tally(counts: dict[Change, int]) -> dict[str, Any]:
+def _tally(counts: dict[AnswerChange, int]) -> dict[str, Any]:
     return {change.value.replace("-", "_"): count for change, count in counts.items()}
 
 
-def _change(entry: Entry) -> dict[str, Any]:
+def _change(entry: ChangedImage) -> dict[str, Any]:
     return {
         "image": _text(entry.path),
         "kind": entry.kind,
@@ -292,7 +292,7 @@ def _change(entry: Entry) -> dict[str, Any]:
     }
 
 
-def _answer_shape(answer: Answer) -> dict[str, Any]:
+def _answer_shape(answer: PolicyAnswer) -> dict[str, Any]:
     return {
         "decision": answer.verdict,
         "code": answer.code,

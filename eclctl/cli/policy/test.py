@@ -25,8 +25,8 @@ from eclctl.policytest import junit
 from eclctl.policytest.cases import Case
 from eclctl.policytest.coverage import Reached, coverage
 from eclctl.policytest.junit import Timed
-from eclctl.policytest.loading import FOLDER, Loaded, beside, load
-from eclctl.policytest.running import Result, Runner
+from eclctl.policytest.loading import FOLDER, LoadedTests, beside_policies, load_tests
+from eclctl.policytest.running import CaseResult, Runner
 from eclctl.text import printable
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def add(commands: argparse._SubParsersAction[Parser]) -> None:
 class Run:
     """What a run found. `selected` is false when `-k` left tests out: then nothing is said about rules."""
 
-    loaded: Loaded
+    loaded: LoadedTests
     timed: tuple[Timed, ...]
     rules: tuple[Reached, ...]
     selected: bool
@@ -142,13 +142,13 @@ def _timed(runner: Runner, case: Case) -> Timed:
     return Timed(result, time.perf_counter() - started)
 
 
-def _loaded(options: argparse.Namespace, now: datetime) -> Loaded:
+def _loaded(options: argparse.Namespace, now: datetime) -> LoadedTests:
     """Load policy and tests: those on the command line as anybody may have them, else as the daemon wants them."""
     named = named_settings(options)
     if named.settings is None:
-        return Loaded(None, (), named.errors)
-    tests = options.tests or beside(named.settings.policies)
-    return load(named.settings, tests, NAMES, now=now, read=read_unguarded if options.paths else read_guarded)
+        return LoadedTests(None, (), named.errors)
+    tests = options.tests or beside_policies(named.settings.policies)
+    return load_tests(named.settings, tests, NAMES, now=now, read=read_unguarded if options.paths else read_guarded)
 
 
 def _write(path: str, made: Run, started: datetime) -> str | None:
@@ -191,7 +191,7 @@ def _print(made: Run, *, verbose: bool) -> None:
     _print_summary(made)
 
 
-def _lines(result: Result) -> Iterator[str]:
+def _lines(result: CaseResult) -> Iterator[str]:
     """Yield the lines of one test, at most 80 columns wide where words allow."""
     name = printable(result.case.name)
     if result.passed:

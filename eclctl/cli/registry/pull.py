@@ -16,7 +16,7 @@ from eclctl.decide.questions import Decision
 from eclctl.errors import EclctlError, MalformedImageError, RemoteError
 from eclctl.files.atomic import NewFileError
 from eclctl.files.resumable import Landing, landing
-from eclctl.local.at_path import foretell
+from eclctl.local.at_path import decide_as_if_at
 from eclctl.local.engine import load_site
 from eclctl.model import Kind, Verdict
 from eclctl.remote.registry.client import Registry
@@ -259,7 +259,7 @@ def _check(file: Landing, wanted: _Wanted, reference: Reference) -> None:
 def _decision(options: argparse.Namespace, file: Landing) -> Decision | None:
     if not options.require_allow:
         return None
-    decision = foretell(options.config or _CONFIG, file.path, file.final)
+    decision = decide_as_if_at(options.config or _CONFIG, file.path, file.final)
     if decision.verdict is not Verdict.ALLOW:
         raise _DeniedError(decision)
     return decision

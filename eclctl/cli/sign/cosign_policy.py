@@ -7,10 +7,10 @@ from datetime import datetime
 from typing import TypeAlias
 
 from eclctl.cli.sign.policy import Outlook, Policies
-from eclctl.decide.identify import calling_user
+from eclctl.decide.caller_identity import calling_user
 from eclctl.model import Finding
 from eclctl.sif.reader import Sif
-from eclctl.sign.outlook import Place, judged
+from eclctl.sign.outlook import outcome_at
 from eclctl.sign.pem import PrivateKey
 from eclctl.trust.keyring import unasked
 from eclctl.verify import DigestCache, HashPool
@@ -37,14 +37,14 @@ def outlook(policies: Policies, path: str, before: File, after: File, now: datet
     """
     snapshot, responders = policies.snapshot, policies.responders
     assert snapshot.policy is not None
-    place = Place(path, calling_user())
+    caller = calling_user()
     outcomes = []
     with HashPool.beside_caller() as pool:
         for image, known in (before, after):
             digests = snapshot.policy.withdraws_objects
             found = examine_image(image, snapshot.store, pool=pool, digests=digests, known=known)
             responders.ask(unasked(snapshot.store, found.claims, now, responders))
-            outcomes.append(judged(snapshot, found, place, now, responders))
+            outcomes.append(outcome_at(snapshot, found, path, caller, now, statuses=responders))
     return Outlook(path, outcomes[0], outcomes[1], ())
 
 

@@ -58,8 +58,8 @@ class Policies:
         Raises:
             EclctlError: The image cannot be read.
         """
-        from eclctl.decide.identify import calling_user  # noqa: PLC0415 - see above
-        from eclctl.sign.outlook import Place, judged, unknown_keys, with_signatures  # noqa: PLC0415 - see above
+        from eclctl.decide.caller_identity import calling_user  # noqa: PLC0415 - see above
+        from eclctl.sign.outlook import outcome_at, unknown_keys, with_signatures  # noqa: PLC0415 - see above
         from eclctl.trust.keyring import unasked  # noqa: PLC0415 - as above
         from eclctl.verify import HashPool, examine  # noqa: PLC0415 - as above
 
@@ -70,7 +70,7 @@ class Policies:
             before = examine(fd, store, pool=pool, digests=snapshot.policy.withdraws_objects)
         after = with_signatures(before, parts, signing, store, now)
         responders.ask(unasked(store, after.claims, now, responders))
-        place = Place(path, calling_user())
+        caller = calling_user()
         unknown = [
             Finding(
                 "unknown-to-policy", f"the policy knows nothing of the key {ref.id}: its signature counts for nobody"
@@ -79,8 +79,8 @@ class Policies:
         ]
         return Outlook(
             path,
-            judged(snapshot, before, place, now, responders),
-            judged(snapshot, after, place, now, responders),
+            outcome_at(snapshot, before, path, caller, now, statuses=responders),
+            outcome_at(snapshot, after, path, caller, now, statuses=responders),
             tuple(unknown),
         )
 

@@ -3,7 +3,7 @@
 Most callers have no ID in a range of subordinate IDs and are known at once. The others are looked up in a thread, since
 the name service may hang, and what was found is kept for a minute. A caller who cannot be looked up within
 `PATIENCE` counts as unidentified: rules that allow are not for them where they name users, and all rules that deny
-some users or groups are (`decide.identify`).
+some users or groups are (`decide.caller_identity`).
 
 The files are looked at every `INTERVAL` seconds, and read again when they have changed and at each reload. A connection
 keeps the identity that its caller had when it was made, as it keeps their credentials.
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 from eclctl.config import subordinate_id_files
 from eclctl.config.document import printable
 from eclctl.daemon.background.workers import Workers
-from eclctl.decide.identify import Accounts, NameService, Owner, concerns, identify, unidentified
+from eclctl.decide.caller_identity import Accounts, NameService, Owner, has_subordinate_ids, identify, unidentified
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -141,7 +141,7 @@ class Callers:
 
     def known(self, caller: Caller) -> Caller | None:
         """Return the caller with their identity, None when they must be looked up (`find`)."""
-        if len(caller.groups) <= _MANY_GROUPS and not concerns(caller, self._ids):
+        if len(caller.groups) <= _MANY_GROUPS and not has_subordinate_ids(caller, self._ids):
             return caller
         kept = self._kept.get(self.household(caller), {}).get(caller)
         return kept[1] if kept is not None and kept[0] > self._clock() else None

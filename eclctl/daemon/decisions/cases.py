@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Hashable
 
     from eclctl.daemon.sockets.call import Call
-    from eclctl.decide.questions import Decision, Pending, Question
+    from eclctl.decide.questions import Decision, Lookup, Question
     from eclctl.decide.snapshot import Snapshot
 
 
@@ -24,7 +24,7 @@ class Ask:
     case: Case
     index: int
     question: Question
-    pending: Pending | None = None
+    pending: Lookup | None = None
     held: bool = False
     remote: bool = False
     waited: bool = False

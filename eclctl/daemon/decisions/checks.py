@@ -31,7 +31,7 @@ from eclctl.daemon.decisions.rendering import Renderer
 from eclctl.daemon.observing.audit import timestamp
 from eclctl.daemon.sockets.permissions import asker_of
 from eclctl.daemon.sockets.protocol import RECENT_LIMIT, ErrorCode, Method
-from eclctl.decide.questions import Decision, Pending, Question, Turn
+from eclctl.decide.questions import Decision, Lookup, Opening, Pending, Question, StatusNeeded, Turn
 from eclctl.errors import AuditError
 from eclctl.files.resolving import tidy
 from eclctl.files.syscalls import attributes
@@ -47,8 +47,8 @@ if TYPE_CHECKING:
     from eclctl.daemon.observing.metrics import Metrics
     from eclctl.daemon.sockets.call import Call
     from eclctl.daemon.sockets.closing import Closer
-    from eclctl.decide.cache import Facts
     from eclctl.decide.engine import Engine
+    from eclctl.decide.facts import Facts
     from eclctl.decide.snapshot import Snapshot
     from eclctl.files.mounts import MountTable
     from eclctl.trust.revocation import Link
@@ -245,16 +245,15 @@ class Checks:
         """Take an image to its next stage, or settle it."""
         if isinstance(result, Decision):
             self._settle(ask, result)
-        elif not isinstance(result, Pending):
-            self._settle_bug(ask, result)
-        elif result.stage == "open":
-            result.close()
-            self._open(ask)
-        elif result.stage == "status":
-            self._ask_status(result.links, partial(self._asked, ask))
-        else:
+        elif isinstance(result, Lookup):
             ask.pending = result
             self._examine(ask)
+        elif isinstance(result, Opening):
+            self._open(ask)
+        elif isinstance(result, StatusNeeded):
+            self._ask_status(result.links, partial(self._asked, ask))
+        else:
+            self._settle_bug(ask, result)
 
     def _open(self, ask: Ask) -> None:
         ask.held = ask.remote = True
@@ -323,7 +322,7 @@ class Checks:
         result: object = None
         begun = perf_counter()
         if pending is not None and examination.wanted():
-            result = _try(lambda: self._engine.examine(pending))
+            result = _try(lambda: self._engine.look_up(pending))
         self._report(self._examined, examination, result, perf_counter() - begun)
 
     def _examined(self, examination: Examination, facts: Any, seconds: float) -> None:

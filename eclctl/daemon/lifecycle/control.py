@@ -13,7 +13,7 @@ from eclctl import __version__
 from eclctl.daemon.observing.audit import timestamp
 from eclctl.daemon.observing.surveys import page
 from eclctl.daemon.sockets.protocol import VERSION, ErrorCode, Method, Part
-from eclctl.decide.mounted import why_rule_cannot
+from eclctl.decide.host_mounts import why_rule_cannot
 from eclctl.report.attention import attention
 from eclctl.report.shapes import exception_fields, file_fields, key_fields, rule_fields, survey_fields, turning_fields
 from eclctl.report.survey import Tally

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from eclctl.config.document import printable
 from eclctl.daemon.observing.audit import exception_record
-from eclctl.decide.breakglass import Candidate, Exceptions, Standing, State, standing, turning_points
+from eclctl.decide.breakglass import Candidate, Exceptions, Standing, State, exception_turning_points, standing
 from eclctl.errors import AuditError
 
 if TYPE_CHECKING:
@@ -101,5 +101,5 @@ class ExceptionWatch:
 def _delay(exceptions: Exceptions, now: datetime) -> float:
     """Return in how many seconds the next exception starts or ends, or `INTERVAL` when that is sooner."""
     seconds = now.timestamp()
-    ahead = (time - seconds for time in turning_points(exceptions) if time > seconds)
+    ahead = (time - seconds for time in exception_turning_points(exceptions) if time > seconds)
     return max(_SOONEST, min((*ahead, INTERVAL)))

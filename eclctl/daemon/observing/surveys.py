@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from eclctl.daemon.background.workers import Workers
 from eclctl.report.keys import listed_keys, turning
 from eclctl.report.shapes import image_fields
-from eclctl.report.survey import Survey, examine, usable
+from eclctl.report.survey import Survey, image_report, usable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -160,7 +160,7 @@ class Surveyor:
         for _, each in _while_there_is_time(iter(chosen), monotonic() + _SECONDS):
             looked_at += 1
             if usable(snapshot, each.facts) and self._there(each):
-                report = examine(snapshot, each, engine.statuses, now)
+                report = image_report(snapshot, each, engine.statuses, now)
                 items += [] if report is None else [image_fields(report)]
         ended = looked_at == len(chosen) < limit
         return ImagePage(snapshot, tuple(items), None if ended else chosen[looked_at - 1][0])

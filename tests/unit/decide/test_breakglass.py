@@ -12,7 +12,7 @@ import pytest
 from eclctl.config.accounts import Names
 from eclctl.decide.breakglass import State
 from eclctl.decide.breakglass_load import MAX_EXCEPTIONS
-from eclctl.decide.questions import Decision, Pending, Question
+from eclctl.decide.questions import Decision, Lookup, Question
 from eclctl.decide.snapshot import build
 from eclctl.model import Caller, Code, Verdict
 from eclctl.signature.openpgp.signature import PURPOSE_NOTATION
@@ -518,8 +518,8 @@ def test_only_files_of_a_named_size_are_hashed_as_a_whole(site: BreakGlass) -> N
     wholes = []
     for path in (image, other):
         begun = site.engine.begin(Question(str(path), CALLER), site.engine.snapshot, NOW)
-        assert isinstance(begun, Pending)
-        facts = site.engine.examine(begun)
+        assert isinstance(begun, Lookup)
+        facts = site.engine.look_up(begun)
         wholes.append(facts.whole)
         assert isinstance(site.engine.conclude(begun, facts, NOW), Decision)
     assert wholes[0] is not None

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from eclctl.decide.engine import Engine
-from eclctl.decide.questions import Decision, Pending, Question, Turn
+from eclctl.decide.questions import Decision, Lookup, Question, Turn
 from eclctl.decide.snapshot import Snapshot
 from eclctl.model import Assurance, Code, Kind, Verdict
 from tests.helpers.engines import CALLER, RULES, Site
@@ -200,8 +200,8 @@ def test_where_a_rule_takes_it_all_the_same_nothing_of_it_is_kept(site: Site) ->
 def test_somebody_who_opens_it_for_writing_while_it_is_read_keeps_it_from_being_allowed(site: Site) -> None:
     image = site.image("a.sif")
     begun = site.engine.begin(Question(str(image), CALLER), site.engine.snapshot, NOW)
-    assert isinstance(begun, Pending)
-    facts = site.engine.examine(begun)
+    assert isinstance(begun, Lookup)
+    facts = site.engine.look_up(begun)
     with image.open("r+b"):
         decision = site.engine.conclude(begun, facts, NOW)
     assert isinstance(decision, Decision)
@@ -252,26 +252,26 @@ def test_a_change_after_the_answer_changes_the_next_answer(site: Site, change: C
 def test_a_change_while_it_is_read_is_busy(site: Site) -> None:
     image = site.image("a.sif")
     begun = site.engine.begin(Question(str(image), CALLER), site.engine.snapshot, NOW)
-    assert isinstance(begun, Pending)
+    assert isinstance(begun, Lookup)
     rewrite(image)
-    decision = site.engine.conclude(begun, site.engine.examine(begun), NOW)
+    decision = site.engine.conclude(begun, site.engine.look_up(begun), NOW)
     assert decision.code is Code.BUSY
 
 
 def test_a_name_that_leads_elsewhere_once_it_was_read_is_busy(site: Site) -> None:
     image = site.image("a.sif")
     begun = site.engine.begin(Question(str(image), CALLER), site.engine.snapshot, NOW)
-    assert isinstance(begun, Pending)
+    assert isinstance(begun, Lookup)
     rename_over(image)
-    assert site.engine.conclude(begun, site.engine.examine(begun), NOW).code is Code.BUSY
+    assert site.engine.conclude(begun, site.engine.look_up(begun), NOW).code is Code.BUSY
 
 
 def test_a_decision_finishes_under_the_policy_that_it_began_with(site: Site) -> None:
     image = site.image("a.sif", "one-builder+scanner.sif")
     begun = site.engine.begin(Question(str(image), CALLER), site.engine.snapshot, NOW)
-    assert isinstance(begun, Pending)
+    assert isinstance(begun, Lookup)
     site.use_policy(RULES.replace("count: 2", "count: 1"))
-    old = site.engine.conclude(begun, site.engine.examine(begun), NOW)
+    old = site.engine.conclude(begun, site.engine.look_up(begun), NOW)
     assert (old.code, old.generation) == (Code.REQUIREMENTS_NOT_MET, 1)
     new = site.ask(image)
     assert (new.code, new.generation, new.cached) == (Code.REQUIREMENTS_MET, 2, True)
@@ -332,7 +332,7 @@ def test_an_unsigned_image_that_is_withdrawn_is_denied_as_withdrawn(site: Site) 
 
 def test_a_bug_anywhere_is_a_deny(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     image = site.image("a.sif")
-    monkeypatch.setattr("eclctl.decide.engine.select_rule", explode)
+    monkeypatch.setattr("eclctl.decide.judgement.select_rule", explode)
     decision = site.ask(image)
     assert (decision.code, decision.verdict) == (Code.INTERNAL_ERROR, Verdict.DENY)
     assert "RuntimeError" in decision.reason
@@ -345,7 +345,7 @@ def explode(*_: object, **__: object) -> object:
 def test_a_bug_while_examining_is_a_deny_and_leaves_nothing_behind(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     image = site.image("a.sif")
     before = len(os.listdir("/proc/self/fd"))
-    monkeypatch.setattr("eclctl.decide.engine.examine", explode)
+    monkeypatch.setattr("eclctl.decide.lookup.examine", explode)
     assert site.ask(image).code is Code.INTERNAL_ERROR
     monkeypatch.undo()
     assert len(os.listdir("/proc/self/fd")) == before
@@ -484,7 +484,7 @@ def test_questions_about_one_file_share_a_key_and_others_do_not(site: Site) -> N
 
     def key(engine: Engine, image: Path) -> object:
         begun = engine.begin(Question(str(image), CALLER), engine.snapshot, NOW)
-        assert isinstance(begun, Pending)
+        assert isinstance(begun, Lookup)
         begun.close()
         return begun.key
 

@@ -8,8 +8,8 @@ from typing import Any, NoReturn
 
 import pytest
 
-from eclctl.decide import engine as module
-from eclctl.decide.questions import Pending, Question
+from eclctl.decide import judgement, lookup
+from eclctl.decide.questions import Lookup, Pending, Question
 from eclctl.errors import EclctlError, MalformedImageError
 from eclctl.model import Code, Outcome
 from tests.helpers.engines import CALLER, Site
@@ -30,12 +30,18 @@ def raising(error: Exception) -> Callable[..., Any]:
 
 
 # What is called in each step: while the file is found, from kept facts, while it is read, and while it is judged.
-STEPS = ["select_rule", "sniff", "examine", "evaluate", "too_old"]
+STEPS = [
+    (judgement, "select_rule"),
+    (lookup, "sniff"),
+    (lookup, "examine"),
+    (judgement, "evaluate"),
+    (judgement, "too_old"),
+]
 
 
-@pytest.mark.parametrize("name", STEPS)
+@pytest.mark.parametrize(("module", "name"), STEPS)
 def test_a_bug_in_any_step_is_a_deny_and_is_told_once(
-    site: Site, bugs: list[BaseException], monkeypatch: pytest.MonkeyPatch, name: str
+    site: Site, bugs: list[BaseException], monkeypatch: pytest.MonkeyPatch, module: object, name: str
 ) -> None:
     image, bug = site.image("a.sif"), ZeroDivisionError("a bug")
     monkeypatch.setattr(module, name, raising(bug))
@@ -62,7 +68,7 @@ def test_an_error_of_ours_without_a_code_for_decisions_is_told(
     site: Site, bugs: list[BaseException], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bug = EclctlError("no code of its own")
-    monkeypatch.setattr(module, "examine", raising(bug))
+    monkeypatch.setattr(lookup, "examine", raising(bug))
     assert site.ask(site.image("a.sif")).code is Code.INTERNAL_ERROR
     assert bugs == [bug]
 
@@ -71,7 +77,7 @@ def test_an_error_of_ours_without_a_code_for_decisions_is_told(
 def test_what_has_another_code_is_no_bug(
     site: Site, bugs: list[BaseException], monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    monkeypatch.setattr(module, "examine", raising(error))
+    monkeypatch.setattr(lookup, "examine", raising(error))
     assert site.ask(site.image("a.sif")).code in {Code.MALFORMED, Code.UNREADABLE}
     assert site.ask(site.root / "missing.sif").code is Code.UNREADABLE
     assert bugs == []
@@ -80,16 +86,16 @@ def test_what_has_another_code_is_no_bug(
 def test_an_outcome_that_says_internal_error_is_told(
     site: Site, bugs: list[BaseException], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "evaluate", lambda *_, **__: Outcome(Code.INTERNAL_ERROR, "not compared"))
+    monkeypatch.setattr(judgement, "evaluate", lambda *_, **__: Outcome(Code.INTERNAL_ERROR, "not compared"))
     assert site.ask(site.image("a.sif")).code is Code.INTERNAL_ERROR
     assert [str(bug) for bug in bugs] == ["not compared"]
 
 
 def test_a_question_that_was_closed_too_early_is_told(site: Site, bugs: list[BaseException]) -> None:
     pending = site.engine.begin(Question(str(site.image("a.sif")), CALLER), site.engine.snapshot, site.now)
-    assert isinstance(pending, Pending)
+    assert isinstance(pending, Lookup)
     pending.close()
-    facts = site.engine.examine(pending)
+    facts = site.engine.look_up(pending)
     assert facts.error is not None
     assert facts.error.code == "internal-error"
     decision = site.engine.conclude(pending, facts, site.now.astimezone(UTC))
@@ -99,5 +105,5 @@ def test_a_question_that_was_closed_too_early_is_told(site: Site, bugs: list[Bas
 
 
 def test_without_anybody_who_listens_a_bug_is_still_a_deny(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "evaluate", raising(ZeroDivisionError()))
+    monkeypatch.setattr(judgement, "evaluate", raising(ZeroDivisionError()))
     assert site.ask(site.image("a.sif")).code is Code.INTERNAL_ERROR

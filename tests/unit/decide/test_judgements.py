@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from eclctl.decide.cache import Judgements
+from eclctl.decide.facts import Judgements
 from eclctl.model import Claim
 from eclctl.signature import openpgp
 from eclctl.trust.keyring import KeyStore, judge

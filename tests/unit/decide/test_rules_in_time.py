@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from eclctl.decide.questions import Decision, Pending, Question
+from eclctl.decide.driving import drive
+from eclctl.decide.questions import Decision, Lookup, Question
 from eclctl.model import Caller, Code, Verdict
 from eclctl.sif.reader import read
 from eclctl.verify import examine
@@ -81,7 +82,7 @@ def test_the_age_is_the_rules_own(site: Site) -> None:
     assert warm(site, "prod/a.sif", NOW).code is Code.REQUIREMENTS_NOT_MET
     assert warm(site, "b.sif", NOW).code is Code.REQUIREMENTS_MET
     question = Question(str(site.library / "prod/a.sif"), CALLER)
-    assert site.engine.decide(question, NOW).code is Code.REQUIREMENTS_NOT_MET
+    assert drive(site.engine, question, None, lambda: NOW).code is Code.REQUIREMENTS_NOT_MET
 
 
 def test_one_file_under_two_rules_is_too_old_for_the_one_alone(site: Site) -> None:
@@ -152,8 +153,8 @@ def test_a_window_that_ends_while_an_image_is_read_leaves_nothing_of_it_unread(s
     image = site.image("a.sif", "one-builder.sif")
     end = datetime(2026, 11, 23, 18, 0, tzinfo=UTC)
     pending = site.engine.begin(Question(str(image), CALLER), site.engine.snapshot, end - TICK)
-    assert isinstance(pending, Pending)
-    concluded = site.engine.conclude(pending, site.engine.examine(pending), end)
+    assert isinstance(pending, Lookup)
+    concluded = site.engine.conclude(pending, site.engine.look_up(pending), end)
     assert isinstance(concluded, Decision)
     assert (concluded.rule, concluded.code) == ("open", Code.FORBIDDEN)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from eclctl.decide.questions import Decision, Pending, Question, Turn
+from eclctl.decide.questions import Decision, Lookup, Pending, Question, StatusNeeded, Turn
 from eclctl.model import Code
 from eclctl.trust.revocation import Known, Link, Status
 from tests.helpers.engines import CALLER, Site
@@ -65,14 +65,13 @@ class Released(Site):
     def begin(self, *, waited: bool = False, now: datetime = NOW, turn: Turn | None = None) -> Decision | Pending:
         question = Question(str(self.path), CALLER)
         begun = self.engine.begin(question, self.engine.snapshot, now, waited=waited, turn=turn)
-        if isinstance(begun, Pending) and begun.stage == "examine":
-            return self.engine.conclude(begun, self.engine.examine(begun), now)
+        if isinstance(begun, Lookup):
+            return self.engine.conclude(begun, self.engine.look_up(begun), now)
         return begun
 
     def links(self) -> tuple[Link, ...]:
         pending = self.begin()
-        assert isinstance(pending, Pending)
-        assert pending.stage == "status"
+        assert isinstance(pending, StatusNeeded)
         return pending.links
 
     def code(self, *, waited: bool = False, now: datetime = NOW) -> Code:
@@ -103,8 +102,7 @@ def test_a_question_that_waits_for_a_status_keeps_nothing_open(site: Released) -
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(3):
         pending = site.begin()
-        assert isinstance(pending, Pending)
-        assert pending.located is None
+        assert isinstance(pending, StatusNeeded)
     assert len(os.listdir("/proc/self/fd")) == before
 
 

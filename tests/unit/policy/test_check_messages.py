@@ -87,7 +87,7 @@ class Case:
     """Policy files, the first as `policy.yaml`, and what is around them.
 
     `links` are symbolic links of the host, `beside` other files; a directory is how many it has. `remarks` are what the
-    host's mounts mean for each path of a rule (`decide.mounted`, whose own words have tests there).
+    host's mounts mean for each path of a rule (`decide.host_mounts`, whose own words have tests there).
     """
 
     texts: tuple[str | bytes, ...]

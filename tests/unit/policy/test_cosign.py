@@ -333,7 +333,7 @@ def test_in_a_file_of_several_oci_images_nothing_is_approved(require: str) -> No
 def test_a_file_of_several_oci_images_without_signatures_is_told_so() -> None:
     outcome = decide(CI, SEVERAL.with_claims())
     assert outcome.code is Code.REQUIREMENTS_NOT_MET
-    assert outcome.reason.endswith("of this OCI-SIF, which must hold exactly one image")
+    assert outcome.reason.endswith("this OCI-SIF must hold exactly one image, else it is not certain what would run")
     failure = Failure(1, SignatureFormat.COSIGN, Finding("several-images", "2 images in the OCI index"))
     assert decide(CI, SEVERAL.with_claims(failures=(failure,))).reason.endswith("(2 images in the OCI index)")
 

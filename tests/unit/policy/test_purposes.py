@@ -230,8 +230,7 @@ def test_a_stage_that_is_only_named_is_made_of_the_items_with_its_purpose() -> N
 
 def test_requirements_outside_of_the_chain_are_counted_beside_its_stages() -> None:
     reason = chained(BUILT, text=NAMED).reason
-    assert reason.startswith("not signed by dave yet (0 of 1)")
-    assert reason.endswith("; missing stages: scan, approve")
+    assert reason.startswith("missing stages: scan, approve; not signed by dave yet (0 of 1)")
     assert chained(ONE.by("D"), text=NAMED).reason.startswith("missing stages: build, scan, approve; ")
 
 

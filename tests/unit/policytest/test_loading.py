@@ -8,17 +8,17 @@ from pathlib import Path
 from eclctl.config.settings import Settings
 from eclctl.decide.snapshot import build
 from eclctl.files.guarded import expand, read_guarded
-from eclctl.policytest.loading import beside, load
+from eclctl.policytest.loading import beside_policies, load_tests
 from tests.helpers.policy_tests import HEAD, HOST, loaded, one, write
 from tests.helpers.support import CORPUS, NOW
 
 
 def test_tests_lie_in_a_directory_beside_policy_files_and_in_policy_directories(tmp_path: Path) -> None:
     folder = write(tmp_path, one(""))
-    assert beside((folder, f"{folder}/a.yaml", str(tmp_path))) == (f"{folder}/tests",)
+    assert beside_policies((folder, f"{folder}/a.yaml", str(tmp_path))) == (f"{folder}/tests",)
 
 
-def test_the_daemon_does_not_see_tests_beside_policies(tmp_path: Path) -> None:
+def test_the_daemon_does_not_see_beside_policies_policies(tmp_path: Path) -> None:
     folder = write(tmp_path, one(""))
     assert expand((folder,), (".yaml", ".yml")) == [f"{folder}/a.yaml"]
 
@@ -48,7 +48,7 @@ def test_errors_come_in_the_order_of_the_file(tmp_path: Path) -> None:
 def test_keyrings_of_the_settings_replace_those_of_the_tests(tmp_path: Path) -> None:
     folder = write(tmp_path, one(""))
     settings = Settings("", "", "", (folder,), (str(CORPUS / "keys" / "pgp" / "builder.asc"),))
-    made = load(settings, beside((folder,)), HOST, now=NOW, read=read_guarded)
+    made = load_tests(settings, beside_policies((folder,)), HOST, now=NOW, read=read_guarded)
     assert made.errors
 
 
@@ -61,12 +61,14 @@ def test_keyrings_of_several_files_add_up_and_are_relative_to_the_file(tmp_path:
     shutil.copyfile(CORPUS / "keys" / "pgp" / "builder.asc", folder / "a.asc")
     shutil.copyfile(CORPUS / "keys" / "pgp" / "site-ring.asc", folder / "b" / "ring.asc")
     settings = Settings("", "", "", (str(folder),), ())
-    made = load(settings, beside((str(folder),)), HOST, now=NOW, read=lambda path, limit=0: Path(path).read_bytes())
+    made = load_tests(
+        settings, beside_policies((str(folder),)), HOST, now=NOW, read=lambda path, limit=0: Path(path).read_bytes()
+    )
     assert made.errors == ()
     assert [case.mark.file.rpartition("/")[2] for case in made.cases] == ["t.yaml", "u.yaml"]
 
 
 def test_a_file_of_tests_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     folder = write(tmp_path, one(""))
-    made = load(Settings("", "", "", (folder,), ()), (f"{folder}/none.yaml",), HOST, now=NOW, read=read_guarded)
+    made = load_tests(Settings("", "", "", (folder,), ()), (f"{folder}/none.yaml",), HOST, now=NOW, read=read_guarded)
     assert f"{folder}/none.yaml: the file of tests cannot be opened: No such file or directory" in map(str, made.errors)

@@ -13,8 +13,8 @@ from eclctl.config.settings import Settings
 from eclctl.files.guarded import read_unguarded
 from eclctl.model import Caller, Code, Outcome
 from eclctl.policytest.cases import Expectation
-from eclctl.policytest.loading import load
-from eclctl.policytest.running import Difference, Runner, differences
+from eclctl.policytest.loading import load_tests
+from eclctl.policytest.running import AnswerDifference, Runner, differences
 from tests.helpers.breaking import HALF, BreakGlass
 from tests.helpers.engines import CALLER, Site
 from tests.helpers.policy_tests import HOST, MET, NOT_MET, loaded, one, results, running
@@ -217,7 +217,7 @@ def test_only_what_a_test_asks_is_compared(changes: dict[str, object], what: str
 def test_a_difference_shows_both_sides(tmp_path: Path) -> None:
     (result,) = results(tmp_path, one("signed_by: [builder, scanner]"))
     assert not result.passed
-    assert result.differences == (Difference("decision", "allow requirements-met", "deny requirements-not-met"),)
+    assert result.differences == (AnswerDifference("decision", "allow requirements-met", "deny requirements-not-met"),)
 
 
 def test_a_runner_decides_under_the_snapshot_that_was_loaded(tmp_path: Path) -> None:
@@ -247,7 +247,7 @@ def test_an_exception_allows_in_a_test_what_it_allows_in_the_daemon(tmp_path: Pa
         + one(f"path: {site.library}/path.sif\nnow: 2026-11-23T12:00:00Z", NOT_MET, name="for others")
     )
     settings = Settings("", "", "", (str(tmp_path / "policies.d"),), (str(tmp_path / "keys.d"),))
-    made = load(settings, (str(tmp_path / "tests.yaml"),), HOST, now=NOW, read=read_unguarded)
+    made = load_tests(settings, (str(tmp_path / "tests.yaml"),), HOST, now=NOW, read=read_unguarded)
     with running(made) as runner:
         found = [(each.name, runner.run(each).differences) for each in made.cases]
     assert found == [("it", ()), ("by path", ()), ("later", ()), ("for others", ())]

@@ -6,13 +6,15 @@ from datetime import UTC, datetime
 
 import pytest
 
-from eclctl.preview.records import Asker, History, Launches
+from eclctl.preview.records import History, Launches, RecordedCaller
 from tests.helpers.previews import history, record
 
 
 def test_decisions_on_one_question_are_one_entry_with_their_number_and_the_newest() -> None:
     made = history([record("/a", number=1), record("/a", number=3, decision="deny"), record("/a", number=2)])
-    assert made.questions == {"/a": {Asker(1000, 1000, "rootfs"): Launches(3, "2026-11-23T12:00:00.000000Z", False)}}
+    assert made.questions == {
+        "/a": {RecordedCaller(1000, 1000, "rootfs"): Launches(3, "2026-11-23T12:00:00.000000Z", False)}
+    }
     assert (made.first, made.last) == ("2026-11-21T12:00:00.000000Z", "2026-11-23T12:00:00.000000Z")
 
 
@@ -77,4 +79,4 @@ def test_a_log_of_more_questions_than_are_kept_is_counted_and_known_ones_still_a
     made = History(most=2)
     made.read([record("/a"), record("/b"), record("/c"), record("/a"), record("/d")])
     assert (sorted(made.questions), made.left_out, made.decisions) == (["/a", "/b"], 2, 5)
-    assert made.questions["/a"][Asker(1000, 1000, "rootfs")].count == 2
+    assert made.questions["/a"][RecordedCaller(1000, 1000, "rootfs")].count == 2

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from eclctl.model import Caller, Code, Identity, Verdict
-from eclctl.preview import looking as looking_module
-from eclctl.preview.changes import Change
+from eclctl.preview import policy_pair
+from eclctl.preview.changes import AnswerChange
 from eclctl.preview.replay import replay
-from eclctl.preview.withdrawing import digest_of, signatory, without
+from eclctl.preview.withdrawing import digest_of, signatory, with_withdrawn
 from eclctl.verify import examine
 from tests.helpers.breaking import TERMS, BreakGlass
 from tests.helpers.engines import RULES, Site
@@ -46,11 +46,11 @@ def test_an_image_that_a_stricter_policy_stops_is_listed_with_the_rule_and_the_r
     old, new = site.use_policy(LENIENT), site.use_policy(RULES)
     result = simulate(site, old, new, [record(str(site.library / TWO), uid=uid, number=uid) for uid in (1, 2, 2)])
     assert result.flips
-    assert result.images == {Change.SAME: 2, Change.STOPPED: 2}
-    assert result.decisions == {Change.STOPPED: 3}
+    assert result.images == {AnswerChange.SAME: 2, AnswerChange.STOPPED: 2}
+    assert result.decisions == {AnswerChange.STOPPED: 3}
     entry = result.top.first()[0]
     policy = f"{site.root}/policies.d/policy.yaml"
-    assert (entry.path, entry.change) == (str(site.library / TWO), Change.STOPPED)
+    assert (entry.path, entry.change) == (str(site.library / TWO), AnswerChange.STOPPED)
     assert (entry.old.code, entry.old.rule) == (Code.REQUIREMENTS_MET, "lenient")
     assert (entry.new.code, entry.new.rule, entry.new.where) == (
         Code.REQUIREMENTS_NOT_MET,
@@ -65,7 +65,7 @@ def test_an_image_that_a_laxer_policy_lets_run_is_listed_with_what_it_lacked(sit
     site.image(TWO, TWO)
     result = simulate(site, site.use_policy(RULES), site.use_policy(LENIENT))
     (entry,) = result.top.first()
-    assert (entry.change, entry.old.verdict, entry.new.verdict) == (Change.FREED, Verdict.DENY, Verdict.ALLOW)
+    assert (entry.change, entry.old.verdict, entry.new.verdict) == (AnswerChange.FREED, Verdict.DENY, Verdict.ALLOW)
     assert [need.text for need in entry.old.unmet] == ["2 approvals from security"]
 
 
@@ -89,7 +89,7 @@ def test_who_is_in_three_groups_is_asked_for_where_an_exception_is_for_one(tmp_p
     new = site.use_policy(TERMS + "rules:\n" + refused + reviewed)
     result = simulate(site, old, new)
     site.close()
-    stopped = [entry for entry in result.top.first() if entry.change is Change.STOPPED]
+    stopped = [entry for entry in result.top.first() if entry.change is AnswerChange.STOPPED]
     assert [probe.groups for entry in stopped for probe in entry.probes] == [(71, 72, 73)]
 
 
@@ -98,15 +98,15 @@ def test_enforcing_what_was_permissive_lists_all_images_that_would_stop(site: Si
     result = simulate(site, site.use_policy(PERMISSIVE), site.use_policy(RULES))
     assert {os.path.basename(entry.path) for entry in result.top.first()} == {TWO, ONE, NONE}
     assert {(entry.change, entry.old.would) for entry in result.top.first()} == {
-        (Change.STOPPED, Code.REQUIREMENTS_NOT_MET)
+        (AnswerChange.STOPPED, Code.REQUIREMENTS_NOT_MET)
     }
 
 
 def test_what_a_permissive_rule_would_newly_deny_is_a_change_and_no_flip(site: Site) -> None:
     fill(site)
     result = simulate(site, site.use_policy(LENIENT), site.use_policy(PERMISSIVE))
-    assert result.images == {Change.SAME: 1, Change.WOULD: 2, Change.FREED: 1}
-    would = [entry for entry in result.top.first() if entry.change is Change.WOULD]
+    assert result.images == {AnswerChange.SAME: 1, AnswerChange.WOULD: 2, AnswerChange.FREED: 1}
+    would = [entry for entry in result.top.first() if entry.change is AnswerChange.WOULD]
     assert {(os.path.basename(entry.path), entry.new.would) for entry in would} == {
         (TWO, Code.REQUIREMENTS_NOT_MET),
         (ONE, Code.REQUIREMENTS_NOT_MET),
@@ -119,7 +119,7 @@ def test_another_code_with_the_same_verdict_is_a_change_and_no_flip(site: Site) 
     site.image(NONE, NONE)
     denied = RULES.split("    require")[0] + "    decision: deny\n"
     result = simulate(site, site.use_policy(RULES), site.use_policy(denied))
-    assert (result.images, result.flips) == ({Change.CODE: 1}, False)
+    assert (result.images, result.flips) == ({AnswerChange.CODE: 1}, False)
 
 
 def test_a_rule_for_named_users_and_groups_is_asked_for_them_and_for_others(site: Site) -> None:
@@ -127,7 +127,7 @@ def test_a_rule_for_named_users_and_groups_is_asked_for_them_and_for_others(site
     narrow = LENIENT.replace("paths:", "users: ['1500', '1501'], groups: ['77'], paths:")
     result = simulate(site, site.use_policy(LENIENT), site.use_policy(narrow))
     (entry,) = result.top.first()
-    assert entry.change is Change.STOPPED
+    assert entry.change is AnswerChange.STOPPED
     assert {(probe.user, probe.groups) for probe in entry.probes} == {(None, ()), (1500, ()), (None, (77,))}
 
 
@@ -137,7 +137,7 @@ def test_two_rules_that_change_places_are_noticed_for_those_whom_both_are_about(
     other = "  - {name: r8, match: {groups: ['8']}, decision: deny}\n"
     result = simulate(site, site.use_policy("rules:\n" + text + other), site.use_policy("rules:\n" + other + text))
     (entry,) = result.top.first()
-    assert (entry.change, [probe.groups for probe in entry.probes]) == (Change.STOPPED, [(7, 8)])
+    assert (entry.change, [probe.groups for probe in entry.probes]) == (AnswerChange.STOPPED, [(7, 8)])
 
 
 def test_the_groups_of_a_user_are_those_they_have_now_and_the_recorded_one(site: Site) -> None:
@@ -148,8 +148,8 @@ def test_the_groups_of_a_user_are_those_they_have_now_and_the_recorded_one(site:
     with looking(site, old, new) as looker:
         known = {5: Caller(5, 5, frozenset({77})), 6: Caller(6, 6, frozenset({6})), 7: Caller(7, 7, frozenset({7}))}
         result = replay(looker, [], history(lines), known.get)
-    assert result.decisions == {Change.SAME: 2, Change.STOPPED: 1}
-    assert result.users == {Change.SAME: {5, 6}, Change.STOPPED: {7}}
+    assert result.decisions == {AnswerChange.SAME: 2, AnswerChange.STOPPED: 1}
+    assert result.users == {AnswerChange.SAME: {5, 6}, AnswerChange.STOPPED: {7}}
 
 
 def test_a_recorded_subordinate_uid_is_asked_for_as_its_user(site: Site) -> None:
@@ -162,7 +162,7 @@ def test_a_recorded_subordinate_uid_is_asked_for_as_its_user(site: Site) -> None
 
     with looking(site, old, new) as looker:
         result = replay(looker, [], history(lines), lambda _: None, identify=identify)
-    assert result.users == {Change.SAME: {100001}, Change.STOPPED: {300001}}
+    assert result.users == {AnswerChange.SAME: {100001}, AnswerChange.STOPPED: {300001}}
     assert result.unknown_users == {300001}
 
 
@@ -183,7 +183,7 @@ def test_decisions_on_images_that_are_gone_are_counted_and_not_replayed(site: Si
 def test_a_recorded_image_outside_the_library_is_replayed_too(site: Site) -> None:
     path = site.image(TWO, TWO)
     elsewhere = simulate(site, site.use_policy(RULES), site.use_policy(LENIENT), [record(str(path))], paths=[])
-    assert elsewhere.images == {Change.FREED: 1}
+    assert elsewhere.images == {AnswerChange.FREED: 1}
 
 
 def test_a_decision_that_today_would_already_be_otherwise_is_counted(site: Site) -> None:
@@ -198,7 +198,7 @@ def test_an_image_that_cannot_be_read_now_is_named_and_nothing_is_said_of_it(sit
     result = simulate(site, site.use_policy(RULES), site.use_policy(LENIENT), [record(str(site.library / "pipe.sif"))])
     assert list(result.unjudged) == [str(site.library / "pipe.sif")]
     assert (result.unjudged_images, result.unjudged_decisions) == (1, 1)
-    assert result.images == {Change.FREED: 1}
+    assert result.images == {AnswerChange.FREED: 1}
     assert path.exists()
 
 
@@ -212,25 +212,25 @@ def test_a_sandbox_that_a_rule_is_about_is_an_image(site: Site) -> None:
     (site.library / "box" / ".singularity.d").mkdir(parents=True)
     allow = RULES + '  - {name: boxes, match: {paths: ["@LIBRARY@/**"], kinds: [sandbox]}, decision: allow}\n'
     result = simulate(site, site.use_policy(allow), site.use_policy(RULES))
-    assert [(entry.change, entry.old.rule) for entry in result.top.first()] == [(Change.STOPPED, "boxes")]
+    assert [(entry.change, entry.old.rule) for entry in result.top.first()] == [(AnswerChange.STOPPED, "boxes")]
 
 
 def test_each_image_is_read_once_where_the_keys_are_the_same(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(site)
     read: list[str] = []
-    examined = looking_module.Engine.examine
+    examined = policy_pair.Engine.look_up
 
-    def counting(engine: looking_module.Engine, pending: looking_module.Pending) -> object:
-        read.append(pending.question.image)
-        return examined(engine, pending)
+    def counting(engine: policy_pair.Engine, lookup: policy_pair.Lookup) -> object:
+        read.append(lookup.question.image)
+        return examined(engine, lookup)
 
-    monkeypatch.setattr(looking_module.Engine, "examine", counting)
+    monkeypatch.setattr(policy_pair.Engine, "look_up", counting)
     old = site.use_policy(RULES)
-    new = without(old, digests=frozenset({"sha256:" + "0" * 64}))
+    new = with_withdrawn(old, digests=frozenset({"sha256:" + "0" * 64}))
     lines = [record(str(path), uid=uid) for path in site.library.iterdir() for uid in range(5)]
     result = simulate(site, old, new, [*lines, record("/a")])
     assert sorted(read) == sorted(str(path) for path in site.library.iterdir())
-    assert result.images == {Change.SAME: 4}
+    assert result.images == {AnswerChange.SAME: 4}
 
 
 def test_other_keys_are_verified_with_anew(site: Site) -> None:
@@ -239,7 +239,7 @@ def test_other_keys_are_verified_with_anew(site: Site) -> None:
     site.use_keyring("scanner.asc")
     new = site.use_policy(LENIENT.replace("builder", "scanner"), "version: 1\nsigners:\n" + _SCANNER)
     result = simulate(site, old, new)
-    assert [(entry.change, entry.new.rule) for entry in result.top.first()] == [(Change.STOPPED, "lenient")]
+    assert [(entry.change, entry.new.rule) for entry in result.top.first()] == [(AnswerChange.STOPPED, "lenient")]
 
 
 _SCANNER = "  scanner: {pgp: [F69053E5830DBDBA72B3D8F61BDDA97D14902F26]}\n"
@@ -248,7 +248,7 @@ _SCANNER = "  scanner: {pgp: [F69053E5830DBDBA72B3D8F61BDDA97D14902F26]}\n"
 def test_a_withdrawn_signer_stops_what_they_signed_and_nothing_else(site: Site) -> None:
     fill(site)
     old = site.use_policy(LENIENT)
-    result = simulate(site, old, without(old, signatories=(signatory(old, "scanner", read_nothing),)))
+    result = simulate(site, old, with_withdrawn(old, signatories=(signatory(old, "scanner", read_nothing),)))
     assert {os.path.basename(entry.path) for entry in result.top.first()} == {FULL, TWO}
     assert {entry.new.code for entry in result.top.first()} == {Code.WITHDRAWN}
 
@@ -257,8 +257,10 @@ def test_a_withdrawn_object_stops_the_images_that_hold_it(site: Site) -> None:
     site.image(ONE, ONE)
     old = site.use_policy(LENIENT)
     digest = partition(site, ONE)
-    result = simulate(site, old, without(old, digests=frozenset({digest_of(digest.upper().replace("SHA", "sha"))})))
-    assert [entry.change for entry in result.top.first()] == [Change.STOPPED]
+    result = simulate(
+        site, old, with_withdrawn(old, digests=frozenset({digest_of(digest.upper().replace("SHA", "sha"))}))
+    )
+    assert [entry.change for entry in result.top.first()] == [AnswerChange.STOPPED]
     assert digest in result.top.first()[0].new.reason
 
 
@@ -268,7 +270,7 @@ def test_limit_keeps_the_weightiest_and_counts_the_others(site: Site) -> None:
     lines = [record(str(site.library / "150.sif"))] * 3
     result = simulate(site, site.use_policy(LENIENT), site.use_policy(RULES), lines, limit=2)
     assert [os.path.basename(entry.path) for entry in result.top.first()] == ["150.sif", "000.sif"]
-    assert result.top.counts == {Change.STOPPED: 201}
+    assert result.top.counts == {AnswerChange.STOPPED: 201}
 
 
 def read_nothing(path: str) -> bytes:
@@ -290,7 +292,7 @@ def test_an_exception_that_the_candidate_lacks_stops_what_it_allowed_for_those_w
         (site.folder / "emergency.yaml").unlink()
         result = simulate(site, granted, site.reload())
         (entry,) = result.top.first()
-        assert (entry.change, entry.old.code) == (Change.STOPPED, Code.EXCEPTION)
+        assert (entry.change, entry.old.code) == (AnswerChange.STOPPED, Code.EXCEPTION)
         assert [probe.user for probe in entry.probes] == [4242]
     finally:
         site.close()

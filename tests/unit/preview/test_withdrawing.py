@@ -9,7 +9,7 @@ import pytest
 
 from eclctl.errors import ConfigError, EclctlError
 from eclctl.model import Code
-from eclctl.preview.withdrawing import content_of, digest_of, signatory, without
+from eclctl.preview.withdrawing import content_of, digest_of, signatory, with_withdrawn
 from tests.helpers.engines import RULES, SIGNERS, Site
 from tests.helpers.ocibuilder import OciBuilder, cosign_key
 from tests.helpers.previews import LENIENT
@@ -84,8 +84,8 @@ def test_a_digest_is_sha256_and_lower_case() -> None:
 
 
 def test_withdrawing_leaves_what_was_withdrawn_before(site: Site) -> None:
-    first = without(site.use_policy(RULES), digests=frozenset({"sha256:" + "0" * 64}))
-    both = without(first, signatories=(signatory(first, "builder", read),))
+    first = with_withdrawn(site.use_policy(RULES), digests=frozenset({"sha256:" + "0" * 64}))
+    both = with_withdrawn(first, signatories=(signatory(first, "builder", read),))
     assert both.policy is not None
     assert both.policy.withdrawn.digests == {"sha256:" + "0" * 64}
     assert both.policy.withdrawn.signers == ("builder",)
@@ -97,7 +97,7 @@ def test_an_image_stands_for_its_primary_partition_which_withdrawn_stops_it_unde
     snapshot = site.use_policy(LENIENT)
     content = content_of(str(path), snapshot.store)
     assert (content.sort, content.what) == ("objects", "object 3, its primary partition")
-    site.engine.install(without(snapshot, digests=frozenset({content.digest})))
+    site.engine.install(with_withdrawn(snapshot, digests=frozenset({content.digest})))
     for name in ("one-builder.sif", "one-unsigned.sif", "one-builder+scanner.sif"):
         assert site.ask(site.image(name, name)).code is Code.WITHDRAWN
 

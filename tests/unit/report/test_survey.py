@@ -12,7 +12,7 @@ import pytest
 from eclctl.decide.cache import Kept
 from eclctl.model import Caller, Code
 from eclctl.report.keys import listed_keys, turning
-from eclctl.report.survey import ImageReport, Stand, Survey, examine, usable
+from eclctl.report.survey import ImageReport, Stand, Survey, image_report, usable
 from eclctl.trust.signer_types import Lifetime
 from tests.helpers.engines import RULES, Site
 from tests.helpers.support import CORPUS, NOW
@@ -41,7 +41,7 @@ def known(site: Site, *names: str) -> list[Kept]:
 
 
 def reports(site: Site, *names: str) -> dict[str, ImageReport]:
-    found = [examine(site.engine.snapshot, kept, site.engine.statuses, site.now) for kept in known(site, *names)]
+    found = [image_report(site.engine.snapshot, kept, site.engine.statuses, site.now) for kept in known(site, *names)]
     return {os.path.basename(report.path): report for report in found if report is not None}
 
 
@@ -141,7 +141,7 @@ def test_facts_without_digests_do_not_do_for_a_policy_that_withdraws_objects(sit
 
 def test_an_image_without_a_name_is_under_no_rule_for_paths(site: Site) -> None:
     (kept,) = known(site, FULL)
-    report = examine(site.engine.snapshot, kept._replace(path=None), site.engine.statuses, site.now)
+    report = image_report(site.engine.snapshot, kept._replace(path=None), site.engine.statuses, site.now)
     assert report is not None
     assert [standing.outcome.code for standing in report.standings] == [Code.NO_RULE]
 

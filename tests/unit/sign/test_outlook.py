@@ -10,7 +10,7 @@ import pytest
 from eclctl.decide.snapshot import Snapshot
 from eclctl.model import Caller, Code
 from eclctl.sign.coverage import plan
-from eclctl.sign.outlook import Place, judged, unknown_keys, with_signatures
+from eclctl.sign.outlook import outcome_at, unknown_keys, with_signatures
 from eclctl.trust.keyring import KeyStore
 from eclctl.verify import examine
 from tests.helpers.deciding import RING, loaded
@@ -74,7 +74,7 @@ rules:
         objects: {ids: [3]}
 default: deny
 """
-PLACE = Place("/srv/a.sif", Caller(1000, 1000))
+PATH, CALLER = "/srv/a.sif", Caller(1000, 1000)
 
 
 def snapshot(rules: str) -> Snapshot:
@@ -138,7 +138,7 @@ def test_what_is_foretold_is_what_the_policy_says_of_the_signed_image(name, rule
     assert set(foretold.claims) == set(after.claims)
     assert [each.signature for each in foretold.failures] == [each.signature for each in after.failures]
     worded = replace(foretold, failures=after.failures)  # why a signature is nobody's has other words beforehand
-    assert judged(made, worded, PLACE, NOW) == judged(made, after, PLACE, NOW)
+    assert outcome_at(made, worded, PATH, CALLER, NOW) == outcome_at(made, after, PATH, CALLER, NOW)
 
 
 def test_the_outlooks_of_these_cases_differ(tmp_path):
@@ -148,7 +148,8 @@ def test_the_outlooks_of_these_cases_differ(tmp_path):
         made, path = snapshot(rules), corpus_copy(name, tmp_path)
         before = facts(path, made)
         foretold = with_signatures(before, parts_of(path, **scope), signing_of(*key), made.store, NOW)
-        codes |= {(judged(made, each, PLACE, NOW).code, number) for number, each in enumerate((before, foretold))}
+        outcomes = [outcome_at(made, each, PATH, CALLER, NOW) for each in (before, foretold)]
+        codes |= {(outcome.code, number) for number, outcome in enumerate(outcomes)}
     assert {(Code.REQUIREMENTS_NOT_MET, 0), (Code.REQUIREMENTS_MET, 1), (Code.REQUIREMENTS_NOT_MET, 1)} < codes
     assert {(Code.UNKNOWN_SIGNATURE, 1), (Code.OBJECT_NOT_APPROVED, 1)} < codes
 
@@ -157,14 +158,14 @@ def test_the_stage_that_is_still_missing_is_named(tmp_path):
     path, made = corpus_copy("one-unsigned.sif", tmp_path), snapshot(CHAIN)
     before = facts(path, made)
     foretold = with_signatures(before, parts_of(path), pgp_signing(now=NOW), made.store, NOW)
-    assert [each.stage for each in judged(made, before, PLACE, NOW).missing] == ["build", "review"]
-    (missing,) = judged(made, foretold, PLACE, NOW).missing
+    assert [each.stage for each in outcome_at(made, before, PATH, CALLER, NOW).missing] == ["build", "review"]
+    (missing,) = outcome_at(made, foretold, PATH, CALLER, NOW).missing
     assert (missing.stage, missing.could_sign) == ("review", ("approver",))
 
 
 def test_a_path_that_no_rule_covers_is_said(tmp_path):
     path, made = corpus_copy("one-unsigned.sif", tmp_path), snapshot(CHAIN)
-    outcome = judged(made, facts(path, made), Place("/home/a.sif", Caller(1000, 1000)), NOW)
+    outcome = outcome_at(made, facts(path, made), "/home/a.sif", CALLER, NOW)
     assert outcome.code is Code.NO_RULE
 
 

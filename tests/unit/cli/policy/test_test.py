@@ -122,7 +122,7 @@ def test_junit_that_cannot_be_written_is_3_and_the_results_are_still_printed(
     assert output.err == f"eclctl policy test: cannot write {target}: No such file or directory\n"
 
 
-def test_a_configuration_names_policies_tests_beside_them_and_keyrings(
+def test_a_configuration_names_policies_beside_policies_them_and_keyrings(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write(tmp_path, one("signed_by: [builder]"), head=HEAD.replace("keyrings: [/", "keyrings: [/nowhere/"))

@@ -10,7 +10,7 @@ import pytest
 from eclctl.config.subordinate_id_files import Files
 from eclctl.daemon.decisions import callers as module
 from eclctl.daemon.decisions.callers import Callers
-from eclctl.decide.identify import Owner
+from eclctl.decide.caller_identity import Owner
 from eclctl.model import Caller
 
 PATIENCE = 20.0

@@ -57,12 +57,12 @@ class HeldEngine(Engine):
         self.examinations, self.inside, self.door = 0, threading.Event(), threading.Event()
         self.entered, self.unheld = threading.Semaphore(0), None
 
-    def examine(self, pending):
+    def look_up(self, pending):
         self.examinations += 1
         self.inside.set()
         self.entered.release()
         assert pending.question.caller.uid == self.unheld or self.door.wait(PATIENCE)
-        return super().examine(pending)
+        return super().look_up(pending)
 
 
 class Desk:
@@ -246,7 +246,7 @@ def test_when_records_cannot_even_be_rendered_everybody_is_denied_all_the_same()
     run(scenario)
 
 
-@pytest.mark.parametrize("step", ["begin", "examine", "conclude"])
+@pytest.mark.parametrize("step", ["begin", "look_up", "conclude"])
 def test_an_engine_that_raises_costs_a_deny_and_is_reported(step, monkeypatch):
     async def scenario(site, desk):
         bugs = []

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from eclctl.daemon.observing.surveys import Surveyor, page
-from eclctl.decide.cache import Facts
+from eclctl.decide.facts import Facts
 from eclctl.files.trusted_path import FileKey
 from tests.helpers.engines import Site
 from tests.helpers.support import NOW

@@ -32,7 +32,16 @@ from eclctl.config.subordinate_id_files import SYSTEM, Files, Granted, Subordina
 from eclctl.config.subordinate_ids import MANY, NOT_READ
 from eclctl.model import Caller, Identity
 
-__all__ = ["Accounts", "NameService", "Owner", "calling_user", "concerns", "identifier", "identify", "unidentified"]
+__all__ = [
+    "Accounts",
+    "NameService",
+    "Owner",
+    "calling_user",
+    "has_subordinate_ids",
+    "identifier",
+    "identify",
+    "unidentified",
+]
 
 MOST_GIDS: Final = 256
 """Gids of one caller in ranges that are looked up; with more, nothing is known of any of them."""
@@ -89,7 +98,7 @@ class NameService:
         return Owner(entry.pw_uid, frozenset(groups) | {entry.pw_gid})
 
 
-def concerns(caller: Caller, known: SubordinateIds) -> bool:
+def has_subordinate_ids(caller: Caller, known: SubordinateIds) -> bool:
     """Tell whether any ID of a caller lies in a range, so that `identify` has something to find out."""
     if known.uids.ranges.owners_of(caller.uid):
         return True
@@ -113,7 +122,7 @@ def identify(caller: Caller, known: SubordinateIds, accounts: Accounts) -> Calle
         known: the ranges.
         accounts: tells accounts from subordinate IDs, and who the owners are.
     """
-    if not concerns(caller, known):
+    if not has_subordinate_ids(caller, known):
         return caller
     user = _user(caller, known.uids, accounts)
     groups = _groups(caller, known.gids, accounts, user.uid)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from eclctl.decide.evidence import short_name
+from eclctl.decide.key_reports import short_name
 from eclctl.report.answers import explanation_fields
 from eclctl.signature import openpgp
 from eclctl.trust.keyring import KeyStore

@@ -9,9 +9,11 @@ from datetime import datetime
 from typing import Protocol
 
 from eclctl.decide.breakglass import Exceptions
-from eclctl.decide.cache import FactCache, Facts, Judgements, Outcomes
+from eclctl.decide.cache import FactCache
+from eclctl.decide.driving import drive
 from eclctl.decide.engine import Engine
-from eclctl.decide.questions import Decision, Pending, Question
+from eclctl.decide.facts import Facts, Judgements, Outcomes
+from eclctl.decide.questions import Decision, Lookup, Question
 from eclctl.decide.snapshot import Snapshot
 from eclctl.files.askers import ITSELF, Asker
 from eclctl.files.syscalls import Attributes
@@ -20,10 +22,10 @@ from eclctl.model import Caller
 from eclctl.trust.revocation import Known, Link, Subject
 from eclctl.verify import HashPool
 
-__all__ = ["Asking", "Image", "Looker", "Side"]
+__all__ = ["AskableStatuses", "ImageUnderBoth", "PolicyPair", "Side"]
 
 
-class Asking(Protocol):
+class AskableStatuses(Protocol):
     """What responders say of certificates, and the way to ask them."""
 
     @property
@@ -46,17 +48,17 @@ class Side:
 
 
 @dataclass(slots=True)
-class Looker:
+class PolicyPair:
     """Puts images to two policies at one time, `now`. Each responder is asked once about each certificate."""
 
     old: Side
     new: Side
     pool: HashPool
-    statuses: Asking
+    statuses: AskableStatuses
     now: datetime
     _asked: set[str] = field(default_factory=set)
 
-    def look(self, path: str) -> Image:
+    def look(self, path: str) -> ImageUnderBoth:
         """Open an image by an absolute path, as this process may; close what is returned.
 
         Raises:
@@ -74,7 +76,7 @@ class Looker:
             for view in views:
                 view.located.close()
             raise
-        return Image(*views)
+        return ImageUnderBoth(*views)
 
     def ask_once(self, links: Sequence[Link]) -> None:
         """Ask responders about what they were not asked about yet."""
@@ -88,7 +90,7 @@ _Read = tuple[str, bool, Attributes]
 
 
 @dataclass(slots=True)
-class Image:
+class ImageUnderBoth:
     """An image that is open under two policies."""
 
     _old: _View
@@ -113,7 +115,7 @@ class _View:
     """An image as one side sees it. What reading it shows is shared with the other side where it can be."""
 
     def __init__(
-        self, looker: Looker, side: Side, located: Located, joint: Snapshot | None, shared: dict[_Read, Facts]
+        self, looker: PolicyPair, side: Side, located: Located, joint: Snapshot | None, shared: dict[_Read, Facts]
     ) -> None:
         self.located = located
         self._looker = looker
@@ -133,21 +135,14 @@ class _View:
     def ask(self, caller: Caller, role: str, *, explain: bool) -> Decision:
         """Decide as the daemon would for a caller who passes the open image."""
         question = Question(self.located.path or "", caller, role=role, explain=explain)
-        engine, now = self._engine, self._looker.now
-        answer = engine.begin(question, self._snapshot, now, anywhere=True)
-        while isinstance(answer, Pending):
-            if answer.stage == "status":
-                self._looker.ask_once(answer.links)
-                answer = engine.begin(question, self._snapshot, now, anywhere=True, waited=True)
-            else:
-                answer = engine.conclude(answer, self._read(answer), now)
-        return answer
+        looker = self._looker
+        return drive(self._engine, question, looker.ask_once, lambda: looker.now, look_up=self._look_up)
 
-    def _read(self, pending: Pending) -> Facts:
-        key = (self._snapshot.store.digest, pending.content, self.located.attributes)
+    def _look_up(self, lookup: Lookup) -> Facts:
+        key = (self._snapshot.store.digest, lookup.content, self.located.attributes)
         if key not in self._shared:
-            self._shared[key] = self._engine.examine(replace(pending, snapshot=self._joint))
-        pending.checked = True
+            self._shared[key] = self._engine.look_up(replace(lookup, snapshot=self._joint))
+        lookup.checked = True
         if key not in self._facts:  # what is remembered with facts is of one policy
             self._facts[key] = replace(self._shared[key], outcomes=Outcomes(), judgements=Judgements())
         return self._facts[key]
@@ -177,7 +172,7 @@ def _joint(old: Snapshot, new: Snapshot) -> Snapshot | None:
     return replace(demanding, exceptions=Exceptions((*old.exceptions.candidates, *new.exceptions.candidates)))
 
 
-def there(path: str) -> bool | None:
+def exists_at(path: str) -> bool | None:
     """Return whether something is at a path; None when this process may not know."""
     try:
         os.lstat(path)

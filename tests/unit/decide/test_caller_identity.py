@@ -11,8 +11,8 @@ import pytest
 
 from eclctl.config.subordinate_id_files import Files, Granted, SubordinateIds, read
 from eclctl.config.subordinate_ids import MOST_OWNERS, NOT_READ, Ranges, parse_ranges
-from eclctl.decide import identify as module
-from eclctl.decide.identify import NameService, Owner, calling_user, concerns, identify, unidentified
+from eclctl.decide import caller_identity as module
+from eclctl.decide.caller_identity import NameService, Owner, calling_user, has_subordinate_ids, identify, unidentified
 from eclctl.files.guarded import read_unguarded
 from eclctl.model import Caller, Identity
 
@@ -196,7 +196,11 @@ def test_while_nothing_is_known_a_local_account_keeps_its_own_uid() -> None:
 
 
 def test_whether_anything_must_be_found_out_is_told_without_looking_up() -> None:
-    assert [concerns(Caller(uid, gid), ids()) for uid, gid in ((1, 1), (100001, 1), (1, 200001))] == [False, True, True]
+    assert [has_subordinate_ids(Caller(uid, gid), ids()) for uid, gid in ((1, 1), (100001, 1), (1, 200001))] == [
+        False,
+        True,
+        True,
+    ]
 
 
 def test_the_hosts_own_databases_know_root_and_its_groups() -> None:
@@ -236,5 +240,5 @@ def test_who_has_no_subordinate_gids_is_not_looked_up(tmp_path: Path) -> None:
     for name, text in zip(names, texts, strict=True):
         (tmp_path / name).write_text(text)
     known = read(Files(*(str(tmp_path / name) for name in names)), reader=read_unguarded)
-    assert not concerns(Caller(1000, 100), known)
-    assert concerns(Caller(1001, 101), known)
+    assert not has_subordinate_ids(Caller(1000, 100), known)
+    assert has_subordinate_ids(Caller(1001, 101), known)

@@ -9,7 +9,7 @@ import pytest
 
 from eclctl.config.document import Mark
 from eclctl.config.settings import Filesystems, Settings, Watch
-from eclctl.decide.mounted import HostMounts, exists_here, why_rule_cannot
+from eclctl.decide.host_mounts import HostMounts, exists_here, why_rule_cannot
 from eclctl.files.mounts import Mounts, parse_mountinfo
 from eclctl.files.trusted_filesystems import Believed
 from eclctl.model import Assurance, Verdict

@@ -21,14 +21,14 @@ from eclctl.policy.globs import Glob, compile_glob
 from eclctl.policy.language import Rule
 from eclctl.policy.lint import Remark
 
-__all__ = ["HostMounts", "believe", "exists_here", "why_no_trusted_path", "why_rule_cannot"]
+__all__ = ["HostMounts", "believed_file_systems", "exists_here", "why_no_trusted_path", "why_rule_cannot"]
 
 _DEEP = "**"
 _MOST_PATHS = 20
 _PAGE = "docs/filesystems.md"
 
 
-def believe(settings: Settings) -> Believed:
+def believed_file_systems(settings: Settings) -> Believed:
     """Return what says which file systems a configuration believes; each table of mounts needs one of its own."""
     return Believed(settings.filesystems, settings.trusted_owners, device_groups())
 

@@ -1,0 +1,140 @@
+"""One pure function: facts, policy, place, caller, time and what is known of certificates make an outcome.
+
+Every command that says whether an image may run judges here: `check` and policy tests through the engine, `simulate`
+through the engine under two policies, `status` and `report` for each rule, `sign --policy` for an image that is yet to
+be signed. So none of them can differ from `check`. The order is fixed:
+
+1. Facts that are an error deny with its code. Without a policy, nothing may run.
+2. Claims are judged at the time: expired, revoked, too old for the rule.
+3. What is withdrawn denies, whatever the rule.
+4. Where no rule matches, or the place has a lower assurance level than the rule needs, the answer is deny.
+5. The rule is evaluated (`policy.evaluate`).
+6. Of a deny for lack of approvals, an active exception makes allow (`decide.breakglass_apply`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import NamedTuple
+
+from eclctl.decide.breakglass_apply import apply_exceptions
+from eclctl.decide.facts import Facts
+from eclctl.decide.place import Place
+from eclctl.decide.refusals import NO_POLICY, NO_RULE, NOT_KNOWN, no_rule, refused, too_low
+from eclctl.decide.snapshot import Snapshot
+from eclctl.model import Caller, Code, Finding, Kind, Outcome, Verification
+from eclctl.policy.ages import too_old
+from eclctl.policy.evaluate import evaluate, withdrawn
+from eclctl.policy.language import Policy, Rule
+from eclctl.policy.outcome import EXCUSED
+from eclctl.policy.select import select_rule
+from eclctl.trust.revocation import NO_STATUS, StatusSource
+
+__all__ = ["Judgement", "judge_image", "rule_at", "under_rule"]
+
+
+_FIRST = frozenset({Code.WITHDRAWN, Code.INTERNAL_ERROR})  # said of the content, whatever the rule and the place
+
+
+class Judgement(NamedTuple):
+    """An outcome, the rule that was chosen, and by index why claims do not count under that rule now."""
+
+    outcome: Outcome
+    rule: Rule | None = None
+    rejected: Mapping[int, Finding] = {}
+
+
+def judge_image(
+    snapshot: Snapshot,
+    facts: Facts,
+    place: Place,
+    caller: Caller,
+    now: datetime,
+    *,
+    statuses: StatusSource = NO_STATUS,
+    explain: bool = False,
+) -> Judgement:
+    """Return what a policy says of an image at a place, for a caller and at a time.
+
+    Args:
+        snapshot: the policy with its keys and exceptions.
+        facts: what reading the image showed, with the snapshot's keys.
+        place: where the image lies.
+        caller: who asks.
+        now: aware, UTC; it must never run backwards.
+        statuses: what is known of certificates; what is not known of one that must be good is not good.
+        explain: report on each requirement also when the answer is allow.
+    """
+    policy, found = snapshot.policy, facts.verification
+    if facts.error is not None:
+        return Judgement(refused(facts.error))
+    if policy is None or found is None:
+        return Judgement(NO_POLICY if policy is None else NOT_KNOWN)
+    rejected = facts.judgements.rejected(snapshot.store, found.claims, now, statuses)
+    rule = rule_at(policy, place, found.kind, caller, now)
+    rejected = too_old(rule, found.claims, rejected, now)
+    outcome = _under_rule(policy, facts, found, rule, place, rejected=rejected, explain=explain, keep=True)
+    if outcome.code in EXCUSED and snapshot.exceptions.candidates:
+        outcome = apply_exceptions(outcome, snapshot, place, facts.whole, caller, now)
+    return Judgement(outcome, rule, rejected)
+
+
+def under_rule(
+    policy: Policy, facts: Facts, rule: Rule | None, place: Place, rejected: Mapping[int, Finding], *, now: datetime
+) -> Outcome:
+    """Return what `judge_image` says, before exceptions, where this is the rule that is chosen.
+
+    For a caller who is not known: of several, the rule is another. Nothing that is found out here is kept.
+
+    Args:
+        policy: the rule's.
+        facts: of an image that was read without an error.
+        rule: one that matches the place, None for what is said where none does.
+        place: where the image lies.
+        rejected: for those claims that do not count at `now`, by index, why.
+        now: aware, UTC.
+    """
+    found = facts.verification
+    if found is None:
+        return NOT_KNOWN if facts.error is None else refused(facts.error)
+    rejected = too_old(rule, found.claims, rejected, now)
+    return _under_rule(policy, facts, found, rule, place, rejected=rejected, explain=False, keep=False)
+
+
+def rule_at(policy: Policy, place: Place, kind: Kind, caller: Caller, now: datetime) -> Rule | None:
+    """Return the rule that decides on an image of a kind at a place, for a caller and at a time."""
+    return select_rule(policy, path=place.path, kind=kind, caller=caller, now=now, aliases=place.aliases)
+
+
+def _under_rule(
+    policy: Policy,
+    facts: Facts,
+    found: Verification,
+    rule: Rule | None,
+    place: Place,
+    *,
+    rejected: Mapping[int, Finding],
+    explain: bool,
+    keep: bool,
+) -> Outcome:
+    outcome = facts.outcomes.find(policy, rule, rejected, explain=explain)
+    if outcome is None:
+        outcome = _of_content(policy, rule, found, rejected, explain=explain)
+        if keep:
+            facts.outcomes.keep(policy, rule, rejected, outcome, explain=explain)
+    if outcome.code in _FIRST:
+        return outcome
+    if rule is None:
+        return no_rule(place, found.kind)
+    return too_low(rule, place) if place.assurance.rank < rule.assurance.rank else outcome
+
+
+def _of_content(
+    policy: Policy, rule: Rule | None, found: Verification, rejected: Mapping[int, Finding], *, explain: bool
+) -> Outcome:
+    """Return what the policy says of the image's content, for every caller and every place."""
+    outcome = withdrawn(policy, found, rejected) if policy.withdraws else None
+    if outcome is not None:
+        return outcome
+    return NO_RULE if rule is None else evaluate(policy, rule, found, rejected, explain=explain)

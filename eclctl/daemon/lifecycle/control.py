@@ -23,14 +23,15 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from eclctl.config.settings import Settings
-    from eclctl.daemon.decisions.callers import Callers
     from eclctl.daemon.decisions.checks import Checks
     from eclctl.daemon.lifecycle.reload import Reloader, Report
+    from eclctl.daemon.lifecycle.stats import Stats
     from eclctl.daemon.observing.internal_errors import InternalErrorStats
     from eclctl.daemon.observing.metrics import Metrics
     from eclctl.daemon.observing.surveys import Surveyed, Surveyor
     from eclctl.daemon.revocation.key_refresh import RefreshStats
     from eclctl.daemon.sockets.call import Call
+    from eclctl.daemon.sockets.callers import Callers
     from eclctl.daemon.sockets.server import Server
     from eclctl.decide.engine import Engine
     from eclctl.decide.snapshot import Snapshot
@@ -71,6 +72,7 @@ class Control:
     reloader: Reloader
     watcher: Watching
     metrics: Metrics
+    stats: Stats
     surveyor: Surveyor
     callers: Callers
     server: Callable[[], Server]
@@ -120,11 +122,11 @@ class Control:
         """Everything about the daemon; how images stand is None when there was no time to look."""
         if surveyed is not None and surveyed.survey.snapshot is not self.engine.snapshot:
             surveyed = None  # of a policy that has just been replaced
-        state = self._service() | {"watch": dict(self.watcher.status()), "ocsp": _ocsp(self.metrics.ocsp())}
-        state["keyservers"] = _keyservers(self.metrics.keys(), self.settings)
+        state = self._service() | {"watch": dict(self.watcher.status()), "ocsp": _ocsp(self.stats.ocsp())}
+        state["keyservers"] = _keyservers(self.stats.keyservers(), self.settings)
         state["subordinate_ids"] = self.callers.status()
         state["unrecorded"] = self.metrics.unrecorded
-        state["internal_errors"] = _internal_errors(self.metrics.internal_errors())
+        state["internal_errors"] = _internal_errors(self.stats.internal_errors())
         state["images"] = None if surveyed is None else _images(surveyed)
         state["expiring"] = None if surveyed is None else turning_fields(surveyed.survey)[:KEYS]
         state["rules"] = self._rules(surveyed)

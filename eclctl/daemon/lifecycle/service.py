@@ -29,10 +29,10 @@ from eclctl.config import settings as configuration
 from eclctl.config.accounts import NAMES, subject
 from eclctl.config.subordinate_id_files import SYSTEM, Files
 from eclctl.daemon.background.workers import Workers
-from eclctl.daemon.decisions.callers import Callers
 from eclctl.daemon.decisions.checks import Checks
 from eclctl.daemon.lifecycle.control import Control
 from eclctl.daemon.lifecycle.reload import Reloader, Report
+from eclctl.daemon.lifecycle.stats import Stats
 from eclctl.daemon.lifecycle.systemd import Notifier, passed_sockets, watchdog_interval
 from eclctl.daemon.observing.audit import AuditLog, start_record, stop_record
 from eclctl.daemon.observing.breakglass import ExceptionWatch
@@ -44,6 +44,7 @@ from eclctl.daemon.observing.surveys import Surveyor
 from eclctl.daemon.revocation.key_refresh import FILE, KeyRefresh
 from eclctl.daemon.revocation.keyserver_cache import Memory
 from eclctl.daemon.revocation.ocsp_watchlist import Statuses
+from eclctl.daemon.sockets.callers import Callers
 from eclctl.daemon.sockets.closing import Closer
 from eclctl.daemon.sockets.listeners import Listener, open_listener
 from eclctl.daemon.sockets.permissions import ADMIN_GROUP, Admins
@@ -302,6 +303,14 @@ class _Service:
             ask_status=self._keeper.wait,
         )
         self._stack.callback(checks.stop)
+        self._stats = Stats(
+            connections=lambda: self._server.connections(),  # noqa: PLW0108 - the server exists only later
+            cache=self._engine.cache.stats,
+            watcher=self._watcher.stats,
+            ocsp=self._keeper.stats,
+            keyservers=self._keys.stats,
+            internal_errors=self._bugs.stats,
+        )
         surveyor = Surveyor(self._engine, _now)
         self._stack.callback(surveyor.stop)
         control = Control(
@@ -310,6 +319,7 @@ class _Service:
             self._reloader,
             self._watcher,
             self._metrics,
+            self._stats,
             surveyor,
             self._callers,
             lambda: self._server,
@@ -335,12 +345,7 @@ class _Service:
         return server
 
     def _start_helpers(self) -> None:
-        self._metrics.connections = self._server.connections
-        self._metrics.cache = self._engine.cache.stats
-        self._metrics.watcher = self._watcher.stats
-        self._metrics.ocsp = self._keeper.stats
-        self._metrics.keys = self._keys.stats
-        self._metrics.internal_errors = self._bugs.stats
+        self._metrics.ask_at_scrape(self._stats.numbers)
         self._tell_left_out()
         self._statuses.refresh()
         self._keys.watch()

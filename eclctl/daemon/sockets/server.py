@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
 
     from eclctl.config.settings import Limits
-    from eclctl.daemon.decisions.callers import Callers
+    from eclctl.daemon.sockets.callers import Callers
     from eclctl.daemon.sockets.closing import Closer
     from eclctl.model import Caller
 

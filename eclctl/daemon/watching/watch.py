@@ -24,19 +24,34 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from eclctl.daemon.observing.metrics import WatchStats
 from eclctl.daemon.watching.inotify import Notifier
 from eclctl.daemon.watching.tree import Prefetcher, Timing, Tree
 from eclctl.files.mounts import MountTable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from eclctl.config.settings import Watch
     from eclctl.daemon.observing.metrics import Metrics
 
 EXAMINERS = 2
 _log = structlog.get_logger("eclctl.watch")
+
+
+@dataclass(frozen=True, slots=True)
+class WatchStats:
+    """What the watcher is doing.
+
+    * `queued`: images that wait to be examined ahead of time.
+    * `overdue`: seconds that the oldest of them has waited beyond its turn.
+    * `limited`: whether inotify watches are used up.
+    * `modes`: how many trees are watched in each mode (`Tree.mode`).
+    """
+
+    queued: int
+    overdue: float
+    limited: bool
+    modes: Mapping[str, int]
 
 
 @dataclass(slots=True)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from eclctl.config.subordinate_id_files import Files
-from eclctl.daemon.decisions import callers as module
-from eclctl.daemon.decisions.callers import Callers
+from eclctl.daemon.sockets import callers as module
+from eclctl.daemon.sockets.callers import Callers
 from eclctl.decide.identify import Owner
 from eclctl.model import Caller
 

@@ -9,8 +9,6 @@ What was learnt of certificates meanwhile (`learn`) takes no files: it counts al
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import logging
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
@@ -95,7 +93,6 @@ class Reloader:
         self._metrics = metrics
         self._clock = clock
         self._learnt = learnt
-        self._loop = asyncio.get_running_loop()
         self._workers = Workers("reload", 1)
         self._running = False
         self._waiting: list[Callable[[Report], None]] = []
@@ -126,14 +123,12 @@ class Reloader:
         self._running = True
         waiting, self._waiting = self._waiting, []
         learning, self._learning = self._learning, []
-        self._workers.submit(None, lambda: self._work(waiting, learning))
 
-    def _work(self, waiting: list[Callable[[Report], None]], learning: list[Callable[[], None]]) -> None:
-        """In a thread."""
-        built = self._guarded(self._build) if waiting else None
-        news = self._refreshed() if built is None or built.snapshot is None else None
-        with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits
-            self._loop.call_soon_threadsafe(self._done, waiting, built, news, learning)
+        def load() -> tuple[Built | None, Snapshot | None]:
+            built = self._guarded(self._build) if waiting else None
+            return built, self._refreshed() if built is None or built.snapshot is None else None
+
+        self._workers.run(None, load, lambda loaded: self._done(loaded, waiting, learning))
 
     def _refreshed(self) -> Snapshot | None:
         """The snapshot in force, with what was learnt since it was built; None when that is nothing."""
@@ -173,11 +168,12 @@ class Reloader:
 
     def _done(
         self,
+        loaded: tuple[Built | None, Snapshot | None] | Exception,
         waiting: list[Callable[[Report], None]],
-        built: Built | None,
-        news: Snapshot | None,
         learning: list[Callable[[], None]],
     ) -> None:
+        assert not isinstance(loaded, Exception)  # `_guarded` and `_refreshed` raise none
+        built, news = loaded
         if news is not None:
             self._take_over(news)
         if built is not None:

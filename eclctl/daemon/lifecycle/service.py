@@ -28,6 +28,7 @@ from eclctl import __version__
 from eclctl.config import settings as configuration
 from eclctl.config.accounts import NAMES, subject
 from eclctl.config.subordinate_id_files import SYSTEM, Files
+from eclctl.daemon.background.timers import Repeating
 from eclctl.daemon.background.workers import Workers
 from eclctl.daemon.decisions.checks import Checks
 from eclctl.daemon.lifecycle.control import Control
@@ -346,7 +347,9 @@ class _Service:
 
     def _start_helpers(self) -> None:
         self._metrics.ask_at_scrape(self._stats.numbers)
-        self._tell_left_out()
+        left_out = Repeating(self._bugs.tell_left_out)
+        left_out.start(PERIOD)
+        self._stack.callback(left_out.stop)
         self._statuses.refresh()
         self._keys.watch()
         self._callers.watch()
@@ -436,12 +439,9 @@ class _Service:
         interval = watchdog_interval(os.environ)
         if interval is not None:
             self._notifier.alive()
-            asyncio.get_running_loop().call_later(interval, self._beat)
-
-    def _tell_left_out(self) -> None:
-        """Log once a minute how many tracebacks were left out."""
-        self._bugs.tell_left_out()
-        asyncio.get_running_loop().call_later(PERIOD, self._tell_left_out)
+            alive = Repeating(self._notifier.alive)
+            alive.start(interval)
+            self._stack.callback(alive.stop)
 
     def _record_stop(self, reason: str) -> None:
         try:

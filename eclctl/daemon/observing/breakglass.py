@@ -7,12 +7,12 @@ tried again then.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from eclctl.config.document import printable
+from eclctl.daemon.background.timers import Timer
 from eclctl.daemon.observing.audit import exception_record
 from eclctl.decide.breakglass import Candidate, Exceptions, Standing, State, standing, turning_points
 from eclctl.errors import AuditError
@@ -49,11 +49,10 @@ class ExceptionWatch:
         self._metrics = metrics
         self._clock = clock
         self._said: dict[tuple[str, str], tuple[Candidate, State, tuple[str, ...]]] = {}
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer = Timer(self.refresh)
 
     def refresh(self) -> None:
         """Look now, and again when anything starts or ends."""
-        self.stop()
         now = self._engine.not_before(self._clock())
         exceptions = self._engine.snapshot.exceptions
         try:
@@ -63,12 +62,11 @@ class ExceptionWatch:
             _log.error("%s", error)
         except Exception:  # noqa: BLE001 - telling of exceptions must not end the daemon, and decides nothing
             _log.exception("looking at the exceptions failed")
-        self._timer = asyncio.get_running_loop().call_later(_delay(exceptions, now), self.refresh)
+        self._timer.set(_delay(exceptions, now))
 
     def stop(self) -> None:
         """Look no more."""
-        if self._timer is not None:
-            self._timer.cancel()
+        self._timer.stop()
 
     def _look(self, exceptions: Exceptions, now: datetime) -> None:
         snapshot = self._engine.snapshot

@@ -7,8 +7,6 @@ minute at most.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import os
 from dataclasses import dataclass
 from heapq import nsmallest
@@ -16,6 +14,7 @@ from itertools import islice
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, Final
 
+from eclctl.daemon.background.timers import Timer
 from eclctl.daemon.background.workers import Workers
 from eclctl.report.keys import listed_keys, turning
 from eclctl.report.shapes import image_fields
@@ -105,27 +104,18 @@ class Surveyor:
 
     def request(self, work: Callable[[], object], done: Callable[[Any], None]) -> None:
         """Call `work` in the thread, and `done` on the loop with what it returned: None when it failed, or is late."""
-        loop = asyncio.get_running_loop()
-        answered = False
+        deadline = Timer(lambda: done(None))
 
         def finish(result: object) -> None:
-            nonlocal answered
-            if not answered:
-                answered = True
-                late.cancel()
+            if isinstance(result, Exception):  # an admin's answer must come all the same
+                self._engine.on_bug(result)
+                result = None
+            if deadline.due is not None:
+                deadline.stop()
                 done(result)
 
-        def run() -> None:
-            result: object = None
-            try:
-                result = work()
-            except Exception as error:  # noqa: BLE001 - an admin's answer must come all the same
-                self._engine.on_bug(error)
-            with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits
-                loop.call_soon_threadsafe(finish, result)
-
-        late = loop.call_later(PATIENCE, finish, None)
-        self._workers.submit(None, run)
+        deadline.set(PATIENCE)
+        self._workers.run(None, work, finish)
 
     # -- in the thread ---------------------------------------------------------------------------------------------
 

@@ -25,10 +25,11 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
 from eclctl.config.document import printable
+from eclctl.daemon.background.timers import Timer
+from eclctl.daemon.background.workers import Workers
 from eclctl.daemon.revocation.keyserver_cache import News
 from eclctl.errors import ConfigError
 from eclctl.policy.language import is_pgp
-from eclctl.remote.http import client as http
 from eclctl.remote.keyservers import hkp
 
 if TYPE_CHECKING:
@@ -124,7 +125,8 @@ class KeyRefresh:
         self._failures = 0
         self._updates = 0
         self._in_a_row = 0
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer = Timer(self._begin)
+        self._workers = Workers("keyservers", 1)
         self._round: asyncio.Task[None] | None = None
         self._stopped = False
 
@@ -162,8 +164,8 @@ class KeyRefresh:
     def stop(self) -> None:
         """Ask nobody any more."""
         self._stopped = True
-        if self._timer is not None:
-            self._timer.cancel()
+        self._timer.stop()
+        self._workers.stop()
         if self._round is not None:
             self._round.cancel()
 
@@ -179,14 +181,12 @@ class KeyRefresh:
         return now if ago is None or ago < 0 else now + max(0.0, self._interval() - ago)
 
     def _set_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._timer.cancel()
         if self._due and self._round is None and not self._stopped:
             delay = max(0.0, min(self._due.values()) - self._loop.time())
             if self._in_a_row:
                 delay = max(delay, self._backing_off())
-            self._timer = self._loop.call_later(delay, self._begin)
+            self._timer.set(delay)
 
     def _backing_off(self) -> float:
         longest = min(_LAST_RETRY, self._keyservers.refresh or _LAST_RETRY)
@@ -195,7 +195,6 @@ class KeyRefresh:
     # -- asking ----------------------------------------------------------------------------------------------------
 
     def _begin(self) -> None:
-        self._timer = None
         soon = self._loop.time() + _SOONEST
         due = [key for key, when in sorted(self._due.items(), key=itemgetter(1)) if when <= soon]
         if not due:
@@ -258,7 +257,7 @@ class KeyRefresh:
     async def _take(self, key: str, found: hkp.Answer | None) -> None:
         packets = b"" if found is None else found.packets
         own, now = self._engine.snapshot.store.pgp, self._clock()
-        news = await http.in_thread(lambda: self._memory.take(key, packets, now, own))
+        news = await self._workers.result(lambda: self._memory.take(key, packets, now, own))
         if news is News.NOTHING or found is None:
             return
         certificate = own.get(key)
@@ -272,6 +271,6 @@ class KeyRefresh:
     async def _save(self) -> None:
         """What cannot be written counts all the same, until a restart."""
         try:
-            await http.in_thread(self._memory.save)
+            await self._workers.result(self._memory.save)
         except (ConfigError, OSError) as error:
             _log.error("%s; what keyservers said is lost with a restart", error)

@@ -6,11 +6,10 @@ paths, which is done in a thread.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import logging
 from typing import TYPE_CHECKING, Final
 
+from eclctl.daemon.background.timers import Timer
 from eclctl.daemon.background.workers import Workers
 from eclctl.trust.keyring import needed
 
@@ -41,11 +40,10 @@ class Statuses:
         self._engine = engine
         self._keeper = keeper
         self._clock = clock
-        self._loop = asyncio.get_running_loop()
         self._workers = Workers("statuses", 1)
         self._running = False
         self._again = False
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer = Timer(self.refresh)
 
     def refresh(self) -> None:
         """Find out soon. What is asked for meanwhile is found out again afterwards, once."""
@@ -53,31 +51,21 @@ class Statuses:
             self._again = True
             return
         self._running = True
-        if self._timer is not None:
-            self._timer.cancel()
-        self._workers.submit(None, self._work)
+        self._timer.cancel()
+        self._workers.run(None, lambda: needed(self._engine.snapshot.store.credentials, self._clock()), self._found)
 
     def stop(self) -> None:
         """Find out nothing any more."""
         self._workers.stop()
-        if self._timer is not None:
-            self._timer.cancel()
+        self._timer.stop()
 
-    def _work(self) -> None:
-        """In a thread."""
-        found: Sequence[Link] | None = None
-        try:
-            found = needed(self._engine.snapshot.store.credentials, self._clock())
-        except Exception:  # noqa: BLE001 - what is watched already stays so
-            _log.exception("finding the certificates whose status must be known failed")
-        with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits
-            self._loop.call_soon_threadsafe(self._found, found)
-
-    def _found(self, links: Sequence[Link] | None) -> None:
+    def _found(self, links: Sequence[Link] | Exception) -> None:
         self._running = False
-        if links is not None:
+        if isinstance(links, Exception):  # what is watched already stays so
+            _log.error("finding the certificates whose status must be known failed", exc_info=links)
+        else:
             self._keeper.watch(links)
-        self._timer = self._loop.call_later(INTERVAL, self.refresh)
+        self._timer.set(INTERVAL)
         if self._again:
             self._again = False
             self.refresh()

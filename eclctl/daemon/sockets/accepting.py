@@ -8,6 +8,8 @@ import os
 import socket
 from typing import TYPE_CHECKING, Final, Protocol
 
+from eclctl.daemon.background.timers import Timer
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -80,8 +82,8 @@ class Acceptor:
 
     def _pause(self, listener: socket.socket, admin: bool) -> None:  # noqa: FBT001 - as above
         self._loop.remove_reader(listener)
-        self._loop.call_later(_PAUSE_SECONDS, self._resume, listener, admin)
+        Timer(lambda: self._resume(listener, admin=admin)).set(_PAUSE_SECONDS)
 
-    def _resume(self, listener: socket.socket, admin: bool) -> None:  # noqa: FBT001 - as above
+    def _resume(self, listener: socket.socket, *, admin: bool) -> None:
         if not self._stopped:
             self._loop.add_reader(listener, self._accept, listener, admin)

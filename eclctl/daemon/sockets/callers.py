@@ -11,8 +11,6 @@ keeps the identity that its caller had when it was made, as it keeps their crede
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import logging
 import threading
 from dataclasses import dataclass, field
@@ -20,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from eclctl.config import subordinate_id_files
 from eclctl.config.document import printable
+from eclctl.daemon.background.timers import Repeating, Timer
 from eclctl.daemon.background.workers import Workers
 from eclctl.decide.identify import Accounts, NameService, Owner, concerns, identify, unidentified
 
@@ -44,11 +43,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class _Lookup:
-    """A caller who is being looked up, and everybody who waits for it."""
+    """A caller who is being looked up, and what is called with the result."""
 
     caller: Caller
-    deadline: asyncio.TimerHandle | None = None
     waiting: list[Callable[[Caller], None]] = field(default_factory=list)
+    deadline: Timer | None = None
 
 
 class _Remembering:
@@ -122,14 +121,13 @@ class Callers:
         self._clock = clock
         self._wall = wall
         self._accounts = _Remembering(service or NameService(), clock)
-        self._loop = asyncio.get_running_loop()
         self._workers = Workers("callers", _THREADS)
         self._reader = Workers("subids", 1)
         self._state = subordinate_id_files.state_of(files, wall())
         self._ids = subordinate_id_files.read(files)
         self._kept: dict[Hashable, dict[Caller, tuple[float, Caller]]] = {}
         self._lookups: dict[Caller, _Lookup] = {}
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer = Repeating(self._look_at_files)
         self._complain(None)
 
     @property
@@ -155,27 +153,28 @@ class Callers:
         lookup = self._lookups.get(caller)
         if lookup is None:
             lookup = self._lookups[caller] = _Lookup(caller)
-            lookup.deadline = self._loop.call_later(PATIENCE, self._give_up, lookup)
+            lookup.deadline = Timer(lambda: self._answer(lookup, None))
+            lookup.deadline.set(PATIENCE)
             ids, lane = self._ids, self.household(caller)
-            self._workers.submit(lane, lambda: self._look_up(lookup, ids), gates=(lane,))
+            self._workers.run(
+                lane,
+                lambda: identify(caller, ids, self._accounts),
+                lambda found: self._found(lookup, ids, found),
+                gates=(lane,),
+            )
         lookup.waiting.append(done)
 
     def subject(self, caller: Caller | None) -> Caller | None:
         """Return another user with their identity. Blocks; for use in a thread."""
         return None if caller is None else identify(caller, self._ids, self._accounts)
 
-    def _look_up(self, lookup: _Lookup, ids: SubordinateIds) -> None:
-        """In a thread."""
-        found: Caller | None = None
-        try:
-            found = identify(lookup.caller, ids, self._accounts)
-        except Exception:  # noqa: BLE001 - a bug must not end the thread; a caller who is not identified gets no rights
-            _log.exception("identifying a caller failed")
-        with contextlib.suppress(RuntimeError):  # the loop has ended: no caller waits
-            self._loop.call_soon_threadsafe(self._found, lookup, ids, found)
-
-    def _found(self, lookup: _Lookup, ids: SubordinateIds, found: Caller | None) -> None:
-        if found is not None and ids is self._ids:
+    def _found(self, lookup: _Lookup, ids: SubordinateIds, found: Caller | Exception) -> None:
+        """Keep and pass on what was found. A caller who is not identified, because of a bug, gets no rights."""
+        if isinstance(found, Exception):
+            _log.error("identifying a caller failed", exc_info=found)
+            self._answer(lookup, None)
+            return
+        if ids is self._ids:
             self._keep(lookup.caller, found)
         self._answer(lookup, found)
 
@@ -189,12 +188,9 @@ class Callers:
             same.clear()
         same[caller] = (self._clock() + _KEPT_SECONDS, found)
 
-    def _give_up(self, lookup: _Lookup) -> None:
-        self._answer(lookup, None)
-
     def _answer(self, lookup: _Lookup, found: Caller | None) -> None:
         if lookup.deadline is not None:
-            lookup.deadline.cancel()
+            lookup.deadline.stop()
         if self._lookups.get(lookup.caller) is lookup:
             del self._lookups[lookup.caller]
         waiting, lookup.waiting = lookup.waiting, []
@@ -205,42 +201,40 @@ class Callers:
 
     def watch(self) -> None:
         """Look at the files from now on."""
-        self._timer = self._loop.call_later(INTERVAL, self._tick)
+        self._timer.start(INTERVAL)
 
     def refresh(self) -> None:
         """Read the files again, soon, and ask the name service anew."""
         self._accounts.forget()
         self._kept.clear()
-        self._reader.submit(None, lambda: self._read(None))
+        self._read_files(None)
 
     def stop(self) -> None:
         """Begin no further work in threads."""
-        if self._timer is not None:
-            self._timer.cancel()
+        self._timer.stop()
         self._workers.stop()
         self._reader.stop()
 
-    def _tick(self) -> None:
+    def _look_at_files(self) -> None:
         if not self._reader.waiting():
-            state = self._state
-            self._reader.submit(None, lambda: self._read(state))
-        self.watch()
+            self._read_files(self._state)
 
-    def _read(self, known: tuple[object, ...] | None) -> None:
-        """In a thread: read the files, unless they are in the state that is known."""
-        try:
+    def _read_files(self, known: tuple[object, ...] | None) -> None:
+        """Read the files in a thread, unless they are in the state that is known."""
+
+        def read() -> tuple[tuple[object, ...], SubordinateIds] | None:
             state = subordinate_id_files.state_of(self._files, self._wall())
-            if state == known:
-                return
-            found = subordinate_id_files.read(self._files, self._ids)
-        except Exception:  # noqa: BLE001 - a bug in it must not end the looking
-            _log.exception("reading the ranges of subordinate IDs failed")
-            return
-        with contextlib.suppress(RuntimeError):  # as above
-            self._loop.call_soon_threadsafe(self._install, state, found)
+            return None if state == known else (state, subordinate_id_files.read(self._files, self._ids))
 
-    def _install(self, state: tuple[object, ...], found: SubordinateIds) -> None:
-        self._state = state
+        self._reader.run(None, read, self._install)
+
+    def _install(self, read: tuple[tuple[object, ...], SubordinateIds] | Exception | None) -> None:
+        if isinstance(read, Exception):
+            _log.error("reading the ranges of subordinate IDs failed", exc_info=read)
+            return
+        if read is None:
+            return
+        self._state, found = read
         if found != self._ids:
             before, self._ids = self._ids, found
             self._kept.clear()

@@ -25,6 +25,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
+from eclctl.daemon.background.timers import Repeating
 from eclctl.daemon.sockets.accepting import Acceptor
 from eclctl.daemon.sockets.call import Call
 from eclctl.daemon.sockets.connection import UNSENT_LIMIT, BrokenConnectionError, Connection
@@ -115,7 +116,8 @@ class Server:
         self._acceptor = Acceptor(self._welcome, partial(observer.error, "accept"))
         self._turn_scheduled = False
         self._idle = asyncio.Event()
-        self._sweeper = self._loop.call_later(_SWEEP_SECONDS, self._sweep)
+        self._sweeper = Repeating(self._sweep)
+        self._sweeper.start(_SWEEP_SECONDS)
 
     # -- life ------------------------------------------------------------------------------------------------------
 
@@ -150,7 +152,7 @@ class Server:
             pass  # a client that does not read, or a decision that hangs: both get no answer, which is deny
         for connection in tuple(self._connections):
             self._close(connection)
-        self._sweeper.cancel()
+        self._sweeper.stop()
         self._acceptor.close()
 
     # -- connections -----------------------------------------------------------------------------------------------
@@ -474,7 +476,6 @@ class Server:
             if reason := self._overdue(connection, now):
                 self._observer.error(reason)
                 self._close(connection)
-        self._sweeper = self._loop.call_later(_SWEEP_SECONDS, self._sweep)
 
     def _overdue(self, connection: Connection, now: float) -> str | None:
         if connection.unsent():

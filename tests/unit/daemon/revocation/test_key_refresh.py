@@ -99,9 +99,9 @@ class Site:
 
     def next_in(self) -> float:
         """In how many seconds the next round begins."""
-        timer = self.refresh._timer
-        assert timer is not None
-        return timer.when() - asyncio.get_running_loop().time()
+        due = self.refresh._timer.due
+        assert due is not None
+        return due - asyncio.get_running_loop().time()
 
 
 def names(*numbers: int) -> list[str]:
@@ -266,7 +266,7 @@ def test_without_servers_or_with_no_interval_nobody_is_asked(tmp_path: Path) -> 
         @running(tmp_path, *names(0), servers=servers)
         async def _(site: Site) -> None:
             site.refresh.watch()
-            assert site.refresh._timer is None
+            assert site.refresh._timer.due is None
             assert not site.refresh.stats().enabled
 
 

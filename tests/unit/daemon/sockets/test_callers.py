@@ -202,7 +202,7 @@ def test_what_was_kept_of_a_caller_goes_with_the_ranges_that_it_came_of(tmp_path
     async def scenario(desk):
         await desk.find(BEHIND)
         desk.grant("bob:100000:10\n", desk.files.subgid)
-        desk.callers._tick()
+        desk.callers._look_at_files()
         await desk.until(lambda: desk.callers.ids.gids.ranges.count)
         assert desk.callers.known(BEHIND) is None
         assert 1001 in (await desk.find(BEHIND)).identity.denied_uids

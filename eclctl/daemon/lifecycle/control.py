@@ -10,7 +10,7 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from eclctl import __version__
-from eclctl.daemon.observing.audit import timestamp
+from eclctl.daemon.observing.audit_records import timestamp
 from eclctl.daemon.observing.surveys import page
 from eclctl.daemon.sockets.protocol import VERSION, ErrorCode, Method, Part
 from eclctl.decide.mounted import why_rule_cannot

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from eclctl.config import settings as configuration
 from eclctl.config.document import Problem
 from eclctl.daemon.background.workers import Workers
-from eclctl.daemon.observing.audit import reload_record, timestamp
+from eclctl.daemon.observing.audit_records import reload_record, timestamp
 from eclctl.decide.snapshot import Built, Snapshot, build, refreshed
 from eclctl.errors import AuditError
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from eclctl.config.accounts import Names
     from eclctl.config.settings import Settings
-    from eclctl.daemon.observing.audit import AuditLog
+    from eclctl.daemon.observing.audit_log import AuditLog
     from eclctl.daemon.observing.metrics import Metrics
     from eclctl.decide.engine import Engine
     from eclctl.signature.openpgp import Keyring

@@ -30,12 +30,14 @@ from eclctl.config.accounts import NAMES, subject
 from eclctl.config.subordinate_id_files import SYSTEM, Files
 from eclctl.daemon.background.timers import Repeating
 from eclctl.daemon.background.workers import Workers
+from eclctl.daemon.decisions.calls import CheckCalls
 from eclctl.daemon.decisions.checks import Checks
 from eclctl.daemon.lifecycle.control import Control
 from eclctl.daemon.lifecycle.reload import Reloader, Report
 from eclctl.daemon.lifecycle.stats import Stats
 from eclctl.daemon.lifecycle.systemd import Notifier, passed_sockets, watchdog_interval
-from eclctl.daemon.observing.audit import AuditLog, start_record, stop_record
+from eclctl.daemon.observing.audit_log import AuditLog
+from eclctl.daemon.observing.audit_records import start_record, stop_record
 from eclctl.daemon.observing.breakglass import ExceptionWatch
 from eclctl.daemon.observing.exposition import HttpExposition, TextfileExposition
 from eclctl.daemon.observing.internal_errors import PERIOD, InternalErrors
@@ -330,10 +332,11 @@ class _Service:
             self._reload,
             self._why_not,
         )
-        decide = partial(checks.handle, resolve=lambda uid: self._callers.subject(subject(uid)))
+        patience = self._settings.limits.request_timeout
+        calls = CheckCalls(checks, closer, lambda uid: self._callers.subject(subject(uid)), patience)
         server = Server(
             self._settings.limits,
-            handlers=control.handlers() | dict.fromkeys((Method.CHECK, Method.CHECK_ALL, Method.EXPLAIN), decide),
+            handlers=control.handlers() | dict.fromkeys((Method.CHECK, Method.CHECK_ALL, Method.EXPLAIN), calls.handle),
             end_turn=checks.flush,
             observer=self._metrics,
             admins=Admins(NAMES.group(ADMIN_GROUP)),

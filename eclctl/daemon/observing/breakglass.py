@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from eclctl.config.document import printable
 from eclctl.daemon.background.timers import Timer
-from eclctl.daemon.observing.audit import exception_record
+from eclctl.daemon.observing.audit_records import exception_record
 from eclctl.decide.breakglass import Candidate, Exceptions, Standing, State, standing, turning_points
 from eclctl.errors import AuditError
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from eclctl.daemon.observing.audit import AuditLog
+    from eclctl.daemon.observing.audit_log import AuditLog
     from eclctl.daemon.observing.metrics import Metrics
     from eclctl.decide.engine import Engine
 

@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING
 import structlog
 from structlog.stdlib import ProcessorFormatter
 
-from eclctl.daemon.observing.audit import encode
+from eclctl.daemon.observing.audit_records import ascii_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, MutableMapping
@@ -46,7 +46,9 @@ def _quoted(value: object) -> str:
 
 
 def _render_json(_logger: WrappedLogger, _method: str, event: MutableMapping[str, object]) -> str:
-    return encode({key: value if isinstance(value, int | float | None) else str(value) for key, value in event.items()})
+    return ascii_json(
+        {key: value if isinstance(value, int | float | None) else str(value) for key, value in event.items()}
+    )
 
 
 class _Prioritised:

@@ -11,7 +11,7 @@ import pytest
 from eclctl.config.accounts import Names
 from eclctl.config.settings import Settings
 from eclctl.daemon.lifecycle.reload import Reloader, Report
-from eclctl.daemon.observing.audit import AuditLog
+from eclctl.daemon.observing.audit_log import AuditLog
 from eclctl.daemon.observing.metrics import Metrics
 from eclctl.decide.cache import FactCache
 from eclctl.decide.engine import Engine

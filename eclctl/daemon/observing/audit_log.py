@@ -3,12 +3,13 @@
 What always holds:
 
 1. A record is in the file (written, not flushed to disk) before its answer is sent. A process killed at any moment
-   loses no record of an answer that somebody got; only a machine that loses power can.
+   loses no record of an answer that was received; only a machine that loses power can.
 2. When a batch cannot be written whole, `write` raises and its answers become denies. A record can therefore exist
    for an answer that was never sent, and never the other way round.
 3. A line is whole or it is the last of its kind: a torn end, left by a crash or a full disk, is closed by a newline
    before anything is written after it, so that it costs itself and no other record.
-4. Lines are ASCII without control characters, whatever a path or a name contains.
+
+What a line says, and how it is encoded, is in `audit_records`.
 """
 
 from __future__ import annotations
@@ -17,39 +18,16 @@ import os
 import stat
 import threading
 import time
-from datetime import UTC, datetime
-from json import JSONEncoder
-from typing import TYPE_CHECKING, Any
-
-from structlog.processors import JSONRenderer
+from typing import TYPE_CHECKING
 
 from eclctl.errors import AuditError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from structlog.typing import Processor
-
-    from eclctl.decide.breakglass import Candidate, Standing
-    from eclctl.decide.questions import Decision
+    from collections.abc import Callable, Sequence
 
 _FLAGS = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 _MODE = 0o640
 _ROTATION_CHECK_SECONDS = 1.0
-_encoder = JSONEncoder(ensure_ascii=True, allow_nan=False, separators=(",", ":"))
-
-
-def encode(record: Mapping[str, object], **_: object) -> str:
-    """Render one record as ASCII JSON without control characters.
-
-    `ensure_ascii` escapes everything but DEL, which can only stand inside a JSON string.
-    """
-    return _encoder.encode(record).replace("\x7f", "\\u007f")
-
-
-# Every record passes through here, whole or (a decision's) in its repeated part. A processor takes and returns the
-# record; the last one renders it.
-PROCESSORS: tuple[Processor, ...] = (JSONRenderer(serializer=encode),)
 
 
 class AuditLog:
@@ -67,11 +45,9 @@ class AuditLog:
         path: str | None,
         *,
         clock: Callable[[], float] = time.monotonic,
-        processors: Sequence[Processor] = PROCESSORS,
     ) -> None:
         self.path = path
         self._clock = clock
-        self._processors = tuple(processors)
         self._lock = threading.Lock()
         self._descriptor = -1
         self._identity = (0, 0)
@@ -80,18 +56,17 @@ class AuditLog:
         with self._lock:
             self._open()
 
-    def write(self, records: Sequence[Mapping[str, object] | str]) -> None:
-        """Append `records`, one line each, as one batch. A string is a record that is rendered already.
+    def write(self, records: Sequence[str]) -> None:
+        """Append records, one line each, as one batch. They are lines without newlines (`audit_records`).
 
         When it returns, every line is in the file. When it raises, some of the lines may be.
 
         Raises:
-            AuditError: a record cannot be rendered, or not every byte could be written.
+            AuditError: not every byte could be written.
         """
         if self.path is None or not records:
             return
-        lines = [record if isinstance(record, str) else _render(record, self._processors) for record in records]
-        data = ("\n".join(lines) + "\n").encode("ascii")
+        data = ("\n".join(records) + "\n").encode("ascii")
         with self._lock:
             if self._clock() >= self._next_check:
                 self._follow_rotation()
@@ -172,16 +147,6 @@ class AuditLog:
             os.close(descriptor)
 
 
-def _render(record: Mapping[str, object], processors: Sequence[Processor]) -> str:
-    rendered: Any = dict(record)
-    try:
-        for processor in processors:
-            rendered = processor(None, "info", rendered)
-    except (TypeError, ValueError) as error:
-        raise AuditError(f"cannot render an audit record: {error}") from error
-    return str(rendered)
-
-
 def _ends_torn(descriptor: int) -> bool:
     size = os.fstat(descriptor).st_size
     return size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
@@ -194,86 +159,3 @@ def _open_or_create(path: str) -> int:
         return os.open(path, _FLAGS)
     os.fchmod(descriptor, _MODE)  # whatever the umask: the group reads the log
     return descriptor
-
-
-def timestamp(now: datetime) -> str:
-    """Write an aware time as RFC 3339 in UTC with microseconds, for instance `2026-11-22T12:00:00.000000Z`."""
-    return now.astimezone(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
-
-
-def decision_fields(decision: Decision) -> dict[str, object]:
-    """Return what many records repeat of a decision; `rendering` puts before it what is the decision's own."""
-    would, kind, assurance = decision.would, decision.kind, decision.assurance
-    return {
-        "decision": decision.verdict.value,
-        "code": decision.code.value,
-        "rule": decision.rule,
-        "mode": decision.mode,
-        "would": would and would.value,
-        "exception": decision.exception,
-        "kind": kind and kind.value,
-        "signers": decision.signers,
-        "assurance": assurance and assurance.value,
-        "cached": decision.cached,
-        "generation": decision.generation,
-        "policy": decision.policy,
-    }
-
-
-def encode_members(record: Mapping[str, object]) -> str:
-    """Render a record without its braces.
-
-    Raises:
-        AuditError: it cannot be rendered.
-    """
-    return _render(record, PROCESSORS)[1:-1]
-
-
-def reload_record(
-    *, ok: bool, generation: int, policy: str | None, errors: Sequence[str], now: datetime
-) -> dict[str, object]:
-    """Make the record of one reload. `generation` and `policy` name what is in force after it, also when it failed."""
-    return {
-        "time": timestamp(now),
-        "event": "reload",
-        "ok": ok,
-        "generation": generation,
-        "policy": policy,
-        "errors": list(errors),
-    }
-
-
-def start_record(*, version: str, generation: int, policy: str | None, pid: int, now: datetime) -> dict[str, object]:
-    """Make the record of the daemon's start; `policy` is None when it starts without one and denies everything."""
-    return {
-        "time": timestamp(now),
-        "event": "start",
-        "version": version,
-        "generation": generation,
-        "policy": policy,
-        "pid": pid,
-    }
-
-
-def exception_record(candidate: Candidate, stands: Standing, *, generation: int, now: datetime) -> dict[str, object]:
-    """Make the record of how an exception has come to stand: loaded, refused, approved, started, ended or removed."""
-    found = candidate.exception
-    return {
-        "time": timestamp(now),
-        "event": "exception",
-        "name": candidate.name,
-        "state": stands.state.value,
-        "why": stands.why,
-        "reason": None if found is None else found.reason,
-        "starts": None if found is None else timestamp(found.starts),
-        "ends": None if found is None else timestamp(found.ends),
-        "approvers": list(stands.approvers),
-        "file": candidate.file,
-        "digest": candidate.digest or None,
-        "generation": generation,
-    }
-
-
-def stop_record(*, reason: str, pid: int, now: datetime) -> dict[str, object]:
-    """Make the record of an orderly stop. A log whose last start has no stop after it tells of a crash."""
-    return {"time": timestamp(now), "event": "stop", "reason": reason, "pid": pid}

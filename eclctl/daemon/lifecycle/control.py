@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from eclctl.decide.engine import Engine
     from eclctl.decide.snapshot import Snapshot
     from eclctl.policy.language import Rule
-    from eclctl.remote.ocsp.cache import KeeperStats
+    from eclctl.remote.ocsp.cache import OcspStats
 
 RULES: Final = 200
 """Rules that `status` shows; `report` has them all."""
@@ -249,7 +249,7 @@ def _tally(rule: Rule, surveyed: Surveyed | None) -> Tally:
     return Tally() if surveyed is None else surveyed.survey.by_rule.get(rule.name, Tally())
 
 
-def _ocsp(stats: KeeperStats) -> dict[str, Any]:
+def _ocsp(stats: OcspStats) -> dict[str, Any]:
     return {
         "statuses": dict(stats.statuses),
         "requests": dict(stats.requests),

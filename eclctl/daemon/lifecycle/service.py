@@ -45,12 +45,12 @@ from eclctl.daemon.observing.log import setup
 from eclctl.daemon.observing.metrics import Metrics
 from eclctl.daemon.observing.surveys import Surveyor
 from eclctl.daemon.revocation.key_refresh import FILE, KeyRefresh
-from eclctl.daemon.revocation.keyserver_cache import Memory
-from eclctl.daemon.revocation.ocsp_watchlist import Statuses
+from eclctl.daemon.revocation.keyserver_cache import KeyserverCache
+from eclctl.daemon.revocation.ocsp_watchlist import OcspWatchlist
+from eclctl.daemon.sockets.admins import ADMIN_GROUP, Admins
 from eclctl.daemon.sockets.callers import Callers
 from eclctl.daemon.sockets.closing import Closer
 from eclctl.daemon.sockets.listeners import Listener, open_listener
-from eclctl.daemon.sockets.permissions import ADMIN_GROUP, Admins
 from eclctl.daemon.sockets.protocol import Method
 from eclctl.daemon.sockets.server import Server
 from eclctl.daemon.watching.sandboxes import SandboxWatch
@@ -64,7 +64,7 @@ from eclctl.files.mounts import MountTable
 from eclctl.files.sandboxes import Sandboxes
 from eclctl.files.trusted_path import Locator
 from eclctl.files.writers import ignore_broken_leases
-from eclctl.remote.ocsp.cache import Keeper
+from eclctl.remote.ocsp.cache import OcspCache
 from eclctl.verify import HashPool
 
 if TYPE_CHECKING:
@@ -213,12 +213,12 @@ class _Service:
         self._why_not = partial(why_no_trusted_path, self._mounts)
         self._stack.callback(self._mounts.close)
         ocsp = settings.ocsp
-        self._keeper = Keeper(clock=_now, timeout=ocsp.timeout, max_age=timedelta(seconds=ocsp.max_age))
-        self._stack.callback(self._keeper.stop)
+        self._ocsp_cache = OcspCache(clock=_now, timeout=ocsp.timeout, max_age=timedelta(seconds=ocsp.max_age))
+        self._stack.callback(self._ocsp_cache.stop)
         self._engine = self._build_engine()
-        self._statuses = Statuses(self._engine, self._keeper, _now)
-        self._stack.callback(self._statuses.stop)
-        memory = Memory.load(Path(settings.state_dir, FILE))
+        self._ocsp_watchlist = OcspWatchlist(self._engine, self._ocsp_cache, _now)
+        self._stack.callback(self._ocsp_watchlist.stop)
+        keyserver_cache = KeyserverCache.load(Path(settings.state_dir, FILE))
         self._reloader = Reloader(
             self._engine,
             path=self._config,
@@ -227,11 +227,11 @@ class _Service:
             audit=self._audit,
             metrics=self._metrics,
             clock=_now,
-            learnt=memory.ring,
+            learnt=keyserver_cache.ring,
         )
         self._stack.callback(self._reloader.stop)
         self._keys = KeyRefresh(
-            self._engine, keyservers=settings.keyservers, memory=memory, learn=self._learn, clock=_now
+            self._engine, keyservers=settings.keyservers, cache=keyserver_cache, learn=self._learn, clock=_now
         )
         self._stack.callback(self._keys.stop)
         self._callers = Callers(self._subids, clock=monotonic, wall=time)
@@ -253,7 +253,7 @@ class _Service:
             HashPool(limits.verify_threads),
             FactCache(limits.cache_entries),
             Snapshot.empty(),
-            self._keeper,
+            self._ocsp_cache,
             elapsed=_elapsed,
             file_time=time_ns,
             on_bug=self._bugs.report,
@@ -303,14 +303,14 @@ class _Service:
             mounts=self._mounts,
             wake=lambda: self._server.wake(),  # noqa: PLW0108 - the server exists only later
             clock=_now,
-            ask_status=self._keeper.wait,
+            ask_status=self._ocsp_cache.wait,
         )
         self._stack.callback(checks.stop)
         self._stats = Stats(
             connections=lambda: self._server.connections(),  # noqa: PLW0108 - the server exists only later
             cache=self._engine.cache.stats,
             watcher=self._watcher.stats,
-            ocsp=self._keeper.stats,
+            ocsp=self._ocsp_cache.stats,
             keyservers=self._keys.stats,
             internal_errors=self._bugs.stats,
         )
@@ -353,7 +353,7 @@ class _Service:
         left_out = Repeating(self._bugs.tell_left_out)
         left_out.start(PERIOD)
         self._stack.callback(left_out.stop)
-        self._statuses.refresh()
+        self._ocsp_watchlist.refresh()
         self._keys.watch()
         self._callers.watch()
         self._watcher.start()
@@ -414,7 +414,7 @@ class _Service:
         if report.ok:
             self._mounts.forget()  # device nodes may have other owners now, which changes no mount
             self._watcher.rescan("reload")
-            self._statuses.refresh()
+            self._ocsp_watchlist.refresh()
             self._exceptions.refresh()
             self._keys.watch()
         done(report)

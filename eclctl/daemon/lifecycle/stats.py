@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from eclctl.daemon.revocation.key_refresh import RefreshStats
     from eclctl.daemon.watching.watch import WatchStats
     from eclctl.decide.cache import CacheStats
-    from eclctl.remote.ocsp.cache import KeeperStats
+    from eclctl.remote.ocsp.cache import OcspStats
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Stats:
     connections: Callable[[], int]
     cache: Callable[[], CacheStats]
     watcher: Callable[[], WatchStats]
-    ocsp: Callable[[], KeeperStats]
+    ocsp: Callable[[], OcspStats]
     keyservers: Callable[[], RefreshStats]
     internal_errors: Callable[[], InternalErrorStats]
 

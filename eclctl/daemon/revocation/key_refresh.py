@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Final
 from eclctl.config.document import printable
 from eclctl.daemon.background.timers import Timer
 from eclctl.daemon.background.workers import Workers
-from eclctl.daemon.revocation.keyserver_cache import News
+from eclctl.daemon.revocation.keyserver_cache import Change
 from eclctl.errors import ConfigError
 from eclctl.policy.language import is_pgp
 from eclctl.remote.keyservers import hkp
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from eclctl.config.keyservers import Keyservers
-    from eclctl.daemon.revocation.keyserver_cache import Memory
+    from eclctl.daemon.revocation.keyserver_cache import KeyserverCache
     from eclctl.decide.engine import Engine
     from eclctl.decide.snapshot import Snapshot
     from eclctl.signature.openpgp import Keyring
@@ -92,7 +92,7 @@ class KeyRefresh:
     Args:
         engine: has the snapshot in force.
         keyservers: whom to ask, and how often.
-        memory: what is known already.
+        cache: what is known already.
         learn: takes over what is new (`Reloader.learn`).
         clock: the time of day, aware, UTC.
         jitter: a number from 0 to 1.
@@ -104,7 +104,7 @@ class KeyRefresh:
         engine: Engine,
         *,
         keyservers: Keyservers,
-        memory: Memory,
+        cache: KeyserverCache,
         learn: Callable[[], None],
         clock: Callable[[], datetime],
         jitter: Callable[[], float] = random.random,
@@ -112,7 +112,7 @@ class KeyRefresh:
     ) -> None:
         self._engine = engine
         self._keyservers = keyservers
-        self._memory = memory
+        self._cache = cache
         self._learn = learn
         self._clock = clock
         self._jitter = jitter
@@ -134,11 +134,11 @@ class KeyRefresh:
 
     def ring(self) -> Keyring | None:
         """Return what is known of certificates, for the reloader."""
-        return self._memory.ring()
+        return self._cache.ring()
 
     def stats(self) -> RefreshStats:
         """Return what a scrape shows."""
-        wanted, keys, now = self._wanted, self._memory.keys.copy(), self._clock()
+        wanted, keys, now = self._wanted, self._cache.keys.copy(), self._clock()
         answered = [(now - keys[key].asked).total_seconds() for key in wanted if key in keys]
         return RefreshStats(
             self._requests.copy(),
@@ -176,7 +176,7 @@ class KeyRefresh:
 
     def _first_due(self, key: str, now: float, clock: datetime) -> float:
         """A key that was asked about before a restart need not be again at once; with a clock set back, it is."""
-        known = self._memory.keys.get(key)
+        known = self._cache.keys.get(key)
         ago = None if known is None else (clock - known.asked).total_seconds()
         return now if ago is None or ago < 0 else now + max(0.0, self._interval() - ago)
 
@@ -257,12 +257,12 @@ class KeyRefresh:
     async def _take(self, key: str, found: hkp.Answer | None) -> None:
         packets = b"" if found is None else found.packets
         own, now = self._engine.snapshot.store.pgp, self._clock()
-        news = await self._workers.result(lambda: self._memory.take(key, packets, now, own))
-        if news is News.NOTHING or found is None:
+        news = await self._workers.result(lambda: self._cache.take(key, packets, now, own))
+        if news is Change.NONE or found is None:
             return
         certificate = own.get(key)
         who = key if certificate is None else f"{key} of {printable(certificate.name)}"
-        what = "was revoked" if news is News.REVOKED else "has new signatures by its owner"
+        what = "was revoked" if news is Change.REVOKED else "has new signatures by its owner"
         _log.warning("keyserver %s: the key %s %s", found.url, who, what)
         self._updates += 1
         self._learn()
@@ -271,6 +271,6 @@ class KeyRefresh:
     async def _save(self) -> None:
         """What cannot be written counts all the same, until a restart."""
         try:
-            await self._workers.result(self._memory.save)
+            await self._workers.result(self._cache.save)
         except (ConfigError, OSError) as error:
             _log.error("%s; what keyservers said is lost with a restart", error)

@@ -1,4 +1,4 @@
-"""Which certificates the keeper of OCSP answers is to keep fresh: those of the policy in force that lead to a root.
+"""Which certificates the cache of OCSP answers is to keep fresh: those of the policy in force that lead to a root.
 
 That changes with each reload, and with time: certificates become valid, and expire. Finding it out means building
 paths, which is done in a thread.
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from eclctl.decide.engine import Engine
-    from eclctl.remote.ocsp.cache import Keeper
+    from eclctl.remote.ocsp.cache import OcspCache
     from eclctl.trust.revocation import Link
 
 INTERVAL: Final = 3600.0
@@ -27,18 +27,18 @@ INTERVAL: Final = 3600.0
 _log = logging.getLogger(__name__)
 
 
-class Statuses:
-    """Tells a keeper what to watch.
+class OcspWatchlist:
+    """Tells a cache what to watch.
 
     Args:
         engine: has the snapshot in force.
-        keeper: asks responders, and keeps what they say.
+        cache: asks responders, and keeps what they say.
         clock: the time of day, aware, UTC.
     """
 
-    def __init__(self, engine: Engine, keeper: Keeper, clock: Callable[[], datetime]) -> None:
+    def __init__(self, engine: Engine, cache: OcspCache, clock: Callable[[], datetime]) -> None:
         self._engine = engine
-        self._keeper = keeper
+        self._cache = cache
         self._clock = clock
         self._workers = Workers("statuses", 1)
         self._running = False
@@ -64,7 +64,7 @@ class Statuses:
         if isinstance(links, Exception):  # what is watched already stays so
             _log.error("finding the certificates whose status must be known failed", exc_info=links)
         else:
-            self._keeper.watch(links)
+            self._cache.watch(links)
         self._timer.set(INTERVAL)
         if self._again:
             self._again = False

@@ -1,6 +1,6 @@
 """The socket protocol: one line of bytes in, a request out; a decision in, one line of bytes out. No sockets.
 
-One JSON object a line, at most `LINE_LIMIT` bytes with its newline (DESIGN section 4). What a request may hold is
+One JSON object a line, at most `LINE_LIMIT` bytes with its newline (docs/protocol.md). What a request may hold is
 closed: an unknown or repeated key, a number that JSON does not know, a wrong type or version is a `RequestError`,
 never a guess. Answers are plain ASCII, so nothing that a user chose reaches a terminal or a log as a raw control
 character.
@@ -14,6 +14,7 @@ from enum import StrEnum
 from json import JSONDecodeError, JSONDecoder, JSONEncoder
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
+from eclctl.daemon.sockets.lines import LINE_LIMIT
 from eclctl.errors import EclctlError
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 
 VERSION: Final = 1
-LINE_LIMIT: Final = 64 * 1024
 ID_LIMIT: Final = 256
 IMAGES_LIMIT: Final = 64
 PATH_LIMIT: Final = 4096

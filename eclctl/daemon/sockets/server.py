@@ -32,6 +32,7 @@ from eclctl.daemon.sockets.connection import UNSENT_LIMIT, BrokenConnectionError
 from eclctl.daemon.sockets.peers import MOST_GROUPS, Peer, TooManyGroupsError, peer_of
 from eclctl.daemon.sockets.permissions import require_permitted
 from eclctl.daemon.sockets.protocol import ErrorCode, Method, RequestError, encode_error, parse_request
+from eclctl.daemon.sockets.timeouts import SWEEP_SECONDS, overdue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
@@ -45,9 +46,6 @@ TURN: Final = 64
 _SHARE: Final = 32  # requests of one connection before the user's next connection has its go
 _ADMIN_CONNECTIONS: Final = 16  # on the admin socket beyond the limits
 _SPARE_MESSAGES: Final = 4  # so many messages' descriptors may wait for requests, however few connections are allowed
-_SWEEP_SECONDS: Final = 1.0
-_LINE_SECONDS: Final = 10.0
-_STALLED_SECONDS: Final = 10.0
 _TOO_MANY: Final = "too many connections; close one and ask again"
 _METRIC_KINDS: Final = {ErrorCode.NOT_PERMITTED: "forbidden", ErrorCode.TOO_MANY_CONNECTIONS: "too-many"}
 
@@ -117,7 +115,7 @@ class Server:
         self._turn_scheduled = False
         self._idle = asyncio.Event()
         self._sweeper = Repeating(self._sweep)
-        self._sweeper.start(_SWEEP_SECONDS)
+        self._sweeper.start(SWEEP_SECONDS)
 
     # -- life ------------------------------------------------------------------------------------------------------
 
@@ -471,17 +469,6 @@ class Server:
     # -- time-outs -------------------------------------------------------------------------------------------------
 
     def _sweep(self) -> None:
-        now = self._loop.time()
-        for connection in tuple(self._connections):
-            if reason := self._overdue(connection, now):
-                self._observer.error(reason)
-                self._close(connection)
-
-    def _overdue(self, connection: Connection, now: float) -> str | None:
-        if connection.unsent():
-            return "slow-reader" if now - max(connection.last_progress, connection.active) > _STALLED_SECONDS else None
-        if connection.in_flight or connection.queued:
-            return None
-        if connection.has_partial_line():
-            return "timeout" if now - connection.active > min(_LINE_SECONDS, self._limits.idle_timeout) else None
-        return "timeout" if now - connection.active > self._limits.idle_timeout else None
+        for connection, kind in overdue(tuple(self._connections), self._loop.time(), self._limits.idle_timeout):
+            self._observer.error(kind)
+            self._close(connection)

@@ -129,7 +129,7 @@ class Watcher:
     def rescan(self, reason: str = "request") -> None:
         """Ask for a rescan of every tree, also of files that came to nothing before: `request`, or after a `reload`."""
         for tree in self._trees():
-            tree.want(reason, forget=True)
+            tree.request_rescan(reason, forget=True)
 
     def status(self) -> dict[str, object]:
         """Describe every tree, as JSON types."""
@@ -163,7 +163,7 @@ class Watcher:
         self._metrics.overflow()
         _log.warning("change events were lost: rescanning")
         for tree in self._trees():
-            tree.want("overflow")
+            tree.request_rescan("overflow")
 
     def _limit_reached(self, path: str) -> None:
         for tree in self._trees():

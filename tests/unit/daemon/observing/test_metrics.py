@@ -31,7 +31,7 @@ from eclctl.daemon.revocation.key_refresh import RefreshStats
 from eclctl.daemon.watching.watch import WatchStats
 from eclctl.decide.cache import CacheStats
 from eclctl.model import ALLOWING, Code, Outcome
-from eclctl.remote.ocsp.cache import KeeperStats
+from eclctl.remote.ocsp.cache import OcspStats
 from tests.helpers.support import ROOT
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -192,7 +192,7 @@ def test_what_others_own_is_asked_for_at_the_scrape() -> None:
         connections=lambda: 7,
         cache=lambda: CacheStats(entries=1, hits=2, misses=3, evictions=4),
         watcher=lambda: WatchStats(queued=5, overdue=6.5, limited=True, modes={"events": 2}),
-        ocsp=lambda: KeeperStats({"good": 8, "invalid": 9}, 10, {"revoked": 11, "none": 12}, 13.5, 14.5),
+        ocsp=lambda: OcspStats({"good": 8, "invalid": 9}, 10, {"revoked": 11, "none": 12}, 13.5, 14.5),
         keyservers=lambda: RefreshStats({"found": 16}, 17, 18, 19, 20, 21.5),
         internal_errors=lambda: InternalErrorStats(count=15),
     )

@@ -15,7 +15,7 @@ import pytest
 
 from eclctl.config.keyservers import Keyserver, Keyservers
 from eclctl.daemon.revocation.key_refresh import AT_ONCE, KeyRefresh, used
-from eclctl.daemon.revocation.keyserver_cache import Learnt, Memory, News
+from eclctl.daemon.revocation.keyserver_cache import CachedKey, Change, KeyserverCache
 from eclctl.errors import ConfigError
 from eclctl.remote.keyservers import hkp
 from eclctl.remote.keyservers.hkp import Answer, Result, Tried
@@ -59,12 +59,12 @@ class Site:
         self.reply: Callable[[str], Tried] = lambda _: ABSENT
         self.asked: list[str] = []
         self.learnt = 0
-        self.memory = Memory.load(folder / "keyservers.json")
+        self.cache = KeyserverCache.load(folder / "keyservers.json")
         self.engine = SimpleNamespace(snapshot=snapshot(*keys))
         self.refresh = KeyRefresh(
             self.engine,  # type: ignore[arg-type]
             keyservers=servers,
-            memory=self.memory,
+            cache=self.cache,
             learn=self._learn,
             clock=lambda: self.now,
             jitter=lambda: 1.0,
@@ -179,7 +179,7 @@ def test_a_revocation_is_kept_taken_over_and_told_of(tmp_path: Path, caplog: pyt
         assert site.refresh.stats().updates == 1
 
     assert f"the key {KEYS[0].fingerprint} of Alice <alice@example.org> was revoked" in caplog.text
-    kept = Memory.load(tmp_path / "keyservers.json").ring()
+    kept = KeyserverCache.load(tmp_path / "keyservers.json").ring()
     assert kept is not None
     assert [each.fingerprint for each in kept.certificates] == names(0)
 
@@ -291,16 +291,16 @@ def test_a_full_disk_loses_nothing_but_the_memory(tmp_path: Path, caplog: pytest
     assert "what keyservers said is lost with a restart" in caplog.text
 
 
-# -- the memory
+# -- the cache
 
 
 def test_what_was_known_stays_when_a_server_leaves_it_out(tmp_path: Path) -> None:
-    memory = Memory(tmp_path / "keyservers.json")
+    cache = KeyserverCache(tmp_path / "keyservers.json")
     key = KEYS[0]
-    assert memory.take(key.fingerprint, revoked(key), NOW, RING) is News.REVOKED
-    assert memory.take(key.fingerprint, certificate(key), NOW, RING) is News.REVOKED
-    assert memory.take(key.fingerprint, b"", NOW, RING) is News.REVOKED
-    ring = memory.ring()
+    assert cache.take(key.fingerprint, revoked(key), NOW, RING) is Change.REVOKED
+    assert cache.take(key.fingerprint, certificate(key), NOW, RING) is Change.REVOKED
+    assert cache.take(key.fingerprint, b"", NOW, RING) is Change.REVOKED
+    ring = cache.ring()
     assert ring is not None
     status = ring.status(key.fingerprint, key.fingerprint)
     assert status is not None
@@ -309,14 +309,14 @@ def test_what_was_known_stays_when_a_server_leaves_it_out(tmp_path: Path) -> Non
 
 
 def test_the_memory_survives_and_is_nobody_else_s(tmp_path: Path) -> None:
-    memory = Memory(tmp_path / "keyservers.json")
-    memory.take(KEYS[0].fingerprint, revoked(KEYS[0]), NOW, RING)
-    memory.take(KEYS[1].fingerprint, b"", NOW, RING)
-    memory.save()
+    cache = KeyserverCache(tmp_path / "keyservers.json")
+    cache.take(KEYS[0].fingerprint, revoked(KEYS[0]), NOW, RING)
+    cache.take(KEYS[1].fingerprint, b"", NOW, RING)
+    cache.save()
     assert (tmp_path / "keyservers.json").stat().st_mode & 0o777 == 0o600
-    again = Memory.load(tmp_path / "keyservers.json")
-    assert again.keys == memory.keys
-    assert again.keys[KEYS[1].fingerprint] == Learnt(NOW)
+    again = KeyserverCache.load(tmp_path / "keyservers.json")
+    assert again.keys == cache.keys
+    assert again.keys[KEYS[1].fingerprint] == CachedKey(NOW)
     assert [path.name for path in tmp_path.iterdir()] == ["keyservers.json"]
 
 
@@ -339,18 +339,18 @@ def test_a_damaged_memory_is_begun_anew_and_told_of(
     tmp_path: Path, text: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "keyservers.json").write_text(text)
-    memory = Memory.load(tmp_path / "keyservers.json")
-    assert memory.keys == {}
-    assert memory.ring() is None
+    cache = KeyserverCache.load(tmp_path / "keyservers.json")
+    assert cache.keys == {}
+    assert cache.ring() is None
     assert "is lost until they are asked again" in caplog.text
 
 
 def test_a_memory_that_is_a_link_is_not_followed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "keyservers.json").symlink_to("/etc/passwd")
-    assert Memory.load(tmp_path / "keyservers.json").keys == {}
+    assert KeyserverCache.load(tmp_path / "keyservers.json").keys == {}
     assert "is lost until" in caplog.text
 
 
 def test_a_memory_that_cannot_be_written_says_where(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"cannot write .*/gone/keyservers\.json: No such file or directory"):
-        Memory(tmp_path / "gone" / "keyservers.json").save()
+        KeyserverCache(tmp_path / "gone" / "keyservers.json").save()

@@ -9,6 +9,7 @@ the decision path does not.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import selectors
 import socket
@@ -17,7 +18,6 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import structlog
 from prometheus_client import CollectorRegistry, generate_latest
 
 from eclctl.errors import ConfigError
@@ -33,7 +33,7 @@ RENDER_SECONDS = 1.0
 TEXTFILE_SECONDS = 15.0
 
 _CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-_log = structlog.get_logger("eclctl.metrics")
+_log = logging.getLogger(__name__)
 
 
 def respond(head: bytes, render: Callable[[], bytes]) -> bytes:
@@ -243,7 +243,7 @@ class TextfileExposition:
             _replace(self._path, generate_latest(self._registry))
         except OSError as error:
             if not self._failed:
-                _log.error("cannot write the metrics", path=self._path, error=error.strerror)
+                _log.error("cannot write the metrics", extra={"path": self._path, "error": error.strerror})
             self._failed = True
             return False
         self._failed = False

@@ -1,4 +1,7 @@
-"""The daemon's operational log on standard error: what happens to it, never what it decided (that is `audit`).
+"""The daemon's operational log on standard error: what happens to it, never what it decided (that is `audit_log`).
+
+Every module logs in one way, by `logging.getLogger(__name__)`: a sentence, with values that belong to it in its
+arguments, or in `extra` as fields of their own. How a line looks is decided here alone.
 
 Every line is ASCII without control characters, whatever a path or an error message holds: a file name can neither
 forge a second line nor send an escape sequence to the terminal of whoever reads the log. Under systemd each line
@@ -81,7 +84,7 @@ def setup(
     stream: IO[str] | None = None,
     environment: Mapping[str, str] = os.environ,
 ) -> None:
-    """Send structlog's and logging's records to `stream`, by default standard error.
+    """Send what is logged to `stream`, by default standard error.
 
     `level` is a name that `logging` knows, in any case; `json` writes JSON lines instead of text. Call it once, before
     anything is logged; a second call replaces the first.
@@ -89,8 +92,9 @@ def setup(
     Raises:
         ValueError: an unknown level.
     """
-    shared: list[Processor] = [
+    fields: list[Processor] = [
         structlog.stdlib.add_log_level,
+        structlog.stdlib.ExtraAdder(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
     ]
@@ -100,14 +104,8 @@ def setup(
         render = _Prioritised(render)
     handler = logging.StreamHandler(target)
     handler.setFormatter(
-        ProcessorFormatter(processors=[ProcessorFormatter.remove_processors_meta, render], foreign_pre_chain=shared)
+        ProcessorFormatter(processors=[ProcessorFormatter.remove_processors_meta, render], foreign_pre_chain=fields)
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    structlog.configure(
-        processors=[structlog.stdlib.filter_by_level, *shared, ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=False,
-    )

@@ -6,6 +6,7 @@ thread calls it in a loop, tests call it with a clock of their own.
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 import threading
@@ -14,8 +15,6 @@ from collections import deque
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
-
-import structlog
 
 from eclctl.daemon.watching.inotify import is_full
 from eclctl.daemon.watching.settling import SettleQueue, Waiting
@@ -41,7 +40,7 @@ KNOWN_FAILURES_LIMIT = 200_000
 _State = tuple[int, ...]
 _SIZE = 2  # its place in a `_State`
 _Files = list[tuple[str, os.stat_result]]
-_log = structlog.get_logger("eclctl.watch")
+_log = logging.getLogger(__name__)
 
 
 class Prefetcher(Protocol):
@@ -198,7 +197,7 @@ class Tree:
     def limited(self) -> None:
         """A directory could not be watched: until it can, rescans stand in."""
         if not self._limited:
-            _log.warning("inotify watches are used up: rescans stand in", path=self.watch.path)
+            _log.warning("inotify watches are used up: rescans stand in", extra={"path": self.watch.path})
         self._limited = True
 
     def stop(self) -> None:
@@ -269,7 +268,7 @@ class Tree:
             try:
                 wait = self.step()
             except Exception:  # noqa: BLE001 - a bug must not end the watching of a tree for good, nor pass unseen
-                _log.exception("watching failed; trying again", path=self.watch.path)
+                _log.exception("watching failed; trying again", extra={"path": self.watch.path})
                 self._scan, wait = None, self._timing.check
             with self._wake:
                 if wait > 0 and not self._stopping and not self._woken:
@@ -393,7 +392,7 @@ class Tree:
         seconds, when = now - scan.started, self._timing.now()
         self._last_scan = when, seconds
         self._metrics.rescanned(scan.reason, seconds, when)
-        _log.info("rescanned", path=self.watch.path, reason=scan.reason, seconds=round(seconds, 3))
+        _log.info("rescanned", extra={"path": self.watch.path, "reason": scan.reason, "seconds": round(seconds, 3)})
 
     def _serve_backlog(self, _now: float) -> bool:
         """Have the next file that a rescan found examined."""
@@ -440,7 +439,7 @@ class Tree:
         self._place = place
         if place is None:
             self._scan = self._scan_at = None
-            _log.warning("a watched directory is missing", path=self.watch.path)
+            _log.warning("a watched directory is missing", extra={"path": self.watch.path})
             return
         self._arm()
         self.request_rescan("start" if self._last_scan is None else "retry")
@@ -478,4 +477,6 @@ class Tree:
             self._armed = True
         except OSError as error:
             self._limited = is_full(error)
-            _log.warning("cannot watch for events: rescans stand in", path=self.watch.path, error=error.strerror)
+            _log.warning(
+                "cannot watch for events: rescans stand in", extra={"path": self.watch.path, "error": error.strerror}
+            )

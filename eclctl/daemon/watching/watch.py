@@ -18,11 +18,10 @@ Each tree (`tree`) has one thread, so that a hung file system stalls no other tr
 
 from __future__ import annotations
 
+import logging
 import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
-
-import structlog
 
 from eclctl.daemon.watching.inotify import Notifier
 from eclctl.daemon.watching.tree import Prefetcher, Timing, Tree
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
     from eclctl.daemon.observing.metrics import Metrics
 
 EXAMINERS = 2
-_log = structlog.get_logger("eclctl.watch")
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +152,7 @@ class Watcher:
         try:
             notifier = Notifier(self._overflowed, self._limit_reached)
         except OSError as error:
-            _log.warning("no inotify instance to be had: rescans stand in", error=error.strerror)
+            _log.warning("no inotify instance to be had: rescans stand in", extra={"error": error.strerror})
             return None
         notifier.start()
         return notifier

@@ -40,7 +40,7 @@ class OcspWatchlist:
         self._engine = engine
         self._cache = cache
         self._clock = clock
-        self._workers = Workers("statuses", 1)
+        self._workers = Workers("ocsp-watchlist", 1)
         self._running = False
         self._again = False
         self._timer = Timer(self.refresh)

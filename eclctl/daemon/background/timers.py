@@ -35,7 +35,7 @@ class Timer:
             self._handle = None
 
     def stop(self) -> None:
-        """Never call `work` again, whatever is set later."""
+        """Never call `work` again, even if a time is set later."""
         self._stopped = True
         self.cancel()
 

@@ -1,9 +1,9 @@
-"""Threads for what may block: opening a file on a hung mount, hashing gigabytes, asking a name service.
+"""Threads for work that may block: opening a file on a hung mount, hashing gigabytes, asking a name service.
 
-Jobs wait in *lanes* (one for each user, say), and lanes take turns. A job can also pass *gates* (a user, a mount): no
-more than a gate's share of the threads is ever behind one gate. So neither a user with many large images nor a mount
-that hangs stops the others. The threads are daemon threads on purpose: one that hangs in the kernel must not hold up
-the end of the process.
+Jobs wait in *lanes* (for instance one for each user), and lanes take turns. A job can also have *gates* (a user, a
+mount): jobs with the same gate occupy at most its share of the threads. So neither a user with many large images nor a
+mount that hangs stops the others. The threads are daemon threads on purpose: one that hangs in the kernel must not hold
+up the end of the process.
 
 Work that is asked for on the event loop comes back to it (`Workers.run`, `Workers.result`): the one way of the daemon
 to leave the loop.

@@ -119,7 +119,7 @@ class CheckCalls:
         self._subjects[subject.uid] = (self._loop.time() + _SUBJECT_SECONDS, subject)
 
     def _refuse(self, call: Call, why: str) -> None:
-        """Decide nothing, because it is not known for whom."""
+        """Decide nothing: without the user and their groups no rule can be selected."""
         for descriptor in call.descriptors:
             self._closer.close(call.peer.person, descriptor)
         call.fail(ErrorCode.UNKNOWN_USER, f"user {call.request.subject_uid} {why} on this host")

@@ -1,4 +1,4 @@
-"""What the admin socket answers: the daemon's state, what to report of it, and orders to it."""
+"""Handlers of the admin socket: status, report, recent decisions, reload, flush and rescan."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from eclctl import __version__
 from eclctl.daemon.observing.audit_records import timestamp
 from eclctl.daemon.observing.surveys import page
-from eclctl.daemon.sockets.protocol import VERSION, ErrorCode, Method, Part
+from eclctl.daemon.sockets.protocol import VERSION, ErrorCode, Method, ReportPart
 from eclctl.decide.mounted import why_rule_cannot
 from eclctl.report.attention import attention
 from eclctl.report.shapes import exception_fields, file_fields, key_fields, rule_fields, survey_fields, turning_fields
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
     from eclctl.config.settings import Settings
     from eclctl.daemon.decisions.checks import Checks
-    from eclctl.daemon.lifecycle.reload import Reloader, Report
+    from eclctl.daemon.lifecycle.reload import Reloader, ReloadReport
     from eclctl.daemon.lifecycle.stats import Stats
     from eclctl.daemon.observing.internal_errors import InternalErrorStats
     from eclctl.daemon.observing.metrics import Metrics
     from eclctl.daemon.observing.surveys import Surveyed, Surveyor
     from eclctl.daemon.revocation.key_refresh import RefreshStats
     from eclctl.daemon.sockets.call import Call
-    from eclctl.daemon.sockets.callers import Callers
+    from eclctl.daemon.sockets.callers import CallerLookup
     from eclctl.daemon.sockets.server import Server
     from eclctl.decide.engine import Engine
     from eclctl.decide.snapshot import Snapshot
@@ -74,12 +74,12 @@ class Control:
     metrics: Metrics
     stats: Stats
     surveyor: Surveyor
-    callers: Callers
+    callers: CallerLookup
     server: Callable[[], Server]
     settings: Settings
     started: datetime
     clock: Callable[[], datetime]
-    reload: Callable[[Callable[[Report], None]], None]
+    reload: Callable[[Callable[[ReloadReport], None]], None]
     why_not: Callable[[str], str | None] = lambda _: None
 
     def handlers(self) -> dict[Method, Callable[[Call], None]]:
@@ -191,7 +191,7 @@ class Control:
 
     def _report(self, call: Call) -> None:
         request = call.request
-        if request.part is Part.IMAGES:
+        if request.part is ReportPart.IMAGES:
             images = partial(self.surveyor.images, request.after, request.limit)
             self.surveyor.request(images, lambda found: self._answer_images(call, found))
         else:
@@ -205,19 +205,19 @@ class Control:
 
     def _answer_part(self, call: Call, surveyed: Surveyed | None) -> None:
         request = call.request
-        if request.part is Part.SUMMARY:
+        if request.part is ReportPart.SUMMARY:
             call.answer(self._state(surveyed) | {"host": socket.gethostname(), "at": timestamp(self.clock())})
             return
         if surveyed is None:
             call.fail(ErrorCode.INTERNAL_ERROR, "the keys and images could not be looked at in time; ask again")
             return
         snapshot = surveyed.survey.snapshot
-        if request.part is Part.RULES:
+        if request.part is ReportPart.RULES:
             rules = () if snapshot.policy is None else snapshot.policy.rules
             items, following = page(rules, request.after, request.limit)
             shapes = [rule_fields(rule, self.metrics.rules.of(rule.name), _tally(rule, surveyed)) for rule in items]
             self._answer_page(call, snapshot, shapes, following, len(rules))
-        elif request.part is Part.KEYS:
+        elif request.part is ReportPart.KEYS:
             items, following = page(surveyed.keys, request.after, request.limit)
             shapes = [key_fields(key, surveyed.survey.now) for key in items]
             self._answer_page(call, snapshot, shapes, following, len(surveyed.keys))

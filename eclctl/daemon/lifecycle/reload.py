@@ -1,10 +1,10 @@
-"""Loading policy and keys while the daemon answers, and keeping the last good ones when anything is wrong.
+"""Loads policy and keys while the daemon answers, and keeps the last good ones when anything is wrong.
 
 A reload reads the configuration again and builds a whole new snapshot in a thread. Only a snapshot without errors is
 installed, in one step; decisions that have begun finish under the one that they began with. Requests that come while
 a reload runs share the next one, for the files may have changed since the running one began.
 
-What was learnt of certificates meanwhile (`learn`) takes no files: it counts also while those on disk do not load.
+Changes of certificates that keyservers report (`learn`) need no files: they count also while those on disk do not load.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class ReloadReport:
     """What came of one load. `generation` and `policy` are in force after it, whether it succeeded or not."""
 
     ok: bool
@@ -95,11 +95,11 @@ class Reloader:
         self._learnt = learnt
         self._workers = Workers("reload", 1)
         self._running = False
-        self._waiting: list[Callable[[Report], None]] = []
+        self._waiting: list[Callable[[ReloadReport], None]] = []
         self._learning: list[Callable[[], None]] = []
-        self.last: Report | None = None
+        self.last: ReloadReport | None = None
 
-    def request(self, done: Callable[[Report], None]) -> None:
+    def request(self, done: Callable[[ReloadReport], None]) -> None:
         """Load soon; `done` is called on the loop with what came of it."""
         self._waiting.append(done)
         if not self._running:
@@ -115,7 +115,7 @@ class Reloader:
         """Begin no further load."""
         self._workers.stop()
 
-    def load_first(self) -> Report:
+    def load_first(self) -> ReloadReport:
         """Load at the start, blocking, from the settings at hand."""
         return self._finish(self._guarded(lambda: self._build_from(self._settings)))
 
@@ -169,7 +169,7 @@ class Reloader:
     def _done(
         self,
         loaded: tuple[Built | None, Snapshot | None] | Exception,
-        waiting: list[Callable[[Report], None]],
+        waiting: list[Callable[[ReloadReport], None]],
         learning: list[Callable[[], None]],
     ) -> None:
         assert not isinstance(loaded, Exception)  # `_guarded` and `_refreshed` raise none
@@ -193,10 +193,10 @@ class Reloader:
         self._metrics.policy(snapshot.generation, loaded=True, now=now)
         self._metrics.rules.begin(snapshot.digest, now)
         _log.info("policy generation %d is in force: what is known of its keys has changed", snapshot.generation)
-        report = Report(ok=True, at=now, generation=snapshot.generation, policy=snapshot.digest, errors=(), warnings=())
-        self._record(report)
+        generation, digest = snapshot.generation, snapshot.digest
+        self._record(ReloadReport(ok=True, at=now, generation=generation, policy=digest, errors=(), warnings=()))
 
-    def _finish(self, built: Built) -> Report:
+    def _finish(self, built: Built) -> ReloadReport:
         """Install a good snapshot, and say everywhere what came of the load."""
         now = self._clock()
         if built.snapshot is not None:
@@ -205,7 +205,7 @@ class Reloader:
             self._metrics.rules.begin(built.snapshot.digest, now)
         snapshot = self._engine.snapshot
         ok = built.snapshot is not None
-        report = Report(ok, now, snapshot.generation, snapshot.digest, built.errors, built.warnings)
+        report = ReloadReport(ok, now, snapshot.generation, snapshot.digest, built.errors, built.warnings)
         self._metrics.reload(ok=ok, now=now)
         for problem in (*built.errors, *built.warnings):
             _log.log(logging.WARNING if ok else logging.ERROR, "%s", problem)
@@ -213,7 +213,7 @@ class Reloader:
         self.last = report
         return report
 
-    def _record(self, report: Report) -> None:
+    def _record(self, report: ReloadReport) -> None:
         errors = [str(problem) for problem in report.errors]
         record = reload_record(
             ok=report.ok, generation=report.generation, policy=report.policy, errors=errors, now=report.at

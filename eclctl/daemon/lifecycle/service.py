@@ -1,4 +1,4 @@
-"""The daemon from start to stop: builds its parts, listens, tells systemd, minds signals, ends cleanly.
+"""The daemon from start to stop: builds its parts, listens, tells systemd, handles signals, ends cleanly.
 
 The order of the start matters: configuration, instance lock, audit log, policy, sockets (not visible yet), watcher and
 metrics; then the sockets appear and READY=1 is sent. A daemon whose policy does not load starts all the same, denies
@@ -33,9 +33,9 @@ from eclctl.daemon.background.workers import Workers
 from eclctl.daemon.decisions.calls import CheckCalls
 from eclctl.daemon.decisions.checks import Checks
 from eclctl.daemon.lifecycle.control import Control
-from eclctl.daemon.lifecycle.reload import Reloader, Report
+from eclctl.daemon.lifecycle.reload import Reloader, ReloadReport
 from eclctl.daemon.lifecycle.stats import Stats
-from eclctl.daemon.lifecycle.systemd import Notifier, passed_sockets, watchdog_interval
+from eclctl.daemon.lifecycle.systemd import SystemdNotifier, passed_sockets, watchdog_interval
 from eclctl.daemon.observing.audit_log import AuditLog
 from eclctl.daemon.observing.audit_records import start_record, stop_record
 from eclctl.daemon.observing.breakglass import ExceptionWatch
@@ -48,7 +48,7 @@ from eclctl.daemon.revocation.key_refresh import FILE, KeyRefresh
 from eclctl.daemon.revocation.keyserver_cache import KeyserverCache
 from eclctl.daemon.revocation.ocsp_watchlist import OcspWatchlist
 from eclctl.daemon.sockets.admins import ADMIN_GROUP, Admins
-from eclctl.daemon.sockets.callers import Callers
+from eclctl.daemon.sockets.callers import CallerLookup
 from eclctl.daemon.sockets.closing import Closer
 from eclctl.daemon.sockets.listeners import Listener, open_listener
 from eclctl.daemon.sockets.protocol import Method
@@ -99,7 +99,7 @@ def run(config: str, *, log_level: str = "info", log_json: bool = False, subids:
     loaded = configuration.load(config, resolve_user=NAMES.user)
     if loaded.settings is None:
         for problem in loaded.errors:
-            # For whoever typed the command, whatever the log's form.
+            # For the person who typed the command, also when the log is JSON.
             print(f"eclctl daemon: {problem}", file=sys.stderr)  # noqa: T201 - see above
         return MISCONFIGURED
     try:
@@ -110,7 +110,7 @@ def run(config: str, *, log_level: str = "info", log_json: bool = False, subids:
 
 
 def _make_log_directory(directory: Path) -> None:
-    """The group that reads the log must get there, whatever the umask; what exists stays as it is."""
+    """Make it so that the group that reads the log can enter it, under any umask. An existing one stays as it is."""
     umask = os.umask(0o027)
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -125,7 +125,7 @@ def _now() -> datetime:
 
 
 def _elapsed() -> float:
-    """Return seconds of a clock that nobody can set, and that goes on while the host sleeps."""
+    """Return seconds of a clock that cannot be set, and that goes on while the host sleeps."""
     return clock_gettime(CLOCK_BOOTTIME)
 
 
@@ -136,7 +136,7 @@ class _Service:
         self._config = config
         self._subids = subids
         self._settings = settings
-        self._notifier = Notifier(os.environ.get("NOTIFY_SOCKET"))
+        self._notifier = SystemdNotifier(os.environ.get("NOTIFY_SOCKET"))
         self._started = _now()
         self._stack = contextlib.ExitStack()
 
@@ -148,13 +148,13 @@ class _Service:
             listeners = self._open_listeners()
             self._server = self._build_server(listeners)
             self._start_helpers()
-            self._mind_signals()
+            self._handle_signals()
             self._record_start()
             self._exceptions.refresh()
             for listener, _ in listeners:
                 listener.publish()
             self._notifier.ready(self._summary())
-            self._beat()
+            self._start_watchdog()
             _log.info("ready: %s", self._summary())
             reason = await self._reason
             self._notifier.stopping()
@@ -234,7 +234,7 @@ class _Service:
             self._engine, keyservers=settings.keyservers, cache=keyserver_cache, learn=self._learn, clock=_now
         )
         self._stack.callback(self._keys.stop)
-        self._callers = Callers(self._subids, clock=monotonic, wall=time)
+        self._callers = CallerLookup(self._subids, clock=monotonic, wall=time)
         self._stack.callback(self._callers.stop)
         self._exceptions = ExceptionWatch(self._engine, self._audit, self._metrics, _now)
         self._stack.callback(self._exceptions.stop)
@@ -260,11 +260,11 @@ class _Service:
         )
 
     def _sandbox_watch(self) -> SandboxWatch | None:
-        """What reports changes in sandboxes; without it, what was found in them is kept by its age alone."""
+        """Return the part that reports changes in sandboxes; without it, results are kept by their age alone."""
         try:
             watch = SandboxWatch()
         except OSError as error:
-            _log.warning("no inotify instance to be had for sandboxes: %s", error.strerror)
+            _log.warning("no inotify instance is available for sandboxes: %s", error.strerror)
             return None
         watch.start()
         self._stack.callback(watch.stop)
@@ -383,18 +383,18 @@ class _Service:
 
     # -- life ------------------------------------------------------------------------------------------------------
 
-    def _mind_signals(self) -> None:
+    def _handle_signals(self) -> None:
         loop = asyncio.get_running_loop()
         self._reason = loop.create_future()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop, signal.Signals(number).name)
-        loop.add_signal_handler(signal.SIGHUP, self._hang_up)
+        loop.add_signal_handler(signal.SIGHUP, self._on_sighup)
 
     def _stop(self, reason: str) -> None:
         if not self._reason.done():
             self._reason.set_result(reason)
 
-    def _hang_up(self) -> None:
+    def _on_sighup(self) -> None:
         """SIGHUP: log rotation and reload, as is the custom."""
         try:
             self._audit.reopen()
@@ -403,13 +403,13 @@ class _Service:
             _log.error("%s", error)
         self._reload(lambda _: None)
 
-    def _reload(self, done: Callable[[Report], None]) -> None:
-        """Reload, and let everybody know."""
+    def _reload(self, done: Callable[[ReloadReport], None]) -> None:
+        """Reload, and tell systemd before and after it."""
         self._notifier.reloading()
         self._callers.refresh()
         self._reloader.request(partial(self._reloaded, done))
 
-    def _reloaded(self, done: Callable[[Report], None], report: Report) -> None:
+    def _reloaded(self, done: Callable[[ReloadReport], None], report: ReloadReport) -> None:
         self._notifier.ready(self._summary())
         if report.ok:
             self._mounts.forget()  # device nodes may have other owners now, which changes no mount
@@ -437,7 +437,7 @@ class _Service:
         state = f"policy generation {snapshot.generation} is in force"
         return state if last is None or last.ok else f"{state}; the last reload failed"
 
-    def _beat(self) -> None:
+    def _start_watchdog(self) -> None:
         """Tell the watchdog from the event loop itself, so that a loop that hangs is noticed."""
         interval = watchdog_interval(os.environ)
         if interval is not None:

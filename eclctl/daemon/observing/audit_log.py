@@ -91,7 +91,7 @@ class AuditLog:
             self._open()
         try:
             if self._torn:
-                self._torn = _ends_torn(self._descriptor)  # whoever made room may have cut the torn end off
+                self._torn = _ends_torn(self._descriptor)  # a person who made room may have cut the torn end off
             rest = memoryview(b"\n" + data if self._torn else data)
             while rest:
                 written = os.write(self._descriptor, rest)
@@ -157,5 +157,5 @@ def _open_or_create(path: str) -> int:
         descriptor = os.open(path, _FLAGS | os.O_CREAT | os.O_EXCL, _MODE)
     except FileExistsError:
         return os.open(path, _FLAGS)
-    os.fchmod(descriptor, _MODE)  # whatever the umask: the group reads the log
+    os.fchmod(descriptor, _MODE)  # under any umask: the group reads the log
     return descriptor

@@ -1,6 +1,6 @@
 """The audit records: what each says, and the one place that encodes them, records of decisions included.
 
-Each record is one line of ASCII JSON without control characters, whatever a path or a name contains. Field by field:
+Each record is one line of ASCII JSON without control characters, also where a path or a name has some. Field by field:
 docs/audit-log.md.
 
 Most decisions of a site say the same few things about different images. `DecisionRecords` encodes what is the same
@@ -69,7 +69,7 @@ class DecisionRecords:
         """Return the audit record of a decision, one line without its newline.
 
         Args:
-            decision: what was decided, for whom and about which image.
+            decision: the decision, with the question that it answers.
             pid: the caller's process, as the kernel said.
             method: the method of the request.
             seconds: how long the decision took.

@@ -1,7 +1,7 @@
 """Shows the metrics: over HTTP, or in a file for the node exporter's textfile collector.
 
-Anyone on the node can connect to a loopback port, so the HTTP server is bounded in everything: one thread, `CLIENTS`
-connections (the oldest makes room for the newest, so that idle ones keep no scrape out), `SECONDS` for each,
+Every user of the node can connect to a loopback port, so the HTTP server is bounded in everything: one thread,
+`CLIENTS` connections (the oldest makes room for the newest, so that idle ones keep no scrape out), `SECONDS` for each,
 `HEAD_BYTES` of request, `ACCEPTS` new connections a second, and one rendering a second. What is beyond that waits, and
 the decision path does not.
 """
@@ -116,7 +116,7 @@ class HttpExposition:
 
     def _run(self) -> None:
         while True:
-            for key, _ in self._selector.select(self._patience()):
+            for key, _ in self._selector.select(self._next_wait()):
                 if key.fileobj is self._wake_reader:
                     return
                 if key.fileobj is self._listener:
@@ -125,7 +125,7 @@ class HttpExposition:
                     self._serve(client)
             self._sweep()
 
-    def _patience(self) -> float | None:
+    def _next_wait(self) -> float | None:
         """How long nothing needs to be done but for what comes in."""
         waits = [] if self._listening else [self._window[0] + 1.0]
         if self._clients:

@@ -3,8 +3,8 @@
 Every module logs in one way, by `logging.getLogger(__name__)`: a sentence, with values that belong to it in its
 arguments, or in `extra` as fields of their own. How a line looks is decided here alone.
 
-Every line is ASCII without control characters, whatever a path or an error message holds: a file name can neither
-forge a second line nor send an escape sequence to the terminal of whoever reads the log. Under systemd each line
+Every line is ASCII without control characters, also where a path or an error message has some. A file name can neither
+forge a second line nor send an escape sequence to a terminal that shows the log. Under systemd each line
 carries its priority, so that `journalctl -p warning` works.
 """
 

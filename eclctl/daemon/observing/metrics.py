@@ -1,10 +1,10 @@
 """What the daemon counts and measures, in a Prometheus registry of its own.
 
 Every label value comes from a closed list or, for rules, from the policy, cut off at `RULES` different ones: no
-path, digest, user or job ever becomes a label. Whatever is not on its list counts as `other`. Series of closed lists
-exist from the start at 0, so that `rate()` sees the first event.
+path, digest, user or job ever becomes a label. A value that is not on its list counts as `other`. Series of closed
+lists exist from the start at 0, so that `rate()` sees the first event.
 
-The counts that every decision touches are plain integers that only the event loop's thread adds to (`Tally`); a
+The counts that every decision touches are plain integers that only the event loop's thread adds to (`LabelCounter`); a
 locked counter for each would cost more than the rest of the record keeping. Numbers that other parts own (cache,
 connections, watcher) are asked for at each scrape (`Metrics.ask_at_scrape`): this module imports none of those parts.
 """
@@ -75,7 +75,7 @@ _DECISION_BUCKETS = (25e-6, 50e-6, 1e-4, 25e-5, 5e-4, 1e-3, 25e-4, 1e-2, 5e-2, 0
 _VERIFY_BUCKETS = (1e-3, 5e-3, 25e-3, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 
-class Tally(Collector):
+class LabelCounter(Collector):
     """A counter with labels that one thread adds to without a lock. A scrape reads each count at some moment."""
 
     def __init__(self, name: str, text: str, labels: Sequence[str], start: Iterable[tuple[str, ...]] = ()) -> None:
@@ -91,7 +91,7 @@ class Tally(Collector):
 
 
 class Durations(Collector):
-    """A histogram of seconds with one label that one thread adds to without a lock, as to a `Tally`."""
+    """A histogram of seconds with one label that one thread adds to without a lock, as to a `LabelCounter`."""
 
     def __init__(self, name: str, text: str, label: str, values: Iterable[str], buckets: Sequence[float]) -> None:
         self._name, self._text, self._label, self._buckets = name, text, label, tuple(buckets)
@@ -281,10 +281,10 @@ class Metrics:
 
     def _decisions(self) -> None:
         start = [(_verdict(code), code.value) for code in Code]
-        decisions = Tally("eclctl_decisions", "Decisions, by verdict and code.", ["decision", "code"], start)
-        rules = Tally("eclctl_rule_decisions", "Decisions, by deciding rule.", ["rule", "decision"])
+        decisions = LabelCounter("eclctl_decisions", "Decisions, by verdict and code.", ["decision", "code"], start)
+        rules = LabelCounter("eclctl_rule_decisions", "Decisions, by deciding rule.", ["rule", "decision"])
         text = "Allowed only because the rule is permissive, by that rule."
-        would = Tally("eclctl_rule_would_deny", text, ["rule"])
+        would = LabelCounter("eclctl_rule_would_deny", text, ["rule"])
         for tally in (decisions, rules, would):
             self.registry.register(tally)
         self._would_by_rule = would.counts
@@ -299,7 +299,8 @@ class Metrics:
         self._would = self._family("eclctl_would_deny", text, "code", Code)
 
     def _service(self) -> None:
-        requests = Tally("eclctl_requests", "Requests, by method.", ["method"], [(name,) for name in (*METHODS, OTHER)])
+        start = [(name,) for name in (*METHODS, OTHER)]
+        requests = LabelCounter("eclctl_requests", "Requests, by method.", ["method"], start)
         self.registry.register(requests)
         self._by_method = requests.counts
         text = "Breaches of the protocol and of limits, by kind."

@@ -1,4 +1,4 @@
-"""Looks at how images and keys stand, for admins: in a thread, a handful at a time, and never for long.
+"""Surveys images and keys for admins: in a thread, a batch at a time, and for a bounded time.
 
 Evaluating is Python code, which keeps the event loop from running; between two handfuls the thread sleeps, so that
 decisions are answered in between. A survey is used again as long as nothing that it depends on has changed, for a
@@ -33,7 +33,7 @@ PATIENCE: Final = 10.0
 """Seconds after which an answer goes without a survey."""
 
 _SECONDS: Final = 3.0  # for keys, and again for images
-_HANDFUL: Final = 10
+_BATCH: Final = 10
 _PAUSE: Final = 0.001
 _FRESH: Final = 60.0
 
@@ -65,11 +65,11 @@ class Surveyed:
         """Whether it should be begun again: one that is not complete is worth going on with for longer."""
         return not self.knows_keys or now - self.begun > (_FRESH if self.complete else 10 * _FRESH)
 
-    def go_on(self, is_there: Callable[[Kept], bool], deadline: float) -> None:
+    def continue_until(self, still_there: Callable[[Kept], bool], deadline: float) -> None:
         """Look at further files until the deadline."""
-        for each in _while_there_is_time(self.rest, deadline):
+        for each in _until_deadline(self.rest, deadline):
             self.counted += 1
-            if is_there(each):
+            if still_there(each):
                 self.survey.add([each])
             else:
                 self.gone += 1
@@ -125,14 +125,14 @@ class Surveyor:
         mark = (engine.snapshot.generation, engine.statuses.version, engine.cache.revision)
         if found is None or found.mark != mark or found.is_old(monotonic()):
             found = self._last = self._begin(mark)
-        found.go_on(self._there, monotonic() + _SECONDS)
+        found.continue_until(self._still_there, monotonic() + _SECONDS)
         return found
 
     def _begin(self, mark: tuple[int, int, int]) -> Surveyed:
         begun, now = monotonic(), self._engine.not_before(self._clock())
         snapshot, statuses = self._engine.snapshot, self._engine.statuses
         listed = listed_keys(snapshot, statuses, now)
-        keys = tuple(_while_there_is_time(listed, begun + _SECONDS))
+        keys = tuple(_until_deadline(listed, begun + _SECONDS))
         knows_keys = next(listed, None) is None
         kept = self._engine.cache.kept()
         survey = Survey(snapshot, statuses, turning(keys, now), now)
@@ -147,15 +147,15 @@ class Surveyor:
         chosen = nsmallest(limit, candidates, key=lambda each: each[0])
         items: list[dict[str, Any]] = []
         looked_at = 0
-        for _, each in _while_there_is_time(iter(chosen), monotonic() + _SECONDS):
+        for _, each in _until_deadline(iter(chosen), monotonic() + _SECONDS):
             looked_at += 1
-            if usable(snapshot, each.facts) and self._there(each):
+            if usable(snapshot, each.facts) and self._still_there(each):
                 report = examine(snapshot, each, engine.statuses, now)
                 items += [] if report is None else [image_fields(report)]
         ended = looked_at == len(chosen) < limit
         return ImagePage(snapshot, tuple(items), None if ended else chosen[looked_at - 1][0])
 
-    def _there(self, kept: Kept) -> bool:
+    def _still_there(self, kept: Kept) -> bool:
         """Whether the file is still where it was. Only local file systems are asked; others may hang."""
         if kept.path is None or not self._engine.locator.mounts.local_device(kept.key.device):
             return True
@@ -168,12 +168,12 @@ class Surveyor:
         return found == (key.device, key.inode, key.size, key.ctime_ns)
 
 
-def _while_there_is_time(items: Iterator[Any], deadline: float) -> Iterator[Any]:
+def _until_deadline(items: Iterator[Any], deadline: float) -> Iterator[Any]:
     """Yield items, with pauses for others, until the deadline."""
     while True:
-        handful = list(islice(items, _HANDFUL))
-        yield from handful
-        if len(handful) < _HANDFUL or monotonic() > deadline:
+        batch = list(islice(items, _BATCH))
+        yield from batch
+        if len(batch) < _BATCH or monotonic() > deadline:
             return
         sleep(_PAUSE)
 

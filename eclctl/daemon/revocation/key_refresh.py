@@ -1,4 +1,4 @@
-"""Asks keyservers about the OpenPGP keys that the policy in force uses: were they revoked, do they expire otherwise.
+"""Refreshes the OpenPGP keys that the policy in force uses from keyservers: revocations, new expiry dates.
 
 Rules:
 
@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Final
 from eclctl.config.document import printable
 from eclctl.daemon.background.timers import Timer
 from eclctl.daemon.background.workers import Workers
-from eclctl.daemon.revocation.keyserver_cache import Change
+from eclctl.daemon.revocation.keyserver_cache import KeyChange
 from eclctl.errors import ConfigError
 from eclctl.policy.language import is_pgp
 from eclctl.remote.keyservers import hkp
@@ -76,7 +76,7 @@ class RefreshStats:
 
 
 def used(snapshot: Snapshot) -> frozenset[str]:
-    """Return the fingerprints of the OpenPGP certificates that a policy uses; all, when a rule asks for anyone."""
+    """Return the fingerprints of the OpenPGP keys that a policy uses: all, when a rule asks for the role `anyone`."""
     policy, ring = snapshot.policy, snapshot.store.pgp
     if policy is None:
         return frozenset()
@@ -91,7 +91,7 @@ class KeyRefresh:
 
     Args:
         engine: has the snapshot in force.
-        keyservers: whom to ask, and how often.
+        keyservers: the servers, and how often to ask them.
         cache: what is known already.
         learn: takes over what is new (`Reloader.learn`).
         clock: the time of day, aware, UTC.
@@ -162,7 +162,7 @@ class KeyRefresh:
         self._set_timer()
 
     def stop(self) -> None:
-        """Ask nobody any more."""
+        """Ask no server any more."""
         self._stopped = True
         self._timer.stop()
         self._workers.stop()
@@ -218,16 +218,16 @@ class KeyRefresh:
         async def work() -> None:
             nonlocal unreachable
             while left and unreachable < AT_ONCE:
-                answer = await self._one(left.popleft())
+                answer = await self._refresh_key(left.popleft())
                 if answer is not None:
                     reasons.append(answer.why)
                     unreachable += answer.result is hkp.Result.UNAVAILABLE
 
         await asyncio.gather(*(work() for _ in range(min(AT_ONCE, len(keys)))))
-        self._tell(reasons, len(keys), len(left))  # first: a disk may be slow, and who stops the daemon wants to know
+        self._log_outcome(reasons, len(keys), len(left))  # first: a disk may be slow
         await self._save()
 
-    def _tell(self, reasons: list[str], asked: int, left: int) -> None:
+    def _log_outcome(self, reasons: list[str], asked: int, left: int) -> None:
         """Log the beginning and the end of trouble."""
         if reasons:
             self._in_a_row += 1
@@ -238,7 +238,7 @@ class KeyRefresh:
             self._in_a_row = 0
             _log.info("keyservers: they answer again")
 
-    async def _one(self, key: str) -> hkp.Answer | None:
+    async def _refresh_key(self, key: str) -> hkp.Answer | None:
         """Ask about one key, and take what each server says; return the last answer when there is nothing to take."""
         tried = await self._ask(self._keyservers, key, self._engine.snapshot.store.pgp)
         for answer in tried.answers:
@@ -258,11 +258,11 @@ class KeyRefresh:
         packets = b"" if found is None else found.packets
         own, now = self._engine.snapshot.store.pgp, self._clock()
         news = await self._workers.result(lambda: self._cache.take(key, packets, now, own))
-        if news is Change.NONE or found is None:
+        if news is KeyChange.NONE or found is None:
             return
         certificate = own.get(key)
         who = key if certificate is None else f"{key} of {printable(certificate.name)}"
-        what = "was revoked" if news is Change.REVOKED else "has new signatures by its owner"
+        what = "was revoked" if news is KeyChange.REVOKED else "has new signatures by its owner"
         _log.warning("keyserver %s: the key %s %s", found.url, who, what)
         self._updates += 1
         self._learn()

@@ -1,4 +1,4 @@
-"""What keyservers have said of the keys in use, in a file of the state directory, so that it survives a restart.
+"""The answers of keyservers about the keys in use, in a file of the state directory, so that they survive a restart.
 
 The file is the daemon's own cache, not a keyring: what is in it counts only for certificates that the keyrings have,
 and only as far as their own keys vouch for it, which is verified again with each load (`openpgp.proven`). It keeps
@@ -26,7 +26,7 @@ from eclctl.signature.openpgp import Keyring
 from eclctl.signature.openpgp.proven import additions, proven, serialize
 from eclctl.signature.openpgp.signature import SignatureType
 
-__all__ = ["MAX_FILE", "CachedKey", "Change", "KeyserverCache"]
+__all__ = ["MAX_FILE", "CachedKey", "KeyChange", "KeyserverCache"]
 
 MAX_FILE: Final = 256 << 20
 _VERSION: Final = 1
@@ -35,7 +35,7 @@ _FINGERPRINT_DIGITS: Final = frozenset({40, 64})
 _log = logging.getLogger(__name__)
 
 
-class Change(Enum):
+class KeyChange(Enum):
     """What the keyrings did not know of a key: that it was revoked, or something else, such as another expiry."""
 
     NONE = 0
@@ -87,7 +87,7 @@ class KeyserverCache:
                 self._ring, self._stale = Keyring.parse(*blobs) if blobs else None, False
             return self._ring
 
-    def take(self, fingerprint: str, certificate: bytes, now: datetime, own: Keyring) -> Change:
+    def take(self, fingerprint: str, certificate: bytes, now: datetime, own: Keyring) -> KeyChange:
         """Add what a keyserver said of a key to what is known, and return what the site's keyrings did not know.
 
         Args:
@@ -106,9 +106,9 @@ class KeyserverCache:
             self.keys[fingerprint] = CachedKey(now, merged)
         new = additions(own, Keyring.parse(merged), fingerprint) if merged else None
         if new is None:
-            return Change.NONE
+            return KeyChange.NONE
         revoked = any(body[1] == SignatureType.KEY_REVOCATION for body in new.direct)
-        return Change.REVOKED if revoked else Change.CHANGED
+        return KeyChange.REVOKED if revoked else KeyChange.CHANGED
 
     def save(self) -> None:
         """Write the file, in one step.

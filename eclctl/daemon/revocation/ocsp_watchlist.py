@@ -1,4 +1,4 @@
-"""Which certificates the cache of OCSP answers is to keep fresh: those of the policy in force that lead to a root.
+"""Certificates whose OCSP answers are kept fresh: those of the policy in force that lead to a root.
 
 That changes with each reload, and with time: certificates become valid, and expire. Finding it out means building
 paths, which is done in a thread.
@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 
 class OcspWatchlist:
-    """Tells a cache what to watch.
+    """Tells the cache of OCSP answers which certificates to keep fresh.
 
     Args:
         engine: has the snapshot in force.
@@ -46,7 +46,7 @@ class OcspWatchlist:
         self._timer = Timer(self.refresh)
 
     def refresh(self) -> None:
-        """Find out soon. What is asked for meanwhile is found out again afterwards, once."""
+        """Search soon. Requests that come while a search runs lead to one more search."""
         if self._running:
             self._again = True
             return
@@ -55,7 +55,7 @@ class OcspWatchlist:
         self._workers.run(None, lambda: needed(self._engine.snapshot.store.credentials, self._clock()), self._found)
 
     def stop(self) -> None:
-        """Find out nothing any more."""
+        """Start no further search."""
         self._workers.stop()
         self._timer.stop()
 

@@ -1,4 +1,4 @@
-"""Finds out who is behind a caller's uid and gids, without ever blocking the event loop.
+"""Finds the person behind a caller's uid and gids, without ever blocking the event loop.
 
 Most callers have no ID in a range of subordinate IDs and are known at once. The others are looked up in a thread, since
 the name service may hang, and what was found is kept for a minute. A caller who cannot be looked up within
@@ -50,7 +50,7 @@ class _Lookup:
     deadline: Timer | None = None
 
 
-class _Remembering:
+class _CachedAccounts:
     """A name service whose word that an account exists is kept, for one that is down says that none does.
 
     Safe for use from several threads.
@@ -66,13 +66,13 @@ class _Remembering:
 
     def is_user(self, uid: int) -> bool:
         """As `Accounts` has it."""
-        return self._remembered(self._users, uid, exists=self._service.is_user(uid))
+        return self._exists(self._users, uid, exists=self._service.is_user(uid))
 
     def is_group(self, gid: int) -> bool:
         """As `Accounts` has it."""
-        return self._remembered(self._groups, gid, exists=self._service.is_group(gid))
+        return self._exists(self._groups, gid, exists=self._service.is_group(gid))
 
-    def _remembered(self, known: set[int], number: int, *, exists: bool) -> bool:
+    def _exists(self, known: set[int], number: int, *, exists: bool) -> bool:
         with self._lock:
             if exists and len(known) < _REMEMBERED:
                 known.add(number)
@@ -104,7 +104,7 @@ class _Remembering:
             self._owners.clear()
 
 
-class Callers:
+class CallerLookup:
     """Identifies callers.
 
     Args:
@@ -120,7 +120,7 @@ class Callers:
         self._files = files
         self._clock = clock
         self._wall = wall
-        self._accounts = _Remembering(service or NameService(), clock)
+        self._accounts = _CachedAccounts(service or NameService(), clock)
         self._workers = Workers("callers", _THREADS)
         self._reader = Workers("subids", 1)
         self._state = subordinate_id_files.state_of(files, wall())
@@ -128,7 +128,7 @@ class Callers:
         self._kept: dict[Hashable, dict[Caller, tuple[float, Caller]]] = {}
         self._lookups: dict[Caller, _Lookup] = {}
         self._timer = Repeating(self._look_at_files)
-        self._complain(None)
+        self._log_new_problems(None)
 
     @property
     def ids(self) -> SubordinateIds:
@@ -141,10 +141,10 @@ class Callers:
         """Return the caller with their identity, None when they must be looked up (`find`)."""
         if len(caller.groups) <= _MANY_GROUPS and not concerns(caller, self._ids):
             return caller
-        kept = self._kept.get(self.household(caller), {}).get(caller)
+        kept = self._kept.get(self.person_key(caller), {}).get(caller)
         return kept[1] if kept is not None and kept[0] > self._clock() else None
 
-    def household(self, caller: Caller) -> Hashable:
+    def person_key(self, caller: Caller) -> Hashable:
         """Return what all callers have in common who may be the same person: the owners of their uid, or it itself."""
         return self._ids.uids.ranges.owners_of(caller.uid) or caller.uid
 
@@ -155,7 +155,7 @@ class Callers:
             lookup = self._lookups[caller] = _Lookup(caller)
             lookup.deadline = Timer(lambda: self._answer(lookup, None))
             lookup.deadline.set(PATIENCE)
-            ids, lane = self._ids, self.household(caller)
+            ids, lane = self._ids, self.person_key(caller)
             self._workers.run(
                 lane,
                 lambda: identify(caller, ids, self._accounts),
@@ -183,7 +183,7 @@ class Callers:
             return  # megabytes each
         if len(self._kept) >= _KEPT_PERSONS:
             self._kept.clear()
-        same = self._kept.setdefault(self.household(caller), {})
+        same = self._kept.setdefault(self.person_key(caller), {})
         if len(same) >= _KEPT_EACH:
             same.clear()
         same[caller] = (self._clock() + _KEPT_SECONDS, found)
@@ -238,9 +238,9 @@ class Callers:
         if found != self._ids:
             before, self._ids = self._ids, found
             self._kept.clear()
-            self._complain(before)
+            self._log_new_problems(before)
 
-    def _complain(self, before: SubordinateIds | None) -> None:
+    def _log_new_problems(self, before: SubordinateIds | None) -> None:
         said = set() if before is None else set(_problems(before))
         for problem in _problems(self._ids):
             if problem not in said:

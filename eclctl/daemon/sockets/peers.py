@@ -1,4 +1,4 @@
-"""Who is at the other end of a Unix socket, as the kernel says.
+"""The process at the other end of a Unix socket, as the kernel says.
 
 The credentials are those of the process that called connect(2) (unix(7), SO_PEERCRED). What a message says about
 its sender never counts.

@@ -1,4 +1,4 @@
-"""Who may ask what. Checked for every request before the daemon looks at any file.
+"""Which requests a caller may make, checked for every request before the daemon looks at any file.
 
 Rules:
 

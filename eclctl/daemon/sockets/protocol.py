@@ -51,7 +51,7 @@ class Method(StrEnum):
 ADMIN_ONLY: Final = frozenset({Method.STATUS, Method.RELOAD, Method.FLUSH, Method.RESCAN, Method.RECENT, Method.REPORT})
 
 
-class Part(StrEnum):
+class ReportPart(StrEnum):
     """The parts of a report."""
 
     SUMMARY = "summary"
@@ -105,7 +105,7 @@ class Request(NamedTuple):
     images: tuple[ImageRef, ...] = ()
     subject_uid: int | None = None
     limit: int = 50
-    part: Part = Part.SUMMARY
+    part: ReportPart = ReportPart.SUMMARY
     after: str = ""
 
 
@@ -139,7 +139,7 @@ def parse_request(line: bytes) -> Request:
         The request; every value in it has been checked.
 
     Raises:
-        RequestError: the line is anything else. Nothing else is raised, whatever the bytes.
+        RequestError: the line is anything else. Nothing else is raised, for any bytes.
     """
     if len(line) <= LINE_LIMIT and (plain := _PLAIN_CHECK.fullmatch(line)) is not None:
         return _plain_check(plain)
@@ -264,11 +264,11 @@ def _parse_recent(request_id: str, method: Method, parameters: dict[str, Any]) -
 def _parse_report(request_id: str, method: Method, parameters: dict[str, Any]) -> Request:
     _only(parameters, frozenset({"part", "after", "limit"}), "`parameters`")
     part, after = parameters.get("part"), parameters.get("after", "")
-    if not isinstance(part, str) or part not in frozenset(Part):
-        _refuse(f"`part` must be one of {', '.join(Part)}")
+    if not isinstance(part, str) or part not in frozenset(ReportPart):
+        _refuse(f"`part` must be one of {', '.join(ReportPart)}")
     if type(after) is not str or len(after) > PATH_LIMIT:
         _refuse("`after` must be what the answer before said in `next`")
-    return Request(request_id, method, limit=_limit(parameters), part=Part(part), after=after)
+    return Request(request_id, method, limit=_limit(parameters), part=ReportPart(part), after=after)
 
 
 def _limit(parameters: dict[str, Any]) -> int:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
 
     from eclctl.config.settings import Limits
-    from eclctl.daemon.sockets.callers import Callers
+    from eclctl.daemon.sockets.callers import CallerLookup
     from eclctl.daemon.sockets.closing import Closer
     from eclctl.model import Caller
 
@@ -78,7 +78,7 @@ class Server:
         handlers: for each method, what begins to answer a call: at once, or later on the same loop.
         end_turn: called at the end of each turn, before anything is sent.
         observer: counts requests and refusals.
-        admins: says whether a peer may use the admin socket, whatever the mode of the socket file, and ask by name.
+        admins: says whether a peer may use the admin socket (under any mode of its file) and ask by name.
         closer: closes descriptors that no request claims.
         on_bug: is told every error that is a bug.
         callers: identifies who connects.
@@ -94,7 +94,7 @@ class Server:
         admins: Callable[[Peer], bool],
         closer: Closer,
         on_bug: Callable[[BaseException], None],
-        callers: Callers,
+        callers: CallerLookup,
     ) -> None:
         self._limits = limits
         self._handlers = handlers
@@ -111,7 +111,7 @@ class Server:
         self._held: dict[Hashable, set[socket.socket]] = {}
         self._connections: set[Connection] = set()
         self._touched: set[Connection] = set()
-        self._acceptor = Acceptor(self._welcome, partial(observer.error, "accept"))
+        self._acceptor = Acceptor(self._accepted, partial(observer.error, "accept"))
         self._turn_scheduled = False
         self._idle = asyncio.Event()
         self._sweeper = Repeating(self._sweep)
@@ -155,7 +155,7 @@ class Server:
 
     # -- connections -----------------------------------------------------------------------------------------------
 
-    def _welcome(self, sock: socket.socket, *, admin: bool) -> None:
+    def _accepted(self, sock: socket.socket, *, admin: bool) -> None:
         sock.setblocking(False)  # noqa: FBT003 - the standard library's signature
         try:
             peer = peer_of(sock)
@@ -164,10 +164,10 @@ class Server:
             sock.close()
             return
         except TooManyGroupsError:
-            self._turn_away(sock, ErrorCode.NOT_PERMITTED, f"you are in more than {MOST_GROUPS} groups")
+            self._refuse_connection(sock, ErrorCode.NOT_PERMITTED, f"you are in more than {MOST_GROUPS} groups")
             return
         if admin and not self._admins(peer):
-            self._turn_away(sock, ErrorCode.NOT_PERMITTED, "the admin socket is for root and its group")
+            self._refuse_connection(sock, ErrorCode.NOT_PERMITTED, "the admin socket is for root and its group")
             return
         caller = self._callers.known(peer.caller)
         if caller is None:
@@ -177,29 +177,29 @@ class Server:
 
     def _hold(self, sock: socket.socket, peer: Peer, *, admin: bool) -> None:
         """Keep a connection until it is known whose limits it counts for."""
-        household = self._callers.household(peer.caller)
-        held = self._held.get(household, set())
+        person_key = self._callers.person_key(peer.caller)
+        held = self._held.get(person_key, set())
         if not self._room_for(len(held), admin=admin):
-            self._turn_away(sock, ErrorCode.TOO_MANY_CONNECTIONS, _TOO_MANY)
+            self._refuse_connection(sock, ErrorCode.TOO_MANY_CONNECTIONS, _TOO_MANY)
             return
-        self._held[household] = held
+        self._held[person_key] = held
         held.add(sock)
-        self._callers.find(peer.caller, partial(self._identified, sock, peer, household, admin))
+        self._callers.find(peer.caller, partial(self._identified, sock, peer, person_key, admin))
 
-    def _identified(self, sock: socket.socket, peer: Peer, household: Hashable, admin: bool, caller: Caller) -> None:  # noqa: FBT001 - partial passes positions
-        held = self._held.get(household)
+    def _identified(self, sock: socket.socket, peer: Peer, person_key: Hashable, admin: bool, caller: Caller) -> None:  # noqa: FBT001 - partial passes positions
+        held = self._held.get(person_key)
         if held is None or sock not in held:
             return  # the server has stopped
         held.remove(sock)
         if not held:
-            del self._held[household]
+            del self._held[person_key]
         self._admit(sock, replace(peer, caller=caller), admin=admin)
 
     def _admit(self, sock: socket.socket, peer: Peer, *, admin: bool) -> None:
         user = self._users.setdefault(peer.person, _User(peer.person))
         if not self._room_for(len(user.connections), admin=admin):
             self._forget(user)
-            self._turn_away(sock, ErrorCode.TOO_MANY_CONNECTIONS, _TOO_MANY)
+            self._refuse_connection(sock, ErrorCode.TOO_MANY_CONNECTIONS, _TOO_MANY)
             return
         connection = Connection(
             sock,
@@ -220,12 +220,12 @@ class Server:
         every = len(self._connections) + sum(map(len, self._held.values())) - kept
         return every < self._limits.connections and own - kept < self._limits.connections_per_user
 
-    def _turn_away(self, sock: socket.socket, code: ErrorCode, message: str) -> None:
+    def _refuse_connection(self, sock: socket.socket, code: ErrorCode, message: str) -> None:
         self._count(code)
         try:
             sock.send(encode_error(None, code, message))
         except OSError:
-            pass  # nobody listens for the reason
+            pass  # the client is gone
         finally:
             sock.close()
 
@@ -328,7 +328,7 @@ class Server:
             self.wake()
 
     def _turn(self) -> None:
-        """Whatever fails, what is decided is recorded, and what is recorded is sent."""
+        """Also after a failure, what is decided is recorded, and what is recorded is sent."""
         try:
             for user in tuple(self._ready.values()):
                 self._serve_user(user)
@@ -373,7 +373,7 @@ class Server:
         except BrokenConnectionError as error:
             self._break(connection, error)
             return spent
-        except Exception as error:  # noqa: BLE001 - a bug costs this connection: nobody knows what it waits for
+        except Exception as error:  # noqa: BLE001 - a bug costs this connection: it is not known what it waits for
             self._on_bug(error)
             self._close(connection)
             return spent
@@ -402,7 +402,9 @@ class Server:
             connection.queue(encode_error(error.id, error.error, str(error)))
             self._touch(connection)
             if connection.descriptors:
-                raise BrokenConnectionError("descriptors", "nobody knows whose the descriptors are") from None
+                raise BrokenConnectionError(
+                    "descriptors", "it is not known which request the descriptors belong to"
+                ) from None
             return 1
         self._observer.request(request.method)
         descriptors = connection.take_descriptors([image.fd for image in request.images].count(True))

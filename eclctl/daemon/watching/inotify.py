@@ -1,6 +1,6 @@
-"""Change events of watched trees, by way of watchdog and inotify, with the losses that watchdog keeps to itself.
+"""Change events of watched trees, from watchdog and inotify: also lost events (overflow) and used-up watches.
 
-watchdog's handlers hear of changed files and directories. They do not hear that
+watchdog tells its handlers about changed files and directories. It does not tell them that
 
 * the kernel's event queue overflowed and events were lost (`IN_Q_OVERFLOW`): watchdog renews its watches and says
   nothing;
@@ -50,8 +50,8 @@ def is_full(error: OSError) -> bool:
     return error.errno in _FULL
 
 
-class Listener(Protocol):
-    """Who wants to know what changes in one tree. Called from watchdog's threads; must return quickly."""
+class ChangeListener(Protocol):
+    """Is told what changes in one tree, in watchdog's threads; must return quickly."""
 
     def changed(self, path: str, *, closed: bool) -> None:
         """A file was created or changed; `closed` when its writer is done or it was moved into place."""
@@ -114,7 +114,7 @@ class _Emitter(InotifyEmitter):
 class _Handler(FileSystemEventHandler):
     """Hands the events of one tree to its listener."""
 
-    def __init__(self, listener: Listener) -> None:
+    def __init__(self, listener: ChangeListener) -> None:
         self._listener = listener
 
     def dispatch(self, event: FileSystemEvent) -> None:
@@ -154,11 +154,11 @@ class Notifier:
         self._inotify.stop()
         self._inotify.join()
 
-    def arm(self, path: str, listener: Listener, *, recursive: bool) -> None:
+    def arm(self, path: str, listener: ChangeListener, *, recursive: bool) -> None:
         """Watch a directory (absolute, no links) and with `recursive` everything below. Returns when it is watched.
 
         Raises:
-            OSError: the directory itself cannot be watched, or is already, or nobody reads events any more.
+            OSError: the directory itself cannot be watched, or is already, or the thread that reads events has ended.
         """
         with self._lock:
             if path in self._watches:

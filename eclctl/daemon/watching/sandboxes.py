@@ -133,7 +133,7 @@ class SandboxWatch:
             told, self._refused = self._refused, True
         self.release(sandbox)
         if not told:
-            _log.warning("a sandbox is not watched: what was found of it is kept by age alone", extra={"error": reason})
+            _log.warning("a sandbox is not watched: results about it are kept by age alone", extra={"error": reason})
 
     def release(self, sandbox: WatchedSandbox) -> None:
         """Give back the watches that no other sandbox needs; used by `WatchedSandbox`."""

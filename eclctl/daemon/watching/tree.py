@@ -179,12 +179,12 @@ class Tree:
     # What others tell it.
 
     def changed(self, path: str, *, closed: bool) -> None:
-        """A file was created or changed (`notify.Listener`)."""
+        """A file was created or changed (`inotify.ChangeListener`)."""
         if not is_temporary(os.path.basename(path)):
             self._note(self._files, path, closed=closed)
 
     def directory(self, path: str) -> None:
-        """A directory appeared, perhaps with content that came before anyone watched it (`notify.Listener`)."""
+        """A directory appeared, perhaps with content that came before it was watched (`inotify.ChangeListener`)."""
         self._note(self._directories, path, closed=True)
 
     def request_rescan(self, reason: str, *, forget: bool = False) -> None:
@@ -197,7 +197,7 @@ class Tree:
     def limited(self) -> None:
         """A directory could not be watched: until it can, rescans stand in."""
         if not self._limited:
-            _log.warning("inotify watches are used up: rescans stand in", extra={"path": self.watch.path})
+            _log.warning("inotify watches are used up: only rescans find changes", extra={"path": self.watch.path})
         self._limited = True
 
     def stop(self) -> None:
@@ -374,8 +374,7 @@ class Tree:
     def _found(self, path: str, status: os.stat_result, now: float, wall: float) -> None:
         """Take in a file that a rescan found: one that may still be being written settles first.
 
-        One that is being written to become an image, under a name of ours, is not examined ahead: whoever asks about
-        it all the same is answered as ever.
+        A file that eclctl writes under a temporary name is not examined ahead. A question about it is answered as ever.
         """
         if is_temporary(os.path.basename(path)):
             return
@@ -421,7 +420,7 @@ class Tree:
             self._known_failures.add(path, state, self._clock())
 
     def _is_young(self, status: os.stat_result, wall: float) -> bool:
-        """Whether a file changed so recently that somebody may not be done, or facts not be kept yet."""
+        """Whether a file changed so recently that its writer may not be done, or facts not be kept yet."""
         return any(0 <= wall - changed < self._timing.settle for changed in (status.st_mtime, status.st_ctime))
 
     def _wall(self) -> float:
@@ -478,5 +477,6 @@ class Tree:
         except OSError as error:
             self._limited = is_full(error)
             _log.warning(
-                "cannot watch for events: rescans stand in", extra={"path": self.watch.path, "error": error.strerror}
+                "cannot watch for events: only rescans find changes",
+                extra={"path": self.watch.path, "error": error.strerror},
             )

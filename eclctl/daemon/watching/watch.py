@@ -152,13 +152,13 @@ class Watcher:
         try:
             notifier = Notifier(self._overflowed, self._limit_reached)
         except OSError as error:
-            _log.warning("no inotify instance to be had: rescans stand in", extra={"error": error.strerror})
+            _log.warning("no inotify instance is available: only rescans find changes", extra={"error": error.strerror})
             return None
         notifier.start()
         return notifier
 
     def _overflowed(self) -> None:
-        """Events were lost, no one knows of which tree."""
+        """Events were lost, and the kernel does not say of which tree."""
         self._metrics.overflow()
         _log.warning("change events were lost: rescanning")
         for tree in self._trees():

@@ -10,7 +10,7 @@ import pytest
 
 from eclctl.config.accounts import Names
 from eclctl.config.settings import Settings
-from eclctl.daemon.lifecycle.reload import Reloader, Report
+from eclctl.daemon.lifecycle.reload import Reloader, ReloadReport
 from eclctl.daemon.observing.audit_log import AuditLog
 from eclctl.daemon.observing.metrics import Metrics
 from eclctl.decide.cache import FactCache
@@ -36,7 +36,7 @@ def test_a_bug_in_the_first_load_leaves_a_daemon_without_a_policy(tmp_path: Path
     policy.chmod(0o644)
     settings = Settings("", "", str(tmp_path), policies=(str(policy),), keyrings=())
 
-    async def load() -> tuple[Report, Snapshot]:
+    async def load() -> tuple[ReloadReport, Snapshot]:
         mounts = MountTable()
         engine = Engine(Locator(mounts, frozenset({0})), HashPool(1), FactCache(1), Snapshot.empty())
         reloader = Reloader(

@@ -15,7 +15,7 @@ import pytest
 
 from eclctl.config.keyservers import Keyserver, Keyservers
 from eclctl.daemon.revocation.key_refresh import AT_ONCE, KeyRefresh, used
-from eclctl.daemon.revocation.keyserver_cache import CachedKey, Change, KeyserverCache
+from eclctl.daemon.revocation.keyserver_cache import CachedKey, KeyChange, KeyserverCache
 from eclctl.errors import ConfigError
 from eclctl.remote.keyservers import hkp
 from eclctl.remote.keyservers.hkp import Answer, Result, Tried
@@ -297,9 +297,9 @@ def test_a_full_disk_loses_nothing_but_the_memory(tmp_path: Path, caplog: pytest
 def test_what_was_known_stays_when_a_server_leaves_it_out(tmp_path: Path) -> None:
     cache = KeyserverCache(tmp_path / "keyservers.json")
     key = KEYS[0]
-    assert cache.take(key.fingerprint, revoked(key), NOW, RING) is Change.REVOKED
-    assert cache.take(key.fingerprint, certificate(key), NOW, RING) is Change.REVOKED
-    assert cache.take(key.fingerprint, b"", NOW, RING) is Change.REVOKED
+    assert cache.take(key.fingerprint, revoked(key), NOW, RING) is KeyChange.REVOKED
+    assert cache.take(key.fingerprint, certificate(key), NOW, RING) is KeyChange.REVOKED
+    assert cache.take(key.fingerprint, b"", NOW, RING) is KeyChange.REVOKED
     ring = cache.ring()
     assert ring is not None
     status = ring.status(key.fingerprint, key.fingerprint)

@@ -97,7 +97,7 @@ class Workers:
         return await future
 
     def waiting(self) -> int:
-        """How many jobs have not begun."""
+        """Return how many jobs have not begun."""
         with self._changed:
             return sum(len(jobs) for jobs in self._lanes.values())
 
@@ -134,7 +134,7 @@ class Workers:
             return None
 
     def _next(self) -> _Job | None:
-        """The first lane whose next job passes its gates; the lane then goes to the back."""
+        """Return the first lane whose next job passes its gates; the lane then goes to the back."""
         for lane, jobs in self._lanes.items():
             if all(self._behind[gate] < self._share for gate in jobs[0].gates):
                 job = jobs.popleft()

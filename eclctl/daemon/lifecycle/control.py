@@ -7,7 +7,7 @@ import socket
 from dataclasses import asdict, dataclass
 from functools import partial
 from math import isfinite
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from eclctl import __version__
 from eclctl.daemon.observing.audit_records import timestamp
@@ -19,7 +19,7 @@ from eclctl.report.shapes import exception_fields, file_fields, key_fields, rule
 from eclctl.report.survey import Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
     from datetime import datetime
 
     from eclctl.config.settings import Settings
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from eclctl.daemon.sockets.call import Call
     from eclctl.daemon.sockets.callers import CallerLookup
     from eclctl.daemon.sockets.server import Server
+    from eclctl.daemon.watching.watch import Watcher
     from eclctl.decide.engine import Engine
     from eclctl.decide.snapshot import Snapshot
     from eclctl.policy.language import Rule
@@ -44,19 +45,8 @@ RULES: Final = 200
 KEYS: Final = 100
 """Keys that end soon or ended lately, of which `status` shows so many."""
 
-
 EXCEPTIONS: Final = 200
 """Exceptions that `status` shows."""
-
-
-class Watching(Protocol):
-    """What the daemon asks of its watcher."""
-
-    def rescan(self) -> None:
-        """Look at every watched tree again, soon."""
-
-    def status(self) -> Mapping[str, Any]:
-        """How it is going, as plain JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +60,7 @@ class Control:
     engine: Engine
     checks: Checks
     reloader: Reloader
-    watcher: Watching
+    watcher: Watcher
     metrics: Metrics
     stats: Stats
     surveyor: Surveyor
@@ -83,7 +73,7 @@ class Control:
     why_not: Callable[[str], str | None] = lambda _: None
 
     def handlers(self) -> dict[Method, Callable[[Call], None]]:
-        """The handler of each method."""
+        """Return the handler of each method."""
         return {
             Method.PING: self._ping,
             Method.STATUS: self._status,
@@ -122,7 +112,7 @@ class Control:
         """Everything about the daemon; how images stand is None when there was no time to look."""
         if surveyed is not None and surveyed.survey.snapshot is not self.engine.snapshot:
             surveyed = None  # of a policy that has just been replaced
-        state = self._service() | {"watch": dict(self.watcher.status()), "ocsp": _ocsp(self.stats.ocsp())}
+        state = self._service() | {"watch": self.watcher.status(), "ocsp": _ocsp(self.stats.ocsp())}
         state["keyservers"] = _keyservers(self.stats.keyservers(), self.settings)
         state["subordinate_ids"] = self.callers.status()
         state["unrecorded"] = self.metrics.unrecorded

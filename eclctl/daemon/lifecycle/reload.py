@@ -131,7 +131,7 @@ class Reloader:
         self._workers.run(None, load, lambda loaded: self._done(loaded, waiting, learning))
 
     def _refreshed(self) -> Snapshot | None:
-        """The snapshot in force, with what was learnt since it was built; None when that is nothing."""
+        """Return the snapshot in force, with what was learnt since it was built; None when that is nothing."""
         learnt = self._learnt()
         try:
             return None if learnt is None else refreshed(self._engine.snapshot, learnt, now=self._clock())

@@ -271,7 +271,7 @@ class _Service:
         return watch
 
     def _open_listeners(self) -> list[tuple[Listener, bool]]:
-        """The check and the admin socket, each with whether it is the admin one."""
+        """Return the check and the admin socket, each with whether it is the admin one."""
         passed = passed_sockets(os.environ)
         if unknown := set(passed) - {"check", "admin"}:
             names = ", ".join(sorted(unknown))

@@ -59,7 +59,7 @@ class SystemdNotifier:
 
 
 def watchdog_interval(environment: Mapping[str, str]) -> float | None:
-    """Seconds between two signs of life, half of what the manager allows; None when it does not ask for any."""
+    """Return seconds between two signs of life, half of what the manager allows; None when it does not ask for any."""
     if environment.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return None
     allowed = environment.get("WATCHDOG_USEC", "")

@@ -126,7 +126,7 @@ class HttpExposition:
             self._sweep()
 
     def _next_wait(self) -> float | None:
-        """How long nothing needs to be done but for what comes in."""
+        """Return how long nothing needs to be done but for what comes in."""
         waits = [] if self._listening else [self._window[0] + 1.0]
         if self._clients:
             waits.append(next(iter(self._clients.values())).deadline)

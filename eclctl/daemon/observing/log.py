@@ -66,7 +66,7 @@ class _Prioritised:
 
 
 def _is_journal(stream: IO[str], announced: str) -> bool:
-    """Whether the stream is the very one that systemd announced as `device:inode` (systemd.exec(5)).
+    """Return whether the stream is the very one that systemd announced as `device:inode` (systemd.exec(5)).
 
     The variable alone does not say so: children inherit it, for instance a terminal's shell.
     """

@@ -311,7 +311,9 @@ class Metrics:
         self._verified = self._family("eclctl_verifications", text, "result", ("ok", "failed"))
         self._verified_bytes = self._counter("eclctl_verified_bytes", "Bytes of the images examined.")
         text = "Time to examine an image: read, hash, verify."
-        self._verified_seconds = self._histogram("eclctl_verification_seconds", text, [], _VERIFY_BUCKETS)
+        self._verified_seconds = Histogram(
+            "eclctl_verification_seconds", text, buckets=_VERIFY_BUCKETS, registry=self.registry
+        )
         build = self._gauge("eclctl_build_info", "Always 1; the labels say what runs.", ["version", "python"])
         build.labels(__version__, platform.python_version()).set(1)
 
@@ -355,9 +357,6 @@ class Metrics:
 
     def _gauge(self, name: str, text: str, labels: Sequence[str] = ()) -> Gauge:
         return Gauge(name, text, labels, registry=self.registry)
-
-    def _histogram(self, name: str, text: str, labels: Sequence[str], buckets: Sequence[float]) -> Histogram:
-        return Histogram(name, text, labels, buckets=buckets, registry=self.registry)
 
     def _family(self, name: str, text: str, label: str, values: Iterable[_Name]) -> dict[_Name, Counter]:
         """Make a counter with one label and all its series; return them by value."""

@@ -62,7 +62,7 @@ class Surveyed:
         return self.knows_keys and self.counted == self.kept
 
     def is_old(self, now: float) -> bool:
-        """Whether it should be begun again: one that is not complete is worth going on with for longer."""
+        """Return whether it should be begun again: one that is not complete is worth going on with for longer."""
         return not self.knows_keys or now - self.begun > (_FRESH if self.complete else 10 * _FRESH)
 
     def continue_until(self, still_there: Callable[[Kept], bool], deadline: float) -> None:
@@ -156,7 +156,7 @@ class Surveyor:
         return ImagePage(snapshot, tuple(items), None if ended else chosen[looked_at - 1][0])
 
     def _still_there(self, kept: Kept) -> bool:
-        """Whether the file is still where it was. Only local file systems are asked; others may hang."""
+        """Return whether the file is still where it was. Only local file systems are asked; others may hang."""
         if kept.path is None or not self._engine.locator.mounts.local_device(kept.key.device):
             return True
         try:

@@ -11,7 +11,7 @@ Rules:
    usable answer, they are asked again after a minute, then less and less often.
 4. No decision, load or start waits for any of this.
 
-All but `ring` and `stats` is for the event loop's thread.
+All but `stats` is for the event loop's thread.
 """
 
 from __future__ import annotations
@@ -131,10 +131,6 @@ class KeyRefresh:
         self._stopped = False
 
     # -- for any thread --------------------------------------------------------------------------------------------
-
-    def ring(self) -> Keyring | None:
-        """Return what is known of certificates, for the reloader."""
-        return self._cache.ring()
 
     def stats(self) -> RefreshStats:
         """Return what a scrape shows."""

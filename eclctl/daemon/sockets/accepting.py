@@ -65,7 +65,8 @@ class Acceptor:
             except OSError as error:
                 self._failed()
                 if error.errno not in _NO_DESCRIPTORS or not self._drop_one(listener):
-                    self._pause(listener, admin)
+                    self._loop.remove_reader(listener)
+                    Timer(lambda: self._resume(listener, admin=admin)).set(_PAUSE_SECONDS)
                 return
             self._accepted(sock, admin=admin)
 
@@ -79,10 +80,6 @@ class Acceptor:
         finally:
             self._reserve = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         return True
-
-    def _pause(self, listener: socket.socket, admin: bool) -> None:  # noqa: FBT001 - as above
-        self._loop.remove_reader(listener)
-        Timer(lambda: self._resume(listener, admin=admin)).set(_PAUSE_SECONDS)
 
     def _resume(self, listener: socket.socket, *, admin: bool) -> None:
         if not self._stopped:

@@ -247,7 +247,7 @@ class CallerLookup:
                 _log.warning("%s", problem)
 
     def status(self) -> dict[str, Any]:
-        """How it stands, as plain JSON."""
+        """Return how it stands, as plain JSON."""
         seen = [uid for uid in self._accounts.users() if uid not in self._ids.uids.local]
         shown = {"count": len(seen), "uids": seen[:_SHOWN]}
         return subordinate_id_files.status(self._ids) | {"seen": shown, "lookups": len(self._lookups)}

@@ -44,7 +44,7 @@ class Closer:
         self._workers.submit(person, lambda: self._close(person, descriptor), gates=(person,))
 
     def waiting(self, person: int | str) -> int:
-        """How many descriptors of a person are not closed yet."""
+        """Return how many descriptors of a person are not closed yet."""
         return self._waiting.get(person, 0)
 
     def _closes_at_once(self, descriptor: int) -> bool:

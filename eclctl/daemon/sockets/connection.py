@@ -127,7 +127,7 @@ class Connection:
                 self.descriptors.extend(received)
 
     def next_line(self) -> bytes | None:
-        """The next complete line without its newline, or None.
+        """Return the next complete line without its newline, or None.
 
         Raises:
             BrokenConnectionError: the line that has begun is longer than a request may be.
@@ -138,15 +138,15 @@ class Connection:
             raise BrokenConnectionError("too-long", f"a request is longer than {LINE_LIMIT} bytes") from None
 
     def has_line(self) -> bool:
-        """Whether a complete line waits."""
+        """Return whether a complete line waits."""
         return self._lines.has_line()
 
     def has_partial_line(self) -> bool:
-        """Whether a line has begun that is not complete."""
+        """Return whether a line has begun that is not complete."""
         return self._lines.has_partial_line()
 
     def take_descriptors(self, count: int) -> tuple[int, ...] | None:
-        """The next `count` descriptors, now the caller's to close; None when there are not as many."""
+        """Return the next `count` descriptors, now the caller's to close; None when there are not as many."""
         if not count:
             return ()
         if count > len(self.descriptors):
@@ -158,7 +158,7 @@ class Connection:
         self._outbox += line
 
     def unsent(self) -> int:
-        """Bytes that the client has not taken yet."""
+        """Return bytes that the client has not taken yet."""
         return len(self._outbox)
 
     def send(self, now: float) -> None:
@@ -177,7 +177,7 @@ class Connection:
         self.last_progress = now
 
     def done(self) -> bool:
-        """Whether nothing more can come of this connection."""
+        """Return whether nothing more can come of this connection."""
         return self.ended and not self.in_flight and not self._outbox and not self.has_line()
 
     def drop_descriptors(self) -> None:

@@ -42,7 +42,7 @@ class Peer:
 
 
 def peer_of(connection: socket.socket) -> Peer:
-    """The process that connected to a Unix socket.
+    """Return the process that connected to a Unix socket.
 
     Raises:
         OSError: the kernel does not say; the connection must then be closed.

@@ -56,7 +56,7 @@ def require_permitted(request: Request, peer: Peer, *, admin_socket: bool, is_ad
 
 
 def asker_of(peer: Caller, subject: Caller) -> Asker:
-    """Whose rights names are looked up with: the asker's; where root asks for another user, then that user's.
+    """Return whose rights names are looked up with: the asker's; where root asks for another user, then that user's.
 
     A daemon that is not root can look with its own rights only.
     """

@@ -322,18 +322,18 @@ def _subject(parameters: dict[str, Any]) -> int | None:
 
 
 def encode_result(request_id: str, result: Mapping[str, Any]) -> bytes:
-    """One answer line, ASCII, with its newline."""
+    """Return one answer line, ASCII, with its newline."""
     return _line({"v": VERSION, "id": request_id, "result": result})
 
 
 def encode_error(request_id: str | None, code: ErrorCode, message: str) -> bytes:
-    """One error line, ASCII, with its newline. Nothing was decided: a wrapper treats it as deny."""
+    """Return one error line, ASCII, with its newline. Nothing was decided: a wrapper treats it as deny."""
     error = {"code": code, "message": message}
     return _line({"v": VERSION, "id": request_id, "error": error})
 
 
 def encode_members(fields: Mapping[str, Any]) -> str:
-    """A JSON object without its braces, to be put into a larger one."""
+    """Return a JSON object without its braces, to be put into a larger one."""
     return _encode(fields)[1:-1]
 
 

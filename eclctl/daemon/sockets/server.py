@@ -124,11 +124,11 @@ class Server:
         self._acceptor.listen(listener, admin=admin)
 
     def connections(self) -> int:
-        """How many clients are connected."""
+        """Return how many clients are connected."""
         return len(self._connections)
 
     def in_flight(self) -> int:
-        """How many requests have been read and not answered, each counted as often as it has images."""
+        """Return how many requests have been read and not answered, each counted as often as it has images."""
         return sum(user.in_flight for user in self._users.values())
 
     async def stop(self, patience: float) -> None:
@@ -215,7 +215,7 @@ class Server:
         self._start_reading(connection)
 
     def _room_for(self, own: int, *, admin: bool) -> bool:
-        """Whether one more fits. However many there are, the admin socket takes some: for status and reload."""
+        """Return whether one more fits. However many there are, the admin socket takes some: for status and reload."""
         kept = _ADMIN_CONNECTIONS if admin else 0
         every = len(self._connections) + sum(map(len, self._held.values())) - kept
         return every < self._limits.connections and own - kept < self._limits.connections_per_user
@@ -451,14 +451,11 @@ class Server:
         if connection.done():
             self._close(connection)
         elif connection.unsent():
-            self._start_writing(connection)
+            if not connection.writing:
+                connection.writing = True
+                self._loop.add_writer(connection.fileno, self._send, connection)
         else:
             self._sent(connection)
-
-    def _start_writing(self, connection: Connection) -> None:
-        if not connection.writing:
-            connection.writing = True
-            self._loop.add_writer(connection.fileno, self._send, connection)
 
     def _sent(self, connection: Connection) -> None:
         """The client has read everything: it may ask on."""

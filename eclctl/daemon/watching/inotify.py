@@ -46,7 +46,7 @@ _EVENTS = Mask(
 
 
 def is_full(error: OSError) -> bool:
-    """Whether an error says that there are no more inotify watches."""
+    """Return whether an error says that there are no more inotify watches."""
     return error.errno in _FULL
 
 
@@ -98,7 +98,7 @@ class _Inotify(InotifyFD):
         return watch.wd
 
     def _in_sandbox(self, path: bytes) -> bool:
-        """Whether the directory is a sandbox or in one. Parents come first, so that one look up is enough."""
+        """Return whether the directory is a sandbox or in one. Parents come first, so that one look up is enough."""
         inside = os.path.dirname(path) in self._sandboxes or os.path.lexists(path + _MARK)
         (self._sandboxes.add if inside else self._sandboxes.discard)(path)
         return inside
@@ -175,7 +175,7 @@ class Notifier:
                 self._observer.unschedule(watch)
 
     def alive(self, path: str) -> bool:
-        """Whether a directory is still watched: it is not once it was removed."""
+        """Return whether a directory is still watched: it is not once it was removed."""
         watch = self._watches.get(path)
         if watch is None or not (self._inotify.is_alive() and self._observer.is_alive()):
             return False

@@ -50,7 +50,7 @@ class Prefetcher(Protocol):
         """Examine an image and keep the facts. Never raises."""
 
     def known(self, status: os.stat_result) -> bool:
-        """Whether the facts of exactly this state of the file are in memory. Opens nothing."""
+        """Return whether the facts of exactly this state of the file are in memory. Opens nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +237,7 @@ class Tree:
         return max(0.0, *(now - since for since in times if since is not None), 0.0)
 
     def covers(self, path: str) -> bool:
-        """Whether a path without links is in the tree."""
+        """Return whether a path without links is in the tree."""
         place = self._place
         return place is not None and (path == place.path or path.startswith(place.path.rstrip("/") + "/"))
 
@@ -420,7 +420,7 @@ class Tree:
             self._known_failures.add(path, state, self._clock())
 
     def _is_young(self, status: os.stat_result, wall: float) -> bool:
-        """Whether a file changed so recently that its writer may not be done, or facts not be kept yet."""
+        """Return whether a file changed so recently that its writer may not be done, or facts not be kept yet."""
         return any(0 <= wall - changed < self._timing.settle for changed in (status.st_mtime, status.st_ctime))
 
     def _wall(self) -> float:

@@ -286,7 +286,7 @@ def test_a_full_disk_loses_nothing_but_the_memory(tmp_path: Path, caplog: pytest
         site.reply = lambda _: found(revoked(KEYS[0]), KEYS[0])
         await site.round()
         assert site.learnt == 1
-        assert site.refresh.ring() is not None
+        assert site.cache.ring() is not None
 
     assert "what keyservers said is lost with a restart" in caplog.text
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from eclctl.daemon.background.timers import Timer
 from eclctl.daemon.decisions.answer_lines import AnswerLines
+from eclctl.daemon.decisions.checks import FAILED
 from eclctl.daemon.sockets.permissions import asker_of
 from eclctl.daemon.sockets.protocol import ErrorCode, Method
 from eclctl.decide.questions import Question
@@ -30,7 +31,6 @@ _SUBJECT_SECONDS: Final = 60.0
 _SUBJECTS: Final = 4096
 _CHECK: Final = Method.CHECK
 _EXPLAIN: Final = Method.EXPLAIN
-_FAILED: Final = "the daemon failed to decide; its log says more"
 
 
 class CheckCalls:
@@ -86,7 +86,7 @@ class CheckCalls:
     def _answer(self, call: Call, decisions: Sequence[Decision] | None) -> None:
         method = call.request.method
         if decisions is None:
-            call.fail(ErrorCode.INTERNAL_ERROR, _FAILED)
+            call.fail(ErrorCode.INTERNAL_ERROR, FAILED)
         elif method is _CHECK:
             call.answer_line(self._answer_lines.encode(call.request, decisions[0]))
         elif method is _EXPLAIN:

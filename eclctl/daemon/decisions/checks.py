@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
 CONCLUSIONS: Final = 32  # conclusions between two looks at the other callers
 
-_BUG: Final = "the daemon failed to decide; its log says more"
+FAILED: Final = "the daemon failed to decide; its log says more"
 _UNRECORDED: Final = "the decision could not be recorded in the audit log"
 
 _log = logging.getLogger(__name__)
@@ -328,7 +328,7 @@ class Checks:
         """The engine does not raise; if it does all the same, that is deny."""
         bug = result if isinstance(result, Exception) else RuntimeError(f"no decision, but {type(result).__name__}")
         self._engine.on_bug(bug)
-        self._deny(check, Code.INTERNAL_ERROR, _BUG)
+        self._deny(check, Code.INTERNAL_ERROR, FAILED)
 
     def _release(self, check: ImageCheck) -> None:
         if check.pending is not None:
@@ -354,7 +354,7 @@ class Checks:
             self._audit.write(records)
             self._metrics.audit(len(records), ok=True)
             if self._unwritten:
-                _log.warning("decisions are recorded again; %d batches before could not be", self._unwritten)
+                _log.warning("decisions are recorded again; %d batches before were not", self._unwritten)
                 self._unwritten = 0
         except Exception as error:  # noqa: BLE001 - what keeps a decision from the log keeps its answer from allowing
             records = self._unrecorded(calls, error)

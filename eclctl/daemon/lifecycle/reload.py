@@ -136,7 +136,7 @@ class Reloader:
         try:
             return None if learnt is None else refreshed(self._engine.snapshot, learnt, now=self._clock())
         except Exception:  # noqa: BLE001 - a bug in it must not end reloading
-            _log.exception("taking over what keyservers say failed")
+            _log.exception("applying the answers of keyservers failed")
             return None
 
     def _build(self) -> Built:
@@ -192,7 +192,7 @@ class Reloader:
         self._engine.install(snapshot)
         self._metrics.policy(snapshot.generation, loaded=True, now=now)
         self._metrics.rules.begin(snapshot.digest, now)
-        _log.info("policy generation %d is in force: what is known of its keys has changed", snapshot.generation)
+        _log.info("policy generation %d is in force: answers of keyservers changed its keys", snapshot.generation)
         generation, digest = snapshot.generation, snapshot.digest
         self._record(ReloadReport(ok=True, at=now, generation=generation, policy=digest, errors=(), warnings=()))
 

@@ -425,7 +425,7 @@ class _Service:
         self._reloader.learn(lambda: self._learned(facts))
 
     def _learned(self, facts: str) -> None:
-        """Look again at what depends on keys; at images only when what was found of them holds no longer."""
+        """Look again at exceptions, and at images when their kept facts are of other keys."""
         self._exceptions.refresh()
         if self._engine.snapshot.store.digest != facts:
             self._watcher.rescan("reload")

@@ -52,7 +52,7 @@ class ExceptionWatch:
         self._timer = Timer(self.refresh)
 
     def refresh(self) -> None:
-        """Look now, and again when anything starts or ends."""
+        """Look now, and again when an exception starts or ends, at the latest after `INTERVAL`."""
         now = self._engine.not_before(self._clock())
         exceptions = self._engine.snapshot.exceptions
         try:
@@ -65,7 +65,7 @@ class ExceptionWatch:
         self._timer.set(_delay(exceptions, now))
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop looking."""
         self._timer.stop()
 
     def _look(self, exceptions: Exceptions, now: datetime) -> None:

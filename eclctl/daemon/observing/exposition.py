@@ -43,7 +43,7 @@ def respond(head: bytes, render: Callable[[], bytes]) -> bytes:
     except ValueError:
         return _answer("400 Bad Request", b"not an HTTP request\n")
     if not version.startswith(b"HTTP/1."):
-        return _answer("505 HTTP Version Not Supported", b"HTTP/1.1 is spoken here\n")
+        return _answer("505 HTTP Version Not Supported", b"only HTTP/1.0 and HTTP/1.1 are supported\n")
     if method not in {b"GET", b"HEAD"}:
         return _answer("405 Method Not Allowed", b"only GET and HEAD\n", "Allow: GET, HEAD\r\n")
     if target.split(b"?", 1)[0] != b"/metrics":
@@ -175,7 +175,7 @@ class HttpExposition:
         if b"\r\n\r\n" in client.head:
             client.unsent = memoryview(respond(bytes(client.head), self._render))
         elif len(client.head) > HEAD_BYTES:
-            client.unsent = memoryview(_answer("431 Request Header Fields Too Large", b"too long\n"))
+            client.unsent = memoryview(_answer("431 Request Header Fields Too Large", b"too long a head\n"))
         else:
             return not data
         self._selector.modify(client.sock, selectors.EVENT_WRITE)

@@ -62,7 +62,7 @@ class Surveyed:
         return self.knows_keys and self.counted == self.kept
 
     def is_old(self, now: float) -> bool:
-        """Return whether it should be begun again: one that is not complete is worth going on with for longer."""
+        """Return whether it should be begun again. One that is not complete is continued for longer."""
         return not self.knows_keys or now - self.begun > (_FRESH if self.complete else 10 * _FRESH)
 
     def continue_until(self, still_there: Callable[[Kept], bool], deadline: float) -> None:

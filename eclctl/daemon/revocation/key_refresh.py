@@ -224,15 +224,15 @@ class KeyRefresh:
         await self._save()
 
     def _log_outcome(self, reasons: list[str], asked: int, left: int) -> None:
-        """Log the beginning and the end of trouble."""
+        """Log the first failed round of a row, and its end."""
         if reasons:
             self._in_a_row += 1
             if self._in_a_row == 1:
-                text = "keyservers: nothing usable about %d of %d keys (%s); what is known of them stays"
+                text = "keyservers: no usable answer about %d of %d keys (%s); cached answers stay in use"
                 _log.warning(text, len(reasons) + left, asked, reasons[0])
         elif self._in_a_row:
             self._in_a_row = 0
-            _log.info("keyservers: they answer again")
+            _log.info("keyservers answer again")
 
     async def _refresh_key(self, key: str) -> hkp.Answer | None:
         """Ask about one key, and take what each server says; return the last answer when there is nothing to take."""
@@ -265,8 +265,8 @@ class KeyRefresh:
         await self._save()
 
     async def _save(self) -> None:
-        """What cannot be written counts all the same, until a restart."""
+        """Write the cache. Answers that cannot be written count until a restart."""
         try:
             await self._workers.result(self._cache.save)
         except (ConfigError, OSError) as error:
-            _log.error("%s; what keyservers said is lost with a restart", error)
+            _log.error("%s; the answers of keyservers are lost with a restart", error)

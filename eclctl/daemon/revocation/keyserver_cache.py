@@ -76,7 +76,7 @@ class KeyserverCache:
         except (OSError, ValueError, RecursionError, KeyMaterialError) as error:
             cache.keys, cache._stale = {}, False
             what = error.strerror if isinstance(error, OSError) else error
-            _log.error("what keyservers said is lost until they are asked again: %s: %s", path, what)
+            _log.error("the keyserver cache is lost, keyservers are asked again: %s: %s", path, what)
         return cache
 
     def ring(self) -> Keyring | None:

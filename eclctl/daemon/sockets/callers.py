@@ -200,7 +200,7 @@ class CallerLookup:
     # -- files -----------------------------------------------------------------------------------------------------
 
     def watch(self) -> None:
-        """Look at the files from now on."""
+        """Look at the files every `INTERVAL` seconds from now on."""
         self._timer.start(INTERVAL)
 
     def refresh(self) -> None:
@@ -247,7 +247,7 @@ class CallerLookup:
                 _log.warning("%s", problem)
 
     def status(self) -> dict[str, Any]:
-        """Return how it stands, as plain JSON."""
+        """Return the ranges, their problems, the accounts seen in them and the look-ups under way, as plain JSON."""
         seen = [uid for uid in self._accounts.users() if uid not in self._ids.uids.local]
         shown = {"count": len(seen), "uids": seen[:_SHOWN]}
         return subordinate_id_files.status(self._ids) | {"seen": shown, "lookups": len(self._lookups)}

@@ -30,7 +30,7 @@ def broken_name_service(name: str) -> int | None:
 
 
 def test_a_bug_in_the_first_load_leaves_a_daemon_without_a_policy(tmp_path: Path) -> None:
-    """It answers, and denies everything: a start that fails would leave the socket to nobody."""
+    """It answers, and denies everything: after a failed start nothing would answer."""
     policy = tmp_path / "policy.yaml"
     policy.write_text(POLICY)
     policy.chmod(0o644)

@@ -1,4 +1,4 @@
-"""The operational log: one escaped line for each record, whoever wrote it."""
+"""The operational log: one escaped line for each record, of any module."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from tests.helpers.engines import Site
 from tests.helpers.support import NOW
 
 HALF, FULL = "one-builder.sif", "one-builder+scanner+approver.sif"
-ELSEWHERE = 999_999  # the device of files that nobody looks for
+ELSEWHERE = 999_999  # the device of files that are not looked for
 
 
 @pytest.fixture

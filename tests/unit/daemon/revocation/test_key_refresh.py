@@ -87,7 +87,7 @@ class Site:
         self.ended.set()
 
     async def round(self, *, again: bool = False) -> None:
-        """One round, from its start to its end; `again`: now, whatever is due."""
+        """One round, from its start to its end; `again`: now, even if nothing is due."""
         self.ended.clear()
         if again:
             self.refresh._due = dict.fromkeys(self.refresh._due, 0.0)
@@ -223,7 +223,7 @@ def test_a_server_that_is_gone_is_tried_less_and_less_often_and_told_of_once(
         await site.round(again=True)
         assert 3590 < site.next_in() <= 3600
 
-    assert caplog.text.count("nothing usable about 1 of 1 keys (nobody is there)") == 1
+    assert caplog.text.count("no usable answer about 1 of 1 keys (nobody is there)") == 1
 
 
 def test_the_end_of_trouble_is_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -236,7 +236,7 @@ def test_the_end_of_trouble_is_told_of(tmp_path: Path, caplog: pytest.LogCapture
         site.reply = lambda _: ABSENT
         await site.round(again=True)
 
-    assert "keyservers: they answer again" in caplog.text
+    assert "keyservers answer again" in caplog.text
 
 
 def test_nobody_is_asked_about_hundreds_of_keys_when_no_server_can_be_reached(tmp_path: Path) -> None:
@@ -280,7 +280,7 @@ def test_a_policy_that_uses_other_keys_changes_what_is_asked_about(tmp_path: Pat
         assert site.refresh.stats().keys == 1
 
 
-def test_a_full_disk_loses_nothing_but_the_memory(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_full_disk_loses_nothing_but_the_cache(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     @running(tmp_path / "gone", *names(0))
     async def _(site: Site) -> None:
         site.reply = lambda _: found(revoked(KEYS[0]), KEYS[0])
@@ -288,7 +288,7 @@ def test_a_full_disk_loses_nothing_but_the_memory(tmp_path: Path, caplog: pytest
         assert site.learnt == 1
         assert site.cache.ring() is not None
 
-    assert "what keyservers said is lost with a restart" in caplog.text
+    assert "the answers of keyservers are lost with a restart" in caplog.text
 
 
 # -- the cache
@@ -308,7 +308,7 @@ def test_what_was_known_stays_when_a_server_leaves_it_out(tmp_path: Path) -> Non
     assert status.fault.code == "key-revoked"
 
 
-def test_the_memory_survives_and_is_nobody_else_s(tmp_path: Path) -> None:
+def test_the_cache_survives_and_is_private_to_its_owner(tmp_path: Path) -> None:
     cache = KeyserverCache(tmp_path / "keyservers.json")
     cache.take(KEYS[0].fingerprint, revoked(KEYS[0]), NOW, RING)
     cache.take(KEYS[1].fingerprint, b"", NOW, RING)
@@ -335,22 +335,20 @@ def test_the_memory_survives_and_is_nobody_else_s(tmp_path: Path) -> None:
         "[" * 100_000,
     ],
 )
-def test_a_damaged_memory_is_begun_anew_and_told_of(
-    tmp_path: Path, text: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_damaged_cache_is_begun_anew_and_logged(tmp_path: Path, text: str, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "keyservers.json").write_text(text)
     cache = KeyserverCache.load(tmp_path / "keyservers.json")
     assert cache.keys == {}
     assert cache.ring() is None
-    assert "is lost until they are asked again" in caplog.text
+    assert "the keyserver cache is lost" in caplog.text
 
 
-def test_a_memory_that_is_a_link_is_not_followed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_cache_that_is_a_link_is_not_followed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "keyservers.json").symlink_to("/etc/passwd")
     assert KeyserverCache.load(tmp_path / "keyservers.json").keys == {}
-    assert "is lost until" in caplog.text
+    assert "the keyserver cache is lost" in caplog.text
 
 
-def test_a_memory_that_cannot_be_written_says_where(tmp_path: Path) -> None:
+def test_a_cache_that_cannot_be_written_says_where(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"cannot write .*/gone/keyservers\.json: No such file or directory"):
         KeyserverCache(tmp_path / "gone" / "keyservers.json").save()

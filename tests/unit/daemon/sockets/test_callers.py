@@ -60,7 +60,7 @@ class Desk:
 
     async def until(self, condition):
         async with asyncio.timeout(PATIENCE):
-            while not condition():  # noqa: ASYNC110 - threads tell nobody when they are done
+            while not condition():  # noqa: ASYNC110 - threads do not report when they are done
                 await asyncio.sleep(0.001)
 
 

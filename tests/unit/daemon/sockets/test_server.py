@@ -42,7 +42,7 @@ class Closer:
 
 
 class CallerLookup:
-    """Knows everybody as the kernel does, unless the test says otherwise: as the next of `people`, or not yet."""
+    """Knows callers as the kernel does, unless the test says otherwise: as the next of `people`, or not yet."""
 
     def __init__(self):
         self.people, self.waiting, self.unknown = [], [], False
@@ -111,7 +111,7 @@ class Hall:
 
     async def until(self, condition):
         async with asyncio.timeout(PATIENCE):
-            while not condition():  # noqa: ASYNC110 - the server tells nobody what it has read
+            while not condition():  # noqa: ASYNC110 - the server does not report what it has read
                 await asyncio.sleep(0)
 
     async def close(self):

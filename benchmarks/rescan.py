@@ -73,7 +73,7 @@ def _tree(root: Path, engine: Engine) -> Tree:
 
 
 def _rescan(tree: Tree) -> None:
-    tree.want("request")
+    tree.request_rescan("request")
     before = tree.status()["last_rescan"]
     while tree.status()["last_rescan"] == before or tree.status()["rescanning"]:
         tree.step()

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from cryptography.x509 import ocsp
 
-from eclctl.remote.ocsp.cache import Keeper
+from eclctl.remote.ocsp.cache import OcspCache
 from eclctl.trust.revocation import Known, Link, Status
 from tests.helpers.pki import HOUR, Authority
 from tests.helpers.servers import PATIENCE, Server, answer, says
@@ -38,7 +38,7 @@ def known(link: Link, timeout: float = TIMEOUT) -> Known:
     """What a daemon that has just started knows of a certificate, once it has asked."""
 
     async def main() -> Known | None:
-        keeper = Keeper(clock=now, timeout=timeout)
+        keeper = OcspCache(clock=now, timeout=timeout)
         async with asyncio.timeout(PATIENCE):
             await keeper.ready([link])
         keeper.stop()
@@ -137,7 +137,7 @@ def test_ocsp_stale_a_recorded_good_answer_undoes_no_revocation() -> None:
     """It is signed and not stale, only older than what is known: whoever has the network between can send it again."""
 
     async def main() -> list[Status]:
-        keeper = Keeper(clock=now, max_age=timedelta(seconds=2), jitter=lambda: 0.0)
+        keeper = OcspCache(clock=now, max_age=timedelta(seconds=2), jitter=lambda: 0.0)
         keeper.watch([leaf.link])
         await keeper.ready([leaf.link])
         before = len(server.requests)

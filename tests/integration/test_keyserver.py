@@ -216,7 +216,7 @@ def test_an_unreachable_keyserver_delays_neither_start_nor_answers_and_is_told_o
     assert "keyservers" in codes
     assert quiet_site.order("reload")["ok"]
     assert quiet_site.stop() == 0
-    assert "nothing usable about 1 of 1 keys" in quiet_site.log
+    assert "no usable answer about 1 of 1 keys" in quiet_site.log
 
 
 def test_without_keyservers_nobody_is_asked(quiet_site: Site) -> None:
@@ -249,4 +249,4 @@ def test_what_the_daemon_was_told_before_a_damaged_file_is_asked_for_again(quiet
         eventually(signed.asked)
         assert quiet_site.check(APPROVED)["decision"] == "allow"
     assert quiet_site.stop() == 0
-    assert "what keyservers said is lost until they are asked again" in quiet_site.log
+    assert "the keyserver cache is lost, keyservers are asked again" in quiet_site.log

@@ -1,19 +1,26 @@
-"""Threads for what may block: opening a file on a hung mount, hashing gigabytes, asking a name service.
+"""Threads for work that may block: opening a file on a hung mount, hashing gigabytes, asking a name service.
 
-Jobs wait in *lanes* (one for each user, say), and lanes take turns. A job can also pass *gates* (a user, a mount): no
-more than a gate's share of the threads is ever behind one gate. So neither a user with many large images nor a mount
-that hangs stops the others. The threads are daemon threads on purpose: one that hangs in the kernel must not hold up
-the end of the process.
+Jobs wait in *lanes* (for instance one for each user), and lanes take turns. A job can also have *gates* (a user, a
+mount): jobs with the same gate occupy at most its share of the threads. So neither a user with many large images nor a
+mount that hangs stops the others. The threads are daemon threads on purpose: one that hangs in the kernel must not hold
+up the end of the process.
+
+Work that is asked for on the event loop comes back to it (`Workers.run`, `Workers.result`): the one way of the daemon
+to leave the loop.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import threading
 from collections import Counter, OrderedDict, deque
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
+
+_T = TypeVar("_T")
 
 
 class _Job(NamedTuple):
@@ -50,17 +57,60 @@ class Workers:
             else:
                 self._changed.notify()
 
+    def run(
+        self,
+        lane: Hashable,
+        work: Callable[[], _T],
+        done: Callable[[_T | Exception], None],
+        gates: tuple[Hashable, ...] = (),
+    ) -> None:
+        """Call `work` in a thread, then `done` on the event loop with its result or the exception that it raised.
+
+        To be called on the event loop. `done` is called neither after `stop` nor when the loop has ended.
+        """
+        loop = asyncio.get_running_loop()
+
+        def work_and_report() -> None:
+            result = attempt(work)
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(self._report, done, result)
+
+        self.submit(lane, work_and_report, gates)
+
+    async def result(self, work: Callable[[], _T]) -> _T:
+        """Call `work` in a thread and return its result.
+
+        Raises:
+            Exception: what `work` raised.
+        """
+        future: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
+
+        def settle(result: _T | Exception) -> None:
+            if future.done():
+                return  # the task that waited was cancelled
+            if isinstance(result, Exception):
+                future.set_exception(result)
+            else:
+                future.set_result(result)
+
+        self.run(None, work, settle)
+        return await future
+
     def waiting(self) -> int:
-        """How many jobs have not begun."""
+        """Return how many jobs have not begun."""
         with self._changed:
             return sum(len(jobs) for jobs in self._lanes.values())
 
     def stop(self) -> None:
-        """Begin no further job. Does not wait: a thread may hang in the kernel."""
+        """Begin no further job and report none. Does not wait: a thread may hang in the kernel."""
         with self._changed:
             self._stopped = True
             self._lanes.clear()
             self._changed.notify_all()
+
+    def _report(self, done: Callable[[_T | Exception], None], result: _T | Exception) -> None:
+        if not self._stopped:
+            done(result)
 
     def _start_thread(self) -> None:
         self._threads += 1
@@ -84,7 +134,7 @@ class Workers:
             return None
 
     def _next(self) -> _Job | None:
-        """The first lane whose next job passes its gates; the lane then goes to the back."""
+        """Return the first lane whose next job passes its gates; the lane then goes to the back."""
         for lane, jobs in self._lanes.items():
             if all(self._behind[gate] < self._share for gate in jobs[0].gates):
                 job = jobs.popleft()
@@ -105,3 +155,11 @@ class Workers:
                 if not self._behind[gate]:
                     del self._behind[gate]
             self._changed.notify()
+
+
+def attempt(work: Callable[[], _T]) -> _T | Exception:
+    """Return what `work` returns, or the exception that it raised: a bug must cost one answer, not a thread."""
+    try:
+        return work()
+    except Exception as error:  # noqa: BLE001 - see above
+        return error

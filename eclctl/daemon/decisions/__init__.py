@@ -1,1 +1,1 @@
-"""From a request to a decision: callers, checks, rendered answers."""
+"""From a request to a decision: calls, checks, request time-outs, answer lines."""

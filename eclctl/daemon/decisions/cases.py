@@ -1,4 +1,4 @@
-"""What is under way while calls are decided: calls, their images, and the examinations that images wait for."""
+"""What is under way while questions are decided: calls, their images, and the examinations that images wait for."""
 
 from __future__ import annotations
 
@@ -6,54 +6,71 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import Hashable
+    from collections.abc import Callable, Hashable, Sequence
 
-    from eclctl.daemon.sockets.call import Call
+    from eclctl.daemon.background.timers import Timer
+    from eclctl.daemon.sockets.peers import Peer
     from eclctl.decide.questions import Decision, Lookup, Question
     from eclctl.decide.snapshot import Snapshot
 
 
 @dataclass(slots=True, eq=False)
-class Ask:
-    """One image of one call.
+class ImageCheck:
+    """One image of one call that could not be decided at once.
 
-    `held`: a thread works with its descriptors. `waited`: responders were asked about certificates for it.
+    * `in_thread`: a thread works with its descriptors.
+    * `remote`: the image is on a file system that may hang.
+    * `status_asked`: responders were asked about certificates for it.
+    * `done`: it is decided.
     """
 
-    case: Case
+    call: CheckCall
     index: int
     question: Question
     pending: Lookup | None = None
-    held: bool = False
+    in_thread: bool = False
     remote: bool = False
-    waited: bool = False
-    settled: bool = False
+    status_asked: bool = False
+    done: bool = False
 
 
 @dataclass(slots=True, eq=False)
-class Case:
-    """One call that is being decided. `asks` are those of its images that could not be decided at once."""
+class CheckCall:
+    """Questions that are decided, recorded and answered together, under one snapshot.
 
-    call: Call
+    * `caller`: the process that asked.
+    * `method`, `started`: how and when (`time.perf_counter`) it asked, for the audit record.
+    * `answer`: takes the decisions once they are recorded, None when the daemon failed to decide.
+    * `decisions`: one for each question, None until it is made; `left` of them are still to be made.
+    * `checks`: the images that could not be decided at once.
+    """
+
+    caller: Peer
+    method: str
+    started: float
+    answer: Callable[[Sequence[Decision] | None], None]
     snapshot: Snapshot
-    asks: list[Ask]
     decisions: list[Decision | None]
     left: int
-    deadline: asyncio.TimerHandle | None = None
+    checks: list[ImageCheck] = field(default_factory=list)
+    deadline: Timer | None = None
 
     def decided(self) -> list[Decision]:
-        """All decisions, once there are all."""
+        """Return the decisions that are made, in the order of the questions."""
         return [decision for decision in self.decisions if decision is not None]
 
 
 @dataclass(slots=True, eq=False)
 class Examination:
-    """One look at an image's content, and everybody who waits for it. The first one's pending answer is worked on."""
+    """One look at an image's content, and the checks that wait for it. It works on the first one's pending answer.
+
+    `seconds`: how long the look took.
+    """
 
     key: Hashable | None
-    asks: list[Ask] = field(default_factory=list)
+    checks: list[ImageCheck] = field(default_factory=list)
+    seconds: float = 0.0
 
     def wanted(self) -> bool:
-        """Whether anybody still waits."""
-        return any(not ask.settled for ask in self.asks)
+        """Return whether a check still waits."""
+        return any(not check.done for check in self.checks)

@@ -1,23 +1,22 @@
-"""Decisions for callers: check, check_all and explain.
+"""Decides questions: at once, or in threads, and always in time and on the record.
 
 What can be decided at once is decided in the turn of its request. What may block goes through up to two stages in
-threads: *open* (the image is not on a local file system) and *examine* (its content must be read). Callers whose
+threads: *open* (the image is not on a local file system) and *examine* (its content must be read). Questions whose
 pending answers have the same key wait for one examination. When a responder must be asked about a certificate first,
 which is seldom, since that is done ahead of time, the question is begun again once it has been (*status*).
 
 Rules:
 
 1. A call is answered from one snapshot, taken when it was begun.
-2. Every decision is in the audit log before its answer is sent; when it cannot be, the answer is deny.
-3. A caller waits at most `limits.request_timeout`, then the answer is deny with code `timeout`. The examination goes
-   on as long as anybody waits for it, and what it finds serves later callers.
+2. Every decision is in the audit log before its answer is given; when it cannot be, the answer is deny.
+3. A caller waits at most `limits.request_timeout`, then the answer is deny (`request_timeout`). The examination goes
+   on as long as a call waits for it, and what it finds serves later callers.
 4. A descriptor is closed when its image is decided and no thread works on it, never before.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 from collections import deque
@@ -25,28 +24,26 @@ from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
-from eclctl.daemon.background.workers import Workers
-from eclctl.daemon.decisions.cases import Ask, Case, Examination
-from eclctl.daemon.decisions.rendering import Renderer
-from eclctl.daemon.observing.audit import timestamp
-from eclctl.daemon.sockets.permissions import asker_of
-from eclctl.daemon.sockets.protocol import RECENT_LIMIT, ErrorCode, Method
+from eclctl.daemon.background.workers import Workers, attempt
+from eclctl.daemon.decisions.cases import CheckCall, Examination, ImageCheck
+from eclctl.daemon.decisions.request_timeout import start_timeout
+from eclctl.daemon.observing.audit_records import DecisionRecords, timestamp
+from eclctl.daemon.sockets.protocol import RECENT_LIMIT
 from eclctl.decide.questions import Decision, Lookup, Opening, Pending, Question, StatusNeeded, Turn
 from eclctl.errors import AuditError
 from eclctl.files.resolving import tidy
 from eclctl.files.syscalls import attributes
-from eclctl.model import Caller, Code
-from eclctl.report.answers import all_fields, explanation_fields
+from eclctl.model import Code
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
     from datetime import datetime
 
     from eclctl.config.settings import Limits
-    from eclctl.daemon.observing.audit import AuditLog
+    from eclctl.daemon.observing.audit_log import AuditLog
     from eclctl.daemon.observing.metrics import Metrics
-    from eclctl.daemon.sockets.call import Call
     from eclctl.daemon.sockets.closing import Closer
+    from eclctl.daemon.sockets.peers import Peer
     from eclctl.decide.engine import Engine
     from eclctl.decide.facts import Facts
     from eclctl.decide.snapshot import Snapshot
@@ -54,20 +51,15 @@ if TYPE_CHECKING:
     from eclctl.trust.revocation import Link
 
 CONCLUSIONS: Final = 32  # conclusions between two looks at the other callers
-_SUBJECT_SECONDS: Final = 60.0
-_SUBJECTS: Final = 4096
-_CHECK: Final = Method.CHECK
-_EXPLAIN: Final = Method.EXPLAIN
 
-_TIMEOUT = "the image could not be examined in time; ask again, it may be done by then"
-_BUG = "the daemon failed to decide; its log says more"
-_UNRECORDED = "the decision could not be recorded in the audit log"
+FAILED: Final = "the daemon failed to decide; its log says more"
+_UNRECORDED: Final = "the decision could not be recorded in the audit log"
 
 _log = logging.getLogger(__name__)
 
 
 class Checks:
-    """Decides calls with an engine, on the event loop and in threads.
+    """Decides questions with an engine, on the event loop and in threads.
 
     Args:
         engine: decides.
@@ -77,8 +69,8 @@ class Checks:
         closer: closes callers' descriptors.
         mounts: tells which device a path lies on.
         wake: asks the server for a turn, at whose end `flush` is called.
-        ask_status: has responders asked about certificates, and calls back on the loop when they were.
         clock: the time of day, aware, UTC.
+        ask_status: has responders asked about certificates, and calls back on the loop when they were.
     """
 
     def __init__(
@@ -103,166 +95,114 @@ class Checks:
         self._wake = wake
         self._clock = clock
         self._ask_status = ask_status
-        self._loop = asyncio.get_running_loop()
-        # At least two threads each: of a single one, whoever waits behind the same gate as it leaves nothing to others.
+        # At least two threads each: of a single one, the jobs behind the same gate would leave nothing to others.
         share, examiners = max(1, limits.open_threads // 4), max(2, limits.verify_threads)
-        self._opening = Workers("open", max(2, limits.open_threads), share)
+        self.opening = Workers("open", max(2, limits.open_threads), share)
         self._local = Workers("verify", examiners, examiners - 1)
         self._remote = Workers("verify-remote", max(limits.open_threads, limits.verify_threads), share)
         self._examinations: dict[Hashable, Examination] = {}
-        self._to_conclude: deque[tuple[Ask, Facts]] = deque()
-        self._finished: list[Case] = []
+        self._to_conclude: deque[tuple[ImageCheck, Facts]] = deque()
+        self._finished: list[CheckCall] = []
         self._turn = Turn()
-        self._subjects: dict[int, tuple[float, Caller]] = {}
         self._recent: deque[str] = deque(maxlen=RECENT_LIMIT)
         self._unwritten = 0  # batches in a row that could not be recorded
-        self._renderer = Renderer()
+        self._decision_records = DecisionRecords()
 
-    # -- the server's side -----------------------------------------------------------------------------------------
+    # -- the callers' side -----------------------------------------------------------------------------------------
 
-    def handle(self, call: Call, resolve: Callable[[int], Caller | None]) -> None:
-        """Begin to decide a call of check, check_all or explain.
+    def submit(
+        self,
+        questions: Sequence[Question],
+        caller: Peer,
+        done: Callable[[Sequence[Decision] | None], None],
+        *,
+        method: str,
+        started: float,
+        in_turn: bool = False,
+    ) -> None:
+        """Begin to decide questions; to be called on the event loop.
 
         Args:
-            call: the call; only root's may name another user.
-            resolve: finds that user and their groups; it may block.
+            questions: what is asked. Their descriptors are closed here, once the images are decided.
+            caller: the process that asks, as the kernel said.
+            done: called on the loop, in a later turn, with a decision for each question in their order. The decisions
+                are in the audit log by then. None instead: the daemon failed to decide, which is deny.
+            method: how it was asked, for the audit record.
+            started: when it was asked, as `time.perf_counter` has it.
+            in_turn: whether it is asked in the server's turn: then one look at an image serves all who ask in it.
         """
-        uid = call.request.subject_uid
-        if uid is None:
-            if len(call.request.images) == 1:
-                self._start_one(call)
+        snapshot = self._engine.snapshot
+        turn = self._turn if in_turn else Turn()
+        results = [self._begin(question, snapshot, turn) for question in questions]
+        if len(results) == 1 and isinstance(results[0], Decision):  # hardly any call is of another kind
+            self._release_descriptor(caller, questions[0])
+            self._finished.append(CheckCall(caller, method, started, done, snapshot, [results[0]], 0))
+            self._wake()
+            return
+        call = CheckCall(caller, method, started, done, snapshot, [None] * len(questions), len(questions))
+        waiting = []
+        for index, (question, result) in enumerate(zip(questions, results, strict=True)):
+            if isinstance(result, Decision):
+                self._release_descriptor(caller, question)
+                self._decided(call, index, result)
             else:
-                self._start(call, call.peer.caller)
-            return
-        known = self._subjects.get(uid)
-        if known is not None and known[0] > self._loop.time():
-            self._start(call, known[1])
-            return
-        self._find_subject(call, uid, resolve)
+                waiting.append((ImageCheck(call, index, question), result))
+        if waiting:
+            call.checks += [check for check, _ in waiting]
+            for check, result in waiting:
+                self._proceed(check, result)
+            if call.left:
+                start_timeout(call, self._limits.request_timeout, self._deny)
 
     def recent(self, limit: int) -> list[dict[str, object]]:
-        """The last decisions as the audit log has them, newest first."""
+        """Return the last decisions as the audit log has them, newest first."""
         return [json.loads(line) for line in list(self._recent)[-limit:][::-1]]
 
     def backlog(self) -> dict[str, int]:
-        """What waits for a thread."""
+        """Return how much waits for a thread."""
         return {
-            "opening": self._opening.waiting(),
+            "opening": self.opening.waiting(),
             "verifying": self._local.waiting() + self._remote.waiting(),
             "examinations": len(self._examinations),
         }
 
     def stop(self) -> None:
         """Begin no further work in threads."""
-        for workers in (self._opening, self._local, self._remote):
+        for workers in (self.opening, self._local, self._remote):
             workers.stop()
-
-    # -- subjects --------------------------------------------------------------------------------------------------
-
-    def _find_subject(self, call: Call, uid: int, resolve: Callable[[int], Caller | None]) -> None:
-        deadline = self._loop.call_later(self._limits.request_timeout, self._no_subject, call, None, "is not known yet")
-        self._opening.submit(
-            "subjects",
-            lambda: self._report(self._found_subject, call, deadline, _try(lambda: resolve(uid))),
-            gates=("subjects",),  # a name service that hangs
-        )
-
-    def _found_subject(self, call: Call, deadline: asyncio.TimerHandle, caller: Caller | Exception | None) -> None:
-        expired = deadline.when() <= self._loop.time()
-        deadline.cancel()
-        if expired or not isinstance(caller, Caller):
-            self._no_subject(call, call.descriptors, "does not exist")
-            return
-        if len(self._subjects) >= _SUBJECTS:
-            self._subjects.clear()
-        self._subjects[caller.uid] = (self._loop.time() + _SUBJECT_SECONDS, caller)
-        self._turn = Turn()  # this is no part of the server's turn: what is seen now holds for nothing else
-        self._start(call, caller)
-        self._turn = Turn()
-
-    def _no_subject(self, call: Call, descriptors: Sequence[int] | None, what: str) -> None:
-        """Nothing is decided without knowing for whom."""
-        for descriptor in descriptors or ():
-            self._closer.close(call.peer.person, descriptor)
-        call.fail(ErrorCode.UNKNOWN_USER, f"user {call.request.subject_uid} {what} on this host")
 
     # -- stages ----------------------------------------------------------------------------------------------------
 
-    def _start_one(self, call: Call) -> None:
-        """What `_start` does, for one image and the caller themselves: hardly any call is of another kind."""
-        snapshot = self._engine.snapshot
-        image = call.request.images[0]
-        descriptor = call.descriptors[0] if image.fd else None
-        explain = call.request.method is _EXPLAIN
-        caller = call.peer.caller
-        question = Question(image.image, caller, descriptor, image.role, explain, asker_of(caller, caller))
-        result = self._begin(question, snapshot)
-        if isinstance(result, Decision):
-            if descriptor is not None:
-                self._release_descriptor(call, question)
-            self._finished.append(Case(call, snapshot, [], [result], 0))
-            self._wake()
-        else:
-            self._wait_for(Case(call, snapshot, [], [None], 1), [(0, question, result)])
-
-    def _start(self, call: Call, caller: Caller) -> None:
-        snapshot = self._engine.snapshot
-        descriptors = iter(call.descriptors)
-        explain = call.request.method is Method.EXPLAIN
-        asker = asker_of(call.peer.caller, caller)
-        questions = [
-            Question(image.image, caller, next(descriptors) if image.fd else None, image.role, explain, asker)
-            for image in call.request.images
-        ]
-        results = [self._begin(question, snapshot) for question in questions]
-        case = Case(call, snapshot, [], [None] * len(questions), len(questions))
-        waiting = []
-        for index, (question, result) in enumerate(zip(questions, results, strict=True)):
-            if isinstance(result, Decision):
-                self._release_descriptor(call, question)
-                self._settle_case(case, index, result)
-            else:
-                waiting.append((index, question, result))
-        if waiting:
-            self._wait_for(case, waiting)
-
-    def _wait_for(self, case: Case, waiting: Sequence[tuple[int, Question, object]]) -> None:
-        """Have what cannot be decided at once decided, in time."""
-        for index, question, result in waiting:
-            ask = Ask(case, index, question)
-            case.asks.append(ask)
-            self._proceed(ask, result)
-        if case.left:
-            case.deadline = self._loop.call_later(self._limits.request_timeout, self._expire, case)
-
-    def _begin(self, question: Question, snapshot: Snapshot, *, waited: bool = False) -> object:
+    def _begin(self, question: Question, snapshot: Snapshot, turn: Turn, *, status_asked: bool = False) -> object:
         try:
-            return self._engine.begin(question, snapshot, self._clock(), waited=waited, turn=self._turn)
+            return self._engine.begin(question, snapshot, self._clock(), waited=status_asked, turn=turn)
         except Exception as error:  # noqa: BLE001 - a bug in the engine is a deny
             return error
 
-    def _proceed(self, ask: Ask, result: object) -> None:
-        """Take an image to its next stage, or settle it."""
+    def _proceed(self, check: ImageCheck, result: object) -> None:
+        """Take an image to its next stage, or decide it."""
         if isinstance(result, Decision):
-            self._settle(ask, result)
+            self._finish(check, result)
         elif isinstance(result, Lookup):
-            ask.pending = result
-            self._examine(ask)
+            check.pending = result
+            self._examine(check)
         elif isinstance(result, Opening):
-            self._open(ask)
+            self._open(check)
         elif isinstance(result, StatusNeeded):
-            self._ask_status(result.links, partial(self._asked, ask))
+            self._ask_status(result.links, partial(self._status_asked, check))
         else:
-            self._settle_bug(ask, result)
+            self._deny_for_bug(check, result)
 
-    def _open(self, ask: Ask) -> None:
-        ask.held = ask.remote = True
-        peer, device = ask.case.call.peer, self._device(ask.question)
-        gates = (("device", device), ("user", peer.person)) if peer.caller.uid else (("device", device),)
-        self._opening.submit((peer.person, device), lambda: self._work_open(ask), gates)
+    def _open(self, check: ImageCheck) -> None:
+        check.in_thread = check.remote = True
+        caller, device = check.call.caller, self._device(check.question)
+        gates = (("device", device), ("user", caller.person)) if caller.caller.uid else (("device", device),)
+        self.opening.run(
+            (caller.person, device), lambda: self._open_in_thread(check), partial(self._opened, check), gates
+        )
 
     def _device(self, question: Question) -> int:
-        """The device whose mount may hang, found without touching it."""
+        """Return the device whose mount may hang, found without touching it."""
         if question.descriptor is not None:
             try:
                 return attributes(question.descriptor).device
@@ -270,182 +210,174 @@ class Checks:
                 return 0
         return self._mounts.current()[0].above(tidy(question.image))[-1].device
 
-    def _work_open(self, ask: Ask) -> None:
-        """In a thread."""
-        result: object = None
-        if not ask.settled:
-            snapshot = ask.case.snapshot
-            now, waited = self._clock(), ask.waited
-            result = _try(lambda: self._engine.begin(ask.question, snapshot, now, anywhere=True, waited=waited))
-        self._report(self._opened, ask, result)
+    def _open_in_thread(self, check: ImageCheck) -> object:
+        if check.done:
+            return None
+        now, status_asked = self._clock(), check.status_asked
+        return self._engine.begin(check.question, check.call.snapshot, now, anywhere=True, waited=status_asked)
 
-    def _opened(self, ask: Ask, result: object) -> None:
-        ask.held = False
-        if not ask.settled:
-            self._proceed(ask, result)
+    def _opened(self, check: ImageCheck, result: object) -> None:
+        check.in_thread = False
+        if not check.done:
+            self._proceed(check, result)
             return
         if isinstance(result, Pending):
             result.close()
-        self._release(ask)
+        self._release(check)
 
-    def _asked(self, ask: Ask) -> None:
+    def _status_asked(self, check: ImageCheck) -> None:
         """Begin again with what is known now: meanwhile the image may have become another."""
-        ask.waited = True
-        if not ask.settled:
-            self._turn = Turn()  # this is no part of the server's turn
-            self._proceed(ask, self._begin(ask.question, ask.case.snapshot, waited=True))
-            self._turn = Turn()
+        check.status_asked = True
+        if not check.done:
+            self._proceed(check, self._begin(check.question, check.call.snapshot, Turn(), status_asked=True))
 
-    def _examine(self, ask: Ask) -> None:
-        assert ask.pending is not None
-        key = ask.pending.key
+    def _examine(self, check: ImageCheck) -> None:
+        assert check.pending is not None
+        key = check.pending.key
         examination = None if key is None else self._examinations.get(key)
         if examination is not None:
-            examination.asks.append(ask)
+            examination.checks.append(check)
             return
-        examination = Examination(key, [ask])
+        examination = Examination(key, [check])
         if key is not None:
             self._examinations[key] = examination
-        self._submit(examination)
+        self._start_examination(examination)
 
-    def _submit(self, examination: Examination) -> None:
-        first = examination.asks[0]
-        first.held = True
-        peer = first.case.call.peer
+    def _start_examination(self, examination: Examination) -> None:
+        first = examination.checks[0]
+        first.in_thread = True
+        caller = first.call.caller
         workers = self._remote if first.remote else self._local
-        gates = (peer.person,) if peer.caller.uid or first.remote else ()
-        workers.submit(peer.person, lambda: self._work_examine(examination), gates)
+        gates = (caller.person,) if caller.caller.uid or first.remote else ()
+        workers.run(
+            caller.person,
+            lambda: self._examine_in_thread(examination),
+            partial(self._examined, examination),
+            gates,
+        )
 
-    def _work_examine(self, examination: Examination) -> None:
-        """In a thread."""
-        pending = examination.asks[0].pending
-        result: object = None
+    def _examine_in_thread(self, examination: Examination) -> Facts | None:
+        """Return the facts, None when no check waits any more."""
+        pending = examination.checks[0].pending
+        if pending is None or not examination.wanted():
+            return None
         begun = perf_counter()
-        if pending is not None and examination.wanted():
-            result = _try(lambda: self._engine.look_up(pending))
-        self._report(self._examined, examination, result, perf_counter() - begun)
+        try:
+            return self._engine.look_up(pending)
+        finally:
+            examination.seconds = perf_counter() - begun
 
-    def _examined(self, examination: Examination, facts: Any, seconds: float) -> None:
-        waiting = [ask for ask in examination.asks if not ask.settled]
+    def _examined(self, examination: Examination, facts: Any) -> None:
+        waiting = [check for check in examination.checks if not check.done]
         if facts is None and waiting:
-            self._submit(examination)  # somebody came just after everybody had left
+            self._start_examination(examination)  # a check came just after all others were done
             return
         if examination.key is not None:
             del self._examinations[examination.key]
-        first = examination.asks[0]
+        first = examination.checks[0]
         if facts is not None:
-            self._count_examination(first, facts, seconds)
-        first.held = False
-        if first.settled:
+            located = None if first.pending is None else first.pending.located
+            size = 0 if located is None else located.attributes.size
+            ok = not isinstance(facts, Exception) and facts.error is None
+            self._metrics.verification(size, examination.seconds, ok=ok)
+        first.in_thread = False
+        if first.done:
             self._release(first)
-        self._to_conclude.extend((ask, facts) for ask in waiting)
+        self._to_conclude.extend((check, facts) for check in waiting)
         self._conclude()
-
-    def _count_examination(self, ask: Ask, facts: Any, seconds: float) -> None:
-        located = None if ask.pending is None else ask.pending.located
-        size = 0 if located is None else located.attributes.size
-        self._metrics.verification(size, seconds, ok=not isinstance(facts, Exception) and facts.error is None)
 
     def _conclude(self) -> None:
         for _ in range(min(CONCLUSIONS, len(self._to_conclude))):
-            ask, facts = self._to_conclude.popleft()
-            if not ask.settled:
-                self._conclude_one(ask, facts)
+            check, facts = self._to_conclude.popleft()
+            if not check.done:
+                self._conclude_one(check, facts)
         if self._to_conclude:
-            self._loop.call_soon(self._conclude)
+            asyncio.get_running_loop().call_soon(self._conclude)
 
-    def _conclude_one(self, ask: Ask, facts: Any) -> None:
-        pending = ask.pending
+    def _conclude_one(self, check: ImageCheck, facts: Any) -> None:
+        pending = check.pending
         if pending is None or isinstance(facts, Exception):
-            self._settle_bug(ask, facts)
+            self._deny_for_bug(check, facts)
             return
-        result = _try(lambda: self._engine.conclude(pending, facts, self._clock()))
-        ask.pending = None
-        self._proceed(ask, result)
-
-    def _report(self, callback: Callable[..., None], *arguments: object) -> None:
-        """From a thread: have the loop take over. A loop that has ended needs nothing any more."""
-        with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(callback, *arguments)
+        result = attempt(lambda: self._engine.conclude(pending, facts, self._clock()))
+        check.pending = None
+        self._proceed(check, result)
 
     # -- ends ------------------------------------------------------------------------------------------------------
 
-    def _settle(self, ask: Ask, decision: Decision) -> None:
-        ask.settled = True
-        if not ask.held:
-            self._release(ask)
-        self._settle_case(ask.case, ask.index, decision)
+    def _finish(self, check: ImageCheck, decision: Decision) -> None:
+        check.done = True
+        if not check.in_thread:
+            self._release(check)
+        self._decided(check.call, check.index, decision)
 
-    def _settle_case(self, case: Case, index: int, decision: Decision) -> None:
-        case.decisions[index] = decision
-        case.left -= 1
-        if case.left == 0:
-            if case.deadline is not None:
-                case.deadline.cancel()
-            self._finished.append(case)
+    def _decided(self, call: CheckCall, index: int, decision: Decision) -> None:
+        call.decisions[index] = decision
+        call.left -= 1
+        if call.left == 0:
+            if call.deadline is not None:
+                call.deadline.stop()
+            self._finished.append(call)
             self._wake()
 
-    def _settle_bug(self, ask: Ask, result: object) -> None:
+    def _deny(self, check: ImageCheck, code: Code, reason: str) -> None:
+        self._finish(check, self._engine.deny(check.question, check.call.snapshot, code, reason))
+
+    def _deny_for_bug(self, check: ImageCheck, result: object) -> None:
         """The engine does not raise; if it does all the same, that is deny."""
         bug = result if isinstance(result, Exception) else RuntimeError(f"no decision, but {type(result).__name__}")
         self._engine.on_bug(bug)
-        self._settle(ask, self._engine.deny(ask.question, ask.case.snapshot, Code.INTERNAL_ERROR, _BUG))
+        self._deny(check, Code.INTERNAL_ERROR, FAILED)
 
-    def _expire(self, case: Case) -> None:
-        for ask in case.asks:
-            if not ask.settled:
-                self._settle(ask, self._engine.deny(ask.question, case.snapshot, Code.TIMEOUT, _TIMEOUT))
+    def _release(self, check: ImageCheck) -> None:
+        if check.pending is not None:
+            check.pending.close()
+            check.pending = None
+        self._release_descriptor(check.call.caller, check.question)
 
-    def _release(self, ask: Ask) -> None:
-        if ask.pending is not None:
-            ask.pending.close()
-            ask.pending = None
-        self._release_descriptor(ask.case.call, ask.question)
-
-    def _release_descriptor(self, call: Call, question: Question) -> None:
+    def _release_descriptor(self, caller: Peer, question: Question) -> None:
         if question.descriptor is not None:
-            self._closer.close(call.peer.person, question.descriptor)
+            self._closer.close(caller.person, question.descriptor)
+
+    # -- the record, then the answer -------------------------------------------------------------------------------
 
     def flush(self) -> None:
         """Record what has been decided since the last time, and only then answer it."""
         self._turn = Turn()
         if not self._finished:
             return
-        cases, self._finished = self._finished, []
+        calls, self._finished = self._finished, []
         records: list[str] = []
         try:
-            records = self._records(cases)
+            records = self._records(calls)
             self._audit.write(records)
             self._metrics.audit(len(records), ok=True)
             if self._unwritten:
-                _log.warning("decisions are recorded again; %d batches before could not be", self._unwritten)
+                _log.warning("decisions are recorded again; %d batches before were not", self._unwritten)
                 self._unwritten = 0
-        except Exception as error:  # noqa: BLE001 - whatever keeps a decision from the log keeps its answer from allowing
-            records = self._unrecorded(cases, error)
+        except Exception as error:  # noqa: BLE001 - what keeps a decision from the log keeps its answer from allowing
+            records = self._unrecorded(calls, error)
         self._recent.extend(records)
         now = perf_counter()
-        for case in cases:
+        for call in calls:
+            decisions = call.decided()
             try:
-                self._answer(case, now)
+                for decision in decisions:
+                    self._metrics.decision(decision, now - call.started)
+                call.answer(decisions)
             except Exception as error:  # noqa: BLE001 - a bug in one answer must not keep the others from theirs
                 self._engine.on_bug(error)
-                case.call.fail(ErrorCode.INTERNAL_ERROR, _BUG)
+                self._fail(call)
 
-    def _records(self, cases: Sequence[Case]) -> list[str]:
-        time, clock, record = timestamp(self._clock()), perf_counter(), self._renderer.record
+    def _records(self, calls: Sequence[CheckCall]) -> list[str]:
+        time, clock, encode = timestamp(self._clock()), perf_counter(), self._decision_records.encode
         return [
-            record(
-                decision,
-                pid=case.call.peer.pid,
-                method=case.call.request.method._value_,
-                seconds=clock - case.call.started,
-                time=time,
-            )
-            for case in cases
-            for decision in case.decided()
+            encode(decision, pid=call.caller.pid, method=call.method, seconds=clock - call.started, time=time)
+            for call in calls
+            for decision in call.decided()
         ]
 
-    def _unrecorded(self, cases: Sequence[Case], error: Exception) -> list[str]:
+    def _unrecorded(self, calls: Sequence[CheckCall], error: Exception) -> list[str]:
         """Turn all decisions into denies; how they would have been recorded, for `recent`, unless that is the bug."""
         self._metrics.audit(0, ok=False)
         if not isinstance(error, AuditError):
@@ -453,37 +385,27 @@ class Checks:
         elif not self._unwritten:  # the first of a row tells: a full disk must not flood the log of another
             _log.error("%s", error)
         self._unwritten += 1
-        for case in cases:
-            if isinstance(bug := _try(partial(self._refuse, case)), Exception):
+        for call in calls:
+            if isinstance(bug := attempt(partial(self._refuse, call)), Exception):
                 self._engine.on_bug(bug)
-                case.call.fail(ErrorCode.INTERNAL_ERROR, _BUG)  # what is answered later does nothing
+                self._fail(call)
         try:
-            return self._records(cases)
-        except Exception:  # noqa: BLE001 - the log has it already, and everybody must be answered
+            return self._records(calls)
+        except Exception:  # noqa: BLE001 - the log has it already, and every call must be answered
             return []
 
-    def _refuse(self, case: Case) -> None:
-        case.decisions = [
-            self._engine.deny(decision.question, case.snapshot, Code.INTERNAL_ERROR, _UNRECORDED)
-            for decision in case.decided()
+    def _refuse(self, call: CheckCall) -> None:
+        call.decisions = [
+            self._engine.deny(decision.question, call.snapshot, Code.INTERNAL_ERROR, _UNRECORDED)
+            for decision in call.decided()
         ]
 
-    def _answer(self, case: Case, now: float) -> None:
-        call, decisions = case.call, case.decided()
-        for decision in decisions:
-            self._metrics.decision(decision, now - call.started)
-        method = call.request.method
-        if method is _CHECK:
-            call.answer_line(self._renderer.answer(call.request, decisions[0]))
-        elif method is _EXPLAIN:
-            call.answer(explanation_fields(decisions[0], admin=call.admin))
-        else:
-            call.answer(all_fields(decisions))
+    def _fail(self, call: CheckCall) -> None:
+        """Answer that nothing was decided; a later answer of the same call does nothing."""
+        answer, call.answer = call.answer, _no_answer
+        if isinstance(bug := attempt(lambda: answer(None)), Exception):
+            self._engine.on_bug(bug)
 
 
-def _try(work: Callable[[], object]) -> object:
-    """What `work` returns, or the exception that it raised: a bug must cost one answer, not a thread or the loop."""
-    try:
-        return work()
-    except Exception as error:  # noqa: BLE001 - see above
-        return error
+def _no_answer(_decisions: Sequence[Decision] | None) -> None:
+    """Stands for the answer of a call that has been given."""

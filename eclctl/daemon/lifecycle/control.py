@@ -1,4 +1,4 @@
-"""What the admin socket answers: the daemon's state, what to report of it, and orders to it."""
+"""Handlers of the admin socket: status, report, recent decisions, reload, flush and rescan."""
 
 from __future__ import annotations
 
@@ -7,35 +7,37 @@ import socket
 from dataclasses import asdict, dataclass
 from functools import partial
 from math import isfinite
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from eclctl import __version__
-from eclctl.daemon.observing.audit import timestamp
+from eclctl.daemon.observing.audit_records import timestamp
 from eclctl.daemon.observing.surveys import page
-from eclctl.daemon.sockets.protocol import VERSION, ErrorCode, Method, Part
+from eclctl.daemon.sockets.protocol import VERSION, ErrorCode, Method, ReportPart
 from eclctl.decide.host_mounts import why_rule_cannot
 from eclctl.report.attention import attention
 from eclctl.report.shapes import exception_fields, file_fields, key_fields, rule_fields, survey_fields, turning_fields
 from eclctl.report.survey import Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
     from datetime import datetime
 
     from eclctl.config.settings import Settings
-    from eclctl.daemon.decisions.callers import Callers
     from eclctl.daemon.decisions.checks import Checks
-    from eclctl.daemon.lifecycle.reload import Reloader, Report
+    from eclctl.daemon.lifecycle.reload import Reloader, ReloadReport
+    from eclctl.daemon.lifecycle.stats import Stats
     from eclctl.daemon.observing.internal_errors import InternalErrorStats
     from eclctl.daemon.observing.metrics import Metrics
     from eclctl.daemon.observing.surveys import Surveyed, Surveyor
     from eclctl.daemon.revocation.key_refresh import RefreshStats
     from eclctl.daemon.sockets.call import Call
+    from eclctl.daemon.sockets.callers import CallerLookup
     from eclctl.daemon.sockets.server import Server
+    from eclctl.daemon.watching.watch import Watcher
     from eclctl.decide.engine import Engine
     from eclctl.decide.snapshot import Snapshot
     from eclctl.policy.language import Rule
-    from eclctl.remote.ocsp.cache import KeeperStats
+    from eclctl.remote.ocsp.cache import OcspStats
 
 RULES: Final = 200
 """Rules that `status` shows; `report` has them all."""
@@ -43,19 +45,8 @@ RULES: Final = 200
 KEYS: Final = 100
 """Keys that end soon or ended lately, of which `status` shows so many."""
 
-
 EXCEPTIONS: Final = 200
 """Exceptions that `status` shows."""
-
-
-class Watching(Protocol):
-    """What the daemon asks of its watcher."""
-
-    def rescan(self) -> None:
-        """Look at every watched tree again, soon."""
-
-    def status(self) -> Mapping[str, Any]:
-        """How it is going, as plain JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,19 +60,20 @@ class Control:
     engine: Engine
     checks: Checks
     reloader: Reloader
-    watcher: Watching
+    watcher: Watcher
     metrics: Metrics
+    stats: Stats
     surveyor: Surveyor
-    callers: Callers
+    callers: CallerLookup
     server: Callable[[], Server]
     settings: Settings
     started: datetime
     clock: Callable[[], datetime]
-    reload: Callable[[Callable[[Report], None]], None]
+    reload: Callable[[Callable[[ReloadReport], None]], None]
     why_not: Callable[[str], str | None] = lambda _: None
 
     def handlers(self) -> dict[Method, Callable[[Call], None]]:
-        """The handler of each method."""
+        """Return the handler of each method."""
         return {
             Method.PING: self._ping,
             Method.STATUS: self._status,
@@ -120,11 +112,11 @@ class Control:
         """Everything about the daemon; how images stand is None when there was no time to look."""
         if surveyed is not None and surveyed.survey.snapshot is not self.engine.snapshot:
             surveyed = None  # of a policy that has just been replaced
-        state = self._service() | {"watch": dict(self.watcher.status()), "ocsp": _ocsp(self.metrics.ocsp())}
-        state["keyservers"] = _keyservers(self.metrics.keys(), self.settings)
+        state = self._service() | {"watch": self.watcher.status(), "ocsp": _ocsp(self.stats.ocsp())}
+        state["keyservers"] = _keyservers(self.stats.keyservers(), self.settings)
         state["subordinate_ids"] = self.callers.status()
         state["unrecorded"] = self.metrics.unrecorded
-        state["internal_errors"] = _internal_errors(self.metrics.internal_errors())
+        state["internal_errors"] = _internal_errors(self.stats.internal_errors())
         state["images"] = None if surveyed is None else _images(surveyed)
         state["expiring"] = None if surveyed is None else turning_fields(surveyed.survey)[:KEYS]
         state["rules"] = self._rules(surveyed)
@@ -189,7 +181,7 @@ class Control:
 
     def _report(self, call: Call) -> None:
         request = call.request
-        if request.part is Part.IMAGES:
+        if request.part is ReportPart.IMAGES:
             images = partial(self.surveyor.images, request.after, request.limit)
             self.surveyor.request(images, lambda found: self._answer_images(call, found))
         else:
@@ -203,19 +195,19 @@ class Control:
 
     def _answer_part(self, call: Call, surveyed: Surveyed | None) -> None:
         request = call.request
-        if request.part is Part.SUMMARY:
+        if request.part is ReportPart.SUMMARY:
             call.answer(self._state(surveyed) | {"host": socket.gethostname(), "at": timestamp(self.clock())})
             return
         if surveyed is None:
             call.fail(ErrorCode.INTERNAL_ERROR, "the keys and images could not be looked at in time; ask again")
             return
         snapshot = surveyed.survey.snapshot
-        if request.part is Part.RULES:
+        if request.part is ReportPart.RULES:
             rules = () if snapshot.policy is None else snapshot.policy.rules
             items, following = page(rules, request.after, request.limit)
             shapes = [rule_fields(rule, self.metrics.rules.of(rule.name), _tally(rule, surveyed)) for rule in items]
             self._answer_page(call, snapshot, shapes, following, len(rules))
-        elif request.part is Part.KEYS:
+        elif request.part is ReportPart.KEYS:
             items, following = page(surveyed.keys, request.after, request.limit)
             shapes = [key_fields(key, surveyed.survey.now) for key in items]
             self._answer_page(call, snapshot, shapes, following, len(surveyed.keys))
@@ -247,7 +239,7 @@ def _tally(rule: Rule, surveyed: Surveyed | None) -> Tally:
     return Tally() if surveyed is None else surveyed.survey.by_rule.get(rule.name, Tally())
 
 
-def _ocsp(stats: KeeperStats) -> dict[str, Any]:
+def _ocsp(stats: OcspStats) -> dict[str, Any]:
     return {
         "statuses": dict(stats.statuses),
         "requests": dict(stats.requests),

@@ -1,16 +1,14 @@
-"""Loading policy and keys while the daemon answers, and keeping the last good ones when anything is wrong.
+"""Loads policy and keys while the daemon answers, and keeps the last good ones when anything is wrong.
 
 A reload reads the configuration again and builds a whole new snapshot in a thread. Only a snapshot without errors is
 installed, in one step; decisions that have begun finish under the one that they began with. Requests that come while
 a reload runs share the next one, for the files may have changed since the running one began.
 
-What was learnt of certificates meanwhile (`learn`) takes no files: it counts also while those on disk do not load.
+Changes of certificates that keyservers report (`learn`) need no files: they count also while those on disk do not load.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import logging
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
@@ -18,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from eclctl.config import settings as configuration
 from eclctl.config.document import Problem
 from eclctl.daemon.background.workers import Workers
-from eclctl.daemon.observing.audit import reload_record, timestamp
+from eclctl.daemon.observing.audit_records import reload_record, timestamp
 from eclctl.decide.snapshot import Built, Snapshot, build, refreshed
 from eclctl.errors import AuditError
 
@@ -28,7 +26,7 @@ if TYPE_CHECKING:
 
     from eclctl.config.accounts import Names
     from eclctl.config.settings import Settings
-    from eclctl.daemon.observing.audit import AuditLog
+    from eclctl.daemon.observing.audit_log import AuditLog
     from eclctl.daemon.observing.metrics import Metrics
     from eclctl.decide.engine import Engine
     from eclctl.signature.openpgp import Keyring
@@ -39,7 +37,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class ReloadReport:
     """What came of one load. `generation` and `policy` are in force after it, whether it succeeded or not."""
 
     ok: bool
@@ -95,14 +93,13 @@ class Reloader:
         self._metrics = metrics
         self._clock = clock
         self._learnt = learnt
-        self._loop = asyncio.get_running_loop()
         self._workers = Workers("reload", 1)
         self._running = False
-        self._waiting: list[Callable[[Report], None]] = []
+        self._waiting: list[Callable[[ReloadReport], None]] = []
         self._learning: list[Callable[[], None]] = []
-        self.last: Report | None = None
+        self.last: ReloadReport | None = None
 
-    def request(self, done: Callable[[Report], None]) -> None:
+    def request(self, done: Callable[[ReloadReport], None]) -> None:
         """Load soon; `done` is called on the loop with what came of it."""
         self._waiting.append(done)
         if not self._running:
@@ -118,7 +115,7 @@ class Reloader:
         """Begin no further load."""
         self._workers.stop()
 
-    def load_first(self) -> Report:
+    def load_first(self) -> ReloadReport:
         """Load at the start, blocking, from the settings at hand."""
         return self._finish(self._guarded(lambda: self._build_from(self._settings)))
 
@@ -126,22 +123,20 @@ class Reloader:
         self._running = True
         waiting, self._waiting = self._waiting, []
         learning, self._learning = self._learning, []
-        self._workers.submit(None, lambda: self._work(waiting, learning))
 
-    def _work(self, waiting: list[Callable[[Report], None]], learning: list[Callable[[], None]]) -> None:
-        """In a thread."""
-        built = self._guarded(self._build) if waiting else None
-        news = self._refreshed() if built is None or built.snapshot is None else None
-        with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits
-            self._loop.call_soon_threadsafe(self._done, waiting, built, news, learning)
+        def load() -> tuple[Built | None, Snapshot | None]:
+            built = self._guarded(self._build) if waiting else None
+            return built, self._refreshed() if built is None or built.snapshot is None else None
+
+        self._workers.run(None, load, lambda loaded: self._done(loaded, waiting, learning))
 
     def _refreshed(self) -> Snapshot | None:
-        """The snapshot in force, with what was learnt since it was built; None when that is nothing."""
+        """Return the snapshot in force, with what was learnt since it was built; None when that is nothing."""
         learnt = self._learnt()
         try:
             return None if learnt is None else refreshed(self._engine.snapshot, learnt, now=self._clock())
         except Exception:  # noqa: BLE001 - a bug in it must not end reloading
-            _log.exception("taking over what keyservers say failed")
+            _log.exception("applying the answers of keyservers failed")
             return None
 
     def _build(self) -> Built:
@@ -173,11 +168,12 @@ class Reloader:
 
     def _done(
         self,
-        waiting: list[Callable[[Report], None]],
-        built: Built | None,
-        news: Snapshot | None,
+        loaded: tuple[Built | None, Snapshot | None] | Exception,
+        waiting: list[Callable[[ReloadReport], None]],
         learning: list[Callable[[], None]],
     ) -> None:
+        assert not isinstance(loaded, Exception)  # `_guarded` and `_refreshed` raise none
+        built, news = loaded
         if news is not None:
             self._take_over(news)
         if built is not None:
@@ -196,11 +192,11 @@ class Reloader:
         self._engine.install(snapshot)
         self._metrics.policy(snapshot.generation, loaded=True, now=now)
         self._metrics.rules.begin(snapshot.digest, now)
-        _log.info("policy generation %d is in force: what is known of its keys has changed", snapshot.generation)
-        report = Report(ok=True, at=now, generation=snapshot.generation, policy=snapshot.digest, errors=(), warnings=())
-        self._record(report)
+        _log.info("policy generation %d is in force: answers of keyservers changed its keys", snapshot.generation)
+        generation, digest = snapshot.generation, snapshot.digest
+        self._record(ReloadReport(ok=True, at=now, generation=generation, policy=digest, errors=(), warnings=()))
 
-    def _finish(self, built: Built) -> Report:
+    def _finish(self, built: Built) -> ReloadReport:
         """Install a good snapshot, and say everywhere what came of the load."""
         now = self._clock()
         if built.snapshot is not None:
@@ -209,7 +205,7 @@ class Reloader:
             self._metrics.rules.begin(built.snapshot.digest, now)
         snapshot = self._engine.snapshot
         ok = built.snapshot is not None
-        report = Report(ok, now, snapshot.generation, snapshot.digest, built.errors, built.warnings)
+        report = ReloadReport(ok, now, snapshot.generation, snapshot.digest, built.errors, built.warnings)
         self._metrics.reload(ok=ok, now=now)
         for problem in (*built.errors, *built.warnings):
             _log.log(logging.WARNING if ok else logging.ERROR, "%s", problem)
@@ -217,7 +213,7 @@ class Reloader:
         self.last = report
         return report
 
-    def _record(self, report: Report) -> None:
+    def _record(self, report: ReloadReport) -> None:
         errors = [str(problem) for problem in report.errors]
         record = reload_record(
             ok=report.ok, generation=report.generation, policy=report.policy, errors=errors, now=report.at

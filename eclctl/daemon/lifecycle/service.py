@@ -1,4 +1,4 @@
-"""The daemon from start to stop: builds its parts, listens, tells systemd, minds signals, ends cleanly.
+"""The daemon from start to stop: builds its parts, listens, tells systemd, handles signals, ends cleanly.
 
 The order of the start matters: configuration, instance lock, audit log, policy, sockets (not visible yet), watcher and
 metrics; then the sockets appear and READY=1 is sent. A daemon whose policy does not load starts all the same, denies
@@ -28,13 +28,16 @@ from eclctl import __version__
 from eclctl.config import settings as configuration
 from eclctl.config.accounts import NAMES, subject
 from eclctl.config.subordinate_id_files import SYSTEM, Files
+from eclctl.daemon.background.timers import Repeating
 from eclctl.daemon.background.workers import Workers
-from eclctl.daemon.decisions.callers import Callers
+from eclctl.daemon.decisions.calls import CheckCalls
 from eclctl.daemon.decisions.checks import Checks
 from eclctl.daemon.lifecycle.control import Control
-from eclctl.daemon.lifecycle.reload import Reloader, Report
-from eclctl.daemon.lifecycle.systemd import Notifier, passed_sockets, watchdog_interval
-from eclctl.daemon.observing.audit import AuditLog, start_record, stop_record
+from eclctl.daemon.lifecycle.reload import Reloader, ReloadReport
+from eclctl.daemon.lifecycle.stats import Stats
+from eclctl.daemon.lifecycle.systemd import SystemdNotifier, passed_sockets, watchdog_interval
+from eclctl.daemon.observing.audit_log import AuditLog
+from eclctl.daemon.observing.audit_records import start_record, stop_record
 from eclctl.daemon.observing.breakglass import ExceptionWatch
 from eclctl.daemon.observing.exposition import HttpExposition, TextfileExposition
 from eclctl.daemon.observing.internal_errors import PERIOD, InternalErrors
@@ -42,11 +45,12 @@ from eclctl.daemon.observing.log import setup
 from eclctl.daemon.observing.metrics import Metrics
 from eclctl.daemon.observing.surveys import Surveyor
 from eclctl.daemon.revocation.key_refresh import FILE, KeyRefresh
-from eclctl.daemon.revocation.keyserver_cache import Memory
-from eclctl.daemon.revocation.ocsp_watchlist import Statuses
+from eclctl.daemon.revocation.keyserver_cache import KeyserverCache
+from eclctl.daemon.revocation.ocsp_watchlist import OcspWatchlist
+from eclctl.daemon.sockets.admins import ADMIN_GROUP, Admins
+from eclctl.daemon.sockets.callers import CallerLookup
 from eclctl.daemon.sockets.closing import Closer
 from eclctl.daemon.sockets.listeners import Listener, open_listener
-from eclctl.daemon.sockets.permissions import ADMIN_GROUP, Admins
 from eclctl.daemon.sockets.protocol import Method
 from eclctl.daemon.sockets.server import Server
 from eclctl.daemon.watching.sandboxes import SandboxWatch
@@ -60,7 +64,7 @@ from eclctl.files.mounts import MountTable
 from eclctl.files.sandboxes import Sandboxes
 from eclctl.files.trusted_path import Locator
 from eclctl.files.writers import ignore_broken_leases
-from eclctl.remote.ocsp.cache import Keeper
+from eclctl.remote.ocsp.cache import OcspCache
 from eclctl.verify import HashPool
 
 if TYPE_CHECKING:
@@ -95,7 +99,7 @@ def run(config: str, *, log_level: str = "info", log_json: bool = False, subids:
     loaded = configuration.load(config, resolve_user=NAMES.user)
     if loaded.settings is None:
         for problem in loaded.errors:
-            # For whoever typed the command, whatever the log's form.
+            # For the person who typed the command, also when the log is JSON.
             print(f"eclctl daemon: {problem}", file=sys.stderr)  # noqa: T201 - see above
         return MISCONFIGURED
     try:
@@ -106,7 +110,7 @@ def run(config: str, *, log_level: str = "info", log_json: bool = False, subids:
 
 
 def _make_log_directory(directory: Path) -> None:
-    """The group that reads the log must get there, whatever the umask; what exists stays as it is."""
+    """Make it so that the group that reads the log can enter it, under any umask. An existing one stays as it is."""
     umask = os.umask(0o027)
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -121,7 +125,7 @@ def _now() -> datetime:
 
 
 def _elapsed() -> float:
-    """Return seconds of a clock that nobody can set, and that goes on while the host sleeps."""
+    """Return seconds of a clock that cannot be set, and that goes on while the host sleeps."""
     return clock_gettime(CLOCK_BOOTTIME)
 
 
@@ -132,7 +136,7 @@ class _Service:
         self._config = config
         self._subids = subids
         self._settings = settings
-        self._notifier = Notifier(os.environ.get("NOTIFY_SOCKET"))
+        self._notifier = SystemdNotifier(os.environ.get("NOTIFY_SOCKET"))
         self._started = _now()
         self._stack = contextlib.ExitStack()
 
@@ -144,13 +148,13 @@ class _Service:
             listeners = self._open_listeners()
             self._server = self._build_server(listeners)
             self._start_helpers()
-            self._mind_signals()
+            self._handle_signals()
             self._record_start()
             self._exceptions.refresh()
             for listener, _ in listeners:
                 listener.publish()
             self._notifier.ready(self._summary())
-            self._beat()
+            self._start_watchdog()
             _log.info("ready: %s", self._summary())
             reason = await self._reason
             self._notifier.stopping()
@@ -209,12 +213,12 @@ class _Service:
         self._why_not = partial(why_no_trusted_path, self._mounts)
         self._stack.callback(self._mounts.close)
         ocsp = settings.ocsp
-        self._keeper = Keeper(clock=_now, timeout=ocsp.timeout, max_age=timedelta(seconds=ocsp.max_age))
-        self._stack.callback(self._keeper.stop)
+        self._ocsp_cache = OcspCache(clock=_now, timeout=ocsp.timeout, max_age=timedelta(seconds=ocsp.max_age))
+        self._stack.callback(self._ocsp_cache.stop)
         self._engine = self._build_engine()
-        self._statuses = Statuses(self._engine, self._keeper, _now)
-        self._stack.callback(self._statuses.stop)
-        memory = Memory.load(Path(settings.state_dir, FILE))
+        self._ocsp_watchlist = OcspWatchlist(self._engine, self._ocsp_cache, _now)
+        self._stack.callback(self._ocsp_watchlist.stop)
+        keyserver_cache = KeyserverCache.load(Path(settings.state_dir, FILE))
         self._reloader = Reloader(
             self._engine,
             path=self._config,
@@ -223,14 +227,14 @@ class _Service:
             audit=self._audit,
             metrics=self._metrics,
             clock=_now,
-            learnt=memory.ring,
+            learnt=keyserver_cache.ring,
         )
         self._stack.callback(self._reloader.stop)
         self._keys = KeyRefresh(
-            self._engine, keyservers=settings.keyservers, memory=memory, learn=self._learn, clock=_now
+            self._engine, keyservers=settings.keyservers, cache=keyserver_cache, learn=self._learn, clock=_now
         )
         self._stack.callback(self._keys.stop)
-        self._callers = Callers(self._subids, clock=monotonic, wall=time)
+        self._callers = CallerLookup(self._subids, clock=monotonic, wall=time)
         self._stack.callback(self._callers.stop)
         self._exceptions = ExceptionWatch(self._engine, self._audit, self._metrics, _now)
         self._stack.callback(self._exceptions.stop)
@@ -249,25 +253,25 @@ class _Service:
             HashPool(limits.verify_threads),
             FactCache(limits.cache_entries),
             Snapshot.empty(),
-            self._keeper,
+            self._ocsp_cache,
             elapsed=_elapsed,
             file_time=time_ns,
             on_bug=self._bugs.report,
         )
 
     def _sandbox_watch(self) -> SandboxWatch | None:
-        """What reports changes in sandboxes; without it, what was found in them is kept by its age alone."""
+        """Return the part that reports changes in sandboxes; without it, results are kept by their age alone."""
         try:
             watch = SandboxWatch()
         except OSError as error:
-            _log.warning("no inotify instance to be had for sandboxes: %s", error.strerror)
+            _log.warning("no inotify instance is available for sandboxes: %s", error.strerror)
             return None
         watch.start()
         self._stack.callback(watch.stop)
         return watch
 
     def _open_listeners(self) -> list[tuple[Listener, bool]]:
-        """The check and the admin socket, each with whether it is the admin one."""
+        """Return the check and the admin socket, each with whether it is the admin one."""
         passed = passed_sockets(os.environ)
         if unknown := set(passed) - {"check", "admin"}:
             names = ", ".join(sorted(unknown))
@@ -299,9 +303,17 @@ class _Service:
             mounts=self._mounts,
             wake=lambda: self._server.wake(),  # noqa: PLW0108 - the server exists only later
             clock=_now,
-            ask_status=self._keeper.wait,
+            ask_status=self._ocsp_cache.wait,
         )
         self._stack.callback(checks.stop)
+        self._stats = Stats(
+            connections=lambda: self._server.connections(),  # noqa: PLW0108 - the server exists only later
+            cache=self._engine.cache.stats,
+            watcher=self._watcher.stats,
+            ocsp=self._ocsp_cache.stats,
+            keyservers=self._keys.stats,
+            internal_errors=self._bugs.stats,
+        )
         surveyor = Surveyor(self._engine, _now)
         self._stack.callback(surveyor.stop)
         control = Control(
@@ -310,6 +322,7 @@ class _Service:
             self._reloader,
             self._watcher,
             self._metrics,
+            self._stats,
             surveyor,
             self._callers,
             lambda: self._server,
@@ -319,10 +332,11 @@ class _Service:
             self._reload,
             self._why_not,
         )
-        decide = partial(checks.handle, resolve=lambda uid: self._callers.subject(subject(uid)))
+        patience = self._settings.limits.request_timeout
+        calls = CheckCalls(checks, closer, lambda uid: self._callers.subject(subject(uid)), patience)
         server = Server(
             self._settings.limits,
-            handlers=control.handlers() | dict.fromkeys((Method.CHECK, Method.CHECK_ALL, Method.EXPLAIN), decide),
+            handlers=control.handlers() | dict.fromkeys((Method.CHECK, Method.CHECK_ALL, Method.EXPLAIN), calls.handle),
             end_turn=checks.flush,
             observer=self._metrics,
             admins=Admins(NAMES.group(ADMIN_GROUP)),
@@ -335,14 +349,11 @@ class _Service:
         return server
 
     def _start_helpers(self) -> None:
-        self._metrics.connections = self._server.connections
-        self._metrics.cache = self._engine.cache.stats
-        self._metrics.watcher = self._watcher.stats
-        self._metrics.ocsp = self._keeper.stats
-        self._metrics.keys = self._keys.stats
-        self._metrics.internal_errors = self._bugs.stats
-        self._tell_left_out()
-        self._statuses.refresh()
+        self._metrics.ask_at_scrape(self._stats.numbers)
+        left_out = Repeating(self._bugs.tell_left_out)
+        left_out.start(PERIOD)
+        self._stack.callback(left_out.stop)
+        self._ocsp_watchlist.refresh()
         self._keys.watch()
         self._callers.watch()
         self._watcher.start()
@@ -372,18 +383,18 @@ class _Service:
 
     # -- life ------------------------------------------------------------------------------------------------------
 
-    def _mind_signals(self) -> None:
+    def _handle_signals(self) -> None:
         loop = asyncio.get_running_loop()
         self._reason = loop.create_future()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop, signal.Signals(number).name)
-        loop.add_signal_handler(signal.SIGHUP, self._hang_up)
+        loop.add_signal_handler(signal.SIGHUP, self._on_sighup)
 
     def _stop(self, reason: str) -> None:
         if not self._reason.done():
             self._reason.set_result(reason)
 
-    def _hang_up(self) -> None:
+    def _on_sighup(self) -> None:
         """SIGHUP: log rotation and reload, as is the custom."""
         try:
             self._audit.reopen()
@@ -392,18 +403,18 @@ class _Service:
             _log.error("%s", error)
         self._reload(lambda _: None)
 
-    def _reload(self, done: Callable[[Report], None]) -> None:
-        """Reload, and let everybody know."""
+    def _reload(self, done: Callable[[ReloadReport], None]) -> None:
+        """Reload, and tell systemd before and after it."""
         self._notifier.reloading()
         self._callers.refresh()
         self._reloader.request(partial(self._reloaded, done))
 
-    def _reloaded(self, done: Callable[[Report], None], report: Report) -> None:
+    def _reloaded(self, done: Callable[[ReloadReport], None], report: ReloadReport) -> None:
         self._notifier.ready(self._summary())
         if report.ok:
             self._mounts.forget()  # device nodes may have other owners now, which changes no mount
             self._watcher.rescan("reload")
-            self._statuses.refresh()
+            self._ocsp_watchlist.refresh()
             self._exceptions.refresh()
             self._keys.watch()
         done(report)
@@ -414,7 +425,7 @@ class _Service:
         self._reloader.learn(lambda: self._learned(facts))
 
     def _learned(self, facts: str) -> None:
-        """Look again at what depends on keys; at images only when what was found of them holds no longer."""
+        """Look again at exceptions, and at images when their kept facts are of other keys."""
         self._exceptions.refresh()
         if self._engine.snapshot.store.digest != facts:
             self._watcher.rescan("reload")
@@ -426,17 +437,14 @@ class _Service:
         state = f"policy generation {snapshot.generation} is in force"
         return state if last is None or last.ok else f"{state}; the last reload failed"
 
-    def _beat(self) -> None:
+    def _start_watchdog(self) -> None:
         """Tell the watchdog from the event loop itself, so that a loop that hangs is noticed."""
         interval = watchdog_interval(os.environ)
         if interval is not None:
             self._notifier.alive()
-            asyncio.get_running_loop().call_later(interval, self._beat)
-
-    def _tell_left_out(self) -> None:
-        """Log once a minute how many tracebacks were left out."""
-        self._bugs.tell_left_out()
-        asyncio.get_running_loop().call_later(PERIOD, self._tell_left_out)
+            alive = Repeating(self._notifier.alive)
+            alive.start(interval)
+            self._stack.callback(alive.stop)
 
     def _record_stop(self, reason: str) -> None:
         try:

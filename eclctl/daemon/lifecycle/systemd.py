@@ -1,4 +1,4 @@
-"""What systemd and a service tell each other: readiness, the watchdog, and sockets that were opened beforehand.
+"""The protocol between systemd and a service: readiness, the watchdog, and sockets that were opened beforehand.
 
 Written from sd_notify(3), sd_watchdog_enabled(3) and sd_listen_fds(3); no library is needed for it.
 """
@@ -17,7 +17,7 @@ _FIRST_DESCRIPTOR: Final = 3  # SD_LISTEN_FDS_START
 _MICROSECONDS: Final = 1_000_000
 
 
-class Notifier:
+class SystemdNotifier:
     """Sends state to the service manager; does nothing when there is none.
 
     Args:
@@ -59,7 +59,7 @@ class Notifier:
 
 
 def watchdog_interval(environment: Mapping[str, str]) -> float | None:
-    """Seconds between two signs of life, half of what the manager allows; None when it does not ask for any."""
+    """Return seconds between two signs of life, half of what the manager allows; None when it does not ask for any."""
     if environment.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return None
     allowed = environment.get("WATCHDOG_USEC", "")

@@ -1,1 +1,1 @@
-"""What the daemon tells: audit records, metrics, the log, surveys of images."""
+"""Audit records, metrics, the operational log, and surveys of images and keys."""

@@ -1,4 +1,4 @@
-"""Notices how exceptions stand, and says so: in the audit log, in the daemon's own log and in the metrics.
+"""Reports changes of exceptions: in the audit log, in the daemon's own log and in the metrics.
 
 Nothing here decides: each decision judges exceptions itself (`decide.breakglass`). What changes with time (a start, an
 end, a key that expires) is noticed at the instant or within `INTERVAL`. A record that the audit log does not take is
@@ -7,13 +7,13 @@ tried again then.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from eclctl.config.document import printable
-from eclctl.daemon.observing.audit import exception_record
+from eclctl.daemon.background.timers import Timer
+from eclctl.daemon.observing.audit_records import exception_record
 from eclctl.decide.breakglass import Candidate, Exceptions, Standing, State, exception_turning_points, standing
 from eclctl.errors import AuditError
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from eclctl.daemon.observing.audit import AuditLog
+    from eclctl.daemon.observing.audit_log import AuditLog
     from eclctl.daemon.observing.metrics import Metrics
     from eclctl.decide.engine import Engine
 
@@ -48,12 +48,11 @@ class ExceptionWatch:
         self._audit = audit
         self._metrics = metrics
         self._clock = clock
-        self._said: dict[tuple[str, str], tuple[Candidate, State, tuple[str, ...]]] = {}
-        self._timer: asyncio.TimerHandle | None = None
+        self._reported: dict[tuple[str, str], tuple[Candidate, State, tuple[str, ...]]] = {}
+        self._timer = Timer(self.refresh)
 
     def refresh(self) -> None:
-        """Look now, and again when anything starts or ends."""
-        self.stop()
+        """Look now, and again when an exception starts or ends, at the latest after `INTERVAL`."""
         now = self._engine.not_before(self._clock())
         exceptions = self._engine.snapshot.exceptions
         try:
@@ -63,12 +62,11 @@ class ExceptionWatch:
             _log.error("%s", error)
         except Exception:  # noqa: BLE001 - telling of exceptions must not end the daemon, and decides nothing
             _log.exception("looking at the exceptions failed")
-        self._timer = asyncio.get_running_loop().call_later(_delay(exceptions, now), self.refresh)
+        self._timer.set(_delay(exceptions, now))
 
     def stop(self) -> None:
-        """Look no more."""
-        if self._timer is not None:
-            self._timer.cancel()
+        """Stop looking."""
+        self._timer.stop()
 
     def _look(self, exceptions: Exceptions, now: datetime) -> None:
         snapshot = self._engine.snapshot
@@ -81,7 +79,7 @@ class ExceptionWatch:
             found[candidate.name, candidate.digest] = candidate, stands
         self._metrics.exceptions({state.value: counts[state] for state in State})
         changed = [each for key, each in found.items() if self._is_news(key, each[1])]
-        gone = [said[0] for key, said in self._said.items() if key not in found]
+        gone = [reported[0] for key, reported in self._reported.items() if key not in found]
         if changed or gone:
             records = [exception_record(*each, generation=snapshot.generation, now=now) for each in changed]
             removed = Standing(State.REMOVED, "its file is gone or was changed")
@@ -91,11 +89,13 @@ class ExceptionWatch:
         for candidate, stands in changed:
             level = logging.INFO if stands.state is State.WAITING or stands.state is State.ENDED else logging.WARNING
             _log.log(level, "exception %s: %s: %s", printable(candidate.name), stands.state, stands.why)
-        self._said = {key: (candidate, stands.state, stands.approvers) for key, (candidate, stands) in found.items()}
+        self._reported = {
+            key: (candidate, stands.state, stands.approvers) for key, (candidate, stands) in found.items()
+        }
 
     def _is_news(self, key: tuple[str, str], stands: Standing) -> bool:
-        said = self._said.get(key)
-        return said is None or said[1:] != (stands.state, stands.approvers)
+        reported = self._reported.get(key)
+        return reported is None or reported[1:] != (stands.state, stands.approvers)
 
 
 def _delay(exceptions: Exceptions, now: datetime) -> float:

@@ -1,7 +1,7 @@
 """Shows the metrics: over HTTP, or in a file for the node exporter's textfile collector.
 
-Anyone on the node can connect to a loopback port, so the HTTP server is bounded in everything: one thread, `CLIENTS`
-connections (the oldest makes room for the newest, so that idle ones keep no scrape out), `SECONDS` for each,
+Every user of the node can connect to a loopback port, so the HTTP server is bounded in everything: one thread,
+`CLIENTS` connections (the oldest makes room for the newest, so that idle ones keep no scrape out), `SECONDS` for each,
 `HEAD_BYTES` of request, `ACCEPTS` new connections a second, and one rendering a second. What is beyond that waits, and
 the decision path does not.
 """
@@ -9,6 +9,7 @@ the decision path does not.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import selectors
 import socket
@@ -17,7 +18,6 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import structlog
 from prometheus_client import CollectorRegistry, generate_latest
 
 from eclctl.errors import ConfigError
@@ -33,7 +33,7 @@ RENDER_SECONDS = 1.0
 TEXTFILE_SECONDS = 15.0
 
 _CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-_log = structlog.get_logger("eclctl.metrics")
+_log = logging.getLogger(__name__)
 
 
 def respond(head: bytes, render: Callable[[], bytes]) -> bytes:
@@ -43,7 +43,7 @@ def respond(head: bytes, render: Callable[[], bytes]) -> bytes:
     except ValueError:
         return _answer("400 Bad Request", b"not an HTTP request\n")
     if not version.startswith(b"HTTP/1."):
-        return _answer("505 HTTP Version Not Supported", b"HTTP/1.1 is spoken here\n")
+        return _answer("505 HTTP Version Not Supported", b"only HTTP/1.0 and HTTP/1.1 are supported\n")
     if method not in {b"GET", b"HEAD"}:
         return _answer("405 Method Not Allowed", b"only GET and HEAD\n", "Allow: GET, HEAD\r\n")
     if target.split(b"?", 1)[0] != b"/metrics":
@@ -116,7 +116,7 @@ class HttpExposition:
 
     def _run(self) -> None:
         while True:
-            for key, _ in self._selector.select(self._patience()):
+            for key, _ in self._selector.select(self._next_wait()):
                 if key.fileobj is self._wake_reader:
                     return
                 if key.fileobj is self._listener:
@@ -125,8 +125,8 @@ class HttpExposition:
                     self._serve(client)
             self._sweep()
 
-    def _patience(self) -> float | None:
-        """How long nothing needs to be done but for what comes in."""
+    def _next_wait(self) -> float | None:
+        """Return how long nothing needs to be done but for what comes in."""
         waits = [] if self._listening else [self._window[0] + 1.0]
         if self._clients:
             waits.append(next(iter(self._clients.values())).deadline)
@@ -175,7 +175,7 @@ class HttpExposition:
         if b"\r\n\r\n" in client.head:
             client.unsent = memoryview(respond(bytes(client.head), self._render))
         elif len(client.head) > HEAD_BYTES:
-            client.unsent = memoryview(_answer("431 Request Header Fields Too Large", b"too long\n"))
+            client.unsent = memoryview(_answer("431 Request Header Fields Too Large", b"too long a head\n"))
         else:
             return not data
         self._selector.modify(client.sock, selectors.EVENT_WRITE)
@@ -243,7 +243,7 @@ class TextfileExposition:
             _replace(self._path, generate_latest(self._registry))
         except OSError as error:
             if not self._failed:
-                _log.error("cannot write the metrics", path=self._path, error=error.strerror)
+                _log.error("cannot write the metrics", extra={"path": self._path, "error": error.strerror})
             self._failed = True
             return False
         self._failed = False

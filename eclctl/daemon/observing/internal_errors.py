@@ -1,4 +1,4 @@
-"""Internal errors, which are bugs: each one is counted, the last is kept for `status`, tracebacks go to the log.
+"""Internal errors, which are bugs: each is counted, the last is kept for `status`, and tracebacks go to the log.
 
 A user may be able to cause the same bug again and again. The log therefore gets at most `TRACEBACKS` tracebacks within
 `PERIOD` seconds, and one line for all that were left out. The text of an error may hold what a user wrote, such as a

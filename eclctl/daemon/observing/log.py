@@ -1,7 +1,10 @@
-"""The daemon's operational log on standard error: what happens to it, never what it decided (that is `audit`).
+"""The daemon's operational log on standard error: what happens to it, never what it decided (that is `audit_log`).
 
-Every line is ASCII without control characters, whatever a path or an error message holds: a file name can neither
-forge a second line nor send an escape sequence to the terminal of whoever reads the log. Under systemd each line
+Every module logs in one way, by `logging.getLogger(__name__)`: a sentence, with values that belong to it in its
+arguments, or in `extra` as fields of their own. How a line looks is decided here alone.
+
+Every line is ASCII without control characters, also where a path or an error message has some. A file name can neither
+forge a second line nor send an escape sequence to a terminal that shows the log. Under systemd each line
 carries its priority, so that `journalctl -p warning` works.
 """
 
@@ -15,7 +18,7 @@ from typing import IO, TYPE_CHECKING
 import structlog
 from structlog.stdlib import ProcessorFormatter
 
-from eclctl.daemon.observing.audit import encode
+from eclctl.daemon.observing.audit_records import ascii_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, MutableMapping
@@ -46,7 +49,9 @@ def _quoted(value: object) -> str:
 
 
 def _render_json(_logger: WrappedLogger, _method: str, event: MutableMapping[str, object]) -> str:
-    return encode({key: value if isinstance(value, int | float | None) else str(value) for key, value in event.items()})
+    return ascii_json(
+        {key: value if isinstance(value, int | float | None) else str(value) for key, value in event.items()}
+    )
 
 
 class _Prioritised:
@@ -61,7 +66,7 @@ class _Prioritised:
 
 
 def _is_journal(stream: IO[str], announced: str) -> bool:
-    """Whether the stream is the very one that systemd announced as `device:inode` (systemd.exec(5)).
+    """Return whether the stream is the very one that systemd announced as `device:inode` (systemd.exec(5)).
 
     The variable alone does not say so: children inherit it, for instance a terminal's shell.
     """
@@ -79,7 +84,7 @@ def setup(
     stream: IO[str] | None = None,
     environment: Mapping[str, str] = os.environ,
 ) -> None:
-    """Send structlog's and logging's records to `stream`, by default standard error.
+    """Send what is logged to `stream`, by default standard error.
 
     `level` is a name that `logging` knows, in any case; `json` writes JSON lines instead of text. Call it once, before
     anything is logged; a second call replaces the first.
@@ -87,8 +92,9 @@ def setup(
     Raises:
         ValueError: an unknown level.
     """
-    shared: list[Processor] = [
+    fields: list[Processor] = [
         structlog.stdlib.add_log_level,
+        structlog.stdlib.ExtraAdder(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
     ]
@@ -98,14 +104,8 @@ def setup(
         render = _Prioritised(render)
     handler = logging.StreamHandler(target)
     handler.setFormatter(
-        ProcessorFormatter(processors=[ProcessorFormatter.remove_processors_meta, render], foreign_pre_chain=shared)
+        ProcessorFormatter(processors=[ProcessorFormatter.remove_processors_meta, render], foreign_pre_chain=fields)
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    structlog.configure(
-        processors=[structlog.stdlib.filter_by_level, *shared, ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=False,
-    )

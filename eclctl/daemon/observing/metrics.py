@@ -1,21 +1,22 @@
 """What the daemon counts and measures, in a Prometheus registry of its own.
 
 Every label value comes from a closed list or, for rules, from the policy, cut off at `RULES` different ones: no
-path, digest, user or job ever becomes a label. Whatever is not on its list counts as `other`. Series of closed lists
-exist from the start at 0, so that `rate()` sees the first event.
+path, digest, user or job ever becomes a label. A value that is not on its list counts as `other`. Series of closed
+lists exist from the start at 0, so that `rate()` sees the first event.
 
-The counts that every decision touches are plain integers that only the event loop's thread adds to (`Tally`); a
-locked counter for each would cost more than the rest of the record keeping. What others own (cache, connections,
-watcher) is asked for when somebody scrapes.
+The counts that every decision touches are plain integers that only the event loop's thread adds to (`LabelCounter`); a
+locked counter for each would cost more than the rest of the record keeping. Numbers that other parts own (cache,
+connections, watcher) are asked for at each scrape (`Metrics.ask_at_scrape`): this module imports none of those parts.
 """
 
 from __future__ import annotations
 
 import platform
 from bisect import bisect_left
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from prometheus_client import (
     CollectorRegistry,
@@ -29,18 +30,14 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from eclctl import __version__
-from eclctl.daemon.observing.internal_errors import InternalErrorStats
-from eclctl.daemon.revocation.key_refresh import RefreshStats
 from eclctl.decide.breakglass import State
-from eclctl.decide.cache import CacheStats
 from eclctl.model import ALLOWING, Code, Verdict
 from eclctl.remote.keyservers.hkp import Result
-from eclctl.remote.ocsp.cache import KeeperStats
 from eclctl.report.rule_counts import RuleTallies
 from eclctl.trust.revocation import Status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from datetime import datetime
 
     from prometheus_client.metrics_core import Metric
@@ -78,17 +75,7 @@ _DECISION_BUCKETS = (25e-6, 50e-6, 1e-4, 25e-5, 5e-4, 1e-3, 25e-4, 1e-2, 5e-2, 0
 _VERIFY_BUCKETS = (1e-3, 5e-3, 25e-3, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 
-@dataclass(frozen=True, slots=True)
-class WatchStats:
-    """What the watcher is doing. `overdue` is how many seconds the oldest image has waited beyond its turn."""
-
-    queued: int = 0
-    overdue: float = 0.0
-    limited: bool = False
-    modes: Mapping[str, int] | None = None
-
-
-class Tally(Collector):
+class LabelCounter(Collector):
     """A counter with labels that one thread adds to without a lock. A scrape reads each count at some moment."""
 
     def __init__(self, name: str, text: str, labels: Sequence[str], start: Iterable[tuple[str, ...]] = ()) -> None:
@@ -104,7 +91,7 @@ class Tally(Collector):
 
 
 class Durations(Collector):
-    """A histogram of seconds with one label that one thread adds to without a lock, as to a `Tally`."""
+    """A histogram of seconds with one label that one thread adds to without a lock, as to a `LabelCounter`."""
 
     def __init__(self, name: str, text: str, label: str, values: Iterable[str], buckets: Sequence[float]) -> None:
         self._name, self._text, self._label, self._buckets = name, text, label, tuple(buckets)
@@ -126,105 +113,99 @@ class Durations(Collector):
         return [family]
 
 
-class _Asked(Collector):
-    """The metrics whose values others own, asked for at each scrape."""
+@dataclass(frozen=True, slots=True)
+class _Scraped:
+    """A metric whose number another part owns; with a label, one number for each of its `values`."""
 
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
+    family: type[CounterMetricFamily | GaugeMetricFamily]
+    name: str
+    text: str
+    label: str | None = None
+    values: tuple[str, ...] = ()
+
+    def collect(self, found: float | Mapping[str, float]) -> Metric:
+        """Fill the family; a value of the label without a number is 0, so that a rate can be taken from the start."""
+        if self.label is None:
+            assert not isinstance(found, Mapping)
+            return self.family(self.name, self.text, found)
+        family = self.family(self.name, self.text, labels=[self.label])
+        counts = found if isinstance(found, Mapping) else {}
+        for value in self.values:
+            family.add_metric([value], counts.get(value, 0))
+        return family
+
+
+_COUNTER, _GAUGE = CounterMetricFamily, GaugeMetricFamily
+_SCRAPED: Final = (
+    _Scraped(_GAUGE, "eclctl_connections", "Open client connections."),
+    _Scraped(_COUNTER, "eclctl_internal_errors", "Errors of the program itself; the log has their tracebacks."),
+    _Scraped(_GAUGE, "eclctl_cache_entries", "Images whose facts are in memory."),
+    _Scraped(_COUNTER, "eclctl_cache_hits", "Look-ups that found facts."),
+    _Scraped(_COUNTER, "eclctl_cache_misses", "Look-ups that found none."),
+    _Scraped(_COUNTER, "eclctl_cache_evictions", "Facts dropped to make room."),
+    _Scraped(_GAUGE, "eclctl_watch_queue_length", "Images waiting to be verified ahead of time."),
+    _Scraped(_GAUGE, "eclctl_watch_overdue_seconds", "Seconds that the oldest waiting image is overdue."),
+    _Scraped(_GAUGE, "eclctl_watch_limit_reached", "1 when inotify watches are used up and only rescans find changes."),
+    _Scraped(_GAUGE, "eclctl_watch_roots", "Watched trees, by how changes are noticed.", "mode", WATCH_MODES),
+    _Scraped(_COUNTER, "eclctl_ocsp_requests", "Requests to OCSP responders, by result.", "result", OCSP_RESULTS),
+    _Scraped(_COUNTER, "eclctl_ocsp_failures", "Times that no responder of a certificate gave a valid answer."),
+    _Scraped(_GAUGE, "eclctl_ocsp_statuses", "Watched certificates, by current status.", "status", OCSP_STATUSES),
+    _Scraped(_GAUGE, "eclctl_ocsp_oldest_answer_seconds", "Age of the oldest OCSP answer in use."),
+    _Scraped(
+        _GAUGE,
+        "eclctl_ocsp_soonest_expiry_seconds",
+        "Seconds until the first OCSP answer expires.",
+    ),
+    _Scraped(_COUNTER, "eclctl_keyserver_requests", "Answers of keyservers, by result.", "result", KEYSERVER_RESULTS),
+    _Scraped(_COUNTER, "eclctl_keyserver_failures", "Times that no keyserver gave a usable answer about a key."),
+    _Scraped(_COUNTER, "eclctl_keyserver_updates", "Keys changed by a keyserver's answer, for instance revoked."),
+    _Scraped(_GAUGE, "eclctl_keyserver_keys", "Keys in use that are refreshed from keyservers."),
+    _Scraped(_GAUGE, "eclctl_keyserver_unanswered_keys", "Keys in use about which no keyserver has ever answered."),
+    _Scraped(_GAUGE, "eclctl_keyserver_oldest_answer_seconds", "Age of the least recently refreshed key."),
+)
+
+
+class _AtScrape(Collector):
+    """The metrics whose values other parts own. `ask` returns numbers by metric name; 0 stands for a missing one."""
+
+    def __init__(self) -> None:
+        self.ask: Callable[[], Mapping[str, float | Mapping[str, float]]] = dict
 
     def collect(self) -> Iterable[Metric]:
-        yield GaugeMetricFamily("eclctl_connections", "Open client connections.", self._metrics.connections())
-        text = "Errors of the program itself; the log has their tracebacks."
-        yield CounterMetricFamily("eclctl_internal_errors", text, self._metrics.internal_errors().count)
-        yield from _cache_families(self._metrics.cache())
-        yield from _watch_families(self._metrics.watcher())
-        yield from _ocsp_families(self._metrics.ocsp())
-        yield from _key_families(self._metrics.keys())
-
-
-def _cache_families(stats: CacheStats) -> Iterable[Metric]:
-    yield GaugeMetricFamily("eclctl_cache_entries", "Images whose facts are in memory.", stats.entries)
-    yield CounterMetricFamily("eclctl_cache_hits", "Look-ups that found facts.", stats.hits)
-    yield CounterMetricFamily("eclctl_cache_misses", "Look-ups that found none.", stats.misses)
-    yield CounterMetricFamily("eclctl_cache_evictions", "Facts dropped to make room.", stats.evictions)
-
-
-def _by_label(
-    family: CounterMetricFamily | GaugeMetricFamily, values: Iterable[str], counts: Mapping[str, int]
-) -> Metric:
-    """Fill a family with one label: each of its values is there from the start, so that a rate can be taken of it."""
-    for value in values:
-        family.add_metric([value], counts.get(value, 0))
-    return family
-
-
-def _watch_families(stats: WatchStats) -> Iterable[Metric]:
-    yield GaugeMetricFamily("eclctl_watch_queue_length", "Images waiting to be verified ahead of time.", stats.queued)
-    text = "How long the oldest of them has waited beyond its turn."
-    yield GaugeMetricFamily("eclctl_watch_overdue_seconds", text, stats.overdue)
-    text = "1 when the kernel gave out no more inotify watches and rescans stand in."
-    yield GaugeMetricFamily("eclctl_watch_limit_reached", text, float(stats.limited))
-    roots = GaugeMetricFamily("eclctl_watch_roots", "Watched trees, by how changes are noticed.", labels=["mode"])
-    yield _by_label(roots, WATCH_MODES, stats.modes or {})
-
-
-def _ocsp_families(stats: KeeperStats) -> Iterable[Metric]:
-    text = "Questions to OCSP responders, by what came of them."
-    requests = CounterMetricFamily("eclctl_ocsp_requests", text, labels=["result"])
-    yield _by_label(requests, OCSP_RESULTS, stats.requests)
-    text = "Times that no responder of a certificate gave a valid answer."
-    yield CounterMetricFamily("eclctl_ocsp_failures", text, stats.failures)
-    text = "Certificates whose status is kept known, by that status; none while nothing is known."
-    statuses = GaugeMetricFamily("eclctl_ocsp_statuses", text, labels=["status"])
-    yield _by_label(statuses, OCSP_STATUSES, stats.statuses)
-    text = "How long ago the oldest answer in use came."
-    yield GaugeMetricFamily("eclctl_ocsp_oldest_answer_seconds", text, stats.oldest)
-    text = "In how long the first answer in use runs out; infinite while none is in use."
-    yield GaugeMetricFamily("eclctl_ocsp_soonest_expiry_seconds", text, stats.soonest)
-
-
-def _key_families(stats: RefreshStats) -> Iterable[Metric]:
-    text = "Answers of keyservers about keys in use, by what came of them."
-    requests = CounterMetricFamily("eclctl_keyserver_requests", text, labels=["result"])
-    yield _by_label(requests, KEYSERVER_RESULTS, stats.requests)
-    text = "Times that no keyserver had a usable answer about a key."
-    yield CounterMetricFamily("eclctl_keyserver_failures", text, stats.failures)
-    text = "Times that something new was learnt of a key, such as a revocation."
-    yield CounterMetricFamily("eclctl_keyserver_updates", text, stats.updates)
-    text = "Keys in use that keyservers are asked about."
-    yield GaugeMetricFamily("eclctl_keyserver_keys", text, stats.keys)
-    text = "Those of them about which no keyserver has ever answered."
-    yield GaugeMetricFamily("eclctl_keyserver_unanswered_keys", text, stats.unasked)
-    text = "How long ago the oldest of the newest answers about each key came."
-    yield GaugeMetricFamily("eclctl_keyserver_oldest_answer_seconds", text, stats.oldest)
+        found = self.ask()
+        for each in _SCRAPED:
+            yield each.collect(found.get(each.name, 0))
 
 
 class Metrics:
     """The daemon's metrics. `decision` and `request` are for the event loop's thread alone, the rest for any.
 
-    `connections`, `cache`, `watcher`, `ocsp`, `keys` and `internal_errors` are callables that a scrape asks; set them
-    once the parts exist. `rules` counts for `status`, in the turn of each decision. `unrecorded` is how many batches in
-    a row the audit log has not taken.
+    * `rules`: counts of decisions for `status`.
+    * `unrecorded`: batches in a row that the audit log has not taken.
     """
 
     def __init__(self) -> None:
         # It would add a second series to each counter, of which nothing here makes use.
         disable_created_metrics()  # type: ignore[no-untyped-call] # upstream left it unannotated
         self.registry = CollectorRegistry()
-        self.connections: Callable[[], int] = lambda: 0
-        self.cache: Callable[[], CacheStats] = lambda: CacheStats(0, 0, 0, 0)
-        self.watcher: Callable[[], WatchStats] = WatchStats
-        self.ocsp: Callable[[], KeeperStats] = KeeperStats
-        self.keys: Callable[[], RefreshStats] = RefreshStats
-        self.internal_errors: Callable[[], InternalErrorStats] = InternalErrorStats
         self.rules = RuleTallies()
         self.unrecorded = 0
         self._decisions()
         self._service()
         self._policy()
         self._watch()
-        self.registry.register(_Asked(self))
+        self._at_scrape = _AtScrape()
+        self.registry.register(self._at_scrape)
         ProcessCollector(registry=self.registry)
+
+    def ask_at_scrape(self, ask: Callable[[], Mapping[str, float | Mapping[str, float]]]) -> None:
+        """Have `ask` called at each scrape, in the scraping thread.
+
+        Args:
+            ask: returns numbers by metric name, counters without `_total`; those of a metric with a label by its
+                values. A number that is left out is 0.
+        """
+        self._at_scrape.ask = ask
 
     def decision(self, decision: Decision, seconds: float) -> None:
         """Count one decision that took `seconds`."""
@@ -300,10 +281,10 @@ class Metrics:
 
     def _decisions(self) -> None:
         start = [(_verdict(code), code.value) for code in Code]
-        decisions = Tally("eclctl_decisions", "Decisions, by verdict and code.", ["decision", "code"], start)
-        rules = Tally("eclctl_rule_decisions", "Decisions, by deciding rule.", ["rule", "decision"])
+        decisions = LabelCounter("eclctl_decisions", "Decisions, by verdict and code.", ["decision", "code"], start)
+        rules = LabelCounter("eclctl_rule_decisions", "Decisions, by deciding rule.", ["rule", "decision"])
         text = "Allowed only because the rule is permissive, by that rule."
-        would = Tally("eclctl_rule_would_deny", text, ["rule"])
+        would = LabelCounter("eclctl_rule_would_deny", text, ["rule"])
         for tally in (decisions, rules, would):
             self.registry.register(tally)
         self._would_by_rule = would.counts
@@ -318,7 +299,8 @@ class Metrics:
         self._would = self._family("eclctl_would_deny", text, "code", Code)
 
     def _service(self) -> None:
-        requests = Tally("eclctl_requests", "Requests, by method.", ["method"], [(name,) for name in (*METHODS, OTHER)])
+        start = [(name,) for name in (*METHODS, OTHER)]
+        requests = LabelCounter("eclctl_requests", "Requests, by method.", ["method"], start)
         self.registry.register(requests)
         self._by_method = requests.counts
         text = "Breaches of the protocol and of limits, by kind."
@@ -329,7 +311,9 @@ class Metrics:
         self._verified = self._family("eclctl_verifications", text, "result", ("ok", "failed"))
         self._verified_bytes = self._counter("eclctl_verified_bytes", "Bytes of the images examined.")
         text = "Time to examine an image: read, hash, verify."
-        self._verified_seconds = self._histogram("eclctl_verification_seconds", text, [], _VERIFY_BUCKETS)
+        self._verified_seconds = Histogram(
+            "eclctl_verification_seconds", text, buckets=_VERIFY_BUCKETS, registry=self.registry
+        )
         build = self._gauge("eclctl_build_info", "Always 1; the labels say what runs.", ["version", "python"])
         build.labels(__version__, platform.python_version()).set(1)
 
@@ -373,9 +357,6 @@ class Metrics:
 
     def _gauge(self, name: str, text: str, labels: Sequence[str] = ()) -> Gauge:
         return Gauge(name, text, labels, registry=self.registry)
-
-    def _histogram(self, name: str, text: str, labels: Sequence[str], buckets: Sequence[float]) -> Histogram:
-        return Histogram(name, text, labels, buckets=buckets, registry=self.registry)
 
     def _family(self, name: str, text: str, label: str, values: Iterable[_Name]) -> dict[_Name, Counter]:
         """Make a counter with one label and all its series; return them by value."""

@@ -1,4 +1,4 @@
-"""Looks at how images and keys stand, for admins: in a thread, a handful at a time, and never for long.
+"""Surveys images and keys for admins: in a thread, a batch at a time, and for a bounded time.
 
 Evaluating is Python code, which keeps the event loop from running; between two handfuls the thread sleeps, so that
 decisions are answered in between. A survey is used again as long as nothing that it depends on has changed, for a
@@ -7,8 +7,6 @@ minute at most.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import os
 from dataclasses import dataclass
 from heapq import nsmallest
@@ -16,6 +14,7 @@ from itertools import islice
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, Final
 
+from eclctl.daemon.background.timers import Timer
 from eclctl.daemon.background.workers import Workers
 from eclctl.report.keys import listed_keys, turning
 from eclctl.report.shapes import image_fields
@@ -34,7 +33,7 @@ PATIENCE: Final = 10.0
 """Seconds after which an answer goes without a survey."""
 
 _SECONDS: Final = 3.0  # for keys, and again for images
-_HANDFUL: Final = 10
+_BATCH: Final = 10
 _PAUSE: Final = 0.001
 _FRESH: Final = 60.0
 
@@ -63,14 +62,14 @@ class Surveyed:
         return self.knows_keys and self.counted == self.kept
 
     def is_old(self, now: float) -> bool:
-        """Whether it should be begun again: one that is not complete is worth going on with for longer."""
+        """Return whether it should be begun again. One that is not complete is continued for longer."""
         return not self.knows_keys or now - self.begun > (_FRESH if self.complete else 10 * _FRESH)
 
-    def go_on(self, is_there: Callable[[Kept], bool], deadline: float) -> None:
+    def continue_until(self, still_there: Callable[[Kept], bool], deadline: float) -> None:
         """Look at further files until the deadline."""
-        for each in _while_there_is_time(self.rest, deadline):
+        for each in _until_deadline(self.rest, deadline):
             self.counted += 1
-            if is_there(each):
+            if still_there(each):
                 self.survey.add([each])
             else:
                 self.gone += 1
@@ -105,27 +104,18 @@ class Surveyor:
 
     def request(self, work: Callable[[], object], done: Callable[[Any], None]) -> None:
         """Call `work` in the thread, and `done` on the loop with what it returned: None when it failed, or is late."""
-        loop = asyncio.get_running_loop()
-        answered = False
+        deadline = Timer(lambda: done(None))
 
         def finish(result: object) -> None:
-            nonlocal answered
-            if not answered:
-                answered = True
-                late.cancel()
+            if isinstance(result, Exception):  # an admin's answer must come all the same
+                self._engine.on_bug(result)
+                result = None
+            if deadline.due is not None:
+                deadline.stop()
                 done(result)
 
-        def run() -> None:
-            result: object = None
-            try:
-                result = work()
-            except Exception as error:  # noqa: BLE001 - an admin's answer must come all the same
-                self._engine.on_bug(error)
-            with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits
-                loop.call_soon_threadsafe(finish, result)
-
-        late = loop.call_later(PATIENCE, finish, None)
-        self._workers.submit(None, run)
+        deadline.set(PATIENCE)
+        self._workers.run(None, work, finish)
 
     # -- in the thread ---------------------------------------------------------------------------------------------
 
@@ -135,14 +125,14 @@ class Surveyor:
         mark = (engine.snapshot.generation, engine.statuses.version, engine.cache.revision)
         if found is None or found.mark != mark or found.is_old(monotonic()):
             found = self._last = self._begin(mark)
-        found.go_on(self._there, monotonic() + _SECONDS)
+        found.continue_until(self._still_there, monotonic() + _SECONDS)
         return found
 
     def _begin(self, mark: tuple[int, int, int]) -> Surveyed:
         begun, now = monotonic(), self._engine.not_before(self._clock())
         snapshot, statuses = self._engine.snapshot, self._engine.statuses
         listed = listed_keys(snapshot, statuses, now)
-        keys = tuple(_while_there_is_time(listed, begun + _SECONDS))
+        keys = tuple(_until_deadline(listed, begun + _SECONDS))
         knows_keys = next(listed, None) is None
         kept = self._engine.cache.kept()
         survey = Survey(snapshot, statuses, turning(keys, now), now)
@@ -157,16 +147,16 @@ class Surveyor:
         chosen = nsmallest(limit, candidates, key=lambda each: each[0])
         items: list[dict[str, Any]] = []
         looked_at = 0
-        for _, each in _while_there_is_time(iter(chosen), monotonic() + _SECONDS):
+        for _, each in _until_deadline(iter(chosen), monotonic() + _SECONDS):
             looked_at += 1
-            if usable(snapshot, each.facts) and self._there(each):
+            if usable(snapshot, each.facts) and self._still_there(each):
                 report = image_report(snapshot, each, engine.statuses, now)
                 items += [] if report is None else [image_fields(report)]
         ended = looked_at == len(chosen) < limit
         return ImagePage(snapshot, tuple(items), None if ended else chosen[looked_at - 1][0])
 
-    def _there(self, kept: Kept) -> bool:
-        """Whether the file is still where it was. Only local file systems are asked; others may hang."""
+    def _still_there(self, kept: Kept) -> bool:
+        """Return whether the file is still where it was. Only local file systems are asked; others may hang."""
         if kept.path is None or not self._engine.locator.mounts.local_device(kept.key.device):
             return True
         try:
@@ -178,12 +168,12 @@ class Surveyor:
         return found == (key.device, key.inode, key.size, key.ctime_ns)
 
 
-def _while_there_is_time(items: Iterator[Any], deadline: float) -> Iterator[Any]:
+def _until_deadline(items: Iterator[Any], deadline: float) -> Iterator[Any]:
     """Yield items, with pauses for others, until the deadline."""
     while True:
-        handful = list(islice(items, _HANDFUL))
-        yield from handful
-        if len(handful) < _HANDFUL or monotonic() > deadline:
+        batch = list(islice(items, _BATCH))
+        yield from batch
+        if len(batch) < _BATCH or monotonic() > deadline:
             return
         sleep(_PAUSE)
 

@@ -1,4 +1,4 @@
-"""Asks keyservers about the OpenPGP keys that the policy in force uses: were they revoked, do they expire otherwise.
+"""Refreshes the OpenPGP keys that the policy in force uses from keyservers: revocations, new expiry dates.
 
 Rules:
 
@@ -11,7 +11,7 @@ Rules:
    usable answer, they are asked again after a minute, then less and less often.
 4. No decision, load or start waits for any of this.
 
-All but `ring` and `stats` is for the event loop's thread.
+All but `stats` is for the event loop's thread.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
 from eclctl.config.document import printable
-from eclctl.daemon.revocation.keyserver_cache import News
+from eclctl.daemon.background.timers import Timer
+from eclctl.daemon.background.workers import Workers
+from eclctl.daemon.revocation.keyserver_cache import KeyChange
 from eclctl.errors import ConfigError
-from eclctl.remote.http import client as http
 from eclctl.remote.keyservers import hkp
 from eclctl.trust.signer_types import signer_type
 
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from eclctl.config.keyservers import Keyservers
-    from eclctl.daemon.revocation.keyserver_cache import Memory
+    from eclctl.daemon.revocation.keyserver_cache import KeyserverCache
     from eclctl.decide.engine import Engine
     from eclctl.decide.snapshot import Snapshot
     from eclctl.signature.openpgp import Keyring
@@ -75,7 +76,7 @@ class RefreshStats:
 
 
 def used(snapshot: Snapshot) -> frozenset[str]:
-    """Return the fingerprints of the OpenPGP certificates that a policy uses; all, when a rule asks for anyone."""
+    """Return the fingerprints of the OpenPGP keys that a policy uses: all, when a rule asks for the role `anyone`."""
     policy, ring = snapshot.policy, snapshot.store.pgp
     if policy is None:
         return frozenset()
@@ -90,8 +91,8 @@ class KeyRefresh:
 
     Args:
         engine: has the snapshot in force.
-        keyservers: whom to ask, and how often.
-        memory: what is known already.
+        keyservers: the servers, and how often to ask them.
+        cache: what is known already.
         learn: takes over what is new (`Reloader.learn`).
         clock: the time of day, aware, UTC.
         jitter: a number from 0 to 1.
@@ -103,7 +104,7 @@ class KeyRefresh:
         engine: Engine,
         *,
         keyservers: Keyservers,
-        memory: Memory,
+        cache: KeyserverCache,
         learn: Callable[[], None],
         clock: Callable[[], datetime],
         jitter: Callable[[], float] = random.random,
@@ -111,7 +112,7 @@ class KeyRefresh:
     ) -> None:
         self._engine = engine
         self._keyservers = keyservers
-        self._memory = memory
+        self._cache = cache
         self._learn = learn
         self._clock = clock
         self._jitter = jitter
@@ -124,19 +125,16 @@ class KeyRefresh:
         self._failures = 0
         self._updates = 0
         self._in_a_row = 0
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer = Timer(self._begin)
+        self._workers = Workers("keyservers", 1)
         self._round: asyncio.Task[None] | None = None
         self._stopped = False
 
     # -- for any thread --------------------------------------------------------------------------------------------
 
-    def ring(self) -> Keyring | None:
-        """Return what is known of certificates, for the reloader."""
-        return self._memory.ring()
-
     def stats(self) -> RefreshStats:
         """Return what a scrape shows."""
-        wanted, keys, now = self._wanted, self._memory.keys.copy(), self._clock()
+        wanted, keys, now = self._wanted, self._cache.keys.copy(), self._clock()
         answered = [(now - keys[key].asked).total_seconds() for key in wanted if key in keys]
         return RefreshStats(
             self._requests.copy(),
@@ -160,10 +158,10 @@ class KeyRefresh:
         self._set_timer()
 
     def stop(self) -> None:
-        """Ask nobody any more."""
+        """Ask no server any more."""
         self._stopped = True
-        if self._timer is not None:
-            self._timer.cancel()
+        self._timer.stop()
+        self._workers.stop()
         if self._round is not None:
             self._round.cancel()
 
@@ -174,19 +172,17 @@ class KeyRefresh:
 
     def _first_due(self, key: str, now: float, clock: datetime) -> float:
         """A key that was asked about before a restart need not be again at once; with a clock set back, it is."""
-        known = self._memory.keys.get(key)
+        known = self._cache.keys.get(key)
         ago = None if known is None else (clock - known.asked).total_seconds()
         return now if ago is None or ago < 0 else now + max(0.0, self._interval() - ago)
 
     def _set_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._timer.cancel()
         if self._due and self._round is None and not self._stopped:
             delay = max(0.0, min(self._due.values()) - self._loop.time())
             if self._in_a_row:
                 delay = max(delay, self._backing_off())
-            self._timer = self._loop.call_later(delay, self._begin)
+            self._timer.set(delay)
 
     def _backing_off(self) -> float:
         longest = min(_LAST_RETRY, self._keyservers.refresh or _LAST_RETRY)
@@ -195,7 +191,6 @@ class KeyRefresh:
     # -- asking ----------------------------------------------------------------------------------------------------
 
     def _begin(self) -> None:
-        self._timer = None
         soon = self._loop.time() + _SOONEST
         due = [key for key, when in sorted(self._due.items(), key=itemgetter(1)) if when <= soon]
         if not due:
@@ -219,27 +214,27 @@ class KeyRefresh:
         async def work() -> None:
             nonlocal unreachable
             while left and unreachable < AT_ONCE:
-                answer = await self._one(left.popleft())
+                answer = await self._refresh_key(left.popleft())
                 if answer is not None:
                     reasons.append(answer.why)
                     unreachable += answer.result is hkp.Result.UNAVAILABLE
 
         await asyncio.gather(*(work() for _ in range(min(AT_ONCE, len(keys)))))
-        self._tell(reasons, len(keys), len(left))  # first: a disk may be slow, and who stops the daemon wants to know
+        self._log_outcome(reasons, len(keys), len(left))  # first: a disk may be slow
         await self._save()
 
-    def _tell(self, reasons: list[str], asked: int, left: int) -> None:
-        """Log the beginning and the end of trouble."""
+    def _log_outcome(self, reasons: list[str], asked: int, left: int) -> None:
+        """Log the first failed round of a row, and its end."""
         if reasons:
             self._in_a_row += 1
             if self._in_a_row == 1:
-                text = "keyservers: nothing usable about %d of %d keys (%s); what is known of them stays"
+                text = "keyservers: no usable answer about %d of %d keys (%s); cached answers stay in use"
                 _log.warning(text, len(reasons) + left, asked, reasons[0])
         elif self._in_a_row:
             self._in_a_row = 0
-            _log.info("keyservers: they answer again")
+            _log.info("keyservers answer again")
 
-    async def _one(self, key: str) -> hkp.Answer | None:
+    async def _refresh_key(self, key: str) -> hkp.Answer | None:
         """Ask about one key, and take what each server says; return the last answer when there is nothing to take."""
         tried = await self._ask(self._keyservers, key, self._engine.snapshot.store.pgp)
         for answer in tried.answers:
@@ -258,20 +253,20 @@ class KeyRefresh:
     async def _take(self, key: str, found: hkp.Answer | None) -> None:
         packets = b"" if found is None else found.packets
         own, now = self._engine.snapshot.store.pgp, self._clock()
-        news = await http.in_thread(lambda: self._memory.take(key, packets, now, own))
-        if news is News.NOTHING or found is None:
+        news = await self._workers.result(lambda: self._cache.take(key, packets, now, own))
+        if news is KeyChange.NONE or found is None:
             return
         certificate = own.get(key)
         who = key if certificate is None else f"{key} of {printable(certificate.name)}"
-        what = "was revoked" if news is News.REVOKED else "has new signatures by its owner"
+        what = "was revoked" if news is KeyChange.REVOKED else "has new signatures by its owner"
         _log.warning("keyserver %s: the key %s %s", found.url, who, what)
         self._updates += 1
         self._learn()
         await self._save()
 
     async def _save(self) -> None:
-        """What cannot be written counts all the same, until a restart."""
+        """Write the cache. Answers that cannot be written count until a restart."""
         try:
-            await http.in_thread(self._memory.save)
+            await self._workers.result(self._cache.save)
         except (ConfigError, OSError) as error:
-            _log.error("%s; what keyservers said is lost with a restart", error)
+            _log.error("%s; the answers of keyservers are lost with a restart", error)

@@ -1,6 +1,6 @@
-"""What keyservers have said of the keys in use, in a file of the state directory, so that it survives a restart.
+"""The answers of keyservers about the keys in use, in a file of the state directory, so that they survive a restart.
 
-The file is the daemon's own memory, not a keyring: what is in it counts only for certificates that the keyrings have,
+The file is the daemon's own cache, not a keyring: what is in it counts only for certificates that the keyrings have,
 and only as far as their own keys vouch for it, which is verified again with each load (`openpgp.proven`). It keeps
 what it has been told: a server that leaves a revocation out takes nothing away.
 """
@@ -25,7 +25,7 @@ from eclctl.signature.openpgp import Keyring
 from eclctl.signature.openpgp.proven import additions, proven, serialize
 from eclctl.signature.openpgp.signature import SignatureType
 
-__all__ = ["MAX_FILE", "Learnt", "Memory", "News"]
+__all__ = ["MAX_FILE", "CachedKey", "KeyChange", "KeyserverCache"]
 
 MAX_FILE: Final = 256 << 20
 _VERSION: Final = 1
@@ -34,16 +34,16 @@ _FINGERPRINT_DIGITS: Final = frozenset({40, 64})
 _log = logging.getLogger(__name__)
 
 
-class News(Enum):
+class KeyChange(Enum):
     """What the keyrings did not know of a key: that it was revoked, or something else, such as another expiry."""
 
-    NOTHING = 0
+    NONE = 0
     CHANGED = 1
     REVOKED = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Learnt:
+class CachedKey:
     """What is known of one key: when a keyserver last answered about it, and the certificate (binary), if any has it.
 
     `asked` is aware, UTC.
@@ -53,30 +53,30 @@ class Learnt:
     certificate: bytes = b""
 
 
-class Memory:
+class KeyserverCache:
     """What is known of keys, by primary fingerprint. Safe for use from several threads."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.keys: dict[str, Learnt] = {}
+        self.keys: dict[str, CachedKey] = {}
         self._lock = threading.Lock()
         self._ring: Keyring | None = None
         self._stale = False
 
     @classmethod
-    def load(cls, path: Path) -> Memory:
+    def load(cls, path: Path) -> KeyserverCache:
         """Read the file. One that is damaged is said to be, and begun anew: keyservers are asked again."""
-        memory = cls(path)
+        cache = cls(path)
         try:
-            memory.keys, memory._stale = _read(path), True
-            memory.ring()
+            cache.keys, cache._stale = _read(path), True
+            cache.ring()
         except FileNotFoundError:
             pass
         except (OSError, ValueError, RecursionError, KeyMaterialError) as error:
-            memory.keys, memory._stale = {}, False
+            cache.keys, cache._stale = {}, False
             what = error.strerror if isinstance(error, OSError) else error
-            _log.error("what keyservers said is lost until they are asked again: %s: %s", path, what)
-        return memory
+            _log.error("the keyserver cache is lost, keyservers are asked again: %s: %s", path, what)
+        return cache
 
     def ring(self) -> Keyring | None:
         """Return the certificates that are known, None when there are none."""
@@ -86,7 +86,7 @@ class Memory:
                 self._ring, self._stale = Keyring.parse(*blobs) if blobs else None, False
             return self._ring
 
-    def take(self, fingerprint: str, certificate: bytes, now: datetime, own: Keyring) -> News:
+    def take(self, fingerprint: str, certificate: bytes, now: datetime, own: Keyring) -> KeyChange:
         """Add what a keyserver said of a key to what is known, and return what the site's keyrings did not know.
 
         Args:
@@ -102,12 +102,12 @@ class Memory:
             if certificate:
                 merged = _merged(known, certificate, fingerprint, own)
                 self._stale |= merged != known
-            self.keys[fingerprint] = Learnt(now, merged)
+            self.keys[fingerprint] = CachedKey(now, merged)
         new = additions(own, Keyring.parse(merged), fingerprint) if merged else None
         if new is None:
-            return News.NOTHING
+            return KeyChange.NONE
         revoked = any(body[1] == SignatureType.KEY_REVOCATION for body in new.direct)
-        return News.REVOKED if revoked else News.CHANGED
+        return KeyChange.REVOKED if revoked else KeyChange.CHANGED
 
     def save(self) -> None:
         """Write the file, in one step.
@@ -141,7 +141,7 @@ def _merged(known: bytes, certificate: bytes, fingerprint: str, own: Keyring) ->
     return known if found is None else serialize(found.material)
 
 
-def _read(path: Path) -> dict[str, Learnt]:
+def _read(path: Path) -> dict[str, CachedKey]:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
     with os.fdopen(descriptor, "rb") as file:
         data = file.read(MAX_FILE + 1)
@@ -153,7 +153,7 @@ def _read(path: Path) -> dict[str, Learnt]:
     return {name: _entry(name, entry) for name, entry in document["keys"].items()}
 
 
-def _entry(name: str, entry: Any) -> Learnt:
+def _entry(name: str, entry: Any) -> CachedKey:
     if ":" in name or len(name) not in _FINGERPRINT_DIGITS or not isinstance(entry, dict):
         raise ValueError("not a file of this version")
     try:
@@ -161,7 +161,7 @@ def _entry(name: str, entry: Any) -> Learnt:
         asked = datetime.fromisoformat(str(entry["asked"]))
     except (KeyError, binascii.Error) as error:
         raise ValueError("not a file of this version") from error
-    return Learnt(asked if asked.tzinfo is not None else asked.replace(tzinfo=UTC), certificate)
+    return CachedKey(asked if asked.tzinfo is not None else asked.replace(tzinfo=UTC), certificate)
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Which certificates the keeper of OCSP answers is to keep fresh: those of the policy in force that lead to a root.
+"""Certificates whose OCSP answers are kept fresh: those of the policy in force that lead to a root.
 
 That changes with each reload, and with time: certificates become valid, and expire. Finding it out means building
 paths, which is done in a thread.
@@ -6,11 +6,10 @@ paths, which is done in a thread.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import logging
 from typing import TYPE_CHECKING, Final
 
+from eclctl.daemon.background.timers import Timer
 from eclctl.daemon.background.workers import Workers
 from eclctl.trust.keyring import needed
 
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from eclctl.decide.engine import Engine
-    from eclctl.remote.ocsp.cache import Keeper
+    from eclctl.remote.ocsp.cache import OcspCache
     from eclctl.trust.revocation import Link
 
 INTERVAL: Final = 3600.0
@@ -28,56 +27,45 @@ INTERVAL: Final = 3600.0
 _log = logging.getLogger(__name__)
 
 
-class Statuses:
-    """Tells a keeper what to watch.
+class OcspWatchlist:
+    """Tells the cache of OCSP answers which certificates to keep fresh.
 
     Args:
         engine: has the snapshot in force.
-        keeper: asks responders, and keeps what they say.
+        cache: asks responders, and keeps what they say.
         clock: the time of day, aware, UTC.
     """
 
-    def __init__(self, engine: Engine, keeper: Keeper, clock: Callable[[], datetime]) -> None:
+    def __init__(self, engine: Engine, cache: OcspCache, clock: Callable[[], datetime]) -> None:
         self._engine = engine
-        self._keeper = keeper
+        self._cache = cache
         self._clock = clock
-        self._loop = asyncio.get_running_loop()
-        self._workers = Workers("statuses", 1)
+        self._workers = Workers("ocsp-watchlist", 1)
         self._running = False
         self._again = False
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer = Timer(self.refresh)
 
     def refresh(self) -> None:
-        """Find out soon. What is asked for meanwhile is found out again afterwards, once."""
+        """Search soon. Requests that come while a search runs lead to one more search."""
         if self._running:
             self._again = True
             return
         self._running = True
-        if self._timer is not None:
-            self._timer.cancel()
-        self._workers.submit(None, self._work)
+        self._timer.cancel()
+        self._workers.run(None, lambda: needed(self._engine.snapshot.store, self._clock()), self._found)
 
     def stop(self) -> None:
-        """Find out nothing any more."""
+        """Start no further search."""
         self._workers.stop()
-        if self._timer is not None:
-            self._timer.cancel()
+        self._timer.stop()
 
-    def _work(self) -> None:
-        """In a thread."""
-        found: Sequence[Link] | None = None
-        try:
-            found = needed(self._engine.snapshot.store, self._clock())
-        except Exception:  # noqa: BLE001 - what is watched already stays so
-            _log.exception("finding the certificates whose status must be known failed")
-        with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits
-            self._loop.call_soon_threadsafe(self._found, found)
-
-    def _found(self, links: Sequence[Link] | None) -> None:
+    def _found(self, links: Sequence[Link] | Exception) -> None:
         self._running = False
-        if links is not None:
-            self._keeper.watch(links)
-        self._timer = self._loop.call_later(INTERVAL, self.refresh)
+        if isinstance(links, Exception):  # what is watched already stays so
+            _log.error("finding the certificates whose status must be known failed", exc_info=links)
+        else:
+            self._cache.watch(links)
+        self._timer.set(INTERVAL)
         if self._again:
             self._again = False
             self.refresh()

@@ -1,1 +1,1 @@
-"""The check and admin sockets: accepting, peers, permissions, lines of the protocol."""
+"""The check and admin sockets: connections, callers and admins, permissions, lines of the protocol, time-outs."""

@@ -1,4 +1,4 @@
-"""Accepting connections from listening sockets, also when there are no free descriptors."""
+"""Accepts connections from listening sockets, also when no descriptor is free."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import os
 import socket
 from typing import TYPE_CHECKING, Final, Protocol
 
+from eclctl.daemon.background.timers import Timer
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -16,7 +18,7 @@ _PAUSE_SECONDS: Final = 0.1
 _NO_DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE})
 
 
-class Welcome(Protocol):
+class AcceptedHandler(Protocol):
     """Takes a connection that was accepted."""
 
     def __call__(self, sock: socket.socket, *, admin: bool) -> None:
@@ -27,12 +29,12 @@ class Acceptor:
     """Accepts connections on the event loop.
 
     Args:
-        welcome: takes each connection.
+        accepted: takes each connection.
         failed: told when one could not be accepted.
     """
 
-    def __init__(self, welcome: Welcome, failed: Callable[[], None]) -> None:
-        self._welcome = welcome
+    def __init__(self, accepted: AcceptedHandler, failed: Callable[[], None]) -> None:
+        self._accepted = accepted
         self._failed = failed
         self._loop = asyncio.get_running_loop()
         self._listeners: list[socket.socket] = []
@@ -62,12 +64,13 @@ class Acceptor:
                 return
             except OSError as error:
                 self._failed()
-                if error.errno not in _NO_DESCRIPTORS or not self._shed(listener):
-                    self._pause(listener, admin)
+                if error.errno not in _NO_DESCRIPTORS or not self._drop_one(listener):
+                    self._loop.remove_reader(listener)
+                    Timer(lambda: self._resume(listener, admin=admin)).set(_PAUSE_SECONDS)
                 return
-            self._welcome(sock, admin=admin)
+            self._accepted(sock, admin=admin)
 
-    def _shed(self, listener: socket.socket) -> bool:
+    def _drop_one(self, listener: socket.socket) -> bool:
         """Without a free descriptor a waiting connection cannot even be refused: use the one held back for this."""
         os.close(self._reserve)
         try:
@@ -78,10 +81,6 @@ class Acceptor:
             self._reserve = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         return True
 
-    def _pause(self, listener: socket.socket, admin: bool) -> None:  # noqa: FBT001 - as above
-        self._loop.remove_reader(listener)
-        self._loop.call_later(_PAUSE_SECONDS, self._resume, listener, admin)
-
-    def _resume(self, listener: socket.socket, admin: bool) -> None:  # noqa: FBT001 - as above
+    def _resume(self, listener: socket.socket, *, admin: bool) -> None:
         if not self._stopped:
             self._loop.add_reader(listener, self._accept, listener, admin)

@@ -21,7 +21,7 @@ class Call:
         finish: takes the connection that the answer goes to, the line, and what the request cost: its images, or one.
         connection: the client.
         request: what they ask.
-        descriptors: what came with it, in the order of the images that want one; whoever answers closes them.
+        descriptors: what came with it, in the order of the images that want one; the handler closes them.
     """
 
     __slots__ = ("_answered", "_connection", "_finish", "descriptors", "peer", "request", "started")

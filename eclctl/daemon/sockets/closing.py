@@ -1,8 +1,8 @@
-"""Closing descriptors that came from strangers.
+"""Closing descriptors that came from clients.
 
 close(2) can wait: for a FUSE server to answer the flush, for a lingering TCP socket of which ours is the last
-descriptor. Whoever sends such a descriptor must not stop the event loop, so only files and directories on local file
-systems are closed on the spot; the rest goes to threads of its own.
+descriptor. A client that sends such a descriptor must not stop the event loop. So only files and directories on local
+file systems are closed at once; the rest goes to threads of its own.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Closer:
 
     def close(self, person: int | str, descriptor: int) -> None:
         """Close a descriptor that came from a person, now or as soon as a thread can."""
-        if self._harmless(descriptor):
+        if self._closes_at_once(descriptor):
             os.close(descriptor)
             return
         with self._lock:
@@ -44,10 +44,10 @@ class Closer:
         self._workers.submit(person, lambda: self._close(person, descriptor), gates=(person,))
 
     def waiting(self, person: int | str) -> int:
-        """How many descriptors of a person are not closed yet."""
+        """Return how many descriptors of a person are not closed yet."""
         return self._waiting.get(person, 0)
 
-    def _harmless(self, descriptor: int) -> bool:
+    def _closes_at_once(self, descriptor: int) -> bool:
         try:
             found = attributes(descriptor)
         except OSError:

@@ -13,7 +13,7 @@ from array import array
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from eclctl.daemon.sockets.protocol import LINE_LIMIT
+from eclctl.daemon.sockets.lines import LINE_LIMIT, LineBuffer, LineTooLongError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,11 +46,9 @@ class Connection:
 
     __slots__ = (
         "_ancillary",
-        "_complete",
-        "_inbox",
+        "_lines",
         "_outbox",
         "_release",
-        "_start",
         "active",
         "admin",
         "closed",
@@ -95,9 +93,7 @@ class Connection:
         self.reading = False
         self.writing = False
         self._ancillary = socket.CMSG_LEN(descriptors_limit * array("i").itemsize)
-        self._inbox = bytearray()
-        self._start = 0
-        self._complete = 0  # up to here the inbox has been searched for line ends
+        self._lines = LineBuffer()
         self._outbox = bytearray()
 
     def receive(self, now: float) -> None:
@@ -119,9 +115,9 @@ class Connection:
             )
         if not data:
             self.ended = True
-        elif not self._inbox:
+        elif not self._lines:
             self.active = now
-        self._inbox += data
+        self._lines.add(data)
 
     def _keep_descriptors(self, ancillary: list[tuple[int, int, bytes]]) -> None:
         for level, kind, data in ancillary:
@@ -131,33 +127,26 @@ class Connection:
                 self.descriptors.extend(received)
 
     def next_line(self) -> bytes | None:
-        """The next complete line without its newline, or None.
+        """Return the next complete line without its newline, or None.
 
         Raises:
             BrokenConnectionError: the line that has begun is longer than a request may be.
         """
-        end = self._inbox.find(b"\n", self._complete)
-        if end >= 0:
-            line = bytes(self._inbox[self._start : end])
-            self._start = self._complete = end + 1
-            return line
-        del self._inbox[: self._start]
-        self._start = 0
-        self._complete = len(self._inbox)
-        if self._complete >= LINE_LIMIT:
-            raise BrokenConnectionError("too-long", f"a request is longer than {LINE_LIMIT} bytes")
-        return None
+        try:
+            return self._lines.next_line()
+        except LineTooLongError:
+            raise BrokenConnectionError("too-long", f"a request is longer than {LINE_LIMIT} bytes") from None
 
     def has_line(self) -> bool:
-        """Whether a complete line waits."""
-        return self._inbox.find(b"\n", self._complete) >= 0
+        """Return whether a complete line waits."""
+        return self._lines.has_line()
 
     def has_partial_line(self) -> bool:
-        """Whether a line has begun that is not complete."""
-        return len(self._inbox) > self._start
+        """Return whether a line has begun that is not complete."""
+        return self._lines.has_partial_line()
 
     def take_descriptors(self, count: int) -> tuple[int, ...] | None:
-        """The next `count` descriptors, now the caller's to close; None when there are not as many."""
+        """Return the next `count` descriptors, now the caller's to close; None when there are not as many."""
         if not count:
             return ()
         if count > len(self.descriptors):
@@ -169,7 +158,7 @@ class Connection:
         self._outbox += line
 
     def unsent(self) -> int:
-        """Bytes that the client has not taken yet."""
+        """Return bytes that the client has not taken yet."""
         return len(self._outbox)
 
     def send(self, now: float) -> None:
@@ -188,7 +177,7 @@ class Connection:
         self.last_progress = now
 
     def done(self) -> bool:
-        """Whether nothing more can come of this connection."""
+        """Return whether nothing more can come of this connection."""
         return self.ended and not self.in_flight and not self._outbox and not self.has_line()
 
     def drop_descriptors(self) -> None:
@@ -199,8 +188,7 @@ class Connection:
     def refuse_input(self) -> None:
         """Read and answer nothing more; what is under way is still answered."""
         self.ended = True
-        self._inbox.clear()
-        self._start = self._complete = 0
+        self._lines.clear()
         self.drop_descriptors()
 
     def close(self) -> None:

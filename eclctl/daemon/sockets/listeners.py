@@ -1,8 +1,8 @@
-"""Unix sockets that appear only when somebody answers behind them.
+"""Unix sockets that appear only when the daemon answers on them.
 
 A socket is bound and made to listen under another name in the same directory, gets its mode and owner there, and
-is renamed into place when the daemon is ready. What is left of a daemon that died is replaced; a socket behind which
-somebody listens is not.
+is renamed into place when the daemon is ready. What is left of a daemon that died is replaced; a socket on
+which another process listens is not.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def open_listener(path: Path, mode: int, group: int | None = None) -> Listener:
         group: numeric group that gets it, or None to leave it.
 
     Raises:
-        ConfigError: the place cannot be used, or somebody listens there already.
+        ConfigError: the place cannot be used, or another process listens there already.
     """
     if len(os.fsencode(path)) > _PATH_LIMIT:
         raise ConfigError(f"the socket path {path} is longer than {_PATH_LIMIT} bytes; choose a shorter one")
@@ -78,7 +78,7 @@ def open_listener(path: Path, mode: int, group: int | None = None) -> Listener:
 
 def _listen(listener: socket.socket, path: Path, mode: int, group: int | None) -> Listener:
     _make_directory(path.parent)
-    _refuse_living(path)
+    _require_unused(path)
     hidden = path.with_name(f".{secrets.token_hex(4)}"[: max(2, len(path.name))])
     listener.bind(str(hidden))
     hidden.chmod(mode)
@@ -89,7 +89,7 @@ def _listen(listener: socket.socket, path: Path, mode: int, group: int | None) -
 
 
 def _make_directory(directory: Path) -> None:
-    """Make what is missing, open to all whatever the umask: the socket's own mode says who may connect."""
+    """Make what is missing, open to all under any umask: the socket's own mode says who may connect."""
     if directory.is_dir():
         return
     _make_directory(directory.parent)
@@ -97,8 +97,8 @@ def _make_directory(directory: Path) -> None:
     directory.chmod(0o755)
 
 
-def _refuse_living(path: Path) -> None:
-    """A name may be taken over only from a socket that nobody listens on."""
+def _require_unused(path: Path) -> None:
+    """A name may be taken over only from a socket on which no process listens."""
     try:
         if not stat.S_ISSOCK(path.lstat().st_mode):
             raise ConfigError(f"{path} exists and is no socket; remove it or name another place for the socket")
@@ -110,7 +110,7 @@ def _refuse_living(path: Path) -> None:
         except ConnectionRefusedError:
             return
         except BlockingIOError:
-            pass  # its queue is full: somebody listens, and is busy
+            pass  # its queue is full: a process listens, and is busy
     raise ConfigError(f"another daemon listens at {path}; stop it first, or name another socket")
 
 

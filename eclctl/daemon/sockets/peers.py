@@ -1,4 +1,4 @@
-"""Who is at the other end of a Unix socket, as the kernel says.
+"""The process at the other end of a Unix socket, as the kernel says.
 
 The credentials are those of the process that called connect(2) (unix(7), SO_PEERCRED). What a message says about
 its sender never counts.
@@ -42,7 +42,7 @@ class Peer:
 
 
 def peer_of(connection: socket.socket) -> Peer:
-    """The process that connected to a Unix socket.
+    """Return the process that connected to a Unix socket.
 
     Raises:
         OSError: the kernel does not say; the connection must then be closed.

@@ -1,11 +1,11 @@
-"""Who may ask what. Checked for every request before the daemon looks at any file.
+"""Which requests a caller may make, checked for every request before the daemon looks at any file.
 
 Rules:
 
 1. What changes or shows the daemon's state is answered on the admin socket only.
 2. Only root asks for another user.
-3. Only admins ask by name: everybody else opens the image and passes the descriptor, so that the kernel has checked
-   that they can reach and read it. The refusal is the same for every name.
+3. Only admins ask by name (`admins`). All others open the image and pass the descriptor, so that the kernel has
+   checked that they can reach and read it. The refusal is the same for every name.
 4. Names are looked up with the rights of those who sent them: what they cannot see shows neither in an answer nor in
    the time that it takes.
 """
@@ -13,9 +13,9 @@ Rules:
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from eclctl.daemon.sockets.admins import ADMIN_GROUP
 from eclctl.daemon.sockets.protocol import ADMIN_ONLY, ErrorCode, RequestError
 from eclctl.files.askers import Asker
 from eclctl.files.syscalls import Credentials, can_assume
@@ -27,26 +27,10 @@ if TYPE_CHECKING:
     from eclctl.daemon.sockets.protocol import Request
     from eclctl.model import Caller
 
-ADMIN_GROUP: Final = "eclctl"
 BY_NAME: Final = (
     f"only root, the daemon's own user and the group {ADMIN_GROUP} may ask by name: open the image and pass its "
     'descriptor with "fd":true, as `eclctl check IMAGE` does; docs/protocol.md shows how in other languages'
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Admins:
-    """Says whether a peer is root, the daemon's own user, or in the admin group.
-
-    `group` is the group's ID, None where the host has no such group.
-    """
-
-    group: int | None
-
-    def __call__(self, peer: Peer) -> bool:
-        """Whether `peer` may use the admin socket, and ask by name."""
-        caller = peer.caller
-        return caller.uid in {0, os.geteuid()} or (self.group is not None and self.group in caller.groups)
 
 
 def require_permitted(request: Request, peer: Peer, *, admin_socket: bool, is_admin: Callable[[Peer], bool]) -> None:
@@ -72,7 +56,7 @@ def require_permitted(request: Request, peer: Peer, *, admin_socket: bool, is_ad
 
 
 def asker_of(peer: Caller, subject: Caller) -> Asker:
-    """Whose rights names are looked up with: the asker's; where root asks for another user, then that user's.
+    """Return whose rights names are looked up with: the asker's; where root asks for another user, then that user's.
 
     A daemon that is not root can look with its own rights only.
     """

@@ -1,6 +1,6 @@
 """The socket protocol: one line of bytes in, a request out; a decision in, one line of bytes out. No sockets.
 
-One JSON object a line, at most `LINE_LIMIT` bytes with its newline (DESIGN section 4). What a request may hold is
+One JSON object a line, at most `LINE_LIMIT` bytes with its newline (docs/protocol.md). What a request may hold is
 closed: an unknown or repeated key, a number that JSON does not know, a wrong type or version is a `RequestError`,
 never a guess. Answers are plain ASCII, so nothing that a user chose reaches a terminal or a log as a raw control
 character.
@@ -14,6 +14,7 @@ from enum import StrEnum
 from json import JSONDecodeError, JSONDecoder, JSONEncoder
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
+from eclctl.daemon.sockets.lines import LINE_LIMIT
 from eclctl.errors import EclctlError
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 
 VERSION: Final = 1
-LINE_LIMIT: Final = 64 * 1024
 ID_LIMIT: Final = 256
 IMAGES_LIMIT: Final = 64
 PATH_LIMIT: Final = 4096
@@ -51,7 +51,7 @@ class Method(StrEnum):
 ADMIN_ONLY: Final = frozenset({Method.STATUS, Method.RELOAD, Method.FLUSH, Method.RESCAN, Method.RECENT, Method.REPORT})
 
 
-class Part(StrEnum):
+class ReportPart(StrEnum):
     """The parts of a report."""
 
     SUMMARY = "summary"
@@ -105,7 +105,7 @@ class Request(NamedTuple):
     images: tuple[ImageRef, ...] = ()
     subject_uid: int | None = None
     limit: int = 50
-    part: Part = Part.SUMMARY
+    part: ReportPart = ReportPart.SUMMARY
     after: str = ""
 
 
@@ -139,7 +139,7 @@ def parse_request(line: bytes) -> Request:
         The request; every value in it has been checked.
 
     Raises:
-        RequestError: the line is anything else. Nothing else is raised, whatever the bytes.
+        RequestError: the line is anything else. Nothing else is raised, for any bytes.
     """
     if len(line) <= LINE_LIMIT and (plain := _PLAIN_CHECK.fullmatch(line)) is not None:
         return _plain_check(plain)
@@ -264,11 +264,11 @@ def _parse_recent(request_id: str, method: Method, parameters: dict[str, Any]) -
 def _parse_report(request_id: str, method: Method, parameters: dict[str, Any]) -> Request:
     _only(parameters, frozenset({"part", "after", "limit"}), "`parameters`")
     part, after = parameters.get("part"), parameters.get("after", "")
-    if not isinstance(part, str) or part not in frozenset(Part):
-        _refuse(f"`part` must be one of {', '.join(Part)}")
+    if not isinstance(part, str) or part not in frozenset(ReportPart):
+        _refuse(f"`part` must be one of {', '.join(ReportPart)}")
     if type(after) is not str or len(after) > PATH_LIMIT:
         _refuse("`after` must be what the answer before said in `next`")
-    return Request(request_id, method, limit=_limit(parameters), part=Part(part), after=after)
+    return Request(request_id, method, limit=_limit(parameters), part=ReportPart(part), after=after)
 
 
 def _limit(parameters: dict[str, Any]) -> int:
@@ -322,18 +322,18 @@ def _subject(parameters: dict[str, Any]) -> int | None:
 
 
 def encode_result(request_id: str, result: Mapping[str, Any]) -> bytes:
-    """One answer line, ASCII, with its newline."""
+    """Return one answer line, ASCII, with its newline."""
     return _line({"v": VERSION, "id": request_id, "result": result})
 
 
 def encode_error(request_id: str | None, code: ErrorCode, message: str) -> bytes:
-    """One error line, ASCII, with its newline. Nothing was decided: a wrapper treats it as deny."""
+    """Return one error line, ASCII, with its newline. Nothing was decided: a wrapper treats it as deny."""
     error = {"code": code, "message": message}
     return _line({"v": VERSION, "id": request_id, "error": error})
 
 
 def encode_members(fields: Mapping[str, Any]) -> str:
-    """A JSON object without its braces, to be put into a larger one."""
+    """Return a JSON object without its braces, to be put into a larger one."""
     return _encode(fields)[1:-1]
 
 

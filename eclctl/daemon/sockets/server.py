@@ -25,18 +25,20 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
+from eclctl.daemon.background.timers import Repeating
 from eclctl.daemon.sockets.accepting import Acceptor
 from eclctl.daemon.sockets.call import Call
 from eclctl.daemon.sockets.connection import UNSENT_LIMIT, BrokenConnectionError, Connection
 from eclctl.daemon.sockets.peers import MOST_GROUPS, Peer, TooManyGroupsError, peer_of
 from eclctl.daemon.sockets.permissions import require_permitted
 from eclctl.daemon.sockets.protocol import ErrorCode, Method, RequestError, encode_error, parse_request
+from eclctl.daemon.sockets.timeouts import SWEEP_SECONDS, overdue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
 
     from eclctl.config.settings import Limits
-    from eclctl.daemon.decisions.callers import Callers
+    from eclctl.daemon.sockets.callers import CallerLookup
     from eclctl.daemon.sockets.closing import Closer
     from eclctl.model import Caller
 
@@ -44,9 +46,6 @@ TURN: Final = 64
 _SHARE: Final = 32  # requests of one connection before the user's next connection has its go
 _ADMIN_CONNECTIONS: Final = 16  # on the admin socket beyond the limits
 _SPARE_MESSAGES: Final = 4  # so many messages' descriptors may wait for requests, however few connections are allowed
-_SWEEP_SECONDS: Final = 1.0
-_LINE_SECONDS: Final = 10.0
-_STALLED_SECONDS: Final = 10.0
 _TOO_MANY: Final = "too many connections; close one and ask again"
 _METRIC_KINDS: Final = {ErrorCode.NOT_PERMITTED: "forbidden", ErrorCode.TOO_MANY_CONNECTIONS: "too-many"}
 
@@ -79,7 +78,7 @@ class Server:
         handlers: for each method, what begins to answer a call: at once, or later on the same loop.
         end_turn: called at the end of each turn, before anything is sent.
         observer: counts requests and refusals.
-        admins: says whether a peer may use the admin socket, whatever the mode of the socket file, and ask by name.
+        admins: says whether a peer may use the admin socket (under any mode of its file) and ask by name.
         closer: closes descriptors that no request claims.
         on_bug: is told every error that is a bug.
         callers: identifies who connects.
@@ -95,7 +94,7 @@ class Server:
         admins: Callable[[Peer], bool],
         closer: Closer,
         on_bug: Callable[[BaseException], None],
-        callers: Callers,
+        callers: CallerLookup,
     ) -> None:
         self._limits = limits
         self._handlers = handlers
@@ -112,10 +111,11 @@ class Server:
         self._held: dict[Hashable, set[socket.socket]] = {}
         self._connections: set[Connection] = set()
         self._touched: set[Connection] = set()
-        self._acceptor = Acceptor(self._welcome, partial(observer.error, "accept"))
+        self._acceptor = Acceptor(self._accepted, partial(observer.error, "accept"))
         self._turn_scheduled = False
         self._idle = asyncio.Event()
-        self._sweeper = self._loop.call_later(_SWEEP_SECONDS, self._sweep)
+        self._sweeper = Repeating(self._sweep)
+        self._sweeper.start(SWEEP_SECONDS)
 
     # -- life ------------------------------------------------------------------------------------------------------
 
@@ -124,11 +124,11 @@ class Server:
         self._acceptor.listen(listener, admin=admin)
 
     def connections(self) -> int:
-        """How many clients are connected."""
+        """Return how many clients are connected."""
         return len(self._connections)
 
     def in_flight(self) -> int:
-        """How many requests have been read and not answered, each counted as often as it has images."""
+        """Return how many requests have been read and not answered, each counted as often as it has images."""
         return sum(user.in_flight for user in self._users.values())
 
     async def stop(self, patience: float) -> None:
@@ -150,12 +150,12 @@ class Server:
             pass  # a client that does not read, or a decision that hangs: both get no answer, which is deny
         for connection in tuple(self._connections):
             self._close(connection)
-        self._sweeper.cancel()
+        self._sweeper.stop()
         self._acceptor.close()
 
     # -- connections -----------------------------------------------------------------------------------------------
 
-    def _welcome(self, sock: socket.socket, *, admin: bool) -> None:
+    def _accepted(self, sock: socket.socket, *, admin: bool) -> None:
         sock.setblocking(False)  # noqa: FBT003 - the standard library's signature
         try:
             peer = peer_of(sock)
@@ -164,10 +164,10 @@ class Server:
             sock.close()
             return
         except TooManyGroupsError:
-            self._turn_away(sock, ErrorCode.NOT_PERMITTED, f"you are in more than {MOST_GROUPS} groups")
+            self._refuse_connection(sock, ErrorCode.NOT_PERMITTED, f"you are in more than {MOST_GROUPS} groups")
             return
         if admin and not self._admins(peer):
-            self._turn_away(sock, ErrorCode.NOT_PERMITTED, "the admin socket is for root and its group")
+            self._refuse_connection(sock, ErrorCode.NOT_PERMITTED, "the admin socket is for root and its group")
             return
         caller = self._callers.known(peer.caller)
         if caller is None:
@@ -177,29 +177,29 @@ class Server:
 
     def _hold(self, sock: socket.socket, peer: Peer, *, admin: bool) -> None:
         """Keep a connection until it is known whose limits it counts for."""
-        household = self._callers.household(peer.caller)
-        held = self._held.get(household, set())
+        person_key = self._callers.person_key(peer.caller)
+        held = self._held.get(person_key, set())
         if not self._room_for(len(held), admin=admin):
-            self._turn_away(sock, ErrorCode.TOO_MANY_CONNECTIONS, _TOO_MANY)
+            self._refuse_connection(sock, ErrorCode.TOO_MANY_CONNECTIONS, _TOO_MANY)
             return
-        self._held[household] = held
+        self._held[person_key] = held
         held.add(sock)
-        self._callers.find(peer.caller, partial(self._identified, sock, peer, household, admin))
+        self._callers.find(peer.caller, partial(self._identified, sock, peer, person_key, admin))
 
-    def _identified(self, sock: socket.socket, peer: Peer, household: Hashable, admin: bool, caller: Caller) -> None:  # noqa: FBT001 - partial passes positions
-        held = self._held.get(household)
+    def _identified(self, sock: socket.socket, peer: Peer, person_key: Hashable, admin: bool, caller: Caller) -> None:  # noqa: FBT001 - partial passes positions
+        held = self._held.get(person_key)
         if held is None or sock not in held:
             return  # the server has stopped
         held.remove(sock)
         if not held:
-            del self._held[household]
+            del self._held[person_key]
         self._admit(sock, replace(peer, caller=caller), admin=admin)
 
     def _admit(self, sock: socket.socket, peer: Peer, *, admin: bool) -> None:
         user = self._users.setdefault(peer.person, _User(peer.person))
         if not self._room_for(len(user.connections), admin=admin):
             self._forget(user)
-            self._turn_away(sock, ErrorCode.TOO_MANY_CONNECTIONS, _TOO_MANY)
+            self._refuse_connection(sock, ErrorCode.TOO_MANY_CONNECTIONS, _TOO_MANY)
             return
         connection = Connection(
             sock,
@@ -215,17 +215,17 @@ class Server:
         self._start_reading(connection)
 
     def _room_for(self, own: int, *, admin: bool) -> bool:
-        """Whether one more fits. However many there are, the admin socket takes some: for status and reload."""
+        """Return whether one more fits. However many there are, the admin socket takes some: for status and reload."""
         kept = _ADMIN_CONNECTIONS if admin else 0
         every = len(self._connections) + sum(map(len, self._held.values())) - kept
         return every < self._limits.connections and own - kept < self._limits.connections_per_user
 
-    def _turn_away(self, sock: socket.socket, code: ErrorCode, message: str) -> None:
+    def _refuse_connection(self, sock: socket.socket, code: ErrorCode, message: str) -> None:
         self._count(code)
         try:
             sock.send(encode_error(None, code, message))
         except OSError:
-            pass  # nobody listens for the reason
+            pass  # the client is gone
         finally:
             sock.close()
 
@@ -328,7 +328,7 @@ class Server:
             self.wake()
 
     def _turn(self) -> None:
-        """Whatever fails, what is decided is recorded, and what is recorded is sent."""
+        """Also after a failure, what is decided is recorded, and what is recorded is sent."""
         try:
             for user in tuple(self._ready.values()):
                 self._serve_user(user)
@@ -373,7 +373,7 @@ class Server:
         except BrokenConnectionError as error:
             self._break(connection, error)
             return spent
-        except Exception as error:  # noqa: BLE001 - a bug costs this connection: nobody knows what it waits for
+        except Exception as error:  # noqa: BLE001 - a bug costs this connection: it is not known what it waits for
             self._on_bug(error)
             self._close(connection)
             return spent
@@ -402,7 +402,9 @@ class Server:
             connection.queue(encode_error(error.id, error.error, str(error)))
             self._touch(connection)
             if connection.descriptors:
-                raise BrokenConnectionError("descriptors", "nobody knows whose the descriptors are") from None
+                raise BrokenConnectionError(
+                    "descriptors", "it is not known which request the descriptors belong to"
+                ) from None
             return 1
         self._observer.request(request.method)
         descriptors = connection.take_descriptors([image.fd for image in request.images].count(True))
@@ -449,14 +451,11 @@ class Server:
         if connection.done():
             self._close(connection)
         elif connection.unsent():
-            self._start_writing(connection)
+            if not connection.writing:
+                connection.writing = True
+                self._loop.add_writer(connection.fileno, self._send, connection)
         else:
             self._sent(connection)
-
-    def _start_writing(self, connection: Connection) -> None:
-        if not connection.writing:
-            connection.writing = True
-            self._loop.add_writer(connection.fileno, self._send, connection)
 
     def _sent(self, connection: Connection) -> None:
         """The client has read everything: it may ask on."""
@@ -469,18 +468,6 @@ class Server:
     # -- time-outs -------------------------------------------------------------------------------------------------
 
     def _sweep(self) -> None:
-        now = self._loop.time()
-        for connection in tuple(self._connections):
-            if reason := self._overdue(connection, now):
-                self._observer.error(reason)
-                self._close(connection)
-        self._sweeper = self._loop.call_later(_SWEEP_SECONDS, self._sweep)
-
-    def _overdue(self, connection: Connection, now: float) -> str | None:
-        if connection.unsent():
-            return "slow-reader" if now - max(connection.last_progress, connection.active) > _STALLED_SECONDS else None
-        if connection.in_flight or connection.queued:
-            return None
-        if connection.has_partial_line():
-            return "timeout" if now - connection.active > min(_LINE_SECONDS, self._limits.idle_timeout) else None
-        return "timeout" if now - connection.active > self._limits.idle_timeout else None
+        for connection, kind in overdue(tuple(self._connections), self._loop.time(), self._limits.idle_timeout):
+            self._observer.error(kind)
+            self._close(connection)

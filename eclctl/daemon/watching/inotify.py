@@ -1,6 +1,6 @@
-"""Change events of watched trees, by way of watchdog and inotify, with the losses that watchdog keeps to itself.
+"""Change events of watched trees, from watchdog and inotify: also lost events (overflow) and used-up watches.
 
-watchdog's handlers hear of changed files and directories. They do not hear that
+watchdog tells its handlers about changed files and directories. It does not tell them that
 
 * the kernel's event queue overflowed and events were lost (`IN_Q_OVERFLOW`): watchdog renews its watches and says
   nothing;
@@ -46,12 +46,12 @@ _EVENTS = Mask(
 
 
 def is_full(error: OSError) -> bool:
-    """Whether an error says that there are no more inotify watches."""
+    """Return whether an error says that there are no more inotify watches."""
     return error.errno in _FULL
 
 
-class Listener(Protocol):
-    """Who wants to know what changes in one tree. Called from watchdog's threads; must return quickly."""
+class ChangeListener(Protocol):
+    """Is told what changes in one tree, in watchdog's threads; must return quickly."""
 
     def changed(self, path: str, *, closed: bool) -> None:
         """A file was created or changed; `closed` when its writer is done or it was moved into place."""
@@ -98,7 +98,7 @@ class _Inotify(InotifyFD):
         return watch.wd
 
     def _in_sandbox(self, path: bytes) -> bool:
-        """Whether the directory is a sandbox or in one. Parents come first, so that one look up is enough."""
+        """Return whether the directory is a sandbox or in one. Parents come first, so that one look up is enough."""
         inside = os.path.dirname(path) in self._sandboxes or os.path.lexists(path + _MARK)
         (self._sandboxes.add if inside else self._sandboxes.discard)(path)
         return inside
@@ -114,7 +114,7 @@ class _Emitter(InotifyEmitter):
 class _Handler(FileSystemEventHandler):
     """Hands the events of one tree to its listener."""
 
-    def __init__(self, listener: Listener) -> None:
+    def __init__(self, listener: ChangeListener) -> None:
         self._listener = listener
 
     def dispatch(self, event: FileSystemEvent) -> None:
@@ -154,11 +154,11 @@ class Notifier:
         self._inotify.stop()
         self._inotify.join()
 
-    def arm(self, path: str, listener: Listener, *, recursive: bool) -> None:
+    def arm(self, path: str, listener: ChangeListener, *, recursive: bool) -> None:
         """Watch a directory (absolute, no links) and with `recursive` everything below. Returns when it is watched.
 
         Raises:
-            OSError: the directory itself cannot be watched, or is already, or nobody reads events any more.
+            OSError: the directory itself cannot be watched, or is already, or the thread that reads events has ended.
         """
         with self._lock:
             if path in self._watches:
@@ -175,7 +175,7 @@ class Notifier:
                 self._observer.unschedule(watch)
 
     def alive(self, path: str) -> bool:
-        """Whether a directory is still watched: it is not once it was removed."""
+        """Return whether a directory is still watched: it is not once it was removed."""
         watch = self._watches.get(path)
         if watch is None or not (self._inotify.is_alive() and self._observer.is_alive()):
             return False

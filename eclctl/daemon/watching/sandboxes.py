@@ -10,13 +10,12 @@ Where there are no watches (the limit is reached, or the file system has none), 
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import select
 import struct
 import threading
 from typing import TYPE_CHECKING
-
-import structlog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -52,7 +51,7 @@ _EVENTS = (
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.inotify_add_watch.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_uint32]
-_log = structlog.get_logger("eclctl.watch")
+_log = logging.getLogger(__name__)
 
 
 class WatchedSandbox:
@@ -134,7 +133,7 @@ class SandboxWatch:
             told, self._refused = self._refused, True
         self.release(sandbox)
         if not told:
-            _log.warning("a sandbox is not watched: what was found of it is kept by age alone", error=reason)
+            _log.warning("a sandbox is not watched: results about it are kept by age alone", extra={"error": reason})
 
     def release(self, sandbox: WatchedSandbox) -> None:
         """Give back the watches that no other sandbox needs; used by `WatchedSandbox`."""

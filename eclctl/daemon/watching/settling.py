@@ -1,4 +1,4 @@
-"""Which changed files are due to be looked at: a bounded queue that lets each file settle first. No threads, no clock.
+"""A bounded queue of changed files, each of which waits until it has settled. No threads, no clock.
 
 A file that was closed or moved into place is looked at after `quick` seconds. Any other (created, attributes changed,
 found young by a scan) is looked at after `settle` seconds, and again until two looks see the same.

@@ -6,6 +6,7 @@ thread calls it in a loop, tests call it with a clock of their own.
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 import threading
@@ -14,8 +15,6 @@ from collections import deque
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
-
-import structlog
 
 from eclctl.daemon.watching.inotify import is_full
 from eclctl.daemon.watching.settling import SettleQueue, Waiting
@@ -36,12 +35,12 @@ CHECK_SECONDS = 30.0
 RETRY_SECONDS = 3600.0
 QUEUE_LIMIT = 16_384
 BACKLOG_LIMIT = 4_096
-TRIED_LIMIT = 200_000
+KNOWN_FAILURES_LIMIT = 200_000
 
 _State = tuple[int, ...]
 _SIZE = 2  # its place in a `_State`
 _Files = list[tuple[str, os.stat_result]]
-_log = structlog.get_logger("eclctl.watch")
+_log = logging.getLogger(__name__)
 
 
 class Prefetcher(Protocol):
@@ -51,7 +50,7 @@ class Prefetcher(Protocol):
         """Examine an image and keep the facts. Never raises."""
 
     def known(self, status: os.stat_result) -> bool:
-        """Whether the facts of exactly this state of the file are in memory. Opens nothing."""
+        """Return whether the facts of exactly this state of the file are in memory. Opens nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +82,7 @@ class _Scan:
     files: Iterator[_Files]
 
 
-class _Tried:
+class _KnownFailures:
     """The files from which the engine could keep nothing, in the state that they had: not to be read at every rescan.
 
     Entries expire, because what kept the engine from it (a directory's owner, a lease) need not show in the file.
@@ -94,7 +93,7 @@ class _Tried:
 
     def add(self, path: str, state: _State, now: float) -> None:
         self._states.pop(path, None)
-        while len(self._states) >= TRIED_LIMIT:
+        while len(self._states) >= KNOWN_FAILURES_LIMIT:
             del self._states[next(iter(self._states))]
         self._states[path] = state, now + RETRY_SECONDS
 
@@ -119,10 +118,18 @@ def _state(status: os.stat_result) -> _State:
 class Tree:
     """One watched tree.
 
-    `changed` and `directory` come from the notifier's threads, `want` and the properties from any; everything else
-    happens in `step`, which one thread calls. `local` says whether a path is on a local file system, `gates` bound
-    how many images are examined at a time on local and on other file systems. `why_not` says why images at a path can
-    have no `trusted-path`, if they cannot.
+    `changed` and `directory` are called in the notifier's threads, `request_rescan` and the properties in any.
+    Everything else happens in `step`, which one thread calls.
+
+    Args:
+        watch: the configured directory.
+        engine: examines images.
+        metrics: counts what is done.
+        notifier: reports changes; None without inotify.
+        local: whether a path is on a local file system.
+        gates: bound how many images are examined at a time, on local and on other file systems.
+        timing: intervals and clocks.
+        why_not: why images at a path can have no `trusted-path`, None when they can.
     """
 
     def __init__(
@@ -147,16 +154,16 @@ class Tree:
         self._timing = timing
         self._clock = timing.clock
 
-        self._wake = threading.Condition()  # guards the queues and the wishes
+        self._wake = threading.Condition()  # guards the queues and the requests
         self._files = SettleQueue(QUEUE_LIMIT, settle=timing.settle, quick=timing.quick)
         self._directories = SettleQueue(QUEUE_LIMIT, settle=timing.settle, quick=timing.quick)
-        self._wishes: dict[str, None] = {}
+        self._rescan_requests: dict[str, None] = {}
         self._forget = False
         self._stopping = False
-        self._stirred = False  # since the last step: so that nothing that comes between a step and the wait is missed
+        self._woken = False  # since the last step: so that nothing that comes between a step and the wait is missed
 
         self._place: _Place | None = None
-        self._sought = False
+        self._located_once = False
         self._armed = False
         self._limited = False
         self._local = False
@@ -165,32 +172,32 @@ class Tree:
         self._scan: _Scan | None = None
         self._backlog: dict[str, tuple[float, _State]] = {}
         self._since: float | None = None  # when the examination under way began
-        self._tried = _Tried()
+        self._known_failures = _KnownFailures()
         self._last_scan: tuple[datetime, float] | None = None
         self._work: deque[Callable[[float], bool]] = deque((self._serve_file, self._serve_scan, self._serve_backlog))
 
     # What others tell it.
 
     def changed(self, path: str, *, closed: bool) -> None:
-        """A file was created or changed (`notify.Listener`)."""
+        """A file was created or changed (`inotify.ChangeListener`)."""
         if not is_temporary(os.path.basename(path)):
             self._note(self._files, path, closed=closed)
 
     def directory(self, path: str) -> None:
-        """A directory appeared, perhaps with content that came before anyone watched it (`notify.Listener`)."""
+        """A directory appeared, perhaps with content that came before it was watched (`inotify.ChangeListener`)."""
         self._note(self._directories, path, closed=True)
 
-    def want(self, reason: str, *, forget: bool = False) -> None:
+    def request_rescan(self, reason: str, *, forget: bool = False) -> None:
         """Ask for a rescan. With `forget`, also of files from which nothing could be kept the last time."""
         with self._wake:
-            self._wishes[reason] = None
+            self._rescan_requests[reason] = None
             self._forget = self._forget or forget
-            self._stir()
+            self._wake_up()
 
     def limited(self) -> None:
         """A directory could not be watched: until it can, rescans stand in."""
         if not self._limited:
-            _log.warning("inotify watches are used up: rescans stand in", path=self.watch.path)
+            _log.warning("inotify watches are used up: only rescans find changes", extra={"path": self.watch.path})
         self._limited = True
 
     def stop(self) -> None:
@@ -230,7 +237,7 @@ class Tree:
         return max(0.0, *(now - since for since in times if since is not None), 0.0)
 
     def covers(self, path: str) -> bool:
-        """Whether a path without links is in the tree."""
+        """Return whether a path without links is in the tree."""
         place = self._place
         return place is not None and (path == place.path or path.startswith(place.path.rstrip("/") + "/"))
 
@@ -261,12 +268,12 @@ class Tree:
             try:
                 wait = self.step()
             except Exception:  # noqa: BLE001 - a bug must not end the watching of a tree for good, nor pass unseen
-                _log.exception("watching failed; trying again", path=self.watch.path)
+                _log.exception("watching failed; trying again", extra={"path": self.watch.path})
                 self._scan, wait = None, self._timing.check
             with self._wake:
-                if wait > 0 and not self._stopping and not self._stirred:
+                if wait > 0 and not self._stopping and not self._woken:
                     self._wake.wait(wait)
-                self._stirred = False
+                self._woken = False
 
     def step(self) -> float:
         """Do one piece of work. Returns 0 when there may be more, else for how many seconds there is none."""
@@ -286,11 +293,11 @@ class Tree:
             if not queue.touch(path, self._clock(), closed=closed):
                 self._metrics.overflow()
                 queue.clear()
-                self._wishes["overflow"] = None
-            self._stir()
+                self._rescan_requests["overflow"] = None
+            self._wake_up()
 
-    def _stir(self) -> None:
-        self._stirred = True
+    def _wake_up(self) -> None:
+        self._woken = True
         self._wake.notify_all()
 
     def _next_due(self) -> float:
@@ -328,19 +335,19 @@ class Tree:
 
     def _begin_wanted(self, now: float) -> bool:
         with self._wake:
-            reason = next(iter(self._wishes), None)
+            reason = next(iter(self._rescan_requests), None)
             if reason is not None:
-                del self._wishes[reason]
+                del self._rescan_requests[reason]
             elif self._scan_at is not None and now >= self._scan_at:
                 reason = "interval"
             forget, self._forget = self._forget, False
         if forget:
-            self._tried.clear()
+            self._known_failures.clear()
         if reason is None or self._place is None:
             return False
         if reason in ("interval", "request") and (self._limited or not self._armed):
             self._arm()  # perhaps there are watches now
-        self._tried.expire(now)
+        self._known_failures.expire(now)
         self._scan_at = now + self.watch.rescan if self.watch.rescan > 0 else None
         self._scan = _Scan(reason, now, walk(self._place.path, recursive=self.watch.recursive))
         return True
@@ -360,15 +367,14 @@ class Tree:
             return True
         known, wall = self._engine.known, self._wall()
         for path, status in files:
-            if not known(status) and not self._tried.holds(path, status, now):
+            if not known(status) and not self._known_failures.holds(path, status, now):
                 self._found(path, status, now, wall)
         return True
 
     def _found(self, path: str, status: os.stat_result, now: float, wall: float) -> None:
         """Take in a file that a rescan found: one that may still be being written settles first.
 
-        One that is being written to become an image, under a name of ours, is not examined ahead: whoever asks about
-        it all the same is answered as ever.
+        A file that eclctl writes under a temporary name is not examined ahead. A question about it is answered as ever.
         """
         if is_temporary(os.path.basename(path)):
             return
@@ -385,7 +391,7 @@ class Tree:
         seconds, when = now - scan.started, self._timing.now()
         self._last_scan = when, seconds
         self._metrics.rescanned(scan.reason, seconds, when)
-        _log.info("rescanned", path=self.watch.path, reason=scan.reason, seconds=round(seconds, 3))
+        _log.info("rescanned", extra={"path": self.watch.path, "reason": scan.reason, "seconds": round(seconds, 3)})
 
     def _serve_backlog(self, _now: float) -> bool:
         """Have the next file that a rescan found examined."""
@@ -411,10 +417,10 @@ class Tree:
         if status in ("kept", "failed"):  # of the others, hardly any is read
             self._metrics.verification(size, seconds, ok=status == "kept")
         if status not in ("kept", "known"):
-            self._tried.add(path, state, self._clock())
+            self._known_failures.add(path, state, self._clock())
 
     def _is_young(self, status: os.stat_result, wall: float) -> bool:
-        """Whether a file changed so recently that somebody may not be done, or facts not be kept yet."""
+        """Return whether a file changed so recently that its writer may not be done, or facts not be kept yet."""
         return any(0 <= wall - changed < self._timing.settle for changed in (status.st_mtime, status.st_ctime))
 
     def _wall(self) -> float:
@@ -425,17 +431,17 @@ class Tree:
     def _check(self, now: float) -> None:
         """See whether the configured path still leads to the directory that is watched."""
         self._check_at = now + self._timing.check
-        place, before, self._sought = self._locate(), self._place if self._sought else ..., True
+        place, before, self._located_once = self._locate(), self._place if self._located_once else ..., True
         if place == before and (place is None or not self._armed or self._events_flow(place)):
             return
         self._disarm()
         self._place = place
         if place is None:
             self._scan = self._scan_at = None
-            _log.warning("a watched directory is missing", path=self.watch.path)
+            _log.warning("a watched directory is missing", extra={"path": self.watch.path})
             return
         self._arm()
-        self.want("start" if self._last_scan is None else "retry")
+        self.request_rescan("start" if self._last_scan is None else "retry")
 
     def _locate(self) -> _Place | None:
         path = os.path.realpath(self.watch.path)
@@ -470,4 +476,7 @@ class Tree:
             self._armed = True
         except OSError as error:
             self._limited = is_full(error)
-            _log.warning("cannot watch for events: rescans stand in", path=self.watch.path, error=error.strerror)
+            _log.warning(
+                "cannot watch for events: only rescans find changes",
+                extra={"path": self.watch.path, "error": error.strerror},
+            )

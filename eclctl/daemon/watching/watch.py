@@ -18,25 +18,39 @@ Each tree (`tree`) has one thread, so that a hung file system stalls no other tr
 
 from __future__ import annotations
 
+import logging
 import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import structlog
-
-from eclctl.daemon.observing.metrics import WatchStats
 from eclctl.daemon.watching.inotify import Notifier
 from eclctl.daemon.watching.tree import Prefetcher, Timing, Tree
 from eclctl.files.mounts import MountTable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from eclctl.config.settings import Watch
     from eclctl.daemon.observing.metrics import Metrics
 
 EXAMINERS = 2
-_log = structlog.get_logger("eclctl.watch")
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class WatchStats:
+    """What the watcher is doing.
+
+    * `queued`: images that wait to be examined ahead of time.
+    * `overdue`: seconds that the oldest of them has waited beyond its turn.
+    * `limited`: whether inotify watches are used up.
+    * `modes`: how many trees are watched in each mode (`Tree.mode`).
+    """
+
+    queued: int
+    overdue: float
+    limited: bool
+    modes: Mapping[str, int]
 
 
 @dataclass(slots=True)
@@ -114,7 +128,7 @@ class Watcher:
     def rescan(self, reason: str = "request") -> None:
         """Ask for a rescan of every tree, also of files that came to nothing before: `request`, or after a `reload`."""
         for tree in self._trees():
-            tree.want(reason, forget=True)
+            tree.request_rescan(reason, forget=True)
 
     def status(self) -> dict[str, object]:
         """Describe every tree, as JSON types."""
@@ -138,17 +152,17 @@ class Watcher:
         try:
             notifier = Notifier(self._overflowed, self._limit_reached)
         except OSError as error:
-            _log.warning("no inotify instance to be had: rescans stand in", error=error.strerror)
+            _log.warning("no inotify instance is available: only rescans find changes", extra={"error": error.strerror})
             return None
         notifier.start()
         return notifier
 
     def _overflowed(self) -> None:
-        """Events were lost, no one knows of which tree."""
+        """Events were lost, and the kernel does not say of which tree."""
         self._metrics.overflow()
         _log.warning("change events were lost: rescanning")
         for tree in self._trees():
-            tree.want("overflow")
+            tree.request_rescan("overflow")
 
     def _limit_reached(self, path: str) -> None:
         for tree in self._trees():

@@ -32,7 +32,7 @@ from typing import Final
 from eclctl.remote.ocsp.client import MAX_AGE, TIMEOUT, Reply, ask
 from eclctl.trust.revocation import Known, Link, Status, Subject
 
-__all__ = ["AT_ONCE", "Keeper", "KeeperStats"]
+__all__ = ["AT_ONCE", "OcspCache", "OcspStats"]
 
 AT_ONCE: Final = 32
 """Certificates that are asked about at the same time."""
@@ -50,7 +50,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class KeeperStats:
+class OcspStats:
     """What a scrape shows.
 
     `requests` counts questions to responders by what came of them, `failures` certificates for which none of their
@@ -127,7 +127,7 @@ class _Wait:
             asyncio.get_running_loop().call_soon(told)
 
 
-class Keeper:
+class OcspCache:
     """A `trust.revocation.StatusSource` that asks responders itself, on the event loop that it is made on.
 
     Args:
@@ -181,7 +181,7 @@ class Keeper:
             return None
         return kept.known
 
-    def stats(self) -> KeeperStats:
+    def stats(self) -> OcspStats:
         """Return what a scrape shows."""
         now, clock = self._time(), self._clock()
         statuses = dict.fromkeys([*map(str, Status), "none"], 0)
@@ -196,7 +196,7 @@ class Keeper:
                 oldest = max(oldest, now - answer.since)
                 soonest = min(soonest, answer.deadline - now)
         requests = {status.value: count for status, count in self._requests.items()}
-        return KeeperStats(requests, self._failures, statuses, oldest, soonest)
+        return OcspStats(requests, self._failures, statuses, oldest, soonest)
 
     # -- for the loop's thread -------------------------------------------------------------------------------------
 

@@ -6,15 +6,16 @@ import os
 import socket
 import threading
 from datetime import UTC, datetime, timedelta
-from time import time_ns
+from time import perf_counter, time_ns
 
 import pytest
 
 from eclctl.config import settings
 from eclctl.config.accounts import NAMES
 from eclctl.daemon.background.workers import Workers
+from eclctl.daemon.decisions.calls import CheckCalls
 from eclctl.daemon.decisions.checks import Checks
-from eclctl.daemon.observing.audit import AuditLog
+from eclctl.daemon.observing.audit_log import AuditLog
 from eclctl.daemon.observing.metrics import Metrics
 from eclctl.daemon.sockets.call import Call
 from eclctl.daemon.sockets.closing import Closer
@@ -23,6 +24,7 @@ from eclctl.daemon.sockets.peers import Peer
 from eclctl.daemon.sockets.protocol import ImageRef, Method, Request
 from eclctl.decide.cache import FactCache
 from eclctl.decide.engine import Engine
+from eclctl.decide.questions import Question
 from eclctl.decide.snapshot import Snapshot, build
 from eclctl.errors import AuditError
 from eclctl.files.mounts import MountTable
@@ -84,20 +86,26 @@ class Desk:
         self.answers, self.answered, self.metrics = [], asyncio.Event(), Metrics()
         self.closing = Workers("close", 1)
         self.asked, self.heard = [], asyncio.Event()
+        closer = Closer(self.mounts, self.closing)
         self.checks = Checks(
             self.engine,
             limits=settings.Limits(request_timeout=timeout, **limits),
             audit=self.audit,
             metrics=self.metrics,
-            closer=Closer(self.mounts, self.closing),
+            closer=closer,
             mounts=self.mounts,
             wake=lambda: asyncio.get_running_loop().call_soon(self.checks.flush),
             clock=clock,
             ask_status=self._ask_status,
         )
+        self.resolve = lambda _: None
+        self.calls = CheckCalls(self.checks, closer, self._resolve, timeout)
         ours, self.client = socket.socketpair()
         peer = Peer(Caller(os.getuid(), os.getgid()), os.getpid())
         self.connection = Connection(ours, peer, admin=False, descriptors_limit=1, release=os.close, now=0.0)
+
+    def _resolve(self, uid):
+        return self.resolve(uid)
 
     def load_again(self, site):
         loaded = settings.load(str(site.config), resolve_user=NAMES.user).settings
@@ -107,7 +115,7 @@ class Desk:
         self.asked.append((links, told))
         self.heard.set()
 
-    def ask(self, path, descriptor=None, uid=None, subject=None, resolve=lambda _: None, *, person=None):
+    def ask(self, path, descriptor=None, uid=None, subject=None, *, person=None):
         image = ImageRef(str(path), fd=descriptor is not None)
         request = Request("1", Method.CHECK, (image,), subject)
         descriptors = () if descriptor is None else (descriptor,)
@@ -115,7 +123,7 @@ class Desk:
         if uid is not None:
             behind = None if person is None else Identity(person, frozenset(), person=person)
             call.peer = Peer(Caller(uid, uid, frozenset(), behind), os.getpid())
-        self.checks.handle(call, resolve)
+        self.calls.handle(call)
 
     def _finish(self, _connection, line, _cost):
         message = json.loads(line)
@@ -179,6 +187,29 @@ def test_one_examination_serves_everybody_who_waits_for_the_image():
     run(scenario)
 
 
+def test_questions_are_decided_without_a_call_and_on_the_record_before_they_are_answered():
+    async def scenario(site, desk):
+        caller = Peer(Caller(1001, 1001), 77)
+        names, recorded = (str(site.image(APPROVED)), "/none.sif"), []
+        done = asyncio.get_running_loop().create_future()
+
+        def answer(decisions):
+            recorded.extend(desk.checks.recent(2))
+            done.set_result(decisions)
+
+        desk.engine.door.set()
+        questions = [Question(name, caller.caller) for name in names]
+        desk.checks.submit(questions, caller, answer, method="guard", started=perf_counter())
+        async with asyncio.timeout(PATIENCE):
+            decisions = await done
+        assert [decision.code.value for decision in decisions] == ["requirements-met", "unreadable"]
+        assert [(record["image"], record["method"], record["pid"]) for record in reversed(recorded)] == [
+            (name, "guard", 77) for name in names
+        ]
+
+    run(scenario)
+
+
 def test_an_examination_that_takes_too_long_is_deny_and_the_descriptor_lives_until_it_ends():
     async def scenario(site, desk):
         descriptor = os.open(site.image(APPROVED), os.O_RDONLY)
@@ -236,7 +267,7 @@ def test_a_decision_that_cannot_be_recorded_is_deny():
 
 def test_when_records_cannot_even_be_rendered_everybody_is_denied_all_the_same():
     async def scenario(site, desk):
-        desk.checks._renderer.record = fail
+        desk.checks._decision_records.encode = fail
         desk.engine.door.set()
         for _ in range(3):
             desk.ask(site.image(APPROVED))
@@ -269,7 +300,7 @@ def test_a_bug_in_an_answer_is_reported(monkeypatch):
         bugs = []
         desk.engine.on_bug = bugs.append
         desk.engine.door.set()
-        monkeypatch.setattr(desk.checks._renderer, "answer", fail)
+        monkeypatch.setattr(desk.calls._answer_lines, "encode", fail)
         desk.ask(site.image(APPROVED))
         await desk.wait_for(1)
         assert desk.answers[0]["code"] == "internal-error"
@@ -284,7 +315,7 @@ def test_what_keeps_records_from_being_rendered_is_reported_and_a_full_disk_is_n
         desk.engine.on_bug = bugs.append
         desk.engine.door.set()
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(desk.checks._renderer, "record", fail)
+            patched.setattr(desk.checks._decision_records, "encode", fail)
             desk.ask(site.image(APPROVED))
             await desk.wait_for(1)
         assert [str(bug) for bug in bugs] == ["a bug"]
@@ -347,10 +378,11 @@ def test_the_record_has_the_kernels_uid_and_whose_it_counts_as():
 def test_a_name_service_that_hangs_leaves_opening_threads_to_the_others():
     async def scenario(site, desk):
         name_service = threading.Event()
+        desk.resolve = lambda _: name_service.wait(PATIENCE)
         for uid in range(8):
-            desk.ask(site.image(APPROVED), subject=uid, resolve=lambda _: name_service.wait(PATIENCE))
+            desk.ask(site.image(APPROVED), subject=uid)
         opened = threading.Event()
-        desk.checks._opening.submit("device", opened.set)
+        desk.checks.opening.submit("device", opened.set)
         assert opened.wait(PATIENCE / 2)
         name_service.set()
 
@@ -370,7 +402,8 @@ def test_what_was_answered_while_a_user_was_looked_up_serves_no_other_decision()
         desk.engine.begin = watched
         desk.checks._turn.answers["stale"] = None
         desk.engine.door.set()
-        desk.ask(site.image(APPROVED), subject=0, resolve=lambda uid: Caller(uid, uid))
+        desk.resolve = lambda uid: Caller(uid, uid)
+        desk.ask(site.image(APPROVED), subject=0)
         await desk.wait_for(1)
         assert desk.answers[0]["code"] == "requirements-met"
         assert turns[0] == {}

@@ -10,8 +10,8 @@ import pytest
 
 from eclctl.config.accounts import Names
 from eclctl.config.settings import Settings
-from eclctl.daemon.lifecycle.reload import Reloader, Report
-from eclctl.daemon.observing.audit import AuditLog
+from eclctl.daemon.lifecycle.reload import Reloader, ReloadReport
+from eclctl.daemon.observing.audit_log import AuditLog
 from eclctl.daemon.observing.metrics import Metrics
 from eclctl.decide.cache import FactCache
 from eclctl.decide.engine import Engine
@@ -30,13 +30,13 @@ def broken_name_service(name: str) -> int | None:
 
 
 def test_a_bug_in_the_first_load_leaves_a_daemon_without_a_policy(tmp_path: Path) -> None:
-    """It answers, and denies everything: a start that fails would leave the socket to nobody."""
+    """It answers, and denies everything: after a failed start nothing would answer."""
     policy = tmp_path / "policy.yaml"
     policy.write_text(POLICY)
     policy.chmod(0o644)
     settings = Settings("", "", str(tmp_path), policies=(str(policy),), keyrings=())
 
-    async def load() -> tuple[Report, Snapshot]:
+    async def load() -> tuple[ReloadReport, Snapshot]:
         mounts = MountTable()
         engine = Engine(Locator(mounts, frozenset({0})), HashPool(1), FactCache(1), Snapshot.empty())
         reloader = Reloader(

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from eclctl.daemon.lifecycle.systemd import Notifier, passed_sockets, watchdog_interval
+from eclctl.daemon.lifecycle.systemd import SystemdNotifier, passed_sockets, watchdog_interval
 
 
 @pytest.fixture(params=["path", "abstract"])
@@ -21,13 +21,13 @@ def manager(request, tmp_path):
 
 def test_readiness_is_sent_to_the_manager(manager):
     address, listener = manager
-    Notifier(address).ready("answering")
+    SystemdNotifier(address).ready("answering")
     assert listener.recv(1000) == b"READY=1\nSTATUS=answering"
 
 
 def test_a_reload_carries_the_time_that_systemd_wants(manager):
     address, listener = manager
-    Notifier(address).reloading()
+    SystemdNotifier(address).reloading()
     first, second = listener.recv(1000).decode().split("\n")
     assert first == "RELOADING=1"
     assert second.startswith("MONOTONIC_USEC=")
@@ -36,7 +36,7 @@ def test_a_reload_carries_the_time_that_systemd_wants(manager):
 
 @pytest.mark.parametrize("address", [None, "", "/nowhere/at/all"])
 def test_without_a_manager_nothing_happens(address):
-    Notifier(address).stopping()
+    SystemdNotifier(address).stopping()
 
 
 @pytest.mark.parametrize(

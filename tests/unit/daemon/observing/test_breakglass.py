@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import generate_latest
 
-from eclctl.daemon.observing.audit import AuditLog
+from eclctl.daemon.observing.audit_log import AuditLog
 from eclctl.daemon.observing.breakglass import INTERVAL, ExceptionWatch, _delay
 from eclctl.daemon.observing.metrics import Metrics
 from eclctl.decide.breakglass import NO_EXCEPTIONS

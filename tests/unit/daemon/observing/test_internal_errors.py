@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
-import structlog
 
 from eclctl.daemon.observing import log
 from eclctl.daemon.observing.internal_errors import PERIOD, TRACEBACKS, InternalErrors, InternalErrorStats
@@ -59,7 +58,6 @@ def reports() -> Iterator[Reports]:
     yield Reports()
     root.handlers[:] = handlers
     root.setLevel(level)
-    structlog.reset_defaults()
 
 
 def test_before_the_first_there_is_nothing_to_show(reports: Reports) -> None:

@@ -1,4 +1,4 @@
-"""The operational log: one escaped line for each record, whoever wrote it."""
+"""The operational log: one escaped line for each record, of any module."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
-import structlog
 
 from eclctl.daemon.observing import log
 
@@ -27,13 +26,12 @@ def _restored() -> Iterator[None]:
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
-    structlog.reset_defaults()
 
 
 def test_a_text_line_escapes_what_comes_from_outside() -> None:
     stream = io.StringIO()
     log.setup("info", stream=stream)
-    structlog.get_logger("x").warning(EVIL, path=EVIL)
+    logging.getLogger("x").warning(EVIL, extra={"path": EVIL})
     logging.getLogger("library").warning("%s", EVIL)
     lines = stream.getvalue().splitlines()
     assert len(lines) == 2
@@ -44,7 +42,7 @@ def test_a_text_line_escapes_what_comes_from_outside() -> None:
 def test_a_json_line_escapes_what_comes_from_outside() -> None:
     stream = io.StringIO()
     log.setup("info", json=True, stream=stream)
-    structlog.get_logger("x").warning("seen", path=EVIL, count=3)
+    logging.getLogger("x").warning("seen", extra={"path": EVIL, "count": 3})
     (line,) = stream.getvalue().splitlines()
     assert all(" " <= character <= "~" for character in line)
     found = json.loads(line)
@@ -54,7 +52,6 @@ def test_a_json_line_escapes_what_comes_from_outside() -> None:
 def test_what_is_below_the_level_is_left_out() -> None:
     stream = io.StringIO()
     log.setup("WARNING", stream=stream)
-    structlog.get_logger("x").info("quiet")
     logging.getLogger("library").info("quiet")
     assert stream.getvalue() == ""
 
@@ -70,7 +67,7 @@ def test_an_exception_stays_on_its_line() -> None:
     try:
         int(EVIL)
     except ValueError:
-        structlog.get_logger("x").exception("failed")
+        logging.getLogger("x").exception("failed")
     (line,) = stream.getvalue().splitlines()
     assert "ValueError" in line
 
@@ -81,7 +78,7 @@ def test_the_journal_gets_priorities_and_nobody_else(tmp_path: Path) -> None:
         status = os.fstat(journal.fileno())
         for stream in (journal, other):
             log.setup(stream=stream, environment={"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"})
-            structlog.get_logger("x").error("bad")
+            logging.getLogger("x").error("bad")
             stream.seek(0)
         assert journal.read().startswith("<3>")
         assert not other.read().startswith("<")

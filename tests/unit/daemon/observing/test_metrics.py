@@ -12,6 +12,7 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from eclctl import __version__
+from eclctl.daemon.lifecycle.stats import Stats
 from eclctl.daemon.observing.internal_errors import InternalErrorStats
 from eclctl.daemon.observing.metrics import (
     KEYSERVER_RESULTS,
@@ -24,12 +25,13 @@ from eclctl.daemon.observing.metrics import (
     RESCANS,
     RULES,
     Metrics,
-    WatchStats,
     metric_names,
 )
+from eclctl.daemon.revocation.key_refresh import RefreshStats
+from eclctl.daemon.watching.watch import WatchStats
 from eclctl.decide.cache import CacheStats
 from eclctl.model import ALLOWING, Code, Outcome
-from eclctl.remote.ocsp.cache import KeeperStats
+from eclctl.remote.ocsp.cache import OcspStats
 from tests.helpers.support import ROOT
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -186,11 +188,15 @@ def test_a_rescan_leaves_its_time_and_length() -> None:
 
 def test_what_others_own_is_asked_for_at_the_scrape() -> None:
     metrics = Metrics()
-    metrics.connections = lambda: 7
-    metrics.cache = lambda: CacheStats(entries=1, hits=2, misses=3, evictions=4)
-    metrics.watcher = lambda: WatchStats(queued=5, overdue=6.5, limited=True, modes={"events": 2})
-    metrics.ocsp = lambda: KeeperStats({"good": 8, "invalid": 9}, 10, {"revoked": 11, "none": 12}, 13.5, 14.5)
-    metrics.internal_errors = lambda: InternalErrorStats(count=15)
+    stats = Stats(
+        connections=lambda: 7,
+        cache=lambda: CacheStats(entries=1, hits=2, misses=3, evictions=4),
+        watcher=lambda: WatchStats(queued=5, overdue=6.5, limited=True, modes={"events": 2}),
+        ocsp=lambda: OcspStats({"good": 8, "invalid": 9}, 10, {"revoked": 11, "none": 12}, 13.5, 14.5),
+        keyservers=lambda: RefreshStats({"found": 16}, 17, 18, 19, 20, 21.5),
+        internal_errors=lambda: InternalErrorStats(count=15),
+    )
+    metrics.ask_at_scrape(stats.numbers)
     assert value(metrics, "eclctl_connections") == 7
     assert value(metrics, "eclctl_internal_errors_total") == 15
     names = ("eclctl_cache_entries", "eclctl_cache_hits_total", "eclctl_cache_misses_total")
@@ -203,6 +209,9 @@ def test_what_others_own_is_asked_for_at_the_scrape() -> None:
     assert value(metrics, "eclctl_ocsp_statuses", status="none") == 12
     assert value(metrics, "eclctl_ocsp_oldest_answer_seconds") == 13.5
     assert value(metrics, "eclctl_ocsp_soonest_expiry_seconds") == 14.5
+    assert value(metrics, "eclctl_keyserver_requests_total", result="found") == 16
+    names = ("failures_total", "updates_total", "keys", "unanswered_keys", "oldest_answer_seconds")
+    assert [value(metrics, f"eclctl_keyserver_{name}") for name in names] == [17, 18, 19, 20, 21.5]
     assert series(metrics, "eclctl_watch_roots") == {("events",): 2, ("interval",): 0, ("missing",): 0}
 
 

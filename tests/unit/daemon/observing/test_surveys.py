@@ -16,7 +16,7 @@ from tests.helpers.engines import Site
 from tests.helpers.support import NOW
 
 HALF, FULL = "one-builder.sif", "one-builder+scanner+approver.sif"
-ELSEWHERE = 999_999  # the device of files that nobody looks for
+ELSEWHERE = 999_999  # the device of files that are not looked for
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_a_survey_without_time_goes_on_the_next_time_until_it_has_seen_all(site:
     steps = 0
     while not found.complete:
         before = found.counted
-        found.go_on(lambda _: True, deadline=0.0)
+        found.continue_until(lambda _: True, deadline=0.0)
         assert 0 < found.counted - before <= 10
         steps += 1
     assert steps == 10

@@ -15,7 +15,7 @@ import pytest
 
 from eclctl.config.keyservers import Keyserver, Keyservers
 from eclctl.daemon.revocation.key_refresh import AT_ONCE, KeyRefresh, used
-from eclctl.daemon.revocation.keyserver_cache import Learnt, Memory, News
+from eclctl.daemon.revocation.keyserver_cache import CachedKey, KeyChange, KeyserverCache
 from eclctl.errors import ConfigError
 from eclctl.remote.keyservers import hkp
 from eclctl.remote.keyservers.hkp import Answer, Result, Tried
@@ -59,12 +59,12 @@ class Site:
         self.reply: Callable[[str], Tried] = lambda _: ABSENT
         self.asked: list[str] = []
         self.learnt = 0
-        self.memory = Memory.load(folder / "keyservers.json")
+        self.cache = KeyserverCache.load(folder / "keyservers.json")
         self.engine = SimpleNamespace(snapshot=snapshot(*keys))
         self.refresh = KeyRefresh(
             self.engine,  # type: ignore[arg-type]
             keyservers=servers,
-            memory=self.memory,
+            cache=self.cache,
             learn=self._learn,
             clock=lambda: self.now,
             jitter=lambda: 1.0,
@@ -87,7 +87,7 @@ class Site:
         self.ended.set()
 
     async def round(self, *, again: bool = False) -> None:
-        """One round, from its start to its end; `again`: now, whatever is due."""
+        """One round, from its start to its end; `again`: now, even if nothing is due."""
         self.ended.clear()
         if again:
             self.refresh._due = dict.fromkeys(self.refresh._due, 0.0)
@@ -99,9 +99,9 @@ class Site:
 
     def next_in(self) -> float:
         """In how many seconds the next round begins."""
-        timer = self.refresh._timer
-        assert timer is not None
-        return timer.when() - asyncio.get_running_loop().time()
+        due = self.refresh._timer.due
+        assert due is not None
+        return due - asyncio.get_running_loop().time()
 
 
 def names(*numbers: int) -> list[str]:
@@ -179,7 +179,7 @@ def test_a_revocation_is_kept_taken_over_and_told_of(tmp_path: Path, caplog: pyt
         assert site.refresh.stats().updates == 1
 
     assert f"the key {KEYS[0].fingerprint} of Alice <alice@example.org> was revoked" in caplog.text
-    kept = Memory.load(tmp_path / "keyservers.json").ring()
+    kept = KeyserverCache.load(tmp_path / "keyservers.json").ring()
     assert kept is not None
     assert [each.fingerprint for each in kept.certificates] == names(0)
 
@@ -223,7 +223,7 @@ def test_a_server_that_is_gone_is_tried_less_and_less_often_and_told_of_once(
         await site.round(again=True)
         assert 3590 < site.next_in() <= 3600
 
-    assert caplog.text.count("nothing usable about 1 of 1 keys (nobody is there)") == 1
+    assert caplog.text.count("no usable answer about 1 of 1 keys (nobody is there)") == 1
 
 
 def test_the_end_of_trouble_is_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -236,7 +236,7 @@ def test_the_end_of_trouble_is_told_of(tmp_path: Path, caplog: pytest.LogCapture
         site.reply = lambda _: ABSENT
         await site.round(again=True)
 
-    assert "keyservers: they answer again" in caplog.text
+    assert "keyservers answer again" in caplog.text
 
 
 def test_nobody_is_asked_about_hundreds_of_keys_when_no_server_can_be_reached(tmp_path: Path) -> None:
@@ -266,7 +266,7 @@ def test_without_servers_or_with_no_interval_nobody_is_asked(tmp_path: Path) -> 
         @running(tmp_path, *names(0), servers=servers)
         async def _(site: Site) -> None:
             site.refresh.watch()
-            assert site.refresh._timer is None
+            assert site.refresh._timer.due is None
             assert not site.refresh.stats().enabled
 
 
@@ -280,27 +280,27 @@ def test_a_policy_that_uses_other_keys_changes_what_is_asked_about(tmp_path: Pat
         assert site.refresh.stats().keys == 1
 
 
-def test_a_full_disk_loses_nothing_but_the_memory(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_full_disk_loses_nothing_but_the_cache(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     @running(tmp_path / "gone", *names(0))
     async def _(site: Site) -> None:
         site.reply = lambda _: found(revoked(KEYS[0]), KEYS[0])
         await site.round()
         assert site.learnt == 1
-        assert site.refresh.ring() is not None
+        assert site.cache.ring() is not None
 
-    assert "what keyservers said is lost with a restart" in caplog.text
+    assert "the answers of keyservers are lost with a restart" in caplog.text
 
 
-# -- the memory
+# -- the cache
 
 
 def test_what_was_known_stays_when_a_server_leaves_it_out(tmp_path: Path) -> None:
-    memory = Memory(tmp_path / "keyservers.json")
+    cache = KeyserverCache(tmp_path / "keyservers.json")
     key = KEYS[0]
-    assert memory.take(key.fingerprint, revoked(key), NOW, RING) is News.REVOKED
-    assert memory.take(key.fingerprint, certificate(key), NOW, RING) is News.REVOKED
-    assert memory.take(key.fingerprint, b"", NOW, RING) is News.REVOKED
-    ring = memory.ring()
+    assert cache.take(key.fingerprint, revoked(key), NOW, RING) is KeyChange.REVOKED
+    assert cache.take(key.fingerprint, certificate(key), NOW, RING) is KeyChange.REVOKED
+    assert cache.take(key.fingerprint, b"", NOW, RING) is KeyChange.REVOKED
+    ring = cache.ring()
     assert ring is not None
     status = ring.status(key.fingerprint, key.fingerprint)
     assert status is not None
@@ -308,15 +308,15 @@ def test_what_was_known_stays_when_a_server_leaves_it_out(tmp_path: Path) -> Non
     assert status.fault.code == "key-revoked"
 
 
-def test_the_memory_survives_and_is_nobody_else_s(tmp_path: Path) -> None:
-    memory = Memory(tmp_path / "keyservers.json")
-    memory.take(KEYS[0].fingerprint, revoked(KEYS[0]), NOW, RING)
-    memory.take(KEYS[1].fingerprint, b"", NOW, RING)
-    memory.save()
+def test_the_cache_survives_and_is_private_to_its_owner(tmp_path: Path) -> None:
+    cache = KeyserverCache(tmp_path / "keyservers.json")
+    cache.take(KEYS[0].fingerprint, revoked(KEYS[0]), NOW, RING)
+    cache.take(KEYS[1].fingerprint, b"", NOW, RING)
+    cache.save()
     assert (tmp_path / "keyservers.json").stat().st_mode & 0o777 == 0o600
-    again = Memory.load(tmp_path / "keyservers.json")
-    assert again.keys == memory.keys
-    assert again.keys[KEYS[1].fingerprint] == Learnt(NOW)
+    again = KeyserverCache.load(tmp_path / "keyservers.json")
+    assert again.keys == cache.keys
+    assert again.keys[KEYS[1].fingerprint] == CachedKey(NOW)
     assert [path.name for path in tmp_path.iterdir()] == ["keyservers.json"]
 
 
@@ -335,22 +335,20 @@ def test_the_memory_survives_and_is_nobody_else_s(tmp_path: Path) -> None:
         "[" * 100_000,
     ],
 )
-def test_a_damaged_memory_is_begun_anew_and_told_of(
-    tmp_path: Path, text: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_damaged_cache_is_begun_anew_and_logged(tmp_path: Path, text: str, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "keyservers.json").write_text(text)
-    memory = Memory.load(tmp_path / "keyservers.json")
-    assert memory.keys == {}
-    assert memory.ring() is None
-    assert "is lost until they are asked again" in caplog.text
+    cache = KeyserverCache.load(tmp_path / "keyservers.json")
+    assert cache.keys == {}
+    assert cache.ring() is None
+    assert "the keyserver cache is lost" in caplog.text
 
 
-def test_a_memory_that_is_a_link_is_not_followed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_cache_that_is_a_link_is_not_followed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "keyservers.json").symlink_to("/etc/passwd")
-    assert Memory.load(tmp_path / "keyservers.json").keys == {}
-    assert "is lost until" in caplog.text
+    assert KeyserverCache.load(tmp_path / "keyservers.json").keys == {}
+    assert "the keyserver cache is lost" in caplog.text
 
 
-def test_a_memory_that_cannot_be_written_says_where(tmp_path: Path) -> None:
+def test_a_cache_that_cannot_be_written_says_where(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"cannot write .*/gone/keyservers\.json: No such file or directory"):
-        Memory(tmp_path / "gone" / "keyservers.json").save()
+        KeyserverCache(tmp_path / "gone" / "keyservers.json").save()

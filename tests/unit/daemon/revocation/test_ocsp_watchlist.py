@@ -1,4 +1,4 @@
-"""The keeper of OCSP answers watches the certificates of the snapshot in force, and those only."""
+"""The cache of OCSP answers watches the certificates of the snapshot in force, and those only."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from eclctl.daemon.revocation import ocsp_watchlist
-from eclctl.daemon.revocation.ocsp_watchlist import Statuses
+from eclctl.daemon.revocation.ocsp_watchlist import OcspWatchlist
 from eclctl.signature import openpgp
 from eclctl.trust.keyring import KeyStore
 from eclctl.trust.revocation import Link
@@ -26,7 +26,7 @@ def credential(*, ocsp: bool = True, authority: Authority = AUTHORITY, name: str
     return load_credential(leaf.pem, [authority.intermediate.pem], [AUTHORITY.root.pem], ocsp=ocsp)
 
 
-class Keeper:
+class Cache:
     """Remembers what it was told to watch."""
 
     def __init__(self) -> None:
@@ -40,10 +40,10 @@ class Keeper:
 class Site:
     def __init__(self, *credentials: Credential) -> None:
         self.now = datetime.now(UTC)
-        self.keeper = Keeper()
+        self.cache = Cache()
         self.engine = SimpleNamespace(snapshot=None)
         self.install(*credentials)
-        self.statuses = Statuses(self.engine, self.keeper, lambda: self.now)  # type: ignore[arg-type]
+        self.watchlist = OcspWatchlist(self.engine, self.cache, lambda: self.now)  # type: ignore[arg-type]
 
     def install(self, *credentials: Credential) -> None:
         store = KeyStore.of(openpgp.Keyring.parse(), credentials=credentials)
@@ -51,15 +51,15 @@ class Site:
 
     async def watched(self) -> list[str]:
         async with asyncio.timeout(PATIENCE):
-            return await self.keeper.watched.get()
+            return await self.cache.watched.get()
 
 
 def test_every_certificate_but_the_root_is_watched_where_ocsp_is_required() -> None:
     async def main() -> list[str]:
         site = Site(credential(name="a"), credential(name="b"), credential(name="c", ocsp=False))
-        site.statuses.refresh()
+        site.watchlist.refresh()
         found = await site.watched()
-        site.statuses.stop()
+        site.watchlist.stop()
         return found
 
     assert asyncio.run(main()) == ["a", "b", "intermediate"]
@@ -68,9 +68,9 @@ def test_every_certificate_but_the_root_is_watched_where_ocsp_is_required() -> N
 def test_what_leads_to_no_trusted_root_is_asked_nowhere() -> None:
     async def main() -> list[str]:
         site = Site(credential(authority=Authority(), name="stranger"))
-        site.statuses.refresh()
+        site.watchlist.refresh()
         found = await site.watched()
-        site.statuses.stop()
+        site.watchlist.stop()
         return found
 
     assert asyncio.run(main()) == []
@@ -80,12 +80,12 @@ def test_a_new_snapshot_during_the_search_is_searched_too() -> None:
     async def main() -> list[str]:
         site = Site(credential(name="old"))
         for _ in range(5):
-            site.statuses.refresh()
+            site.watchlist.refresh()
         site.install(credential(name="new"))
         await site.watched()
         found = await site.watched()
-        assert site.keeper.watched.empty()
-        site.statuses.stop()
+        assert site.cache.watched.empty()
+        site.watchlist.stop()
         return found
 
     assert asyncio.run(main()) == ["intermediate", "new"]
@@ -98,12 +98,12 @@ def test_certificates_that_become_valid_or_expire_are_noticed_without_a_reload(
 
     async def main() -> None:
         site = Site(credential())
-        site.statuses.refresh()
+        site.watchlist.refresh()
         assert await site.watched() == ["intermediate", "leaf"]
         site.now += timedelta(days=1000)
         while await site.watched():
             pass
-        site.statuses.stop()
+        site.watchlist.stop()
 
     asyncio.run(main())
 
@@ -112,12 +112,12 @@ def test_a_bug_leaves_what_is_watched_as_it_is() -> None:
     async def main() -> None:
         site = Site(credential())
         site.engine.snapshot = None
-        site.statuses.refresh()
-        site.statuses.refresh()
+        site.watchlist.refresh()
+        site.watchlist.refresh()
         await asyncio.to_thread(lambda: None)
         site.install(credential())
-        site.statuses.refresh()
+        site.watchlist.refresh()
         assert await site.watched() == ["intermediate", "leaf"]
-        site.statuses.stop()
+        site.watchlist.stop()
 
     asyncio.run(main())

@@ -1,4 +1,4 @@
-"""Descriptors from strangers are closed where a close that waits harms nobody."""
+"""Descriptors from clients are closed where a close that waits stops no other work."""
 
 import os
 import threading

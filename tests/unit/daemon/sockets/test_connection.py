@@ -7,8 +7,8 @@ import socket
 import pytest
 
 from eclctl.daemon.sockets.connection import BrokenConnectionError, Connection
+from eclctl.daemon.sockets.lines import LINE_LIMIT
 from eclctl.daemon.sockets.peers import Peer
-from eclctl.daemon.sockets.protocol import LINE_LIMIT
 from eclctl.model import Caller
 
 

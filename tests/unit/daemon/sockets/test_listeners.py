@@ -1,4 +1,4 @@
-"""Sockets appear when they are published, and never in the place of a living one."""
+"""Sockets appear when they are published, and never in the place of one that is in use."""
 
 import shutil
 import socket
@@ -46,7 +46,7 @@ def test_the_socket_of_a_dead_daemon_is_replaced(place):
     listener.close()
 
 
-def test_the_socket_of_a_living_daemon_is_not(place):
+def test_the_socket_of_a_running_daemon_is_not(place):
     first = open_listener(place / "s", 0o666)
     first.publish()
     with pytest.raises(ConfigError, match="another daemon"):

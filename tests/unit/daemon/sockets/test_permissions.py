@@ -6,8 +6,9 @@ import os
 
 import pytest
 
+from eclctl.daemon.sockets.admins import Admins
 from eclctl.daemon.sockets.peers import Peer
-from eclctl.daemon.sockets.permissions import BY_NAME, Admins, require_permitted
+from eclctl.daemon.sockets.permissions import BY_NAME, require_permitted
 from eclctl.daemon.sockets.protocol import ADMIN_ONLY, ImageRef, Method, Request, RequestError
 from eclctl.model import Caller
 

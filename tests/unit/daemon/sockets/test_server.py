@@ -41,8 +41,8 @@ class Closer:
         return 0
 
 
-class Callers:
-    """Knows everybody as the kernel does, unless the test says otherwise: as the next of `people`, or not yet."""
+class CallerLookup:
+    """Knows callers as the kernel does, unless the test says otherwise: as the next of `people`, or not yet."""
 
     def __init__(self):
         self.people, self.waiting, self.unknown = [], [], False
@@ -52,8 +52,8 @@ class Callers:
             return None
         return self.people.pop(0) if self.people else caller
 
-    def household(self, caller):
-        return "household"
+    def person_key(self, caller):
+        return "person_key"
 
     def find(self, caller, done):
         self.waiting.append(done)
@@ -70,7 +70,7 @@ class Hall:
     def __init__(self, directory, **limits):
         self.calls, self.observed, self.end_turn, self.bugs = [], Observed(), lambda: None, []
         handlers = dict.fromkeys(Method, self.calls.append) | {Method.PING: lambda call: call.answer({})}
-        self.handlers, self.callers = handlers, Callers()
+        self.handlers, self.callers = handlers, CallerLookup()
         self.server = Server(
             Limits(**limits),
             handlers=handlers,
@@ -111,7 +111,7 @@ class Hall:
 
     async def until(self, condition):
         async with asyncio.timeout(PATIENCE):
-            while not condition():  # noqa: ASYNC110 - the server tells nobody what it has read
+            while not condition():  # noqa: ASYNC110 - the server does not report what it has read
                 await asyncio.sleep(0)
 
     async def close(self):

@@ -62,7 +62,7 @@ def test_a_rescan_hands_in_nothing_that_is_known(tmp_path: Path, clock: Clock, e
     image(tmp_path / "a.sif")
     watched = tree(tmp_path, engine, clock)
     drain(watched)
-    watched.want("request")
+    watched.request_rescan("request")
     drain(watched)
     assert len(engine.given) == 1
     assert engine.asked == 2
@@ -157,7 +157,7 @@ def test_what_came_to_nothing_is_read_again_once_it_changed(tmp_path: Path, cloc
     watched = tree(tmp_path, engine, clock)
     drain(watched)
     image(path, "another")
-    watched.want("interval")
+    watched.request_rescan("interval")
     drain(watched)
     assert len(engine.given) == 2
 
@@ -167,7 +167,7 @@ def test_what_came_to_nothing_is_read_again_on_request(tmp_path: Path, clock: Cl
     image(tmp_path / "a.sif")
     watched = tree(tmp_path, engine, clock)
     drain(watched)
-    watched.want("request", forget=True)
+    watched.request_rescan("request", forget=True)
     drain(watched)
     assert len(engine.given) == 2
 
@@ -175,12 +175,12 @@ def test_what_came_to_nothing_is_read_again_on_request(tmp_path: Path, clock: Cl
 def test_the_memory_of_what_came_to_nothing_is_bounded(
     tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "TRIED_LIMIT", 5)
+    monkeypatch.setattr(module, "KNOWN_FAILURES_LIMIT", 5)
     for number in range(20):
         image(tmp_path / f"{number}.sif")
     watched = tree(tmp_path, Examiner("failed"), clock)
     drain(watched)
-    assert len(watched._tried._states) == 5
+    assert len(watched._known_failures._states) == 5
 
 
 def test_a_library_larger_than_the_backlog_is_examined_whole(

@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import pytest
 
-from eclctl.remote.ocsp.cache import AT_ONCE, Keeper
+from eclctl.remote.ocsp.cache import AT_ONCE, OcspCache
 from eclctl.remote.ocsp.client import Asked, Reply
 from eclctl.trust.ocsp import Answer
 from eclctl.trust.revocation import Known, Link, Status
@@ -37,7 +37,7 @@ class Site:
         self.hang = asyncio.Event()
         self.hang.set()
         self.say(Status.GOOD)
-        self.keeper = Keeper(
+        self.keeper = OcspCache(
             clock=loop.clock, max_age=timedelta(seconds=max_age), question=self.question, jitter=lambda: 1.0
         )
 

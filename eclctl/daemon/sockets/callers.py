@@ -1,4 +1,4 @@
-"""Finds out who is behind a caller's uid and gids, without ever blocking the event loop.
+"""Finds the person behind a caller's uid and gids, without ever blocking the event loop.
 
 Most callers have no ID in a range of subordinate IDs and are known at once. The others are looked up in a thread, since
 the name service may hang, and what was found is kept for a minute. A caller who cannot be looked up within
@@ -11,8 +11,6 @@ keeps the identity that its caller had when it was made, as it keeps their crede
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import logging
 import threading
 from dataclasses import dataclass, field
@@ -20,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from eclctl.config import subordinate_id_files
 from eclctl.config.document import printable
+from eclctl.daemon.background.timers import Repeating, Timer
 from eclctl.daemon.background.workers import Workers
 from eclctl.decide.caller_identity import Accounts, NameService, Owner, has_subordinate_ids, identify, unidentified
 
@@ -44,14 +43,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class _Lookup:
-    """A caller who is being looked up, and everybody who waits for it."""
+    """A caller who is being looked up, and what is called with the result."""
 
     caller: Caller
-    deadline: asyncio.TimerHandle | None = None
     waiting: list[Callable[[Caller], None]] = field(default_factory=list)
+    deadline: Timer | None = None
 
 
-class _Remembering:
+class _CachedAccounts:
     """A name service whose word that an account exists is kept, for one that is down says that none does.
 
     Safe for use from several threads.
@@ -67,13 +66,13 @@ class _Remembering:
 
     def is_user(self, uid: int) -> bool:
         """As `Accounts` has it."""
-        return self._remembered(self._users, uid, exists=self._service.is_user(uid))
+        return self._exists(self._users, uid, exists=self._service.is_user(uid))
 
     def is_group(self, gid: int) -> bool:
         """As `Accounts` has it."""
-        return self._remembered(self._groups, gid, exists=self._service.is_group(gid))
+        return self._exists(self._groups, gid, exists=self._service.is_group(gid))
 
-    def _remembered(self, known: set[int], number: int, *, exists: bool) -> bool:
+    def _exists(self, known: set[int], number: int, *, exists: bool) -> bool:
         with self._lock:
             if exists and len(known) < _REMEMBERED:
                 known.add(number)
@@ -105,7 +104,7 @@ class _Remembering:
             self._owners.clear()
 
 
-class Callers:
+class CallerLookup:
     """Identifies callers.
 
     Args:
@@ -121,16 +120,15 @@ class Callers:
         self._files = files
         self._clock = clock
         self._wall = wall
-        self._accounts = _Remembering(service or NameService(), clock)
-        self._loop = asyncio.get_running_loop()
+        self._accounts = _CachedAccounts(service or NameService(), clock)
         self._workers = Workers("callers", _THREADS)
         self._reader = Workers("subids", 1)
         self._state = subordinate_id_files.state_of(files, wall())
         self._ids = subordinate_id_files.read(files)
         self._kept: dict[Hashable, dict[Caller, tuple[float, Caller]]] = {}
         self._lookups: dict[Caller, _Lookup] = {}
-        self._timer: asyncio.TimerHandle | None = None
-        self._complain(None)
+        self._timer = Repeating(self._look_at_files)
+        self._log_new_problems(None)
 
     @property
     def ids(self) -> SubordinateIds:
@@ -143,10 +141,10 @@ class Callers:
         """Return the caller with their identity, None when they must be looked up (`find`)."""
         if len(caller.groups) <= _MANY_GROUPS and not has_subordinate_ids(caller, self._ids):
             return caller
-        kept = self._kept.get(self.household(caller), {}).get(caller)
+        kept = self._kept.get(self.person_key(caller), {}).get(caller)
         return kept[1] if kept is not None and kept[0] > self._clock() else None
 
-    def household(self, caller: Caller) -> Hashable:
+    def person_key(self, caller: Caller) -> Hashable:
         """Return what all callers have in common who may be the same person: the owners of their uid, or it itself."""
         return self._ids.uids.ranges.owners_of(caller.uid) or caller.uid
 
@@ -155,27 +153,28 @@ class Callers:
         lookup = self._lookups.get(caller)
         if lookup is None:
             lookup = self._lookups[caller] = _Lookup(caller)
-            lookup.deadline = self._loop.call_later(PATIENCE, self._give_up, lookup)
-            ids, lane = self._ids, self.household(caller)
-            self._workers.submit(lane, lambda: self._look_up(lookup, ids), gates=(lane,))
+            lookup.deadline = Timer(lambda: self._answer(lookup, None))
+            lookup.deadline.set(PATIENCE)
+            ids, lane = self._ids, self.person_key(caller)
+            self._workers.run(
+                lane,
+                lambda: identify(caller, ids, self._accounts),
+                lambda found: self._found(lookup, ids, found),
+                gates=(lane,),
+            )
         lookup.waiting.append(done)
 
     def subject(self, caller: Caller | None) -> Caller | None:
         """Return another user with their identity. Blocks; for use in a thread."""
         return None if caller is None else identify(caller, self._ids, self._accounts)
 
-    def _look_up(self, lookup: _Lookup, ids: SubordinateIds) -> None:
-        """In a thread."""
-        found: Caller | None = None
-        try:
-            found = identify(lookup.caller, ids, self._accounts)
-        except Exception:  # noqa: BLE001 - a bug must not end the thread; a caller who is not identified gets no rights
-            _log.exception("identifying a caller failed")
-        with contextlib.suppress(RuntimeError):  # the loop has ended: no caller waits
-            self._loop.call_soon_threadsafe(self._found, lookup, ids, found)
-
-    def _found(self, lookup: _Lookup, ids: SubordinateIds, found: Caller | None) -> None:
-        if found is not None and ids is self._ids:
+    def _found(self, lookup: _Lookup, ids: SubordinateIds, found: Caller | Exception) -> None:
+        """Keep and pass on what was found. A caller who is not identified, because of a bug, gets no rights."""
+        if isinstance(found, Exception):
+            _log.error("identifying a caller failed", exc_info=found)
+            self._answer(lookup, None)
+            return
+        if ids is self._ids:
             self._keep(lookup.caller, found)
         self._answer(lookup, found)
 
@@ -184,17 +183,14 @@ class Callers:
             return  # megabytes each
         if len(self._kept) >= _KEPT_PERSONS:
             self._kept.clear()
-        same = self._kept.setdefault(self.household(caller), {})
+        same = self._kept.setdefault(self.person_key(caller), {})
         if len(same) >= _KEPT_EACH:
             same.clear()
         same[caller] = (self._clock() + _KEPT_SECONDS, found)
 
-    def _give_up(self, lookup: _Lookup) -> None:
-        self._answer(lookup, None)
-
     def _answer(self, lookup: _Lookup, found: Caller | None) -> None:
         if lookup.deadline is not None:
-            lookup.deadline.cancel()
+            lookup.deadline.stop()
         if self._lookups.get(lookup.caller) is lookup:
             del self._lookups[lookup.caller]
         waiting, lookup.waiting = lookup.waiting, []
@@ -204,56 +200,54 @@ class Callers:
     # -- files -----------------------------------------------------------------------------------------------------
 
     def watch(self) -> None:
-        """Look at the files from now on."""
-        self._timer = self._loop.call_later(INTERVAL, self._tick)
+        """Look at the files every `INTERVAL` seconds from now on."""
+        self._timer.start(INTERVAL)
 
     def refresh(self) -> None:
         """Read the files again, soon, and ask the name service anew."""
         self._accounts.forget()
         self._kept.clear()
-        self._reader.submit(None, lambda: self._read(None))
+        self._read_files(None)
 
     def stop(self) -> None:
         """Begin no further work in threads."""
-        if self._timer is not None:
-            self._timer.cancel()
+        self._timer.stop()
         self._workers.stop()
         self._reader.stop()
 
-    def _tick(self) -> None:
+    def _look_at_files(self) -> None:
         if not self._reader.waiting():
-            state = self._state
-            self._reader.submit(None, lambda: self._read(state))
-        self.watch()
+            self._read_files(self._state)
 
-    def _read(self, known: tuple[object, ...] | None) -> None:
-        """In a thread: read the files, unless they are in the state that is known."""
-        try:
+    def _read_files(self, known: tuple[object, ...] | None) -> None:
+        """Read the files in a thread, unless they are in the state that is known."""
+
+        def read() -> tuple[tuple[object, ...], SubordinateIds] | None:
             state = subordinate_id_files.state_of(self._files, self._wall())
-            if state == known:
-                return
-            found = subordinate_id_files.read(self._files, self._ids)
-        except Exception:  # noqa: BLE001 - a bug in it must not end the looking
-            _log.exception("reading the ranges of subordinate IDs failed")
-            return
-        with contextlib.suppress(RuntimeError):  # as above
-            self._loop.call_soon_threadsafe(self._install, state, found)
+            return None if state == known else (state, subordinate_id_files.read(self._files, self._ids))
 
-    def _install(self, state: tuple[object, ...], found: SubordinateIds) -> None:
-        self._state = state
+        self._reader.run(None, read, self._install)
+
+    def _install(self, read: tuple[tuple[object, ...], SubordinateIds] | Exception | None) -> None:
+        if isinstance(read, Exception):
+            _log.error("reading the ranges of subordinate IDs failed", exc_info=read)
+            return
+        if read is None:
+            return
+        self._state, found = read
         if found != self._ids:
             before, self._ids = self._ids, found
             self._kept.clear()
-            self._complain(before)
+            self._log_new_problems(before)
 
-    def _complain(self, before: SubordinateIds | None) -> None:
+    def _log_new_problems(self, before: SubordinateIds | None) -> None:
         said = set() if before is None else set(_problems(before))
         for problem in _problems(self._ids):
             if problem not in said:
                 _log.warning("%s", problem)
 
     def status(self) -> dict[str, Any]:
-        """How it stands, as plain JSON."""
+        """Return the ranges, their problems, the accounts seen in them and the look-ups under way, as plain JSON."""
         seen = [uid for uid in self._accounts.users() if uid not in self._ids.uids.local]
         shown = {"count": len(seen), "uids": seen[:_SHOWN]}
         return subordinate_id_files.status(self._ids) | {"seen": shown, "lookups": len(self._lookups)}

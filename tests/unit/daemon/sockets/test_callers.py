@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from eclctl.config.subordinate_id_files import Files
-from eclctl.daemon.decisions import callers as module
-from eclctl.daemon.decisions.callers import Callers
+from eclctl.daemon.sockets import callers as module
+from eclctl.daemon.sockets.callers import CallerLookup
 from eclctl.decide.caller_identity import Owner
 from eclctl.model import Caller
 
@@ -45,7 +45,7 @@ class Desk:
         self.grant("alice:100000:65536\nbob:300000:65536\n")
         self.host, self.time = Host(), 0.0
         self.wall = os.stat(self.files.subuid).st_ctime + 100.0
-        self.callers = Callers(self.files, clock=lambda: self.time, wall=lambda: self.wall, service=self.host)
+        self.callers = CallerLookup(self.files, clock=lambda: self.time, wall=lambda: self.wall, service=self.host)
 
     def grant(self, text, file=None):
         path = Path(file or self.files.subuid)
@@ -60,7 +60,7 @@ class Desk:
 
     async def until(self, condition):
         async with asyncio.timeout(PATIENCE):
-            while not condition():  # noqa: ASYNC110 - threads tell nobody when they are done
+            while not condition():  # noqa: ASYNC110 - threads do not report when they are done
                 await asyncio.sleep(0.001)
 
 
@@ -202,7 +202,7 @@ def test_what_was_kept_of_a_caller_goes_with_the_ranges_that_it_came_of(tmp_path
     async def scenario(desk):
         await desk.find(BEHIND)
         desk.grant("bob:100000:10\n", desk.files.subgid)
-        desk.callers._tick()
+        desk.callers._look_at_files()
         await desk.until(lambda: desk.callers.ids.gids.ranges.count)
         assert desk.callers.known(BEHIND) is None
         assert 1001 in (await desk.find(BEHIND)).identity.denied_uids
@@ -244,7 +244,7 @@ def test_what_is_wrong_with_a_file_is_logged_once(tmp_path, caplog):
 @pytest.mark.parametrize("uids", [range(100000, 100100), range(77, 78)])
 def test_uids_that_may_be_one_person_have_one_household(tmp_path, uids):
     async def scenario(desk):
-        assert len({desk.callers.household(Caller(uid, 1)) for uid in uids}) == 1
-        assert desk.callers.household(Caller(77, 1)) != desk.callers.household(Caller(78, 1))
+        assert len({desk.callers.person_key(Caller(uid, 1)) for uid in uids}) == 1
+        assert desk.callers.person_key(Caller(77, 1)) != desk.callers.person_key(Caller(78, 1))
 
     run(tmp_path, scenario)

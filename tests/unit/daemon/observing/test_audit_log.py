@@ -18,9 +18,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eclctl.daemon.decisions.rendering import Renderer
 from eclctl.daemon.lifecycle.service import _make_log_directory
-from eclctl.daemon.observing import audit
+from eclctl.daemon.observing import audit_records
+from eclctl.daemon.observing.audit_log import AuditLog
 from eclctl.decide.questions import Decision, Question
 from eclctl.errors import AuditError
 from eclctl.model import Assurance, Caller, Code, Kind, Outcome
@@ -71,8 +71,14 @@ def decision(**changes: object) -> Decision:
 
 
 def record(**changes: object) -> str:
-    time = audit.timestamp(NOW)
-    return Renderer().record(decision(**changes), pid=77, method="check", seconds=0.0000314159, time=time)
+    time = audit_records.timestamp(NOW)
+    return audit_records.DecisionRecords().encode(
+        decision(**changes), pid=77, method="check", seconds=0.0000314159, time=time
+    )
+
+
+def encoded(*records: dict[str, object]) -> list[str]:
+    return [audit_records.encode(each) for each in records]
 
 
 def lines(path: Path) -> list[dict[str, object]]:
@@ -80,7 +86,7 @@ def lines(path: Path) -> list[dict[str, object]]:
 
 
 def test_a_decision_becomes_one_line_with_every_field(tmp_path: Path) -> None:
-    log = audit.AuditLog(str(tmp_path / "audit.jsonl"))
+    log = AuditLog(str(tmp_path / "audit.jsonl"))
     log.write([record()])
     assert lines(tmp_path / "audit.jsonl") == [
         {
@@ -118,16 +124,16 @@ def test_what_is_not_known_is_null() -> None:
 
 
 def test_times_are_written_in_utc_whatever_their_zone() -> None:
-    assert audit.timestamp(NOW.astimezone(timezone(timedelta(hours=5)))) == "2026-11-22T12:00:00.000025Z"
+    assert audit_records.timestamp(NOW.astimezone(timezone(timedelta(hours=5)))) == "2026-11-22T12:00:00.000025Z"
 
 
 def test_reload_start_and_stop_have_records_of_their_own(tmp_path: Path) -> None:
-    log = audit.AuditLog(str(tmp_path / "audit.jsonl"))
+    log = AuditLog(str(tmp_path / "audit.jsonl"))
     log.write(
         [
-            audit.start_record(version="1", generation=1, policy=None, pid=9, now=NOW),
-            audit.reload_record(ok=False, generation=1, policy=None, errors=("p.yaml:1:2: bad",), now=NOW),
-            audit.stop_record(reason="SIGTERM", pid=9, now=NOW),
+            audit_records.start_record(version="1", generation=1, policy=None, pid=9, now=NOW),
+            audit_records.reload_record(ok=False, generation=1, policy=None, errors=("p.yaml:1:2: bad",), now=NOW),
+            audit_records.stop_record(reason="SIGTERM", pid=9, now=NOW),
         ]
     )
     assert [line["event"] for line in lines(tmp_path / "audit.jsonl")] == ["start", "reload", "stop"]
@@ -135,13 +141,13 @@ def test_reload_start_and_stop_have_records_of_their_own(tmp_path: Path) -> None
 
 @given(st.text(st.characters(codec=None), max_size=60))
 def test_no_path_puts_a_control_character_or_a_second_line_into_the_log(name: str) -> None:
-    line = audit.encode({"image": name})
+    line = audit_records.encode({"image": name})
     assert all(" " <= character <= "~" for character in line)
     assert json.loads(line) == {"image": name}
 
 
 def test_undecodable_bytes_of_a_path_survive(tmp_path: Path) -> None:
-    log = audit.AuditLog(str(tmp_path / "audit.jsonl"))
+    log = AuditLog(str(tmp_path / "audit.jsonl"))
     log.write([record(image=os.fsdecode(b"/srv/\xff\n\x1b[31m.sif"))])
     assert os.fsencode(str(lines(tmp_path / "audit.jsonl")[0]["image"])) == b"/srv/\xff\n\x1b[31m.sif"
 
@@ -149,7 +155,7 @@ def test_undecodable_bytes_of_a_path_survive(tmp_path: Path) -> None:
 def test_the_file_is_private_to_owner_and_group_whatever_the_umask(tmp_path: Path) -> None:
     old = os.umask(0o077)
     try:
-        audit.AuditLog(str(tmp_path / "audit.jsonl"))
+        AuditLog(str(tmp_path / "audit.jsonl"))
     finally:
         os.umask(old)
     assert (tmp_path / "audit.jsonl").stat().st_mode & 0o7777 == 0o640
@@ -158,14 +164,14 @@ def test_the_file_is_private_to_owner_and_group_whatever_the_umask(tmp_path: Pat
 def test_an_existing_log_is_added_to(tmp_path: Path) -> None:
     path = tmp_path / "audit.jsonl"
     path.write_text('{"old":1}\n')
-    audit.AuditLog(str(path)).write([{"new": 2}])
+    AuditLog(str(path)).write(encoded({"new": 2}))
     assert lines(path) == [{"old": 1}, {"new": 2}]
 
 
 def test_a_torn_end_is_closed_so_that_it_costs_only_itself(tmp_path: Path) -> None:
     path = tmp_path / "audit.jsonl"
     path.write_text('{"old":1}\n{"torn":')
-    audit.AuditLog(str(path)).write([{"new": 2}])
+    AuditLog(str(path)).write(encoded({"new": 2}))
     assert path.read_text() == '{"old":1}\n{"torn":\n{"new":2}\n'
 
 
@@ -173,7 +179,7 @@ def test_a_log_that_was_emptied_while_its_end_was_torn_begins_without_a_blank_li
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "audit.jsonl"
-    log, write = audit.AuditLog(str(path)), os.write
+    log, write = AuditLog(str(path)), os.write
     taken = iter((3,))
 
     def on_a_full_disk(descriptor: int, data: memoryview) -> int:
@@ -184,10 +190,10 @@ def test_a_log_that_was_emptied_while_its_end_was_torn_begins_without_a_blank_li
     with monkeypatch.context() as full:
         full.setattr(os, "write", on_a_full_disk)
         with pytest.raises(AuditError):
-            log.write([{"torn": 1}])
+            log.write(encoded({"torn": 1}))
     assert path.stat().st_size == 3
     os.truncate(path, 0)
-    log.write([{"new": 2}])
+    log.write(encoded({"new": 2}))
     assert path.read_text() == '{"new":2}\n'
 
 
@@ -205,127 +211,118 @@ def test_a_symbolic_link_is_refused(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").touch()
     (tmp_path / "audit.jsonl").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(AuditError, match="cannot open"):
-        audit.AuditLog(str(tmp_path / "audit.jsonl"))
+        AuditLog(str(tmp_path / "audit.jsonl"))
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
 def test_what_is_no_regular_file_is_refused_without_hanging(tmp_path: Path, make: object) -> None:
     make(tmp_path / "audit.jsonl")  # type: ignore[operator]
     with pytest.raises(AuditError):
-        audit.AuditLog(str(tmp_path / "audit.jsonl"))
+        AuditLog(str(tmp_path / "audit.jsonl"))
 
 
 def test_a_missing_directory_is_an_error_at_the_start(tmp_path: Path) -> None:
     with pytest.raises(AuditError, match="No such file"):
-        audit.AuditLog(str(tmp_path / "missing" / "audit.jsonl"))
+        AuditLog(str(tmp_path / "missing" / "audit.jsonl"))
 
 
 def test_without_a_path_nothing_is_kept_and_nothing_fails() -> None:
-    log = audit.AuditLog(None)
+    log = AuditLog(None)
     log.write([record()])
     log.reopen()
     log.close()
 
 
-def test_a_record_that_cannot_be_rendered_fails_the_whole_batch(tmp_path: Path) -> None:
-    log = audit.AuditLog(str(tmp_path / "audit.jsonl"))
-    for bad in (object(), float("nan")):
-        with pytest.raises(AuditError, match="render"):
-            log.write([{"fine": 1}, {"bad": bad}])
+@pytest.mark.parametrize("bad", [object(), float("nan")])
+def test_a_record_that_cannot_be_encoded_fails_the_whole_batch(tmp_path: Path, bad: object) -> None:
+    log = AuditLog(str(tmp_path / "audit.jsonl"))
+    with pytest.raises(AuditError, match="encode"):
+        log.write(encoded({"fine": 1}, {"bad": bad}))
     assert lines(tmp_path / "audit.jsonl") == []
 
 
 def test_a_renamed_log_is_followed_within_a_second(tmp_path: Path) -> None:
     clock, path = Clock(), tmp_path / "audit.jsonl"
-    log = audit.AuditLog(str(path), clock=clock)
-    log.write([{"n": 1}])
+    log = AuditLog(str(path), clock=clock)
+    log.write(encoded({"n": 1}))
     path.rename(tmp_path / "audit.jsonl.1")
-    log.write([{"n": 2}])
+    log.write(encoded({"n": 2}))
     clock.now += 1.0
-    log.write([{"n": 3}])
+    log.write(encoded({"n": 3}))
     assert (lines(tmp_path / "audit.jsonl.1"), lines(path)) == ([{"n": 1}, {"n": 2}], [{"n": 3}])
 
 
 def test_a_removed_log_is_made_again(tmp_path: Path) -> None:
     clock, path = Clock(), tmp_path / "audit.jsonl"
-    log = audit.AuditLog(str(path), clock=clock)
+    log = AuditLog(str(path), clock=clock)
     path.unlink()
     clock.now += 1.0
-    log.write([{"n": 1}])
+    log.write(encoded({"n": 1}))
     assert lines(path) == [{"n": 1}]
 
 
 def test_reopening_on_request_follows_at_once(tmp_path: Path) -> None:
     path = tmp_path / "audit.jsonl"
-    log = audit.AuditLog(str(path), clock=Clock())
+    log = AuditLog(str(path), clock=Clock())
     path.rename(tmp_path / "old")
     log.reopen()
-    log.write([{"n": 1}])
+    log.write(encoded({"n": 1}))
     assert lines(path) == [{"n": 1}]
 
 
 def test_when_rotation_leaves_no_file_to_open_writing_fails_until_there_is_one(tmp_path: Path) -> None:
     clock, folder = Clock(), tmp_path / "log"
     folder.mkdir()
-    log = audit.AuditLog(str(folder / "audit.jsonl"), clock=clock)
+    log = AuditLog(str(folder / "audit.jsonl"), clock=clock)
     folder.rename(tmp_path / "gone")
     clock.now += 1.0
     for _ in range(2):
         with pytest.raises(AuditError):
-            log.write([{"n": 1}])
+            log.write(encoded({"n": 1}))
     folder.mkdir()
-    log.write([{"n": 2}])
+    log.write(encoded({"n": 2}))
     assert lines(folder / "audit.jsonl") == [{"n": 2}]
 
 
 def test_a_full_disk_raises_and_what_follows_starts_on_a_line_of_its_own(tmp_path: Path) -> None:
     """The limit on file sizes stands for the full disk: write(2) stops in the middle of a record."""
     path = tmp_path / "audit.jsonl"
-    log = audit.AuditLog(str(path))
-    log.write([{"n": 1}])
+    log = AuditLog(str(path))
+    log.write(encoded({"n": 1}))
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (12, hard))
         with pytest.raises(AuditError, match=os.strerror(errno.EFBIG)):
-            log.write([{"n": 2}])
+            log.write(encoded({"n": 2}))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, handler)
-    log.write([{"n": 3}])
+    log.write(encoded({"n": 3}))
     assert path.read_text() == '{"n":1}\n{"n"\n{"n":3}\n'
 
 
 def test_writers_on_several_threads_never_mix_their_lines(tmp_path: Path) -> None:
-    log = audit.AuditLog(str(tmp_path / "audit.jsonl"))
-    batch = [{"text": "x" * 300}] * 20
+    log = AuditLog(str(tmp_path / "audit.jsonl"))
+    batch = encoded({"text": "x" * 300}) * 20
     threads = [threading.Thread(target=lambda: [log.write(batch) for _ in range(25)]) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert lines(tmp_path / "audit.jsonl") == batch * 100
+    assert (tmp_path / "audit.jsonl").read_text().splitlines() == batch * 100
 
 
 def test_a_process_killed_after_an_answer_has_its_record_in_the_file(tmp_path: Path) -> None:
     """Attack: crash. What was written before the kill is there, though nothing was closed or flushed."""
     path = tmp_path / "audit.jsonl"
     program = (
-        "import os, signal, sys\nfrom eclctl.daemon.observing.audit import AuditLog\n"
-        "AuditLog(sys.argv[1]).write([{'n': 1}])\nos.kill(os.getpid(), signal.SIGKILL)\n"
+        "import os, signal, sys\nfrom eclctl.daemon.observing.audit_log import AuditLog\n"
+        "AuditLog(sys.argv[1]).write(['{\"n\":1}'])\nos.kill(os.getpid(), signal.SIGKILL)\n"
     )
     ended = subprocess.run([sys.executable, "-c", program, str(path)], check=False)
     assert ended.returncode == -signal.SIGKILL
     assert lines(path) == [{"n": 1}]
-
-
-def test_a_processor_put_before_the_renderer_sees_every_record(tmp_path: Path) -> None:
-    def number(_logger: object, _name: str, event: dict[str, object]) -> dict[str, object]:
-        return event | {"seen": True}
-
-    log = audit.AuditLog(str(tmp_path / "audit.jsonl"), processors=(number, *audit.PROCESSORS))
-    log.write([{"n": 1}, {"n": 2}])
-    assert [line["seen"] for line in lines(tmp_path / "audit.jsonl")] == [True, True]
 
 
 def test_the_documentation_names_every_field_and_no_other() -> None:

@@ -78,7 +78,7 @@ _CORRECTION = 1.0  # seconds by which a clock may be behind without having been 
 class Engine:
     """Decides. One for each daemon; safe for use from several threads.
 
-    `elapsed` tells in seconds how much time has gone by, whatever is done to the clock. Without it, time stands still
+    `elapsed` tells in seconds how much time has gone by, and does not follow the clock. Without it, time stands still
     while the clock is behind the newest time seen, which is enough for a process that ends at once. `file_time` tells
     in nanoseconds since the epoch what time it is for files: by the clock that their change times come from, and not
     the time that decisions are made at. Without it, no facts are kept. `on_bug` is told every error that becomes the

@@ -21,7 +21,7 @@ _SHORT = (
     16  # hex digits; of an OpenPGP fingerprint of 20 bytes, the last so many are its key ID (RFC 9580 section 5.5.4)
 )
 _VERSION_4 = 40  # hex digits of a fingerprint
-_NOBODY_ASKED = "nobody has asked its responder yet"
+_NOT_ASKED = "its responder was not asked yet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +147,7 @@ def _worst(known: Sequence[Known | None]) -> str:
     """Return the first that is not good, else until when all of them are."""
     for each in known:
         if each is None:
-            return _NOBODY_ASKED
+            return _NOT_ASKED
         if each.status.value != "good":
             return f"{each.status.value}: {each.reason}"
     untils = [each.until for each in known if each is not None]

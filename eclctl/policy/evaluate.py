@@ -111,7 +111,7 @@ def _discounted(policy: Policy, rule: Rule, image: Verification, rejected: Mappi
 
 
 def _claim_of(policy: Policy, image: Verification, keys: Collection[int]) -> Claim | None:
-    """Return the first claim by one of these keys, whatever became of it."""
+    """Return the first claim by one of these keys, also one that does not count."""
     if not keys:
         return None
     for claim in image.claims:

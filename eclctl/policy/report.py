@@ -35,7 +35,7 @@ _UNSUPPORTED = Code.UNSUPPORTED_SIGNATURE_FORMAT
 
 
 def signer_of(policy: Policy, claim: Claim) -> str:
-    """Return the people for whom a claim speaks, else those whose key made it, or the key when no signer lists it."""
+    """Return the signers that a claim counts for, else those who list its key, or the key when none does."""
     holder = policy.holders.get(claim.signer.id)
     return " or ".join(speaks_for(policy, claim) or holder.people) if holder is not None else claim.signer.id
 

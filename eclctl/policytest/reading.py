@@ -36,7 +36,7 @@ _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 @dataclass(slots=True)
 class Declared:
-    """Users and groups that test files declare, so that a policy can be tested where nobody knows them.
+    """Users and groups that test files declare, so that a policy can be tested on hosts without them.
 
     What is declared goes before what the host says: a test means the same everywhere.
     """
@@ -216,7 +216,7 @@ class CaseReader:
         return role or "rootfs"
 
     def _caller(self, node: Node | None, what: str) -> Caller:
-        """Return who asks; who says nothing is nobody, and in no group."""
+        """Return the caller; without fields, the user `nobody` in no group."""
         where = f"caller of {what}"
         fields = {} if node is None else document.mapping(node, self.report, where, ("user", "groups")) or {}
         uid = self._number(fields["user"], "user") if "user" in fields else _NOBODY

@@ -170,7 +170,7 @@ class DescribedSignatures:
             self.report.error(written.node, "only images of the kind oci-sif carry cosign signatures", "kind: oci-sif")
         if flags["revoked"] and sort is SignerKind.CERTIFICATE and not self._asks_ocsp(signer):
             hint = "it would count: in the policy, write ocsp: require"
-            self.report.error(written.node, f"nobody asks whether the certificate of {signer.name} is revoked", hint)
+            self.report.error(written.node, f"the certificate of {signer.name} is not asked about by OCSP", hint)
         return len(self.report.errors) == before
 
     def _asks_ocsp(self, signer: _Signer) -> bool:

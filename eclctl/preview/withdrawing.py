@@ -33,7 +33,7 @@ class Signatory:
     """Whose signatures are to be withdrawn: a signer with all their keys, or one key.
 
     `signer` is None for a key. `keys` are key numbers (`Holder.key`), `names` what policies call these keys, and
-    `people` everybody for whom they speak.
+    `people` all signers that they belong to.
     """
 
     signer: str | None

@@ -21,7 +21,7 @@ def text(value: object) -> Markup:
     """Return a value as HTML text.
 
     Characters that cannot be seen, or that reorder what is around them, are written as escapes: names and paths come
-    from whoever wrote the image.
+    from the author of the image.
     """
     return value if isinstance(value, Markup) else Markup(escape(printable(str(value)), quote=True))
 

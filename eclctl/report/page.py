@@ -230,7 +230,7 @@ def _rules(report: Mapping[str, Any]) -> Markup:
     columns = ("#No.", "Rule", "For", "Asks for", "#allow", "#deny", "#would deny", "#approved", "#pending", "#denied")
     rows = [_rule(number, rule) for number, rule in enumerate(report["rules"], 1)]
     no_rule = report["summary"]["rules"]["no_rule"]
-    nobody = f"No rule matched {no_rule['deny']:,} decisions, which were denied." if no_rule["deny"] else ""
+    unmatched = f"No rule matched {no_rule['deny']:,} decisions, which were denied." if no_rule["deny"] else ""
     return _section(
         "rules",
         "Rules",
@@ -238,7 +238,7 @@ def _rules(report: Mapping[str, Any]) -> Markup:
             "images are counted as they stand, under every rule that decides on them for some user, and as if "
             "permissive rules were enforced.", class_="dim"),
         _table("rules", columns, rows, "There are no rules: nothing may run.", groups),
-        tag("p", nobody, class_="dim"),
+        tag("p", unmatched, class_="dim"),
     )  # fmt: skip
 
 
@@ -286,7 +286,7 @@ def _asks(rule: Mapping[str, Any]) -> Markup:
     if rule["forbid"]:
         lines.append(f"no signature by {', '.join(rule['forbid'])}")
     if rule["unknown_signatures"] == "deny":
-        lines.append("no signature by keys that nobody knows")
+        lines.append("no signature by unknown keys")
     if rule["discounted_signatures"] == "deny":
         lines.append("no signature that does not count")
     return _list([*lines, *_lenience(rule)])
@@ -383,7 +383,7 @@ def _lacks(standing: Mapping[str, Any], *, alone: bool) -> list[str]:
 
 
 def _missing(missing: Mapping[str, Any]) -> str:
-    could = ", ".join(missing["could_sign"]) or "nobody"
+    could = ", ".join(missing["could_sign"]) or "no signer"
     return f"{missing['requirement']}: {missing['have']} of {missing['needed']}; could sign: {could}"
 
 

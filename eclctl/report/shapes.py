@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 _MOST_TEXT = 1024 * 1024
-_MOST = 64  # of anything that an image, which anybody can have written, has many of
+_MOST = 64  # of what an image has many of: any user can have written it
 
 
 def seconds(time: datetime | None) -> str | None:

@@ -108,7 +108,7 @@ class Told:
     [
         (Told(Status.GOOD), f"good until {NOW:%Y-%m-%d %H:%M}Z"),
         (Told(Status.REVOKED), "revoked: the responder says so"),
-        (Told(None), "nobody has asked its responder yet"),
+        (Told(None), "its responder was not asked yet"),
         (NO_STATUS, "unavailable: nobody can be asked here whether the certificate was revoked"),
     ],
 )

@@ -262,7 +262,7 @@ WRONG = {
     "signatures: [{by: builder, purpose: 'a b'}]": "'a b' is no purpose (1 to 32 of",
     "kind: oci-sif\nsignatures: [{by: ci, purpose: [a, b]}]": "a cosign signature states one purpose (write one word)",
     "signatures: [{by: release, age: 1d}]": "age says nothing of a signature by a certificate",
-    "signatures: [{by: quiet, revoked: true}]": "nobody asks whether the certificate of quiet is revoked",
+    "signatures: [{by: quiet, revoked: true}]": "the certificate of quiet is not asked about by OCSP",
     "signatures: [{by: builder, annotations: {a: b}}]": "annotations says nothing of a signature by a PGP key",
     "kind: oci-sif\nsignatures: [{by: ci, groups: [1]}]": "groups says nothing of a signature by a cosign key",
     "signatures: [{by: builder, groups: [2]}]": "the image has no group 2 that can be signed (there are: 1)",

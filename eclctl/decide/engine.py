@@ -127,7 +127,7 @@ class Engine:
             return self._begin(question, snapshot, now, anywhere, waited=waited)
         time, given = self.elapsed(), turn.answers.get(asked)
         if given is not None and given.serves(snapshot.generation, mounts, time):
-            return self._again(given.decision, question)
+            return Decision(f"{self._run}-{next(self._count)}", question, *given.decision[2:])  # under its own ID
         answer = self._begin(question, snapshot, now, anywhere, waited=waited, found=found)
         # Of two names of a file, only what the kernel calls its descriptor tells by which it was opened.
         if isinstance(answer, Decision) and (found is None or found.is_directory or found.links == 1):
@@ -364,10 +364,6 @@ class Engine:
             snapshot.digest,
             *(() if located is None else ((), (), located.weak, located.writers, located.aliases)),
         )
-
-    def _again(self, decision: Decision, question: Question) -> Decision:
-        """The same answer to another who asked the same, under an ID of its own."""
-        return Decision(f"{self._run}-{next(self._count)}", question, *decision[2:])
 
 
 def _asked(question: Question, found: Attributes | None) -> Hashable:

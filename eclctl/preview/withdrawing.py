@@ -90,7 +90,11 @@ def _names(snapshot: Snapshot, text: str) -> list[str]:
     compact = "".join(text.split())
     fingerprint = compact.upper()
     if _FINGERPRINT.fullmatch(fingerprint):
-        return [each.fingerprint for each in snapshot.store.pgp.certificates if _has(each, fingerprint)]
+        return [
+            each.fingerprint
+            for each in snapshot.store.pgp.certificates
+            if fingerprint in {each.fingerprint, *(key.fingerprint for key in each.keys)}
+        ]
     digest, policy = compact.lower().removeprefix(COSIGN), snapshot.policy
     if policy is not None and text in policy.holders:
         return [text]
@@ -100,10 +104,6 @@ def _names(snapshot: Snapshot, text: str) -> list[str]:
     found += [each.id for each in policy.credentials if digest in {each.fingerprint, each.key.id}]
     found += [each.fingerprint for each in snapshot.store.pgp.certificates if digest in each.materials]
     return found
-
-
-def _has(certificate: openpgp.Certificate, fingerprint: str) -> bool:
-    return fingerprint in {certificate.fingerprint, *(key.fingerprint for key in certificate.keys)}
 
 
 def _names_in_file(snapshot: Snapshot, path: str, read: Callable[[str], bytes]) -> list[str]:

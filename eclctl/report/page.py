@@ -82,14 +82,11 @@ def _header(report: Mapping[str, Any]) -> Markup:
         "decisions": "Recent decisions",
         "files": "Policy files",
     }
+    origin = ("On ", tag("b", report["host"]), f", {_second(report['at'])}, from {report['from']}")
     return join(
-        tag("header", tag("h1", "Which container images may run here"), tag("div", _origin(report), class_="dim")),
+        tag("header", tag("h1", "Which container images may run here"), tag("div", *origin, class_="dim")),
         tag("nav", *(tag("a", title, href=f"#{name}") for name, title in links.items())),
     )
-
-
-def _origin(report: Mapping[str, Any]) -> Markup:
-    return join("On ", tag("b", report["host"]), f", {_second(report['at'])}, from {report['from']}")
 
 
 def _section(name: str, title: str, *content: object) -> Markup:
@@ -339,12 +336,14 @@ def _images(report: Mapping[str, Any]) -> Markup:
     notes = [_WHICH_IMAGES]
     if left_out:
         notes.append(f"{left_out:,} more are left out of this page.")
+    rows = [[_Cell(_path(each["path"])), _Cell(each["reason"])] for each in unread]
     return _section(
         "images",
         "Images",
         tag("p", " ".join(notes), class_="dim"),
         _table("images", columns, map(_image, report["images"]), "No image is known."),
-        _unread(unread) if unread else "",
+        tag("p", "These files could not be judged:", class_="dim") if unread else "",
+        _table("unread", ("File", "Why"), rows, "") if unread else "",
     )
 
 
@@ -399,11 +398,6 @@ def _signatures(signatures: Sequence[Mapping[str, Any]]) -> Markup:
 def _signature(report: Mapping[str, Any]) -> str:
     by = f" by {report['signer']}" if report["signer"] else ""
     return f"{'✓' if report['counts'] else '✗'} {report['id']} ({report['format']}){by}: {report['why']}"
-
-
-def _unread(unread: Sequence[Mapping[str, Any]]) -> Markup:
-    rows = [[_Cell(_path(each["path"])), _Cell(each["reason"])] for each in unread]
-    return join(tag("p", "These files could not be judged:", class_="dim"), _table("unread", ("File", "Why"), rows, ""))
 
 
 def _size(size: int) -> str:

@@ -78,11 +78,17 @@ _CORRECTION = 1.0  # seconds by which a clock may be behind without having been 
 class Engine:
     """Decides. One for each daemon; safe for use from several threads.
 
-    `elapsed` tells in seconds how much time has gone by, and does not follow the clock. Without it, time stands still
-    while the clock is behind the newest time seen, which is enough for a process that ends at once. `file_time` tells
-    in nanoseconds since the epoch what time it is for files: by the clock that their change times come from, and not
-    the time that decisions are made at. Without it, no facts are kept. `on_bug` is told every error that becomes the
-    code `internal-error`, in whichever thread that is; it must not raise.
+    locator: finds images and judges where they lie.
+    pool: hashes the content of images on local file systems.
+    cache: the facts that are kept.
+    snapshot: the policy and keys in force.
+    statuses: what responders have said of certificates.
+    elapsed: tells in seconds how much time has gone by, and does not follow the clock. Without it, time stands still
+        while the clock is behind the newest time seen, which is enough for a process that ends at once.
+    file_time: tells in nanoseconds since the epoch what time it is for files: by the clock that their change times come
+        from, and not the time that decisions are made at. Without it, no facts are kept.
+    on_bug: is told every error that becomes the code `internal-error`, in the thread where it happens; it must not
+        raise.
     """
 
     locator: Locator

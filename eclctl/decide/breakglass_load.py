@@ -1,7 +1,7 @@
 """Reads the directory of exceptions.
 
-A break-glass procedure must not be able to break the site. So whatever is wrong with one exception refuses that one
-alone: the policy loads, the others stand, and a warning says what is wrong. Without its directory there are none.
+A break-glass procedure must not be able to break the site. An error in one exception refuses that exception alone: the
+policy loads, the other exceptions stay in force, and a warning names the error. Without a directory there are none.
 """
 
 from __future__ import annotations

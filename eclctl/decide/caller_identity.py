@@ -12,9 +12,9 @@ Rules:
    groups, in rules that allow only if that owner is the user whose rules apply: a program that is setgid to a
    subordinate gid must not make its callers another user. Deny rules of all owners of gids apply.
 5. Deny rules that name the caller's own numbers always apply.
-6. Whoever has subordinate gids can leave their groups behind: deny rules of all groups that the host's databases give
+6. A user with subordinate gids can leave their groups behind: deny rules of all groups that the host's databases give
    such a user apply.
-7. An owner of whom this host knows nothing may be anybody: every deny rule that names users or groups applies.
+7. An owner that this host does not know may be any user: every deny rule that names users or groups applies.
 """
 
 from __future__ import annotations

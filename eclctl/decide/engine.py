@@ -78,11 +78,17 @@ _CORRECTION = 1.0  # seconds by which a clock may be behind without having been 
 class Engine:
     """Decides. One for each daemon; safe for use from several threads.
 
-    `elapsed` tells in seconds how much time has gone by, whatever is done to the clock. Without it, time stands still
-    while the clock is behind the newest time seen, which is enough for a process that ends at once. `file_time` tells
-    in nanoseconds since the epoch what time it is for files: by the clock that their change times come from, and not
-    the time that decisions are made at. Without it, no facts are kept. `on_bug` is told every error that becomes the
-    code `internal-error`, in whichever thread that is; it must not raise.
+    locator: finds images and judges where they lie.
+    pool: hashes the content of images on local file systems.
+    cache: the facts that are kept.
+    snapshot: the policy and keys in force.
+    statuses: what responders have said of certificates.
+    elapsed: tells in seconds how much time has gone by, and does not follow the clock. Without it, time stands still
+        while the clock is behind the newest time seen, which is enough for a process that ends at once.
+    file_time: tells in nanoseconds since the epoch what time it is for files: by the clock that their change times come
+        from, and not the time that decisions are made at. Without it, no facts are kept.
+    on_bug: is told every error that becomes the code `internal-error`, in the thread where it happens; it must not
+        raise.
     """
 
     locator: Locator
@@ -127,7 +133,7 @@ class Engine:
             return self._begin(question, snapshot, now, anywhere, waited=waited)
         time, given = self.elapsed(), turn.answers.get(asked)
         if given is not None and given.serves(snapshot.generation, mounts, time):
-            return self._again(given.decision, question)
+            return Decision(f"{self._run}-{next(self._count)}", question, *given.decision[2:])  # under its own ID
         answer = self._begin(question, snapshot, now, anywhere, waited=waited, found=found)
         # Of two names of a file, only what the kernel calls its descriptor tells by which it was opened.
         if isinstance(answer, Decision) and (found is None or found.is_directory or found.links == 1):
@@ -364,10 +370,6 @@ class Engine:
             snapshot.digest,
             *(() if located is None else ((), (), located.weak, located.writers, located.aliases)),
         )
-
-    def _again(self, decision: Decision, question: Question) -> Decision:
-        """The same answer to another who asked the same, under an ID of its own."""
-        return Decision(f"{self._run}-{next(self._count)}", question, *decision[2:])
 
 
 def _asked(question: Question, found: Attributes | None) -> Hashable:

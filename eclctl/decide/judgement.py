@@ -6,7 +6,7 @@ be signed. So none of them can differ from `check`. The order is fixed:
 
 1. Facts that are an error deny with its code. Without a policy, nothing may run.
 2. Claims are judged at the time: expired, revoked, too old for the rule.
-3. What is withdrawn denies, whatever the rule.
+3. What is withdrawn denies, under every rule.
 4. Where no rule matches, or the place has a lower assurance level than the rule needs, the answer is deny.
 5. The rule is evaluated (`policy.evaluate`).
 6. Of a deny for lack of approvals, an active exception makes allow (`decide.breakglass_apply`).
@@ -34,7 +34,7 @@ from eclctl.trust.revocation import NO_STATUS, StatusSource
 __all__ = ["Judgement", "judge_image", "rule_at", "under_rule"]
 
 
-_FIRST = frozenset({Code.WITHDRAWN, Code.INTERNAL_ERROR})  # said of the content, whatever the rule and the place
+_FIRST = frozenset({Code.WITHDRAWN, Code.INTERNAL_ERROR})  # said of the content, under every rule and at every place
 
 
 class Judgement(NamedTuple):

@@ -23,9 +23,12 @@ __all__ = ["Decision", "Given", "Lookup", "Opening", "Pending", "Prefetched", "Q
 class Question(NamedTuple):
     """May this caller run this image?
 
-    `image` is the absolute name as the caller wrote it (bytes decoded with surrogateescape). `descriptor` is the image
-    as the caller opened it; it stays the asker's to close. `explain` asks for the report on each requirement. `asker`
-    is with whose rights the name is looked up.
+    image: its absolute name as the caller wrote it (bytes decoded with surrogateescape).
+    caller: who asks.
+    descriptor: the image as the caller opened it; the asker closes it. None when the name alone is given.
+    role: what the image is in the launch, a lower-case word: `rootfs`, `overlay`.
+    explain: whether the report on each requirement is asked for.
+    asker: the rights that the name is looked up with.
     """
 
     image: str
@@ -63,10 +66,17 @@ class Given(NamedTuple):
 class Decision(NamedTuple):
     """The answer, with everything that a wrapper, a user, a log record or a metric needs to know of it.
 
-    `outcome` is what the policy said; its requirement reports, `signatures`, and in the same order `keys`, the keys
-    that made those, are there when they were asked for. `path` is the image's resolved name, None when its name does
-    not lead to it or it was not found. `weak` says why its assurance is not `trusted-path`, `writers` whether a process
-    has it open for writing. `aliases` are its other names.
+    id: unique among all decisions of all daemons.
+    question: what was asked.
+    outcome: what the policy says; with a report on each requirement when it was asked for.
+    kind: of the image, None when it is not known.
+    path: its resolved name, None when its name does not lead to it or it was not found.
+    assurance: its assurance level; `weak` says why that is not `trusted-path`.
+    cached: whether the facts were at hand.
+    generation, policy: number and digest of the snapshot that was in force.
+    signatures: what became of each signature, when that was asked for; `keys`, in the same order, who made them.
+    writers: whether a process has the image open for writing.
+    aliases: its other names.
     """
 
     id: str

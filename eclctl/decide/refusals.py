@@ -12,7 +12,7 @@ from eclctl.policy.outcome import denied
 
 
 def before_reading(rules: Sequence[Rule | None], place: Place) -> Outcome | None:
-    """Return the deny that is certain whatever the file holds: there is no reason to read it then."""
+    """Return the deny that is certain before the file is read, so that reading it is of no use."""
     matching = [rule for rule in rules if rule is not None]
     if not matching:
         return no_rule(place)

@@ -1,4 +1,4 @@
-"""One generation of policy and keys, built whole and never changed (DESIGN section 1 point 9)."""
+"""One generation of policy and keys, built whole and never changed: each decision is made under exactly one."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def build(
 def refreshed(snapshot: Snapshot, learnt: openpgp.Keyring, *, now: datetime) -> Snapshot | None:
     """Return the next generation of a snapshot, which knows more of its certificates; None when it knew all that.
 
-    Nothing is read: what was learnt of a key counts, whatever state the policy's files are in meanwhile.
+    Nothing is read: what was learnt of a key counts, even when the policy's files do not load meanwhile.
     """
     ring = updated(snapshot.store.pgp, learnt)
     if ring is snapshot.store.pgp or snapshot.policy is None:
@@ -166,7 +166,7 @@ def _build(
 
 
 def _not_in_force(exceptions: Exceptions, policy: Policy, store: KeyStore, now: datetime) -> list[Problem]:
-    """Return why exceptions are refused, or lack approvals: they lie there because somebody wants them to count."""
+    """Return why exceptions are refused, or lack approvals: an admin put them there so that they count."""
     found: list[Problem] = []
     for candidate in exceptions.candidates:
         refused = [replace(each, message=f"exception refused: {each.message}") for each in candidate.problems]

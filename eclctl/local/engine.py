@@ -42,7 +42,10 @@ _MOST_SHOWN = 5
 
 
 class Responders:
-    """What responders have said so far. What nobody was asked about is not known. `timeout` is for each, in seconds."""
+    """What responders have said so far; a certificate that was not asked about is not known.
+
+    `timeout` is for each request, in seconds.
+    """
 
     def __init__(self, timeout: float) -> None:
         self.version = 0
@@ -137,7 +140,7 @@ def explain_here(config: str, image: str, role: str) -> dict[str, Any] | NoAnswe
 
 
 def _near(snapshot: Snapshot, decision: Decision) -> list[dict[str, str]]:
-    """The first rules on the image's path that did not match, and why: whoever can read the policy may know."""
+    """Return the first rules on the image's path that did not match, and why: who can read the policy may know it."""
     assert snapshot.policy is not None
     path, kind, caller = decision.path, decision.kind, decision.caller
     found = nearly(snapshot.policy, path=path, kind=kind, caller=caller, now=_now(), aliases=decision.aliases)

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from eclctl.config.settings import Settings, Watch
-    from eclctl.decide.cache import Kept
     from eclctl.decide.engine import Engine
     from eclctl.decide.snapshot import Snapshot
     from eclctl.policy.language import Rule
@@ -79,6 +78,7 @@ class _Report:
         keys = tuple(listed_keys(self._snapshot, self._engine.statuses, self._now))
         survey = Survey(self._snapshot, self._engine.statuses, turning(keys, self._now), self._now)
         survey.add(kept)
+        reports = (image_report(self._snapshot, each, self._engine.statuses, self._now) for each in kept)
         log = self._settings.audit_path
         return {
             "v": 1,
@@ -86,10 +86,10 @@ class _Report:
             "host": socket.gethostname(),
             "from": f"{os.path.abspath(self._config)}, without a daemon",
             "summary": self._summary(survey, len(kept)),
-            "rules": [self._rule(rule, survey) for rule in self._rules()],
+            "rules": [rule_fields(rule, NO_COUNTS, survey.by_rule.get(rule.name, Tally())) for rule in self._rules()],
             "keys": [key_fields(key, self._now) for key in keys],
             "files": [file_fields(source) for source in self._snapshot.sources],
-            "images": self._images(kept),
+            "images": [image_fields(report) for report in reports if report is not None],
             "images_left_out": left_out,
             "unread": unread,
             "decisions": last_decisions(log, decisions, self._warn) if log is not None else [],
@@ -110,13 +110,6 @@ class _Report:
 
     def _rules(self) -> Sequence[Rule]:
         return () if self._snapshot.policy is None else self._snapshot.policy.rules
-
-    def _rule(self, rule: Rule, survey: Survey) -> dict[str, Any]:
-        return rule_fields(rule, NO_COUNTS, survey.by_rule.get(rule.name, Tally()))
-
-    def _images(self, kept: Sequence[Kept]) -> list[dict[str, Any]]:
-        found = (image_report(self._snapshot, each, self._engine.statuses, self._now) for each in kept)
-        return [image_fields(report) for report in found if report is not None]
 
     def _summary(self, survey: Survey, kept: int) -> dict[str, Any]:
         """What `status` would say, as far as there is anything without a daemon."""

@@ -35,7 +35,7 @@ _UNSUPPORTED = Code.UNSUPPORTED_SIGNATURE_FORMAT
 
 
 def signer_of(policy: Policy, claim: Claim) -> str:
-    """Return the people that a claim counts for, else those whose key made it, or the key when no signer lists it."""
+    """Return the signers that a claim counts for, else those who list its key, or the key when none does."""
     holder = policy.holders.get(claim.signer.id)
     return " or ".join(signers_of(policy, claim) or holder.people) if holder is not None else claim.signer.id
 
@@ -168,12 +168,10 @@ class Reporter:
         """Return that an approval may be there in a format that is not read, by a signer with cosign keys."""
         failure = next((each for each in self.image.failures if each.finding.code == _UNSUPPORTED), None)
         needs = [number for number in unmet if self.rule.require[number].scope is None]
-        if failure is None or not any(self._could_sign_with_cosign(number) for number in needs):
+        could_sign = {name for number in needs for name in self._could_sign(number)}
+        if failure is None or not any(self.policy.signers[name].signs_with_cosign for name in could_sign):
             return None
         return f"signature {failure.signature} may be that, and is not read: {failure.finding.message}"
-
-    def _could_sign_with_cosign(self, number: int) -> bool:
-        return any(self.policy.signers[name].signs_with_cosign for name in self._could_sign(number))
 
     def _unmet(self) -> list[int]:
         needs = enumerate(zip(self.rule.require, self.settlement.serving, strict=True))

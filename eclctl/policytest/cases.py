@@ -12,10 +12,10 @@ from eclctl.trust.revocation import Status
 
 @dataclass(frozen=True, slots=True)
 class Supposed:
-    """An image that nobody has built: what reading it would have shown.
+    """An image that exists only in a test: what reading it would have shown.
 
-    `revoked` are the claims, by index, whose key or certificate is supposed to be revoked, whatever keyring or
-    responder say.
+    `revoked` are the claims, by index, whose key or certificate is supposed to be revoked, against what
+    keyring or responder say.
     """
 
     verification: Verification

@@ -149,7 +149,8 @@ class Describer:
             if number is None or digest is None:
                 continue
             if number not in digests:
-                self.report.error(key, f"{what} has no object {number}", _numbered(objects))
+                hint = f"its objects are 1 to {len(objects.found)}, as they are written" if objects.found else None
+                self.report.error(key, f"{what} has no object {number}", hint)
             elif not _DIGEST.fullmatch(digest.lower()):
                 self.report.error(value, f"{quoted(digest)} is no digest", "sha256: and 64 hex digits")
             else:
@@ -169,10 +170,6 @@ def _union(sets: Iterable[frozenset[str]]) -> frozenset[str]:
 
 def _made_up(number: int) -> str:
     return "sha256:" + hashlib.sha256(f"described object {number}".encode()).hexdigest()
-
-
-def _numbered(objects: _Objects) -> str | None:
-    return f"its objects are 1 to {len(objects.found)}, as they are written" if objects.found else None
 
 
 def _oci(objects: _Objects, digests: Mapping[int, str]) -> OciContent | None:

@@ -38,7 +38,8 @@ def document(timed: Sequence[Timed], problems: Sequence[Problem], started: datet
     if problems:
         suite = _suite(root, _UNTESTED, started, host)
         for problem in problems:
-            case = _case(suite, _UNTESTED, _place(problem), 0.0)
+            place = f"{problem.file}:{problem.line}" if problem.line else problem.file
+            case = _case(suite, _UNTESTED, place, 0.0)
             _wrong(case, "error", problem.message, str(problem))
         _count(suite)
     for file, group in groupby(timed, key=lambda each: each.result.case.mark.file):
@@ -86,10 +87,6 @@ def _count(suite: ET.Element) -> None:
         suite.set(name, str(sum(case.find(sort) is not None for case in cases)))
     suite.set("skipped", "0")
     suite.set("time", f"{sum(float(case.get('time', '0')) for case in cases):.3f}")
-
-
-def _place(problem: Problem) -> str:
-    return f"{problem.file}:{problem.line}" if problem.line else problem.file
 
 
 def _safe(text: str) -> str:

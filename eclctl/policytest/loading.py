@@ -1,8 +1,9 @@
 """Finds and loads tests with the policy that they are about.
 
 Tests lie in `tests/` beside the policy files. The daemon takes the files of a directory and does not descend
-(`files.guarded.expand`), so it never sees them there, whatever they are called; `NAME.test.yaml` beside `NAME.yaml` it
-would take for a policy. Should somebody name that directory as one, its files do not load: a policy knows no `tests`.
+(`files.guarded.expand`), so it never sees them there, under any name; it would take
+`NAME.test.yaml` beside `NAME.yaml` for a policy. Where a configuration names the directory itself, its files do not
+load: a policy has no key `tests`.
 """
 
 from __future__ import annotations

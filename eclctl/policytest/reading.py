@@ -36,7 +36,7 @@ _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 @dataclass(slots=True)
 class Declared:
-    """Users and groups that test files declare, so that a policy can be tested where nobody knows them.
+    """Users and groups that test files declare, so that a policy can be tested on hosts without them.
 
     What is declared goes before what the host says: a test means the same everywhere.
     """
@@ -216,7 +216,7 @@ class CaseReader:
         return role or "rootfs"
 
     def _caller(self, node: Node | None, what: str) -> Caller:
-        """Return who asks; who says nothing is nobody, and in no group."""
+        """Return the caller; without fields, the user `nobody` in no group."""
         where = f"caller of {what}"
         fields = {} if node is None else document.mapping(node, self.report, where, ("user", "groups")) or {}
         uid = self._number(fields["user"], "user") if "user" in fields else _NOBODY
@@ -252,7 +252,8 @@ class CaseReader:
             return None
         if (code in ALLOWING) != (verdict == Verdict.ALLOW):
             wrong = f"{where} contradicts itself: {code} is no {verdict}"
-            self.report.error(fields["code"], wrong, f"codes of {verdict}: {_codes(Verdict(verdict))}")
+            codes = sorted(code for code in Code if (code in ALLOWING) == (verdict == Verdict.ALLOW))
+            self.report.error(fields["code"], wrong, f"codes of {verdict}: {', '.join(codes)}")
         return Expectation(
             mark=node.mark,
             verdict=Verdict(verdict),
@@ -280,12 +281,10 @@ class CaseReader:
 
     def _rule(self, node: Node | None, where: str) -> str | None:
         name = None if node is None else document.text(node, self.report, f"rule in {where}")
-        if node is not None and name is not None and name not in (known := self._rules()):
+        known = frozenset(rule.name for rule in self.material.policy.rules)
+        if node is not None and name is not None and name not in known:
             self.report.unknown(node, "rule", name, known)
         return name
-
-    def _rules(self) -> frozenset[str]:
-        return frozenset(rule.name for rule in self.material.policy.rules)
 
     def _stages(self, fields: Mapping[str, Node], where: str) -> tuple[str, ...] | None:
         names = self._texts(fields, "stages", where)
@@ -312,7 +311,3 @@ class CaseReader:
 
 _TIMES = "2026-11-23, or 2026-11-23T12:00:00Z"
 _EXPECTED = "write {decision: deny, code: requirements-not-met}"
-
-
-def _codes(verdict: Verdict) -> str:
-    return ", ".join(sorted(code for code in Code if (code in ALLOWING) == (verdict is Verdict.ALLOW)))

@@ -59,7 +59,7 @@ class CaseResult:
 
 @dataclass(slots=True)
 class Runner:
-    """Runs the tests of one policy. Each image file is read once, whatever asks about it; `close` ends its threads.
+    """Runs the tests of one policy. Each image file is read once for all tests; `close` ends its threads.
 
     `elsewhere` are the snapshots of the same policy on other hosts, by name.
     """

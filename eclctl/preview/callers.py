@@ -1,10 +1,13 @@
-"""For whom an image is looked at: enough callers that no two rules change places unseen.
+"""Chooses the callers that an image is tried as: enough of them that no changed answer goes unseen.
 
-Callers whom the rules cannot tell apart get the same answer, so one of each kind is asked: somebody whom no rule names,
-members of each set of groups that rules name alike, and of each two such sets, and users whom rules name, with the
-groups that they are in; one of those who are alike in that, too. Two sets are enough: the rule that answers under one
-policy and the one that answers under the other match a caller for one set each. Where exceptions name groups it takes a
-third: that for which the exception is, by which one of the two policies allows.
+Callers that the rules cannot tell apart get the same answer, so one of each kind is tried:
+
+- a user that no rule names;
+- a member of each set of groups that rules name alike, and of each two such sets;
+- each user that rules name, with the user's groups; of users that are alike in that, one.
+
+Two sets of groups are enough: the rule that answers under one policy and the rule that answers under the other match a
+caller for one set each. Where exceptions name groups, a third set is needed: the one that an exception is for.
 """
 
 from __future__ import annotations
@@ -29,10 +32,11 @@ _Names = tuple[frozenset[int] | None, frozenset[int] | None]
 
 
 class Probe(NamedTuple):
-    """A caller to ask for, and the numbers that rules know them by; `user` None stands for anybody else.
+    """A caller to ask for, and the numbers that rules know them by; `user` None is one that no rule names.
 
-    `everybody` tells that no rule on the image names anybody, so that this caller stands for all; `coarse`, said of the
-    first of an image, that there are too many groups to ask for everybody whom rules could tell apart.
+    `everybody` tells that no rule on the image names users or groups, so that this caller stands for all callers.
+    `coarse`, said of the first of an image, tells that there are too many groups to try all callers that rules could
+    tell apart.
     """
 
     caller: Caller
@@ -59,7 +63,7 @@ class Callers:
         self._at_once = 3 if any(each is not None and each.groups is not None for each in exceptions) else 2
 
     def of(self, path: str, kind: Kind | None) -> tuple[Probe, ...]:
-        """Return whom to ask for about an image at a resolved path; `kind` None when it was not found out."""
+        """Return the callers to try for an image at a resolved path; `kind` None when it was not found out."""
         kinds = tuple(Kind) if kind is None else (kind,)
         named = [names for snapshot in self.snapshots for names in _named(snapshot, path, kinds)]
         key = tuple(dict.fromkeys(named))
@@ -70,13 +74,13 @@ class Callers:
     def _chosen(self, named: Sequence[_Names]) -> list[Probe]:
         by_user = [users for users, _ in named if users is not None]
         by_group = [groups for _, groups in named if groups is not None]
-        nobody, no_group = _unnamed(by_user), _unnamed(by_group)
+        no_user, no_group = _unnamed(by_user), _unnamed(by_group)
         known = {user: self.resolve(user) for user in sorted(frozenset().union(*by_user))}
         unknown = _alike({user: _in(user, by_user) for user, caller in known.items() if caller is None})
         groups = _alike({group: _in(group, by_group) for group in sorted(frozenset().union(*by_group))})
         teams, coarse = self._teams(groups, 1 + len(unknown))
         found = [
-            Probe(Caller(nobody if user is None else user, next(iter(team), no_group), frozenset(team)), user, team)
+            Probe(Caller(no_user if user is None else user, next(iter(team), no_group), frozenset(team)), user, team)
             for user in (None, *unknown)
             for team in teams
         ]
@@ -107,7 +111,7 @@ def _named(snapshot: Snapshot, path: str, kinds: Iterable[Kind]) -> list[_Names]
 def _users(
     known: Mapping[int, Caller | None], by_user: Sequence[frozenset[int]], by_group: Sequence[frozenset[int]]
 ) -> list[Probe]:
-    """Return one of each kind of users whom this host knows, as they are."""
+    """Return one of each kind of users that this host knows, with their own groups."""
     callers = {user: caller for user, caller in known.items() if caller is not None}
     kinds = {
         user: (*_in(user, by_user), *(not each.isdisjoint(caller.groups | {caller.gid}) for each in by_group))

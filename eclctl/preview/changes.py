@@ -88,8 +88,10 @@ def describe_answer(decision: Decision) -> PolicyAnswer:
 class ChangedImage:
     """One image for which something changes in one way.
 
-    `probes` are the callers without a record for whom it does, `users` those of recorded decisions. `decisions` counts
-    these, and `last` is the time of the newest (RFC 3339, UTC).
+    probes: the callers without a record that it changes for.
+    users: those of recorded decisions that it changes for.
+    decisions: how many these decisions are.
+    last: the time of the newest (RFC 3339, UTC).
     """
 
     path: str

@@ -19,7 +19,7 @@ SORTS = ("signers", "keys", "objects", "manifests")
 """What can be withdrawn: keys of `withdrawn` in a policy."""
 
 _HEADER = """\
-# What may not run, whatever a rule says. `eclctl policy withdraw` adds to this
+# What may not run, under any rule. `eclctl policy withdraw` adds to this
 # file; comments stay. To take a withdrawal back, remove its line. Either way,
 # `eclctl reload` puts it into force.
 version: 1

@@ -155,7 +155,7 @@ class _Here(Locator):
     found: Located
 
     def by_name(self, name: str, *, anywhere: bool, asker: Asker = ITSELF) -> Located:
-        """Return the image, whatever name it is asked for by."""
+        """Return the image for every name."""
         del name, anywhere, asker
         return self.found
 

@@ -27,7 +27,7 @@ _Pair: TypeAlias = tuple[Decision, Decision]
 class ReplayResult:
     """What changes.
 
-    `images` counts each image once, by the weightiest change for anybody, `decisions` each recorded one, and `users`
+    `images` counts each image once, by the weightiest change for any caller, `decisions` each recorded one, and `users`
     has those of the latter. `gone` are decisions on `gone_images` that are no more. `unjudged_images` could not be read
     now, so that nothing is known of them nor of `unjudged_decisions`; `unjudged` says why of the first. `files` are
     those that are no image and that no rule is about. `drifted` are decisions that today's policy would already answer
@@ -96,11 +96,11 @@ class _Replay:
 
     def _image(self, path: str, image: ImageUnderBoth) -> None:
         recorded = list(self.history.askers(path))
-        somebody = image.ask(Caller(0, 0), _ROLE)  # only to find out what kind of image it is
-        kind = somebody[0].kind or somebody[1].kind
+        as_root = image.ask(Caller(0, 0), _ROLE)  # only to find out what kind of image it is
+        kind = as_root[0].kind or as_root[1].kind
         probed = [(probe, image.ask(probe.caller, _ROLE)) for probe in self.callers.of(image.path or path, kind)]
         replayed = [(asker, launches, image.ask(self._caller(asker), asker.role)) for asker, launches in recorded]
-        answers = [somebody, *(each for _, each in probed), *(each for _, _, each in replayed)]
+        answers = [as_root, *(each for _, each in probed), *(each for _, _, each in replayed)]
         failed = next((each for pair in answers for each in pair if each.code in _UNJUDGED), None)
         if failed is not None:
             self._unjudged(path, failed.reason, sum(launches.count for _, launches in recorded))

@@ -35,7 +35,7 @@ class Signatory:
     """Whose signatures are to be withdrawn: a signer with all their keys, or one key.
 
     `signer` is None for a key. `keys` are key numbers (`Holder.key`), `names` what policies call these keys, and
-    `people` everybody for whom they speak.
+    `people` all signers that they belong to.
     """
 
     signer: str | None
@@ -92,7 +92,11 @@ def _names(snapshot: Snapshot, text: str) -> list[str]:
     compact = "".join(text.split())
     fingerprint = compact.upper()
     if _FINGERPRINT.fullmatch(fingerprint):
-        return [each.fingerprint for each in snapshot.store.pgp.certificates if _has(each, fingerprint)]
+        return [
+            each.fingerprint
+            for each in snapshot.store.pgp.certificates
+            if fingerprint in {each.fingerprint, *(key.fingerprint for key in each.keys)}
+        ]
     digest, policy = compact.lower().removeprefix(CosignKey.prefix), snapshot.policy
     if policy is not None and text in policy.holders:
         return [text]
@@ -101,10 +105,6 @@ def _names(snapshot: Snapshot, text: str) -> list[str]:
     found = list(names_called(policy.listed, digest))
     found += [each.fingerprint for each in snapshot.store.pgp.certificates if digest in each.materials]
     return found
-
-
-def _has(certificate: openpgp.Certificate, fingerprint: str) -> bool:
-    return fingerprint in {certificate.fingerprint, *(key.fingerprint for key in certificate.keys)}
 
 
 def _names_in_file(snapshot: Snapshot, path: str, read: Callable[[str], bytes]) -> list[str]:

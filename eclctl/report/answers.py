@@ -14,7 +14,7 @@ __all__ = ["all_fields", "decision_fields", "explanation_fields"]
 
 
 def decision_fields(decision: Decision) -> dict[str, Any]:
-    """The result of `check`: every field of DESIGN section 4, present on allow and deny alike."""
+    """The result of `check`: every field of docs/protocol.md, on allow and deny alike."""
     return {
         "decision": decision.verdict,
         "code": decision.code,

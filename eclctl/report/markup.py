@@ -6,7 +6,7 @@ from html import escape
 
 from eclctl.config.document import printable
 
-__all__ = ["Markup", "join", "tag", "text"]
+__all__ = ["Markup", "html_text", "join", "tag"]
 
 _EMPTY = frozenset({"meta", "br", "hr"})
 
@@ -17,18 +17,18 @@ class Markup(str):
     __slots__ = ()
 
 
-def text(value: object) -> Markup:
+def html_text(value: object) -> Markup:
     """Return a value as HTML text.
 
     Characters that cannot be seen, or that reorder what is around them, are written as escapes: names and paths come
-    from whoever wrote the image.
+    from the author of the image.
     """
     return value if isinstance(value, Markup) else Markup(escape(printable(str(value)), quote=True))
 
 
 def join(*parts: object) -> Markup:
     """Return parts one after the other."""
-    return Markup("".join(text(part) for part in parts))
+    return Markup("".join(html_text(part) for part in parts))
 
 
 def tag(name: str, /, *children: object, **attributes: object) -> Markup:
@@ -40,4 +40,4 @@ def tag(name: str, /, *children: object, **attributes: object) -> Markup:
 
 def _attribute(key: str, value: object) -> str:
     name = key.rstrip("_").replace("_", "-")
-    return f" {name}" if value is True else f' {name}="{text(value)}"'
+    return f" {name}" if value is True else f' {name}="{html_text(value)}"'

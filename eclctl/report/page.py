@@ -82,14 +82,11 @@ def _header(report: Mapping[str, Any]) -> Markup:
         "decisions": "Recent decisions",
         "files": "Policy files",
     }
+    origin = ("On ", tag("b", report["host"]), f", {_second(report['at'])}, from {report['from']}")
     return join(
-        tag("header", tag("h1", "Which container images may run here"), tag("div", _origin(report), class_="dim")),
+        tag("header", tag("h1", "Which container images may run here"), tag("div", *origin, class_="dim")),
         tag("nav", *(tag("a", title, href=f"#{name}") for name, title in links.items())),
     )
-
-
-def _origin(report: Mapping[str, Any]) -> Markup:
-    return join("On ", tag("b", report["host"]), f", {_second(report['at'])}, from {report['from']}")
 
 
 def _section(name: str, title: str, *content: object) -> Markup:
@@ -230,7 +227,7 @@ def _rules(report: Mapping[str, Any]) -> Markup:
     columns = ("#No.", "Rule", "For", "Asks for", "#allow", "#deny", "#would deny", "#approved", "#pending", "#denied")
     rows = [_rule(number, rule) for number, rule in enumerate(report["rules"], 1)]
     no_rule = report["summary"]["rules"]["no_rule"]
-    nobody = f"No rule matched {no_rule['deny']:,} decisions, which were denied." if no_rule["deny"] else ""
+    unmatched = f"No rule matched {no_rule['deny']:,} decisions, which were denied." if no_rule["deny"] else ""
     return _section(
         "rules",
         "Rules",
@@ -238,7 +235,7 @@ def _rules(report: Mapping[str, Any]) -> Markup:
             "images are counted as they stand, under every rule that decides on them for some user, and as if "
             "permissive rules were enforced.", class_="dim"),
         _table("rules", columns, rows, "There are no rules: nothing may run.", groups),
-        tag("p", nobody, class_="dim"),
+        tag("p", unmatched, class_="dim"),
     )  # fmt: skip
 
 
@@ -286,7 +283,7 @@ def _asks(rule: Mapping[str, Any]) -> Markup:
     if rule["forbid"]:
         lines.append(f"no signature by {', '.join(rule['forbid'])}")
     if rule["unknown_signatures"] == "deny":
-        lines.append("no signature by keys that nobody knows")
+        lines.append("no signature by unknown keys")
     if rule["discounted_signatures"] == "deny":
         lines.append("no signature that does not count")
     return _list([*lines, *_lenience(rule)])
@@ -339,12 +336,14 @@ def _images(report: Mapping[str, Any]) -> Markup:
     notes = [_WHICH_IMAGES]
     if left_out:
         notes.append(f"{left_out:,} more are left out of this page.")
+    rows = [[_Cell(_path(each["path"])), _Cell(each["reason"])] for each in unread]
     return _section(
         "images",
         "Images",
         tag("p", " ".join(notes), class_="dim"),
         _table("images", columns, map(_image, report["images"]), "No image is known."),
-        _unread(unread) if unread else "",
+        tag("p", "These files could not be judged:", class_="dim") if unread else "",
+        _table("unread", ("File", "Why"), rows, "") if unread else "",
     )
 
 
@@ -383,7 +382,7 @@ def _lacks(standing: Mapping[str, Any], *, alone: bool) -> list[str]:
 
 
 def _missing(missing: Mapping[str, Any]) -> str:
-    could = ", ".join(missing["could_sign"]) or "nobody"
+    could = ", ".join(missing["could_sign"]) or "no signer"
     return f"{missing['requirement']}: {missing['have']} of {missing['needed']}; could sign: {could}"
 
 
@@ -399,11 +398,6 @@ def _signatures(signatures: Sequence[Mapping[str, Any]]) -> Markup:
 def _signature(report: Mapping[str, Any]) -> str:
     by = f" by {report['signer']}" if report["signer"] else ""
     return f"{'✓' if report['counts'] else '✗'} {report['id']} ({report['format']}){by}: {report['why']}"
-
-
-def _unread(unread: Sequence[Mapping[str, Any]]) -> Markup:
-    rows = [[_Cell(_path(each["path"])), _Cell(each["reason"])] for each in unread]
-    return join(tag("p", "These files could not be judged:", class_="dim"), _table("unread", ("File", "Why"), rows, ""))
 
 
 def _size(size: int) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from eclctl.decide.breakglass import Candidate, standing
 from eclctl.decide.snapshot import Snapshot
 from eclctl.model import Missing
-from eclctl.policy.language import Match, Requirement, Rule
+from eclctl.policy.language import Match, Rule
 from eclctl.policy.load import Source
 from eclctl.report.keys import ListedKey
 from eclctl.report.survey import ImageReport, RuleStanding, Survey, Tally
@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 _MOST_TEXT = 1024 * 1024
-_MOST = 64  # of anything that an image, which anybody can have written, has many of
+_MOST = 64  # of what an image has many of: any user can have written it
 
 
 def seconds(time: datetime | None) -> str | None:
@@ -46,7 +46,9 @@ def rule_fields(rule: Rule, counts: Mapping[str, int], images: Tally) -> dict[st
         "where": rule.where,
         "mode": rule.mode,
         "match": match_fields(rule.match),
-        "require": [_requirement(need) for need in rule.require],
+        "require": [
+            {"text": need.text, "where": need.where, "people": list(need.people[:_MOST])} for need in rule.require
+        ],
         "decision": rule.decision,
         "forbid": list(rule.forbidden),
         "chain": list(rule.chain),
@@ -80,10 +82,6 @@ def match_fields(match: Match) -> dict[str, Any]:
         "here": match.here,
         "times": None if match.times is None else [window.text for window in match.times],
     }
-
-
-def _requirement(need: Requirement) -> dict[str, Any]:
-    return {"text": need.text, "where": need.where, "people": list(need.people[:_MOST])}
 
 
 def key_fields(key: ListedKey, now: datetime) -> dict[str, Any]:

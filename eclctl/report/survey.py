@@ -1,4 +1,4 @@
-"""How images stand under a policy: approved, pending or denied by which rule, for whoever asks.
+"""How images stand under a policy: approved, pending or denied by which rule, for all callers.
 
 An image stands under every rule that is the first to match for some caller. What is looked at are facts that are kept,
 so nothing is read and nothing is asked; whether a rule matches, and what counts, is judged as in a decision.
@@ -88,7 +88,7 @@ class ImageReport:
 
     @property
     def stand(self) -> Stand:
-        """The best that anybody gets."""
+        """The best that any caller gets."""
         return best(self.standings)
 
 

@@ -73,7 +73,7 @@ def with_signatures(
 
 
 def unknown_keys(signing: Signing, store: KeyStore) -> tuple[KeyRef, ...]:
-    """Return those of the keys that nothing in the policy knows: their signatures count for nobody."""
+    """Return those of the keys that the policy does not know: their signatures count for no signer."""
     return tuple(ref for ref in signing.refs if not store.names_of(ref))
 
 

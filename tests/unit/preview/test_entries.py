@@ -21,7 +21,7 @@ def add(text: str | None, sort: str, name: str, comment: str = "why") -> str | N
 def test_a_new_file_has_a_header_and_the_entry() -> None:
     made = add(None, "signers", "mallory", "2026-11-22 12:00Z by root: left")
     assert made is not None
-    assert made.startswith("# What may not run, whatever a rule says.")
+    assert made.startswith("# What may not run, under any rule.")
     assert made.endswith('version: 1\nwithdrawn:\n  signers:\n    # 2026-11-22 12:00Z by root: left\n    - "mallory"\n')
 
 

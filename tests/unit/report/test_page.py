@@ -214,7 +214,7 @@ def test_everything_that_there_is_to_say_is_on_the_page_without_a_script() -> No
         "times Mon-Fri 08:00-18:00 UTC",
         "stages: build, scan",
         "no older than 0.5 days",
-        "no signature by keys that nobody knows",
+        "no signature by unknown keys",
         "no signature that does not count",
         "also signatures of before Singularity 3.6, which cover data only",
         "also files that their owners can change after the answer",

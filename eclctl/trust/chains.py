@@ -192,8 +192,9 @@ def _by_subject(certificates: Iterable[Read]) -> dict[bytes, list[Read]]:
 def _candidates(
     leaf: Read, intermediates: dict[bytes, list[Read]], roots: dict[bytes, list[Read]]
 ) -> Iterator[_Candidate]:
-    """Yield the chains whose names fit, shorter ones first. No chain has a subject twice, not even in two
-    certificates.
+    """Yield the chains whose names fit, shorter ones first.
+
+    No chain has a subject twice, not even in two certificates.
     """
     begun: list[_Candidate] = [(leaf,)]
     while begun:

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from eclctl.config import document
 from eclctl.config.excerpts import shown
 from eclctl.errors import ConfigError, KeyMaterialError
-from eclctl.policy.lint import Linter, Remark
+from eclctl.policy.lint import Linter, LintRemark
 from eclctl.policy.load import LoadEnvironment, Source, load
 from eclctl.signature.openpgp import Keyring
 from tests.helpers import pgp
@@ -95,7 +95,7 @@ class Case:
     links: Mapping[str, str] = field(default_factory=dict)
     host: str = "login1"
     beside: Mapping[str, str | int] = field(default_factory=dict)
-    remarks: tuple[Remark, ...] = ()
+    remarks: tuple[LintRemark, ...] = ()
 
 
 def rule(*lines: str, **options: object) -> Case:
@@ -319,7 +319,7 @@ WARNINGS: dict[str, Case] = {
         "match: {paths: [/home/a/**, /home/b/**]}",
         "decision: deny",
         "message: No",
-        remarks=(Remark("has no trusted-path", "list it", warns=True),),
+        remarks=(LintRemark("has no trusted-path", "list it", warns=True),),
     ),
     "a symbolic link": rule(
         "match: {paths: [/home/images/**]}", "decision: deny", "message: No", links={"/home/images": "/data/images"}
@@ -330,7 +330,7 @@ NOTES: dict[str, Case] = {
         "match: {paths: [/opt/a/**, /opt/b/**]}",
         "decision: deny",
         "message: No",
-        remarks=(Remark("means another name", "write that", warns=False),),
+        remarks=(LintRemark("means another name", "write that", warns=False),),
     ),
     "a purpose that does not bind all keys": files(
         SIGNERS.replace(f"[{CI}]", f"[{CI}], key: [p384-public.pem], purpose: [build, scan]")

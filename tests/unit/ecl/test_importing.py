@@ -260,7 +260,7 @@ def test_lines_fit_a_terminal() -> None:
 @settings(max_examples=200, deadline=None)
 @given(st.text(max_size=30), st.text(alphabet="ab\n\"\\#:\u2028\x85\x00'[]{} \u202e", max_size=12))
 def test_no_text_of_the_file_becomes_anything_but_a_comment_or_a_value(tag: str, name: str) -> None:
-    """Whatever a tag or a directory holds, the policy has this one rule, and loads."""
+    """With any tag and any directory, the policy has this one rule, and loads."""
     directory = "/srv/" + name.replace("\0", "").replace("/", "").strip(".") + "x"
     made = import_ecl(
         EclConfig(True, False, (group("whitelist", BUILDER, tag=tag, directory=directory),)), tag, RING, Choices()

@@ -19,7 +19,7 @@ from eclctl.files.trusted_filesystems import OWN_OWNERS, Believed, device_groups
 from eclctl.model import Assurance, Verdict
 from eclctl.policy.globs import Glob, compile_glob
 from eclctl.policy.language import Rule
-from eclctl.policy.lint import Remark
+from eclctl.policy.lint import LintRemark
 
 __all__ = ["HostMounts", "believed_file_systems", "exists_here", "why_no_trusted_path", "why_rule_cannot"]
 
@@ -75,7 +75,7 @@ class HostMounts:
     def _binds(self) -> tuple[tuple[str, str], ...]:
         return tuple(self.mounts.binds())
 
-    def remarks(self, rule: Rule, path: Glob) -> Iterator[Remark]:
+    def remarks(self, rule: Rule, path: Glob) -> Iterator[LintRemark]:
         """Yield what there is to say of one path of a rule."""
         place = path.prefix or "/"
         if not self.exists(place):
@@ -85,7 +85,7 @@ class HostMounts:
             if mount is not None:
                 message = f"on this host, rule {quoted(rule.name)} asks for trusted-path below {quoted(place)}, where "
                 message += f"images have none: {printable(self.belief.why_not(mount))}"
-                yield Remark(message, f"{self._what_to_write(mount)}; or write assurance: none", warns=True)
+                yield LintRemark(message, f"{self._what_to_write(mount)}; or write assurance: none", warns=True)
         yield from self._on_bind_mounts(path, place)
 
     def of_watched(self, settings: Settings) -> Iterator[Problem]:
@@ -100,19 +100,20 @@ class HostMounts:
             hint = f"{self._what_to_write(mount)}; or do not watch it"
             yield Problem(watch.mark.file, watch.mark.line, watch.mark.column, message, hint)
 
-    def _on_bind_mounts(self, path: Glob, place: str) -> Iterator[Remark]:
+    def _on_bind_mounts(self, path: Glob, place: str) -> Iterator[LintRemark]:
         below = [(point, real) for point, real in self._binds if _is_below(place, point)]
         if below:
             point, real = max(below, key=lambda each: len(each[0]))
             meant = real.rstrip("/") + path.pattern[len(point) :]
             message = f"on this host, {quoted(point)} is a bind mount of {quoted(real)}: {quoted(path.pattern)} means "
-            yield Remark(message + f"{quoted(meant)}, the name that files there have", f"write {meant}", warns=False)
+            message += f"{quoted(meant)}, the name that files there have"
+            yield LintRemark(message, f"write {meant}", warns=False)
             return
         for point, real in self._binds:
             if point.startswith(place.rstrip("/") + "/") and not _rests(path, point) <= _rests(path, real):
                 message = f"on this host, {quoted(path.pattern)} takes in {quoted(point)}, a bind mount of "
                 message += f"{quoted(real)}: files there go by their names below that, which it does not match"
-                yield Remark(message, f"add a path for {real}, where the rule is meant for those", warns=True)
+                yield LintRemark(message, f"add a path for {real}, where the rule is meant for those", warns=True)
 
     def _what_to_write(self, mount: Mount) -> str:
         """Return what makes the images on a mount have a trusted path."""

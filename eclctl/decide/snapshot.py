@@ -21,7 +21,7 @@ from eclctl.files.guarded import Reader, expand, read_guarded
 from eclctl.policy.language import Policy
 from eclctl.policy.lint import Linter, Remarks, no_remarks
 from eclctl.policy.load import Loaded, LoadEnvironment, Source, load
-from eclctl.policy.signer_declarations import Certificate
+from eclctl.policy.signer_declarations import KeyringCertificate
 from eclctl.signature import openpgp
 from eclctl.signature.keys import MAX_CERTIFICATE_FILE
 from eclctl.signature.openpgp.proven import updated
@@ -182,10 +182,10 @@ class _AnyCertificate:
     """Stands for the keyring when one cannot be read, so that what else is wrong with the policy is found as well."""
 
     @property
-    def certificates(self) -> Iterable[Certificate]:
+    def certificates(self) -> Iterable[KeyringCertificate]:
         return (_Assumed(str(number), frozenset({str(number)})) for number in range(_MOST_ASKED_FOR))
 
-    def get(self, fingerprint: str) -> Certificate | None:
+    def get(self, fingerprint: str) -> KeyringCertificate | None:
         return _Assumed(fingerprint, frozenset({fingerprint}))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from eclctl.ecl.differences import Difference
-from eclctl.ecl.rules import Choices, Draft, Ring, draft_rules
+from eclctl.ecl.rules import Choices, EclRing, RuleDraft, draft_rules
 from eclctl.ecl.toml import EclConfig
 from eclctl.ecl.write import write_policy
 
@@ -21,11 +21,11 @@ class Imported:
     """
 
     policy: str
-    rules: tuple[Draft, ...]
+    rules: tuple[RuleDraft, ...]
     differences: tuple[Difference, ...]
 
 
-def import_ecl(config: EclConfig, file: str, ring: Ring | None, choices: Choices) -> Imported:
+def import_ecl(config: EclConfig, file: str, ring: EclRing | None, choices: Choices) -> Imported:
     """Return the policy for a configuration.
 
     Args:

@@ -27,7 +27,7 @@ from eclctl.ecl.differences import Difference
 from eclctl.ecl.toml import EclConfig, ExecGroup, ListMode
 from eclctl.model import Assurance, Verdict
 
-__all__ = ["Certificate", "Choices", "Draft", "Ring", "described", "draft_rules"]
+__all__ = ["Choices", "EclCertificate", "EclRing", "RuleDraft", "described", "draft_rules"]
 
 _LONGEST_NAME = 56  # of the 64 characters that a rule's name may have; the rest is for a number
 _NOT_IN_NAMES = re.compile(r"[^\w .@+:/-]+")
@@ -43,7 +43,7 @@ class Key(Protocol):
     def fingerprint(self) -> str: ...  # upper-case hex
 
 
-class Certificate(Protocol):
+class EclCertificate(Protocol):
     """What is asked of an OpenPGP certificate; `signature.openpgp.Certificate` is one."""
 
     @property
@@ -59,13 +59,13 @@ class Certificate(Protocol):
     def materials(self) -> frozenset[str]: ...  # noqa: D102 - the keys themselves
 
 
-class Ring(Protocol):
+class EclRing(Protocol):
     """What is asked of a keyring; `signature.openpgp.Keyring` is one."""
 
     @property
-    def certificates(self) -> Sequence[Certificate]: ...  # noqa: D102 - all of them
+    def certificates(self) -> Sequence[EclCertificate]: ...  # noqa: D102 - all of them
 
-    def get(self, fingerprint: str) -> Certificate | None: ...  # noqa: D102 - by upper-case primary fingerprint
+    def get(self, fingerprint: str) -> EclCertificate | None: ...  # noqa: D102 - by upper-case primary fingerprint
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class Choices:
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
+class RuleDraft:
     """A rule for an execution group, or for all SIF images (`group` and `path` are None) when ECL is not activated.
 
     It decides, or asks for an approval: by one or each of `keys`, or by anyone in the keyring; and refuses what has a
@@ -100,7 +100,7 @@ class Draft:
     ask: Literal["any_of", "all_of", "anyone"] = "anyone"
     keys: tuple[str, ...] = ()
     forbidden: tuple[str, ...] = ()
-    instead: Draft | None = None
+    instead: RuleDraft | None = None
     remarks: tuple[str, ...] = ()
 
     @property
@@ -109,7 +109,7 @@ class Draft:
         return self.keys + self.forbidden
 
 
-def draft_rules(config: EclConfig, ring: Ring | None, choices: Choices) -> tuple[Draft, ...]:
+def draft_rules(config: EclConfig, ring: EclRing | None, choices: Choices) -> tuple[RuleDraft, ...]:
     """Return the rules for a configuration in their order.
 
     Args:
@@ -129,21 +129,21 @@ class _Drafter:
     """Drafts the rules of one configuration. `names` are those that its rules have so far."""
 
     legacy: bool
-    ring: Ring | None
+    ring: EclRing | None
     choices: Choices
     names: set[str] = field(default_factory=set)
 
-    def everything(self, left_out: Sequence[ExecGroup]) -> Draft:
+    def everything(self, left_out: Sequence[ExecGroup]) -> RuleDraft:
         differences = (self._place(), Difference.STRICT_READING, Difference.TAMPERED)
         says = "ECL is not activated, so that every SIF image may run"
         remarks = ("its execgroups are left out: import a copy with activated = true",) if left_out else ()
-        return Draft("ecl-not-activated", None, None, says, differences, Verdict.ALLOW, remarks=remarks)
+        return RuleDraft("ecl-not-activated", None, None, says, differences, Verdict.ALLOW, remarks=remarks)
 
-    def draft(self, group: ExecGroup) -> Draft:
+    def draft(self, group: ExecGroup) -> RuleDraft:
         path, exact = _pattern(group.directory)
         name = next(name for name in _candidates(group.tag) if name not in self.names)
         self.names.add(name)
-        asking = self._asking(Draft(name, group, path, "", remarks=tuple(self._absent(group))), group)
+        asking = self._asking(RuleDraft(name, group, path, "", remarks=tuple(self._absent(group))), group)
         if not exact:
             says = "nothing may run, since the directory cannot be written as a pattern"
             return _denying(asking, says, Difference.UNWRITABLE_PATH)
@@ -152,7 +152,7 @@ class _Drafter:
             return replace(_denying(asking, says, Difference.LEGACY_SIGNATURES), instead=asking)
         return asking
 
-    def _asking(self, draft: Draft, group: ExecGroup) -> Draft:
+    def _asking(self, draft: RuleDraft, group: ExecGroup) -> RuleDraft:
         """Return what a group asks for, or a flat deny when nothing can meet that."""
         present = tuple(key for key in group.keys if self._certificate(key) is not None or self.ring is None)
         strict = group.mode is ListMode.WHITESTRICT
@@ -170,7 +170,7 @@ class _Drafter:
         asked: Literal["any_of", "all_of"] = "all_of" if strict else "any_of"
         return replace(draft, says=says, differences=self._differences(), ask=asked, keys=present)
 
-    def _asking_anyone(self, draft: Draft, forbidden: tuple[str, ...]) -> Draft:
+    def _asking_anyone(self, draft: RuleDraft, forbidden: tuple[str, ...]) -> RuleDraft:
         if self.ring is not None and not self.ring.certificates:
             return _denying(draft, "nothing may run, as in ECL: the keyring is empty")
         says = "a key of the keyring must have signed every object group"
@@ -198,7 +198,7 @@ class _Drafter:
         trusted = self.choices.assurance is Assurance.TRUSTED_PATH
         return Difference.USER_WRITABLE if trusted else Difference.LATER_CHANGES
 
-    def _certificate(self, fingerprint: str) -> Certificate | None:
+    def _certificate(self, fingerprint: str) -> EclCertificate | None:
         return self.ring.get(fingerprint) if self.ring is not None else None
 
     def _absent(self, group: ExecGroup) -> Iterator[str]:
@@ -231,8 +231,8 @@ class _Drafter:
         return len(held) > len(set(held))
 
 
-def _denying(draft: Draft, says: str, *differences: Difference) -> Draft:
-    return Draft(draft.name, draft.group, draft.path, says, differences, Verdict.DENY, remarks=draft.remarks)
+def _denying(draft: RuleDraft, says: str, *differences: Difference) -> RuleDraft:
+    return RuleDraft(draft.name, draft.group, draft.path, says, differences, Verdict.DENY, remarks=draft.remarks)
 
 
 def _candidates(tag: str) -> Iterator[str]:

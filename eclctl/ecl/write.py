@@ -12,11 +12,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from eclctl.config.document import printable, quoted
 from eclctl.ecl.differences import EXPLANATIONS, Difference, Relation
-from eclctl.ecl.rules import Choices, Draft, Ring, described
+from eclctl.ecl.rules import Choices, EclRing, RuleDraft, described
 from eclctl.ecl.toml import EclConfig
 from eclctl.model import Assurance
 
-__all__ = ["differing", "signer_names", "write_policy"]
+__all__ = ["differing", "names_of_signers", "write_policy"]
 
 _WIDTH = 79
 _PLAIN = re.compile(r"(?!0[xob])(?![\d_.+-]*(?:E[\d_+-]+)?$)\w[\w.@+-]*", re.ASCII | re.IGNORECASE)
@@ -38,7 +38,7 @@ _OTHER_KINDS = """\
 """
 
 
-def signer_names(fingerprints: Iterable[str]) -> dict[str, str]:
+def names_of_signers(fingerprints: Iterable[str]) -> dict[str, str]:
     """Return a name for each key: the end of its fingerprint, or all of it where two ends are the same."""
     found = tuple(dict.fromkeys(fingerprints))
     ends = [key[-_KEY_ID:] for key in found]
@@ -53,10 +53,12 @@ def differing(differences: Sequence[Difference]) -> Iterator[str]:
             yield f"{relation}: {named}"
 
 
-def write_policy(config: EclConfig, file: str, drafts: Sequence[Draft], ring: Ring | None, choices: Choices) -> str:
+def write_policy(
+    config: EclConfig, file: str, drafts: Sequence[RuleDraft], ring: EclRing | None, choices: Choices
+) -> str:
     """Return the policy as YAML. `ring` is only asked for the names of its certificates."""
     kept = [draft.instead or draft for draft in drafts]
-    names = signer_names(key for draft in kept for key in draft.named)
+    names = names_of_signers(key for draft in kept for key in draft.named)
     used = {key for draft in drafts for key in draft.named}
     lines = [*_head(config, printable(file), drafts), "", "version: 1", "", *_signers(names, used, ring)]
     lines.append("rules:" if drafts else "# rules:")
@@ -65,7 +67,7 @@ def write_policy(config: EclConfig, file: str, drafts: Sequence[Draft], ring: Ri
     return "\n".join(lines) + "\n" + _OTHER_KINDS + "\ndefault: deny\n"
 
 
-def _head(config: EclConfig, file: str, drafts: Sequence[Draft]) -> Iterator[str]:
+def _head(config: EclConfig, file: str, drafts: Sequence[RuleDraft]) -> Iterator[str]:
     groups = f"{len(config.groups)} execgroup{'' if len(config.groups) == 1 else 's'}"
     state = "activated" if config.activated else "not activated"
     legacy = ", legacyinsecure" if config.legacy else ""
@@ -80,7 +82,7 @@ def _head(config: EclConfig, file: str, drafts: Sequence[Draft]) -> Iterator[str
         yield from _comment(f"{each} ({each.relation}): {EXPLANATIONS[each]}")
 
 
-def _signers(names: Mapping[str, str], used: set[str], ring: Ring | None) -> Iterator[str]:
+def _signers(names: Mapping[str, str], used: set[str], ring: EclRing | None) -> Iterator[str]:
     if not names:
         return
     yield "signers:" if used else "# signers:"
@@ -92,14 +94,14 @@ def _signers(names: Mapping[str, str], used: set[str], ring: Ring | None) -> Ite
     yield ""
 
 
-def _comments(draft: Draft, file: str) -> Iterator[str]:
+def _comments(draft: RuleDraft, file: str) -> Iterator[str]:
     where = f"{described(draft.group, file)}: " if draft.group is not None else ""
     yield from _comment(f"{where}{draft.says}.", "  ")
     for line in (*draft.remarks, *differing(draft.differences)):
         yield from _comment(line, "  ")
 
 
-def _rule(draft: Draft, names: Mapping[str, str], choices: Choices) -> Iterator[str]:
+def _rule(draft: RuleDraft, names: Mapping[str, str], choices: Choices) -> Iterator[str]:
     paths = f"paths: [{_scalar(draft.path)}], " if draft.path is not None else ""
     yield f"  - name: {_scalar(draft.name)}"
     yield f"    match: {{{paths}kinds: [sif]}}"
@@ -114,7 +116,7 @@ def _rule(draft: Draft, names: Mapping[str, str], choices: Choices) -> Iterator[
         yield from (f"    # {line[4:]}" for line in _asks(draft.instead, names, choices))
 
 
-def _asks(draft: Draft, names: Mapping[str, str], choices: Choices) -> Iterator[str]:
+def _asks(draft: RuleDraft, names: Mapping[str, str], choices: Choices) -> Iterator[str]:
     yield "    require:"
     if draft.ask == "anyone":
         yield "      - approvals: {count: 1, of: anyone}"

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from eclctl.config.settings import Settings
-    from eclctl.trust.revocation import Known, Link, Subject
+    from eclctl.trust.revocation import Known, Link, StatusSubject
 
 __all__ = ["Responders", "explain_here", "load_site", "opened_engine"]
 
@@ -57,7 +57,7 @@ class Responders:
         """The time of day."""
         return _now()
 
-    def known(self, subject: Subject, now: datetime) -> Known | None:
+    def known(self, subject: StatusSubject, now: datetime) -> Known | None:
         """Return what was answered."""
         del now
         return self._known.get(subject.id)

@@ -16,12 +16,12 @@ from eclctl.errors import ConfigError
 from eclctl.model import is_purpose
 from eclctl.policy.globs import Glob, compile_repository, repository_objection
 from eclctl.policy.language import ANYONE, Policy, Signer
-from eclctl.policy.material import Material
+from eclctl.policy.material import SignerFiles
 from eclctl.policy.signer_declarations import (
     DECLARATIONS,
     FINGERPRINT,
     OPTIONS,
-    Certificates,
+    KeyringCertificates,
     Reading,
     key_words,
     signer_keys,
@@ -61,7 +61,7 @@ class LoadEnvironment:
     `read_sources` returns the policy file at a path, or those of a directory in name order, and raises as `read_key`.
     """
 
-    keyring: Certificates
+    keyring: KeyringCertificates
     read_key: Callable[[str], bytes]
     resolve_user: Callable[[str], int | None]
     resolve_group: Callable[[str], int | None]
@@ -75,7 +75,7 @@ class LoadEnvironment:
 class Declarations:
     """What has been declared so far; `*_places` say where, for messages about it."""
 
-    material: Material
+    material: SignerFiles
     signers: dict[str, Signer] = field(default_factory=dict)
     signer_places: dict[str, Scalar] = field(default_factory=dict)
     roles: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -106,7 +106,7 @@ class Declarer:
     """Takes the declarations of one file after the other into `found`."""
 
     def __init__(self, environment: LoadEnvironment, report: Report) -> None:
-        self.found = Declarations(Material(environment.read_key, report, environment.now))
+        self.found = Declarations(SignerFiles(environment.read_key, report, environment.now))
         self._environment = environment
         self._report = report
         self._roles: list[tuple[Scalar, Node]] = []

@@ -15,7 +15,7 @@ from eclctl.config.document import Report, quoted
 from eclctl.policy.declare import Declarations, place
 from eclctl.policy.language import Holder, Signer
 from eclctl.policy.matching import match
-from eclctl.policy.signer_declarations import Certificates
+from eclctl.policy.signer_declarations import KeyringCertificates
 from eclctl.trust.signer_types import signer_type
 
 
@@ -89,7 +89,7 @@ class Holders:
         return frozenset().union(*(self.keys.get(person, ()) for person in people))
 
 
-def find_holders(declared: Declarations, keyring: Certificates) -> Holders:
+def find_holders(declared: Declarations, keyring: KeyringCertificates) -> Holders:
     """Number the keys of all signers and of all OpenPGP certificates, and say who holds each."""
     certificates = {certificate.fingerprint: certificate.materials for certificate in keyring.certificates}
     names = {**declared.material.names(), **certificates}

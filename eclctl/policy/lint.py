@@ -25,7 +25,7 @@ from eclctl.policy.shadows import Shadow, find_shadows
 from eclctl.signature.openpgp import Keyring
 from eclctl.trust.signer_types import SIGNER_TYPES, signer_type
 
-__all__ = ["Linter", "Remark", "Remarks", "no_remarks"]
+__all__ = ["LintRemark", "Linter", "Remarks", "no_remarks"]
 
 _PROSE = frozenset({"name", "message", "match", "reason"})
 """Keys of a rule whose text names no signer and no role."""
@@ -33,7 +33,7 @@ _PROSE = frozenset({"name", "message", "match", "reason"})
 _MOST_NAMED = 3
 
 
-class Remark(NamedTuple):
+class LintRemark(NamedTuple):
     """What there is to say of one path of a rule: a warning, or a note."""
 
     message: str
@@ -41,10 +41,10 @@ class Remark(NamedTuple):
     warns: bool
 
 
-Remarks: TypeAlias = Callable[[Rule, Glob], Iterable[Remark]]
+Remarks: TypeAlias = Callable[[Rule, Glob], Iterable[LintRemark]]
 
 
-def no_remarks(_rule: Rule, _path: Glob) -> Iterable[Remark]:
+def no_remarks(_rule: Rule, _path: Glob) -> Iterable[LintRemark]:
     """Return nothing: for hosts whose mounts are not looked at."""
     return ()
 

@@ -17,11 +17,11 @@ from eclctl.policy.holders import Holders, find_holders, warn_of_shared_keys
 from eclctl.policy.language import ExceptionTerms, Policy, Rule, Withdrawn, frozen
 from eclctl.policy.rules import RuleReader
 from eclctl.policy.select import build_index
-from eclctl.policy.signer_declarations import Certificates
+from eclctl.policy.signer_declarations import KeyringCertificates
 from eclctl.policy.sources import Gatherer
 from eclctl.policy.withdrawal import withdrawn_keys
 
-__all__ = ["Certificates", "LoadEnvironment", "Loaded", "Problem", "Source", "load", "place"]
+__all__ = ["KeyringCertificates", "LoadEnvironment", "Loaded", "Problem", "Source", "load", "place"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ _IS_KEY = "list a public key under key, or under cosign when it signs OCI images
 
 
 @dataclass(slots=True)
-class Material:
+class SignerFiles:
     """Everything that the signers' files hold, by the names that signatures are known under (`KeyRef.id`).
 
     `read` returns the content of a file and raises OSError or an EclctlError. `now` is when certificates are looked at,

@@ -80,7 +80,8 @@ class RuleReader:
         asked = RequirementReader(self.declared, self.report, self.holders)
         require, chain = asked.requirements(fields, match, what)
         message, template = self._message(fields.get("message"), what)
-        max_age = self._age(fields.get("max_signature_age"), what)
+        age, distinct = fields.get("max_signature_age"), fields.get("distinct")
+        max_age = None if age is None else document.duration(age, self.report, f"max_signature_age of {what}", low=1.0)
         rule = Rule(
             name=name,
             where=place(node),
@@ -88,7 +89,7 @@ class RuleReader:
             match=match,
             require=require,
             decision=self._decision(fields.get("decision"), what),
-            distinct=self._flag(fields.get("distinct"), f"distinct of {what}"),
+            distinct=distinct is not None and document.boolean(distinct, self.report, f"distinct of {what}") is True,
             forbidden=forbidden,
             forbidden_keys=self.holders.keys_of(forbidden),
             deny_unknown=self._chose(fields, "unknown_signatures", what, UNKNOWN_SIGNATURES) == "deny",
@@ -135,9 +136,6 @@ class RuleReader:
         age = node.text if isinstance(node, Scalar) else "age"
         return Finding("too-old", f"it is older than the {age} that rule {name} accepts")
 
-    def _age(self, node: Node | None, what: str) -> float | None:
-        return None if node is None else document.duration(node, self.report, f"max_signature_age of {what}", low=1.0)
-
     def _require_or_decide(self, node: Node, fields: dict[str, Node], match: Match, what: str) -> None:
         asks = next((key for key in ("require", "chain") if key in fields), None)
         if (asks is not None) == ("decision" in fields):
@@ -155,9 +153,6 @@ class RuleReader:
     def _decision(self, node: Node | None, what: str) -> Verdict | None:
         chosen = None if node is None else document.choice(node, self.report, f"decision of {what}", tuple(Verdict))
         return None if chosen is None else Verdict(chosen)
-
-    def _flag(self, node: Node | None, what: str) -> bool:
-        return node is not None and document.boolean(node, self.report, what) is True
 
     def _forbidden(self, node: Node, what: str) -> tuple[str, ...]:
         fields = document.mapping(node, self.report, f"forbid of {what}", FORBID_KEYS, FORBID_KEYS) or {}

@@ -31,31 +31,37 @@ def policy_schema() -> Schema:
         "$schema": DIALECT,
         "title": "eclctl policy",
         "description": about,
-        **parts.mapping(_top(), declare.TOP_KEYS, required=("version",)),
+        **parts.mapping_schema(_top(), declare.TOP_KEYS, required=("version",)),
     }
 
 
 def _top() -> Mapping[str, Schema]:
     return {
         "version": parts.one_of((1, "1"), "The version of the language."),
-        "include": parts.list_of(parts.text(), "Files and directories that follow this one, relative to it."),
+        "include": parts.list_of(parts.text_schema(), "Files and directories that follow this one, relative to it."),
         "signers": parts.mapping_of(signer_schema(), "Persons, teams and robots, with every key that speaks for them."),
-        "roles": parts.mapping_of(parts.names(), "Lists of signers, for approvals. The role anyone is built in."),
-        "withdrawn": parts.mapping(
+        "roles": parts.mapping_of(
+            parts.names_schema(), "Lists of signers, for approvals. The role anyone is built in."
+        ),
+        "withdrawn": parts.mapping_schema(
             {
-                "objects": parts.list_of(parts.digest(), "SHA-256 of data objects that may not run, in any file."),
-                "manifests": parts.list_of(parts.digest(), "Digests of OCI images that may not run."),
-                "signers": parts.names("Signers; nothing that carries a signature of theirs runs."),
-                "keys": parts.list_of(parts.word(), "Keys, by fingerprint or digest; nothing that they signed runs."),
+                "objects": parts.list_of(
+                    parts.digest_schema(), "SHA-256 of data objects that may not run, in any file."
+                ),
+                "manifests": parts.list_of(parts.digest_schema(), "Digests of OCI images that may not run."),
+                "signers": parts.names_schema("Signers; nothing that carries a signature of theirs runs."),
+                "keys": parts.list_of(
+                    parts.word_schema(), "Keys, by fingerprint or digest; nothing that they signed runs."
+                ),
             },
             declare.WITHDRAWN_KEYS,
             "What may not run under any rule.",
         ),
-        "exceptions": parts.mapping(
+        "exceptions": parts.mapping_schema(
             {
-                "directory": parts.text("Where the files of exceptions are."),
+                "directory": parts.text_schema("Where the files of exceptions are."),
                 "approvals": _approvals("Who must sign an exception."),
-                "longest": parts.duration("How long one may last."),
+                "longest": parts.duration_schema("How long one may last."),
             },
             breakglass.TERMS_KEYS,
             "How images may run for a while though requirements are not met.",
@@ -68,22 +74,29 @@ def _top() -> Mapping[str, Schema]:
 
 def _rule() -> Schema:
     fields = {
-        "name": parts.name(),
+        "name": parts.name_schema(),
         "match": _match(),
         "require": parts.list_of(_requirement(), "All of these must be met."),
         "chain": parts.list_of(
-            {"oneOf": [parts.purpose(), {**parts.mapping_of(_requirement()), "minProperties": 1, "maxProperties": 1}]},
+            {
+                "oneOf": [
+                    parts.purpose_schema(),
+                    {**parts.mapping_of(_requirement()), "minProperties": 1, "maxProperties": 1},
+                ]
+            },
             "The stages that an image goes through, by name.",
         ),
         "decision": parts.one_of(tuple(Verdict), "The answer, signed or not."),
-        "distinct": parts.boolean("No person serves two requirements."),
-        "forbid": parts.mapping(
-            {"signed_by": parts.names("Signers.")},
+        "distinct": parts.boolean_schema("No person serves two requirements."),
+        "forbid": parts.mapping_schema(
+            {"signed_by": parts.names_schema("Signers.")},
             rules.FORBID_KEYS,
             "Who must not have signed.",
             required=rules.FORBID_KEYS,
         ),
-        "max_signature_age": parts.duration("How old a signature may be. Only PGP signatures say when they were made."),
+        "max_signature_age": parts.duration_schema(
+            "How old a signature may be. Only PGP signatures say when they were made."
+        ),
         "unknown_signatures": parts.one_of(rules.UNKNOWN_SIGNATURES, "What of signatures by unknown keys?"),
         "discounted_signatures": parts.one_of(
             rules.DISCOUNTED_SIGNATURES, "What of signatures that count for nothing?"
@@ -92,25 +105,25 @@ def _rule() -> Schema:
         "assurance": parts.one_of(tuple(Assurance), "The least that the place of the file must be worth."),
         "mode": parts.one_of(rules.MODES, "Whether missing approvals deny."),
         "message": {
-            **parts.text(longest=rules.LONGEST_MESSAGE),
+            **parts.text_schema(longest=rules.LONGEST_MESSAGE),
             "description": f"One line for who is denied. In braces: {', '.join(PLACEHOLDERS)}.",
         },
     }
-    return parts.mapping(fields, rules.RULE_KEYS, required=("name",))
+    return parts.mapping_schema(fields, rules.RULE_KEYS, required=("name",))
 
 
 def _match() -> Schema:
     fields = {
         "paths": parts.list_of(
-            parts.text(r"^/", longest=MAX_LENGTH), "Patterns for the resolved path: /srv/containers/**"
+            parts.text_schema(r"^/", longest=MAX_LENGTH), "Patterns for the resolved path: /srv/containers/**"
         ),
         "kinds": parts.list_of(parts.one_of(tuple(Kind)), "Kinds of images; sif and oci-sif if left out."),
-        "users": parts.list_of(parts.word(), "Users who ask, by name or number."),
-        "groups": parts.list_of(parts.word(), "Groups of who asks, by name or number."),
-        "hosts": parts.list_of(parts.word(), "Hosts: login*, node01, *.cluster.example"),
-        "times": parts.list_of(parts.word(_WINDOW), "Days, hours and zone: mon-fri 08:00-18:00 Europe/Zurich"),
+        "users": parts.list_of(parts.word_schema(), "Users who ask, by name or number."),
+        "groups": parts.list_of(parts.word_schema(), "Groups of who asks, by name or number."),
+        "hosts": parts.list_of(parts.word_schema(), "Hosts: login*, node01, *.cluster.example"),
+        "times": parts.list_of(parts.word_schema(_WINDOW), "Days, hours and zone: mon-fri 08:00-18:00 Europe/Zurich"),
     }
-    return parts.mapping(
+    return parts.mapping_schema(
         fields, conditions.MATCH_KEYS, "Which questions the rule answers. All that is given must match."
     )
 
@@ -118,10 +131,10 @@ def _match() -> Schema:
 def _requirement() -> Schema:
     number = {"type": ["integer", "string"]}
     fields = {
-        "any_of": parts.names("One of these signers."),
-        "all_of": parts.names("Each of these signers."),
+        "any_of": parts.names_schema("One of these signers."),
+        "all_of": parts.names_schema("Each of these signers."),
         "approvals": _approvals("So many different people of a role."),
-        "objects": parts.mapping(
+        "objects": parts.mapping_schema(
             {
                 "groups": parts.list_of(number, "Object groups, all of which must be there."),
                 "ids": parts.list_of(number, "Data objects that one signature must cover."),
@@ -131,13 +144,13 @@ def _requirement() -> Schema:
             "The part of the image that must be approved.",
             least=1,
         ),
-        "purpose": {**parts.purpose(), "description": "Only signatures that say that they are for this count."},
+        "purpose": {**parts.purpose_schema(), "description": "Only signatures that say that they are for this count."},
     }
     one = [{"required": [key]} for key in requirements.ASKS]
-    return {**parts.mapping(fields, requirements.REQUIREMENT_KEYS), "oneOf": one}
+    return {**parts.mapping_schema(fields, requirements.REQUIREMENT_KEYS), "oneOf": one}
 
 
 def _approvals(about: str) -> Schema:
     count = {"type": ["integer", "string"], "minimum": 1, "maximum": requirements.HIGHEST_COUNT}
     keys = requirements.APPROVALS_KEYS
-    return parts.mapping({"count": count, "of": parts.word()}, keys, about, required=keys)
+    return parts.mapping_schema({"count": count, "of": parts.word_schema()}, keys, about, required=keys)

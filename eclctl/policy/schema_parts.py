@@ -17,7 +17,7 @@ _PURPOSE = r"^[a-z0-9]([a-z0-9._-]{0,30}[a-z0-9])?$"
 _NAME = r"^[^\s\-.@+:/]"
 
 
-def mapping(
+def mapping_schema(
     fields: Mapping[str, Schema],
     keys: Sequence[str],
     about: str = "",
@@ -42,23 +42,23 @@ def list_of(item: Schema, about: str = "") -> Schema:
     return {"type": "array", "items": item, "minItems": 1} | ({"description": about} if about else {})
 
 
-def names(about: str = "") -> Schema:
+def names_schema(about: str = "") -> Schema:
     """Return the schema of a list of names."""
-    return list_of(word(), about)
+    return list_of(word_schema(), about)
 
 
-def word(pattern: str | None = None) -> Schema:
+def word_schema(pattern: str | None = None) -> Schema:
     """Return the schema of a word: an editor may take it for something else, such as a fingerprint of digits."""
     made: Schema = {"type": ["string", "number", "boolean"], "minLength": 1}
     return made | ({"pattern": pattern} if pattern else {})
 
 
-def name() -> Schema:
+def name_schema() -> Schema:
     """Return the schema of a name that a policy gives."""
-    return {**word(_NAME), "maxLength": 64, "description": "1 to 64 letters, digits, spaces and _ . @ + : / -"}
+    return {**word_schema(_NAME), "maxLength": 64, "description": "1 to 64 letters, digits, spaces and _ . @ + : / -"}
 
 
-def text(pattern: str | None = None, *, longest: int = _LONGEST_TEXT) -> Schema:
+def text_schema(pattern: str | None = None, *, longest: int = _LONGEST_TEXT) -> Schema:
     """Return the schema of a text; a pattern that does not begin with `^` is its description."""
     made: Schema = {"type": ["string", "number", "boolean"], "minLength": 1, "maxLength": longest}
     if pattern is None:
@@ -66,22 +66,22 @@ def text(pattern: str | None = None, *, longest: int = _LONGEST_TEXT) -> Schema:
     return made | ({"pattern": pattern} if pattern.startswith("^") else {"description": pattern})
 
 
-def digest() -> Schema:
+def digest_schema() -> Schema:
     """Return the schema of a SHA-256 digest."""
     return {"type": "string", "pattern": r"^sha256:[0-9A-Fa-f]{64}$"}
 
 
-def duration(about: str) -> Schema:
+def duration_schema(about: str) -> Schema:
     """Return the schema of a duration."""
     return {"type": "string", "pattern": _DURATION, "description": f"{about} A number and s, m, h, d or w."}
 
 
-def purpose() -> Schema:
+def purpose_schema() -> Schema:
     """Return the schema of a purpose."""
-    return word(_PURPOSE)
+    return word_schema(_PURPOSE)
 
 
-def boolean(about: str) -> Schema:
+def boolean_schema(about: str) -> Schema:
     """Return the schema of a boolean."""
     return {"enum": [True, False, "true", "false"], "description": about}
 

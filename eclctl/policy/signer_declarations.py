@@ -14,7 +14,7 @@ from eclctl.config import document
 from eclctl.config.document import ListNode, Node, Report, Scalar, quoted
 from eclctl.model import SignerKind
 from eclctl.policy import schema_parts as parts
-from eclctl.policy.material import CERTIFICATE_KEYS, Material
+from eclctl.policy.material import CERTIFICATE_KEYS, SignerFiles
 from eclctl.policy.schema_parts import Schema
 from eclctl.trust.signer_types import SIGNER_TYPES
 
@@ -22,9 +22,9 @@ __all__ = [
     "DECLARATIONS",
     "FINGERPRINT",
     "OPTIONS",
-    "Certificate",
-    "Certificates",
     "Declaration",
+    "KeyringCertificate",
+    "KeyringCertificates",
     "Option",
     "Reading",
     "key_words",
@@ -36,7 +36,7 @@ FINGERPRINT = re.compile(r"(?:[0-9A-Fa-f]{40}|[0-9A-Fa-f]{64})")
 _KEY_ID = re.compile(r"[0-9A-F]{8}(?:[0-9A-F]{8})?")
 
 
-class Certificate(Protocol):
+class KeyringCertificate(Protocol):
     """What the loader needs to know of an OpenPGP certificate: its primary fingerprint, and every key in it."""
 
     @property
@@ -46,13 +46,13 @@ class Certificate(Protocol):
     def materials(self) -> frozenset[str]: ...  # noqa: D102 - `sha256:<hex of the DER SubjectPublicKeyInfo>`
 
 
-class Certificates(Protocol):
+class KeyringCertificates(Protocol):
     """What the loader needs of a keyring; `signature.openpgp.Keyring` is one."""
 
     @property
-    def certificates(self) -> Iterable[Certificate]: ...  # noqa: D102 - all of them
+    def certificates(self) -> Iterable[KeyringCertificate]: ...  # noqa: D102 - all of them
 
-    def get(self, fingerprint: str) -> Certificate | None: ...  # noqa: D102 - by upper-case primary fingerprint
+    def get(self, fingerprint: str) -> KeyringCertificate | None: ...  # noqa: D102 - by upper-case primary fingerprint
 
 
 class Reading(NamedTuple):
@@ -63,8 +63,8 @@ class Reading(NamedTuple):
     report: takes errors and warnings.
     """
 
-    material: Material
-    keyring: Certificates
+    material: SignerFiles
+    keyring: KeyringCertificates
     report: Report
 
 
@@ -119,7 +119,7 @@ def signer_keys() -> tuple[str, ...]:
 def signer_schema() -> Schema:
     """Return the schema of a signer's entry."""
     fields = {declaration.word: declaration.schema for declaration in DECLARATIONS.values()}
-    return parts.mapping(fields | {option.name: option.schema for option in OPTIONS}, signer_keys())
+    return parts.mapping_schema(fields | {option.name: option.schema for option in OPTIONS}, signer_keys())
 
 
 def _texts(reading: Reading, node: Node, word: str, what: str) -> tuple[Scalar, ...]:
@@ -170,15 +170,15 @@ def _cosign(reading: Reading, node: Node, what: str) -> Names:
 
 
 def _certificate_schema() -> Schema:
-    files = {"oneOf": [parts.text(), parts.list_of(parts.text())]}
+    files = {"oneOf": [parts.text_schema(), parts.list_of(parts.text_schema())]}
     ocsp = "Whether responders must say that it is not revoked; require if left out."
     fields = {
-        "file": parts.text("The signer's certificate."),
+        "file": parts.text_schema("The signer's certificate."),
         "intermediates": {**files, "description": "What leads from it to a root."},
         "roots": {**files, "description": "The authorities that are trusted for this signer."},
         "ocsp": parts.one_of(("require", "off"), ocsp),
     }
-    return parts.mapping(fields, CERTIFICATE_KEYS, required=("file", "roots"))
+    return parts.mapping_schema(fields, CERTIFICATE_KEYS, required=("file", "roots"))
 
 
 _ONLY_COSIGN = "{name} of {what} is about cosign signatures, and it has no cosign keys"
@@ -187,13 +187,17 @@ OPTIONS = (
         "annotations",
         _ONLY_COSIGN,
         "list keys under cosign, or remove annotations",
-        {**parts.mapping_of(parts.word()), "minProperties": 1, "description": "What cosign signatures must say."},
+        {
+            **parts.mapping_of(parts.word_schema()),
+            "minProperties": 1,
+            "description": "What cosign signatures must say.",
+        },
     ),
     Option(
         "repository",
         _ONLY_COSIGN,
         "list keys under cosign, or remove repository",
-        parts.text("Which repositories cosign signatures must name: registry.example/prod/**"),
+        parts.text_schema("Which repositories cosign signatures must name: registry.example/prod/**"),
     ),
     Option(
         "purpose",
@@ -201,7 +205,7 @@ OPTIONS = (
         "PGP and cosign signatures say it themselves; remove purpose",
         {
             "description": "What signatures by PEM keys and certificates are for.",
-            "oneOf": [parts.purpose(), parts.list_of(parts.purpose())],
+            "oneOf": [parts.purpose_schema(), parts.list_of(parts.purpose_schema())],
         },
     ),
 )
@@ -217,21 +221,21 @@ DECLARATIONS: dict[SignerKind, Declaration] = {
             "pgp",
             _pgp,
             (),
-            parts.list_of(parts.word(r"^([0-9A-Fa-f]{40}|[0-9A-Fa-f]{64})$"), _FINGERPRINTS),
+            parts.list_of(parts.word_schema(r"^([0-9A-Fa-f]{40}|[0-9A-Fa-f]{64})$"), _FINGERPRINTS),
         ),
         Declaration(
             SignerKind.KEY,
             "key",
             _pem,
             ("purpose",),
-            parts.list_of(parts.text(), f"{_FILES}, for DSSE signatures."),
+            parts.list_of(parts.text_schema(), f"{_FILES}, for DSSE signatures."),
         ),
         Declaration(
             SignerKind.COSIGN,
             "cosign",
             _cosign,
             ("annotations", "repository"),
-            parts.list_of(parts.text(), f"{_FILES}, for cosign signatures."),
+            parts.list_of(parts.text_schema(), f"{_FILES}, for cosign signatures."),
         ),
         Declaration(
             SignerKind.CERTIFICATE,

@@ -12,14 +12,16 @@ from collections.abc import Iterator
 from eclctl.config.document import Report, Scalar, quoted
 from eclctl.policy.declare import Declarations
 from eclctl.policy.holders import Holders
-from eclctl.policy.signer_declarations import Certificates
+from eclctl.policy.signer_declarations import KeyringCertificates
 from eclctl.trust.signer_types import names_called
 
 _FINGERPRINT = re.compile(r"[0-9A-F]{40}|[0-9A-F]{64}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
-def withdrawn_keys(declared: Declarations, holders: Holders, keyring: Certificates, report: Report) -> frozenset[int]:
+def withdrawn_keys(
+    declared: Declarations, holders: Holders, keyring: KeyringCertificates, report: Report
+) -> frozenset[int]:
     """Return the numbers (`Holder.key`) of all keys that are withdrawn, under each of their names."""
     found = set(holders.keys_of(declared.withdrawn_signers))
     for entry in declared.withdrawn_keys:
@@ -28,7 +30,7 @@ def withdrawn_keys(declared: Declarations, holders: Holders, keyring: Certificat
 
 
 def _numbers(
-    entry: Scalar, declared: Declarations, holders: Holders, keyring: Certificates, report: Report
+    entry: Scalar, declared: Declarations, holders: Holders, keyring: KeyringCertificates, report: Report
 ) -> frozenset[int]:
     fingerprint, digest = entry.text.upper(), entry.text.lower()
     if _FINGERPRINT.fullmatch(fingerprint):
@@ -46,7 +48,7 @@ def _numbers(
     return numbers
 
 
-def _called(digest: str, declared: Declarations, keyring: Certificates) -> Iterator[str]:
+def _called(digest: str, declared: Declarations, keyring: KeyringCertificates) -> Iterator[str]:
     """Yield all that a key may be called of which a digest is known: its own or that of a certificate for it."""
     yield from names_called(declared.material.listed, digest)
     for certificate in keyring.certificates:

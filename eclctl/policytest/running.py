@@ -26,7 +26,7 @@ from eclctl.files.trusted_path import Located, Locator, Second
 from eclctl.model import Assurance, Claim, Finding, Kind
 from eclctl.policytest.cases import Case, Expectation, Supposed
 from eclctl.trust.keyring import KeyStore
-from eclctl.trust.revocation import NO_STATUS, Known, Status, StatusSource, Subject
+from eclctl.trust.revocation import NO_STATUS, Known, Status, StatusSource, StatusSubject
 from eclctl.verify import HashPool
 
 _REVOKED = Finding("revoked", "it is revoked, as the test supposes")
@@ -138,7 +138,7 @@ class _Told:
     status: Status
     version: int = 0  # nothing else becomes known, and what was judged is kept for no other test
 
-    def known(self, subject: Subject, now: datetime) -> Known:
+    def known(self, subject: StatusSubject, now: datetime) -> Known:
         """Return what the test says of a certificate."""
         del subject
         return Known(self.status, now + _HOUR, "as the test says")

@@ -134,7 +134,7 @@ class DescribedSignatures:
     def _sort(self, written: _Written) -> SignerKind | None:
         node, kinds = written.fields.get("with"), tuple(SIGNER_TYPES)
         chosen = None if node is None else document.choice(node, self.report, f"with of {written.signature}", kinds)
-        return None if chosen is None else SignerKind(chosen)
+        return next((kind for kind in kinds if kind == chosen), None)
 
     def _with_key(self, written: _Written, signer: Signer, sort: SignerKind | None) -> _Signer | None:
         """Return a signer with their first key of a sort; without one, the first that can sign this kind of image."""

@@ -19,7 +19,7 @@ from eclctl.files.askers import ITSELF, Asker
 from eclctl.files.syscalls import Attributes
 from eclctl.files.trusted_path import Located, Locator, Second
 from eclctl.model import Caller
-from eclctl.trust.revocation import Known, Link, Subject
+from eclctl.trust.revocation import Known, Link, StatusSubject
 from eclctl.verify import HashPool
 
 __all__ = ["AskableStatuses", "ImageUnderBoth", "PolicyPair", "Side"]
@@ -32,7 +32,7 @@ class AskableStatuses(Protocol):
     def version(self) -> int:
         """A number that changes whenever something else is known."""
 
-    def known(self, subject: Subject, now: datetime) -> Known | None:
+    def known(self, subject: StatusSubject, now: datetime) -> Known | None:
         """Return what is known of a certificate."""
 
     def ask(self, links: Sequence[Link]) -> None:

@@ -29,7 +29,7 @@ from eclctl.sign.edit.editing import Edit, Editing, NewObject, Progress
 from eclctl.sign.pem import PrivateKey
 from eclctl.signature.dsse import Effort
 from eclctl.verify import DigestCache
-from eclctl.verify.cosign import MAX_SIGNATURES, inspect
+from eclctl.verify.cosign import MAX_SIGNATURES, inspect_signatures
 from eclctl.verify.hashing import Want, hash_objects
 
 __all__ = ["Signed", "Subject", "Witness", "blob_ids", "repeated", "sign", "subject"]
@@ -278,7 +278,7 @@ def _checked(image: Sif, what: Subject, signed: bytes, keys: Sequence[PrivateKey
 
 def _verifies(image: Sif, key: PrivateKey, signed: bytes, cache: DigestCache) -> bool:
     """Return whether a signature by `key` over exactly these bytes approves the image."""
-    inspection = inspect(image, (key.public,), Effort())
+    inspection = inspect_signatures(image, (key.public,), Effort())
     hashed = hash_objects(image, inspection.wants, known=cache)
     by_id = {each.id: each for each in image.descriptors}
     approving = [claim for claim in inspection.claims(hashed) if claim.mismatch is None]
@@ -287,7 +287,7 @@ def _verifies(image: Sif, key: PrivateKey, signed: bytes, cache: DigestCache) ->
 
 def _purposes(image: Sif, key: PrivateKey) -> list[frozenset[str]]:
     """Return what the signatures by a key, that name the image, say that they are for."""
-    inspection = inspect(image, (key.public,), Effort())
+    inspection = inspect_signatures(image, (key.public,), Effort())
     found = inspection.layout.image
     payloads = [each.payload for each in inspection.signatures if each.payload is not None]
     return [each.purposes for each in payloads if found is not None and each.digest == found.digest]

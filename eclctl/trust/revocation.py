@@ -30,7 +30,7 @@ __all__ = [
     "NoStatus",
     "Status",
     "StatusSource",
-    "Subject",
+    "StatusSubject",
     "first_not_good",
     "known_in_words",
     "links",
@@ -52,7 +52,7 @@ class Status(StrEnum):
     UNAVAILABLE = "unavailable"
 
 
-class Subject(Protocol):
+class StatusSubject(Protocol):
     """What a status source is asked about."""
 
     @property
@@ -105,7 +105,7 @@ class StatusSource(Protocol):
     def version(self) -> int:
         """A number that changes whenever something is known that was not, or is known otherwise."""
 
-    def known(self, subject: Subject, now: datetime) -> Known | None:
+    def known(self, subject: StatusSubject, now: datetime) -> Known | None:
         """Return what is known at `now`; None when no answer has come yet, or what was known has run out."""
 
 
@@ -115,7 +115,7 @@ class NoStatus:
 
     version: int = 0
 
-    def known(self, subject: Subject, now: datetime) -> Known:
+    def known(self, subject: StatusSubject, now: datetime) -> Known:
         """Return that no responder can be asked."""
         del subject
         return Known(Status.UNAVAILABLE, now, "no responder can be asked here whether the certificate was revoked")
@@ -125,7 +125,7 @@ NO_STATUS = NoStatus()
 """For judging what needs no status."""
 
 
-def first_not_good(subjects: Iterable[Subject], statuses: StatusSource, now: datetime) -> Finding | None:
+def first_not_good(subjects: Iterable[StatusSubject], statuses: StatusSource, now: datetime) -> Finding | None:
     """Return why the first subject that is not known to be good is not, or None. What is not known is not good."""
     for subject in subjects:
         known = statuses.known(subject, now)
@@ -145,7 +145,7 @@ def known_in_words(known: Sequence[Known | None]) -> str:
     return f"good until {min(untils).strftime('%Y-%m-%d %H:%MZ')}" if untils else ""
 
 
-def _not_good(subject: Subject, known: Known | None) -> Finding:
+def _not_good(subject: StatusSubject, known: Known | None) -> Finding:
     if known is not None and known.status is Status.REVOKED:
         return Finding("revoked", f"{subject.title} is revoked: {known.reason}")
     why = "not asked yet" if known is None else f"{known.status.value}: {known.reason}"

@@ -29,7 +29,7 @@ from eclctl.verify.content import Need, Plan
 from eclctl.verify.hashing import HashPool, Want, hash_objects
 from eclctl.verify.reference import SignatureReport
 
-__all__ = ["MAX_SIGNATURES", "CosignReport", "Inspection", "inspect", "verify_cosign"]
+__all__ = ["MAX_SIGNATURES", "CosignInspection", "CosignReport", "inspect_signatures", "verify_cosign"]
 
 MAX_SIGNATURES = 256
 """The most cosign signatures of an image that are looked at."""
@@ -42,7 +42,7 @@ _TOO_MANY = Finding("too-many", f"only {MAX_SIGNATURES} cosign signatures are lo
 
 
 @dataclass(frozen=True, slots=True)
-class Signature:
+class CosignSignature:
     """A signature that is attached to the image. `object` is the ID of its payload, or of the manifest without one.
 
     `key` verified it and `payload` is what it says, unless `finding` says why it counts for nothing.
@@ -55,7 +55,7 @@ class Signature:
 
 
 @dataclass(frozen=True, slots=True)
-class Inspection:
+class CosignInspection:
     """What can be said of the cosign signatures of an OCI-SIF before config and layers are hashed.
 
     `plan` tells whether the image is what its manifest says; its objects are what a claim covers. `signatures` are
@@ -64,7 +64,7 @@ class Inspection:
 
     layout: Layout
     plan: Plan
-    signatures: tuple[Signature, ...]
+    signatures: tuple[CosignSignature, ...]
     failures: tuple[Failure, ...]
 
     @property
@@ -118,7 +118,7 @@ class Inspection:
     def _carried(self) -> Mapping[int, str]:
         return dict(each for attachment in self.layout.attachments for each in attachment.carries)
 
-    def _names_the_image(self, signature: Signature) -> bool:
+    def _names_the_image(self, signature: CosignSignature) -> bool:
         image = self.layout.image
         return signature.payload is not None and image is not None and signature.payload.digest == image.digest
 
@@ -146,7 +146,7 @@ class CosignReport:
         return self.error is None
 
 
-def inspect(sif: Sif, keys: Sequence[PublicKey], effort: Effort) -> Inspection:
+def inspect_signatures(sif: Sif, keys: Sequence[PublicKey], effort: Effort) -> CosignInspection:
     """Find the cosign signatures of an OCI-SIF and try the keys.
 
     Args:
@@ -159,11 +159,11 @@ def inspect(sif: Sif, keys: Sequence[PublicKey], effort: Effort) -> Inspection:
     """
     layout = oci_sif.read(sif)
     attached = () if layout.image is None else layout.attached_to(layout.image.digest, AttachmentKind.SIGNATURES)
-    signatures: tuple[Signature, ...] = ()
+    signatures: tuple[CosignSignature, ...] = ()
     if len(attached) == 1:
         opener = _Opener(sif, keys, effort, attached[0].manifest)
         signatures = tuple(opener.open(layer) for layer in _simple(attached[0])[:MAX_SIGNATURES])
-    return Inspection(layout, _plan(layout), signatures, (*_refused(layout, attached), *_unverified(signatures)))
+    return CosignInspection(layout, _plan(layout), signatures, (*_refused(layout, attached), *_unverified(signatures)))
 
 
 def verify_cosign(fd: int, keys: Sequence[PublicKey], *, pool: HashPool | None = None) -> CosignReport:
@@ -183,7 +183,7 @@ def verify_cosign(fd: int, keys: Sequence[PublicKey], *, pool: HashPool | None =
     if sif.kind is not Kind.OCI_SIF:
         return CosignReport(_NOT_OCI)
     blobs, damaged = _damaged(sif, pool)
-    inspection = inspect(sif, keys, Effort())
+    inspection = inspect_signatures(sif, keys, Effort())
     image = inspection.layout.image
     unsound = next(iter(damaged), None) or _not_fetched(inspection.layout) or inspection.plan.finding
     objects = tuple(sorted(inspection.plan.objects))
@@ -217,18 +217,22 @@ class _Opener:
         self._manifest = manifest
         self._payloads: dict[int, bytes | Finding] = {}
 
-    def open(self, layer: Blob) -> Signature:
+    def open(self, layer: Blob) -> CosignSignature:
         """Return what a layer's signature is worth by itself."""
         holder = layer.object or self._manifest.object
         identity = 0 if holder is None else holder.id
         payload = self._read(layer)
         if isinstance(payload, Finding):
-            return Signature(identity, finding=payload)
+            return CosignSignature(identity, finding=payload)
         key = cosign.verify(payload, layer.content.annotations.get(cosign.ANNOTATION), self._keys, self._effort)
         if isinstance(key, Finding):
-            return Signature(identity, finding=key)
+            return CosignSignature(identity, finding=key)
         said = cosign.parse(payload)
-        return Signature(identity, finding=said) if isinstance(said, Finding) else Signature(identity, key, said)
+        return (
+            CosignSignature(identity, finding=said)
+            if isinstance(said, Finding)
+            else CosignSignature(identity, key, said)
+        )
 
     def _read(self, layer: Blob) -> bytes | Finding:
         if layer.object is None or layer.problem is not None:
@@ -272,7 +276,7 @@ def _refusal(attachment: Attachment, attached: Sequence[Attachment]) -> Finding 
     return _TOO_MANY if len(_simple(attachment)) > MAX_SIGNATURES else None
 
 
-def _unverified(signatures: Iterable[Signature]) -> Iterator[Failure]:
+def _unverified(signatures: Iterable[CosignSignature]) -> Iterator[Failure]:
     for signature in signatures:
         if signature.finding is not None:
             yield Failure(signature.object, _COSIGN, signature.finding)
@@ -298,7 +302,9 @@ def _other_image(payload: cosign.Payload) -> Finding:
     return Finding("other-image", f"the signature is over another image, {payload.digest}")
 
 
-def _report(signature: Signature, digest: str, unsound: Finding | None, objects: tuple[int, ...]) -> SignatureReport:
+def _report(
+    signature: CosignSignature, digest: str, unsound: Finding | None, objects: tuple[int, ...]
+) -> SignatureReport:
     """Return how a signature came out on the command line, where a key goes by its own name."""
     signer = None if signature.key is None else KeyRef(SignerKind.COSIGN, signature.key.id)
     error = signature.finding

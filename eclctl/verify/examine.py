@@ -80,7 +80,7 @@ def examine_image(
     objects = _objects(sif)
     effort = Effort()
     candidates, failures = _sorted_out(sif, groups, _open_all(sif, store, effort))
-    oci = cosign.inspect(sif, store.cosign, effort) if sif.kind is Kind.OCI_SIF else None
+    oci = cosign.inspect_signatures(sif, store.cosign, effort) if sif.kind is Kind.OCI_SIF else None
     wants = [need.want for candidate in candidates for need in candidate.plan.needs]
     wants += oci.wants if oci is not None else ()
     if digests:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from eclctl.ecl.differences import Difference, Relation
 from eclctl.ecl.importing import Choices, Imported, import_ecl
-from eclctl.ecl.rules import Draft
+from eclctl.ecl.rules import RuleDraft
 from eclctl.ecl.toml import read_ecl
 from eclctl.model import Caller, Code, Kind, Outcome, Verdict, Verification
 from eclctl.policy.evaluate import evaluate
@@ -72,7 +72,7 @@ def compare(ecl: Ecl, choices: Choices, pool: tuple[Image, ...]) -> Counter[str]
     return tally
 
 
-def verdict(outcome: Outcome, theirs: bool, draft: Draft | None, image: Image) -> str:
+def verdict(outcome: Outcome, theirs: bool, draft: RuleDraft | None, image: Image) -> str:
     ours = outcome.verdict is Verdict.ALLOW
     if ours is theirs:
         return f"both {outcome.verdict}"
@@ -86,7 +86,7 @@ def verdict(outcome: Outcome, theirs: bool, draft: Draft | None, image: Image) -
     return f"{relation}: {'/'.join(sorted(reasons))}"
 
 
-def stricter(outcome: Outcome, draft: Draft, image: Image) -> frozenset[Difference]:
+def stricter(outcome: Outcome, draft: RuleDraft, image: Image) -> frozenset[Difference]:
     """What a deny of an image that ECL lets run may be put down to, each with its own evidence."""
     match outcome.code:
         case Code.RULE_DENY:

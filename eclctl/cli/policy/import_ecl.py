@@ -16,7 +16,7 @@ from eclctl.cli.policy.check import problem_fields
 from eclctl.config.document import Problem
 from eclctl.ecl.differences import EXPLANATIONS, Difference, Relation
 from eclctl.ecl.importing import Choices, Imported, import_ecl
-from eclctl.ecl.rules import Draft
+from eclctl.ecl.rules import RuleDraft
 from eclctl.ecl.toml import MAX_ECL_FILE, EclConfig, Parsed, read_ecl
 from eclctl.ecl.write import differing
 from eclctl.errors import KeyMaterialError
@@ -171,7 +171,7 @@ def _report(config: EclConfig, made: Imported, ring: Keyring | None) -> Iterator
         yield "No keyring was given, so that nobody looked whether the keys are in it."
 
 
-def _report_rule(draft: Draft) -> Iterator[str]:
+def _report_rule(draft: RuleDraft) -> Iterator[str]:
     group = draft.group
     if group is not None:
         line = f" (line {group.line})" if group.line else ""
@@ -225,7 +225,7 @@ def _shown(path: str) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def _group(draft: Draft) -> dict[str, object]:
+def _group(draft: RuleDraft) -> dict[str, object]:
     group = draft.group
     assert group is not None
     return {

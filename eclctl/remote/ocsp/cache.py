@@ -30,7 +30,7 @@ from functools import partial
 from typing import Final
 
 from eclctl.remote.ocsp.client import MAX_AGE, TIMEOUT, Reply, ask
-from eclctl.trust.revocation import Known, Link, Status, Subject
+from eclctl.trust.revocation import Known, Link, Status, StatusSubject
 
 __all__ = ["AT_ONCE", "OcspCache", "OcspStats"]
 
@@ -170,7 +170,7 @@ class OcspCache:
         """Changes with whatever is known."""
         return self._version
 
-    def known(self, subject: Subject, now: datetime) -> Known | None:
+    def known(self, subject: StatusSubject, now: datetime) -> Known | None:
         """Return what is known of a certificate at `now`; None when nobody has asked, or it has run out."""
         entry = self._entries.get(subject.id)
         kept = None if entry is None else entry.kept

@@ -25,7 +25,7 @@ from urllib.parse import quote
 from eclctl.errors import RemoteError
 from eclctl.remote.http import client as http
 from eclctl.trust import ocsp
-from eclctl.trust.revocation import Known, Link, Status, Subject
+from eclctl.trust.revocation import Known, Link, Status, StatusSubject
 
 __all__ = ["MAX_AGE", "TIMEOUT", "Asked", "Reply", "Told", "ask", "ask_all"]
 
@@ -72,7 +72,7 @@ class Told:
     replies: Mapping[str, Reply]
     version: int = 0
 
-    def known(self, subject: Subject, now: datetime) -> Known | None:
+    def known(self, subject: StatusSubject, now: datetime) -> Known | None:
         """Return what was said of a certificate, None when nobody was asked or it has run out."""
         reply = self.replies.get(subject.id)
         if reply is None or (reply.status in _SETTLED and reply.until <= now):

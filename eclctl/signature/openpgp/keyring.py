@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from struct import pack
@@ -75,7 +75,7 @@ class Keyring:
             for key in certificate.keys:
                 by_key_id.setdefault(key.key_id, []).append((certificate.fingerprint, key))
         by_fingerprint = {certificate.fingerprint: certificate for certificate in certificates}
-        digest = _digest(materials.values())
+        digest = hashlib.sha256(b"".join(sorted(map(_certificate_digest, materials.values())))).hexdigest()
         return cls(certificates, digest, digest, by_fingerprint, by_key_id, secret)
 
     def extended(self, more: Mapping[str, Material]) -> Keyring:
@@ -128,10 +128,6 @@ def _owned(certificate: Certificate | None) -> list[tuple[str, bool, Finding | N
         (name, status is not None and status.attributable, status.fault if status and not status.attributable else None)
         for name, status in statuses
     ]
-
-
-def _digest(materials: Iterable[Material]) -> str:
-    return hashlib.sha256(b"".join(sorted(map(_certificate_digest, materials)))).hexdigest()
 
 
 def _certificate_digest(material: Material) -> bytes:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from eclctl.model import SignerKind
 from eclctl.trust.signer_types.base import Description, Lifetime, Listing, Signed, SignerType, Store
-from eclctl.trust.signer_types.certificate import Certificate
+from eclctl.trust.signer_types.certificate import X509Certificate
 from eclctl.trust.signer_types.cosign_key import CosignKey
 from eclctl.trust.signer_types.pem_key import PemKey
 from eclctl.trust.signer_types.pgp import Pgp
@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 SIGNER_TYPES: dict[SignerKind, SignerType] = {
-    entry.kind: entry for entry in (Pgp(), PemKey(), Certificate(), CosignKey())
+    entry.kind: entry for entry in (Pgp(), PemKey(), X509Certificate(), CosignKey())
 }
 """Every signer type, by kind, in the order in which messages list them."""
 

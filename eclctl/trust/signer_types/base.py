@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 from eclctl.model import Finding, KeyRef, SignatureFormat, SignerKind
-from eclctl.trust.revocation import StatusSource, Subject
+from eclctl.trust.revocation import StatusSource, StatusSubject
 
 if TYPE_CHECKING:
     from eclctl.signature.keys import PublicKey
@@ -59,8 +58,7 @@ class Signed(Protocol):
         """When it expires."""
 
 
-@dataclass(frozen=True, slots=True)
-class Lifetime:
+class Lifetime(NamedTuple):
     """From when until when a key can make signatures count; None is for ever. `fault` is why it never does."""
 
     begins: datetime | None = None
@@ -68,8 +66,7 @@ class Lifetime:
     fault: Finding | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Description:
+class Description(NamedTuple):
     """A key in words and times, for people. No decision reads it.
 
     id: the fingerprint or digest that it goes by outside.
@@ -171,7 +168,7 @@ class SignerType(ABC):
         del store, claim, now, statuses
         return ()
 
-    def must_be_good(self, store: Store, name: str, now: datetime) -> tuple[Subject, ...]:
+    def must_be_good(self, store: Store, name: str, now: datetime) -> tuple[StatusSubject, ...]:
         """Return all that a status source must know to be good before a key counts at `now`."""
         del store, name, now
         return ()

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from eclctl.signature.keys import PublicKey
     from eclctl.trust.x509 import Credential
 
-__all__ = ["Certificate", "certificate_lifetime", "judge_credential", "links_needed", "revocation_of"]
+__all__ = ["X509Certificate", "certificate_lifetime", "judge_credential", "links_needed", "revocation_of"]
 
 _MOMENT = timedelta(seconds=1)  # certificates are valid up to and including their last second
 
 
-class Certificate(SignerType):
+class X509Certificate(SignerType):
     """A certificate with its chain. Its name is `x509:<hex>` (`trust.x509.Credential.id`)."""
 
     kind = SignerKind.CERTIFICATE

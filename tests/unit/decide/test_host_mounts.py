@@ -15,7 +15,7 @@ from eclctl.files.trusted_filesystems import Believed
 from eclctl.model import Assurance, Verdict
 from eclctl.policy.globs import compile_glob
 from eclctl.policy.language import Match, Rule
-from eclctl.policy.lint import Remark
+from eclctl.policy.lint import LintRemark
 
 TABLE = """\
 22 1 8:1 / / rw - ext4 /dev/sda1 rw
@@ -47,7 +47,7 @@ def rule(*paths: str, assurance: Assurance = Assurance.TRUSTED_PATH, decision: V
     return Rule("it", "a.yaml:4", 0, Match(tuple(map(compile_glob, paths))), decision=decision, assurance=assurance)
 
 
-def remarks(host: HostMounts, path: str, **of_rule: object) -> list[Remark]:
+def remarks(host: HostMounts, path: str, **of_rule: object) -> list[LintRemark]:
     each = rule(path, **of_rule)  # type: ignore[arg-type]
     return list(host.remarks(each, each.match.paths[0]))  # type: ignore[index]
 

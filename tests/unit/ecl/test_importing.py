@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from eclctl.config.document import Report, read_document
 from eclctl.ecl.differences import EXPLANATIONS, Difference, Relation
 from eclctl.ecl.importing import Choices, Imported, import_ecl
-from eclctl.ecl.rules import Ring
+from eclctl.ecl.rules import EclRing
 from eclctl.ecl.toml import EclConfig, ExecGroup, ListMode, read_ecl
-from eclctl.ecl.write import signer_names
+from eclctl.ecl.write import names_of_signers
 from eclctl.model import Assurance, Verdict
 from eclctl.policy.language import Policy, Rule
 from eclctl.signature import openpgp
@@ -33,7 +33,7 @@ def group(
     return ExecGroup(number, number, tag, ListMode(mode), directory, keys)
 
 
-def imported(*groups: ExecGroup, legacy: bool = False, ring: Ring | None = RING, **choices: object) -> Imported:
+def imported(*groups: ExecGroup, legacy: bool = False, ring: EclRing | None = RING, **choices: object) -> Imported:
     return import_ecl(EclConfig(True, legacy, groups), "ecl.toml", ring, Choices(**choices))  # type: ignore[arg-type]
 
 
@@ -203,11 +203,11 @@ def test_many_keys_stand_one_below_the_other() -> None:
 
 def test_two_keys_that_end_alike_are_named_by_all_digits() -> None:
     ends_alike = ["A" * 24 + "0" * 16, "B" * 24 + "0" * 16]
-    assert list(signer_names(ends_alike).values()) == [f"ecl-{key}" for key in ends_alike]
+    assert list(names_of_signers(ends_alike).values()) == [f"ecl-{key}" for key in ends_alike]
 
 
 @dataclass(frozen=True)
-class Certificate:
+class EclCertificate:
     fingerprint: str
     materials: frozenset[str]
     name: str = ""
@@ -216,9 +216,9 @@ class Certificate:
 
 @dataclass(frozen=True)
 class FewCertificates:
-    certificates: tuple[Certificate, ...]
+    certificates: tuple[EclCertificate, ...]
 
-    def get(self, fingerprint: str) -> Certificate | None:
+    def get(self, fingerprint: str) -> EclCertificate | None:
         return next((each for each in self.certificates if each.fingerprint == fingerprint), None)
 
 
@@ -228,7 +228,7 @@ class FewCertificates:
 def test_certificates_that_count_as_one_key_cannot_both_approve(materials: str, decision: Verdict | None) -> None:
     """Directly, or through a third one that has a key of each: a policy that asks for both would not load."""
     ring = FewCertificates(
-        tuple(Certificate(str(n) * 40, frozenset(letters)) for n, letters in enumerate(materials.split()))
+        tuple(EclCertificate(str(n) * 40, frozenset(letters)) for n, letters in enumerate(materials.split()))
     )
     draft = only(imported(group("whitestrict", "0" * 40, "1" * 40), ring=ring))
     assert draft.decision is decision
@@ -260,7 +260,7 @@ def test_lines_fit_a_terminal() -> None:
 @settings(max_examples=200, deadline=None)
 @given(st.text(max_size=30), st.text(alphabet="ab\n\"\\#:\u2028\x85\x00'[]{} \u202e", max_size=12))
 def test_no_text_of_the_file_becomes_anything_but_a_comment_or_a_value(tag: str, name: str) -> None:
-    """Whatever a tag or a directory holds, the policy has this one rule, and loads."""
+    """With any tag and any directory, the policy has this one rule, and loads."""
     directory = "/srv/" + name.replace("\0", "").replace("/", "").strip(".") + "x"
     made = import_ecl(
         EclConfig(True, False, (group("whitelist", BUILDER, tag=tag, directory=directory),)), tag, RING, Choices()

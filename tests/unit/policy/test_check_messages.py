@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from eclctl.config import document
 from eclctl.config.excerpts import shown
 from eclctl.errors import ConfigError, KeyMaterialError
-from eclctl.policy.lint import Linter, Remark
+from eclctl.policy.lint import Linter, LintRemark
 from eclctl.policy.load import LoadEnvironment, Source, load
 from eclctl.signature.openpgp import Keyring
 from tests.helpers import pgp
@@ -95,7 +95,7 @@ class Case:
     links: Mapping[str, str] = field(default_factory=dict)
     host: str = "login1"
     beside: Mapping[str, str | int] = field(default_factory=dict)
-    remarks: tuple[Remark, ...] = ()
+    remarks: tuple[LintRemark, ...] = ()
 
 
 def rule(*lines: str, **options: object) -> Case:
@@ -224,7 +224,7 @@ RULES: dict[str, Case] = {
     "a signer in place of a role": needs("[{approvals: {count: 1, of: alice}}]"),
     "an unknown role": needs("[{approvals: {count: 1, of: securty}}]"),
     "a count of nothing": needs("[{approvals: {count: 0, of: security}}]"),
-    "a count that nobody reaches": needs("[{approvals: {count: 4, of: security}}]"),
+    "a count that cannot be reached": needs("[{approvals: {count: 4, of: security}}]"),
     "two asks in one item": needs("[{any_of: [ci], all_of: [alice]}]"),
     "more people than there are": needs("[{any_of: [ci]}, {any_of: [ci]}]", "distinct: true"),
     "groups and ids": needs("[{any_of: [ci], objects: {groups: [1], ids: [2]}}]"),
@@ -244,7 +244,7 @@ RULES: dict[str, Case] = {
     "exceptions of an unknown role": files(
         SIGNERS + "exceptions: {directory: e.d, longest: 72h, approvals: {count: 1, of: securty}}\n"
     ),
-    "exceptions that nobody can approve": files(
+    "exceptions that cannot be approved": files(
         SIGNERS + "exceptions: {directory: e.d, longest: 72h, approvals: {count: 5, of: all}}\n"
     ),
     "exceptions that some cannot approve": files(
@@ -286,12 +286,12 @@ WARNINGS: dict[str, Case] = {
     "exceptions that too few are left to approve": files(
         SIGNERS + EXCEPTIONS.replace("count: 2", "count: 3") + "withdrawn: {signers: [carol]}\n"
     ),
-    "somebody asked for and forbidden": needs("[{any_of: [ci]}]", "forbid: {signed_by: [ci]}"),
-    "somebody asked for and withdrawn": files(SIGNERS + "withdrawn: {signers: [carol]}\n"),
+    "a signer asked for and forbidden": needs("[{any_of: [ci]}]", "forbid: {signed_by: [ci]}"),
+    "a signer asked for and withdrawn": files(SIGNERS + "withdrawn: {signers: [carol]}\n"),
     "everything allowed": rule("decision: allow"),
     "a sandbox allowed anywhere": rule("match: {kinds: [sandbox]}", "decision: allow"),
     "an expired key": files(SIGNERS.replace(CI, EXPIRED)),
-    "people of whom too few have a key that counts": files(
+    "people with too few keys that count": files(
         SIGNERS.replace(CI, EXPIRED)
         + "  - name: it\n    match: {paths: [/srv/**]}\n    require: [{any_of: [ci]}]\n    message: Ask\n"
     ),
@@ -319,7 +319,7 @@ WARNINGS: dict[str, Case] = {
         "match: {paths: [/home/a/**, /home/b/**]}",
         "decision: deny",
         "message: No",
-        remarks=(Remark("has no trusted-path", "list it", warns=True),),
+        remarks=(LintRemark("has no trusted-path", "list it", warns=True),),
     ),
     "a symbolic link": rule(
         "match: {paths: [/home/images/**]}", "decision: deny", "message: No", links={"/home/images": "/data/images"}
@@ -330,7 +330,7 @@ NOTES: dict[str, Case] = {
         "match: {paths: [/opt/a/**, /opt/b/**]}",
         "decision: deny",
         "message: No",
-        remarks=(Remark("means another name", "write that", warns=False),),
+        remarks=(LintRemark("means another name", "write that", warns=False),),
     ),
     "a purpose that does not bind all keys": files(
         SIGNERS.replace(f"[{CI}]", f"[{CI}], key: [p384-public.pem], purpose: [build, scan]")
@@ -338,10 +338,10 @@ NOTES: dict[str, Case] = {
     "permissive": needs("[{any_of: [ci]}]", "mode: permissive"),
     "files that others can change": needs("[{any_of: [ci]}]", "assurance: none"),
     "legacy signatures": needs("[{any_of: [ci]}]", "legacy_signatures: accept"),
-    "images that nobody signed": rule("match: {paths: [/srv/**]}", "decision: allow"),
+    "unsigned images": rule("match: {paths: [/srv/**]}", "decision: allow"),
     "anyone": needs("[{approvals: {count: 1, of: anyone}}]"),
-    "nobody told": rule("match: {paths: [/srv/**]}", "require: [{any_of: [ci]}]"),
-    "nobody told, by many": files(
+    "no advice": rule("match: {paths: [/srv/**]}", "require: [{any_of: [ci]}]"),
+    "no advice, by many": files(
         SIGNERS + "".join(f"  - {{name: no-{n}, match: {{paths: [/srv/{n}]}}, decision: deny}}\n" for n in range(5))
     ),
 }

@@ -1,4 +1,4 @@
-"""Cosign claims: whom they speak for, what they approve, and what they leave uncovered."""
+"""Cosign claims: who they count for, what they approve, and what they leave uncovered."""
 
 from __future__ import annotations
 

@@ -296,7 +296,7 @@ def test_a_chain_that_breaks_a_rule_does_not_hide_one_that_does_not():
 
 
 def test_a_leaf_is_not_its_own_root():
-    """A key without an authority is listed as a key; and there would be nobody to ask whether it was revoked."""
+    """A key without an authority is listed as a key; and no responder could say whether it was revoked."""
     signer = leaf("leaf", None)
     assert judged(signer, roots=(signer,)) == UNKNOWN_AUTHORITY
     assert judged(signer, signer, roots=(signer,)) == UNKNOWN_AUTHORITY

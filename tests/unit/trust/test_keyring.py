@@ -1,4 +1,4 @@
-"""Key stores have one digest whatever the order, and judge at the time given."""
+"""Key stores have one digest in any order, and judge at the time given."""
 
 from __future__ import annotations
 

@@ -225,7 +225,7 @@ def test_the_certificate_does_not_answer_for_itself():
 
 
 def test_a_delegate_does_not_answer_for_itself_either():
-    """Its key would vouch for itself, and for whoever stole it."""
+    """Its key would vouch for itself, and for its thief."""
     both = leaf("both", CA, usages=[CODE_SIGNING, OCSP_SIGNING])
     assert asked(response(both, GOOD_ANSWER, certificates=[both])) is Status.GOOD
     assert asked(response(both, answer(both, CA), certificates=[both]), certificate=both) is Status.INVALID

@@ -14,7 +14,7 @@ from eclctl.config.document import Node
 from eclctl.model import Claim, Finding, KeyRef, SignatureFormat, SignerKind
 from eclctl.policy.evaluate import evaluate
 from eclctl.policy.report import signatures
-from eclctl.policy.schema_parts import list_of, text
+from eclctl.policy.schema_parts import list_of, text_schema
 from eclctl.policy.signer_declarations import DECLARATIONS, Declaration, Names, Reading
 from eclctl.trust.keyring import KeyStore, judge, next_turning_point, unasked
 from eclctl.trust.revocation import NO_STATUS, StatusSource
@@ -77,7 +77,7 @@ def read_badges(reading: Reading, node: Node, what: str) -> Names:
 @pytest.fixture
 def badges(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(SIGNER_TYPES, BADGE, BadgeType())
-    declaration = Declaration(BADGE, "badge", read_badges, (), list_of(text()))
+    declaration = Declaration(BADGE, "badge", read_badges, (), list_of(text_schema()))
     monkeypatch.setitem(DECLARATIONS, BADGE, declaration)
 
 

@@ -335,7 +335,7 @@ class TestSelfSignatures:
         assert refusal(clearsign(alice), certificate(alice, packet(13, b"A"), packet(2, forged))) == "bad-certificate"
 
     def test_newest_self_signature_with_a_critical_notation_is_not_passed_over(self, alice):
-        """Nobody here knows what it demands, so what an older one allowed does not hold any more."""
+        """What it demands is not known here, so what an older one allowed does not hold any more."""
         notation = sub(20, b"\x80\0\0\0\0\x04\0\x01x@y.v", critical=True)
         newer = packet(
             2, alice.sign(0x13, pgp.user_id_content(alice, b"A"), flags(SIGN), notation, created=CREATED + 1)
@@ -466,7 +466,7 @@ class TestSubkeys:
             assert [signer.id for signer in verify(clearsign(key), *ring).signers] == [alice.fingerprint]
 
     def test_key_that_two_certificates_rightly_hold_is_refused(self, alice):
-        """Nobody can say who of the two signed."""
+        """It is not known which of the two signed."""
         key, bob = Key(), Key()
         rings = [certificate(owner, user_id(owner), pgp.subkey(owner, key)) for owner in (alice, bob)]
         assert refusal(clearsign(key), *rings) == "bad-certificate"

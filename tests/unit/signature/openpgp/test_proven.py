@@ -1,4 +1,4 @@
-"""What is taken of a certificate that somebody else sent: what its own key vouches for, and never a key."""
+"""What is taken of a certificate from an untrusted sender: what its own key vouches for, and never a key."""
 
 from __future__ import annotations
 
@@ -127,11 +127,11 @@ def test_a_subkey_that_is_known_can_be_revoked() -> None:
         "a stranger's revocation",
         "a stranger's, in the owner's name",
         "the owner's, of another key",
-        "under a hash that nobody knows",
+        "under an unknown hash",
         "a stranger's direct signature",
         "a stranger's user ID",
         "a signature over another user ID",
-        "a user ID that nobody signed",
+        "an unsigned user ID",
         "under SHA-1",
         "a picture",
         "half a signature",

@@ -42,7 +42,7 @@ def test_every_hashed_notation_is_a_purpose() -> None:
 
 
 def test_what_the_signature_does_not_cover_states_nothing() -> None:
-    """Anybody can add to the unhashed area."""
+    """Anyone can add to the unhashed area."""
     assert stated(unhashed=notation(b"scan")) == frozenset()
     assert stated(notation(b"scan"), unhashed=notation(b"approve")) == {"scan"}
 

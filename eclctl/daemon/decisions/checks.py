@@ -25,7 +25,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
 from eclctl.daemon.background.workers import Workers, attempt
-from eclctl.daemon.decisions.cases import CheckCall, Examination, ImageCheck
+from eclctl.daemon.decisions.call_state import CheckCall, Examination, ImageCheck
 from eclctl.daemon.decisions.request_timeout import start_timeout
 from eclctl.daemon.observing.audit_records import DecisionRecords, timestamp
 from eclctl.daemon.sockets.protocol import RECENT_LIMIT

@@ -379,7 +379,7 @@ class Checks:
         ]
 
     def _unrecorded(self, calls: Sequence[CheckCall], error: Exception) -> list[str]:
-        """Turn all decisions into denies; how they would have been recorded, for `recent`, unless that is the bug."""
+        """Turn all decisions into denies. Return their records for `recent`, none when encoding them is what failed."""
         self._metrics.audit(0, ok=False)
         if not isinstance(error, AuditError):
             self._engine.on_bug(error)

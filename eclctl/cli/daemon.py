@@ -34,7 +34,7 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="info", help="info")
     parser.add_argument("--log-json", action="store_true", help="log JSON lines instead of text")
     options = parser.parse_args(argv)
-    status = service.run(options.config, log_level=options.log_level, log_json=options.log_json)
+    status = service.serve(options.config, log_level=options.log_level, log_json=options.log_json)
     logging.shutdown()
     sys.stdout.flush()
     os._exit(status)  # a thread that hangs in the kernel, or hashes, must not hold up the end: nothing waits for it

@@ -25,7 +25,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
 from eclctl.daemon.background.workers import Workers, attempt
-from eclctl.daemon.decisions.cases import CheckCall, Examination, ImageCheck
+from eclctl.daemon.decisions.call_state import CheckCall, Examination, ImageCheck
 from eclctl.daemon.decisions.request_timeout import start_timeout
 from eclctl.daemon.observing.audit_records import DecisionRecords, timestamp
 from eclctl.daemon.sockets.protocol import RECENT_LIMIT
@@ -378,7 +378,7 @@ class Checks:
         ]
 
     def _unrecorded(self, calls: Sequence[CheckCall], error: Exception) -> list[str]:
-        """Turn all decisions into denies; how they would have been recorded, for `recent`, unless that is the bug."""
+        """Turn all decisions into denies. Return their records for `recent`, none when encoding them is what failed."""
         self._metrics.audit(0, ok=False)
         if not isinstance(error, AuditError):
             self._engine.on_bug(error)

@@ -14,7 +14,7 @@ from eclctl.model import Code
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from eclctl.daemon.decisions.cases import CheckCall, ImageCheck
+    from eclctl.daemon.decisions.call_state import CheckCall, ImageCheck
 
 MESSAGE: Final = "the image could not be examined in time; ask again, it may be done by then"
 

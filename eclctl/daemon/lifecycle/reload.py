@@ -38,7 +38,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ReloadReport:
-    """What came of one load. `generation` and `policy` are in force after it, whether it succeeded or not."""
+    """The result of one load. `generation` and `policy` are in force after it, also when it failed."""
 
     ok: bool
     at: datetime
@@ -70,7 +70,7 @@ class Reloader:
         audit: gets a record of each load.
         metrics: counts them.
         clock: the time of day, aware, UTC.
-        learnt: what others have said of certificates in the keyrings, if anything; asked in any thread.
+        learnt: returns the answers of keyservers about certificates in the keyrings, None without any; in any thread.
     """
 
     def __init__(
@@ -100,13 +100,13 @@ class Reloader:
         self.last: ReloadReport | None = None
 
     def request(self, done: Callable[[ReloadReport], None]) -> None:
-        """Load soon; `done` is called on the loop with what came of it."""
+        """Load soon; `done` is called on the loop with the result."""
         self._waiting.append(done)
         if not self._running:
             self._run()
 
     def learn(self, done: Callable[[], None]) -> None:
-        """Take over soon what was learnt of certificates; `done` is called on the loop when it counts."""
+        """Apply the answers of keyservers soon; `done` is called on the loop when they count."""
         self._learning.append(done)
         if not self._running:
             self._run()
@@ -197,7 +197,7 @@ class Reloader:
         self._record(ReloadReport(ok=True, at=now, generation=generation, policy=digest, errors=(), warnings=()))
 
     def _finish(self, built: Built) -> ReloadReport:
-        """Install a good snapshot, and say everywhere what came of the load."""
+        """Install a good snapshot; log, count and record the load."""
         now = self._clock()
         if built.snapshot is not None:
             self._engine.install(built.snapshot)
@@ -215,10 +215,10 @@ class Reloader:
 
     def _record(self, report: ReloadReport) -> None:
         errors = [str(problem) for problem in report.errors]
-        record = reload_record(
-            ok=report.ok, generation=report.generation, policy=report.policy, errors=errors, now=report.at
-        )
         try:
+            record = reload_record(
+                ok=report.ok, generation=report.generation, policy=report.policy, errors=errors, now=report.at
+            )
             self._audit.write([record])
         except AuditError as error:
             self._metrics.audit(1, ok=False)

@@ -83,7 +83,7 @@ _DESCRIPTORS_EACH: Final = 4
 _log = logging.getLogger(__name__)
 
 
-def run(config: str, *, log_level: str = "info", log_json: bool = False, subids: Files = SYSTEM) -> int:
+def serve(config: str, *, log_level: str = "info", log_json: bool = False, subids: Files = SYSTEM) -> int:
     """Run the daemon until a signal ends it.
 
     Args:
@@ -245,6 +245,17 @@ class _Service:
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLDS)
         self._watcher = Watcher(settings.watch, self._engine, self._metrics, why_not=self._why_not)
+        self._stats = self._build_stats()
+
+    def _build_stats(self) -> Stats:
+        return Stats(
+            connections=lambda: self._server.connections(),  # noqa: PLW0108 - the server exists only later
+            cache=self._engine.cache.stats,
+            watcher=self._watcher.stats,
+            ocsp=self._ocsp_cache.stats,
+            keyservers=self._keys.stats,
+            internal_errors=self._bugs.stats,
+        )
 
     def _build_engine(self) -> Engine:
         settings, limits = self._settings, self._settings.limits
@@ -306,14 +317,6 @@ class _Service:
             ask_status=self._ocsp_cache.wait,
         )
         self._stack.callback(checks.stop)
-        self._stats = Stats(
-            connections=lambda: self._server.connections(),  # noqa: PLW0108 - the server exists only later
-            cache=self._engine.cache.stats,
-            watcher=self._watcher.stats,
-            ocsp=self._ocsp_cache.stats,
-            keyservers=self._keys.stats,
-            internal_errors=self._bugs.stats,
-        )
         surveyor = Surveyor(self._engine, _now)
         self._stack.callback(surveyor.stop)
         control = Control(

@@ -60,7 +60,7 @@ class ExceptionWatch:
         except AuditError as error:
             self._metrics.audit(0, ok=False)
             _log.error("%s", error)
-        except Exception:  # noqa: BLE001 - telling of exceptions must not end the daemon, and decides nothing
+        except Exception:  # noqa: BLE001 - reporting exceptions must not end the daemon, and decides nothing
             _log.exception("looking at the exceptions failed")
         self._timer.set(_delay(exceptions, now))
 

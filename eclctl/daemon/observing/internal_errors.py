@@ -28,8 +28,9 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class InternalErrorStats:
-    """How many internal errors there were since the start, and what the last one was.
+    """The internal errors since the start, and the last one.
 
+    * `count`: how many there were.
     * `at`: when it was.
     * `text`: its type and message, one line of printable ASCII.
     * `seconds`: how long ago it was.

@@ -40,10 +40,13 @@ _FRESH: Final = 60.0
 
 @dataclass(slots=True)
 class Surveyed:
-    """A survey and how far it has come: of `kept` files, `counted` were looked at, of which `gone` are there no more.
+    """A survey and its progress.
 
-    `keys` are all keys when `knows_keys`, else those that there was time for. `rest` has the files that are still to be
-    looked at. It holds as long as `mark` does, and not for long after `begun`.
+    * `keys`: all keys when `knows_keys`, else those that there was time for.
+    * `kept`: how many files the cache had; `counted` of them were looked at, of which `gone` no longer exist.
+    * `rest`: the files that are still to be looked at.
+    * `begun`: when it began, by `time.monotonic`.
+    * `mark`: generation, version of statuses and revision of the cache, under which the survey is valid.
     """
 
     survey: Survey

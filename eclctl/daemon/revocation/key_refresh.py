@@ -59,11 +59,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RefreshStats:
-    """What a scrape shows.
+    """Counts for `status` and the metrics.
 
-    `requests` counts answers of keyservers by what came of them, `failures` the times that no server had a usable one
-    about a key, `updates` the times that something new was learnt. `keys` are those that are kept fresh, `unasked`
-    those of them about which no server ever answered. `oldest` is how many seconds ago the oldest answer came.
+    * `requests`: answers of keyservers, by result.
+    * `failures`: times that no server had a usable answer about a key.
+    * `updates`: times that an answer changed a key.
+    * `keys`: keys that are kept fresh; about `unasked` of them no server has ever answered.
+    * `oldest`: seconds since the least recently refreshed key was refreshed.
+    * `enabled`: whether keyservers are configured and asked.
     """
 
     requests: Mapping[str, int] = field(default_factory=dict)

@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 
 
 class KeyChange(Enum):
-    """What the keyrings did not know of a key: that it was revoked, or something else, such as another expiry."""
+    """What an answer changes of a key in the keyrings: nothing, its revocation, or for instance its expiry."""
 
     NONE = 0
     CHANGED = 1
@@ -44,7 +44,7 @@ class KeyChange(Enum):
 
 @dataclass(frozen=True, slots=True)
 class CachedKey:
-    """What is known of one key: when a keyserver last answered about it, and the certificate (binary), if any has it.
+    """The answer about one key: when a keyserver last gave one, and the certificate (binary), empty when none has it.
 
     `asked` is aware, UTC.
     """
@@ -54,7 +54,7 @@ class CachedKey:
 
 
 class KeyserverCache:
-    """What is known of keys, by primary fingerprint. Safe for use from several threads."""
+    """Answers about keys, by primary fingerprint. Safe for use from several threads."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -65,7 +65,7 @@ class KeyserverCache:
 
     @classmethod
     def load(cls, path: Path) -> KeyserverCache:
-        """Read the file. One that is damaged is said to be, and begun anew: keyservers are asked again."""
+        """Read the file. A damaged one is logged and replaced by an empty cache: keyservers are asked again."""
         cache = cls(path)
         try:
             cache.keys, cache._stale = _read(path), True

@@ -51,7 +51,7 @@ class _Lookup:
 
 
 class _CachedAccounts:
-    """A name service whose word that an account exists is kept, for one that is down says that none does.
+    """A name service whose answer that an account exists is kept: one that is down says that no account exists.
 
     Safe for use from several threads.
     """
@@ -145,11 +145,11 @@ class CallerLookup:
         return kept[1] if kept is not None and kept[0] > self._clock() else None
 
     def person_key(self, caller: Caller) -> Hashable:
-        """Return what all callers have in common who may be the same person: the owners of their uid, or it itself."""
+        """Return one key for all callers who may be the same person: the owners of their uid, or the uid itself."""
         return self._ids.uids.ranges.owners_of(caller.uid) or caller.uid
 
     def find(self, caller: Caller, done: Callable[[Caller], None]) -> None:
-        """Look a caller up; `done` is called on the loop with them and their identity, `PATIENCE` from now at most."""
+        """Look a caller up; `done` is called on the loop with their identity, after `PATIENCE` at the latest."""
         lookup = self._lookups.get(caller)
         if lookup is None:
             lookup = self._lookups[caller] = _Lookup(caller)

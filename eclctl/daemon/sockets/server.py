@@ -1,4 +1,4 @@
-"""The event loop's side of the daemon: accepting, limits, turns, time-outs. What an answer says is decided elsewhere.
+"""Serves connections on the event loop: limits, turns, time-outs. Handlers decide what an answer says.
 
 Rules:
 
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from eclctl.model import Caller
 
 TURN: Final = 64
-_SHARE: Final = 32  # requests of one connection before the user's next connection has its go
+_SHARE: Final = 32  # requests of one connection before the user's next connection has its turn
 _ADMIN_CONNECTIONS: Final = 16  # on the admin socket beyond the limits
 _SPARE_MESSAGES: Final = 4  # so many messages' descriptors may wait for requests, however few connections are allowed
 _TOO_MANY: Final = "too many connections; close one and ask again"

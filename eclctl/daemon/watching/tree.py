@@ -1,4 +1,4 @@
-"""One watched tree: what changed in it, what is due, what to have examined next.
+"""One watched tree: changed files, due files, rescans, and the next image to examine.
 
 All work happens in `Tree.step`, which does one piece of it and says how long there is nothing more to do: the tree's
 thread calls it in a loop, tests call it with a clock of their own.
@@ -83,7 +83,7 @@ class _Scan:
 
 
 class _KnownFailures:
-    """The files from which the engine could keep nothing, in the state that they had: not to be read at every rescan.
+    """Files of which the engine could keep no facts, in the state that they had: not to be read at every rescan.
 
     Entries expire, because what kept the engine from it (a directory's owner, a lease) need not show in the file.
     """

@@ -13,9 +13,9 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from eclctl.config.document import Problem
-from eclctl.model import Finding, KeyRef
 from eclctl.policy.breakglass import PolicyException, approvers, span
 from eclctl.policy.language import ExceptionTerms, Policy
+from eclctl.terms import Finding, KeyRef
 from eclctl.trust.keyring import KeyStore, judge
 
 __all__ = [

@@ -57,7 +57,8 @@ from eclctl.policy.select import select_rule
 from eclctl.sif.kind import sniff
 from eclctl.trust.keyring import unasked
 from eclctl.trust.revocation import NO_STATUS, StatusSource
-from eclctl.verify import HashPool, examine, hash_file, kind_of
+from eclctl.verify.examine import examine, kind_of
+from eclctl.verify.hashing import HashPool, hash_file
 
 _FILE_KINDS = (Kind.SIF, Kind.OCI_SIF, Kind.SQUASHFS, Kind.EXT3, Kind.OTHER)
 _TRUSTED_PATH = Assurance.TRUSTED_PATH

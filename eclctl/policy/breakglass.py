@@ -19,15 +19,18 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from eclctl.config import document
 from eclctl.config.document import Node, Report, Scalar, quoted
-from eclctl.model import Caller
 from eclctl.policy.declare import Declarations, place
 from eclctl.policy.globs import Glob, compile_glob, objection
 from eclctl.policy.holders import Holders
 from eclctl.policy.language import ANYONE, ExceptionTerms, Policy
 from eclctl.policy.matching import match
+
+if TYPE_CHECKING:
+    from eclctl.model import Caller
 
 __all__ = ["FILE_NAME", "FileName", "PolicyException", "approvers", "read_exception", "read_terms", "span"]
 

@@ -9,15 +9,15 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from eclctl.config import document
 from eclctl.config.document import ListNode, MapNode, Node, Report, Scalar, quoted
 from eclctl.errors import ConfigError
-from eclctl.model import is_purpose
 from eclctl.policy.globs import Glob, compile_repository, repository_objection
 from eclctl.policy.language import ANYONE, X509, Policy, Signer
 from eclctl.policy.material import Material
+from eclctl.terms import is_purpose
 
 TOP_KEYS = ("version", "include", "signers", "roles", "withdrawn", "exceptions", "rules", "default")
 _KEYS = ("pgp", "key", "certificate", "cosign")
@@ -64,8 +64,7 @@ class Certificates(Protocol):
     def get(self, fingerprint: str) -> Certificate | None: ...  # noqa: D102 - by upper-case primary fingerprint
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(NamedTuple):
     """A policy file: its path, for messages and for the files that it names relative to it, and its content."""
 
     path: str

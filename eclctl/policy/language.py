@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeAlias
 
-from eclctl.model import Assurance, Finding, Kind, Verdict
 from eclctl.policy.globs import Glob
 from eclctl.policy.messages import Message
 from eclctl.policy.windows import Window
 from eclctl.signature.keys import PublicKey
+from eclctl.terms import Assurance, Finding, Kind, Verdict
 
 if TYPE_CHECKING:
     from eclctl.trust.x509 import Credential

@@ -8,10 +8,10 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from eclctl.config.document import Report, quoted
-from eclctl.model import Finding
 from eclctl.policy.declare import Declarations
 from eclctl.policy.language import X509, Policy
 from eclctl.signature import openpgp
+from eclctl.terms import Finding
 
 if TYPE_CHECKING:
     from eclctl.trust.x509 import Credential

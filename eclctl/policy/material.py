@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from eclctl.config import document
 from eclctl.config.document import Node, Report, Scalar, quoted
 from eclctl.errors import EclctlError, KeyMaterialError
-from eclctl.model import Finding
 from eclctl.policy.language import COSIGN
 from eclctl.signature.keys import PublicKey, parse_public_key
+from eclctl.terms import Finding
 
 if TYPE_CHECKING:
     from cryptography import x509

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from eclctl.policy.language import Policy, Requirement, Rule, is_pgp
 from eclctl.policy.matching import match
@@ -15,8 +15,7 @@ __all__ = ["Alone", "Persons"]
 _MOST_WAYS = 256
 
 
-@dataclass(frozen=True, slots=True)
-class Alone:
+class Alone(NamedTuple):
     """Somebody who is enough for a rule.
 
     `name` is the first of them, `text` all of them in words. `posing` are the people whose keys they also have, when

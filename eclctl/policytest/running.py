@@ -25,7 +25,7 @@ from eclctl.model import Assurance, Claim, Finding, Kind
 from eclctl.policytest.cases import Case, Expectation, Supposed
 from eclctl.trust.keyring import KeyStore
 from eclctl.trust.revocation import NO_STATUS, Known, Link, Status, StatusSource
-from eclctl.verify import HashPool
+from eclctl.verify.hashing import HashPool
 
 _REVOKED = Finding("revoked", "it is revoked, as the test supposes")
 _HOUR = timedelta(hours=1)

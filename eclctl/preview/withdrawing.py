@@ -20,7 +20,8 @@ from eclctl.sif.kind import sniff
 from eclctl.signature import openpgp
 from eclctl.signature.keys import parse_public_key
 from eclctl.trust.keyring import KeyStore
-from eclctl.verify import examine, hash_file
+from eclctl.verify.examine import examine
+from eclctl.verify.hashing import hash_file
 
 __all__ = ["Content", "Signatory", "content_of", "digest_of", "signatory", "without"]
 

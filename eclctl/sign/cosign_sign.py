@@ -28,9 +28,8 @@ from eclctl.sign.cosign_documents import MANIFEST_TYPE, config_with, digest, lay
 from eclctl.sign.edit.editing import Edit, Editing, NewObject, Progress
 from eclctl.sign.pem import PrivateKey
 from eclctl.signature.dsse import Effort
-from eclctl.verify import DigestCache
 from eclctl.verify.cosign import MAX_SIGNATURES, inspect
-from eclctl.verify.hashing import Want, hash_objects
+from eclctl.verify.hashing import DigestCache, Want, hash_objects
 
 __all__ = ["Signed", "Subject", "Witness", "blob_ids", "repeated", "sign", "subject"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eclctl.errors import KeyMaterialError
@@ -91,12 +90,13 @@ def _now() -> datetime:
 
 
 def _read(path: str) -> bytes:
-    return read_file(Path(path), MAX_CERTIFICATE_FILE)
+    return read_file(path, MAX_CERTIFICATE_FILE)
 
 
 def _system_roots() -> bytes:
     """Return the roots that the system's TLS library trusts, as PEM, but for those that cannot be read strictly."""
     import ssl  # noqa: PLC0415 - only a certificate needs it
+    from pathlib import Path  # noqa: PLC0415 - likewise
 
     paths = ssl.get_default_verify_paths()
     files = [Path(paths.cafile)] if paths.cafile else []

@@ -39,7 +39,7 @@ from eclctl.preview.records import History
 from eclctl.preview.replay import Result, replay
 from eclctl.preview.withdrawing import digest_of, signatory, without
 from eclctl.text import printable
-from eclctl.verify import HashPool
+from eclctl.verify.hashing import HashPool
 
 if TYPE_CHECKING:
     from eclctl.cli.terminal.parser import Parser

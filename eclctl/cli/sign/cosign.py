@@ -32,7 +32,7 @@ from eclctl.sign.pem import PrivateKey
 from eclctl.signature.cosign import PURPOSE
 from eclctl.signature.keys import MAX_KEY_FILE
 from eclctl.text import printable
-from eclctl.verify import DigestCache
+from eclctl.verify.hashing import DigestCache
 
 __all__ = ["misused", "run"]
 

@@ -13,8 +13,8 @@ from eclctl.sif.reader import Sif
 from eclctl.sign.outlook import Place, judged
 from eclctl.sign.pem import PrivateKey
 from eclctl.trust.keyring import unasked
-from eclctl.verify import DigestCache, HashPool
 from eclctl.verify.examine import examine_image
+from eclctl.verify.hashing import DigestCache, HashPool
 
 __all__ = ["File", "outlook", "unknown_keys"]
 

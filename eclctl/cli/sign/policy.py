@@ -61,7 +61,8 @@ class Policies:
         from eclctl.decide.identify import calling_user  # noqa: PLC0415 - see above
         from eclctl.sign.outlook import Place, judged, unknown_keys, with_signatures  # noqa: PLC0415 - see above
         from eclctl.trust.keyring import unasked  # noqa: PLC0415 - as above
-        from eclctl.verify import HashPool, examine  # noqa: PLC0415 - as above
+        from eclctl.verify.examine import examine  # noqa: PLC0415 - as above
+        from eclctl.verify.hashing import HashPool  # noqa: PLC0415 - as above
 
         snapshot, responders = self.snapshot, self.responders
         assert snapshot.policy is not None

@@ -10,7 +10,7 @@ import pytest
 from eclctl.decide.questions import Decision, Pending, Question
 from eclctl.model import Caller, Code, Verdict
 from eclctl.sif.reader import read
-from eclctl.verify import examine
+from eclctl.verify.examine import examine
 from tests.helpers.engines import CALLER, Site
 from tests.helpers.sifbuilder import corpus_store, opened
 from tests.helpers.support import CORPUS, NOW

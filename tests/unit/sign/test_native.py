@@ -14,7 +14,8 @@ from eclctl.sif.reader import DataType
 from eclctl.sign.edit.editing import Edit
 from eclctl.sign.native import PemMaterial, PgpMaterial
 from eclctl.trust.keyring import KeyStore
-from eclctl.verify import Material, Scope, examine, verify_scope
+from eclctl.verify.examine import examine
+from eclctl.verify.reference import Material, Scope, verify_scope
 from tests.helpers import pgp
 from tests.helpers.scribes import (
     SIGNED,

@@ -17,7 +17,7 @@ from eclctl.decide.engine import Engine
 from eclctl.decide.snapshot import Snapshot
 from eclctl.files.mounts import MountTable
 from eclctl.files.trusted_path import FileKey, Locator
-from eclctl.verify import HashPool
+from eclctl.verify.hashing import HashPool
 
 FILES = 100_000
 DIRECTORIES = 1000

@@ -49,7 +49,11 @@ def _starts(root: Path) -> list[Start]:
         # The signatures of a PGP image are over a digest of JSON; a ring of keys verifies them.
         Start("verify", ("--local", "--keyring", ring, image), "import argparse, json, hashlib\n" + _CRYPTOGRAPHY),
         # The policy is YAML. What its fingerprints are worth is seen in the ring, whose self-signatures are verified.
-        Start("policy check", ("--keyring", ring, policies), "import argparse, hashlib\nfrom yaml import CSafeLoader\n" + _CRYPTOGRAPHY),
+        Start(
+            "policy check",
+            ("--keyring", ring, policies),
+            "import argparse, hashlib\nfrom yaml import CSafeLoader\n" + _CRYPTOGRAPHY,
+        ),
         # What a key is good for is seen in its self-signatures.
         Start("keys list", ("--keyring-dir", own), "import argparse, hashlib\n" + _CRYPTOGRAPHY),
         Start("sif list", (image,), "import argparse, os, struct\n"),

@@ -15,7 +15,8 @@ from benchmarks.harness import Result, interleaved, median, note, pinned, ratio,
 from eclctl.errors import EclctlError
 from eclctl.model import Verification
 from eclctl.trust.keyring import KeyStore
-from eclctl.verify import HashPool, examine
+from eclctl.verify.examine import examine
+from eclctl.verify.hashing import HashPool
 from tests.helpers.ocibuilder import OciBuilder, cosign_key, cosign_store
 from tests.helpers.sifbuilder import SifBuilder, corpus_pgp_key, corpus_store
 

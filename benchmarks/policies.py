@@ -24,7 +24,7 @@ from eclctl.files.mounts import MountTable
 from eclctl.files.syscalls import Credentials, can_assume
 from eclctl.files.trusted_path import Locator
 from eclctl.model import Caller, Code
-from eclctl.verify import HashPool
+from eclctl.verify.hashing import HashPool
 from tests.helpers.pgp import Key, certificate
 
 RULES, FINGERPRINTS, ROLES = 10_000, 100_000, 1_000

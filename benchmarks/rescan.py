@@ -18,7 +18,7 @@ from eclctl.decide.facts import Facts
 from eclctl.decide.snapshot import Snapshot
 from eclctl.files.mounts import MountTable
 from eclctl.files.trusted_path import FileKey, Locator
-from eclctl.verify import HashPool
+from eclctl.verify.hashing import HashPool
 
 FILES = 100_000
 DIRECTORIES = 1000

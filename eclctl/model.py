@@ -7,37 +7,52 @@ facts at a given time, at each decision: facts are cached, trust is not.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 
+from eclctl.terms import (
+    NO_PURPOSE_KNOWN,
+    Assurance,
+    Finding,
+    KeyRef,
+    Kind,
+    SignatureFormat,
+    SignerKind,
+    Verdict,
+    is_purpose,
+    purpose,
+)
 
-class Kind(StrEnum):
-    """What sort of image a file is."""
-
-    SIF = "sif"
-    OCI_SIF = "oci-sif"
-    SANDBOX = "sandbox"
-    SQUASHFS = "squashfs"
-    EXT3 = "ext3"
-    OTHER = "other"
-
-    __hash__ = str.__hash__  # what Enum brings is Python code, and every decision asks for the kind
-
-
-class Assurance(StrEnum):
-    """The assurance level of a file: how sure it is that the file stays what was decided on."""
-
-    TRUSTED_PATH = "trusted-path"
-    NONE = "none"
-
-    @property
-    def rank(self) -> int:
-        """Higher is stronger."""
-        return 1 if self is Assurance.TRUSTED_PATH else 0
+__all__ = [
+    "ALLOWING",
+    "NO_PURPOSE_KNOWN",
+    "Alias",
+    "Assurance",
+    "Caller",
+    "Claim",
+    "Code",
+    "DataObject",
+    "Failure",
+    "Finding",
+    "Identity",
+    "KeyRef",
+    "Kind",
+    "Missing",
+    "OciContent",
+    "Outcome",
+    "RequirementReport",
+    "SignatureFormat",
+    "SignatureReport",
+    "SignerKind",
+    "SignerReport",
+    "Verdict",
+    "Verification",
+    "is_purpose",
+    "purpose",
+]
 
 
 class Alias(NamedTuple):
@@ -49,62 +64,6 @@ class Alias(NamedTuple):
 
     path: str
     point: str | None = None
-
-
-class SignatureFormat(StrEnum):
-    """How a signature is written in the file."""
-
-    PGP = "pgp"
-    DSSE = "dsse"
-    LEGACY = "legacy"
-    COSIGN = "cosign"
-    UNKNOWN = "unknown"
-
-
-class SignerKind(StrEnum):
-    """What sort of key verified a signature."""
-
-    PGP = "pgp"
-    KEY = "key"
-    CERTIFICATE = "certificate"
-    COSIGN = "cosign"
-
-
-@dataclass(frozen=True, slots=True)
-class KeyRef:
-    """The key that verified a signature.
-
-    `id` is the primary fingerprint in upper-case hex for OpenPGP, and `sha256:` with the lower-case hex digest of
-    the DER SubjectPublicKeyInfo for a PEM key. A key that a certificate speaks for goes by that (`x509:…`,
-    `trust.x509.Credential.id`), and one for cosign signatures by `cosign:sha256:…`: what a key was listed for is the
-    only thing that it can sign, so one key can have several of these names.
-    """
-
-    kind: SignerKind
-    id: str
-
-
-_PURPOSE = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,30}[a-z0-9])?")
-NO_PURPOSE_KNOWN = ""
-"""What a signature is for that says so in a way that cannot be understood: no policy can ask for this."""
-
-
-def is_purpose(word: str) -> bool:
-    """Whether a word can name a purpose: 1 to 32 of `a-z 0-9 . _ -`, first and last a letter or digit."""
-    return _PURPOSE.fullmatch(word) is not None
-
-
-def purpose(word: object) -> str:
-    """Return the purpose that a signature states; `NO_PURPOSE_KNOWN` for what is no such word."""
-    return word if isinstance(word, str) and is_purpose(word) else NO_PURPOSE_KNOWN
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Something that was found out and does not raise: a code from a closed list and one sentence."""
-
-    code: str
-    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,13 +217,6 @@ def _matches_identity(
     if not by_user or groups is None:
         return by_user
     return not groups.isdisjoint(identity.groups) or (denies and not groups.isdisjoint(identity.denied_groups))
-
-
-class Verdict(StrEnum):
-    """What a decision says."""
-
-    ALLOW = "allow"
-    DENY = "deny"
 
 
 class Code(StrEnum):

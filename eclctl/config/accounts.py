@@ -7,9 +7,10 @@ import os
 import pwd
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from eclctl.model import Caller
+if TYPE_CHECKING:
+    from eclctl.model import Caller
 
 __all__ = ["NAMES", "Names", "subject"]
 
@@ -50,4 +51,6 @@ def subject(uid: int) -> Caller | None:
         groups = os.getgrouplist(entry.pw_name, entry.pw_gid)
     except (KeyError, OSError):
         return None
+    from eclctl.model import Caller  # noqa: PLC0415 - who only looks up names asks for no caller
+
     return Caller(uid, entry.pw_gid, frozenset(groups) | {entry.pw_gid})

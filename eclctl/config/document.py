@@ -13,7 +13,6 @@ The one reader for everything that an administrator writes: policies and the dae
 from __future__ import annotations
 
 import codecs
-import difflib
 import math
 import re
 from dataclasses import dataclass, field
@@ -178,6 +177,8 @@ class Report:
 def suggestion(word: str, known: Iterable[str]) -> str | None:
     """Return "did you mean 'x'?" for the nearest known word, else the known words when they are few, else None."""
     words = sorted(set(known))
+    import difflib  # noqa: PLC0415 - only a word that is unknown needs it
+
     near = difflib.get_close_matches(word.lower(), words, n=1) if len(word) <= _SHOWN else []
     if near:
         return f"did you mean {quoted(near[0])}?"

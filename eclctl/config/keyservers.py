@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from eclctl.config import document
 from eclctl.config.document import Mark, Node, Problem, Report
@@ -29,8 +28,7 @@ _OWN_HOST: Final = re.compile(r"localhost|127(?:\.[0-9]{1,3}){3}|\[::1\]", re.IG
 _HIGHEST_PORT: Final = 65535
 
 
-@dataclass(frozen=True, slots=True)
-class Keyserver:
+class Keyserver(NamedTuple):
     """One keyserver. `url` is http or https and has no slash at its end; `/pks/…` is put behind it.
 
     `ca` is a file of PEM certificates that are trusted for its TLS instead of the system's. `token_file` holds a token
@@ -42,8 +40,7 @@ class Keyserver:
     token_file: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Keyservers:
+class Keyservers(NamedTuple):
     """Keyservers, in the order in which they are asked.
 
     `refresh` is after how many seconds the daemon asks again about each key that the policy uses; None for never.

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from eclctl.config.document import Problem
-from eclctl.model import Finding, KeyRef
 from eclctl.policy.breakglass import PolicyException, Standing, State, approvers, span
 from eclctl.policy.language import ExceptionTerms, Policy
+from eclctl.terms import Finding, KeyRef
 from eclctl.trust.keyring import KeyStore, judge
 
 __all__ = [

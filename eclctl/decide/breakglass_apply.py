@@ -12,10 +12,11 @@ from datetime import datetime
 from eclctl.decide.breakglass import standing
 from eclctl.decide.place import Place
 from eclctl.decide.snapshot import Snapshot
-from eclctl.model import Assurance, Caller, Outcome
+from eclctl.model import Caller, Outcome
 from eclctl.policy.breakglass import PolicyException, State
 from eclctl.policy.outcome import EXCUSED, by_exception
 from eclctl.policy.select import named_by
+from eclctl.terms import Assurance
 
 __all__ = ["apply_exceptions"]
 

@@ -15,11 +15,11 @@ from eclctl.config.document import Mark, Problem, Report
 from eclctl.decide.breakglass import NO_EXCEPTIONS, Approval, Candidate, Exceptions
 from eclctl.errors import ConfigError
 from eclctl.files.guarded import Reader, expand
-from eclctl.model import KeyRef, SignerKind
 from eclctl.policy.breakglass import FILE_NAME, read_exception
 from eclctl.policy.language import ExceptionTerms
 from eclctl.signature import openpgp
 from eclctl.signature.openpgp.detached import MAX_DETACHED
+from eclctl.terms import KeyRef, SignerKind
 
 __all__ = ["MAX_EXCEPTIONS", "MAX_FILE", "MAX_SIGNATURE_FILES", "load_exceptions"]
 

@@ -52,21 +52,15 @@ from eclctl.errors import EclctlError
 from eclctl.files.resolving import NotLocalError
 from eclctl.files.syscalls import Attributes, attributes
 from eclctl.files.trusted_path import Located, Locator
-from eclctl.model import (
-    Assurance,
-    Caller,
-    Code,
-    Finding,
-    Kind,
-    Outcome,
-)
+from eclctl.model import Caller, Code, Outcome
 from eclctl.policy.language import Policy
 from eclctl.policy.messages import Said
 from eclctl.policy.outcome import denied
 from eclctl.policy.report import signatures
+from eclctl.terms import Assurance, Finding, Kind
 from eclctl.trust.keyring import unasked
 from eclctl.trust.revocation import NO_STATUS, StatusSource
-from eclctl.verify import HashPool
+from eclctl.verify.hashing import HashPool
 
 _FILE_KINDS = (Kind.SIF, Kind.OCI_SIF, Kind.SQUASHFS, Kind.EXT3, Kind.OTHER)
 _TRUSTED_PATH = Assurance.TRUSTED_PATH

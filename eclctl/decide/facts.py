@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeAlias
 
-from eclctl.model import Claim, Finding, Outcome, Verification
+from eclctl.model import Claim, Outcome, Verification
 from eclctl.policy.language import Policy, Rule
+from eclctl.terms import Finding
 from eclctl.trust.keyring import KeyStore, judge, next_turning_point
 from eclctl.trust.revocation import NO_STATUS, StatusSource
 

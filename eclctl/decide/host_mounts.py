@@ -16,10 +16,10 @@ from eclctl.config.document import Problem, printable, quoted
 from eclctl.config.settings import Settings
 from eclctl.files.mounts import Belief, Mount, Mounts, MountTable
 from eclctl.files.trusted_filesystems import OWN_OWNERS, Believed, device_groups
-from eclctl.model import Assurance, Verdict
 from eclctl.policy.globs import Glob, compile_glob
 from eclctl.policy.language import Rule
 from eclctl.policy.lint import LintRemark
+from eclctl.terms import Assurance, Verdict
 
 __all__ = ["HostMounts", "believed_file_systems", "exists_here", "why_no_trusted_path", "why_rule_cannot"]
 

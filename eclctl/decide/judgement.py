@@ -23,12 +23,13 @@ from eclctl.decide.facts import Facts
 from eclctl.decide.place import Place
 from eclctl.decide.refusals import NO_POLICY, NO_RULE, NOT_KNOWN, no_rule, refused, too_low
 from eclctl.decide.snapshot import Snapshot
-from eclctl.model import Caller, Code, Finding, Kind, Outcome, Verification
+from eclctl.model import Caller, Code, Outcome, Verification
 from eclctl.policy.ages import too_old
 from eclctl.policy.evaluate import evaluate, withdrawn
 from eclctl.policy.language import Policy, Rule
 from eclctl.policy.outcome import EXCUSED
 from eclctl.policy.select import select_rule
+from eclctl.terms import Finding, Kind
 from eclctl.trust.revocation import NO_STATUS, StatusSource
 
 __all__ = ["Judgement", "judge_image", "rule_at", "under_rule"]

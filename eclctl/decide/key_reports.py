@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from eclctl.decide.snapshot import Snapshot
-from eclctl.model import Claim, SignerKind, Verification
+from eclctl.model import Claim, Verification
+from eclctl.terms import SignerKind
 from eclctl.trust.revocation import StatusSource
 from eclctl.trust.signer_types import SIGNER_TYPES
 

@@ -17,10 +17,12 @@ from eclctl.decide.snapshot import Snapshot
 from eclctl.errors import BusyImageError, EclctlError, UnreadableImageError
 from eclctl.files import trusted_path
 from eclctl.files.trusted_path import Located, Locator, Second
-from eclctl.model import Assurance, DataObject, Finding, Kind, Verification
+from eclctl.model import DataObject, Verification
 from eclctl.sif.kind import sniff
+from eclctl.terms import Assurance, Finding, Kind
 from eclctl.trust.keyring import KeyStore
-from eclctl.verify import HashPool, examine, hash_file, kind_of
+from eclctl.verify.examine import examine, kind_of
+from eclctl.verify.hashing import HashPool, hash_file
 
 __all__ = ["FactReader", "facts_at_hand", "locate_again", "sandbox_facts"]
 

@@ -7,7 +7,8 @@ from typing import Protocol
 
 from eclctl.files.naming import Weakness
 from eclctl.files.resolving import Unnamed
-from eclctl.model import Alias, Assurance
+from eclctl.model import Alias
+from eclctl.terms import Assurance
 
 __all__ = ["Place", "TrustedPlace"]
 

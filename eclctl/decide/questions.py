@@ -14,7 +14,8 @@ from eclctl.files.naming import Weakness
 from eclctl.files.sandbox_walk import Look
 from eclctl.files.trusted_path import Located
 from eclctl.files.writers import Writers
-from eclctl.model import Alias, Assurance, Caller, Code, Kind, Missing, Outcome, SignatureReport, Verdict
+from eclctl.model import Alias, Caller, Code, Missing, Outcome, SignatureReport
+from eclctl.terms import Assurance, Kind, Verdict
 from eclctl.trust.revocation import Link
 
 __all__ = ["Decision", "Given", "Lookup", "Opening", "Pending", "Prefetched", "Question", "StatusNeeded", "Turn"]

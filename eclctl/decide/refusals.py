@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from eclctl.decide.place import Place
 from eclctl.files.resolving import Unnamed
-from eclctl.model import Code, Finding, Kind, Outcome
+from eclctl.model import Code, Outcome
 from eclctl.policy.language import Rule
 from eclctl.policy.outcome import denied
+from eclctl.terms import Finding, Kind
 
 
 def before_reading(rules: Sequence[Rule | None], place: Place) -> Outcome | None:

@@ -25,7 +25,7 @@ from typing import Literal, Protocol
 from eclctl.config.document import quoted
 from eclctl.ecl.differences import Difference
 from eclctl.ecl.toml import EclConfig, ExecGroup, ListMode
-from eclctl.model import Assurance, Verdict
+from eclctl.terms import Assurance, Verdict
 
 __all__ = ["Choices", "EclCertificate", "EclRing", "RuleDraft", "described", "draft_rules"]
 

@@ -14,7 +14,7 @@ from eclctl.config.document import printable, quoted
 from eclctl.ecl.differences import EXPLANATIONS, Difference, Relation
 from eclctl.ecl.rules import Choices, EclRing, RuleDraft, described
 from eclctl.ecl.toml import EclConfig
-from eclctl.model import Assurance
+from eclctl.terms import Assurance
 
 __all__ = ["differing", "names_of_signers", "write_policy"]
 

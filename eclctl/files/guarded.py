@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-from pathlib import Path
 from typing import Protocol
 
 from eclctl.errors import ConfigError
@@ -83,7 +82,7 @@ def expand(paths: tuple[str, ...], suffixes: tuple[str, ...] = ()) -> list[str]:
     """
     files: list[str] = []
     for path in paths:
-        if not Path(path).is_dir():
+        if not os.path.isdir(path):
             files.append(path)
             continue
         try:
@@ -91,9 +90,9 @@ def expand(paths: tuple[str, ...], suffixes: tuple[str, ...] = ()) -> list[str]:
         except OSError as error:
             raise ConfigError(f"{path}: cannot be listed: {error.strerror}") from error
         files.extend(
-            str(Path(path, name))
+            os.path.join(path, name)
             for name in names
             if not name.startswith(".") and not name.endswith("~") and (not suffixes or name.endswith(suffixes))
-            if not Path(path, name).is_dir()
+            if not os.path.isdir(os.path.join(path, name))
         )
     return files

@@ -11,7 +11,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import platform
 import struct
 import threading
 from array import array
@@ -35,7 +34,7 @@ RESOLVE_NO_SYMLINKS = 0x04
 RESOLVE_CACHED = 0x20
 _SYS_OPENAT2 = 437
 # setgroups(2) by itself: the C library's function changes every thread of the process.
-_SYS_SETGROUPS = {"x86_64": 116, "aarch64": 159, "riscv64": 159, "ppc64le": 81, "s390x": 206}.get(platform.machine())
+_SYS_SETGROUPS = {"x86_64": 116, "aarch64": 159, "riscv64": 159, "ppc64le": 81, "s390x": 206}.get(os.uname().machine)
 
 FUSE_SUPER_MAGIC = 0x65735546
 PROC_SUPER_MAGIC = 0x9FA0

@@ -20,6 +20,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from time import time_ns
+from typing import NamedTuple
 
 from eclctl.files.block_devices import Devices
 from eclctl.files.configured_mounts import UNIT_DIRECTORIES, Entry, Listed, Listing
@@ -211,8 +212,7 @@ class _Judge:
         return self._exposures[key]
 
 
-@dataclass(frozen=True, slots=True)
-class _Words:
+class _Words(NamedTuple):
     """What the configuration's lists mean in one mount table."""
 
     mounts: Mounts

@@ -27,7 +27,8 @@ from eclctl.files.sandbox_walk import Look
 from eclctl.files.sandboxes import Sandboxes, Top
 from eclctl.files.syscalls import Attributes
 from eclctl.files.writers import READ, Writers, leased, look_for_writers
-from eclctl.model import Alias, Assurance
+from eclctl.model import Alias
+from eclctl.terms import Assurance
 
 _IMAGE_TYPES = frozenset({stat.S_IFREG, stat.S_IFDIR})
 _SETTLED_NS = 20_000_000  # two ticks of a 100 Hz kernel, the coarsest change time there is

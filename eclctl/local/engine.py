@@ -28,7 +28,7 @@ from eclctl.files.writers import ignore_broken_leases
 from eclctl.policy.select import nearly
 from eclctl.remote.ocsp import client as ocsp_client
 from eclctl.report.answers import explanation_fields
-from eclctl.verify import HashPool
+from eclctl.verify.hashing import HashPool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from eclctl.model import Claim, Finding
+from eclctl.model import Claim
 from eclctl.policy.language import Rule
+from eclctl.terms import Finding
 
 _NO_TIME = Finding("no-time", "it does not say when it was made, and the rule limits how old it may be")
 

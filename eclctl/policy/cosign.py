@@ -8,9 +8,10 @@ messages quoted.
 from __future__ import annotations
 
 from eclctl.config.document import quoted
-from eclctl.model import Claim, SignatureFormat
+from eclctl.model import Claim
 from eclctl.policy.globs import matches_repository
 from eclctl.policy.language import Policy, Signer
+from eclctl.terms import SignatureFormat
 
 _COSIGN = SignatureFormat.COSIGN
 

@@ -13,7 +13,6 @@ from datetime import datetime
 from eclctl.config import document
 from eclctl.config.document import MapNode, Node, Report, Scalar, quoted
 from eclctl.errors import ConfigError
-from eclctl.model import is_purpose
 from eclctl.policy.globs import Glob, compile_repository, repository_objection
 from eclctl.policy.language import ANYONE, Policy, Signer
 from eclctl.policy.material import SignerFiles
@@ -26,6 +25,7 @@ from eclctl.policy.signer_declarations import (
     key_words,
     signer_keys,
 )
+from eclctl.terms import is_purpose
 from eclctl.trust.signer_types import signer_type
 
 TOP_KEYS = ("version", "include", "signers", "roles", "withdrawn", "exceptions", "rules", "default")

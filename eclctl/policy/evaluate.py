@@ -14,11 +14,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
-from eclctl.model import Claim, Code, Finding, Outcome, SignatureFormat, Verdict, Verification
+from eclctl.model import Claim, Code, Outcome, Verification
 from eclctl.policy import report
 from eclctl.policy.language import Policy, Rule
 from eclctl.policy.n_of_m import settle
 from eclctl.policy.outcome import by_decision, by_mode, by_requirements, denied
+from eclctl.terms import Finding, SignatureFormat, Verdict
 
 _LEGACY = SignatureFormat.LEGACY
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TypeAlias
 
-from eclctl.model import Assurance, Finding, Kind, Verdict
 from eclctl.policy.globs import Glob
 from eclctl.policy.messages import Message
 from eclctl.policy.windows import Window
+from eclctl.terms import Assurance, Finding, Kind, Verdict
 from eclctl.trust.signer_types import Listing, signer_type
 
 ANYONE = "anyone"

@@ -13,8 +13,8 @@ from cryptography import x509
 from eclctl.config import document
 from eclctl.config.document import Node, Report, Scalar, quoted
 from eclctl.errors import EclctlError, KeyMaterialError
-from eclctl.model import Finding, SignerKind
 from eclctl.signature.keys import PublicKey, parse_public_key
+from eclctl.terms import Finding, SignerKind
 from eclctl.trust.ocsp import responders
 from eclctl.trust.signer_types import SIGNER_TYPES
 from eclctl.trust.signer_types.cosign_key import cosign_name

@@ -9,9 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from eclctl.config.document import printable, suggestion
-from eclctl.model import Caller, Outcome
+
+if TYPE_CHECKING:
+    from eclctl.model import Caller, Outcome
 
 _LONGEST = 400  # characters of one value, as it is shown
 _TOKEN = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")

@@ -21,10 +21,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 
-from eclctl.model import ALLOWING, Code, Missing, Outcome, RequirementReport, Verdict
+from eclctl.model import ALLOWING, Code, Missing, Outcome, RequirementReport
 from eclctl.policy.breakglass import PolicyException, Standing, State
 from eclctl.policy.language import Rule
 from eclctl.policy.n_of_m import Settlement
+from eclctl.terms import Verdict
 
 __all__ = ["EXCUSED", "by_decision", "by_exception", "by_mode", "by_requirements", "denied"]
 

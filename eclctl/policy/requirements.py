@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 
 from eclctl.config import document
 from eclctl.config.document import MapNode, Node, Report, quoted
-from eclctl.model import Kind, is_purpose
 from eclctl.policy.declare import PURPOSE_SHAPE, Declarations, place, signer_names
 from eclctl.policy.holders import Holders
 from eclctl.policy.language import ANYONE, HOLDS, Match, Requirement, Scope
+from eclctl.terms import Kind, is_purpose
 
 ASKS = ("any_of", "all_of", "approvals")
 REQUIREMENT_KEYS = (*ASKS, "objects", "purpose")

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from eclctl.config import document
 from eclctl.config.document import Node, Report, Scalar, quoted
-from eclctl.model import Assurance, Finding, Verdict
 from eclctl.policy.conditions import MatchReader
 from eclctl.policy.declare import Declarations, LoadEnvironment, name_of, place, signer_names
 from eclctl.policy.holders import Holders
@@ -15,6 +14,7 @@ from eclctl.policy.language import SIGNED_KINDS, Match, Rule
 from eclctl.policy.matching import match
 from eclctl.policy.messages import Message, MessageError, parse_message
 from eclctl.policy.requirements import RequirementReader
+from eclctl.terms import Assurance, Finding, Verdict
 from eclctl.trust.signer_types import signer_type
 
 RULE_KEYS = (

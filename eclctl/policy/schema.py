@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from eclctl.model import Assurance, Kind, Verdict
 from eclctl.policy import breakglass, conditions, declare, requirements, rules
 from eclctl.policy import schema_parts as parts
 from eclctl.policy.globs import MAX_LENGTH
@@ -17,6 +16,7 @@ from eclctl.policy.language import HOLDS
 from eclctl.policy.messages import PLACEHOLDERS
 from eclctl.policy.schema_parts import Schema
 from eclctl.policy.signer_declarations import signer_schema
+from eclctl.terms import Assurance, Kind, Verdict
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 """What a schema is written in."""

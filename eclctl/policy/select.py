@@ -10,12 +10,15 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from operator import attrgetter, itemgetter
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from eclctl.model import Alias, Caller, Kind, Verdict
 from eclctl.policy.globs import Glob
 from eclctl.policy.inclusion import ends
 from eclctl.policy.language import Askers, Entry, Match, Policy, Rule, RuleIndex
+from eclctl.terms import Kind, Verdict
+
+if TYPE_CHECKING:
+    from eclctl.model import Alias, Caller
 
 Value = TypeVar("Value")
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
+from typing import NamedTuple
 
 from eclctl.policy.globs import Glob
 from eclctl.policy.inclusion import ends, includes, is_literal
@@ -18,8 +19,7 @@ _LOOKED_INTO = frozenset({"paths", "kinds", "users", "groups", "hosts", "times",
 _OTHERS = tuple((each.name, getattr(Match(), each.name)) for each in fields(Match) if each.name not in _LOOKED_INTO)
 
 
-@dataclass(frozen=True, slots=True)
-class Shadow:
+class Shadow(NamedTuple):
     """A rule that is never reached at all, or, with `path`, never by way of this path of several.
 
     `by` are the earlier rules that together take everything, in order.

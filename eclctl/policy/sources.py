@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from eclctl.config import document
 from eclctl.config.document import MapNode, Node, Report, Scalar, quoted, read_document
@@ -22,8 +23,7 @@ MAX_DEPTH = 8
 MAX_FILES = 10_000
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
+class Document(NamedTuple):
     """A policy file, and its root; None when it is no YAML that can be taken, which has been reported."""
 
     source: Source

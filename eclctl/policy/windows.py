@@ -12,7 +12,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
-from zoneinfo import ZoneInfo
 
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _WINDOW = re.compile(r"(?P<days>[a-z,-]+) (?P<start>[0-9]{2}:[0-9]{2})-(?P<end>[0-9]{2}:[0-9]{2}) (?P<zone>[\w./+-]+)")
@@ -85,6 +84,8 @@ def _zone(name: str) -> tzinfo:
     if name == "UTC":
         return UTC
     try:
+        from zoneinfo import ZoneInfo  # noqa: PLC0415 - few policies have windows
+
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError):  # no such file, no name of one, a directory
         hint = "use UTC or a name of the time zone database, such as Europe/Zurich"

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from eclctl.config.document import Mark
-from eclctl.model import Assurance, Caller, Code, Verdict, Verification
+from eclctl.model import Caller, Code, Verification
+from eclctl.terms import Assurance, Verdict
 from eclctl.trust.revocation import Status
 
 

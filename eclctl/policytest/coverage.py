@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from eclctl.decide.questions import Decision
-from eclctl.model import Verdict
 from eclctl.policy.language import Policy, Rule
+from eclctl.terms import Verdict
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,11 +23,12 @@ from eclctl.files.mounts import MountTable
 from eclctl.files.naming import Weakness
 from eclctl.files.syscalls import Attributes
 from eclctl.files.trusted_path import Located, Locator, Second
-from eclctl.model import Assurance, Claim, Finding, Kind
+from eclctl.model import Claim
 from eclctl.policytest.cases import Case, Expectation, Supposed
+from eclctl.terms import Assurance, Finding, Kind
 from eclctl.trust.keyring import KeyStore
 from eclctl.trust.revocation import NO_STATUS, Known, Status, StatusSource, StatusSubject
-from eclctl.verify import HashPool
+from eclctl.verify.hashing import HashPool
 
 _REVOKED = Finding("revoked", "it is revoked, as the test supposes")
 _HOUR = timedelta(hours=1)

@@ -19,8 +19,9 @@ from itertools import chain, combinations
 from typing import NamedTuple
 
 from eclctl.decide.snapshot import Snapshot
-from eclctl.model import Caller, Kind
+from eclctl.model import Caller
 from eclctl.policy.select import rules_on
+from eclctl.terms import Kind
 
 __all__ = ["Callers", "Probe"]
 

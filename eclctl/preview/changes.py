@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from eclctl.decide.questions import Decision
-from eclctl.model import Code, Kind, Verdict
+from eclctl.model import Code
 from eclctl.preview.callers import Probe
 from eclctl.preview.records import Launches
+from eclctl.terms import Kind, Verdict
 
 __all__ = [
     "FLIPS",

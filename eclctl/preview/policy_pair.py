@@ -20,7 +20,7 @@ from eclctl.files.syscalls import Attributes
 from eclctl.files.trusted_path import Located, Locator, Second
 from eclctl.model import Caller
 from eclctl.trust.revocation import Known, Link, StatusSubject
-from eclctl.verify import HashPool
+from eclctl.verify.hashing import HashPool
 
 __all__ = ["AskableStatuses", "ImageUnderBoth", "PolicyPair", "Side"]
 

@@ -9,11 +9,12 @@ from typing import TypeAlias
 
 from eclctl.decide.questions import Decision
 from eclctl.errors import EclctlError
-from eclctl.model import Caller, Code, Kind, Verdict
+from eclctl.model import Caller, Code
 from eclctl.preview.callers import Callers, Probe
 from eclctl.preview.changes import FLIPS, AnswerChange, ChangedImage, FirstChanges, compare, describe_answer
 from eclctl.preview.policy_pair import ImageUnderBoth, PolicyPair, exists_at
 from eclctl.preview.records import History, Launches, RecordedCaller
+from eclctl.terms import Kind, Verdict
 
 __all__ = ["ReplayResult", "replay"]
 

@@ -14,15 +14,16 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 from eclctl.decide.snapshot import Snapshot
 from eclctl.errors import ConfigError, EclctlError
-from eclctl.model import Kind
 from eclctl.policy.language import Policy, Withdrawn
 from eclctl.sif.kind import sniff
 from eclctl.signature import openpgp
 from eclctl.signature.keys import parse_public_key
+from eclctl.terms import Kind
 from eclctl.trust.keyring import KeyStore
 from eclctl.trust.signer_types import names_called
 from eclctl.trust.signer_types.cosign_key import CosignKey
-from eclctl.verify import examine, hash_file
+from eclctl.verify.examine import examine
+from eclctl.verify.hashing import hash_file
 
 __all__ = ["Signatory", "WithdrawableContent", "content_of", "digest_of", "signatory", "with_withdrawn"]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from eclctl.decide.key_reports import KeyReport
 from eclctl.decide.questions import Decision
-from eclctl.model import Verdict
+from eclctl.terms import Verdict
 
 __all__ = ["all_fields", "decision_fields", "explanation_fields"]
 

@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 
 from eclctl.decide.key_reports import short_name
 from eclctl.decide.snapshot import Snapshot
-from eclctl.model import SignerKind
 from eclctl.policy.language import Policy
+from eclctl.terms import SignerKind
 from eclctl.trust.keyring import KeyStore
 from eclctl.trust.revocation import StatusSource
 from eclctl.trust.signer_types import Lifetime, signer_type

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from eclctl.model import Verdict
+from eclctl.terms import Verdict
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -19,12 +19,13 @@ from eclctl.decide.judgement import under_rule
 from eclctl.decide.place import TrustedPlace
 from eclctl.decide.refusals import NOT_KNOWN, refused
 from eclctl.decide.snapshot import Snapshot
-from eclctl.model import Claim, Code, Finding, Kind, Outcome, SignatureReport, Verdict, Verification
+from eclctl.model import Claim, Code, Outcome, SignatureReport, Verification
 from eclctl.policy.ages import too_old
 from eclctl.policy.language import Policy, Rule
 from eclctl.policy.report import signatures
 from eclctl.policy.select import for_everybody, rules_on
 from eclctl.report.keys import ListedKey
+from eclctl.terms import Finding, Kind, Verdict
 from eclctl.trust.revocation import StatusSource
 from eclctl.trust.signer_types import SIGNER_TYPES
 

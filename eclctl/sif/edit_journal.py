@@ -18,11 +18,10 @@ data of an object cannot: no object reaches into a seal, nor behind where the fi
 
 from __future__ import annotations
 
-import hashlib
 import struct
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from eclctl.errors import MalformedImageError
 from eclctl.sif.layout import HEADER
@@ -53,8 +52,7 @@ class Stage(Enum):
     AFTER = "after"
 
 
-@dataclass(frozen=True, slots=True)
-class Seal:
+class Seal(NamedTuple):
     """What a record says of itself, and of the edit.
 
     Sizes and offsets are in bytes; `before`, `between` and `after` are the header, 128 bytes. `table_size` is how much
@@ -112,7 +110,13 @@ class Seal:
             self.digest,
         )
         text = text.ljust(_SEAL_SIZE - _DIGEST, b"\0")
-        return text + hashlib.sha256(text).digest()
+        return text + _sha256(text)
+
+
+def _sha256(data: bytes) -> bytes:
+    import hashlib  # noqa: PLC0415 - it brings OpenSSL, which an image without a record does not need
+
+    return hashlib.sha256(data).digest()
 
 
 def body_of(table: bytes, regions: Sequence[Region]) -> bytes:
@@ -136,7 +140,7 @@ def _find(fd: int, size: int) -> Seal | None:
         return None
     data = pread(fd, _SEAL_SIZE, size - _SEAL_SIZE)
     text = data[:-_DIGEST]
-    if not text.startswith(_MAGIC) or hashlib.sha256(text).digest() != data[-_DIGEST:]:
+    if not text.startswith(_MAGIC) or _sha256(text) != data[-_DIGEST:]:
         return None
     _, *fields = _SEAL.unpack_from(text)
     seal = Seal(*fields)
@@ -158,7 +162,7 @@ def regions_of(fd: int, seal: Seal) -> tuple[Region, ...] | None:
         BusyImageError, UnreadableImageError: As `sif.pread`.
     """
     body = pread(fd, seal.body_size, seal.start)
-    if hashlib.sha256(body).digest() != seal.digest:
+    if _sha256(body) != seal.digest:
         return None
     index = [_REGION.unpack_from(body, seal.table_size + _REGION.size * number) for number in range(seal.regions)]
     if any(offset < 0 or size < 0 or offset + size > seal.size_before for offset, size in index):

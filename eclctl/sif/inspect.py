@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from eclctl.sif.edit_journal import cut_short
 from eclctl.sif.file_type import Look, look_at
@@ -49,8 +49,7 @@ _LIKE_THE_MAGIC = 7  # of its 10 bytes
 _KNOWN_TYPES = frozenset(map(int, DataType))
 
 
-@dataclass(frozen=True, slots=True)
-class Remark:
+class Remark(NamedTuple):
     """One thing that contradicts another, or what writers do.
 
     `field` is what is wrong, `at` where it stands, in bytes from the start of the file (None for the file as such).
@@ -67,8 +66,7 @@ class Remark:
     object: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Slot:
+class Slot(NamedTuple):
     """A used slot of the descriptor table.
 
     `number` counts all slots, from 1; `at` is where the slot begins in the file. `used` and `raw_group` are as written,
@@ -92,8 +90,7 @@ class Slot:
         return Remark(name or field, self.field_at(field), wrong, right, self.number, self.descriptor.id)
 
 
-@dataclass(frozen=True, slots=True)
-class Inspection:
+class Inspection(NamedTuple):
     """What there is in a file.
 
     `faults` are the contradictions for which the image is refused: none when it is sound. `look` is set when the file
@@ -152,8 +149,7 @@ def inspect(fd: int) -> Inspection:
     return Inspection(fd, size, header, slots, tuple(faults), record_at=None if left is None else left[0].start)
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
+class _Place(NamedTuple):
     """The table that was read: where it begins, its whole slots, and how many of the used ones look right."""
 
     offset: int
@@ -311,8 +307,7 @@ def _identity_faults(slots: Iterable[Slot]) -> Iterator[Remark]:
             )
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class _Extent:
+class _Extent(NamedTuple):
     start: int
     end: int
     name: str

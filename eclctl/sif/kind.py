@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from eclctl.model import Kind
+from eclctl.terms import Kind
 
 SIF_MAGIC = b"SIF_MAGIC\0"
 _SIF_MAGIC_AT = 32  # after the launch script

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from eclctl.sif.layout import DESCRIPTOR_FIELDS
 from eclctl.sif.reader import DataType, Descriptor
@@ -62,8 +61,7 @@ _NO_ARCHITECTURE: Final = "unknown"
 _UNKNOWN_BILL: Final = "unknown"
 
 
-@dataclass(frozen=True, slots=True)
-class Meaning:
+class Meaning(NamedTuple):
     """A part of a descriptor's extra field: its name, what it says, and where it begins in the descriptor.
 
     `raw` is what stands there, for people; `known` is false when it says nothing that anybody knows.
@@ -76,8 +74,7 @@ class Meaning:
     known: bool
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
+class _Part(NamedTuple):
     name: str
     at: int
     words: Mapping[int, str]

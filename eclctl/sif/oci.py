@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from eclctl import strictjson
-from eclctl.model import Finding
+from eclctl.terms import Finding
 
 __all__ = [
     "INDEX_TYPES",

@@ -20,9 +20,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from eclctl.model import Finding
 from eclctl.sif.oci import INDEX_TYPES, MANIFEST_TYPES, Content, Manifest, is_digest, parse_index, parse_manifest
 from eclctl.sif.reader import DataType, Descriptor, Sif
+from eclctl.terms import Finding
 
 __all__ = [
     "BUNDLE",

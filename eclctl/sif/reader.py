@@ -17,13 +17,14 @@ import os
 import stat
 import struct
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from enum import IntEnum
 from itertools import pairwise
+from types import MappingProxyType
+from typing import NamedTuple
 
 from eclctl.errors import BusyImageError, MalformedImageError, UnreadableImageError, UnsupportedFileError
-from eclctl.model import Kind
 from eclctl.sif.layout import DESCRIPTOR, DESCRIPTOR_SIZE, GROUP_MASK, HEADER, MAGIC, NAME_SIZE, VERSION
+from eclctl.terms import Kind
 
 __all__ = [
     "MAX_SLOTS",
@@ -98,8 +99,7 @@ _PARTITION_TYPES: dict[int, tuple[str, ...]] = {
 _PRIMARY = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(NamedTuple):
     """The global header.
 
     `launch_script`, `version` and `architecture` are raw bytes with their padding, `uuid` 16 bytes. Times are seconds
@@ -130,8 +130,7 @@ class Header:
         return self.launch_script + MAGIC + self.version + self.uuid
 
 
-@dataclass(frozen=True, slots=True)
-class Descriptor:
+class Descriptor(NamedTuple):
     """One used slot of the descriptor table.
 
     `group` and `link` are numbers without the group bits; `links_group` says that `link` names a group. `relative` is
@@ -207,8 +206,7 @@ class Descriptor:
 _HOLDS_SETS = {int(kind): frozenset({word}) for kind, word in _HOLDS.items()}
 
 
-@dataclass(frozen=True, slots=True)
-class Sif:
+class Sif(NamedTuple):
     """A SIF image that is open and whose structure is sound.
 
     `descriptors` are the used slots in table order. `size` is the file's size when it was opened. Data is read with
@@ -221,7 +219,7 @@ class Sif:
     header: Header
     descriptors: tuple[Descriptor, ...]
     prefix: bytes
-    pending: Mapping[int, bytes] = field(default_factory=dict)
+    pending: Mapping[int, bytes] = MappingProxyType({})
 
     @property
     def kind(self) -> Kind:

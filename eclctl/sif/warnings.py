@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from eclctl.sif import labels
 from eclctl.sif.inspect import Inspection, Remark, Slot
 from eclctl.sif.layout import DESCRIPTOR_SIZE, GROUP_MASK, HEADER_FIELDS
-from eclctl.sif.oci_sif import stated_digest
 from eclctl.sif.reader import DataType, Header
 
 __all__ = ["oddities"]
@@ -127,5 +126,12 @@ def _extra(slot: Slot) -> Iterator[Remark]:
                 slot.number,
                 slot.descriptor.id,
             )
-    if slot.descriptor.type in {DataType.OCI_ROOT_INDEX, DataType.OCI_BLOB} and stated_digest(slot.descriptor) is None:
+    if slot.descriptor.type in {DataType.OCI_ROOT_INDEX, DataType.OCI_BLOB}:
+        yield from _digest(slot)
+
+
+def _digest(slot: Slot) -> Iterator[Remark]:
+    from eclctl.sif.oci_sif import stated_digest  # noqa: PLC0415 - only an OCI-SIF states digests
+
+    if stated_digest(slot.descriptor) is None:
         yield slot.remark("extra", "no SHA-256 digest", "sha256: and 64 lower-case hex digits", "digest")

@@ -19,7 +19,6 @@ from datetime import datetime
 from typing import TypeAlias
 
 from eclctl.errors import SigningError
-from eclctl.model import Kind
 from eclctl.sif import oci_sif
 from eclctl.sif.oci import Manifest, parse_manifest
 from eclctl.sif.oci_sif import Attachment, Image, Layout
@@ -28,9 +27,9 @@ from eclctl.sign.cosign_documents import MANIFEST_TYPE, config_with, digest, lay
 from eclctl.sign.edit.editing import Edit, Editing, NewObject, Progress
 from eclctl.sign.pem import PrivateKey
 from eclctl.signature.dsse import Effort
-from eclctl.verify import DigestCache
+from eclctl.terms import Kind
 from eclctl.verify.cosign import MAX_SIGNATURES, inspect_signatures
-from eclctl.verify.hashing import Want, hash_objects
+from eclctl.verify.hashing import DigestCache, Want, hash_objects
 
 __all__ = ["Signed", "Subject", "Witness", "blob_ids", "repeated", "sign", "subject"]
 

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from eclctl.errors import SigningError
-from eclctl.model import Finding, Kind
 from eclctl.sif.reader import Descriptor, Sif
 from eclctl.signature import dsse
 from eclctl.signature.metadata import Metadata
+from eclctl.terms import Finding, Kind
 from eclctl.trust.keyring import KeyStore
 from eclctl.verify.content import Groups, absolute_ids
 from eclctl.verify.opening import Opened, load, open_signature

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
-from eclctl.model import is_purpose
 from eclctl.sign.gnupg_run import Gnupg, GnupgError, Outcome, WrongPassphraseError, throwaway
 from eclctl.sign.keyrings.keyfacts import signing_keys, unusable
 from eclctl.sign.keyrings.transferable import KeyFile, Protection, TransferableKey, parse
@@ -20,6 +19,7 @@ from eclctl.signature import openpgp
 from eclctl.signature.openpgp.algorithms import load_verifier
 from eclctl.signature.openpgp.keys import PublicKey
 from eclctl.signature.openpgp.signature import PURPOSE_NOTATION
+from eclctl.terms import is_purpose
 
 __all__ = [
     "GnupgError",

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
 from eclctl.errors import KeyMaterialError, SigningError
-from eclctl.model import KeyRef, SignatureFormat, SignerKind, Verification
+from eclctl.model import Verification
 from eclctl.sif.reader import DataType, Descriptor, Sif
 from eclctl.sign import dsse, metadata
 from eclctl.sign.coverage import Part
@@ -24,10 +24,10 @@ from eclctl.sign.edit.editing import Edit, Editing, NewObject, Progress
 from eclctl.sign.gnupg import PgpSigner
 from eclctl.sign.pem import PrivateKey
 from eclctl.signature import openpgp
+from eclctl.terms import KeyRef, SignatureFormat, SignerKind
 from eclctl.trust.keyring import KeyStore, judge
-from eclctl.verify import DigestCache
 from eclctl.verify.examine import examine_image
-from eclctl.verify.hashing import Want
+from eclctl.verify.hashing import DigestCache, Want
 
 __all__ = ["PemMaterial", "PgpMaterial", "Signing", "sign", "signature_objects"]
 
@@ -255,7 +255,7 @@ class _Work:
 
 def _by_id(image: Sif) -> dict[int, Descriptor]:
     """Return the descriptors, without the relative ID of what is in no group: it counts from the first such object."""
-    return {each.id: each if each.group else replace(each, relative=0) for each in image.descriptors}
+    return {each.id: each if each.group else each._replace(relative=0) for each in image.descriptors}
 
 
 def _fault(found: Verification, identity: int, part: Part, signing: Signing, now: datetime) -> str | None:

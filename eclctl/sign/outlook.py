@@ -15,9 +15,10 @@ from eclctl.decide.facts import Facts
 from eclctl.decide.judgement import judge_image
 from eclctl.decide.place import TrustedPlace
 from eclctl.decide.snapshot import Snapshot
-from eclctl.model import Caller, Claim, Failure, Finding, KeyRef, Outcome, Verification
+from eclctl.model import Caller, Claim, Failure, Outcome, Verification
 from eclctl.sign.coverage import Part
 from eclctl.sign.native import Signing
+from eclctl.terms import Finding, KeyRef
 from eclctl.trust.keyring import KeyStore
 from eclctl.trust.revocation import NO_STATUS, StatusSource
 from eclctl.trust.signer_types import SIGNER_TYPES

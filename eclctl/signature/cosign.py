@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from eclctl import strictjson
-from eclctl.model import Finding, purpose
 from eclctl.sif.oci import is_digest
 from eclctl.signature.dsse import Effort
 from eclctl.signature.keys import PublicKey
+from eclctl.terms import Finding, purpose
 
 __all__ = ["ANNOTATION", "PAYLOAD_TYPE", "PURPOSE", "UNSUPPORTED", "Payload", "parse", "verify"]
 

@@ -13,11 +13,11 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from eclctl import strictjson
-from eclctl.model import Finding
 from eclctl.signature.keys import PublicKey
+from eclctl.terms import Finding
 
 __all__ = [
     "MAX_SIGNATURES",
@@ -49,24 +49,21 @@ _STANDARD = re.compile(r"[A-Za-z0-9+/]*={0,2}")
 _URL_SAFE = re.compile(r"[A-Za-z0-9_-]*={0,2}")
 
 
-@dataclass(frozen=True, slots=True)
-class EnvelopeSignature:
+class EnvelopeSignature(NamedTuple):
     """One signature of an envelope: the raw bytes, and the SSH fingerprint of a key, or "" for any."""
 
     keyid: str
     signature: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(NamedTuple):
     """A DSSE envelope of SIF metadata whose signatures have not been looked at. `payload` is decoded."""
 
     payload: bytes
     signatures: tuple[EnvelopeSignature, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Verified:
+class Verified(NamedTuple):
     """The payload of an envelope and the keys that signed it, each once, at least one."""
 
     payload: bytes

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 
-from eclctl.model import SignatureFormat
 from eclctl.signature import dsse
+from eclctl.terms import SignatureFormat
 
 __all__ = ["recognize"]
 

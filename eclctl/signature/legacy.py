@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 
-from eclctl.model import Finding
 from eclctl.signature.metadata import Digest
+from eclctl.terms import Finding
 
 __all__ = ["DESCRIPTOR_ALGORITHMS", "UNSUPPORTED_HASH", "parse"]
 

@@ -11,11 +11,10 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from eclctl import strictjson
-from eclctl.model import Finding
+from eclctl.terms import Finding
 
 __all__ = ["ALGORITHMS", "Digest", "Hash", "Metadata", "ObjectMetadata", "parse"]
 
@@ -49,8 +48,7 @@ _HEX = re.compile(r"(?:[0-9a-fA-F]{2})*")
 _MAX_RELATIVE = 0xFFFFFFFF
 
 
-@dataclass(frozen=True, slots=True)
-class Digest:
+class Digest(NamedTuple):
     """A digest and the name of its algorithm, one of `ALGORITHMS`."""
 
     algorithm: str
@@ -63,8 +61,7 @@ class Digest:
         return made.digest() == self.value
 
 
-@dataclass(frozen=True, slots=True)
-class ObjectMetadata:
+class ObjectMetadata(NamedTuple):
     """What is signed of one data object. `relative` counts from the lowest object ID of the group."""
 
     relative: int
@@ -72,8 +69,7 @@ class ObjectMetadata:
     data: Digest
 
 
-@dataclass(frozen=True, slots=True)
-class Metadata:
+class Metadata(NamedTuple):
     """What is signed of an image: its header and some data objects of one group."""
 
     header: Digest

@@ -24,7 +24,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
 from cryptography.x509.verification import Criticality, ExtensionPolicy, PolicyBuilder, Store, VerificationError
 
 from eclctl.errors import KeyMaterialError
-from eclctl.model import Finding
+from eclctl.terms import Finding
 from eclctl.trust.revocation import Link, links
 
 __all__ = ["MAX_PATH", "STRONG_HASHES", "UNKNOWN_AUTHORITY", "UNREADABLE", "Chain", "Read", "chains", "read"]

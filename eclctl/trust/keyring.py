@@ -6,20 +6,20 @@ time: keys expire and are revoked, certificates too, PEM keys are trusted for as
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import math
 import os
 import stat
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eclctl.errors import KeyMaterialError
-from eclctl.model import Finding, KeyRef, SignatureFormat, SignerKind
 from eclctl.signature import openpgp
 from eclctl.signature.keys import MAX_KEY_FILE, PublicKey, parse_public_key
+from eclctl.terms import Finding, KeyRef, SignatureFormat, SignerKind
 from eclctl.trust.revocation import NO_STATUS, Link, StatusSource
 from eclctl.trust.signer_types import SIGNER_TYPES, Listing, Signed
 from eclctl.trust.signer_types.cosign_key import cosign_name
@@ -185,7 +185,7 @@ def load_keyring(paths: Iterable[str | os.PathLike[str]]) -> openpgp.Keyring:
     Raises:
         KeyMaterialError: A path cannot be read, or a file holds no OpenPGP certificate; the message names it.
     """
-    files = [file for path in paths for file in _keyring_files(Path(path))]
+    files = [file for path in paths for file in _keyring_files(os.fspath(path))]
     blobs = [read_file(file, MAX_KEYRING_FILE) for file in files]
     try:
         return openpgp.Keyring.parse(*blobs)
@@ -200,23 +200,34 @@ def load_public_keys(paths: Iterable[str | os.PathLike[str]]) -> tuple[PublicKey
     Raises:
         KeyMaterialError: A file cannot be read or does not hold exactly one acceptable public key.
     """
-    return tuple(parse_public_key(read_file(Path(path), MAX_KEY_FILE), source=os.fspath(path)) for path in paths)
+    return tuple(parse_public_key(read_file(path, MAX_KEY_FILE), source=os.fspath(path)) for path in paths)
 
 
-def _keyring_files(path: Path) -> list[Path]:
+def _keyring_files(path: str) -> list[str]:
     try:
-        if not path.is_dir():
+        if not _is(stat.S_ISDIR, path):
             return [path]
-        return sorted(entry for entry in path.iterdir() if _is_keyring_file(entry))
+        visible = (name for name in sorted(os.listdir(path)) if not name.startswith(".") and not name.endswith("~"))
+        return [file for name in visible if _is(stat.S_ISREG, file := os.path.join(path, name))]
     except OSError as error:
         raise KeyMaterialError(f"{path}: {error.strerror}") from error
 
 
-def _is_keyring_file(entry: Path) -> bool:
-    return not entry.name.startswith(".") and not entry.name.endswith("~") and entry.is_file()
+def _is(sort: Callable[[int], bool], path: str) -> bool:
+    """Return whether a file is of a sort; what is not there is of none.
+
+    Raises:
+        OSError: That cannot be found out: the file may be one with keys.
+    """
+    try:
+        return sort(os.stat(path).st_mode)
+    except OSError as error:
+        if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}:
+            return False
+        raise
 
 
-def read_file(path: Path, limit: int) -> bytes:
+def read_file(path: str | os.PathLike[str], limit: int) -> bytes:
     """Return a regular file of at most `limit` bytes; a FIFO under that name does not stall us.
 
     Raises:
@@ -239,7 +250,7 @@ def read_file(path: Path, limit: int) -> bytes:
     return data
 
 
-def _blame(files: Sequence[Path], blobs: Sequence[bytes]) -> None:
+def _blame(files: Sequence[str], blobs: Sequence[bytes]) -> None:
     """Raise an error that names the file that does not parse; return when each parses alone."""
     for file, blob in zip(files, blobs, strict=True):
         try:

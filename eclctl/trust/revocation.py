@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from eclctl.model import Finding
+from eclctl.terms import Finding
 
 if TYPE_CHECKING:
     from cryptography import x509

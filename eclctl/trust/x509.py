@@ -26,8 +26,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from eclctl.errors import KeyMaterialError
-from eclctl.model import Finding
 from eclctl.signature.keys import MAX_CERTIFICATE_FILE, PublicKey, parse_public_key
+from eclctl.terms import Finding
 from eclctl.trust.chains import UNKNOWN_AUTHORITY, UNREADABLE, Chain, Read, chains, read
 from eclctl.trust.revocation import Link
 

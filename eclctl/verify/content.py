@@ -8,11 +8,11 @@ descriptor's digest covers the object's size: no one can make it hash more than 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
-from eclctl.model import Finding
 from eclctl.sif.reader import Descriptor, Sif
 from eclctl.signature.metadata import Digest, Metadata
+from eclctl.terms import Finding
 from eclctl.verify.hashing import Want
 
 __all__ = ["Groups", "Need", "Plan", "absolute_ids", "not_signed", "plan_legacy", "plan_objects", "signed_set"]
@@ -21,8 +21,7 @@ _MAX_ID = 0xFFFFFFFF
 _HEADER_CHANGED = Finding("header-changed", "header integrity compromised")
 
 
-@dataclass(frozen=True, slots=True)
-class Need:
+class Need(NamedTuple):
     """A digest that must come out as signed, else `finding` is what is wrong."""
 
     want: Want
@@ -30,8 +29,7 @@ class Need:
     finding: Finding
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """What a statement covers, and how to tell whether it is still true.
 
     `objects` are the IDs it covers. The `needs` are looked at in order; `finding` is what is wrong after them all, as

@@ -17,13 +17,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from eclctl.model import Claim, Failure, Finding, KeyRef, Kind, OciContent, SignatureFormat, SignerKind
+from eclctl.model import Claim, Failure, OciContent
 from eclctl.sif import oci_sif
 from eclctl.sif.oci_sif import Attachment, AttachmentKind, Blob, Layout
 from eclctl.sif.reader import DataType, Sif, read
 from eclctl.signature import cosign
 from eclctl.signature.dsse import Effort
 from eclctl.signature.keys import PublicKey
+from eclctl.terms import Finding, KeyRef, Kind, SignatureFormat, SignerKind
 from eclctl.trust.signer_types.cosign_key import cosign_name
 from eclctl.verify.content import Need, Plan
 from eclctl.verify.hashing import HashPool, Want, hash_objects

@@ -18,17 +18,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from eclctl.model import Claim, DataObject, Failure, Finding, Kind, Verification
+from eclctl.model import Claim, DataObject, Failure, Verification
 from eclctl.sif.reader import Descriptor, Sif, read
 from eclctl.signature.dsse import Effort
 from eclctl.signature.metadata import Digest, Metadata
+from eclctl.terms import Finding, Kind
 from eclctl.trust.keyring import KeyStore
 from eclctl.verify import cosign
 from eclctl.verify.content import Groups, Plan, absolute_ids, plan_legacy, plan_objects, signed_set
 from eclctl.verify.hashing import DigestCache, HashPool, Want, hash_objects
 from eclctl.verify.opening import Opened, load, open_signature
 
-__all__ = ["examine", "examine_image"]
+__all__ = ["examine", "examine_image", "kind_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,3 +203,12 @@ def _claims(candidate: _Candidate, hashed: Mapping[Want, bytes]) -> Iterable[Cla
             mismatch=mismatch,
             purposes=key.purposes,
         )
+
+
+def kind_of(fd: int) -> Kind:
+    """Return whether the SIF image on an open descriptor is an OCI-SIF.
+
+    Raises:
+        EclctlError: As `sif.reader.read`.
+    """
+    return read(fd).kind

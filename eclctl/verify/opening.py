@@ -7,13 +7,13 @@ fingerprint that the descriptor claims.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
-from eclctl.model import Finding, KeyRef, SignatureFormat, SignerKind
 from eclctl.sif.reader import Descriptor, Sif
 from eclctl.signature import dsse, formats, legacy, metadata, openpgp
 from eclctl.signature.metadata import Digest, Metadata
+from eclctl.terms import Finding, KeyRef, SignatureFormat, SignerKind
 from eclctl.trust.keyring import KeyStore
 from eclctl.trust.signer_types import SIGNER_TYPES
 
@@ -47,8 +47,7 @@ _NOBODY = Finding("unknown-key", "openpgp: signature made by unknown entity")
 _HASH_TYPES = range(1, 6)  # SHA-256, SHA-384, SHA-512, BLAKE2s, BLAKE2b: what a descriptor may name
 
 
-@dataclass(frozen=True, slots=True)
-class SigningKey:
+class SigningKey(NamedTuple):
     """A key that verified a signature, and the signature's own times and purposes (none for DSSE)."""
 
     signer: KeyRef
@@ -58,8 +57,7 @@ class SigningKey:
     purposes: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class SignatureData:
+class SignatureData(NamedTuple):
     """A signature object that has been read and recognized. `refused` is set when it is not to be looked at."""
 
     descriptor: Descriptor
@@ -68,8 +66,7 @@ class SignatureData:
     refused: Finding | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
+class Opened(NamedTuple):
     """What a signature object turned out to be.
 
     `failure` is set when no key verified it, and then there is nothing else. `keys` verified it otherwise. `statement`

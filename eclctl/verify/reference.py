@@ -14,13 +14,13 @@ the other. One thing differs: all failing signatures are reported, not the first
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
-from eclctl.model import Finding, KeyRef, SignatureFormat
 from eclctl.sif.reader import Descriptor, Sif, read
 from eclctl.signature.dsse import Effort
 from eclctl.signature.metadata import Digest
+from eclctl.terms import Finding, KeyRef, SignatureFormat
 from eclctl.trust.keyring import KeyStore, judge
 from eclctl.trust.revocation import NO_STATUS, StatusSource
 from eclctl.trust.signer_types import SIGNER_TYPES
@@ -38,8 +38,7 @@ OCSP_FAILED = "OCSP verification has failed"
 """What the reference says of a certificate that is not known to be good."""
 
 
-@dataclass(frozen=True, slots=True)
-class Scope:
+class Scope(NamedTuple):
     """What to verify. Without groups and objects: every group, or with `legacy` the primary system partition.
 
     `groups` and `objects` are numbers above 0. `legacy` looks at legacy signatures instead of modern ones, and
@@ -52,8 +51,7 @@ class Scope:
     every_object: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Material:
+class Material(NamedTuple):
     """The keys, and which sorts of keys were given at all: a signature of another sort fails for want of them.
 
     `has_keys` is for keys that verify DSSE envelopes, PEM keys and certificates. `statuses` is what is known of whether
@@ -66,8 +64,7 @@ class Material:
     statuses: StatusSource = NO_STATUS
 
 
-@dataclass(frozen=True, slots=True)
-class SignatureReport:
+class SignatureReport(NamedTuple):
     """How one signature object came out. `signer` is the key that made it, known also when it does not count.
 
     `objects` are the IDs of the data objects that a valid signature verified in this scope. `error` is None when valid.
@@ -85,8 +82,7 @@ class SignatureReport:
         return self.error is None
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(NamedTuple):
     """How an image came out. `error` is the reference's: the first thing wrong, or None.
 
     `signatures` holds every signature in scope, once, in the order of groups and objects; `descriptors` the image's,
@@ -104,8 +100,7 @@ class Report:
         return self.error is None
 
 
-@dataclass(frozen=True, slots=True)
-class _Task:
+class _Task(NamedTuple):
     """A group or an object that must be signed. `objects` are what its signatures must cover."""
 
     group: int
@@ -114,8 +109,7 @@ class _Task:
     legacy: bool
 
 
-@dataclass(frozen=True, slots=True)
-class _Check:
+class _Check(NamedTuple):
     """One signature of one task. `plan` is what is left to check of it, None when `error` came first."""
 
     signature: SignatureData

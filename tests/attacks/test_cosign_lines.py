@@ -14,8 +14,8 @@ import pytest
 
 from eclctl.errors import MalformedImageError
 from eclctl.model import Code
-from eclctl.verify import examine
 from eclctl.verify.cosign import MAX_SIGNATURES, verify_cosign
+from eclctl.verify.examine import examine
 from tests.helpers.deciding import ask
 from tests.helpers.ocibuilder import (
     ATTESTATION,

@@ -16,7 +16,8 @@ import pytest
 from eclctl.errors import EclctlError, MalformedImageError
 from eclctl.model import SignatureFormat, SignerKind
 from eclctl.sif import reader
-from eclctl.verify import Material, Scope, examine, verify_scope
+from eclctl.verify.examine import examine
+from eclctl.verify.reference import Material, Scope, verify_scope
 from tests.helpers import pgp
 from tests.helpers.sifbuilder import (
     DESCRIPTOR,

@@ -12,7 +12,7 @@ import pytest
 from eclctl.model import Code, Kind, Outcome
 from eclctl.policy.select import select_rule
 from eclctl.trust.keyring import KeyStore
-from eclctl.verify import examine
+from eclctl.verify.examine import examine
 from tests.helpers import deciding
 from tests.helpers.deciding import CALLER, RING, loaded
 from tests.helpers.ocibuilder import OciBuilder, oci_sample

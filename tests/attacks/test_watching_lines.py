@@ -28,7 +28,7 @@ from eclctl.files import walk
 from eclctl.files.mounts import MountTable
 from eclctl.files.trusted_path import Locator
 from eclctl.model import Caller, Verdict
-from eclctl.verify import HashPool
+from eclctl.verify.hashing import HashPool
 from tests.helpers.support import NOW, ROOT
 from tests.helpers.watching import WAIT, Clock, Examiner, drain, image
 from tests.helpers.watching import tree as make_tree

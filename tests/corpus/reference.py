@@ -15,7 +15,7 @@ from eclctl.errors import EclctlError
 from eclctl.model import SignerKind
 from eclctl.signature import openpgp
 from eclctl.trust.keyring import KeyStore, load_keyring, load_public_keys
-from eclctl.verify import Material, Report, Scope, verify_scope
+from eclctl.verify.reference import Material, Report, Scope, verify_scope
 from tests.helpers.support import CORPUS
 
 AFTER = datetime(2026, 11, 23, tzinfo=UTC)

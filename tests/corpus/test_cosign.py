@@ -11,8 +11,8 @@ import pytest
 from eclctl.cli.verify import command as verify
 from eclctl.model import SignatureFormat, Verification
 from eclctl.trust.keyring import KeyStore, load_public_keys
-from eclctl.verify import examine
 from eclctl.verify.cosign import verify_cosign
+from eclctl.verify.examine import examine
 from tests.corpus.reference import name
 from tests.helpers.ocibuilder import cosign_store
 from tests.helpers.sifbuilder import corpus_store

@@ -13,7 +13,7 @@ from eclctl.errors import EclctlError, KeyMaterialError
 from eclctl.sif import reader
 from eclctl.signature import openpgp
 from eclctl.trust.keyring import KeyStore, load_public_keys
-from eclctl.verify import Material, Scope
+from eclctl.verify.reference import Material, Scope
 from tests.corpus import reference
 from tests.helpers.support import UPSTREAM, needs_upstream
 

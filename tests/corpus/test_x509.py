@@ -16,7 +16,7 @@ from eclctl.signature import openpgp
 from eclctl.trust.keyring import KeyStore
 from eclctl.trust.revocation import NO_STATUS, Known, Status
 from eclctl.trust.x509 import load_credential
-from eclctl.verify import Material, Scope, verify_scope
+from eclctl.verify.reference import Material, Scope, verify_scope
 from tests.helpers.support import CORPUS
 
 CASES = json.loads((CORPUS / "manifest-x509.json").read_text())["cases"]

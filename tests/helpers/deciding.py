@@ -12,7 +12,7 @@ from eclctl.policy.load import Loaded, LoadEnvironment, Source, load
 from eclctl.policy.select import select_rule
 from eclctl.signature import openpgp
 from eclctl.trust.keyring import KeyStore, judge
-from eclctl.verify import examine
+from eclctl.verify.examine import examine
 from tests.helpers.sifbuilder import SifBuilder, opened
 from tests.helpers.support import CORPUS, NOW
 

@@ -20,7 +20,8 @@ from eclctl.errors import EclctlError
 from eclctl.model import Finding, Verification
 from eclctl.signature import openpgp
 from eclctl.trust.keyring import KeyStore, judge
-from eclctl.verify import Material, Scope, examine, verify_scope
+from eclctl.verify.examine import examine
+from eclctl.verify.reference import Material, Scope, verify_scope
 from tests.helpers import pgp
 from tests.helpers.sifbuilder import GROUP_BITS, SifBuilder, corpus_pgp_key, opened, pem_key, sample
 from tests.helpers.support import CORPUS, NOW

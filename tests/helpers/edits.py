@@ -55,7 +55,7 @@ def content(path: Path) -> tuple[object, ...]:
     fd = os.open(path, os.O_RDONLY)
     try:
         found = reader.read(fd)
-        objects = tuple((replace(each, offset=0), bytes(found.data(each))) for each in found.descriptors)
+        objects = tuple((each._replace(offset=0), bytes(found.data(each))) for each in found.descriptors)
         return found.header.signed_bytes, found.header.modified, objects
     finally:
         os.close(fd)

@@ -21,7 +21,7 @@ from eclctl.files.sandboxes import Sandboxes
 from eclctl.files.syscalls import Credentials, can_assume
 from eclctl.files.trusted_path import Locator
 from eclctl.model import Caller
-from eclctl.verify import HashPool
+from eclctl.verify.hashing import HashPool
 from tests.helpers.support import CORPUS, NOW
 
 CALLER = Caller(4242, 4242, frozenset({4242}))

@@ -14,7 +14,7 @@ from eclctl.preview.policy_pair import PolicyPair, Side
 from eclctl.preview.records import History
 from eclctl.preview.replay import ReplayResult, replay
 from eclctl.trust.revocation import Known, Link
-from eclctl.verify import HashPool
+from eclctl.verify.hashing import HashPool
 from tests.helpers.engines import Site
 
 BUILDER, SCANNER, APPROVER = "builder", "scanner", "approver"

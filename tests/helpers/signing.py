@@ -12,7 +12,7 @@ from eclctl.sif import reader
 from eclctl.sign.edit.assembly import Edit, NewObject
 from eclctl.sign.edit.editing import editing
 from eclctl.trust.keyring import KeyStore
-from eclctl.verify import Material, Scope, verify_scope
+from eclctl.verify.reference import Material, Scope, verify_scope
 from tests.helpers.sifbuilder import SIGNATURE, SifBuilder, corpus_pgp_key, corpus_store, opened, sample
 from tests.helpers.support import NOW
 

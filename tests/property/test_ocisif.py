@@ -16,8 +16,8 @@ from eclctl.model import Finding, Verification
 from eclctl.sif import oci_sif, reader
 from eclctl.sif.oci import Index, Manifest, parse_index, parse_manifest
 from eclctl.signature import cosign
-from eclctl.verify import examine
 from eclctl.verify.cosign import CosignReport, verify_cosign
+from eclctl.verify.examine import examine
 from tests.helpers.ocibuilder import (
     MANIFEST_TYPE,
     OciBuilder,

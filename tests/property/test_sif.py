@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from eclctl.errors import EclctlError
 from eclctl.model import Finding, SignatureFormat
 from eclctl.signature import dsse, formats, legacy, metadata
-from eclctl.verify import Material, Scope, examine, verify_scope
+from eclctl.verify.examine import examine
+from eclctl.verify.reference import Material, Scope, verify_scope
 from tests.helpers.sifbuilder import corpus_pgp_key, corpus_store, opened, pem_key, sample
 from tests.helpers.support import NOW
 

@@ -14,7 +14,8 @@ from eclctl.sif.reader import DataType
 from eclctl.sign.coverage import plan
 from eclctl.sign.metadata import HASHES
 from eclctl.sign.native import Signing
-from eclctl.verify import Material, Report, Scope, examine, verify_scope
+from eclctl.verify.examine import examine
+from eclctl.verify.reference import Material, Report, Scope, verify_scope
 from tests.helpers.scribes import built, objects_of, pem_signing, pgp_signing, sign_file
 from tests.helpers.sifbuilder import DEFFILE, GENERIC, JSON, SifBuilder, opened
 from tests.helpers.support import NOW

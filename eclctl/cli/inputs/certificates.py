@@ -93,7 +93,7 @@ def _now() -> datetime:
 
 
 def _read(path: str) -> bytes:
-    return read_file(Path(path), MAX_CERTIFICATE_FILE)
+    return read_file(path, MAX_CERTIFICATE_FILE)
 
 
 def _system_roots() -> bytes:

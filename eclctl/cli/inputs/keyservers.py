@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from eclctl.cli.inputs.policies import SYSTEM_CONFIG
@@ -71,7 +70,7 @@ def _named(urls: Iterable[str], known: Keyservers) -> Keyservers:
 
     by_url = {server.url: server for server in known.servers}
     parsed = dict.fromkeys(parse_url(url) for url in urls)
-    return replace(known, servers=tuple(by_url.get(url, Keyserver(url)) for url in parsed))
+    return known._replace(servers=tuple(by_url.get(url, Keyserver(url)) for url in parsed))
 
 
 def configured(environ: Mapping[str, str], *, config: str | None = None, site: bool = False) -> Keyservers | None:

@@ -27,7 +27,7 @@ from eclctl.policy.breakglass import FILE_NAME, FileName, read_exception, span
 from eclctl.policy.breakglass_write import Draft, write_exception
 from eclctl.policy.language import ExceptionTerms
 from eclctl.text import printable
-from eclctl.verify import hash_file
+from eclctl.verify.hashing import hash_file
 
 if TYPE_CHECKING:
     from eclctl.cli.terminal.parser import Parser

@@ -20,8 +20,8 @@ from eclctl.ecl.rules import RuleDraft
 from eclctl.ecl.toml import MAX_ECL_FILE, EclConfig, Parsed, read_ecl
 from eclctl.ecl.write import differing
 from eclctl.errors import KeyMaterialError
-from eclctl.model import Assurance
 from eclctl.signature.openpgp import Keyring
+from eclctl.terms import Assurance
 from eclctl.text import printable
 from eclctl.trust.keyring import load_keyring
 

@@ -39,7 +39,7 @@ from eclctl.preview.records import History
 from eclctl.preview.replay import ReplayResult, replay
 from eclctl.preview.withdrawing import digest_of, signatory, with_withdrawn
 from eclctl.text import printable
-from eclctl.verify import HashPool
+from eclctl.verify.hashing import HashPool
 
 if TYPE_CHECKING:
     from eclctl.cli.terminal.parser import Parser

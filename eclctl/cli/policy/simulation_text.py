@@ -12,11 +12,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from eclctl.decide.snapshot import Snapshot
-from eclctl.model import Code, Verdict
+from eclctl.model import Code
 from eclctl.preview.callers import Probe
 from eclctl.preview.changes import AnswerChange, ChangedImage, PolicyAnswer, UnmetRequirement
 from eclctl.preview.records import History
 from eclctl.preview.replay import ReplayResult
+from eclctl.terms import Verdict
 from eclctl.text import printable
 
 __all__ = ["Simulation", "lines", "shape"]

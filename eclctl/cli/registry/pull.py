@@ -18,7 +18,6 @@ from eclctl.files.atomic import NewFileError
 from eclctl.files.resumable import Landing, landing
 from eclctl.local.at_path import decide_as_if_at
 from eclctl.local.engine import load_site
-from eclctl.model import Kind, Verdict
 from eclctl.remote.registry.client import Registry
 from eclctl.remote.registry.images import MAX_CONFIG, Found, find_image, find_signatures, images_layers, sif_layer
 from eclctl.remote.registry.images import platform as platform_of
@@ -28,6 +27,7 @@ from eclctl.remote.registry.transfer import fill
 from eclctl.report.answers import decision_fields
 from eclctl.sif import oci_sif, reader
 from eclctl.sign.creating import Drawn, Member, Placed, draw
+from eclctl.terms import Kind, Verdict
 from eclctl.text import printable
 
 __all__ = ["run"]

@@ -14,7 +14,6 @@ from eclctl.cli.inputs.registries import OK, add_options, connect, fail, show_pr
 from eclctl.cli.terminal.parser import Parser
 from eclctl.cli.verify.shared import open_image
 from eclctl.errors import BusyImageError, EclctlError, MalformedImageError, RemoteError
-from eclctl.model import Finding, Kind
 from eclctl.remote.http.limits import CHUNK
 from eclctl.remote.registry.client import Registry
 from eclctl.remote.registry.images import EMPTY_CONFIG, SIF_CONFIG, SIF_LAYERS, find_signatures, signature_tag
@@ -24,6 +23,7 @@ from eclctl.sif import oci_sif, reader
 from eclctl.sif.oci_sif import Attachment, Blob, Layout
 from eclctl.sif.reader import Sif
 from eclctl.sign.creating import compact
+from eclctl.terms import Finding, Kind
 from eclctl.text import printable
 
 __all__ = ["run"]

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import shlex
 import stat
 import sys
-import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from eclctl.cli.verify.shared import open_image
 from eclctl.errors import EclctlError
@@ -43,8 +39,7 @@ class NotFoundError(EclctlError):
     code = "not-found"
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """An image that was read, and what is odd about it."""
 
     inspection: Inspection
@@ -78,7 +73,7 @@ def show(
 
     def answer(found: Found) -> None:
         if options.json:
-            print(json.dumps({**report(options.image, found), **shape(found)}))
+            _print_json({**report(options.image, found), **shape(found)})
         elif found.inspection.look is None:
             text(found)
 
@@ -112,12 +107,18 @@ def _refuse(options: argparse.Namespace, error: EclctlError, found: Found | None
         shape = report(options.image, found)
         shape["error"] = {"code": error.code, "message": str(error)}
         shape["look"] = shape["look"] or (look and _look(look, options.image))
-        print(json.dumps(shape))
+        _print_json(shape)
     elif look is not None:
         _say_look(options.prog, options.image, look)
     else:
         print(f"{options.prog}: {printable(options.image)}: {printable(str(error))}", file=sys.stderr)
     return NOT_DONE
+
+
+def _print_json(shape: Mapping[str, Any]) -> None:
+    import json  # noqa: PLC0415 - only --json needs it
+
+    print(json.dumps(shape))
 
 
 def report(image: str, found: Found | None) -> dict[str, Any]:
@@ -193,11 +194,17 @@ def _directory(image: str) -> Look | None:
 
 def _say_look(prog: str, image: str, look: Look) -> None:
     print(f"{prog}: {printable(image)} is no SIF image: it is {look.what}", file=sys.stderr)
-    print(f"  {look.advice.format(image=shlex.quote(printable(image)))}", file=sys.stderr)
+    print(f"  {_advice(look, image)}", file=sys.stderr)
 
 
 def _look(look: Look, image: str) -> dict[str, str]:
-    return {"kind": look.kind, "what": look.what, "advice": look.advice.format(image=shlex.quote(printable(image)))}
+    return {"kind": look.kind, "what": look.what, "advice": _advice(look, image)}
+
+
+def _advice(look: Look, image: str) -> str:
+    import shlex  # noqa: PLC0415 - only for what is no SIF image
+
+    return look.advice.format(image=shlex.quote(printable(image)))
 
 
 def _say_remarks(remarks: Sequence[Remark]) -> None:
@@ -208,6 +215,8 @@ def _say_remarks(remarks: Sequence[Remark]) -> None:
 
 
 def _wrapped(remark: Remark) -> str:
+    import textwrap  # noqa: PLC0415 - a sound image has no remarks
+
     where = "" if remark.descriptor is None else f"descriptor {remark.descriptor} (object {remark.object}), "
     at = "" if remark.at is None else f" at byte {remark.at}"
     text = f"{where}{remark.field}{at}: {remark.wrong}; right: {remark.right}"

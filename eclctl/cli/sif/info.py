@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from eclctl.cli.sif.common import EXIT_STATUS, Found, NotFoundError, number, show, utc
 from eclctl.cli.sif.objects import NO_TIME, claimed_entity, group, link, object_shape
-from eclctl.model import SignatureFormat
 from eclctl.sif import labels
 from eclctl.sif.inspect import Inspection, Slot
 from eclctl.sif.media_types import media_types
 from eclctl.sif.oci_sif import stated_digest
 from eclctl.sif.reader import DataType, pread
 from eclctl.signature.formats import recognize
+from eclctl.terms import SignatureFormat
 from eclctl.text import printable
 from eclctl.verify.opening import MAX_SIGNATURE_SIZE
 

@@ -8,7 +8,6 @@ from typing import Any
 from eclctl.cli.sif.common import utc
 from eclctl.sif import labels
 from eclctl.sif.inspect import Slot
-from eclctl.sif.oci_sif import stated_digest
 from eclctl.sif.reader import DataType, Descriptor
 from eclctl.text import printable
 
@@ -70,6 +69,8 @@ def object_shape(slot: Slot) -> dict[str, Any]:
     if descriptor.is_signature:
         shape["claimed_entity"] = claimed_entity(descriptor) or None
     if descriptor.type in _OCI:
+        from eclctl.sif.oci_sif import stated_digest  # noqa: PLC0415 - only an OCI-SIF states digests
+
         shape["digest"] = stated_digest(descriptor)
     return shape
 

@@ -18,12 +18,12 @@ from eclctl.cli.terminal.progress import progress_bar
 from eclctl.cli.terminal.prompts import confirmed
 from eclctl.cli.verify.shared import FAILED, OK, open_image, say
 from eclctl.errors import ConfigError, EclctlError, KeyMaterialError, SigningError
-from eclctl.model import Finding
 from eclctl.sif.reader import Sif, read
 from eclctl.sign import native
 from eclctl.sign.coverage import Part, already_signed, caveats, plan
 from eclctl.sign.edit.editing import editing, prepare
 from eclctl.sign.native import Signing
+from eclctl.terms import Finding
 from eclctl.text import printable
 
 __all__ = ["run"]

@@ -22,7 +22,6 @@ from eclctl.cli.terminal.progress import progress_bar
 from eclctl.cli.terminal.prompts import confirmed
 from eclctl.cli.verify.shared import FAILED, OK, say
 from eclctl.errors import ConfigError, EclctlError, KeyMaterialError, SigningError
-from eclctl.model import Finding, is_purpose
 from eclctl.sif.reader import Sif
 from eclctl.sign import cosign_sign
 from eclctl.sign.cosign_keys import read_cosign_key
@@ -31,8 +30,9 @@ from eclctl.sign.edit.editing import Editing, editing
 from eclctl.sign.pem import PrivateKey
 from eclctl.signature.cosign import PURPOSE
 from eclctl.signature.keys import MAX_KEY_FILE
+from eclctl.terms import Finding, is_purpose
 from eclctl.text import printable
-from eclctl.verify import DigestCache
+from eclctl.verify.hashing import DigestCache
 
 __all__ = ["misused", "run"]
 

@@ -8,13 +8,13 @@ from typing import TypeAlias
 
 from eclctl.cli.sign.policy import Outlook, Policies
 from eclctl.decide.caller_identity import calling_user
-from eclctl.model import Finding
 from eclctl.sif.reader import Sif
 from eclctl.sign.outlook import outcome_at
 from eclctl.sign.pem import PrivateKey
+from eclctl.terms import Finding
 from eclctl.trust.keyring import unasked
-from eclctl.verify import DigestCache, HashPool
 from eclctl.verify.examine import examine_image
+from eclctl.verify.hashing import DigestCache, HashPool
 
 __all__ = ["File", "outlook", "unknown_keys"]
 

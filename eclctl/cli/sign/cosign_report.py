@@ -12,10 +12,10 @@ from eclctl.cli.sign import policy as sign_policy
 from eclctl.cli.sign.policy import Outlook
 from eclctl.cli.sign.report import show_outcome, show_warnings, size_text
 from eclctl.cli.verify.shared import finding_shape
-from eclctl.model import Finding, SignatureFormat, SignerKind
 from eclctl.sif.reader import Sif
 from eclctl.sign.cosign_sign import Signed, Subject
 from eclctl.signature.keys import PublicKey
+from eclctl.terms import Finding, SignatureFormat, SignerKind
 from eclctl.text import printable
 
 __all__ = ["Report", "show_coverage", "show_outlook"]

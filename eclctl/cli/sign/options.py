@@ -7,8 +7,8 @@ from functools import partial
 
 from eclctl.cli.terminal.parser import Parser
 from eclctl.cli.terminal.passphrases import VARIABLE, descriptor
-from eclctl.model import is_purpose
 from eclctl.sign.metadata import HASHES
+from eclctl.terms import is_purpose
 from eclctl.text import printable
 
 __all__ = ["misused", "parser"]

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from eclctl.errors import ConfigError
-from eclctl.model import Code, Finding, Missing, Outcome, RequirementReport, Verdict
+from eclctl.model import Code, Missing, Outcome, RequirementReport
+from eclctl.terms import Finding, Verdict
 from eclctl.text import printable
 
 # Reading and judging policies is a second of imports that only they cost who name one.
@@ -61,7 +62,8 @@ class Policies:
         from eclctl.decide.caller_identity import calling_user  # noqa: PLC0415 - see above
         from eclctl.sign.outlook import outcome_at, unknown_keys, with_signatures  # noqa: PLC0415 - see above
         from eclctl.trust.keyring import unasked  # noqa: PLC0415 - as above
-        from eclctl.verify import HashPool, examine  # noqa: PLC0415 - as above
+        from eclctl.verify.examine import examine  # noqa: PLC0415 - as above
+        from eclctl.verify.hashing import HashPool  # noqa: PLC0415 - as above
 
         snapshot, responders = self.snapshot, self.responders
         assert snapshot.policy is not None

@@ -10,10 +10,10 @@ from typing import Any
 from eclctl.cli.sign import policy as sign_policy
 from eclctl.cli.sign.policy import Outlook, wrapped
 from eclctl.cli.verify.shared import finding_shape, say
-from eclctl.model import Finding, KeyRef
 from eclctl.sif import labels
 from eclctl.sign.coverage import Part
 from eclctl.sign.native import Signing
+from eclctl.terms import Finding, KeyRef
 from eclctl.text import printable
 from eclctl.trust.signer_types import SIGNER_TYPES
 

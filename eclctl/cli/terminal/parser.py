@@ -6,7 +6,6 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
-from eclctl.cli.check import UsageError, seconds
 from eclctl.cli.terminal.width import columns
 from eclctl.text import printable
 
@@ -55,6 +54,8 @@ class Parser(argparse.ArgumentParser):
 
 def timeout(value: str) -> float:
     """Parse the value of `--timeout` for a parser."""
+    from eclctl.cli.check import UsageError, seconds  # noqa: PLC0415 - most commands speak to no daemon
+
     try:
         return seconds(value)
     except UsageError as error:

@@ -6,9 +6,9 @@ import argparse
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from eclctl.cli.inputs import certificates as credentials
@@ -17,14 +17,15 @@ from eclctl.cli.verify import cosign as verify_cosign
 from eclctl.cli.verify import remote as verify_remote
 from eclctl.cli.verify.shared import FAILED, OK, open_image, say, show_json, signature_shape
 from eclctl.errors import ConfigError, EclctlError, KeyMaterialError
-from eclctl.model import Finding, KeyRef
 from eclctl.sif.labels import data_type
 from eclctl.sif.reader import DataType, Descriptor
 from eclctl.signature import openpgp
+from eclctl.terms import Finding, KeyRef
 from eclctl.text import printable
 from eclctl.trust.keyring import KeyStore, load_keyring, load_public_keys
 from eclctl.trust.signer_types import SIGNER_TYPES
-from eclctl.verify import HashPool, Material, Report, Scope, SignatureReport, verify_scope
+from eclctl.verify.hashing import HashPool
+from eclctl.verify.reference import Material, Report, Scope, SignatureReport, verify_scope
 
 __all__ = ["run"]
 
@@ -126,7 +127,8 @@ def _number(text: str) -> int:
 def _listed(files: Iterable[str]) -> Iterator[str]:
     """Return the paths in list files; empty lines are passed over."""
     for name in files:
-        text = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+        with nullcontext(sys.stdin.buffer) if name == "-" else open(name, "rb") as file:
+            text = file.read()
         yield from (os.fsdecode(line) for line in text.split(b"\n") if line)
 
 
@@ -184,7 +186,7 @@ def _implicit_keyrings(*, needed: bool) -> list[str]:
     from eclctl.sign.keyrings.rings import user_ring_file  # noqa: PLC0415 - only where no key is named
 
     own = user_ring_file(os.environ)
-    found = [*([SYSTEM_KEYS] if Path(SYSTEM_KEYS).is_dir() else []), *([own] if own is not None else [])]
+    found = [*([SYSTEM_KEYS] if os.path.isdir(SYSTEM_KEYS) else []), *([own] if own is not None else [])]
     if not found and needed:
         raise KeyMaterialError(
             f"give --keyring FILE or --key FILE or --certificate FILE: there is no system keyring {SYSTEM_KEYS},"

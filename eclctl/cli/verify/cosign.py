@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from eclctl.cli.verify.shared import FAILED, OK, open_image, say, show_json, signature_shape
 from eclctl.errors import EclctlError
-from eclctl.model import Finding
-from eclctl.signature.keys import PublicKey
+from eclctl.terms import Finding
 from eclctl.text import printable
-from eclctl.verify import HashPool, SignatureReport
-from eclctl.verify.cosign import CosignReport, verify_cosign
+from eclctl.verify.hashing import HashPool
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Mapping, Sequence
+
+    from eclctl.signature.keys import PublicKey
+    from eclctl.verify.cosign import CosignReport
+    from eclctl.verify.reference import SignatureReport
 
 __all__ = ["misused", "refuse", "verify_all"]
 
@@ -59,6 +63,8 @@ def refuse(images: Sequence[str], error: Finding) -> None:
 
 
 def _verify(image: str, keys: Sequence[PublicKey], pool: HashPool) -> CosignReport:
+    from eclctl.verify.cosign import CosignReport, verify_cosign  # noqa: PLC0415 - only --cosign needs it
+
     try:
         fd = open_image(image)
         try:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from eclctl.config.keyservers import Keyservers
-    from eclctl.verify import Material
+    from eclctl.verify.reference import Material
 
 __all__ = ["Remote", "add_options", "misused", "remote"]
 
@@ -91,7 +91,7 @@ class Remote:
 
         own = (serialize(certificate.material) for certificate in material.store.pgp.certificates)
         store = replace(material.store, pgp=openpgp.Keyring.parse(*own, *new))
-        return replace(material, store=store)
+        return material._replace(store=store)
 
     def _unknown(self, fd: int, material: Material) -> list[str]:
         claimed = dict.fromkeys(_claimed(fd))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 import sys
@@ -13,8 +12,8 @@ from eclctl.errors import UnreadableImageError, UnsupportedFileError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from eclctl.model import Finding
-    from eclctl.verify import SignatureReport
+    from eclctl.terms import Finding
+    from eclctl.verify.reference import SignatureReport
 
 __all__ = ["FAILED", "OK", "finding_shape", "open_image", "say", "show_json", "signature_shape"]
 
@@ -50,6 +49,8 @@ def show_json(
         "signatures": list(signatures),
         "payloads": list(payloads),
     }
+    import json  # noqa: PLC0415 - only --json needs it
+
     print(json.dumps(shape), flush=True)
 
 

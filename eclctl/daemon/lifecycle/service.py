@@ -65,7 +65,7 @@ from eclctl.files.sandboxes import Sandboxes
 from eclctl.files.trusted_path import Locator
 from eclctl.files.writers import ignore_broken_leases
 from eclctl.remote.ocsp.cache import OcspCache
-from eclctl.verify import HashPool
+from eclctl.verify.hashing import HashPool
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -31,9 +31,10 @@ from prometheus_client.registry import Collector
 
 from eclctl import __version__
 from eclctl.decide.breakglass import State
-from eclctl.model import ALLOWING, Code, Verdict
+from eclctl.model import ALLOWING, Code
 from eclctl.remote.keyservers.hkp import Result
 from eclctl.report.rule_counts import RuleTallies
+from eclctl.terms import Verdict
 from eclctl.trust.revocation import Status
 
 if TYPE_CHECKING:

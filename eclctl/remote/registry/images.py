@@ -11,11 +11,11 @@ from typing import Any, Final
 
 from eclctl import strictjson
 from eclctl.errors import RemoteError
-from eclctl.model import Finding
 from eclctl.remote.http.client import shown
 from eclctl.remote.registry.client import Document, MissingError, Registry
 from eclctl.sif.oci import INDEX_TYPES, Content, Index, Manifest, parse_index, parse_manifest
 from eclctl.sif.oci_sif import MAX_CARRIED, MAX_PAYLOAD, SIMPLE_SIGNING
+from eclctl.terms import Finding
 
 __all__ = [
     "EMPTY_CONFIG",

@@ -18,7 +18,7 @@ not be in the order of their IDs), and counts the free slots instead of believin
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import count
 
 from eclctl.errors import MalformedImageError, SigningError
@@ -132,7 +132,7 @@ class _Draft:
     """An image between two states: the table and the header as they become, and the data that is new."""
 
     def __init__(self, image: Sif, table: bytes, when: int) -> None:
-        self._header = replace(image.header, modified=when)
+        self._header = image.header._replace(modified=when)
         self._slots = [table[at : at + DESCRIPTOR_SIZE] for at in range(0, len(table), DESCRIPTOR_SIZE)]
         self._left = {descriptor.id: descriptor for descriptor in image.descriptors}
         self._ids = set(self._left)
@@ -154,14 +154,14 @@ class _Draft:
                 raise SigningError(f"there is no data object {identity} to remove")
             extents.append((found.offset, found.size))
             if found.is_primary_partition:
-                self._header = replace(self._header, architecture=NO_ARCHITECTURE)
+                self._header = self._header._replace(architecture=NO_ARCHITECTURE)
         self._slots = [_EMPTY if slot[_USED] and _identity(slot) in identities else slot for slot in self._slots]
         self._ids -= identities
         return tuple(extents)
 
     def compact(self) -> int:
         """Let the data section end behind the last data; return where that is."""
-        self._header = replace(self._header, data_size=self._end - self._header.data_offset)
+        self._header = self._header._replace(data_size=self._end - self._header.data_offset)
         return self._end
 
     def add(self, new: NewObject) -> None:
@@ -175,7 +175,7 @@ class _Draft:
         self._slots[index] = _slot(new, identity, offset, start, self._when)
         self._ids.add(identity)
         self._data.append((offset, new.data))
-        self._header = replace(self._header, data_size=self._last - self._header.data_offset)
+        self._header = self._header._replace(data_size=self._last - self._header.data_offset)
         self._note_architecture(new)
 
     def plan(self, zero: tuple[tuple[int, int], ...], size: int) -> Plan:
@@ -183,7 +183,7 @@ class _Draft:
         free = sum(not slot[_USED] for slot in self._slots)
         table = self._header.table_offset, b"".join(self._slots)
         end = max((offset + len(data) for offset, data in self._data), default=0)
-        return Plan(zero, tuple(self._data), table, _packed(replace(self._header, free=free)), max(size, end))
+        return Plan(zero, tuple(self._data), table, _packed(self._header._replace(free=free)), max(size, end))
 
     def _free_slot(self) -> tuple[int, int]:
         """Return the place of a slot that is free, and the ID that goes with it."""
@@ -205,7 +205,7 @@ class _Draft:
         if kind == _PRIMARY:
             if any(one.is_primary_partition for one in self._left.values()):
                 raise SigningError("the image has a primary partition already")
-            self._header = replace(self._header, architecture=architecture)
+            self._header = self._header._replace(architecture=architecture)
 
 
 def _slot(new: NewObject, identity: int, offset: int, start: int, when: int) -> bytes:

@@ -22,8 +22,7 @@ from eclctl.sign.edit.assembly import Edit, NewObject, plan
 from eclctl.sign.edit.detached_write import CutShortError, apart
 from eclctl.sign.edit.inplace import carry_out, is_done, mend
 from eclctl.sign.edit.locked_file import PATIENCE, Held, held
-from eclctl.verify import HashPool
-from eclctl.verify.hashing import Progress, Want, hash_objects
+from eclctl.verify.hashing import HashPool, Progress, Want, hash_objects
 
 __all__ = ["Edit", "Editing", "NewObject", "Progress", "editing", "prepare"]
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, NamedTuple
 
-from eclctl.model import Finding
 from eclctl.sign.keyrings.transferable import Protection, TransferableKey
 from eclctl.signature import openpgp
 from eclctl.signature.openpgp.algorithms import KEY_ALGORITHMS
 from eclctl.signature.openpgp.errors import FindingCode, PacketError
 from eclctl.signature.openpgp.keys import PublicKey
 from eclctl.signature.openpgp.packets import read_mpis
+from eclctl.terms import Finding
 
 __all__ = ["KeyFacts", "algorithm", "bits", "facts", "signing_keys", "unusable"]
 
@@ -47,8 +46,7 @@ _CURVES: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class KeyFacts:
+class KeyFacts(NamedTuple):
     """A key as it is listed. Names are unescaped; times aware, UTC.
 
     `expires` is when the last of its keys that may sign stops to count, None for never. `problem` is why nothing that

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from eclctl.errors import KeyMaterialError
 from eclctl.sign.keyrings.guarded import GuardedDirectory
@@ -46,8 +46,7 @@ _SHORT: Final = 8
 _ADDRESS: Final = re.compile(r"<([^<>]*)>\s*\Z")
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """What became of a key that was added: `new`, `updated` or `unchanged`; `secret` is None when none was given."""
 
     fingerprint: str
@@ -55,8 +54,7 @@ class Change:
     secret: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Added:
+class Added(NamedTuple):
     """What adding a file of keys did.
 
     `unreadable` keys were passed over, and so were `strangers`: revocations of keys that are not in the ring, or that
@@ -68,8 +66,7 @@ class Added:
     strangers: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Removed:
+class Removed(NamedTuple):
     """Whether a certificate was removed, and a secret key."""
 
     public: bool

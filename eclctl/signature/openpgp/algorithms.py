@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, encode_dss_signature
 
-from eclctl.model import Finding
+from eclctl.terms import Finding
 
 from .errors import FindingCode, PacketError
 from .packets import read_mpis

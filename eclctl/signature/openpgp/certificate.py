@@ -25,7 +25,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Final
 
-from eclctl.model import Finding
+from eclctl.terms import Finding
 
 from .algorithms import STRONG_HASHES
 from .errors import KEY_REVOKED, NOT_A_SIGNING_KEY, PacketError, UnknownHashError, bad_certificate

@@ -9,10 +9,9 @@ checked before any cryptography.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Final, NoReturn
+from typing import Final, NamedTuple, NoReturn
 
-from eclctl.model import Finding
+from eclctl.terms import Finding
 
 from .armor import decode_body
 from .errors import FindingCode, PacketError, VerificationError
@@ -33,8 +32,7 @@ _HASH_HEADER: Final = re.compile(rb"Hash: ([A-Z0-9-]+(?:, ?[A-Z0-9-]+)*)")
 _MAX_HEADERS: Final = 16
 
 
-@dataclass(frozen=True, slots=True)
-class Cleartext:
+class Cleartext(NamedTuple):
     """A message whose framing is right, before any cryptography.
 
     `text` is what is hashed: lines without trailing white space, separated by CR LF, none after the last. `hashes`

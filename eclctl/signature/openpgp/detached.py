@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final, NoReturn
 
-from eclctl.model import Finding
+from eclctl.terms import Finding
 
 from .armor import decode_body
 from .cleartext import MAX_SIGNATURES

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import ClassVar, Final
 
 from eclctl.errors import EclctlError, KeyMaterialError
-from eclctl.model import Finding
+from eclctl.terms import Finding
 
 __all__ = ["CertificateError", "FindingCode", "PacketError", "UnknownHashError", "VerificationError"]
 

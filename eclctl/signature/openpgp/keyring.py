@@ -9,7 +9,7 @@ from itertools import chain
 from struct import pack
 from typing import Final
 
-from eclctl.model import Finding
+from eclctl.terms import Finding
 
 from .armor import split_blocks
 from .certificate import Certificate, Component, KeyStatus, Material

@@ -8,7 +8,7 @@ from functools import cached_property
 
 from cryptography.exceptions import UnsupportedAlgorithm
 
-from eclctl.model import Finding
+from eclctl.terms import Finding
 
 from .algorithms import Verifier, WeakKeyError, digest, load_verifier
 from .errors import FindingCode, PacketError

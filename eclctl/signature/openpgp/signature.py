@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from eclctl.model import NO_PURPOSE_KNOWN, Finding, purpose
+from eclctl.terms import NO_PURPOSE_KNOWN, Finding, purpose
 
 from .algorithms import HASHES, HashAlgorithm
 from .errors import FindingCode, PacketError, UnknownHashError

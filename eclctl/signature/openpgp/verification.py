@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 from eclctl.errors import KeyMaterialError
-from eclctl.model import Finding
+from eclctl.terms import Finding
 
 from .algorithms import STRONG_HASHES
 from .certificate import Certificate, KeyStatus
@@ -50,8 +50,7 @@ _MAX_CANDIDATES: Final = 8
 """Keys with one key ID that are tried: a second one takes 2^64 work, or a certificate that adopts another's subkey."""
 
 
-@dataclass(frozen=True, slots=True)
-class GoodSignature:
+class GoodSignature(NamedTuple):
     """A signature that a key made. A fact: whether it counts at some time is for `judge`.
 
     `certificate` and `key` are fingerprints in upper-case hex, of the primary key and of the key that signed. Times
@@ -74,16 +73,14 @@ class FailedSignature:
     finding: Finding
 
 
-@dataclass(frozen=True, slots=True)
-class CheckedMessage:
+class CheckedMessage(NamedTuple):
     """A message whose framing is right. `text` is what the good ones among its signatures sign, with CR LF."""
 
     text: bytes
     signatures: tuple[GoodSignature | FailedSignature, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Signer:
+class Signer(NamedTuple):
     """Who signed. `id` is the primary fingerprint, `key` the fingerprint of the key that signed (upper-case hex).
 
     `name` is the user ID as text, unescaped. Times are aware, UTC.
@@ -96,8 +93,7 @@ class Signer:
     expires: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
-class VerifiedMessage:
+class VerifiedMessage(NamedTuple):
     """A message that every one of its signatures verifies. `text` is exactly the signed bytes, with CR LF."""
 
     text: bytes

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from eclctl.model import SignerKind
+from eclctl.terms import SignerKind
 from eclctl.trust.signer_types.base import Description, Lifetime, Listing, Signed, SignerType, Store
 from eclctl.trust.signer_types.certificate import X509Certificate
 from eclctl.trust.signer_types.cosign_key import CosignKey

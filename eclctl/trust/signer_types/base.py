@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
-from eclctl.model import Finding, KeyRef, SignatureFormat, SignerKind
+from eclctl.terms import Finding, KeyRef, SignatureFormat, SignerKind
 from eclctl.trust.revocation import StatusSource, StatusSubject
 
 if TYPE_CHECKING:

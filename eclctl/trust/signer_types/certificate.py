@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from eclctl.model import Finding, SignatureFormat, SignerKind
+from eclctl.terms import Finding, SignatureFormat, SignerKind
 from eclctl.trust.revocation import Link, StatusSource, first_not_good, known_in_words
 from eclctl.trust.signer_types.base import UNTRUSTED, Description, Lifetime, Signed, SignerType, Store
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from eclctl.model import SignatureFormat, SignerKind
 from eclctl.signature.keys import PublicKey
+from eclctl.terms import SignatureFormat, SignerKind
 from eclctl.trust.signer_types.pem_key import PemKey
 
 __all__ = ["CosignKey", "cosign_name"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from eclctl.model import Finding, SignatureFormat, SignerKind
 from eclctl.signature.keys import PublicKey
+from eclctl.terms import Finding, SignatureFormat, SignerKind
 from eclctl.trust.revocation import StatusSource
 from eclctl.trust.signer_types.base import UNTRUSTED, Description, Signed, SignerType, Store
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 
-from eclctl.model import Finding, SignatureFormat, SignerKind
 from eclctl.signature import openpgp
+from eclctl.terms import Finding, SignatureFormat, SignerKind
 from eclctl.trust.revocation import StatusSource
 from eclctl.trust.signer_types.base import Description, Lifetime, Signed, SignerType, Store
 

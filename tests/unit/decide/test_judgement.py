@@ -18,7 +18,7 @@ from eclctl.policytest.running import Runner
 from eclctl.report.survey import image_report as stands
 from eclctl.sign.outlook import outcome_at
 from eclctl.trust.revocation import Status
-from eclctl.verify import examine
+from eclctl.verify.examine import examine
 from tests.helpers.engines import CALLER, RULES, Site
 from tests.helpers.previews import looking
 

@@ -10,7 +10,8 @@ from eclctl.decide.facts import Judgements
 from eclctl.model import Claim
 from eclctl.signature import openpgp
 from eclctl.trust.keyring import KeyStore, judge
-from eclctl.verify import HashPool, examine
+from eclctl.verify.examine import examine
+from eclctl.verify.hashing import HashPool
 from tests.helpers.sifbuilder import corpus_store, opened
 from tests.helpers.support import CORPUS
 

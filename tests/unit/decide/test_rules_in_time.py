@@ -11,7 +11,7 @@ from eclctl.decide.driving import drive
 from eclctl.decide.questions import Decision, Lookup, Question
 from eclctl.model import Caller, Code, Verdict
 from eclctl.sif.reader import read
-from eclctl.verify import examine
+from eclctl.verify.examine import examine
 from tests.helpers.engines import CALLER, Site
 from tests.helpers.sifbuilder import corpus_store, opened
 from tests.helpers.support import CORPUS, NOW

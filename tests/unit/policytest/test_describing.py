@@ -9,7 +9,7 @@ import pytest
 
 from eclctl.model import Claim, Code, Kind, SignatureFormat, SignerKind, Verification
 from eclctl.policytest.cases import Supposed
-from eclctl.verify import examine
+from eclctl.verify.examine import examine
 from tests.helpers.policy_tests import NOT_MET, case, errors, loaded, one, results
 from tests.helpers.sifbuilder import opened
 from tests.helpers.support import CORPUS, NOW

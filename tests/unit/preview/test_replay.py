@@ -14,7 +14,7 @@ from eclctl.preview import policy_pair
 from eclctl.preview.changes import AnswerChange
 from eclctl.preview.replay import replay
 from eclctl.preview.withdrawing import digest_of, signatory, with_withdrawn
-from eclctl.verify import examine
+from eclctl.verify.examine import examine
 from tests.helpers.breaking import TERMS, BreakGlass
 from tests.helpers.engines import RULES, Site
 from tests.helpers.previews import LENIENT, history, looking, record, simulate

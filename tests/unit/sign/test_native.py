@@ -14,7 +14,8 @@ from eclctl.sif.reader import DataType
 from eclctl.sign.edit.editing import Edit
 from eclctl.sign.native import PemMaterial, PgpMaterial
 from eclctl.trust.keyring import KeyStore
-from eclctl.verify import Material, Scope, examine, verify_scope
+from eclctl.verify.examine import examine
+from eclctl.verify.reference import Material, Scope, verify_scope
 from tests.helpers import pgp
 from tests.helpers.scribes import (
     SIGNED,
@@ -76,7 +77,7 @@ def test_every_object_is_as_the_reference_makes_it_but_for_what_is_random(source
             continue
         # A random salt or nonce makes armor and ASN.1 longer or shorter: offsets and sizes follow from that alone.
         at, size = other.offset, other.size
-        assert dataclasses.replace(one, offset=at, size=size) == other
+        assert one._replace(offset=at, size=size) == other
         assert one.size == len(signature_data(path, one.id))
 
 

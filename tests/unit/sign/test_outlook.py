@@ -12,7 +12,7 @@ from eclctl.model import Caller, Code
 from eclctl.sign.coverage import plan
 from eclctl.sign.outlook import outcome_at, unknown_keys, with_signatures
 from eclctl.trust.keyring import KeyStore
-from eclctl.verify import examine
+from eclctl.verify.examine import examine
 from tests.helpers.deciding import RING, loaded
 from tests.helpers.scribes import corpus_copy, pem_signing, pgp_signing, sign_file
 from tests.helpers.support import NOW

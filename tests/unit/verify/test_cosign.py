@@ -10,8 +10,10 @@ import pytest
 from eclctl.model import Claim, Finding, KeyRef, Kind, OciContent, SignatureFormat, SignerKind, Verification
 from eclctl.signature.openpgp import Keyring
 from eclctl.trust.keyring import KeyStore, judge
-from eclctl.verify import HashPool, examine, hashing
+from eclctl.verify import hashing
 from eclctl.verify.cosign import MAX_SIGNATURES, CosignReport, verify_cosign
+from eclctl.verify.examine import examine
+from eclctl.verify.hashing import HashPool
 from tests.helpers.ocibuilder import (
     BUNDLE,
     SIGNATURE,

@@ -11,8 +11,9 @@ import pytest
 from eclctl.errors import BusyImageError, MalformedImageError
 from eclctl.model import Kind, SignatureFormat, SignerKind
 from eclctl.sif import reader
-from eclctl.verify import DigestCache, HashPool, examine, kind_of, opening
-from eclctl.verify.hashing import Want, hash_objects
+from eclctl.verify import opening
+from eclctl.verify.examine import examine, kind_of
+from eclctl.verify.hashing import DigestCache, HashPool, Want, hash_objects
 from tests.helpers import pgp, sifbuilder
 from tests.helpers.sifbuilder import (
     GROUP_BITS,

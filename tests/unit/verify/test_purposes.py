@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from eclctl.model import NO_PURPOSE_KNOWN
-from eclctl.verify import examine
+from eclctl.verify.examine import examine
 from tests.helpers import pgp
 from tests.helpers.ocibuilder import cosign_key, cosign_store, oci_sample
 from tests.helpers.sifbuilder import GROUP_BITS, corpus_pgp_key, corpus_store, opened, pem_key, sample

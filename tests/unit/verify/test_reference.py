@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from eclctl.verify import Material, Scope, verify_scope
+from eclctl.verify.reference import Material, Scope, verify_scope
 from tests.helpers import pgp, sifbuilder
 from tests.helpers.sifbuilder import SifBuilder, corpus_pgp_key, corpus_store, opened, pem_key, sample
 from tests.helpers.support import NOW

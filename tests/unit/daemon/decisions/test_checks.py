@@ -31,7 +31,7 @@ from eclctl.files.mounts import MountTable
 from eclctl.files.trusted_path import Locator
 from eclctl.model import Caller, Identity
 from eclctl.trust.revocation import Known, Status
-from eclctl.verify import HashPool
+from eclctl.verify.hashing import HashPool
 from tests.helpers.site import APPROVED, Site
 from tests.helpers.support import CORPUS, own_copy
 

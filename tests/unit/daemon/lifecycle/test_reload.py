@@ -19,7 +19,7 @@ from eclctl.decide.snapshot import Snapshot
 from eclctl.files.mounts import MountTable
 from eclctl.files.trusted_path import Locator
 from eclctl.signature.openpgp import Keyring
-from eclctl.verify import HashPool
+from eclctl.verify.hashing import HashPool
 from tests.helpers.support import CORPUS
 
 POLICY = "version: 1\nrules:\n  - name: it\n    match: {users: [somebody]}\n    decision: deny\ndefault: deny\n"

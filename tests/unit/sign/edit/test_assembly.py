@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import struct
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -126,8 +125,8 @@ def test_a_deterministic_image_keeps_its_times_at_year_one() -> None:
     image = sample(uuid=bytes(16))
     with opened(image) as fd:
         found = reader.read(fd)
-        header = replace(found.header, created=YEAR_ONE, modified=YEAR_ONE)
-        steps = plan(replace(found, header=header), table(found), Edit(add=(NewObject(GENERIC, b"x"),)), NOW)
+        header = found.header._replace(created=YEAR_ONE, modified=YEAR_ONE)
+        steps = plan(found._replace(header=header), table(found), Edit(add=(NewObject(GENERIC, b"x"),)), NOW)
     slots, head = steps.table[1], steps.header
     assert struct.unpack_from("<qq", slots, 3 * 585 + 41) == (YEAR_ONE, YEAR_ONE)
     assert struct.unpack_from("<qq", head, 64) == (YEAR_ONE, YEAR_ONE)
@@ -158,7 +157,7 @@ def test_what_does_not_fit_a_descriptor_is_refused(new: NewObject) -> None:
 def test_a_data_section_outside_the_file_is_refused(data_offset: int) -> None:
     with opened(sample()) as fd:
         found = reader.read(fd)
-        lying = replace(found, header=replace(found.header, data_offset=data_offset))
+        lying = found._replace(header=found.header._replace(data_offset=data_offset))
         with pytest.raises(MalformedImageError, match="outside the file"):
             plan(lying, table(found), Edit(add=(NewObject(GENERIC, b"x"),)), NOW)
 
@@ -166,6 +165,6 @@ def test_a_data_section_outside_the_file_is_refused(data_offset: int) -> None:
 def test_a_data_section_that_claims_to_begin_in_the_table_is_not_written_there() -> None:
     with opened(SifBuilder()) as fd:
         found = reader.read(fd)
-        lying = replace(found, header=replace(found.header, data_offset=0))
+        lying = found._replace(header=found.header._replace(data_offset=0))
         steps = plan(lying, table(found), Edit(add=(NewObject(GENERIC, b"x"),)), NOW)
     assert steps.data[0][0] == found.header.table_offset + found.header.table_size

@@ -375,7 +375,7 @@ def test_a_record_that_cannot_be_is_left_alone(
     fd = os.open(path, os.O_RDWR)
     found = edit_journal.cut_short(fd, len(data))
     assert found is not None
-    forged = edit_journal.Seal(**{name: getattr(found[0], name) for name in found[0].__slots__} | wrong)
+    forged = found[0]._replace(**wrong)
     path.write_bytes(data[:-SECTOR] + forged.pack())
     state = path.read_bytes()
     assert mend(fd) is None

@@ -7,10 +7,10 @@ messages quoted.
 
 from __future__ import annotations
 
-from eclctl.config.document import quoted
 from eclctl.model import Claim, SignatureFormat
 from eclctl.policy.globs import matches_repository
 from eclctl.policy.language import Policy, Signer
+from eclctl.text import quoted
 
 _COSIGN = SignatureFormat.COSIGN
 

@@ -12,12 +12,13 @@ from datetime import datetime
 from typing import Protocol
 
 from eclctl.config import document
-from eclctl.config.document import ListNode, MapNode, Node, Report, Scalar, quoted
+from eclctl.config.document import ListNode, MapNode, Node, Report, Scalar
 from eclctl.errors import ConfigError
 from eclctl.model import is_purpose
 from eclctl.policy.globs import Glob, compile_repository, repository_objection
 from eclctl.policy.language import ANYONE, X509, Policy, Signer
 from eclctl.policy.material import Material
+from eclctl.text import quoted
 
 TOP_KEYS = ("version", "include", "signers", "roles", "withdrawn", "exceptions", "rules", "default")
 _KEYS = ("pgp", "key", "certificate", "cosign")

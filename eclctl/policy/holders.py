@@ -12,10 +12,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from eclctl.config.document import Report, quoted
+from eclctl.config.document import Report
 from eclctl.policy.declare import Certificates, Declarations, place
 from eclctl.policy.language import COSIGN, X509, Holder, Signer
 from eclctl.policy.matching import match
+from eclctl.text import quoted
 
 
 @dataclass(frozen=True, slots=True)

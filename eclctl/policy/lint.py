@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple, TypeAlias
 
-from eclctl.config.document import ListNode, MapNode, Node, Report, Scalar, quoted
+from eclctl.config.document import ListNode, MapNode, Node, Report, Scalar
 from eclctl.model import Assurance, Verdict
 from eclctl.policy.declare import Declarations, place
 from eclctl.policy.globs import Glob
@@ -23,6 +23,7 @@ from eclctl.policy.persons import Persons
 from eclctl.policy.requirements import ASKS
 from eclctl.policy.shadows import Shadow, find_shadows
 from eclctl.signature.openpgp import Keyring
+from eclctl.text import quoted
 
 __all__ = ["Linter", "Remark", "Remarks", "no_remarks"]
 

@@ -6,11 +6,12 @@ import math
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
-from eclctl.config.document import Report, quoted
+from eclctl.config.document import Report
 from eclctl.model import Finding
 from eclctl.policy.declare import Declarations
 from eclctl.policy.language import X509, Policy
 from eclctl.signature import openpgp
+from eclctl.text import counted, quoted
 from eclctl.trust.x509 import Credential, path, turning_points
 
 __all__ = ["SOON", "review_keys", "who_counts"]
@@ -42,7 +43,7 @@ def review_keys(policy: Policy, declared: Declarations, report: Report, ring: op
             why, hint = "the key", "have it prolonged, and put the new certificate into the keyring"
         if ends is not None and ends <= now + SOON:
             days = math.ceil((ends - now) / timedelta(days=1))
-            left = f"{ends:%Y-%m-%d} ({days} day{'s' if days != 1 else ''})"
+            left = f"{ends:%Y-%m-%d} ({counted(days, 'day')})"
             report.warning(entry, f"signatures by {this} count until {left}: then {why} expires", hint)
 
 

@@ -10,11 +10,12 @@ from datetime import datetime
 from cryptography import x509
 
 from eclctl.config import document
-from eclctl.config.document import Node, Report, Scalar, quoted
+from eclctl.config.document import Node, Report, Scalar
 from eclctl.errors import EclctlError, KeyMaterialError
 from eclctl.model import Finding
 from eclctl.policy.language import COSIGN
 from eclctl.signature.keys import PublicKey, parse_public_key
+from eclctl.text import printable_message, quoted
 from eclctl.trust.ocsp import responders
 from eclctl.trust.x509 import Credential, check_certificates, load_credential, path
 
@@ -76,7 +77,7 @@ class Material:
         if leaf is None or own is None or intermediates is None or not roots or ocsp is None:
             return None
         try:
-            source = document.printable(leaf.text)
+            source = printable_message(leaf.text)
             credential = load_credential(own, intermediates, roots, ocsp=ocsp == "require", source=source)
         except KeyMaterialError as error:
             self._unusable(leaf, "certificate", error)
@@ -114,7 +115,7 @@ class Material:
         if content is None:
             return None
         try:
-            check_certificates(content, source=document.printable(entry.text))
+            check_certificates(content, source=printable_message(entry.text))
         except KeyMaterialError as error:
             self._unusable(entry, "certificate", error)
             return None
@@ -138,7 +139,7 @@ class Material:
         if content is None:
             return None
         try:
-            return parse_public_key(content, source=document.printable(entry.text))
+            return parse_public_key(content, source=printable_message(entry.text))
         except KeyMaterialError as error:
             self._unusable(entry, "key", error)
             return None
@@ -156,7 +157,7 @@ class Material:
 
     def _unusable(self, entry: Scalar, sort: str, error: OSError | EclctlError) -> None:
         reason = (error.strerror or "") if isinstance(error, OSError) else str(error)
-        reason = reason.removeprefix(f"{document.printable(entry.text)}: ")
+        reason = reason.removeprefix(f"{printable_message(entry.text)}: ")
         message = f"the {sort} file {quoted(entry.text)} cannot be used: {reason}"
         self.report.error(entry, message, self._advice(entry, sort))
 

@@ -10,8 +10,9 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from eclctl.config.document import printable, suggestion
+from eclctl.config.document import suggestion
 from eclctl.model import Caller, Outcome
+from eclctl.text import printable_message
 
 _LONGEST = 400  # characters of one value, as it is shown
 _TOKEN = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
@@ -87,7 +88,7 @@ def _listed(words: Sequence[str], between: str = ", ", none: str = "nothing") ->
 
 
 def _bounded(text: str) -> str:
-    shown = printable(text)
+    shown = printable_message(text)
     return shown if len(shown) <= _LONGEST else shown[: _LONGEST - 3] + "..."
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from eclctl.config.document import Report, Scalar, quoted
+from eclctl.config.document import Report, Scalar
 from eclctl.policy.declare import Certificates, Declarations
 from eclctl.policy.holders import Holders
 from eclctl.policy.language import COSIGN
+from eclctl.text import quoted
 
 _FINGERPRINT = re.compile(r"[0-9A-F]{40}|[0-9A-F]{64}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")

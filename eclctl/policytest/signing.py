@@ -8,11 +8,12 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from eclctl.config import document
-from eclctl.config.document import Node, Report, Scalar, quoted
+from eclctl.config.document import Node, Report, Scalar
 from eclctl.model import Claim, Failure, Finding, KeyRef, Kind, SignatureFormat, SignerKind, is_purpose, purpose
 from eclctl.policy.declare import PURPOSE_SHAPE
 from eclctl.policy.language import COSIGN, X509, Policy, Signer
 from eclctl.signature import cosign, openpgp
+from eclctl.text import quoted
 from eclctl.trust.keyring import KeyStore
 
 _KEYS = (

@@ -17,7 +17,7 @@ from eclctl.sign.keyrings.site_rings import SiteRing
 from eclctl.sign.keyrings.transferable import armored, parse
 from eclctl.signature import openpgp
 from eclctl.signature.openpgp.proven import Proven, proven
-from eclctl.text import printable
+from eclctl.text import counted, printable
 
 if TYPE_CHECKING:
     from eclctl.cli.terminal.parser import Parser
@@ -76,7 +76,7 @@ def show(sent: Proven, url: str) -> None:
     print(f"public key {sent.fingerprint} pushed to {url} successfully")
     for name in _names(sent):
         print(f"    {printable(name)}")
-    subkeys = f"{sent.subkeys} subkey" + ("" if sent.subkeys == 1 else "s")
+    subkeys = counted(sent.subkeys, "subkey")
     print(f"    with {subkeys}, {len(sent.packets)} bytes, nothing secret")
 
 

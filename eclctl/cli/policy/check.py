@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -19,6 +18,7 @@ from eclctl.config.document import Problem
 from eclctl.decide.mounted import HostMounts, believe, exists_here
 from eclctl.decide.snapshot import Built, build
 from eclctl.files.mounts import MountTable
+from eclctl.text import counted, json_text
 
 __all__ = ["add", "load_named", "problem_fields", "run"]
 
@@ -92,18 +92,14 @@ def _print(built: Built) -> None:
         for problem in problems:
             complain(sort, problem)
     if built.snapshot is None or built.snapshot.policy is None:
-        found = _count(len(built.errors), "error") + (
-            f", {_count(len(built.warnings), 'warning')}" * bool(built.warnings)
+        found = counted(len(built.errors), "error") + (
+            f", {counted(len(built.warnings), 'warning')}" * bool(built.warnings)
         )
         print(f"the policy does not load: {found}", file=sys.stderr)
         return
     policy = built.snapshot.policy
-    what = f"{_count(len(policy.rules), 'rule')}, {_count(len(policy.signers), 'signer')}"
-    print(f"the policy loads: {what}, {_count(len(built.warnings), 'warning')} ({built.snapshot.digest})")
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    what = f"{counted(len(policy.rules), 'rule')}, {counted(len(policy.signers), 'signer')}"
+    print(f"the policy loads: {what}, {counted(len(built.warnings), 'warning')} ({built.snapshot.digest})")
 
 
 def _shape(built: Built) -> dict[str, object]:
@@ -122,4 +118,4 @@ def _shape(built: Built) -> dict[str, object]:
 
 def problem_fields(problem: Problem) -> dict[str, object]:
     """Return a problem as JSON has it; names of files that are no text are escaped."""
-    return {**asdict(problem), "file": os.fsencode(problem.file).decode("utf-8", "backslashreplace")}
+    return {**asdict(problem), "file": json_text(problem.file)}

@@ -6,7 +6,6 @@ import argparse
 import gzip
 import json
 import os
-import re
 import stat
 import sys
 import time
@@ -38,7 +37,7 @@ from eclctl.preview.looking import Looker, Side
 from eclctl.preview.records import History
 from eclctl.preview.replay import Result, replay
 from eclctl.preview.withdrawing import digest_of, signatory, without
-from eclctl.text import printable
+from eclctl.text import bounded_integer, parse_duration, printable
 from eclctl.verify import HashPool
 
 if TYPE_CHECKING:
@@ -51,8 +50,6 @@ NOTHING_FLIPS, FLIPS, FAILED = 0, 1, 3
 _LONGEST_LINE = 1 << 20
 _LIMIT = 50
 _TICK_SECONDS = 0.2
-_SPAN = re.compile(r"([0-9]{1,6})([smhdw])")
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 _EXAMPLES = """Today's policy is the one that the configuration names. Images are those in its
 watched directories, and all that its audit log has decisions on. Each is read
@@ -333,10 +330,10 @@ class _Progress:
 
 
 def _since(text: str) -> datetime:
-    span = _SPAN.fullmatch(text)
+    span = parse_duration(text)
     try:
         if span is not None:
-            return datetime.now(UTC) - timedelta(**{_UNITS[span[2]]: int(span[1])})
+            return datetime.now(UTC) - timedelta(seconds=span)
         found = datetime.fromisoformat(text)
     except (ValueError, OverflowError) as error:
         raise argparse.ArgumentTypeError(f"{text!r} is no date and no span: write 2026-11-01 or 30d") from error
@@ -344,6 +341,7 @@ def _since(text: str) -> datetime:
 
 
 def _limit(text: str) -> int | None:
-    if not text.isascii() or not text.isdigit() or len(text) > 9:  # noqa: PLR2004 - more than anybody reads
-        raise argparse.ArgumentTypeError(f"{text!r} is no number")
-    return int(text) or None
+    number = bounded_integer(text, 0, 999_999_999)
+    if number is None:
+        raise argparse.ArgumentTypeError(f"{printable(text[:32])} is not a number from 0 to 999999999")
+    return number or None

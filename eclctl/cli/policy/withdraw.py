@@ -25,7 +25,7 @@ from eclctl.files.guarded import MAX_FILE, expand, read_guarded
 from eclctl.local.engine import load_site
 from eclctl.preview.entries import with_entry
 from eclctl.preview.withdrawing import content_of, digest_of, signatory
-from eclctl.text import printable
+from eclctl.text import json_text, printable
 
 if TYPE_CHECKING:
     from eclctl.cli.terminal.parser import Parser
@@ -279,8 +279,8 @@ def _me() -> str:
 
 def _print(options: argparse.Namespace, entry: _Entry, target: str, *, written: bool) -> None:
     if options.json:
-        file = os.fsencode(target).decode("utf-8", "backslashreplace")
-        what = os.fsencode(entry.what).decode("utf-8", "backslashreplace")
+        file = json_text(target)
+        what = json_text(entry.what)
         shape = {"v": 1, "written": written, "file": file, "list": entry.sort, "entry": entry.name, "what": what}
         print(json.dumps(shape))
         return

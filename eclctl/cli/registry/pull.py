@@ -28,7 +28,7 @@ from eclctl.remote.registry.transfer import fill
 from eclctl.report.answers import decision_fields
 from eclctl.sif import oci_sif, reader
 from eclctl.sign.creating import Drawn, Member, Placed, draw
-from eclctl.text import printable
+from eclctl.text import counted, printable
 
 __all__ = ["run"]
 
@@ -278,8 +278,6 @@ def _report(known: dict[str, Any], decision: Decision | None) -> None:
     kept, signatures = known["resumed"], known["signatures"]
     print(f"digest {known['digest']}, {known['size']} bytes" + (f", {kept} of them from before" if kept else ""))
     if signatures:
-        print(
-            f"{signatures} cosign signature{'s' if signatures > 1 else ''}; eclctl verify --cosign --key … tells whose"
-        )
+        print(f"{counted(signatures, 'cosign signature')}; eclctl verify --cosign --key … tells whose")
     if decision is not None:
         print(f"allowed: {printable(decision.reason)}")

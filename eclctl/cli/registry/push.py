@@ -24,7 +24,7 @@ from eclctl.sif import oci_sif, reader
 from eclctl.sif.oci_sif import Attachment, Blob, Layout
 from eclctl.sif.reader import Sif
 from eclctl.sign.creating import compact
-from eclctl.text import printable
+from eclctl.text import counted, printable
 
 __all__ = ["run"]
 
@@ -247,7 +247,7 @@ def _keep_others(registry: Registry, digest: str, ours: _Manifest) -> None:
 
 
 def _counted(number: int) -> str:
-    return "a cosign signature" if number == 1 else f"{number} cosign signatures"
+    return counted(number, "cosign signature")
 
 
 def _send(registry: Registry, manifests: list[_Manifest], name: str) -> int:

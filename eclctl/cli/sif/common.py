@@ -19,7 +19,7 @@ from eclctl.errors import EclctlError
 from eclctl.sif.file_type import Look, look_at_directory
 from eclctl.sif.inspect import Inspection, Remark, inspect
 from eclctl.sif.warnings import oddities
-from eclctl.text import printable
+from eclctl.text import bounded_integer, printable
 
 __all__ = ["DONE", "EXIT_STATUS", "NOT_DONE", "Found", "NotFoundError", "answered", "number", "report", "show", "utc"]
 
@@ -34,7 +34,7 @@ EXIT_STATUS = """exit status:
 
 _WIDTH = 80
 _MOST_SHOWN = 40
-_NUMBERS = 1 << 32
+_HIGHEST = (1 << 32) - 1
 
 
 class NotFoundError(EclctlError):
@@ -154,9 +154,9 @@ def _complain(options: argparse.Namespace, found: Found) -> None:
 
 def number(text: str) -> int:
     """Parse an ID or a descriptor's number for a parser."""
-    value = int(text) if text.isascii() and text.isdigit() and len(text) <= len(str(_NUMBERS)) else _NUMBERS
-    if value >= _NUMBERS:
-        raise argparse.ArgumentTypeError(f"{printable(text)} is no number from 0 to {_NUMBERS - 1}")
+    value = bounded_integer(text, 0, _HIGHEST)
+    if value is None:
+        raise argparse.ArgumentTypeError(f"{printable(text)} is no number from 0 to {_HIGHEST}")
     return value
 
 

@@ -16,7 +16,7 @@ from eclctl.model import Finding, SignatureFormat, SignerKind
 from eclctl.sif.reader import Sif
 from eclctl.sign.cosign_sign import Signed, Subject
 from eclctl.signature.keys import PublicKey
-from eclctl.text import printable
+from eclctl.text import counted, printable
 
 __all__ = ["Report", "show_coverage", "show_outlook"]
 
@@ -75,7 +75,7 @@ class Report:
 def show_coverage(image: str, file: Sif, subject: Subject, report: Report) -> None:
     """Print what will be signed, by whom and how."""
     count = len(report.keys)
-    number = "one cosign signature" if count == 1 else f"{count} cosign signatures"
+    number = counted(count, "cosign signature")
     print(f"To be signed in {printable(image)}: {number} of the image\n{subject.digest}")
     for key in report.keys:
         print(f"Signing key: {printable(key.source)}\nFingerprint: {key.id}")

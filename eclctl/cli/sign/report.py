@@ -14,7 +14,7 @@ from eclctl.model import Finding, KeyRef, SignerKind
 from eclctl.sif import labels
 from eclctl.sign.coverage import Part
 from eclctl.sign.native import Signing
-from eclctl.text import printable
+from eclctl.text import counted, printable
 
 __all__ = ["Report", "show_coverage", "show_outcome", "show_warnings", "size_text"]
 
@@ -64,7 +64,7 @@ class Report:
 
 def show_coverage(image: str, parts: Sequence[Part], signing: Signing, algorithm: str) -> None:
     """Print what will be signed, by whom and how."""
-    count = "one signature" if len(parts) == 1 else f"{len(parts)} signatures"
+    count = counted(len(parts), "signature")
     print(f"To be signed in {printable(image)}: {count} ({algorithm.upper().replace('SHA', 'SHA-', 1)})")
     for ref in signing.refs:
         print(f"Signing {'key' if ref.kind is SignerKind.KEY else 'entity'}: {printable(_name(signing, ref))}")

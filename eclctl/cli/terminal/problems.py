@@ -6,8 +6,9 @@ import json
 import shutil
 import sys
 
-from eclctl.config.document import Problem, printable
-from eclctl.config.excerpts import WIDTH, excerpt
+from eclctl.config.document import Problem
+from eclctl.config.excerpts import WIDTH, shown
+from eclctl.text import printable_message
 
 __all__ = ["complain", "error_shape", "print_error"]
 
@@ -16,10 +17,7 @@ _WIDEST = 200
 
 def complain(sort: str, problem: Problem) -> None:
     """Print a problem to the error output; `sort` is `error`, `warning` or `note`."""
-    lines = [f"{sort}: {problem.sentence}", *excerpt(problem, _width())]
-    if problem.hint is not None:
-        lines.append(f"       = {printable(problem.hint)}")
-    print("\n".join(lines), file=sys.stderr)
+    print("\n".join(shown(sort, problem, _width())), file=sys.stderr)
 
 
 def print_error(error: Exception) -> None:
@@ -29,7 +27,7 @@ def print_error(error: Exception) -> None:
 
 def error_shape(error: Exception) -> dict[str, str]:
     """Return an error's shape in JSON; what is not eclctl's own error is one of input or output."""
-    return {"code": getattr(error, "code", "io"), "message": printable(str(error))}
+    return {"code": getattr(error, "code", "io"), "message": printable_message(str(error))}
 
 
 def _width() -> int:

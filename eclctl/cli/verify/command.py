@@ -21,7 +21,7 @@ from eclctl.sif.labels import data_type
 from eclctl.sif.reader import DataType, Descriptor
 from eclctl.sign.keyrings.rings import user_ring_file
 from eclctl.signature import openpgp
-from eclctl.text import printable
+from eclctl.text import bounded_integer, printable
 from eclctl.trust.keyring import KeyStore, load_keyring, load_public_keys
 from eclctl.verify import HashPool, Material, Report, Scope, SignatureReport, verify_scope
 
@@ -116,8 +116,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _number(text: str) -> int:
-    number = int(text) if text.isascii() and text.isdigit() else 0
-    if not 0 < number < 1 << 32:
+    number = bounded_integer(text, 1, (1 << 32) - 1)
+    if number is None:
         raise argparse.ArgumentTypeError(f"{printable(text)} is no number from 1 to {(1 << 32) - 1}")
     return number
 

@@ -19,9 +19,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from eclctl.config import subordinate_id_files
-from eclctl.config.document import printable
 from eclctl.daemon.background.workers import Workers
 from eclctl.decide.identify import Accounts, NameService, Owner, concerns, identify, unidentified
+from eclctl.text import printable_message
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -262,5 +262,7 @@ class Callers:
 def _problems(ids: SubordinateIds) -> list[str]:
     found = [f"{granted.file} {granted.problem}" for granted in (ids.uids, ids.gids) if granted.problem is not None]
     if ids.not_read is not None:
-        found.append(f"subid: {printable(ids.not_read)} in nsswitch.conf: only /etc/subuid and /etc/subgid are read")
+        found.append(
+            f"subid: {printable_message(ids.not_read)} in nsswitch.conf: only /etc/subuid and /etc/subgid are read"
+        )
     return found

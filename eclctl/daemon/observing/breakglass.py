@@ -12,10 +12,10 @@ import logging
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
-from eclctl.config.document import printable
 from eclctl.daemon.observing.audit import exception_record
 from eclctl.decide.breakglass import Candidate, Exceptions, Standing, State, standing, turning_points
 from eclctl.errors import AuditError
+from eclctl.text import printable_message
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,7 +90,7 @@ class ExceptionWatch:
             self._metrics.audit(len(records), ok=True)
         for candidate, stands in changed:
             level = logging.INFO if stands.state is State.WAITING or stands.state is State.ENDED else logging.WARNING
-            _log.log(level, "exception %s: %s: %s", printable(candidate.name), stands.state, stands.why)
+            _log.log(level, "exception %s: %s: %s", printable_message(candidate.name), stands.state, stands.why)
         self._said = {key: (candidate, stands.state, stands.approvers) for key, (candidate, stands) in found.items()}
 
     def _is_news(self, key: tuple[str, str], stands: Standing) -> bool:

@@ -24,12 +24,12 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
-from eclctl.config.document import printable
 from eclctl.daemon.revocation.keyserver_cache import News
 from eclctl.errors import ConfigError
 from eclctl.policy.language import is_pgp
 from eclctl.remote.http import client as http
 from eclctl.remote.keyservers import hkp
+from eclctl.text import printable_message
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -262,7 +262,7 @@ class KeyRefresh:
         if news is News.NOTHING or found is None:
             return
         certificate = own.get(key)
-        who = key if certificate is None else f"{key} of {printable(certificate.name)}"
+        who = key if certificate is None else f"{key} of {printable_message(certificate.name)}"
         what = "was revoked" if news is News.REVOKED else "has new signatures by its owner"
         _log.warning("keyserver %s: the key %s %s", found.url, who, what)
         self._updates += 1

@@ -7,8 +7,9 @@ import asyncio
 import json
 from typing import TYPE_CHECKING
 
-from eclctl.cli.inputs.keyrings import DONE, add_ring_options, chosen_ring, complain, warn, where
+from eclctl.cli.inputs.keyrings import add_ring_options, chosen_ring, complain, warn, where
 from eclctl.cli.inputs.keyservers import add_options, chosen
+from eclctl.cli.terminal.exit_codes import OK
 from eclctl.config.keyservers import Keyservers
 from eclctl.errors import EclctlError, KeyMaterialError
 from eclctl.remote.keyservers import hkp
@@ -64,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps({"v": 1, "server": url, "fingerprint": sent.fingerprint, "users": names, **counts}))
     else:
         show(sent, url)
-    return DONE
+    return OK
 
 
 def _names(sent: Proven) -> list[str]:

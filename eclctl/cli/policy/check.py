@@ -11,8 +11,8 @@ from functools import partial
 from typing import Any
 
 from eclctl.cli.inputs.policies import add_named, misnamed, named_settings
-from eclctl.cli.terminal.parser import USAGE
-from eclctl.cli.terminal.problems import complain
+from eclctl.cli.terminal.exit_codes import FAILED, OK, USAGE
+from eclctl.cli.terminal.output import print_problem
 from eclctl.config.accounts import NAMES
 from eclctl.config.document import Problem
 from eclctl.decide.mounted import HostMounts, believe, exists_here
@@ -21,8 +21,6 @@ from eclctl.files.mounts import MountTable
 from eclctl.text import counted, json_text
 
 __all__ = ["add", "load_named", "problem_fields", "run"]
-
-OK, FAILED = 0, 1
 
 _EXAMPLES = """Every problem is printed as SORT: FILE:LINE:COLUMN: MESSAGE, with the line
 itself, a caret below the column, and what to do. Errors keep a policy from
@@ -90,7 +88,7 @@ def load_named(options: argparse.Namespace, now: datetime, *, lint: bool) -> Bui
 def _print(built: Built) -> None:
     for sort, problems in (("error", built.errors), ("warning", built.warnings), ("note", built.notes)):
         for problem in problems:
-            complain(sort, problem)
+            print_problem(sort, problem)
     if built.snapshot is None or built.snapshot.policy is None:
         found = counted(len(built.errors), "error") + (
             f", {counted(len(built.warnings), 'warning')}" * bool(built.warnings)

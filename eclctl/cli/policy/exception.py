@@ -14,8 +14,9 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from eclctl.cli.inputs.policies import SYSTEM_CONFIG
-from eclctl.cli.terminal.parser import USAGE
-from eclctl.cli.terminal.problems import print_error
+from eclctl.cli.terminal.exit_codes import FAILED, OK, USAGE
+from eclctl.cli.terminal.output import print_error
+from eclctl.cli.terminal.parser import UsageError
 from eclctl.config import settings as configuration
 from eclctl.config.accounts import NAMES
 from eclctl.config.document import Problem, Report
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from eclctl.cli.terminal.parser import Parser
 
 __all__ = ["add", "run"]
-
-OK, FAILED = 0, 1
 
 _WIDTH = 79
 _STATUS = """
@@ -135,7 +134,7 @@ def run(options: argparse.Namespace) -> int:
         if options.order == "new":
             return _new(options, terms, now)
         return _show(options, snapshot, terms, now)
-    except _UsageError as error:
+    except UsageError as error:
         print(f"eclctl policy exception: {printable(str(error))}", file=sys.stderr)
         return USAGE
     except EclctlError as error:
@@ -144,10 +143,6 @@ def run(options: argparse.Namespace) -> int:
         if options.json:
             print_error(error)
         return FAILED
-
-
-class _UsageError(Exception):
-    """The command line asks for what makes no sense."""
 
 
 def _site(config: str, now: datetime) -> tuple[Snapshot, ExceptionTerms]:
@@ -170,9 +165,9 @@ def _site(config: str, now: datetime) -> tuple[Snapshot, ExceptionTerms]:
 
 def _new(options: argparse.Namespace, terms: ExceptionTerms, now: datetime) -> int:
     if not options.image and not options.path:
-        raise _UsageError("say what may run, with --image or --path")
+        raise UsageError("say what may run, with --image or --path")
     if not FILE_NAME.fullmatch(options.name):
-        raise _UsageError(f"{options.name!r} is no name for an exception: 1 to 64 of a-z, 0-9, dot, dash, underscore")
+        raise UsageError(f"{options.name!r} is no name for an exception: 1 to 64 of a-z, 0-9, dot, dash, underscore")
     starts = (options.starts or now).replace(microsecond=0)
     draft = Draft(
         name=options.name,

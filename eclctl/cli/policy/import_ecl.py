@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from eclctl.cli.policy.check import problem_fields
+from eclctl.cli.terminal.exit_codes import FAILED, OK
 from eclctl.config.document import Problem
 from eclctl.ecl.differences import EXPLANATIONS, Difference, Relation
 from eclctl.ecl.importing import Choices, Imported, import_ecl
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from eclctl.cli.terminal.parser import Parser
 
 __all__ = ["add", "run"]
-
-OK, FAILED = 0, 1
 
 _WIDTH = 79
 _DESCRIPTION = """\

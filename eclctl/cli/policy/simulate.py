@@ -19,8 +19,8 @@ from typing import IO, TYPE_CHECKING, cast
 
 from eclctl.cli.inputs.policies import SYSTEM_CONFIG
 from eclctl.cli.policy.simulation_text import Simulation, lines, shape
-from eclctl.cli.terminal.parser import USAGE
-from eclctl.cli.terminal.problems import print_error
+from eclctl.cli.terminal.exit_codes import FAILED, NO_RESULT, OK, USAGE
+from eclctl.cli.terminal.output import print_error
 from eclctl.config.accounts import NAMES, subject
 from eclctl.decide.identify import identifier
 from eclctl.decide.mounted import believe
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
 
 __all__ = ["add", "run"]
 
-NOTHING_FLIPS, FLIPS, FAILED = 0, 1, 3
 _LONGEST_LINE = 1 << 20
 _LIMIT = 50
 _TICK_SECONDS = 0.2
@@ -137,9 +136,9 @@ def run(options: argparse.Namespace) -> int:
         print(f"eclctl policy simulate: {printable(str(error))}", file=sys.stderr)
         if options.json:
             print_error(error)
-        return FAILED
+        return NO_RESULT
     if made is None:
-        return FAILED
+        return NO_RESULT
     print(json.dumps(shape(made)) if options.json else "\n".join(lines(made)))
     return _status(made)
 
@@ -165,8 +164,8 @@ def _misuse(options: argparse.Namespace) -> str | None:
 
 def _status(made: Simulation) -> int:
     if made.result.flips:
-        return FLIPS
-    return FAILED if made.incomplete else NOTHING_FLIPS
+        return FAILED  # some answers change
+    return NO_RESULT if made.incomplete else OK
 
 
 @dataclass(frozen=True, slots=True)

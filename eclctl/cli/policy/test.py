@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from eclctl.cli.inputs.policies import add_named, misnamed, named_settings
 from eclctl.cli.policy.check import problem_fields
-from eclctl.cli.terminal.parser import USAGE
-from eclctl.cli.terminal.problems import complain
+from eclctl.cli.terminal.exit_codes import FAILED, NO_RESULT, NOTHING_TESTED, OK, USAGE
+from eclctl.cli.terminal.output import print_problem
 from eclctl.config.accounts import NAMES
 from eclctl.files.guarded import read_guarded, read_unguarded
 from eclctl.policytest import junit
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 __all__ = ["add", "run"]
 
-PASSED, FAILED, UNWRITTEN, NOTHING_TESTED = 0, 1, 3, 4
 _WIDTH = 80
 
 _EXAMPLES = f"""Tests are YAML files in the directory `{FOLDER}` beside a policy, which the daemon
@@ -108,7 +107,7 @@ def run(options: argparse.Namespace) -> int:
         _print(made, verbose=options.verbose)
     if unwritten is not None:
         print(f"eclctl policy test: cannot write {printable(options.junit)}: {unwritten}", file=sys.stderr)
-        return UNWRITTEN
+        return NO_RESULT
     return _status(made, all_rules=options.all_rules)
 
 
@@ -163,12 +162,12 @@ def _write(path: str, made: Run, started: datetime) -> str | None:
 def _status(made: Run, *, all_rules: bool) -> int:
     if not made.timed:
         return NOTHING_TESTED
-    return FAILED if made.failed or (all_rules and any(rule.gap for rule in made.rules)) else PASSED
+    return FAILED if made.failed or (all_rules and any(rule.gap for rule in made.rules)) else OK
 
 
 def _print(made: Run, *, verbose: bool) -> None:
     for problem in made.loaded.errors:
-        complain("error", problem)
+        print_problem("error", problem)
     if made.loaded.errors:
         print(f"nothing was tested: {counted(len(made.loaded.errors), 'error')}", file=sys.stderr)
         return

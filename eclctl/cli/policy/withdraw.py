@@ -16,8 +16,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from eclctl.cli.inputs.policies import SYSTEM_CONFIG
-from eclctl.cli.terminal.parser import USAGE
-from eclctl.cli.terminal.problems import print_error
+from eclctl.cli.terminal.exit_codes import NO_RESULT, OK, USAGE
+from eclctl.cli.terminal.output import print_error
 from eclctl.config.accounts import NAMES
 from eclctl.decide.snapshot import Snapshot, build
 from eclctl.errors import ConfigError, EclctlError
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 __all__ = ["add", "run"]
 
-OK, FAILED = 0, 3
 _NAME = "00-withdrawn.yaml"
 _SUFFIXES = (".yaml", ".yml")
 _LONGEST_REASON = 500
@@ -110,7 +109,7 @@ def run(options: argparse.Namespace) -> int:
         print("nothing has changed", file=sys.stderr)
         if options.json:
             print_error(error)
-        return FAILED
+        return NO_RESULT
     _print(options, entry, target, written=written)
     return OK
 

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from eclctl.cli.inputs.registries import OK, add_options, connect, fail, show_progress, warn
+from eclctl.cli.inputs.registries import add_options, connect, fail, show_progress, warn
+from eclctl.cli.terminal.exit_codes import OK
 from eclctl.cli.terminal.parser import Parser
 from eclctl.decide.questions import Decision
 from eclctl.errors import EclctlError, MalformedImageError, RemoteError

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from eclctl.cli.inputs.registries import OK, add_options, connect, fail, show_progress, warn
+from eclctl.cli.inputs.images import open_regular_file
+from eclctl.cli.inputs.registries import add_options, connect, fail, show_progress, warn
+from eclctl.cli.terminal.exit_codes import OK
 from eclctl.cli.terminal.parser import Parser
-from eclctl.cli.verify.shared import open_image
 from eclctl.errors import BusyImageError, EclctlError, MalformedImageError, RemoteError
 from eclctl.model import Finding, Kind
 from eclctl.remote.http.limits import CHUNK
@@ -77,7 +78,7 @@ def run(argv: list[str]) -> int:
         return fail("push", error, as_json=options.json, **known) and 2
     known["reference"] = str(reference)
     try:
-        fd = open_image(options.image)
+        fd = open_regular_file(options.image)
         try:
             _push(options, reference, fd, known)
         finally:

@@ -14,16 +14,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from eclctl.cli.verify.shared import open_image
+from eclctl.cli.inputs.images import open_regular_file
+from eclctl.cli.terminal.exit_codes import FAILED, OK
 from eclctl.errors import EclctlError
 from eclctl.sif.file_type import Look, look_at_directory
 from eclctl.sif.inspect import Inspection, Remark, inspect
 from eclctl.sif.warnings import oddities
 from eclctl.text import bounded_integer, printable
 
-__all__ = ["DONE", "EXIT_STATUS", "NOT_DONE", "Found", "NotFoundError", "answered", "number", "report", "show", "utc"]
-
-DONE, NOT_DONE = 0, 1
+__all__ = ["EXIT_STATUS", "Found", "NotFoundError", "answered", "number", "report", "show", "utc"]
 
 EXIT_STATUS = """exit status:
   0  the image is sound, and this is what is in it
@@ -53,7 +52,7 @@ class Found:
     @property
     def status(self) -> int:
         """The exit status that this image gives."""
-        return NOT_DONE if self.inspection.damaged else DONE
+        return FAILED if self.inspection.damaged else OK
 
 
 @contextmanager
@@ -63,7 +62,7 @@ def _opened(image: str) -> Iterator[Found]:
     Raises:
         EclctlError: The file cannot be opened or read.
     """
-    fd = open_image(image)
+    fd = open_regular_file(image)
     try:
         inspection = inspect(fd)
         yield Found(inspection, oddities(inspection))
@@ -117,7 +116,7 @@ def _refuse(options: argparse.Namespace, error: EclctlError, found: Found | None
         _say_look(options.prog, options.image, look)
     else:
         print(f"{options.prog}: {printable(options.image)}: {printable(str(error))}", file=sys.stderr)
-    return NOT_DONE
+    return FAILED
 
 
 def report(image: str, found: Found | None) -> dict[str, Any]:

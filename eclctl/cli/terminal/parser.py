@@ -6,15 +6,17 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
-from eclctl.cli.check import UsageError, seconds
-from eclctl.text import printable
+from eclctl.cli.terminal.exit_codes import USAGE
+from eclctl.text import bounded_seconds, printable
 
 if TYPE_CHECKING:
     from _typeshed import SupportsWrite
 
-__all__ = ["USAGE", "Parser", "timeout"]
+__all__ = ["Parser", "UsageError", "timeout"]
 
-USAGE = 2
+
+class UsageError(ValueError):
+    """The command line is wrong in a way that argparse does not know; the message says how."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -47,7 +49,7 @@ class Parser(argparse.ArgumentParser):
 
 def timeout(value: str) -> float:
     """Parse the value of `--timeout` for a parser."""
-    try:
-        return seconds(value)
-    except UsageError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
+    seconds = bounded_seconds(value)
+    if seconds is None:
+        raise argparse.ArgumentTypeError(f"needs a number of seconds, at most a day, not {printable(value)}")
+    return seconds

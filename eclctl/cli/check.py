@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+from eclctl.cli.terminal.exit_codes import ALLOW, NO_DECISION, USAGE, code_of_decision
 from eclctl.client import (
     CHECK_SOCKET,
     TIMEOUT,
@@ -20,8 +21,6 @@ TYPE_CHECKING = False  # typing itself costs more to import than a check
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import Any
-
-ALLOW, DENY, USAGE, NO_DECISION = 0, 1, 2, 3
 
 HELP = """usage: eclctl check [OPTION]... IMAGE...
        eclctl check [OPTION]... --batch < LIST
@@ -51,7 +50,7 @@ examples:
 """
 
 
-class UsageError(ValueError):
+class _UsageError(ValueError):
     """The command line is wrong; the message says how."""
 
 
@@ -84,7 +83,7 @@ def parse(argv: list[str]) -> Options:
     """Parse the arguments after `check`.
 
     Raises:
-        UsageError: they are wrong.
+        _UsageError: they are wrong.
     """
     options = Options()
     rest = iter(argv)
@@ -97,7 +96,7 @@ def parse(argv: list[str]) -> Options:
         elif name in _VALUES:
             _set(options, name, value if equals else next(rest, None))
         elif argument.startswith("-") and argument != "-":
-            raise UsageError(f"there is no option {_shown(argument)}")
+            raise _UsageError(f"there is no option {_shown(argument)}")
         else:
             options.images.append(argument)
     _consistent(options)
@@ -106,46 +105,36 @@ def parse(argv: list[str]) -> Options:
 
 def _set(options: Options, name: str, value: str | None) -> None:
     if not value:
-        raise UsageError(f"{name} needs a value")
+        raise _UsageError(f"{name} needs a value")
     if name == "--timeout":
-        options.timeout = seconds(value)
+        from eclctl.text import bounded_seconds  # noqa: PLC0415 - hardly ever needed
+
+        seconds = bounded_seconds(value)
+        if seconds is None:
+            raise _UsageError(f"--timeout needs a number of seconds, at most a day, not {_shown(value)}")
+        options.timeout = seconds
     else:
         setattr(options, name[2:], value)
-
-
-def seconds(value: str) -> float:
-    """Parse a time-out.
-
-    Raises:
-        UsageError: it is no sensible number of seconds.
-    """
-    try:
-        parsed = float(value)
-    except ValueError:
-        parsed = 0.0
-    if not 0 < parsed <= 86400:  # noqa: PLR2004 - a day; also refuses nan and inf
-        raise UsageError(f"--timeout needs a number of seconds, not {_shown(value)}")
-    return parsed
 
 
 def _consistent(options: Options) -> None:
     if options.help:
         return
     if options.batch and options.images:
-        raise UsageError("with --batch the images come from standard input, not from the command line")
+        raise _UsageError("with --batch the images come from standard input, not from the command line")
     if not options.batch and not options.images:
-        raise UsageError("name at least one image")
+        raise _UsageError("name at least one image")
     if options.quiet and options.json:
-        raise UsageError("--quiet and --json exclude each other")
+        raise _UsageError("--quiet and --json exclude each other")
     if "" in options.images:
-        raise UsageError("an image's name is empty")
+        raise _UsageError("an image's name is empty")
 
 
 def run(argv: list[str]) -> int:
     """Run `eclctl check`; return its exit status."""
     try:
         options = parse(argv)
-    except UsageError as error:
+    except _UsageError as error:
         print(f"eclctl check: {error}; `eclctl check --help` shows how", file=sys.stderr)
         return USAGE
     if options.help:
@@ -153,7 +142,8 @@ def run(argv: list[str]) -> int:
         return ALLOW
     worst = ALLOW
     for image, outcome in decide(_batch() if options.batch else options.images, options):
-        worst = max(worst, status_of(outcome))
+        code = NO_DECISION if isinstance(outcome, NoAnswerError) else code_of_decision(outcome.get("decision"))
+        worst = max(worst, code)
         if not options.quiet:
             _print(image, outcome, as_json=options.json)
     return worst
@@ -197,13 +187,6 @@ def _questions(
             continue
         asked.append((image, descriptor, None))
         yield Question("check", {"image": name, "role": role, "fd": True}, (descriptor,))
-
-
-def status_of(outcome: dict[str, Any] | NoAnswerError) -> int:
-    """The exit status for one outcome. Whatever is not plainly allow or deny is no decision."""
-    if isinstance(outcome, NoAnswerError):
-        return NO_DECISION
-    return {"allow": ALLOW, "deny": DENY}.get(str(outcome.get("decision")), NO_DECISION)
 
 
 def _print(image: str, outcome: dict[str, Any] | NoAnswerError, *, as_json: bool) -> None:

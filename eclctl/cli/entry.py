@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
+from eclctl.cli.terminal.exit_codes import INTERRUPTED, NO_RESULT, OK, USAGE
+
 TYPE_CHECKING = False  # typing itself costs more to import than a check
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +40,6 @@ _MODULES = {
     "verify": "verify.command",
 }
 """Where a command is whose module does not have its name."""
-_NO_DECISION = 3
 
 
 def main() -> int:
@@ -51,13 +52,13 @@ def main() -> int:
         sys.stdout.flush()
     except BrokenPipeError:
         _drop(sys.stdout)  # whoever read has seen enough
-        return _NO_DECISION
+        return NO_RESULT
     except OSError as error:
         _drop(sys.stdout)
         _complain(error)
-        return _NO_DECISION
+        return NO_RESULT
     except KeyboardInterrupt:
-        return 130  # 128 + SIGINT, as shells report it
+        return INTERRUPTED
     return status
 
 
@@ -78,7 +79,7 @@ def _run_to_end(argv: list[str]) -> int:
     try:
         return _run(argv)
     except SystemExit as end:
-        return end.code if isinstance(end.code, int) else 2
+        return end.code if isinstance(end.code, int) else USAGE
 
 
 def _drop(stream: TextIO | None) -> None:
@@ -101,17 +102,17 @@ def _run(argv: list[str]) -> int:
     name = argv[0] if argv else "--help"
     if name in {"-h", "--help", "help"}:
         print(usage())
-        return 0 if argv else 2
+        return OK if argv else USAGE
     if name == "--version":
         from eclctl import __version__  # noqa: PLC0415 - see the module's first line
 
         print(f"eclctl {__version__}")
-        return 0
+        return OK
     if name not in COMMANDS:
         from eclctl.text import printable  # noqa: PLC0415 - as above
 
         print(f"eclctl: there is no command {printable(name)}; `eclctl --help` lists them", file=sys.stderr)
-        return 2
+        return USAGE
     return _command(name)(argv[1:])
 
 

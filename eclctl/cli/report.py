@@ -9,16 +9,15 @@ import sys
 import tempfile
 from typing import TYPE_CHECKING, Any
 
-from eclctl.cli.terminal.parser import USAGE, Parser, timeout
-from eclctl.cli.terminal.problems import print_error
+from eclctl.cli.terminal.exit_codes import FAILED, NO_RESULT, OK, USAGE
+from eclctl.cli.terminal.output import print_error
+from eclctl.cli.terminal.parser import Parser, timeout
 from eclctl.client import ADMIN_SOCKET, TIMEOUT, Client, NoAnswerError, Question
 from eclctl.report.page import render
 from eclctl.text import printable
 
 if TYPE_CHECKING:
     import argparse
-
-OK, FAILED, NO_ANSWER = 0, 1, 3
 
 IMAGES = 10_000
 DECISIONS = 200
@@ -57,7 +56,7 @@ def run(argv: list[str]) -> int:
         print(f"eclctl report: {printable(str(error))}", file=sys.stderr)
         if options.json:
             print_error(error)
-        return NO_ANSWER
+        return NO_RESULT
     if options.json:
         print(json.dumps(report).replace("\x7f", "\\u007f"))
     if options.html is None:

@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import yaml
 
+from eclctl.text import bounded_integer, parse_duration, printable_message, quoted
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -29,33 +31,11 @@ MAX_BYTES = 16 * 1024 * 1024
 MAX_DEPTH = 64
 MAX_NODES = 1_000_000
 MAX_PROBLEMS = 100
-_SHOWN = 80
+_MOST_COMPARED = 80
 
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-_DURATION = re.compile(r"([0-9]{1,9})([smhdw])")
 _BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")  # what libyaml counts as the end of a line
-_INTEGER = re.compile(r"-?[0-9]{1,18}")
 _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 _BOOLEANS = {"true": True, "false": False}
-
-
-def printable(text: str) -> str:
-    r"""Return `text` with everything that could move a terminal or break a line escaped.
-
-    Lone surrogates, which stand for bytes of a file name that are not UTF-8, become `\xNN`.
-    """
-    return text if text.isprintable() else "".join(c if c.isprintable() else _escaped(c) for c in text)
-
-
-def _escaped(character: str) -> str:
-    if "\udc80" <= character <= "\udcff":
-        return f"\\x{ord(character) - 0xDC00:02x}"
-    return character.encode("unicode_escape").decode("ascii")
-
-
-def quoted(text: str) -> str:
-    """Return `text` in single quotes, escaped, and cut when it is long."""
-    return "'" + printable(text if len(text) <= _SHOWN else text[:_SHOWN] + "...") + "'"
 
 
 class Mark(NamedTuple):
@@ -85,10 +65,10 @@ class Problem:
     def sentence(self) -> str:
         """The place and the message, on one line that is safe to show."""
         place = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
-        return printable(f"{place}: {self.message}")
+        return printable_message(f"{place}: {self.message}")
 
     def __str__(self) -> str:
-        return self.sentence + (f" ({printable(self.hint)})" if self.hint else "")
+        return self.sentence + (f" ({printable_message(self.hint)})" if self.hint else "")
 
 
 class Scalar(NamedTuple):
@@ -179,7 +159,7 @@ def suggestion(word: str, known: Iterable[str]) -> str | None:
     words = sorted(set(known))
     import difflib  # noqa: PLC0415 - only a word that is unknown needs it
 
-    near = difflib.get_close_matches(word.lower(), words, n=1) if len(word) <= _SHOWN else []
+    near = difflib.get_close_matches(word.lower(), words, n=1) if len(word) <= _MOST_COMPARED else []
     if near:
         return f"did you mean {quoted(near[0])}?"
     return f"known: {', '.join(words)}" if 0 < len(words) <= 16 else None  # noqa: PLR2004 - as many as fit a line
@@ -412,8 +392,8 @@ def integer(node: Node, report: Report, what: str, low: int, high: int) -> int |
     word = text(node, report, what)
     if word is None:
         return None
-    number = int(word) if _INTEGER.fullmatch(word) else None
-    if number is None or not low <= number <= high:
+    number = bounded_integer(word, low, high)
+    if number is None:
         report.error(node, f"{what} must be a number from {low} to {high}, and is {quoted(word)}")
         return None
     return number
@@ -442,11 +422,10 @@ def duration(node: Node, report: Report, what: str, *, low: float = 0.0, high: f
     word = text(node, report, what)
     if word is None:
         return None
-    match = _DURATION.fullmatch(word)
-    if match is None:
+    seconds = parse_duration(word)
+    if seconds is None:
         report.error(node, f"{what} must be a duration, and is {quoted(word)}", "a number and s, m, h, d or w: 15m")
         return None
-    seconds = float(int(match[1]) * _UNITS[match[2]])
     if not low <= seconds <= high:
         report.error(node, f"{what} must be from {low:g}s to {high:g}s, and is {quoted(word)}")
         return None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import unicodedata
 
-from eclctl.config.document import Problem, printable
+from eclctl.config.document import Problem
+from eclctl.text import printable_message
 
 __all__ = ["WIDTH", "excerpt", "shown"]
 
@@ -25,7 +26,7 @@ def shown(sort: str, problem: Problem, width: int = WIDTH) -> list[str]:
         width: columns of the terminal; the sentence itself is never broken.
     """
     lines = [f"{sort}: {problem.sentence}", *excerpt(problem, width)]
-    return lines if problem.hint is None else [*lines, f"       = {printable(problem.hint)}"]
+    return lines if problem.hint is None else [*lines, f"       = {printable_message(problem.hint)}"]
 
 
 def excerpt(problem: Problem, width: int = WIDTH) -> tuple[str, ...]:
@@ -69,7 +70,7 @@ def _reach(line: str, at: int, room: int) -> tuple[int, int]:
 
 def _shown(character: str) -> str:
     """Return a character as it may be shown: escaped when it could move the cursor, or shows as nothing."""
-    return printable(character)
+    return printable_message(character)
 
 
 def _columns(text: str) -> int:

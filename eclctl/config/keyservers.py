@@ -13,6 +13,7 @@ from eclctl.config import document
 from eclctl.config.document import Mark, Node, Problem, Report
 from eclctl.errors import ConfigError
 from eclctl.files.guarded import Reader, read_unguarded
+from eclctl.text import quoted
 
 __all__ = ["MAX_SERVERS", "Keyserver", "Keyservers", "parse_url", "read_keyservers", "read_user_file"]
 
@@ -60,7 +61,7 @@ def parse_url(text: str) -> str:
     """
     match = _URL.fullmatch(text) if len(text) <= _MAX_URL else None
     if match is None or (match["port"] is not None and not 0 < int(match["port"]) <= _HIGHEST_PORT):
-        raise ConfigError(f"{document.quoted(text)} is no keyserver; write for instance hkps://keys.example.org")
+        raise ConfigError(f"{quoted(text)} is no keyserver; write for instance hkps://keys.example.org")
     scheme, host = match["scheme"], match["host"].lower()
     port = match["port"] or (str(_HKP_PORT) if scheme == "hkp" else None)
     secure = scheme in {"hkps", "https"}

@@ -14,6 +14,7 @@ from eclctl.config.keyservers import Keyservers, read_keyservers
 from eclctl.errors import ConfigError
 from eclctl.files.guarded import read_owned
 from eclctl.files.trusted_filesystems import Filesystems
+from eclctl.text import quoted
 
 _LISTEN = re.compile(r"(?P<host>[^\s:\[\]]+|\[[0-9A-Fa-f:.]+\]):(?P<port>[0-9]{1,5})")
 _KEYS = (
@@ -209,7 +210,7 @@ class _Reader:
             return None
         match = _LISTEN.fullmatch(text)
         if match is None or int(match["port"]) > 65535:  # noqa: PLR2004 - the highest port there is
-            self.report.error(node, f"metrics.listen must be HOST:PORT, and is {document.quoted(text)}")
+            self.report.error(node, f"metrics.listen must be HOST:PORT, and is {quoted(text)}")
             return None
         return match["host"].strip("[]"), int(match["port"])
 
@@ -227,7 +228,7 @@ class _Reader:
         for name in names:
             uid = int(name.text) if name.text.isascii() and name.text.isdigit() else self.resolve_user(name.text)
             if uid is None:
-                self.report.error(name, f"there is no user {document.quoted(name.text)} on this host")
+                self.report.error(name, f"there is no user {quoted(name.text)} on this host")
             else:
                 owners.add(uid)
         return frozenset(owners)
@@ -249,7 +250,7 @@ class _Reader:
             if item.text.startswith("/"):
                 points.add(_one_slash(os.path.normpath(item.text)))
             else:
-                message = f"the mount point {document.quoted(item.text)} in {what} is not absolute"
+                message = f"the mount point {quoted(item.text)} in {what} is not absolute"
                 self.report.error(item, message, "begin it with /")
         return frozenset(points)
 

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from eclctl.config.document import Problem
-from eclctl.policy.breakglass import PolicyException, Standing, State, approvers, span
+from eclctl.policy.breakglass import PolicyException, Standing, State, approvers
 from eclctl.policy.language import ExceptionTerms, Policy
 from eclctl.terms import Finding, KeyRef
+from eclctl.text import counted, duration_as_written
 from eclctl.trust.keyring import KeyStore, judge
 
 __all__ = [
@@ -108,7 +109,7 @@ def _state(found: PolicyException, terms: ExceptionTerms, people: Sequence[str],
         return State.ENDED, f"it ended on {moment(found.ends)}"
     if len(people) < terms.count:
         have = f"{len(people)} ({', '.join(people)})" if people else "none"
-        needed = "1 approval" if terms.count == 1 else f"{terms.count} approvals"
+        needed = counted(terms.count, "approval")
         return State.UNAPPROVED, f"it needs {needed} from {terms.role} and has {have}"
     by = f"approved by {', '.join(people)}"
     if now < found.starts:
@@ -126,7 +127,9 @@ def _judge(
         return Finding("other-purpose", f"it says that it is for something else, not for the purpose {PURPOSE}")
     longest = timedelta(seconds=terms.longest)
     if approval.created is None or found.ends - approval.created > longest:
-        return Finding("too-early", f"it was made more than {span(terms.longest)} before the exception ends")
+        return Finding(
+            "too-early", f"it was made more than {duration_as_written(terms.longest)} before the exception ends"
+        )
     return None
 
 

@@ -27,10 +27,10 @@ from dataclasses import replace
 from functools import partial
 from typing import Final, NamedTuple, Protocol
 
-from eclctl.config.document import quoted
 from eclctl.config.subordinate_id_files import SYSTEM, Files, Granted, SubordinateIds, read
 from eclctl.config.subordinate_ids import MANY, NOT_READ
 from eclctl.model import Caller, Identity
+from eclctl.text import quoted
 
 __all__ = [
     "Accounts",

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from eclctl.config.document import Problem, printable, quoted
+from eclctl.config.document import Problem
 from eclctl.config.settings import Settings
 from eclctl.files.mounts import Belief, Mount, Mounts, MountTable
 from eclctl.files.trusted_filesystems import OWN_OWNERS, Believed, device_groups
@@ -20,6 +20,7 @@ from eclctl.policy.globs import Glob, compile_glob
 from eclctl.policy.language import Rule
 from eclctl.policy.lint import LintRemark
 from eclctl.terms import Assurance, Verdict
+from eclctl.text import printable_message, quoted
 
 __all__ = ["HostMounts", "believed_file_systems", "exists_here", "why_no_trusted_path", "why_rule_cannot"]
 
@@ -40,7 +41,7 @@ def why_no_trusted_path(table: MountTable, path: str) -> str | None:
     """
     mounts, belief = table.current()
     mount = _unbelieved(mounts, belief, path)
-    return None if mount is None else printable(belief.why_not(mount))
+    return None if mount is None else printable_message(belief.why_not(mount))
 
 
 def why_rule_cannot(rule: Rule, why_not: Callable[[str], str | None]) -> list[str]:
@@ -84,7 +85,7 @@ class HostMounts:
             mount = _unbelieved(self.mounts, self.belief, place)
             if mount is not None:
                 message = f"on this host, rule {quoted(rule.name)} asks for trusted-path below {quoted(place)}, where "
-                message += f"images have none: {printable(self.belief.why_not(mount))}"
+                message += f"images have none: {printable_message(self.belief.why_not(mount))}"
                 yield LintRemark(message, f"{self._what_to_write(mount)}; or write assurance: none", warns=True)
         yield from self._on_bind_mounts(path, place)
 
@@ -96,7 +97,7 @@ class HostMounts:
             if mount is None or self.belief is None or not self.exists(path):
                 continue
             message = f"on this host, images in the watched {quoted(watch.path)} have no trusted-path, so that nothing "
-            message += f"is verified ahead of time: {printable(self.belief.why_not(mount))}"
+            message += f"is verified ahead of time: {printable_message(self.belief.why_not(mount))}"
             hint = f"{self._what_to_write(mount)}; or do not watch it"
             yield Problem(watch.mark.file, watch.mark.line, watch.mark.column, message, hint)
 
@@ -119,9 +120,9 @@ class HostMounts:
         """Return what makes the images on a mount have a trusted path."""
         parent = self.mounts.of(mount.parent)
         point = parent.point if parent is not None and parent.type == "autofs" else mount.point
-        word = f"list {printable(point)} under filesystems.{'fuse' if mount.fuse else 'trusted'}"
+        word = f"list {printable_message(point)} under filesystems.{'fuse' if mount.fuse else 'trusted'}"
         if mount.fuse and mount.read_only:
-            word = f"list {printable(point)} under filesystems.read_only, if you vouch for what is there"
+            word = f"list {printable_message(point)} under filesystems.read_only, if you vouch for what is there"
         in_fstab = "list it in /etc/fstab, or " if mount.type in OWN_OWNERS else ""
         return f"{in_fstab}{word} in the configuration ({_PAGE})"
 

@@ -22,10 +22,10 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Literal, Protocol
 
-from eclctl.config.document import quoted
 from eclctl.ecl.differences import Difference
 from eclctl.ecl.toml import EclConfig, ExecGroup, ListMode
 from eclctl.terms import Assurance, Verdict
+from eclctl.text import quoted
 
 __all__ = ["Choices", "EclCertificate", "EclRing", "RuleDraft", "described", "draft_rules"]
 

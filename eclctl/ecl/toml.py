@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from eclctl.config.document import Problem, quoted, suggestion
+from eclctl.config.document import Problem, suggestion
+from eclctl.text import quoted
 
 __all__ = ["MAX_ECL_FILE", "EclConfig", "ExecGroup", "ListMode", "Parsed", "read_ecl"]
 

@@ -10,11 +10,11 @@ import re
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from eclctl.config.document import printable, quoted
 from eclctl.ecl.differences import EXPLANATIONS, Difference, Relation
 from eclctl.ecl.rules import Choices, EclRing, RuleDraft, described
 from eclctl.ecl.toml import EclConfig
 from eclctl.terms import Assurance
+from eclctl.text import counted, printable_message, quoted
 
 __all__ = ["differing", "names_of_signers", "write_policy"]
 
@@ -60,15 +60,15 @@ def write_policy(
     kept = [draft.instead or draft for draft in drafts]
     names = names_of_signers(key for draft in kept for key in draft.named)
     used = {key for draft in drafts for key in draft.named}
-    lines = [*_head(config, printable(file), drafts), "", "version: 1", "", *_signers(names, used, ring)]
+    lines = [*_head(config, printable_message(file), drafts), "", "version: 1", "", *_signers(names, used, ring)]
     lines.append("rules:" if drafts else "# rules:")
     for draft in drafts:
-        lines += [*_comments(draft, printable(file)), *_rule(draft, names, choices), ""]
+        lines += [*_comments(draft, printable_message(file)), *_rule(draft, names, choices), ""]
     return "\n".join(lines) + "\n" + _OTHER_KINDS + "\ndefault: deny\n"
 
 
 def _head(config: EclConfig, file: str, drafts: Sequence[RuleDraft]) -> Iterator[str]:
-    groups = f"{len(config.groups)} execgroup{'' if len(config.groups) == 1 else 's'}"
+    groups = counted(len(config.groups), "execgroup")
     state = "activated" if config.activated else "not activated"
     legacy = ", legacyinsecure" if config.legacy else ""
     yield from _comment(f"Made by `eclctl policy import-ecl` from {file}: {state}{legacy}, {groups}.")
@@ -142,7 +142,7 @@ def _listed(key: str, names: Sequence[str], indent: str) -> Iterator[str]:
 def _comment(text: str, indent: str = "") -> Iterator[str]:
     """Yield a text as lines of comment. It must hold no line breaks of its own: they would end the comment."""
     width = _WIDTH - len(indent)
-    for line in textwrap.wrap(printable(text), width - 2, break_long_words=False, break_on_hyphens=False):
+    for line in textwrap.wrap(printable_message(text), width - 2, break_long_words=False, break_on_hyphens=False):
         yield f"{indent}# {line}"
 
 

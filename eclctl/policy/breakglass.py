@@ -22,13 +22,14 @@ from datetime import UTC, datetime
 from enum import StrEnum
 
 from eclctl.config import document
-from eclctl.config.document import Node, Report, Scalar, quoted
+from eclctl.config.document import Node, Report, Scalar
 from eclctl.model import Caller
 from eclctl.policy.declare import Declarations, place
 from eclctl.policy.globs import Glob, compile_glob, objection
 from eclctl.policy.holders import Holders
 from eclctl.policy.language import ANYONE, ExceptionTerms, Policy
 from eclctl.policy.matching import match
+from eclctl.text import duration_as_written, quoted
 
 __all__ = [
     "FILE_NAME",
@@ -39,7 +40,6 @@ __all__ = [
     "approvers",
     "read_exception",
     "read_terms",
-    "span",
 ]
 
 FILE_NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
@@ -340,9 +340,8 @@ class _Reader:
         if seconds <= 0:
             self.report.error(node, "the exception ends before it starts")
         elif seconds > self.terms.longest:
-            message = (
-                f"the exception lasts {span(seconds)}, and {span(self.terms.longest)} is the longest that there is"
-            )
+            lasts, longest = duration_as_written(seconds), duration_as_written(self.terms.longest)
+            message = f"the exception lasts {lasts}, and {longest} is the longest that there is"
             self.report.error(node, message, f"the policy says so at {self.terms.where}")
 
 
@@ -371,12 +370,3 @@ def read_exception(
     stem = os.path.basename(path).removesuffix(".yaml")
     found = _Reader(terms, resolve_user, resolve_group, report).read(root, stem)
     return None if report.errors else found
-
-
-def span(seconds: float) -> str:
-    """Return a time span in the words of the policy: `72h`, `90m`, `45s`."""
-    whole = int(seconds)
-    for unit, name in ((3600, "h"), (60, "m")):
-        if whole >= unit and whole % unit == 0:
-            return f"{whole // unit}{name}"
-    return f"{whole}s"

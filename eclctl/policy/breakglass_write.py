@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from eclctl.config.document import printable
 from eclctl.policy.breakglass import FileName
+from eclctl.text import printable
 
 __all__ = ["Draft", "write_exception"]
 

@@ -6,13 +6,14 @@ import re
 from dataclasses import dataclass
 
 from eclctl.config import document
-from eclctl.config.document import Node, Report, Scalar, quoted
+from eclctl.config.document import Node, Report, Scalar
 from eclctl.policy import hosts
 from eclctl.policy.declare import LoadEnvironment
 from eclctl.policy.globs import Glob, compile_glob, objection
 from eclctl.policy.language import SIGNED_KINDS, Match
 from eclctl.policy.windows import Window, WindowError, parse_window
 from eclctl.terms import Kind
+from eclctl.text import quoted
 
 MATCH_KEYS = ("paths", "kinds", "users", "groups", "hosts", "times")
 _HIGHEST_USER = 0xFFFFFFFE  # uid_t and gid_t; the next one stands for "none"

@@ -7,11 +7,11 @@ messages quoted.
 
 from __future__ import annotations
 
-from eclctl.config.document import quoted
 from eclctl.model import Claim
 from eclctl.policy.globs import matches_repository
 from eclctl.policy.language import Policy, Signer
 from eclctl.terms import SignatureFormat
+from eclctl.text import quoted
 
 _COSIGN = SignatureFormat.COSIGN
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from eclctl.config import document
-from eclctl.config.document import MapNode, Node, Report, Scalar, quoted
+from eclctl.config.document import MapNode, Node, Report, Scalar
 from eclctl.errors import ConfigError
 from eclctl.policy.globs import Glob, compile_repository, repository_objection
 from eclctl.policy.language import ANYONE, Policy, Signer
@@ -26,6 +26,7 @@ from eclctl.policy.signer_declarations import (
     signer_keys,
 )
 from eclctl.terms import is_purpose
+from eclctl.text import quoted
 from eclctl.trust.signer_types import signer_type
 
 TOP_KEYS = ("version", "include", "signers", "roles", "withdrawn", "exceptions", "rules", "default")

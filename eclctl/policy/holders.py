@@ -11,11 +11,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from eclctl.config.document import Report, quoted
+from eclctl.config.document import Report
 from eclctl.policy.declare import Declarations, place
 from eclctl.policy.language import Holder, Signer
 from eclctl.policy.matching import match
 from eclctl.policy.signer_declarations import KeyringCertificates
+from eclctl.text import quoted
 from eclctl.trust.signer_types import signer_type
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple, TypeAlias
 
-from eclctl.config.document import ListNode, MapNode, Node, Report, Scalar, quoted
+from eclctl.config.document import ListNode, MapNode, Node, Report, Scalar
 from eclctl.policy.declare import Declarations, place
 from eclctl.policy.globs import Glob
 from eclctl.policy.inclusion import is_literal
@@ -23,6 +23,7 @@ from eclctl.policy.requirements import ASKS
 from eclctl.policy.shadows import Shadow, find_shadows
 from eclctl.signature.openpgp import Keyring
 from eclctl.terms import Assurance, Verdict
+from eclctl.text import quoted
 from eclctl.trust.signer_types import SIGNER_TYPES, signer_type
 
 __all__ = ["LintRemark", "Linter", "Remarks", "no_remarks"]

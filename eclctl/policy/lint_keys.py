@@ -6,10 +6,11 @@ import math
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from eclctl.config.document import Report, quoted
+from eclctl.config.document import Report
 from eclctl.policy.declare import Declarations
 from eclctl.policy.language import Policy
 from eclctl.signature import openpgp
+from eclctl.text import counted, quoted
 from eclctl.trust.signer_types import Listing, signer_type
 
 __all__ = ["SOON", "review_keys", "who_counts"]
@@ -41,7 +42,7 @@ def review_keys(policy: Policy, declared: Declarations, report: Report, ring: op
         if ends is not None and ends <= now + SOON:
             this = key if kind.in_keyrings else f"the {kind.noun} {quoted(entry.text)}"
             days = math.ceil((ends - now) / timedelta(days=1))
-            left = f"{ends:%Y-%m-%d} ({days} day{'s' if days != 1 else ''})"
+            left = f"{ends:%Y-%m-%d} ({counted(days, 'day')})"
             message = f"signatures by {this} {of} count until {left}: then {kind.expires_with} expires"
             report.warning(entry, message, kind.renewal)
 

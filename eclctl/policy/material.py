@@ -11,10 +11,11 @@ from typing import Any
 from cryptography import x509
 
 from eclctl.config import document
-from eclctl.config.document import Node, Report, Scalar, quoted
+from eclctl.config.document import Node, Report, Scalar
 from eclctl.errors import EclctlError, KeyMaterialError
 from eclctl.signature.keys import PublicKey, parse_public_key
 from eclctl.terms import Finding, SignerKind
+from eclctl.text import printable_message, quoted
 from eclctl.trust.ocsp import responders
 from eclctl.trust.signer_types import SIGNER_TYPES
 from eclctl.trust.signer_types.cosign_key import cosign_name
@@ -86,7 +87,7 @@ class SignerFiles:
             return None
 
         try:
-            source = document.printable(leaf.text)
+            source = printable_message(leaf.text)
             credential = load_credential(own, intermediates, roots, ocsp=ocsp == "require", source=source)
         except KeyMaterialError as error:
             self._unusable(leaf, "certificate", error)
@@ -124,7 +125,7 @@ class SignerFiles:
             return None
 
         try:
-            check_certificates(content, source=document.printable(entry.text))
+            check_certificates(content, source=printable_message(entry.text))
         except KeyMaterialError as error:
             self._unusable(entry, "certificate", error)
             return None
@@ -148,7 +149,7 @@ class SignerFiles:
         if content is None:
             return None
         try:
-            return parse_public_key(content, source=document.printable(entry.text))
+            return parse_public_key(content, source=printable_message(entry.text))
         except KeyMaterialError as error:
             self._unusable(entry, "key", error)
             return None
@@ -166,7 +167,7 @@ class SignerFiles:
 
     def _unusable(self, entry: Scalar, sort: str, error: OSError | EclctlError) -> None:
         reason = (error.strerror or "") if isinstance(error, OSError) else str(error)
-        reason = reason.removeprefix(f"{document.printable(entry.text)}: ")
+        reason = reason.removeprefix(f"{printable_message(entry.text)}: ")
         message = f"the {sort} file {quoted(entry.text)} cannot be used: {reason}"
         self.report.error(entry, message, self._advice(entry, sort))
 

@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from eclctl.config.document import printable, suggestion
+from eclctl.config.document import suggestion
+from eclctl.text import printable_message
 
 if TYPE_CHECKING:
     from eclctl.model import Caller, Outcome
@@ -90,7 +91,7 @@ def _listed(words: Sequence[str], between: str = ", ", none: str = "nothing") ->
 
 
 def _bounded(text: str) -> str:
-    shown = printable(text)
+    shown = printable_message(text)
     return shown if len(shown) <= _LONGEST else shown[: _LONGEST - 3] + "..."
 
 

@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from eclctl.config import document
-from eclctl.config.document import MapNode, Node, Report, quoted
+from eclctl.config.document import MapNode, Node, Report
 from eclctl.policy.declare import PURPOSE_SHAPE, Declarations, place, signer_names
 from eclctl.policy.holders import Holders
 from eclctl.policy.language import ANYONE, HOLDS, Match, Requirement, Scope
 from eclctl.terms import Kind, is_purpose
+from eclctl.text import counted, quoted
 
 ASKS = ("any_of", "all_of", "approvals")
 REQUIREMENT_KEYS = (*ASKS, "objects", "purpose")
@@ -149,7 +150,7 @@ class RequirementReader:
             return None
         people = self.declared.roles.get(role, ())
         self._check_count(fields["count"], role, count, ask)
-        text = f"{count} approval{'s' if count > 1 else ''} from {role}{ask.text}"
+        text = f"{counted(count, 'approval')} from {role}{ask.text}"
         is_anyone = role == ANYONE
         return Requirement(people, count, text, place(node), is_anyone, ask.scope, ask.purpose, role=role)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from eclctl.config import document
-from eclctl.config.document import Node, Report, Scalar, quoted
+from eclctl.config.document import Node, Report, Scalar
 from eclctl.policy.conditions import MatchReader
 from eclctl.policy.declare import Declarations, LoadEnvironment, name_of, place, signer_names
 from eclctl.policy.holders import Holders
@@ -15,6 +15,7 @@ from eclctl.policy.matching import match
 from eclctl.policy.messages import Message, MessageError, parse_message
 from eclctl.policy.requirements import RequirementReader
 from eclctl.terms import Assurance, Finding, Verdict
+from eclctl.text import quoted
 from eclctl.trust.signer_types import signer_type
 
 RULE_KEYS = (

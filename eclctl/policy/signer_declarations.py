@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from eclctl.config import document
-from eclctl.config.document import ListNode, Node, Report, Scalar, quoted
+from eclctl.config.document import ListNode, Node, Report, Scalar
 from eclctl.policy import schema_parts as parts
 from eclctl.policy.material import CERTIFICATE_KEYS, SignerFiles
 from eclctl.policy.schema_parts import Schema
 from eclctl.terms import SignerKind
+from eclctl.text import quoted
 from eclctl.trust.signer_types import SIGNER_TYPES
 
 __all__ = [

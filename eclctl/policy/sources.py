@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from eclctl.config import document
-from eclctl.config.document import MapNode, Node, Report, Scalar, quoted, read_document
+from eclctl.config.document import MapNode, Node, Report, Scalar, read_document
 from eclctl.errors import EclctlError
 from eclctl.policy.declare import LoadEnvironment, Source
+from eclctl.text import quoted
 
 INCLUDE = "include"
 MAX_DEPTH = 8

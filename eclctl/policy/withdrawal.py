@@ -9,10 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from eclctl.config.document import Report, Scalar, quoted
+from eclctl.config.document import Report, Scalar
 from eclctl.policy.declare import Declarations
 from eclctl.policy.holders import Holders
 from eclctl.policy.signer_declarations import KeyringCertificates
+from eclctl.text import quoted
 from eclctl.trust.signer_types import names_called
 
 _FINGERPRINT = re.compile(r"[0-9A-F]{40}|[0-9A-F]{64}")

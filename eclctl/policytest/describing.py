@@ -13,12 +13,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from eclctl.config import document
-from eclctl.config.document import ListNode, Node, Report, quoted
+from eclctl.config.document import ListNode, Node, Report
 from eclctl.model import DataObject, OciContent, Verification
 from eclctl.policy.language import HOLDS, SIGNED_KINDS
 from eclctl.policytest.cases import Supposed
 from eclctl.policytest.signing import DescribedObjects, DescribedSignatures, SigningKeys
 from eclctl.terms import Kind
+from eclctl.text import quoted
 
 IMAGE_KEYS = ("kind", "groups", "ungrouped", "tied", "digests", "signed_by", "signatures")
 """The keys of a test that describe an image; `image`, which names a file, goes with none of them."""

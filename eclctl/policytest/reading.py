@@ -14,12 +14,13 @@ from datetime import UTC, datetime
 
 from eclctl.config import document
 from eclctl.config.accounts import Names
-from eclctl.config.document import Node, Report, Scalar, quoted
+from eclctl.config.document import Node, Report, Scalar
 from eclctl.model import ALLOWING, Caller, Code
 from eclctl.policytest.cases import Case, Expectation, Supposed
 from eclctl.policytest.describing import IMAGE_KEYS, Describer
 from eclctl.policytest.signing import SigningKeys
 from eclctl.terms import Assurance, Verdict
+from eclctl.text import quoted
 from eclctl.trust.revocation import Status
 
 _TOP = ("version", "keyrings", "names", "defaults", "tests")

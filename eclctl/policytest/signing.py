@@ -8,12 +8,13 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from eclctl.config import document
-from eclctl.config.document import Node, Report, Scalar, quoted
+from eclctl.config.document import Node, Report, Scalar
 from eclctl.model import Claim, Failure
 from eclctl.policy.declare import PURPOSE_SHAPE
 from eclctl.policy.language import Policy, Signer
 from eclctl.signature import cosign
 from eclctl.terms import Finding, KeyRef, Kind, SignatureFormat, SignerKind, is_purpose, purpose
+from eclctl.text import quoted
 from eclctl.trust.keyring import KeyStore
 from eclctl.trust.signer_types import SIGNER_TYPES, SignerType, signer_type
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+from eclctl.text import counted
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -59,7 +61,7 @@ def _internal_errors(found: Mapping[str, Any] | None) -> Iterator[tuple[str, str
     last = None if found is None else found["last"]
     if found is None or last is None or last["seconds"] >= BUG:
         return
-    errors = "1 internal error" if found["count"] == 1 else f"{found['count']} internal errors"
+    errors = counted(found["count"], "internal error")
     yield (
         "internal-errors",
         f"{errors} since the start, the last at {last['at'][:19]}Z: {last['error']}; the log has the tracebacks",
@@ -104,9 +106,12 @@ def _places(status: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _ocsp(ocsp: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
     statuses = {} if ocsp is None else ocsp["statuses"]
     if count := sum(statuses.get(name, 0) for name in _NOT_KNOWN):
-        yield "ocsp-not-known", f"nothing valid is known of {_certificates(count)}, which count for nothing meanwhile"
+        yield (
+            "ocsp-not-known",
+            f"nothing valid is known of {counted(count, 'certificate')}, which count for nothing meanwhile",
+        )
     if count := statuses.get("revoked", 0):
-        yield "ocsp-revoked", f"{_certificates(count)} revoked"
+        yield "ocsp-revoked", f"{counted(count, 'certificate')} revoked"
 
 
 def _subordinate_ids(ids: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
@@ -165,7 +170,3 @@ def _keys(status: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         what = "certificate" if key["kind"] == "certificate" else "key"
         when = f"expired on {key['ends'][:10]}" if ended else f"expires on {key['ends'][:10]}"
         yield "key-expired" if ended else "key-expiring", f"the {what} {key['short']} of {who} {when}"
-
-
-def _certificates(count: int) -> str:
-    return f"{count} certificate" if count == 1 else f"{count} certificates"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from eclctl.config.document import printable
+from eclctl.text import printable_message
 
 __all__ = ["Markup", "html_text", "join", "tag"]
 
@@ -23,7 +23,7 @@ def html_text(value: object) -> Markup:
     Characters that cannot be seen, or that reorder what is around them, are written as escapes: names and paths come
     from the author of the image.
     """
-    return value if isinstance(value, Markup) else Markup(escape(printable(str(value)), quote=True))
+    return value if isinstance(value, Markup) else Markup(escape(printable_message(str(value)), quote=True))
 
 
 def join(*parts: object) -> Markup:

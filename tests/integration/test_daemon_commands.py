@@ -217,7 +217,8 @@ def test_a_check_imports_neither_argparse_nor_the_daemon():
     )
     done = subprocess.run([ECLCTL[0], "-S", "-c", code], capture_output=True, text=True, check=True, env=_paths())
     ours, heavy = done.stdout.splitlines()
-    assert ours == "eclctl eclctl.cli eclctl.cli.check eclctl.cli.entry eclctl.client"
+    constants = "eclctl.cli.terminal eclctl.cli.terminal.exit_codes"
+    assert ours == f"eclctl eclctl.cli eclctl.cli.check eclctl.cli.entry {constants} eclctl.client"
     assert heavy == ""
 
 

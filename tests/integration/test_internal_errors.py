@@ -42,7 +42,7 @@ def test_status_and_log_tell_of_a_bug_that_denies(broken: Site, capsys: pytest.C
     status = broken.order("status")
     found = status["internal_errors"]
     assert found["count"] == ASKED
-    assert found["last"]["error"] == r"ZeroDivisionError: a bug\n\x1b[31m\u2028"
+    assert found["last"]["error"] == r"ZeroDivisionError: a bug\x0a\x1b[31m\u2028"
     (attention,) = [each for each in status["attention"] if each["code"] == "internal-errors"]
     assert f"{ASKED} internal errors since the start" in attention["message"]
     sys_argv = ["eclctl", "status", "--socket", broken.admin_socket]

@@ -8,14 +8,13 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from eclctl.cli.admin.status_page import load_lines, status_lines
+from eclctl.cli.terminal.exit_codes import FAILED, NO_RESULT, OK
 from eclctl.cli.terminal.parser import Parser, timeout
 from eclctl.client import ADMIN_SOCKET, TIMEOUT, Client, NoAnswerError, Question
 from eclctl.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-
-_FAILED, _NO_ANSWER = 1, 3
 
 _STATUS = """Shows on one page what the daemon is doing: the policy in force, what is wrong,
 what each rule has decided since that policy came into force and how the images
@@ -49,10 +48,10 @@ def status(argv: list[str]) -> int:
     options = _parser("status", _STATUS, _STATUS_EXAMPLES).parse_args(argv)
     result = _ask("status", options)
     if result is None:
-        return _NO_ANSWER
+        return NO_RESULT
     _print(result, status_lines(result), as_json=options.json)
     last = result.get("last_reload") or {}
-    return 0 if result.get("policy_loaded") and last.get("ok") else _FAILED
+    return OK if result.get("policy_loaded") and last.get("ok") else FAILED
 
 
 def reload(argv: list[str]) -> int:
@@ -61,9 +60,9 @@ def reload(argv: list[str]) -> int:
     options = _parser("reload", text, _RELOAD_EXAMPLES).parse_args(argv)
     result = _ask("reload", options)
     if result is None:
-        return _NO_ANSWER
+        return NO_RESULT
     _print(result, _reload_lines(result), as_json=options.json)
-    return 0 if result.get("ok") else _FAILED
+    return OK if result.get("ok") else FAILED
 
 
 def _parser(name: str, text: str, examples: str) -> Parser:

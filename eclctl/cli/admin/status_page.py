@@ -6,12 +6,12 @@ import textwrap
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from eclctl.text import printable
+from eclctl.text import counted, duration_in_words, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-__all__ = ["count", "load_lines", "status_lines", "when"]
+__all__ = ["load_lines", "status_lines", "when"]
 
 _RULES = 12
 _KEYS = 6
@@ -22,7 +22,7 @@ _INDENT = " " * 12
 
 def status_lines(result: Mapping[str, Any]) -> Iterator[str]:
     """The result of `status` for a person, its texts made safe for a terminal."""
-    up = _ago(result["uptime"])
+    up = duration_in_words(result["uptime"])
     yield f"eclctl {_text(result['version'])}, process {result['pid']}, since {when(result['started'])} ({up})"
     if result["policy_loaded"]:
         yield f"policy      generation {result['generation']}, loaded {when(result['loaded_at'])}"
@@ -54,26 +54,11 @@ def when(time: object) -> str:
         return "never" if time is None else _text(time)
 
 
-def count(number: int, noun: str, several: str | None = None) -> str:
-    """A number with its noun."""
-    return f"{number} {noun if number == 1 else several or noun + 's'}"
-
-
-def _ago(seconds: float) -> str:
-    """A time that has gone by, in its two largest units."""
-    minutes, _ = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    if days:
-        return f"{days} d {hours} h"
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min" if minutes else f"{seconds:.0f} s"
-
-
 def _attention_lines(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     if not found:
         yield "attention   nothing: all is well"
         return
-    yield f"ATTENTION   {count(len(found), 'thing')} to look at"
+    yield f"ATTENTION   {counted(len(found), 'thing')} to look at"
     for each in found[:_PROBLEMS]:
         yield from textwrap.wrap(
             _text(each["message"]), 80, initial_indent="  ! ", subsequent_indent="    ", break_on_hyphens=False
@@ -190,8 +175,8 @@ def _ocsp_lines(ocsp: Mapping[str, Any]) -> Iterator[str]:
         return
     words = ", ".join(f"{number} {'not known' if name == 'none' else _text(name)}" for name, number in statuses.items())
     soonest = ocsp["soonest_expiry_seconds"]
-    runs_out = "" if soonest is None else f"; the first runs out in {_ago(max(0.0, soonest))}"
-    yield f"ocsp        {count(sum(statuses.values()), 'certificate')}: {words}{runs_out}"
+    runs_out = "" if soonest is None else f"; the first runs out in {duration_in_words(max(0.0, soonest))}"
+    yield f"ocsp        {counted(sum(statuses.values()), 'certificate')}: {words}{runs_out}"
 
 
 def _keyserver_lines(keyservers: Mapping[str, Any]) -> Iterator[str]:
@@ -202,9 +187,9 @@ def _keyserver_lines(keyservers: Mapping[str, Any]) -> Iterator[str]:
         yield "keyservers  none: revocations are what the keyrings say"
         return
     unanswered = keyservers["unanswered"]
-    yield f"keyservers  {count(len(servers), 'server')}, asked about {count(keyservers['keys'], 'key')} in use"
-    answer = f"the oldest answer is of {_ago(keyservers['oldest_answer_seconds'])} ago"
-    yield f"{_INDENT}{answer}" + (f"; none yet about {count(unanswered, 'key')}" if unanswered else "")
+    yield f"keyservers  {counted(len(servers), 'server')}, asked about {counted(keyservers['keys'], 'key')} in use"
+    answer = f"the oldest answer is of {duration_in_words(keyservers['oldest_answer_seconds'])} ago"
+    yield f"{_INDENT}{answer}" + (f"; none yet about {counted(unanswered, 'key')}" if unanswered else "")
 
 
 def _subid_lines(ids: Mapping[str, Any]) -> Iterator[str]:
@@ -212,7 +197,7 @@ def _subid_lines(ids: Mapping[str, Any]) -> Iterator[str]:
     if not ids:
         return
     sorts = [(sort, ids[sort]) for sort in ("uids", "gids")]
-    counts = [count(found["ranges"], f"range of {sort}", f"ranges of {sort}") for sort, found in sorts]
+    counts = [counted(found["ranges"], f"range of {sort}", f"ranges of {sort}") for sort, found in sorts]
     yield f"subids      {', '.join(counts)}"
     for sort, found in sorts:
         for each in found["overlapping"][:_OVERLAPS]:
@@ -224,16 +209,16 @@ def _subid_lines(ids: Mapping[str, Any]) -> Iterator[str]:
 
 def _work_lines(result: Mapping[str, Any]) -> Iterator[str]:
     cache, waiting = result["cache"], result["waiting"]
-    in_flight = count(result["in_flight"], "request")
-    yield f"clients     {count(result['connections'], 'connection')}, {in_flight} in flight, with this one"
-    yield f"waiting     {count(waiting['opening'], 'image')} to be opened, {waiting['verifying']} to be verified"
-    yield f"cache       {count(cache['entries'], 'file')}, {cache['hits']} hits, {cache['misses']} misses"
+    in_flight = counted(result["in_flight"], "request")
+    yield f"clients     {counted(result['connections'], 'connection')}, {in_flight} in flight, with this one"
+    yield f"waiting     {counted(waiting['opening'], 'image')} to be opened, {waiting['verifying']} to be verified"
+    yield f"cache       {counted(cache['entries'], 'file')}, {cache['hits']} hits, {cache['misses']} misses"
     failing = ", which CANNOT BE WRITTEN" if result["unrecorded"] else ""
     log = "none: decisions are not recorded" if result["audit"] is None else f"{_text(result['audit'])}{failing}"
     yield f"audit log   {log}"
     bugs = result.get("internal_errors") or {}
     if bugs.get("last"):
-        yield f"errors      {count(bugs['count'], 'internal error')}, the last at {when(bugs['last']['at'])}"
+        yield f"errors      {counted(bugs['count'], 'internal error')}, the last at {when(bugs['last']['at'])}"
 
 
 def _watch_lines(trees: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -241,7 +226,7 @@ def _watch_lines(trees: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     if not trees:
         yield "watching    nothing: images are verified when they are first asked for"
         return
-    yield f"watching    {count(len(trees), 'directory', 'directories')}"
+    yield f"watching    {counted(len(trees), 'directory', 'directories')}"
     yield "  QUEUED  OVERDUE  BY        LAST RESCAN           TOOK"
     for tree in trees:
         overdue, took = f"{tree['overdue_seconds']:.0f} s", tree["last_rescan_seconds"]

@@ -7,9 +7,9 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from eclctl.cli.check import ALLOW, DENY, NO_DECISION, status_of
 from eclctl.cli.explain.advice import advice
-from eclctl.cli.terminal.parser import USAGE, Parser, timeout
+from eclctl.cli.terminal.exit_codes import NO_DECISION, USAGE, code_of_decision
+from eclctl.cli.terminal.parser import Parser, timeout
 from eclctl.cli.terminal.tree import Branch, Strokes, draw, strokes_for
 from eclctl.client import CHECK_SOCKET, TIMEOUT, Client, NoAnswerError, Question, open_image, unreadable, wire_path
 from eclctl.text import printable
@@ -54,7 +54,7 @@ def run(argv: list[str]) -> int:
     else:
         strokes = strokes_for(sys.stdout.encoding)
         print("\n".join(draw(tree(options.image, outcome, strokes), strokes)))
-    return {ALLOW: ALLOW, DENY: DENY}.get(status_of(outcome), NO_DECISION)
+    return NO_DECISION if isinstance(outcome, NoAnswerError) else code_of_decision(outcome.get("decision"))
 
 
 def _parser() -> Parser:

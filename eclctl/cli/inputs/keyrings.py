@@ -8,15 +8,14 @@ import sys
 from collections.abc import Iterable
 
 from eclctl.cli.inputs.policies import SYSTEM_CONFIG
-from eclctl.cli.terminal.problems import print_error
+from eclctl.cli.terminal.exit_codes import FAILED
+from eclctl.cli.terminal.output import print_error
 from eclctl.errors import EclctlError, KeyMaterialError
 from eclctl.sign.keyrings.rings import Ring, user_ring_directory
 from eclctl.sign.keyrings.site_rings import SiteRing
 from eclctl.text import printable
 
 __all__ = [
-    "DONE",
-    "NOT_DONE",
     "SYSTEM_KEYS",
     "add_ring_options",
     "chosen_ring",
@@ -28,8 +27,6 @@ __all__ = [
     "warn",
     "where",
 ]
-
-DONE, NOT_DONE = 0, 1
 
 SYSTEM_KEYS = "/etc/eclctl/keys.d"
 """The site's keyring where there is no configuration that names another."""
@@ -120,4 +117,4 @@ def complain(command: str, error: EclctlError, *, as_json: bool) -> int:
     print(f"eclctl keys {command}: {printable(str(error))}", file=sys.stderr)
     if as_json:
         print_error(error)
-    return NOT_DONE
+    return FAILED

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from eclctl.cli.terminal.exit_codes import FAILED
+from eclctl.cli.terminal.output import error_as_json
 from eclctl.cli.terminal.parser import Parser, timeout
-from eclctl.cli.terminal.problems import error_shape
 from eclctl.cli.terminal.progress import progress_bar
 from eclctl.errors import EclctlError
 from eclctl.remote.http.limits import EXCHANGE_SECONDS
@@ -20,9 +21,7 @@ from eclctl.remote.registry.credentials import find_credentials
 from eclctl.remote.registry.names import Reference
 from eclctl.text import printable
 
-__all__ = ["FAILED", "OK", "add_options", "connect", "fail", "show_progress", "warn"]
-
-OK, FAILED = 0, 1
+__all__ = ["add_options", "connect", "fail", "show_progress", "warn"]
 
 
 def add_options(parser: Parser) -> None:
@@ -75,5 +74,5 @@ def fail(command: str, error: EclctlError | OSError, *, as_json: bool, **fields:
         said = f"{os.fsdecode(error.filename)}: {said}"
     print(f"eclctl {command}: {printable(said)}", file=sys.stderr)
     if as_json:
-        print(json.dumps({"v": 1, **fields, "error": {**error_shape(error), "message": printable(said)}}))
+        print(json.dumps({"v": 1, **fields, "error": {**error_as_json(error), "message": printable(said)}}))
     return FAILED

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from eclctl.cli.inputs.keyrings import DONE, add_ring_options, chosen_ring, complain, warn, where
+from eclctl.cli.inputs.keyrings import add_ring_options, chosen_ring, complain, warn, where
 from eclctl.cli.keys.list import shape
-from eclctl.cli.terminal.parser import USAGE
+from eclctl.cli.terminal.exit_codes import OK, USAGE
 from eclctl.errors import EclctlError, KeyMaterialError
 from eclctl.sign.keyrings.guarded import write_new
 from eclctl.sign.keyrings.keyfacts import facts
@@ -81,7 +81,7 @@ def run(options: argparse.Namespace) -> int:
     elif options.output is not None:
         names = ", ".join(key.fingerprint for key in keys)
         print(f"{'Secret' if options.secret else 'Public'} key {names} written to {printable(options.output)}")
-    return DONE
+    return OK
 
 
 def _shape(ring: Ring | SiteRing, keys: Sequence[TransferableKey], options: argparse.Namespace) -> dict[str, object]:

@@ -9,15 +9,14 @@ import sys
 from typing import Any
 
 from eclctl.cli.terminal.cosign_passwords import Passwords
+from eclctl.cli.terminal.exit_codes import FAILED, OK
+from eclctl.cli.terminal.output import print_error
 from eclctl.cli.terminal.passphrases import descriptor
-from eclctl.cli.terminal.problems import print_error
 from eclctl.cli.terminal.prompts import confirmed
 from eclctl.errors import KeyMaterialError
 from eclctl.text import printable
 
 __all__ = ["add", "run"]
-
-_DONE, _NOT_DONE = 0, 1
 
 _EXAMPLES = """
 The private key is encrypted with a password, as cosign encrypts it, and its
@@ -79,12 +78,12 @@ def run(options: argparse.Namespace) -> int:
         _say(f"FATAL:   {printable(str(error))}")
         if options.json:
             print_error(error)
-        return _NOT_DONE
+        return FAILED
     if options.json:
         key = parse_public_key(pair.public)
         files = {"private": f"{prefix}.key", "public": f"{prefix}.pub"}
         print(json.dumps({"v": 1, **files, "id": key.id, "algorithm": key.algorithm}))
-    return _DONE
+    return OK
 
 
 def _may_write(prefix: str) -> bool:

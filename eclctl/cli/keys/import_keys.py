@@ -11,9 +11,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eclctl.cli.inputs.keyrings import DONE, NOT_DONE, add_ring_options, chosen_ring, complain, remind, warn, where
+from eclctl.cli.inputs.keyrings import add_ring_options, chosen_ring, complain, remind, warn, where
 from eclctl.cli.keys.list import shape
-from eclctl.cli.terminal.problems import error_shape
+from eclctl.cli.terminal.exit_codes import FAILED, OK
+from eclctl.cli.terminal.output import error_as_json
 from eclctl.errors import EclctlError, KeyMaterialError
 from eclctl.sign.keyrings.keyfacts import KeyFacts, facts
 from eclctl.sign.keyrings.rings import MAX_RING, Added, Change, Ring
@@ -82,7 +83,7 @@ def run(options: argparse.Namespace) -> int:
     for result in results:
         _print(result, quiet=options.json)
     remind(ring, changed=any(change.public != "unchanged" for each in results for change in each.added.changes))
-    return DONE if all(result.error is None for result in results) else NOT_DONE
+    return OK if all(result.error is None for result in results) else FAILED
 
 
 def _import(ring: Ring | SiteRing, file: str) -> _Imported:
@@ -119,7 +120,9 @@ def _facts(ring: Ring | SiteRing, changes: Iterable[Change]) -> dict[str, KeyFac
 def _shape(result: _Imported) -> dict[str, object]:
     return {
         "file": result.file,
-        "error": None if result.error is None else {**error_shape(result.error), "message": _why(result, result.error)},
+        "error": None
+        if result.error is None
+        else {**error_as_json(result.error), "message": _why(result, result.error)},
         "unreadable": result.added.unreadable,
         "strangers": result.added.strangers,
         "keys": [

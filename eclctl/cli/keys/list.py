@@ -9,7 +9,8 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from eclctl.cli.inputs.keyrings import DONE, add_ring_options, chosen_ring, complain, warn, where
+from eclctl.cli.inputs.keyrings import add_ring_options, chosen_ring, complain, warn, where
+from eclctl.cli.terminal.exit_codes import OK
 from eclctl.errors import EclctlError, KeyMaterialError
 from eclctl.sign.keyrings.keyfacts import KeyFacts, facts
 from eclctl.sign.keyrings.rings import Keys, matching
@@ -79,7 +80,7 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps({"v": 1, "ring": place, "secret": options.secret, "keys": shapes}))
     else:
         _print(place, listed, now, secret=options.secret)
-    return DONE
+    return OK
 
 
 def _ring(options: argparse.Namespace) -> tuple[str, Keys, Sequence[str]]:

@@ -11,14 +11,14 @@ from contextlib import redirect_stdout
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TextIO
 
-from eclctl.cli.check import UsageError
-from eclctl.cli.inputs.keyrings import DONE, NOT_DONE, complain, directory, user_ring, warn
+from eclctl.cli.inputs.keyrings import complain, directory, user_ring, warn
 from eclctl.cli.inputs.keyservers import chosen
 from eclctl.cli.keys.list import shape
 from eclctl.cli.keys.push import send, show
-from eclctl.cli.terminal.parser import USAGE
+from eclctl.cli.terminal.exit_codes import FAILED, OK, USAGE
+from eclctl.cli.terminal.output import error_as_json
+from eclctl.cli.terminal.parser import UsageError
 from eclctl.cli.terminal.passphrases import VARIABLE, Passphrases, at_terminal, descriptor
-from eclctl.cli.terminal.problems import error_shape
 from eclctl.cli.terminal.prompts import answered, confirmed
 from eclctl.config.keyservers import Keyservers
 from eclctl.errors import EclctlError, KeyMaterialError
@@ -138,7 +138,7 @@ def run(options: argparse.Namespace) -> int:
     else:
         _report(ring, pair, revocation)
         _, failed = _push(ring, pair, keyservers, sys.stdout)
-    return DONE if failed is None else NOT_DONE
+    return OK if failed is None else FAILED
 
 
 def _wanted(options: argparse.Namespace) -> NewKey:
@@ -229,7 +229,7 @@ def _shape(
     key = ring.secret_keys()[pair.fingerprint]
     found = facts(key, openpgp.Keyring.parse(pair.secret), datetime.now(UTC))
     made = {"v": 1, "ring": ring.directory, "key": shape(found), "revocation": revocation, "server": server}
-    return {**made, "error": None if failed is None else error_shape(failed)}
+    return {**made, "error": None if failed is None else error_as_json(failed)}
 
 
 def _push(

@@ -9,11 +9,11 @@ import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from eclctl.cli.inputs.keyrings import DONE, add_ring_options, chosen_ring, complain, remind, warn, where
+from eclctl.cli.inputs.keyrings import add_ring_options, chosen_ring, complain, remind, warn, where
 from eclctl.cli.inputs.keyservers import FULL, add_options, chosen, explain, hex_digits
 from eclctl.cli.keys.list import shape
 from eclctl.cli.keys.search import term
-from eclctl.cli.terminal.parser import USAGE
+from eclctl.cli.terminal.exit_codes import OK, USAGE
 from eclctl.cli.terminal.prompts import confirmed
 from eclctl.config.keyservers import Keyservers
 from eclctl.errors import EclctlError, KeyMaterialError, RemoteError
@@ -82,7 +82,7 @@ def run(options: argparse.Namespace) -> int:
     else:
         _print(change, found, where(ring))
     remind(ring, changed=change != "unchanged")
-    return DONE
+    return OK
 
 
 def _pull(keyservers: Keyservers, ring: Ring | SiteRing, fingerprint: str) -> tuple[str, KeyFacts, str]:

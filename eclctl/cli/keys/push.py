@@ -7,8 +7,9 @@ import asyncio
 import json
 from typing import TYPE_CHECKING
 
-from eclctl.cli.inputs.keyrings import DONE, add_ring_options, chosen_ring, complain, warn, where
+from eclctl.cli.inputs.keyrings import add_ring_options, chosen_ring, complain, warn, where
 from eclctl.cli.inputs.keyservers import add_options, chosen
+from eclctl.cli.terminal.exit_codes import OK
 from eclctl.config.keyservers import Keyservers
 from eclctl.errors import EclctlError, KeyMaterialError
 from eclctl.remote.keyservers import hkp
@@ -17,7 +18,7 @@ from eclctl.sign.keyrings.site_rings import SiteRing
 from eclctl.sign.keyrings.transferable import armored, parse
 from eclctl.signature import openpgp
 from eclctl.signature.openpgp.proven import Proven, proven
-from eclctl.text import printable
+from eclctl.text import counted, printable
 
 if TYPE_CHECKING:
     from eclctl.cli.terminal.parser import Parser
@@ -64,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps({"v": 1, "server": url, "fingerprint": sent.fingerprint, "users": names, **counts}))
     else:
         show(sent, url)
-    return DONE
+    return OK
 
 
 def _names(sent: Proven) -> list[str]:
@@ -76,7 +77,7 @@ def show(sent: Proven, url: str) -> None:
     print(f"public key {sent.fingerprint} pushed to {url} successfully")
     for name in _names(sent):
         print(f"    {printable(name)}")
-    subkeys = f"{sent.subkeys} subkey" + ("" if sent.subkeys == 1 else "s")
+    subkeys = counted(sent.subkeys, "subkey")
     print(f"    with {subkeys}, {len(sent.packets)} bytes, nothing secret")
 
 

@@ -9,8 +9,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from eclctl.cli.inputs.keyrings import DONE, NOT_DONE, add_ring_options, chosen_ring, complain, remind, warn, where
+from eclctl.cli.inputs.keyrings import add_ring_options, chosen_ring, complain, remind, warn, where
 from eclctl.cli.inputs.keyservers import add_options, chosen, explain
+from eclctl.cli.terminal.exit_codes import FAILED, OK
 from eclctl.config.keyservers import Keyservers
 from eclctl.errors import EclctlError
 from eclctl.remote.keyservers import hkp
@@ -106,7 +107,7 @@ def run(options: argparse.Namespace) -> int:
     else:
         _print(results, where(ring))
     remind(ring, changed=any(each.state in {"updated", "revoked"} for each in results))
-    return NOT_DONE if any(each.state == "failed" for each in results) else DONE
+    return FAILED if any(each.state == "failed" for each in results) else OK
 
 
 def _chosen(keys: Keys, names: Sequence[str], place: str) -> Iterable[str]:

@@ -8,7 +8,8 @@ import re
 import sys
 from typing import TYPE_CHECKING
 
-from eclctl.cli.inputs.keyrings import DONE, add_ring_options, chosen_ring, complain, remind, warn, where
+from eclctl.cli.inputs.keyrings import add_ring_options, chosen_ring, complain, remind, warn, where
+from eclctl.cli.terminal.exit_codes import OK
 from eclctl.cli.terminal.prompts import confirmed
 from eclctl.errors import EclctlError, KeyMaterialError
 from eclctl.sign.keyrings.rings import Removed, Ring, matching
@@ -110,7 +111,7 @@ def _report(ring: Ring | SiteRing, fingerprint: str, removed: Removed, options: 
     if not options.json:
         print(f"Removed the {what} {fingerprint}")
     _hints(ring, fingerprint, removed)
-    return DONE
+    return OK
 
 
 def _hints(ring: Ring | SiteRing, fingerprint: str, removed: Removed) -> None:

@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from eclctl.cli.inputs.keyrings import DONE, NOT_DONE, complain, warn
+from eclctl.cli.inputs.keyrings import complain, warn
 from eclctl.cli.inputs.keyservers import add_options, chosen, hex_digits, index_shape
+from eclctl.cli.terminal.exit_codes import FAILED, OK
 from eclctl.errors import EclctlError, RemoteError
 from eclctl.remote.keyservers import hkp
 from eclctl.remote.keyservers.index import Index, IndexedKey
@@ -72,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
         _print(index, long=options.long)
     if not index.keys:
         warn([f"{url} lists no key for {options.term}"])
-    return DONE if index.keys else NOT_DONE
+    return OK if index.keys else FAILED
 
 
 def term(text: str) -> str:

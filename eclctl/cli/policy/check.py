@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -12,17 +11,16 @@ from functools import partial
 from typing import Any
 
 from eclctl.cli.inputs.policies import add_named, misnamed, named_settings
-from eclctl.cli.terminal.parser import USAGE
-from eclctl.cli.terminal.problems import complain
+from eclctl.cli.terminal.exit_codes import FAILED, OK, USAGE
+from eclctl.cli.terminal.output import print_problem
 from eclctl.config.accounts import NAMES
 from eclctl.config.document import Problem
 from eclctl.decide.host_mounts import HostMounts, believed_file_systems, exists_here
 from eclctl.decide.snapshot import Built, build
 from eclctl.files.mounts import MountTable
+from eclctl.text import counted, json_text
 
 __all__ = ["add", "load_named", "problem_fields", "run"]
-
-OK, FAILED = 0, 1
 
 _EXAMPLES = """Every problem is printed as SORT: FILE:LINE:COLUMN: MESSAGE, with the line
 itself, a caret below the column, and what to do. Errors keep a policy from
@@ -90,20 +88,16 @@ def load_named(options: argparse.Namespace, now: datetime, *, lint: bool) -> Bui
 def _print(built: Built) -> None:
     for sort, problems in (("error", built.errors), ("warning", built.warnings), ("note", built.notes)):
         for problem in problems:
-            complain(sort, problem)
+            print_problem(sort, problem)
     if built.snapshot is None or built.snapshot.policy is None:
-        found = _count(len(built.errors), "error") + (
-            f", {_count(len(built.warnings), 'warning')}" * bool(built.warnings)
+        found = counted(len(built.errors), "error") + (
+            f", {counted(len(built.warnings), 'warning')}" * bool(built.warnings)
         )
         print(f"the policy does not load: {found}", file=sys.stderr)
         return
     policy = built.snapshot.policy
-    what = f"{_count(len(policy.rules), 'rule')}, {_count(len(policy.signers), 'signer')}"
-    print(f"the policy loads: {what}, {_count(len(built.warnings), 'warning')} ({built.snapshot.digest})")
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    what = f"{counted(len(policy.rules), 'rule')}, {counted(len(policy.signers), 'signer')}"
+    print(f"the policy loads: {what}, {counted(len(built.warnings), 'warning')} ({built.snapshot.digest})")
 
 
 def _shape(built: Built) -> dict[str, object]:
@@ -122,4 +116,4 @@ def _shape(built: Built) -> dict[str, object]:
 
 def problem_fields(problem: Problem) -> dict[str, object]:
     """Return a problem as JSON has it; names of files that are no text are escaped."""
-    return {**asdict(problem), "file": os.fsencode(problem.file).decode("utf-8", "backslashreplace")}
+    return {**asdict(problem), "file": json_text(problem.file)}

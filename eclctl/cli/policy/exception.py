@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import json
 import os
-import re
 import shlex
 import sys
 import textwrap
@@ -15,18 +14,19 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from eclctl.cli.inputs.policies import SYSTEM_CONFIG
-from eclctl.cli.terminal.parser import USAGE
-from eclctl.cli.terminal.problems import print_error
+from eclctl.cli.terminal.exit_codes import FAILED, OK, USAGE
+from eclctl.cli.terminal.output import print_error
+from eclctl.cli.terminal.parser import UsageError
 from eclctl.config import settings as configuration
 from eclctl.config.accounts import NAMES
 from eclctl.config.document import Problem, Report
 from eclctl.decide.breakglass import Candidate, Standing, State, moment, standing
 from eclctl.decide.snapshot import Snapshot, build
 from eclctl.errors import ConfigError, EclctlError
-from eclctl.policy.breakglass import FILE_NAME, FileName, read_exception, span
+from eclctl.policy.breakglass import FILE_NAME, FileName, read_exception
 from eclctl.policy.breakglass_write import Draft, write_exception
 from eclctl.policy.language import ExceptionTerms
-from eclctl.text import printable
+from eclctl.text import duration_as_written, json_text, parse_duration, printable
 from eclctl.verify.hashing import hash_file
 
 if TYPE_CHECKING:
@@ -34,10 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["add", "run"]
 
-OK, FAILED = 0, 1
-
 _WIDTH = 79
-_UNITS = {"m": 60, "h": 3600, "d": 86400}
 _STATUS = """
 exit status:
   0  done; for `check`, each exception is active, or waits for its start
@@ -113,10 +110,10 @@ def _add_common(order: argparse.ArgumentParser) -> None:
 
 
 def _duration(word: str) -> float:
-    found = re.fullmatch(r"([0-9]{1,6})([mhd])", word)
-    if found is None or int(found[1]) == 0:
-        raise argparse.ArgumentTypeError("a number and m, h or d is needed: 12h")
-    return float(int(found[1]) * _UNITS[found[2]])
+    seconds = parse_duration(word)
+    if not seconds:
+        raise argparse.ArgumentTypeError("a number and s, m, h, d or w is needed: 12h")
+    return seconds
 
 
 def _time(word: str) -> datetime:
@@ -137,7 +134,7 @@ def run(options: argparse.Namespace) -> int:
         if options.order == "new":
             return _new(options, terms, now)
         return _show(options, snapshot, terms, now)
-    except _UsageError as error:
+    except UsageError as error:
         print(f"eclctl policy exception: {printable(str(error))}", file=sys.stderr)
         return USAGE
     except EclctlError as error:
@@ -146,10 +143,6 @@ def run(options: argparse.Namespace) -> int:
         if options.json:
             print_error(error)
         return FAILED
-
-
-class _UsageError(Exception):
-    """The command line asks for what makes no sense."""
 
 
 def _site(config: str, now: datetime) -> tuple[Snapshot, ExceptionTerms]:
@@ -172,9 +165,9 @@ def _site(config: str, now: datetime) -> tuple[Snapshot, ExceptionTerms]:
 
 def _new(options: argparse.Namespace, terms: ExceptionTerms, now: datetime) -> int:
     if not options.image and not options.path:
-        raise _UsageError("say what may run, with --image or --path")
+        raise UsageError("say what may run, with --image or --path")
     if not FILE_NAME.fullmatch(options.name):
-        raise _UsageError(f"{options.name!r} is no name for an exception: 1 to 64 of a-z, 0-9, dot, dash, underscore")
+        raise UsageError(f"{options.name!r} is no name for an exception: 1 to 64 of a-z, 0-9, dot, dash, underscore")
     starts = (options.starts or now).replace(microsecond=0)
     draft = Draft(
         name=options.name,
@@ -260,7 +253,7 @@ def _say(options: argparse.Namespace, draft: Draft, terms: ExceptionTerms, path:
     shown = printable(file)
     print(f"\n  gpg --armor --detach-sign \\\n      -o {shown}.$USER.asc \\\n      {shown}", file=out)
     if begin > now:
-        print(f"\nnot before {moment(begin)}: a signature counts for {span(terms.longest)}", file=out)
+        print(f"\nnot before {moment(begin)}: a signature counts for {duration_as_written(terms.longest)}", file=out)
     print(f"\nthen `eclctl policy exception check {draft.name}` and `eclctl reload`", file=out)
 
 
@@ -318,26 +311,26 @@ def _scope(users: frozenset[int] | None, groups: frozenset[int] | None) -> str:
 
 def _terms(terms: ExceptionTerms) -> dict[str, object]:
     return {
-        "directory": _plain(terms.directory),
+        "directory": json_text(terms.directory),
         "role": terms.role,
         "people": list(terms.people),
         "count": terms.count,
         "longest": terms.longest,
-        "where": _plain(terms.where),
+        "where": json_text(terms.where),
     }
 
 
 def _shape(candidate: Candidate, stands: Standing) -> dict[str, object]:
     found = candidate.exception
     said: dict[str, object] = {
-        "name": _plain(candidate.name),
-        "file": _plain(candidate.file),
+        "name": json_text(candidate.name),
+        "file": json_text(candidate.file),
         "digest": candidate.digest or None,
         "state": stands.state.value,
-        "why": _plain(stands.why),
+        "why": json_text(stands.why),
         "approvers": list(stands.approvers),
-        "discounted": [_plain(each) for each in stands.discounted],
-        "problems": [_plain(str(problem)) for problem in candidate.problems],
+        "discounted": [json_text(each) for each in stands.discounted],
+        "problems": [json_text(str(problem)) for problem in candidate.problems],
     }
     if found is None:
         return said | dict.fromkeys(("reason", "starts", "ends", "users", "groups", "files", "paths"))
@@ -348,9 +341,5 @@ def _shape(candidate: Candidate, stands: Standing) -> dict[str, object]:
         "users": None if found.users is None else sorted(found.users),
         "groups": None if found.groups is None else sorted(found.groups),
         "files": [{"sha256": file.digest, "size": file.size} for file in found.files],
-        "paths": [_plain(glob.pattern) for glob in found.paths],
+        "paths": [json_text(glob.pattern) for glob in found.paths],
     }
-
-
-def _plain(text: str) -> str:
-    return os.fsencode(text).decode("utf-8", "backslashreplace")

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from eclctl.cli.policy.check import problem_fields
+from eclctl.cli.terminal.exit_codes import FAILED, OK
 from eclctl.config.document import Problem
 from eclctl.ecl.differences import EXPLANATIONS, Difference, Relation
 from eclctl.ecl.importing import Choices, Imported, import_ecl
@@ -22,15 +23,13 @@ from eclctl.ecl.write import differing
 from eclctl.errors import KeyMaterialError
 from eclctl.signature.openpgp import Keyring
 from eclctl.terms import Assurance
-from eclctl.text import printable
+from eclctl.text import counted, json_text, printable
 from eclctl.trust.keyring import load_keyring
 
 if TYPE_CHECKING:
     from eclctl.cli.terminal.parser import Parser
 
 __all__ = ["add", "run"]
-
-OK, FAILED = 0, 1
 
 _WIDTH = 79
 _DESCRIPTION = """\
@@ -158,7 +157,7 @@ def _report(config: EclConfig, made: Imported, ring: Keyring | None) -> Iterator
     """Yield the lines of the report."""
     state = "activated" if config.activated else "not activated: every SIF image may run"
     legacy = ", legacyinsecure" if config.legacy else ""
-    yield f"ECL is {state}{legacy}; {_count(len(config.groups), 'execgroup')}, {_count(len(made.rules), 'rule')}"
+    yield f"ECL is {state}{legacy}; {counted(len(config.groups), 'execgroup')}, {counted(len(made.rules), 'rule')}"
     for draft in made.rules:
         yield ""
         yield from _report_rule(draft)
@@ -198,15 +197,11 @@ def _wrapped(indent: str, *texts: str, hanging: int = 2) -> Iterator[str]:
         )
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
 def _shape(name: str, parsed: Parsed, made: Imported | None, ring: Keyring | None) -> dict[str, object]:
     config, all_of_them = parsed.config, made.differences if made is not None else ()
     return {
         "v": 1,
-        "file": _shown(name),
+        "file": json_text(name),
         "imported": made is not None,
         "errors": [problem_fields(problem) for problem in parsed.errors],
         "remarks": [problem_fields(problem) for problem in parsed.remarks],
@@ -218,11 +213,6 @@ def _shape(name: str, parsed: Parsed, made: Imported | None, ring: Keyring | Non
         "explanations": {each: EXPLANATIONS[each] for each in all_of_them},
         "policy": made.policy if made is not None else None,
     }
-
-
-def _shown(path: str) -> str:
-    """Return a path as text that every reader of JSON takes, also when it is not UTF-8."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def _group(draft: RuleDraft) -> dict[str, object]:

@@ -6,6 +6,7 @@ import argparse
 import json
 from typing import Any
 
+from eclctl.cli.terminal.exit_codes import OK
 from eclctl.policy.schema import policy_schema
 
 __all__ = ["add", "run"]
@@ -41,4 +42,4 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run the command; return its exit status."""
     print(json.dumps(policy_schema(), indent=None if options.json else 2))
-    return 0
+    return OK

@@ -12,15 +12,13 @@ from typing import Any
 
 from eclctl.cli.inputs.policies import add_named, misnamed
 from eclctl.cli.policy.check import load_named, problem_fields
-from eclctl.cli.terminal.parser import USAGE
-from eclctl.cli.terminal.problems import complain
+from eclctl.cli.terminal.exit_codes import FAILED, OK, USAGE
+from eclctl.cli.terminal.output import print_problem
 from eclctl.policy.language import Match, Policy, Requirement, Rule, Signer
 from eclctl.report.shapes import condition_fields, match_fields
 from eclctl.text import printable
 
 __all__ = ["add", "run"]
-
-OK, FAILED = 0, 1
 
 _EXAMPLES = """Users and groups are shown as the numbers that their names became, hosts with
 whether this is one of them, and rules in the order in which they are asked.
@@ -59,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
     policy, digest = (None, None) if built.snapshot is None else (built.snapshot.policy, built.snapshot.digest)
     if policy is None or digest is None:
         for problem in built.errors:
-            complain("error", problem)
+            print_problem("error", problem)
         if options.json:
             print(json.dumps({"v": 1, "policy": None, "errors": [problem_fields(each) for each in built.errors]}))
         return FAILED

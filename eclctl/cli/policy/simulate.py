@@ -6,7 +6,6 @@ import argparse
 import gzip
 import json
 import os
-import re
 import stat
 import sys
 import time
@@ -20,8 +19,8 @@ from typing import IO, TYPE_CHECKING, cast
 
 from eclctl.cli.inputs.policies import SYSTEM_CONFIG
 from eclctl.cli.policy.simulation_text import Simulation, lines, shape
-from eclctl.cli.terminal.parser import USAGE
-from eclctl.cli.terminal.problems import print_error
+from eclctl.cli.terminal.exit_codes import FAILED, NO_RESULT, OK, USAGE
+from eclctl.cli.terminal.output import print_error
 from eclctl.config.accounts import NAMES, subject
 from eclctl.decide.caller_identity import identifier
 from eclctl.decide.host_mounts import believed_file_systems
@@ -38,7 +37,7 @@ from eclctl.preview.policy_pair import PolicyPair, Side
 from eclctl.preview.records import History
 from eclctl.preview.replay import ReplayResult, replay
 from eclctl.preview.withdrawing import digest_of, signatory, with_withdrawn
-from eclctl.text import printable
+from eclctl.text import bounded_integer, parse_duration, printable
 from eclctl.verify.hashing import HashPool
 
 if TYPE_CHECKING:
@@ -47,12 +46,9 @@ if TYPE_CHECKING:
 
 __all__ = ["add", "run"]
 
-NOTHING_FLIPS, FLIPS, FAILED = 0, 1, 3
 _LONGEST_LINE = 1 << 20
 _LIMIT = 50
 _TICK_SECONDS = 0.2
-_SPAN = re.compile(r"([0-9]{1,6})([smhdw])")
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 _EXAMPLES = """Today's policy is the one that the configuration names. Images are those in its
 watched directories, and all that its audit log has decisions on. Each is read
@@ -140,9 +136,9 @@ def run(options: argparse.Namespace) -> int:
         print(f"eclctl policy simulate: {printable(str(error))}", file=sys.stderr)
         if options.json:
             print_error(error)
-        return FAILED
+        return NO_RESULT
     if made is None:
-        return FAILED
+        return NO_RESULT
     print(json.dumps(shape(made)) if options.json else "\n".join(lines(made)))
     return _status(made)
 
@@ -168,8 +164,8 @@ def _misuse(options: argparse.Namespace) -> str | None:
 
 def _status(made: Simulation) -> int:
     if made.result.flips:
-        return FLIPS
-    return FAILED if made.incomplete else NOTHING_FLIPS
+        return FAILED  # some answers change
+    return NO_RESULT if made.incomplete else OK
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,10 +329,10 @@ class _Progress:
 
 
 def _since(text: str) -> datetime:
-    span = _SPAN.fullmatch(text)
+    span = parse_duration(text)
     try:
         if span is not None:
-            return datetime.now(UTC) - timedelta(**{_UNITS[span[2]]: int(span[1])})
+            return datetime.now(UTC) - timedelta(seconds=span)
         found = datetime.fromisoformat(text)
     except (ValueError, OverflowError) as error:
         raise argparse.ArgumentTypeError(f"{text!r} is no date and no span: write 2026-11-01 or 30d") from error
@@ -344,6 +340,7 @@ def _since(text: str) -> datetime:
 
 
 def _limit(text: str) -> int | None:
-    if not text.isascii() or not text.isdigit() or len(text) > 9:  # noqa: PLR2004 - more than anybody reads
-        raise argparse.ArgumentTypeError(f"{text!r} is no number")
-    return int(text) or None
+    number = bounded_integer(text, 0, 999_999_999)
+    if number is None:
+        raise argparse.ArgumentTypeError(f"{printable(text[:32])} is not a number from 0 to 999999999")
+    return number or None

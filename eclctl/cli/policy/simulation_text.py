@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import grp
-import os
 import pwd
 import textwrap
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from eclctl.preview.changes import AnswerChange, ChangedImage, PolicyAnswer, Unm
 from eclctl.preview.records import History
 from eclctl.preview.replay import ReplayResult
 from eclctl.terms import Verdict
-from eclctl.text import printable
+from eclctl.text import counted, json_text, printable
 
 __all__ = ["Simulation", "lines", "shape"]
 
@@ -111,10 +110,11 @@ def _notes(made: Simulation) -> Iterator[str]:
     history = made.history
     if history.decisions:
         yield (
-            f"{_count(history.decisions, 'decision')} recorded from {_short(history.first)} to {_short(history.last)}. "
+            f"{counted(history.decisions, 'decision')} recorded "
+            f"from {_short(history.first)} to {_short(history.last)}. "
             "Images, keys, users' groups and the time are taken as they are now."
         )
-    yield from (f"{_count(number, noun)} {text}" for number, noun, text in _not_asked(made) if number)
+    yield from (f"{counted(number, noun)} {text}" for number, noun, text in _not_asked(made) if number)
     yield from (f"INCOMPLETE: {text}" for text in _left_out(made))
     yield from (f"  {printable(path)}: {printable(why)}" for path, why in made.result.unjudged.items())
 
@@ -122,7 +122,7 @@ def _notes(made: Simulation) -> Iterator[str]:
 def _not_asked(made: Simulation) -> Iterator[tuple[int, str, str]]:
     """Yield what is no reason for doubt: a number of things, and what became of them."""
     result, history = made.result, made.history
-    images = _count(result.gone_images, "image")
+    images = counted(result.gone_images, "image")
     yield result.drifted, "decision", "would come out otherwise today already: something has changed since."
     yield result.gone, "decision", f"on {images} no longer there: not asked again."
     yield history.unplaced, "decision", "without a path that led to the image: not asked again."
@@ -135,16 +135,16 @@ def _left_out(made: Simulation) -> Iterator[str]:
     """Yield what could have flipped unseen."""
     result, history = made.result, made.history
     if history.left_out:
-        yield f"{_count(history.left_out, 'decision')} left out: there are too many different ones. Use --since."
+        yield f"{counted(history.left_out, 'decision')} left out: there are too many different ones. Use --since."
     yield from map(printable, made.unread[:_MOST_UNREAD])
     if len(made.unread) > _MOST_UNREAD:
         yield f"{len(made.unread) - _MOST_UNREAD} more of them"
     if result.coarse_images:
-        images = _count(result.coarse_images, "image")
+        images = counted(result.coarse_images, "image")
         yield f"{images} with rules for too many groups: not all who are in several of them were asked for."
     if result.unjudged_images:
-        decisions = _count(result.unjudged_decisions, "decision")
-        yield f"{_count(result.unjudged_images, 'image')} with {decisions} could not be read now:"
+        decisions = counted(result.unjudged_decisions, "decision")
+        yield f"{counted(result.unjudged_images, 'image')} with {decisions} could not be read now:"
 
 
 def _entry(entry: ChangedImage) -> Iterator[str]:
@@ -200,7 +200,7 @@ def _who(entry: ChangedImage) -> str:
         named = ", ".join(_user(uid) for uid in sorted(entry.users)[:_MOST_USERS])
         more = ", ..." if len(entry.users) > _MOST_USERS else ""
         parts.append(
-            f"{_count(len(entry.users), 'user')} ({named}{more}) of {_count(entry.decisions, 'decision')}, "
+            f"{counted(len(entry.users), 'user')} ({named}{more}) of {counted(entry.decisions, 'decision')}, "
             f"last {_short(entry.last)}"
         )
     return "; ".join(parts)
@@ -236,10 +236,6 @@ def _short(time: str | None) -> str:
     return datetime.fromisoformat(time).astimezone(UTC).strftime("%Y-%m-%d %H:%MZ")
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
 def shape(made: Simulation) -> dict[str, Any]:
     """Return the JSON object."""
     result, history = made.result, made.history
@@ -249,8 +245,8 @@ def shape(made: Simulation) -> dict[str, Any]:
         "flips": result.flips,
         "incomplete": made.incomplete,
         "at": made.now.strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "today": {"name": _text(made.today[0]), "policy": made.today[1].digest},
-        "candidate": {"name": _text(made.candidate[0]), "policy": made.candidate[1].digest},
+        "today": {"name": json_text(made.today[0]), "policy": made.today[1].digest},
+        "candidate": {"name": json_text(made.candidate[0]), "policy": made.candidate[1].digest},
         "images": _tally({change: result.images[change] for change in AnswerChange})
         | {"unjudged": result.unjudged_images, "files": result.files},
         "decisions": _tally({change: result.decisions[change] for change in AnswerChange})
@@ -266,10 +262,10 @@ def shape(made: Simulation) -> dict[str, Any]:
         "users": _tally({change: len(result.users.get(change, ())) for change in AnswerChange}),
         "gone_images": result.gone_images,
         "coarse_images": result.coarse_images,
-        "unjudged": [{"image": _text(path), "reason": _text(why)} for path, why in result.unjudged.items()],
+        "unjudged": [{"image": json_text(path), "reason": json_text(why)} for path, why in result.unjudged.items()],
         "unknown_users": sorted(result.unknown_users),
         "broken_lines": history.broken,
-        "unread": [_text(each) for each in made.unread],
+        "unread": [json_text(each) for each in made.unread],
         "changes": [_change(entry) for entry in entries],
         "not_listed": result.top.counts.total() - len(entries),
     }
@@ -281,7 +277,7 @@ def _tally(counts: dict[AnswerChange, int]) -> dict[str, Any]:
 
 def _change(entry: ChangedImage) -> dict[str, Any]:
     return {
-        "image": _text(entry.path),
+        "image": json_text(entry.path),
         "kind": entry.kind,
         "change": entry.change,
         "old": _answer_shape(entry.old),
@@ -299,12 +295,7 @@ def _answer_shape(answer: PolicyAnswer) -> dict[str, Any]:
         "code": answer.code,
         "would": answer.would,
         "rule": answer.rule,
-        "rule_where": None if answer.where is None else _text(answer.where),
-        "reason": _text(answer.reason),
-        "unmet": [asdict(need) | {"where": _text(need.where)} for need in answer.unmet],
+        "rule_where": None if answer.where is None else json_text(answer.where),
+        "reason": json_text(answer.reason),
+        "unmet": [asdict(need) | {"where": json_text(need.where)} for need in answer.unmet],
     }
-
-
-def _text(path: str) -> str:
-    """Return text that JSON can hold whatever the bytes of a path are."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 import sys
 import textwrap
@@ -17,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from eclctl.cli.inputs.policies import add_named, misnamed, named_settings
 from eclctl.cli.policy.check import problem_fields
-from eclctl.cli.terminal.parser import USAGE
-from eclctl.cli.terminal.problems import complain
+from eclctl.cli.terminal.exit_codes import FAILED, NO_RESULT, NOTHING_TESTED, OK, USAGE
+from eclctl.cli.terminal.output import print_problem
 from eclctl.config.accounts import NAMES
 from eclctl.files.guarded import read_guarded, read_unguarded
 from eclctl.policytest import junit
@@ -27,14 +26,13 @@ from eclctl.policytest.coverage import Reached, coverage
 from eclctl.policytest.junit import Timed
 from eclctl.policytest.loading import FOLDER, LoadedTests, beside_policies, load_tests
 from eclctl.policytest.running import CaseResult, Runner
-from eclctl.text import printable
+from eclctl.text import counted, json_text, printable
 
 if TYPE_CHECKING:
     from eclctl.cli.terminal.parser import Parser
 
 __all__ = ["add", "run"]
 
-PASSED, FAILED, UNWRITTEN, NOTHING_TESTED = 0, 1, 3, 4
 _WIDTH = 80
 
 _EXAMPLES = f"""Tests are YAML files in the directory `{FOLDER}` beside a policy, which the daemon
@@ -109,7 +107,7 @@ def run(options: argparse.Namespace) -> int:
         _print(made, verbose=options.verbose)
     if unwritten is not None:
         print(f"eclctl policy test: cannot write {printable(options.junit)}: {unwritten}", file=sys.stderr)
-        return UNWRITTEN
+        return NO_RESULT
     return _status(made, all_rules=options.all_rules)
 
 
@@ -164,14 +162,14 @@ def _write(path: str, made: Run, started: datetime) -> str | None:
 def _status(made: Run, *, all_rules: bool) -> int:
     if not made.timed:
         return NOTHING_TESTED
-    return FAILED if made.failed or (all_rules and any(rule.gap for rule in made.rules)) else PASSED
+    return FAILED if made.failed or (all_rules and any(rule.gap for rule in made.rules)) else OK
 
 
 def _print(made: Run, *, verbose: bool) -> None:
     for problem in made.loaded.errors:
-        complain("error", problem)
+        print_problem("error", problem)
     if made.loaded.errors:
-        print(f"nothing was tested: {_count(len(made.loaded.errors), 'error')}", file=sys.stderr)
+        print(f"nothing was tested: {counted(len(made.loaded.errors), 'error')}", file=sys.stderr)
         return
     if not made.timed:
         where = "is named so" if made.loaded.cases else f"is there; tests lie in `{FOLDER}/` beside the policy"
@@ -181,7 +179,8 @@ def _print(made: Run, *, verbose: bool) -> None:
         results = [each.result for each in group]
         failed = sum(not result.passed for result in results)
         print(
-            f"{printable(file)}: {_count(len(results) - failed, 'test')} passed" + (f", {failed} FAILED" * (failed > 0))
+            f"{printable(file)}: {counted(len(results) - failed, 'test')} passed"
+            + (f", {failed} FAILED" * (failed > 0))
         )
         for result in results:
             if verbose or not result.passed:
@@ -233,16 +232,12 @@ def _print_gaps(rules: Sequence[Reached]) -> None:
 def _print_summary(made: Run) -> None:
     policy = made.loaded.snapshot.digest if made.loaded.snapshot is not None else None
     tests, shown = len(made.timed), sum(rule.gap is None for rule in made.rules)
-    result = f"{made.failed} of {_count(tests, 'test')} FAILED" if made.failed else f"{_count(tests, 'test')} passed"
-    rules = f", {shown} of {_count(len(made.rules), 'rule')} tested both ways" if made.selected else ""
+    result = f"{made.failed} of {counted(tests, 'test')} FAILED" if made.failed else f"{counted(tests, 'test')} passed"
+    rules = f", {shown} of {counted(len(made.rules), 'rule')} tested both ways" if made.selected else ""
     print(f"{result}{rules}")
     if made.loaded.warnings:
-        print(f"the policy has {_count(len(made.loaded.warnings), 'warning')}; `eclctl policy check` shows them")
+        print(f"the policy has {counted(len(made.loaded.warnings), 'warning')}; `eclctl policy check` shows them")
     print(f"policy {policy}")
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _shape(made: Run) -> dict[str, object]:
@@ -258,7 +253,7 @@ def _shape(made: Run) -> dict[str, object]:
         "rules": [
             {
                 "name": each.rule.name,
-                "where": _text(each.rule.where),
+                "where": json_text(each.rule.where),
                 "allowed": each.allowed,
                 "denied": each.denied,
                 "gap": each.gap,
@@ -273,14 +268,14 @@ def _test(timed: Timed) -> dict[str, object]:
     decision = result.decision
     return {
         "name": result.case.name,
-        "file": _text(result.case.mark.file),
+        "file": json_text(result.case.mark.file),
         "line": result.case.mark.line,
         "passed": result.passed,
         "seconds": round(timed.seconds, 6),
         "decision": decision.verdict,
         "code": decision.code,
         "rule": decision.rule,
-        "rule_where": None if decision.rule_where is None else _text(decision.rule_where),
+        "rule_where": None if decision.rule_where is None else json_text(decision.rule_where),
         "reason": decision.reason,
         "signers": list(decision.signers),
         "missing": [each.requirement for each in decision.missing],
@@ -289,8 +284,3 @@ def _test(timed: Timed) -> dict[str, object]:
         "exception": decision.outcome.exception,
         "differences": [asdict(each) for each in result.differences],
     }
-
-
-def _text(path: str) -> str:
-    """Return a path as text that JSON can hold whatever its bytes are."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")

@@ -16,8 +16,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from eclctl.cli.inputs.policies import SYSTEM_CONFIG
-from eclctl.cli.terminal.parser import USAGE
-from eclctl.cli.terminal.problems import print_error
+from eclctl.cli.terminal.exit_codes import NO_RESULT, OK, USAGE
+from eclctl.cli.terminal.output import print_error
 from eclctl.config.accounts import NAMES
 from eclctl.decide.snapshot import Snapshot, build
 from eclctl.errors import ConfigError, EclctlError
@@ -25,7 +25,7 @@ from eclctl.files.guarded import MAX_FILE, expand, read_guarded
 from eclctl.local.engine import load_site
 from eclctl.preview.entries import with_entry
 from eclctl.preview.withdrawing import content_of, digest_of, signatory
-from eclctl.text import printable
+from eclctl.text import json_text, printable
 from eclctl.trust.signer_types import SIGNER_TYPES, signer_type
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 __all__ = ["add", "run"]
 
-OK, FAILED = 0, 3
 _NAME = "00-withdrawn.yaml"
 _SUFFIXES = (".yaml", ".yml")
 _LONGEST_REASON = 500
@@ -111,7 +110,7 @@ def run(options: argparse.Namespace) -> int:
         print("nothing has changed", file=sys.stderr)
         if options.json:
             print_error(error)
-        return FAILED
+        return NO_RESULT
     _print(options, entry, target, written=written)
     return OK
 
@@ -279,8 +278,8 @@ def _me() -> str:
 
 def _print(options: argparse.Namespace, entry: _Entry, target: str, *, written: bool) -> None:
     if options.json:
-        file = os.fsencode(target).decode("utf-8", "backslashreplace")
-        what = os.fsencode(entry.what).decode("utf-8", "backslashreplace")
+        file = json_text(target)
+        what = json_text(entry.what)
         shape = {"v": 1, "written": written, "file": file, "list": entry.sort, "entry": entry.name, "what": what}
         print(json.dumps(shape))
         return

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from eclctl.cli.inputs.registries import OK, add_options, connect, fail, show_progress, warn
+from eclctl.cli.inputs.registries import add_options, connect, fail, show_progress, warn
+from eclctl.cli.terminal.exit_codes import OK
 from eclctl.cli.terminal.parser import Parser
 from eclctl.decide.questions import Decision
 from eclctl.errors import EclctlError, MalformedImageError, RemoteError
@@ -28,7 +29,7 @@ from eclctl.report.answers import decision_fields
 from eclctl.sif import oci_sif, reader
 from eclctl.sign.creating import Drawn, Member, Placed, draw
 from eclctl.terms import Kind, Verdict
-from eclctl.text import printable
+from eclctl.text import counted, printable
 
 __all__ = ["run"]
 
@@ -278,8 +279,6 @@ def _report(known: dict[str, Any], decision: Decision | None) -> None:
     kept, signatures = known["resumed"], known["signatures"]
     print(f"digest {known['digest']}, {known['size']} bytes" + (f", {kept} of them from before" if kept else ""))
     if signatures:
-        print(
-            f"{signatures} cosign signature{'s' if signatures > 1 else ''}; eclctl verify --cosign --key … tells whose"
-        )
+        print(f"{counted(signatures, 'cosign signature')}; eclctl verify --cosign --key … tells whose")
     if decision is not None:
         print(f"allowed: {printable(decision.reason)}")

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from eclctl.cli.inputs.registries import OK, add_options, connect, fail, show_progress, warn
+from eclctl.cli.inputs.images import open_regular_file
+from eclctl.cli.inputs.registries import add_options, connect, fail, show_progress, warn
+from eclctl.cli.terminal.exit_codes import OK
 from eclctl.cli.terminal.parser import Parser
-from eclctl.cli.verify.shared import open_image
 from eclctl.errors import BusyImageError, EclctlError, MalformedImageError, RemoteError
 from eclctl.remote.http.limits import CHUNK
 from eclctl.remote.registry.client import Registry
@@ -24,7 +25,7 @@ from eclctl.sif.oci_sif import Attachment, Blob, Layout
 from eclctl.sif.reader import Sif
 from eclctl.sign.creating import compact
 from eclctl.terms import Finding, Kind
-from eclctl.text import printable
+from eclctl.text import counted, printable
 
 __all__ = ["run"]
 
@@ -77,7 +78,7 @@ def run(argv: list[str]) -> int:
         return fail("push", error, as_json=options.json, **known) and 2
     known["reference"] = str(reference)
     try:
-        fd = open_image(options.image)
+        fd = open_regular_file(options.image)
         try:
             _push(options, reference, fd, known)
         finally:
@@ -247,7 +248,7 @@ def _keep_others(registry: Registry, digest: str, ours: _Manifest) -> None:
 
 
 def _counted(number: int) -> str:
-    return "a cosign signature" if number == 1 else f"{number} cosign signatures"
+    return counted(number, "cosign signature")
 
 
 def _send(registry: Registry, manifests: list[_Manifest], name: str) -> int:

@@ -10,16 +10,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from eclctl.cli.verify.shared import open_image
+from eclctl.cli.inputs.images import open_regular_file
+from eclctl.cli.terminal.exit_codes import FAILED, OK
 from eclctl.errors import EclctlError
 from eclctl.sif.file_type import Look, look_at_directory
 from eclctl.sif.inspect import Inspection, Remark, inspect
 from eclctl.sif.warnings import oddities
-from eclctl.text import printable
+from eclctl.text import bounded_integer, printable
 
-__all__ = ["DONE", "EXIT_STATUS", "NOT_DONE", "Found", "NotFoundError", "answered", "number", "report", "show", "utc"]
-
-DONE, NOT_DONE = 0, 1
+__all__ = ["EXIT_STATUS", "Found", "NotFoundError", "answered", "number", "report", "show", "utc"]
 
 EXIT_STATUS = """exit status:
   0  the image is sound, and this is what is in it
@@ -30,7 +29,7 @@ EXIT_STATUS = """exit status:
 
 _WIDTH = 80
 _MOST_SHOWN = 40
-_NUMBERS = 1 << 32
+_HIGHEST = (1 << 32) - 1
 
 
 class NotFoundError(EclctlError):
@@ -48,7 +47,7 @@ class Found(NamedTuple):
     @property
     def status(self) -> int:
         """The exit status that this image gives."""
-        return NOT_DONE if self.inspection.damaged else DONE
+        return FAILED if self.inspection.damaged else OK
 
 
 @contextmanager
@@ -58,7 +57,7 @@ def _opened(image: str) -> Iterator[Found]:
     Raises:
         EclctlError: The file cannot be opened or read.
     """
-    fd = open_image(image)
+    fd = open_regular_file(image)
     try:
         inspection = inspect(fd)
         yield Found(inspection, oddities(inspection))
@@ -112,7 +111,7 @@ def _refuse(options: argparse.Namespace, error: EclctlError, found: Found | None
         _say_look(options.prog, options.image, look)
     else:
         print(f"{options.prog}: {printable(options.image)}: {printable(str(error))}", file=sys.stderr)
-    return NOT_DONE
+    return FAILED
 
 
 def _print_json(shape: Mapping[str, Any]) -> None:
@@ -155,9 +154,9 @@ def _complain(options: argparse.Namespace, found: Found) -> None:
 
 def number(text: str) -> int:
     """Parse an ID or a descriptor's number for a parser."""
-    value = int(text) if text.isascii() and text.isdigit() and len(text) <= len(str(_NUMBERS)) else _NUMBERS
-    if value >= _NUMBERS:
-        raise argparse.ArgumentTypeError(f"{printable(text)} is no number from 0 to {_NUMBERS - 1}")
+    value = bounded_integer(text, 0, _HIGHEST)
+    if value is None:
+        raise argparse.ArgumentTypeError(f"{printable(text)} is no number from 0 to {_HIGHEST}")
     return value
 
 

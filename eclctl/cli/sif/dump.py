@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from eclctl.cli.sif.common import Found, NotFoundError, answered, number, report
 from eclctl.cli.sif.info import chosen
-from eclctl.cli.terminal.parser import USAGE
+from eclctl.cli.terminal.exit_codes import USAGE
 from eclctl.errors import EclctlError
 from eclctl.files.atomic import NewFileError, new_file
 from eclctl.files.writing import write_at

@@ -8,15 +8,17 @@ import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from eclctl.cli.inputs.images import open_regular_file
 from eclctl.cli.sign import options as sign_options
 from eclctl.cli.sign import policy as sign_policy
 from eclctl.cli.sign.keys import opened_signing, words
 from eclctl.cli.sign.policy import Outlook, Policies, load_policies
 from eclctl.cli.sign.report import Report, show_coverage, show_warnings
+from eclctl.cli.terminal.exit_codes import FAILED, OK
+from eclctl.cli.terminal.output import print_note
 from eclctl.cli.terminal.passphrases import Passphrases, at_terminal
 from eclctl.cli.terminal.progress import progress_bar
 from eclctl.cli.terminal.prompts import confirmed
-from eclctl.cli.verify.shared import FAILED, OK, open_image, say
 from eclctl.errors import ConfigError, EclctlError, KeyMaterialError, SigningError
 from eclctl.sif.reader import Sif, read
 from eclctl.sign import native
@@ -45,7 +47,7 @@ def run(argv: list[str]) -> int:
     passphrases = Passphrases(options.passphrase_fd, os.environ, ask=at_terminal() and not options.non_interactive)
     try:
         policies = load_policies(options, _now())
-        say(f"INFO:    Signing image with {words(options)}")
+        print_note(f"INFO:    Signing image with {words(options)}")
         with opened_signing(options, passphrases) as signing:
             return _Command(options, signing, policies, ask=passphrases.asks and not options.yes).run()
     except (ConfigError, KeyMaterialError) as error:
@@ -57,7 +59,7 @@ def _refuse(options: argparse.Namespace, error: EclctlError) -> int:
     finding = Finding(error.code, str(error))
     for image in options.images if options.json else ():
         Report(image, error=finding).show_json()
-    say(f"FATAL:   failed to sign container: {printable(str(error))}")
+    print_note(f"FATAL:   failed to sign container: {printable(str(error))}")
     return FAILED
 
 
@@ -100,7 +102,7 @@ class _Command:
 
     def _looked_at(self, image: str) -> _Look:
         notes = tuple(Finding("note", note) for note in prepare(image))
-        fd = open_image(image)
+        fd = open_regular_file(image)
         try:
             state, sif = _state(fd), read(fd)
             parts = plan(sif, self._options.group_id, self._options.sif_id)

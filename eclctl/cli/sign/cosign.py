@@ -17,10 +17,11 @@ from eclctl.cli.sign.cosign_report import Report, show_coverage, show_outlook
 from eclctl.cli.sign.policy import Outlook, Policies, load_policies
 from eclctl.cli.sign.report import show_warnings
 from eclctl.cli.terminal.cosign_passwords import Passwords
+from eclctl.cli.terminal.exit_codes import FAILED, OK
+from eclctl.cli.terminal.output import print_note
 from eclctl.cli.terminal.passphrases import at_terminal
 from eclctl.cli.terminal.progress import progress_bar
 from eclctl.cli.terminal.prompts import confirmed
-from eclctl.cli.verify.shared import FAILED, OK, say
 from eclctl.errors import ConfigError, EclctlError, KeyMaterialError, SigningError
 from eclctl.sif.reader import Sif
 from eclctl.sign import cosign_sign
@@ -61,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
     except (ConfigError, KeyMaterialError) as error:
         for image in options.images if options.json else ():
             Report(image, error=Finding(error.code, str(error))).show_json()
-        say(f"FATAL:   failed to sign container: {printable(str(error))}")
+        print_note(f"FATAL:   failed to sign container: {printable(str(error))}")
         return FAILED
     command = _Command(options, keys, policies, ask=ask and not options.yes)
     reports = [command.sign(image) for image in options.images]
@@ -98,7 +99,7 @@ def _keys(options: argparse.Namespace, passwords: Passwords) -> tuple[PrivateKey
     """Read and unlock the keys, before any image is opened."""
     keys = []
     for path in options.key:
-        say(f"INFO:    Sigstore/cosign compatible signature, using key material from '{printable(path)}'")
+        print_note(f"INFO:    Sigstore/cosign compatible signature, using key material from '{printable(path)}'")
         keys.append(read_cosign_key(_read(path), partial(passwords.of, path), source=path))
     if len({key.public.id for key in keys}) < len(keys):
         raise KeyMaterialError("the same key is given twice with --key; one key signs once")
@@ -115,7 +116,7 @@ def _read(path: str) -> bytes:
         reason = getattr(error, "strerror", None) or str(error)
         raise KeyMaterialError(f"{path}: {reason}") from error
     if stat.S_ISREG(mode) and mode & _OTHERS_READ:
-        say(f"WARNING: others can read {printable(path)}, and only its password is in their way: chmod 600")
+        print_note(f"WARNING: others can read {printable(path)}, and only its password is in their way: chmod 600")
     return text
 
 

@@ -11,12 +11,12 @@ from typing import Any
 from eclctl.cli.sign import policy as sign_policy
 from eclctl.cli.sign.policy import Outlook
 from eclctl.cli.sign.report import show_outcome, show_warnings, size_text
-from eclctl.cli.verify.shared import finding_shape
+from eclctl.cli.terminal.output import finding_as_json
 from eclctl.sif.reader import Sif
 from eclctl.sign.cosign_sign import Signed, Subject
 from eclctl.signature.keys import PublicKey
 from eclctl.terms import Finding, SignatureFormat, SignerKind
-from eclctl.text import printable
+from eclctl.text import counted, printable
 
 __all__ = ["Report", "show_coverage", "show_outlook"]
 
@@ -54,7 +54,7 @@ class Report:
             "v": 1,
             "image": self.image,
             "signed": self.error is None,
-            "error": finding_shape(self.error),
+            "error": finding_as_json(self.error),
             "format": SignatureFormat.COSIGN.value,
             "signers": [_signer(key) for key in self.keys],
             "hash": None if made is None else "sha256",
@@ -62,7 +62,7 @@ class Report:
             "signatures": []
             if made is None
             else [{"id": made.payload, "group": None, "objects": objects, "whole_group": False} for _ in self.keys],
-            "warnings": [finding_shape(warning) for warning in self.warnings],
+            "warnings": [finding_as_json(warning) for warning in self.warnings],
             "policy": None if self.outlook is None else sign_policy.shape(self.outlook),
             "digest": None if made is None else made.digest,
             "annotations": dict(self.annotations),
@@ -75,7 +75,7 @@ class Report:
 def show_coverage(image: str, file: Sif, subject: Subject, report: Report) -> None:
     """Print what will be signed, by whom and how."""
     count = len(report.keys)
-    number = "one cosign signature" if count == 1 else f"{count} cosign signatures"
+    number = counted(count, "cosign signature")
     print(f"To be signed in {printable(image)}: {number} of the image\n{subject.digest}")
     for key in report.keys:
         print(f"Signing key: {printable(key.source)}\nFingerprint: {key.id}")

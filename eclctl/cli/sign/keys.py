@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from eclctl.cli.terminal.output import print_note
 from eclctl.cli.terminal.passphrases import Passphrases
 from eclctl.cli.terminal.prompts import answered
-from eclctl.cli.verify.shared import say
 from eclctl.errors import KeyMaterialError
 from eclctl.sign.keyrings.rings import Ring, only_match, user_ring_directory
 from eclctl.sign.keyrings.transferable import TransferableKey, parse
@@ -100,7 +100,7 @@ def _secret_keys(options: argparse.Namespace) -> tuple[str, list[TransferableKey
     ring = Ring(user_ring_directory(os.environ))
     keys = list(ring.secret_keys().values())
     for warning in ring.warnings:
-        say(f"WARNING: {printable(warning)}")
+        print_note(f"WARNING: {printable(warning)}")
     return ring.secret_path, keys
 
 
@@ -133,7 +133,7 @@ def _chosen(options: argparse.Namespace, where: str, keys: Sequence[Transferable
 def _asked(keys: Sequence[TransferableKey]) -> TransferableKey:
     """Let somebody at the terminal choose, as the reference does."""
     for number, key in enumerate(keys):
-        say(f"{number})  User:              {printable(_name(key))}\n    Fingerprint:       {key.fingerprint}\n")
+        print_note(f"{number})  User:              {printable(_name(key))}\n    Fingerprint:       {key.fingerprint}\n")
     answer = answered("Enter # of private key to use : ")
     if answer not in (numbers := list(map(str, range(len(keys))))):
         raise KeyMaterialError(f"{printable(answer[:32])!r} is not the number of a key; nothing was signed")

@@ -9,11 +9,10 @@ from eclctl.cli.terminal.parser import Parser
 from eclctl.cli.terminal.passphrases import VARIABLE, descriptor
 from eclctl.sign.metadata import HASHES
 from eclctl.terms import is_purpose
-from eclctl.text import printable
+from eclctl.text import bounded_integer, printable
 
 __all__ = ["misused", "parser"]
 
-_DIGITS = 9
 """Of the longest number that means anything. Python converts no number of thousands of digits."""
 
 _EXAMPLES = f"""\
@@ -99,16 +98,17 @@ def _add_policy(parser: Parser) -> None:
 
 
 def _number(text: str) -> int:
-    number = int(text) if text.isascii() and text.isdigit() and len(text) <= _DIGITS else 0
-    if not 0 < number < 1 << 28:
+    number = bounded_integer(text, 1, (1 << 28) - 1)
+    if number is None:
         raise argparse.ArgumentTypeError(f"{printable(text[:32])} is no number of a group or object")
     return number
 
 
 def _index(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= _DIGITS):
+    index = bounded_integer(text, 0, 999_999_999)
+    if index is None:
         raise argparse.ArgumentTypeError(f"{printable(text[:32])} is no index of a key")
-    return int(text)
+    return index
 
 
 def _purpose(text: str) -> str:

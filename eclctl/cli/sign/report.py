@@ -9,12 +9,12 @@ from typing import Any
 
 from eclctl.cli.sign import policy as sign_policy
 from eclctl.cli.sign.policy import Outlook, wrapped
-from eclctl.cli.verify.shared import finding_shape, say
+from eclctl.cli.terminal.output import finding_as_json, print_note
 from eclctl.sif import labels
 from eclctl.sign.coverage import Part
 from eclctl.sign.native import Signing
 from eclctl.terms import Finding, KeyRef
-from eclctl.text import printable
+from eclctl.text import counted, printable
 from eclctl.trust.signer_types import SIGNER_TYPES
 
 __all__ = ["Report", "show_coverage", "show_outcome", "show_warnings", "size_text"]
@@ -48,7 +48,7 @@ class Report:
             "v": 1,
             "image": self.image,
             "signed": self.error is None,
-            "error": finding_shape(self.error),
+            "error": finding_as_json(self.error),
             "format": None if signing is None else signing.format.value,
             "signers": [] if signing is None else [_signer(signing, ref) for ref in signing.refs],
             "hash": self.algorithm or None,
@@ -57,7 +57,7 @@ class Report:
                 {"id": identity, "group": part.group, "objects": list(part.ids), "whole_group": part.whole}
                 for identity, part in self.made
             ],
-            "warnings": [finding_shape(warning) for warning in self.warnings],
+            "warnings": [finding_as_json(warning) for warning in self.warnings],
             "policy": None if self.outlook is None else sign_policy.shape(self.outlook),
         }
         print(json.dumps(shape), flush=True)
@@ -65,7 +65,7 @@ class Report:
 
 def show_coverage(image: str, parts: Sequence[Part], signing: Signing, algorithm: str) -> None:
     """Print what will be signed, by whom and how."""
-    count = "one signature" if len(parts) == 1 else f"{len(parts)} signatures"
+    count = counted(len(parts), "signature")
     print(f"To be signed in {printable(image)}: {count} ({algorithm.upper().replace('SHA', 'SHA-', 1)})")
     for ref in signing.refs:
         print(f"Signing {SIGNER_TYPES[ref.kind].introduction}: {printable(_name(signing, ref))}")
@@ -83,15 +83,15 @@ def show_coverage(image: str, parts: Sequence[Part], signing: Signing, algorithm
 def show_outcome(image: str, error: Finding | None) -> None:
     """Say in one line how it came out; `error` is why nothing was made."""
     if error is not None:
-        say(f"FATAL:   failed to sign container '{printable(image)}': {printable(error.message)}")
+        print_note(f"FATAL:   failed to sign container '{printable(image)}': {printable(error.message)}")
         return
-    say(f"INFO:    Signature created and applied to image '{printable(image)}'")
+    print_note(f"INFO:    Signature created and applied to image '{printable(image)}'")
 
 
 def show_warnings(warnings: Sequence[Finding]) -> None:
     """Print each warning, in lines at most 80 columns wide where words allow."""
     for warning in warnings:
-        say("\n".join(wrapped(f"WARNING: {printable(warning.message)}", " " * len("WARNING: "))))
+        print_note("\n".join(wrapped(f"WARNING: {printable(warning.message)}", " " * len("WARNING: "))))
 
 
 def _signer(signing: Signing, ref: KeyRef) -> dict[str, str]:

@@ -6,15 +6,18 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
+from eclctl.cli.terminal.exit_codes import USAGE
 from eclctl.cli.terminal.width import columns
-from eclctl.text import printable
+from eclctl.text import bounded_seconds, printable
 
 if TYPE_CHECKING:
     from _typeshed import SupportsWrite
 
-__all__ = ["USAGE", "HelpFormatter", "Parser", "timeout"]
+__all__ = ["HelpFormatter", "Parser", "UsageError", "timeout"]
 
-USAGE = 2
+
+class UsageError(ValueError):
+    """The command line is wrong in a way that argparse does not know; the message says how."""
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
@@ -54,9 +57,7 @@ class Parser(argparse.ArgumentParser):
 
 def timeout(value: str) -> float:
     """Parse the value of `--timeout` for a parser."""
-    from eclctl.cli.check import UsageError, seconds  # noqa: PLC0415 - most commands speak to no daemon
-
-    try:
-        return seconds(value)
-    except UsageError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
+    seconds = bounded_seconds(value)
+    if seconds is None:
+        raise argparse.ArgumentTypeError(f"needs a number of seconds, at most a day, not {printable(value)}")
+    return seconds

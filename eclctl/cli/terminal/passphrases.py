@@ -10,7 +10,7 @@ import sys
 from collections.abc import MutableMapping
 
 from eclctl.errors import KeyMaterialError
-from eclctl.text import printable
+from eclctl.text import bounded_integer, printable
 
 __all__ = ["VARIABLE", "Passphrases", "at_terminal", "descriptor"]
 
@@ -87,10 +87,10 @@ class Passphrases:
 
 def descriptor(text: str) -> int:
     """Parse the number of a descriptor for a parser."""
-    # The length first: Python converts no number of thousands of digits, and the kernel takes none that is no int.
-    if not (text.isascii() and text.isdigit() and len(text) <= len(str(_MOST_DESCRIPTORS))):
+    number = bounded_integer(text, 0, _MOST_DESCRIPTORS)
+    if number is None:
         raise argparse.ArgumentTypeError(f"{printable(text[:32])} is no file descriptor")
-    return int(text)
+    return number
 
 
 def at_terminal() -> bool:

@@ -12,16 +12,19 @@ from datetime import UTC, datetime
 from typing import Any
 
 from eclctl.cli.inputs import certificates as credentials
+from eclctl.cli.inputs.images import open_regular_file
+from eclctl.cli.terminal.exit_codes import FAILED, OK, USAGE
+from eclctl.cli.terminal.output import print_note
 from eclctl.cli.terminal.parser import HelpFormatter
 from eclctl.cli.verify import cosign as verify_cosign
 from eclctl.cli.verify import remote as verify_remote
-from eclctl.cli.verify.shared import FAILED, OK, open_image, say, show_json, signature_shape
+from eclctl.cli.verify.results import print_result, signature_as_json
 from eclctl.errors import ConfigError, EclctlError, KeyMaterialError
 from eclctl.sif.labels import data_type
 from eclctl.sif.reader import DataType, Descriptor
 from eclctl.signature import openpgp
 from eclctl.terms import Finding, KeyRef
-from eclctl.text import printable
+from eclctl.text import bounded_integer, printable
 from eclctl.trust.keyring import KeyStore, load_keyring, load_public_keys
 from eclctl.trust.signer_types import SIGNER_TYPES
 from eclctl.verify.hashing import HashPool
@@ -31,8 +34,6 @@ __all__ = ["run"]
 
 SYSTEM_KEYS = "/etc/eclctl/keys.d"
 """The site's keyring, used with the user's own when neither a key nor a keyring is given."""
-
-USAGE = 2
 
 _EXAMPLES = """\
 exit status: 0 when every image verified, 1 when any did not, 2 for usage,
@@ -118,8 +119,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _number(text: str) -> int:
-    number = int(text) if text.isascii() and text.isdigit() else 0
-    if not 0 < number < 1 << 32:
+    number = bounded_integer(text, 1, (1 << 32) - 1)
+    if number is None:
         raise argparse.ArgumentTypeError(f"{printable(text)} is no number from 1 to {(1 << 32) - 1}")
     return number
 
@@ -198,7 +199,7 @@ def _implicit_keyrings(*, needed: bool) -> list[str]:
 def _warn_of_private_keys(paths: Iterable[str]) -> None:
     for path in paths:
         for fingerprint in load_keyring([path]).secret:
-            say(
+            print_note(
                 f"WARNING: {printable(path)} holds the private key of {fingerprint}, with which anyone who reads it can"
                 " sign. Keep the public key alone there: gpg --export --armor"
             )
@@ -209,7 +210,7 @@ def _verify(
 ) -> tuple[Report, Material]:
     """Verify an image; return its report, and the keys with those that a keyserver has added."""
     try:
-        fd = open_image(image)
+        fd = open_regular_file(image)
         try:
             material = material if remote is None else remote.extended(fd, material)
             return verify_scope(fd, material, scope, datetime.now(UTC), pool=pool), material
@@ -233,12 +234,12 @@ def _identity(store: KeyStore | None, signer: KeyRef) -> str:
 
 def _show_json(result: _Result, _: argparse.Namespace) -> None:
     signatures = [_signature(result, signature) for signature in result.report.signatures]
-    show_json(result.image, result.report.error, signatures)
+    print_result(result.image, result.report.error, signatures)
 
 
 def _signature(result: _Result, signature: SignatureReport) -> dict[str, Any]:
     identity = "" if signature.signer is None else _identity(result.store, signature.signer)
-    found = signature_shape(signature, identity, _name(result.store, signature))
+    found = signature_as_json(signature, identity, _name(result.store, signature))
     if _is_remote(result, signature):
         found["signer"]["remote"] = True
     return found
@@ -253,17 +254,17 @@ def _show_text(result: _Result, options: argparse.Namespace) -> None:
     if len(options.images) + len(options.from_file) > 1 or options.from_file:
         print(f"Image: {image}", flush=True)
     if any(descriptor.type == DataType.OCI_ROOT_INDEX for descriptor in result.report.descriptors):
-        say("INFO:    Image is an OCI-SIF, use `--cosign` to verify cosign compatible signatures.")
-    say(f"INFO:    Verifying image with {_material_words(options)}")
+        print_note("INFO:    Image is an OCI-SIF, use `--cosign` to verify cosign compatible signatures.")
+    print_note(f"INFO:    Verifying image with {_material_words(options)}")
     by_id = {descriptor.id: descriptor for descriptor in result.report.descriptors}
     for signature in result.report.signatures:
         _show_signature(result, signature, [by_id[identity] for identity in signature.objects])
     if result.report.note:
-        say(f"WARNING: {printable(result.report.note)}")
+        print_note(f"WARNING: {printable(result.report.note)}")
     if result.report.error is None:
-        say(f"INFO:    Verified signature(s) from image '{image}'")
+        print_note(f"INFO:    Verified signature(s) from image '{image}'")
     else:
-        say(f"FATAL:   failed to verify container '{image}': {printable(result.report.error.message)}")
+        print_note(f"FATAL:   failed to verify container '{image}': {printable(result.report.error.message)}")
 
 
 def _material_words(options: argparse.Namespace) -> str:

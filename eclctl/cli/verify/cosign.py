@@ -6,7 +6,10 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
-from eclctl.cli.verify.shared import FAILED, OK, open_image, say, show_json, signature_shape
+from eclctl.cli.inputs.images import open_regular_file
+from eclctl.cli.terminal.exit_codes import FAILED, OK
+from eclctl.cli.terminal.output import print_note
+from eclctl.cli.verify.results import print_result, signature_as_json
 from eclctl.errors import EclctlError
 from eclctl.terms import Finding
 from eclctl.text import printable
@@ -59,14 +62,14 @@ def verify_all(images: Sequence[str], keys: Sequence[PublicKey], options: argpar
 def refuse(images: Sequence[str], error: Finding) -> None:
     """Print for every image that it could not be verified, in JSON."""
     for image in images:
-        show_json(image, error, ())
+        print_result(image, error, ())
 
 
 def _verify(image: str, keys: Sequence[PublicKey], pool: HashPool) -> CosignReport:
     from eclctl.verify.cosign import CosignReport, verify_cosign  # noqa: PLC0415 - only --cosign needs it
 
     try:
-        fd = open_image(image)
+        fd = open_regular_file(image)
         try:
             report = verify_cosign(fd, keys, pool=pool)
         finally:
@@ -79,32 +82,32 @@ def _verify(image: str, keys: Sequence[PublicKey], pool: HashPool) -> CosignRepo
 
 
 def _show_json(image: str, report: CosignReport, names: Mapping[str, str]) -> None:
-    show_json(image, report.error, [_signature(each, names) for each in report.signatures], report.payloads)
+    print_result(image, report.error, [_signature(each, names) for each in report.signatures], report.payloads)
 
 
 def _signature(signature: SignatureReport, names: Mapping[str, str]) -> dict[str, Any]:
     identity = "" if signature.signer is None else signature.signer.id
-    return signature_shape(signature, identity, names.get(identity, ""))
+    return signature_as_json(signature, identity, names.get(identity, ""))
 
 
 def _show_text(image: str, report: CosignReport, options: argparse.Namespace, *, heading: bool) -> None:
     if heading:
         print(f"Image: {printable(image)}", flush=True)
     words = " and ".join(f"key material from '{printable(path)}'" for path in options.key)
-    say(f"INFO:    Verifying image with sigstore/cosign signature, using {words}")
+    print_note(f"INFO:    Verifying image with sigstore/cosign signature, using {words}")
     if report.blobs:
-        say(f"INFO:    Verifying digests for {report.blobs} OCI Blobs")
+        print_note(f"INFO:    Verifying digests for {report.blobs} OCI Blobs")
     if report.digest and not report.damaged:
-        say(f"INFO:    Image digest: {report.digest}")
-        say(f"INFO:    Image has {report.associated} associated signatures")
-        say(f"INFO:    Image has {len(report.payloads)} signatures that are valid with provided key material")
+        print_note(f"INFO:    Image digest: {report.digest}")
+        print_note(f"INFO:    Image has {report.associated} associated signatures")
+        print_note(f"INFO:    Image has {len(report.payloads)} signatures that are valid with provided key material")
     for finding in report.damaged[1:]:
-        say(f"ERROR:   {printable(finding.message)}")
+        print_note(f"ERROR:   {printable(finding.message)}")
     for signature in report.signatures:
         if signature.error is not None and signature.error.code == "unsupported-signature-format":
-            say(f"WARNING: {printable(signature.error.message)}")
+            print_note(f"WARNING: {printable(signature.error.message)}")
     if report.error is not None:
-        say(f"FATAL:   {printable(report.error.message)}")
+        print_note(f"FATAL:   {printable(report.error.message)}")
     else:
         print(_array(report.payloads), flush=True)
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from eclctl.cli.inputs import keyservers
-from eclctl.cli.verify.shared import say
+from eclctl.cli.terminal.output import print_note
+from eclctl.config.keyservers import Keyservers
 from eclctl.sif.reader import DataType, read
 from eclctl.signature import openpgp
 from eclctl.text import printable
@@ -97,7 +98,7 @@ class Remote:
         claimed = dict.fromkeys(_claimed(fd))
         missing = [name for name in claimed if name not in self._asked and material.store.pgp.get(name) is None]
         if len(missing) > _MOST:
-            say(f"WARNING: the image claims {len(missing)} unknown keys, of which {_MOST} are asked for")
+            print_note(f"WARNING: the image claims {len(missing)} unknown keys, of which {_MOST} are asked for")
         return missing[:_MOST]
 
     def _fetch(self, fingerprint: str, own: openpgp.Keyring) -> bytes | None:
@@ -110,7 +111,7 @@ class Remote:
         tried = asyncio.run(hkp.fetch(self.keyservers, fingerprint, own))
         why = keyservers.explain(tried, fingerprint)
         if tried.found is None:
-            say(f"WARNING: {printable(why)}")
+            print_note(f"WARNING: {printable(why)}")
             return None
         self.keys.add(fingerprint)
         return tried.found.packets

@@ -11,11 +11,18 @@ import logging
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
-from eclctl.config.document import printable
 from eclctl.daemon.background.timers import Timer
 from eclctl.daemon.observing.audit_records import exception_record
-from eclctl.decide.breakglass import Candidate, Exceptions, Standing, State, exception_turning_points, standing
+from eclctl.decide.breakglass import (
+    Candidate,
+    Exceptions,
+    Standing,
+    State,
+    exception_turning_points,
+    standing,
+)
 from eclctl.errors import AuditError
+from eclctl.text import printable_message
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,7 +95,7 @@ class ExceptionWatch:
             self._metrics.audit(len(records), ok=True)
         for candidate, stands in changed:
             level = logging.INFO if stands.state is State.WAITING or stands.state is State.ENDED else logging.WARNING
-            _log.log(level, "exception %s: %s: %s", printable(candidate.name), stands.state, stands.why)
+            _log.log(level, "exception %s: %s: %s", printable_message(candidate.name), stands.state, stands.why)
         self._reported = {
             key: (candidate, stands.state, stands.approvers) for key, (candidate, stands) in found.items()
         }

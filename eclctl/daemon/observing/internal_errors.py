@@ -13,7 +13,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from eclctl.daemon.observing.log import escape
+from eclctl.text import printable_ascii
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,7 +87,7 @@ class InternalErrors:
             if self._last is None:
                 return InternalErrorStats()
             at, when, text = self._last
-            return InternalErrorStats(self._count, at, escape(text), self._elapsed() - when)
+            return InternalErrorStats(self._count, at, printable_ascii(text), self._elapsed() - when)
 
 
 def _text(error: BaseException) -> str:

@@ -19,6 +19,7 @@ import structlog
 from structlog.stdlib import ProcessorFormatter
 
 from eclctl.daemon.observing.audit_records import ascii_json
+from eclctl.text import printable_ascii
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, MutableMapping
@@ -29,20 +30,17 @@ if TYPE_CHECKING:
 _PRIORITIES: Mapping[str, str] = {"debug": "<7>", "info": "<6>", "warning": "<4>", "error": "<3>", "critical": "<2>"}
 
 
-def escape(text: str) -> str:
-    """Write all but printable ASCII as escapes, backslashes included, so that the text can be read back."""
-    return text.encode("unicode_escape", "surrogatepass").decode("ascii")
-
-
 def render_line(_logger: WrappedLogger, _method: str, event: MutableMapping[str, object]) -> str:
     """Render `time level event key=value…` on one line; values with spaces or quotes are quoted."""
     fields = dict(event)
-    head = [escape(str(fields.pop(key, ""))) for key in ("timestamp", "level", "event")]
-    return " ".join(part for part in [*head, *(f"{escape(str(key))}={_quoted(fields[key])}" for key in fields)] if part)
+    head = [printable_ascii(str(fields.pop(key, ""))) for key in ("timestamp", "level", "event")]
+    return " ".join(
+        part for part in [*head, *(f"{printable_ascii(str(key))}={_quoted(fields[key])}" for key in fields)] if part
+    )
 
 
 def _quoted(value: object) -> str:
-    text = escape(str(value))
+    text = printable_ascii(str(value))
     if text and not any(character in text for character in ' "='):
         return text
     return '"' + text.replace('"', '\\"') + '"'

@@ -24,12 +24,12 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
-from eclctl.config.document import printable
 from eclctl.daemon.background.timers import Timer
 from eclctl.daemon.background.workers import Workers
 from eclctl.daemon.revocation.keyserver_cache import KeyChange
 from eclctl.errors import ConfigError
 from eclctl.remote.keyservers import hkp
+from eclctl.text import printable_message
 from eclctl.trust.signer_types import signer_type
 
 if TYPE_CHECKING:
@@ -260,7 +260,7 @@ class KeyRefresh:
         if news is KeyChange.NONE or found is None:
             return
         certificate = own.get(key)
-        who = key if certificate is None else f"{key} of {printable(certificate.name)}"
+        who = key if certificate is None else f"{key} of {printable_message(certificate.name)}"
         what = "was revoked" if news is KeyChange.REVOKED else "has new signatures by its owner"
         _log.warning("keyserver %s: the key %s %s", found.url, who, what)
         self._updates += 1

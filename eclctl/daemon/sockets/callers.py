@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from eclctl.config import subordinate_id_files
-from eclctl.config.document import printable
 from eclctl.daemon.background.timers import Repeating, Timer
 from eclctl.daemon.background.workers import Workers
 from eclctl.decide.caller_identity import Accounts, NameService, Owner, has_subordinate_ids, identify, unidentified
+from eclctl.text import printable_message
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -256,5 +256,7 @@ class CallerLookup:
 def _problems(ids: SubordinateIds) -> list[str]:
     found = [f"{granted.file} {granted.problem}" for granted in (ids.uids, ids.gids) if granted.problem is not None]
     if ids.not_read is not None:
-        found.append(f"subid: {printable(ids.not_read)} in nsswitch.conf: only /etc/subuid and /etc/subgid are read")
+        found.append(
+            f"subid: {printable_message(ids.not_read)} in nsswitch.conf: only /etc/subuid and /etc/subgid are read"
+        )
     return found

@@ -34,6 +34,7 @@ from eclctl.errors import RemoteError
 from eclctl.remote.http.addresses import why_not
 from eclctl.remote.http.limits import MAX_REDIRECTS, MAX_URL
 from eclctl.remote.http.proxies import Proxy, choose
+from eclctl.text import printable_ascii
 
 __all__ = ["MAX_REDIRECTS", "MAX_URL", "Exchange", "NoThreadError", "Response", "in_thread", "request", "shown"]
 
@@ -141,9 +142,7 @@ async def request(
 
 def shown(url: str) -> str:
     """Return a URL as messages show it: printable, without credentials, not endless."""
-    text = url.encode("ascii", "backslashreplace").decode("ascii")
-    text = re.sub(r"//[^/?#]*@", "//", text)
-    text = "".join(character if character.isprintable() else f"\\x{ord(character):02x}" for character in text)
+    text = printable_ascii(re.sub(r"//[^/?#]*@", "//", url))
     return text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "…"
 
 

@@ -81,7 +81,7 @@ def test_the_number_of_values_is_bounded(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_problem_prints_as_place_message_hint_and_escapes_what_could_move_a_terminal() -> None:
-    assert str(Problem("a\x1b[2J\n.yaml", 3, 7, "bad", "do this")) == "a\\x1b[2J\\n.yaml:3:7: bad (do this)"
+    assert str(Problem("a\x1b[2J\n.yaml", 3, 7, "bad", "do this")) == "a\\x1b[2J\\x0a.yaml:3:7: bad (do this)"
     assert str(Problem("a\udcff.yaml", 0, 0, "bad")) == "a\\xff.yaml: bad"
 
 

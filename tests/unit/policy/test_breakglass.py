@@ -8,7 +8,7 @@ import pytest
 
 from eclctl.config.document import Report
 from eclctl.model import Caller, Identity
-from eclctl.policy.breakglass import FileName, PolicyException, approvers, read_exception, span
+from eclctl.policy.breakglass import FileName, PolicyException, approvers, read_exception
 from eclctl.policy.breakglass_write import Draft, write_exception
 from eclctl.policy.language import ExceptionTerms
 from tests.helpers.deciding import loaded
@@ -166,13 +166,6 @@ def test_the_longest_time_is_allowed() -> None:
     found, errors = read(said(ends="2026-11-25T03:00:00Z"))
     assert errors == []
     assert found is not None
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(45.0, "45s"), (90.0, "90s"), (5400.0, "90m"), (7200.0, "2h"), (259200.0, "72h")]
-)
-def test_spans_are_written_as_the_policy_writes_them(seconds: float, text: str) -> None:
-    assert span(seconds) == text
 
 
 # -- what the policy says ----------------------------------------------------------------------------------------------

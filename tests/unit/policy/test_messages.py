@@ -37,7 +37,7 @@ def test_what_is_filled_in_is_not_read_again() -> None:
 
 def test_a_name_of_odd_bytes_is_escaped() -> None:
     said = Said(SAID.outcome, "/srv/\x1b\n\udcff\u202e.sif", SAID.caller, SAID.host)
-    assert parse_message("{image}").fill(said) == r"/srv/\x1b\n\xff\u202e.sif"
+    assert parse_message("{image}").fill(said) == r"/srv/\x1b\x0a\xff\u202e.sif"
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,7 @@ PATH = ["--path", "/x"]
     [
         (["drain", "--for", "1h", *USER], "say what may run, with --image or --path"),
         (["../x", "--for", "1h", *USER, *PATH], "is no name for an exception"),
-        (["x", "--for", "1", *USER, *PATH], "a number and m, h or d is needed"),
+        (["x", "--for", "1", *USER, *PATH], "a number and s, m, h, d or w is needed"),
         (["x", "--for", "1h", "--reason", "x", *PATH], "one of the arguments --user --group is required"),
         (["x", "--for", "1h", *USER, *PATH, "--group", "0"], "not allowed with argument --user"),
         (["x", "--for", "1h", *USER, *PATH, "--starts", "2026-11-22T03:00"], "a time with its zone is needed"),

@@ -53,7 +53,7 @@ def test_it_shows_what_is_signed_and_says_that_it_was(capsys, key, image):
         f"INFO:    Signature created and applied to image '{image}'",
     ]
     assert out.splitlines() == [
-        f"To be signed in {image}: one cosign signature of the image",
+        f"To be signed in {image}: 1 cosign signature of the image",
         DIGEST,
         f"Signing key: {key}",
         f"Fingerprint: {corpus_key('ci').public.id}",

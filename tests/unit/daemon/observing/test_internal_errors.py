@@ -87,7 +87,7 @@ def test_a_traceback_is_one_escaped_line_of_the_log(reports: Reports, *, as_json
 def test_what_status_shows_is_one_short_line_of_printable_ascii(reports: Reports) -> None:
     reports.setup().errors.report(ValueError(EVIL))
     text = reports.errors.stats().text
-    assert text == r"ValueError: /srv/a\n<0>forged\x1b[31m\u2028\udcff.sif"
+    assert text == r"ValueError: /srv/a\x0a<0>forged\x1b[31m\u2028\xff.sif"
     reports.errors.report(ValueError("x" * 100_000))
     assert len(reports.errors.stats().text) == 300
 

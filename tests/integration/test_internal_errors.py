@@ -14,9 +14,9 @@ from tests.helpers.site import APPROVED, Site
 BUG = """
 import sys
 from eclctl.decide import engine
-def evaluate_with_a_bug(*_, **__):
+def judge_with_a_bug(*_, **__):
     raise ZeroDivisionError("a bug\\n\\x1b[31m\\u2028")
-engine.evaluate = evaluate_with_a_bug
+engine.judge_image = judge_with_a_bug
 from eclctl.cli.entry import main
 sys.exit(main())
 """
@@ -55,7 +55,7 @@ def test_status_and_log_tell_of_a_bug_that_denies(broken: Site, capsys: pytest.C
     assert broken.stop() == 0
     lines = [line for line in broken.log.splitlines() if "Traceback (most recent call last)" in line]
     assert len(lines) == 10
-    assert all("evaluate_with_a_bug" in line and line.isascii() and line.isprintable() for line in lines)
+    assert all("judge_with_a_bug" in line and line.isascii() and line.isprintable() for line in lines)
     assert "15 more internal errors" in broken.log
 
 
@@ -69,7 +69,7 @@ def test_the_traceback_is_in_a_log_of_json_too(monkeypatch: pytest.MonkeyPatch) 
         assert site.check(APPROVED)["code"] == "internal-error"
         site.stop()
         (record,) = [each for each in map(json.loads, site.log.splitlines()) if "exception" in each]
-        assert "evaluate_with_a_bug" in record["exception"]
+        assert "judge_with_a_bug" in record["exception"]
         assert record["level"] == "error"
     finally:
         site.close()

@@ -1,4 +1,4 @@
-"""A connection ends when half a line, an unread answer or silence lasts too long, and never while a request is decided."""
+"""A connection ends when half a line, an unread answer or silence lasts too long, not while a request is decided."""
 
 from types import SimpleNamespace
 

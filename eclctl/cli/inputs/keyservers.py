@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from eclctl.cli.inputs.keyrings import warn
+from eclctl.cli.inputs.keyrings import print_warnings
 from eclctl.cli.inputs.policies import SYSTEM_CONFIG
 from eclctl.config.keyservers import Keyserver, Keyservers, parse_url, read_user_file
 from eclctl.errors import ConfigError
@@ -18,7 +18,16 @@ from eclctl.remote.keyservers import hkp
 if TYPE_CHECKING:
     from eclctl.remote.keyservers.index import IndexedKey
 
-__all__ = ["FULL", "add_options", "chosen", "configured", "explain", "hex_digits", "index_shape", "user_file"]
+__all__ = [
+    "FULL",
+    "add_options",
+    "chosen_keyservers",
+    "configured",
+    "explain",
+    "hex_digits",
+    "index_shape",
+    "user_file",
+]
 
 FULL: Final = frozenset({40, 64})
 """Digits of whole fingerprints."""
@@ -46,7 +55,7 @@ def user_file(environ: Mapping[str, str]) -> str:
     return os.path.join(folder, "eclctl", "keys.yaml")
 
 
-def chosen(options: argparse.Namespace) -> Keyservers:
+def chosen_keyservers(options: argparse.Namespace) -> Keyservers:
     """Return the keyservers to ask.
 
     Raises:
@@ -103,7 +112,7 @@ def hex_digits(text: str) -> str | None:
 def explain(tried: hkp.Tried, fingerprint: str) -> str:
     """Warn of what servers did wrong beside an answer that counts; return why there is none, "" when there is one."""
     if tried.found is not None:
-        warn([answer.why for answer in tried.answers if answer.why])
+        print_warnings([answer.why for answer in tried.answers if answer.why])
         return ""
     reasons = [answer.why or f"{answer.url} has no such key" for answer in tried.answers]
     verb = "has" if all(answer.result is hkp.Result.ABSENT for answer in tried.answers) else "gave"

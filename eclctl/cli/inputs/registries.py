@@ -21,7 +21,7 @@ from eclctl.remote.registry.credentials import find_credentials
 from eclctl.remote.registry.names import Reference
 from eclctl.text import printable
 
-__all__ = ["add_options", "connect", "fail", "show_progress", "warn"]
+__all__ = ["add_options", "connect", "print_transfer_failure", "show_progress", "warning_printer"]
 
 
 def add_options(parser: Parser) -> None:
@@ -62,12 +62,12 @@ def _nobody(_: int) -> None:
     """Tell nobody."""
 
 
-def warn(command: str) -> Callable[[str], None]:
+def warning_printer(command: str) -> Callable[[str], None]:
     """Return what says a warning."""
     return lambda text: print(f"eclctl {command}: warning: {printable(text)}", file=sys.stderr)
 
 
-def fail(command: str, error: EclctlError | OSError, *, as_json: bool, **fields: Any) -> int:
+def print_transfer_failure(command: str, error: EclctlError | OSError, *, as_json: bool, **fields: Any) -> int:
     """Say what went wrong, on standard error and, with `--json`, as an object with `fields`; return the exit status."""
     said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     if isinstance(error, OSError) and error.filename is not None:

@@ -9,10 +9,17 @@ import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from eclctl.cli.inputs.keyrings import add_ring_options, chosen_ring, complain, remind, warn, where
-from eclctl.cli.inputs.keyservers import FULL, add_options, chosen, explain, hex_digits
-from eclctl.cli.keys.list import shape
-from eclctl.cli.keys.search import term
+from eclctl.cli.inputs.keyrings import (
+    add_ring_options,
+    chosen_ring,
+    print_failure,
+    print_reload_reminder,
+    print_warnings,
+    ring_location,
+)
+from eclctl.cli.inputs.keyservers import FULL, add_options, chosen_keyservers, explain, hex_digits
+from eclctl.cli.keys.list import key_as_json
+from eclctl.cli.keys.search import search_term
 from eclctl.cli.terminal.exit_codes import OK, USAGE
 from eclctl.cli.terminal.prompts import confirmed
 from eclctl.config.keyservers import Keyservers
@@ -71,17 +78,21 @@ def run(options: argparse.Namespace) -> int:
         print("eclctl keys pull: the site's ring takes a key by its whole fingerprint alone", file=sys.stderr)
         return USAGE
     try:
-        ring, keyservers = chosen_ring(options), chosen(options)
+        ring, keyservers = chosen_ring(options), chosen_keyservers(options)
         fingerprint = digits if digits is not None and whole else _resolved(keyservers, options.key, yes=options.yes)
         change, found, server = _pull(keyservers, ring, fingerprint)
     except EclctlError as error:
-        return complain("pull", error, as_json=options.json)
-    warn(ring.warnings)
+        return print_failure("pull", error, as_json=options.json)
+    print_warnings(ring.warnings)
     if options.json:
-        print(json.dumps({"v": 1, "ring": where(ring), "server": server, "key": {**shape(found), "public": change}}))
+        print(
+            json.dumps(
+                {"v": 1, "ring": ring_location(ring), "server": server, "key": {**key_as_json(found), "public": change}}
+            )
+        )
     else:
-        _print(change, found, where(ring))
-    remind(ring, changed=change != "unchanged")
+        _print(change, found, ring_location(ring))
+    print_reload_reminder(ring, changed=change != "unchanged")
     return OK
 
 
@@ -103,9 +114,9 @@ def _pull(keyservers: Keyservers, ring: Ring | SiteRing, fingerprint: str) -> tu
 
 def _resolved(keyservers: Keyservers, text: str, *, yes: bool) -> str:
     """Return the whole fingerprint of the one key that is meant, as somebody confirms."""
-    reply = asyncio.run(hkp.find(keyservers, term(text)))
+    reply = asyncio.run(hkp.find(keyservers, search_term(text)))
     url, index = reply.url, reply.content
-    warn(reply.failed)
+    print_warnings(reply.failed)
     digits = hex_digits(text)
     found = [key for key in index.keys if digits is None or _goes_by(key, digits)]
     if not found:
@@ -139,4 +150,4 @@ def _print(change: str, key: KeyFacts, place: str) -> None:
     words = {"new": "new", "updated": "updated", "unchanged": "was there already"}
     print(f"{key.fingerprint}  {words.get(change, change)}\n{printable(key.user_id)}")
     if key.problem is not None:
-        warn([f"{key.fingerprint}: {key.problem.message}"])
+        print_warnings([f"{key.fingerprint}: {key.problem.message}"])

@@ -18,7 +18,7 @@ from functools import lru_cache
 from typing import IO, TYPE_CHECKING, cast
 
 from eclctl.cli.inputs.policies import SYSTEM_CONFIG
-from eclctl.cli.policy.simulation_text import Simulation, lines, shape
+from eclctl.cli.policy.simulation_text import Simulation, simulation_as_json, simulation_lines
 from eclctl.cli.terminal.exit_codes import FAILED, NO_RESULT, OK, USAGE
 from eclctl.cli.terminal.output import print_error
 from eclctl.config.accounts import NAMES, subject
@@ -139,7 +139,7 @@ def run(options: argparse.Namespace) -> int:
         return NO_RESULT
     if made is None:
         return NO_RESULT
-    print(json.dumps(shape(made)) if options.json else "\n".join(lines(made)))
+    print(json.dumps(simulation_as_json(made)) if options.json else "\n".join(simulation_lines(made)))
     return _status(made)
 
 

@@ -18,7 +18,7 @@ from eclctl.preview.records import History
 from eclctl.preview.replay import Result
 from eclctl.text import counted, json_text, printable
 
-__all__ = ["Simulation", "lines", "shape"]
+__all__ = ["Simulation", "simulation_as_json", "simulation_lines"]
 
 _WIDTH = 80
 _LABEL = 11
@@ -59,7 +59,7 @@ class Simulation:
         return bool(result.unjudged_images or result.coarse_images or self.history.left_out or self.unread)
 
 
-def lines(made: Simulation) -> Iterator[str]:
+def simulation_lines(made: Simulation) -> Iterator[str]:
     """Yield the lines for people, 80 columns wide but for paths."""
     for label, (name, snapshot) in (("today", made.today), ("candidate", made.candidate)):
         yield from _wrapped(f"{label:{_LABEL}}{printable(name)} ({_digest(snapshot)})", " " * _LABEL)
@@ -235,7 +235,7 @@ def _short(time: str | None) -> str:
     return datetime.fromisoformat(time).astimezone(UTC).strftime("%Y-%m-%d %H:%MZ")
 
 
-def shape(made: Simulation) -> dict[str, Any]:
+def simulation_as_json(made: Simulation) -> dict[str, Any]:
     """Return the JSON object."""
     result, history = made.result, made.history
     entries = result.top.first()

@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from eclctl.cli.inputs.registries import add_options, connect, fail, show_progress, warn
+from eclctl.cli.inputs.registries import add_options, connect, print_transfer_failure, show_progress, warning_printer
 from eclctl.cli.terminal.exit_codes import OK
 from eclctl.cli.terminal.parser import Parser
 from eclctl.decide.questions import Decision
 from eclctl.errors import EclctlError, MalformedImageError, RemoteError
 from eclctl.files.atomic import NewFileError
 from eclctl.files.resumable import Landing, landing
-from eclctl.local.at_path import foretell
+from eclctl.local.at_path import decide_as_if_at
 from eclctl.local.engine import load_site
 from eclctl.model import Kind, Verdict
 from eclctl.remote.registry.client import Registry
@@ -110,7 +110,10 @@ def run(argv: list[str]) -> int:
     try:
         reference = parse_reference(options.reference)
     except RemoteError as error:
-        return fail("pull", error, as_json=options.json, **_known(options.output, options.reference)) and 2
+        return (
+            print_transfer_failure("pull", error, as_json=options.json, **_known(options.output, options.reference))
+            and 2
+        )
     if options.with_cosign and reference.scheme != "docker":
         parser.error("--with-cosign is for docker://; oras:// pulls the whole file, with all signatures in it")
     if options.config is not None and not options.require_allow:
@@ -124,7 +127,7 @@ def run(argv: list[str]) -> int:
         known["decision"] = denied and decision_fields(denied)
         if denied is not None and not options.json:
             _show_missing(denied)
-        return fail("pull", error, as_json=options.json, **known)
+        return print_transfer_failure("pull", error, as_json=options.json, **known)
     if options.json:
         print(json.dumps({"v": 1, **known, "decision": decision and decision_fields(decision), "error": None}))
     else:
@@ -168,7 +171,7 @@ def _pull(options: argparse.Namespace, reference: Reference, path: str, known: d
     def tell(text: str) -> None:
         known["warnings"].append(text)
         if not options.json:
-            warn("pull")(text)
+            warning_printer("pull")(text)
 
     _not_there(path, options)
     if options.require_allow:
@@ -260,7 +263,7 @@ def _check(file: Landing, wanted: _Wanted, reference: Reference) -> None:
 def _decision(options: argparse.Namespace, file: Landing) -> Decision | None:
     if not options.require_allow:
         return None
-    decision = foretell(options.config or _CONFIG, file.path, file.final)
+    decision = decide_as_if_at(options.config or _CONFIG, file.path, file.final)
     if decision.verdict is not Verdict.ALLOW:
         raise _DeniedError(decision)
     return decision

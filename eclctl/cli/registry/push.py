@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from eclctl.cli.inputs.images import open_regular_file
-from eclctl.cli.inputs.registries import add_options, connect, fail, show_progress, warn
+from eclctl.cli.inputs.registries import add_options, connect, print_transfer_failure, show_progress, warning_printer
 from eclctl.cli.terminal.exit_codes import OK
 from eclctl.cli.terminal.parser import Parser
 from eclctl.errors import BusyImageError, EclctlError, MalformedImageError, RemoteError
@@ -75,7 +75,7 @@ def run(argv: list[str]) -> int:
         if reference.digest:
             raise RemoteError("a push names a tag; the digest follows from the image")  # noqa: TRY301
     except RemoteError as error:
-        return fail("push", error, as_json=options.json, **known) and 2
+        return print_transfer_failure("push", error, as_json=options.json, **known) and 2
     known["reference"] = str(reference)
     try:
         fd = open_regular_file(options.image)
@@ -84,7 +84,7 @@ def run(argv: list[str]) -> int:
         finally:
             os.close(fd)
     except (EclctlError, OSError) as error:
-        return fail("push", error, as_json=options.json, **known)
+        return print_transfer_failure("push", error, as_json=options.json, **known)
     _report(known, as_json=options.json)
     return OK
 
@@ -114,7 +114,7 @@ def _push(options: argparse.Namespace, reference: Reference, fd: int, known: dic
     def tell(text: str) -> None:
         known["warnings"].append(text)
         if not options.json:
-            warn("push")(text)
+            warning_printer("push")(text)
 
     if reference.scheme == "oras":
         manifests = [_whole(options.image, reference.tag, fd, image.size)]

@@ -10,8 +10,8 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from eclctl.cli.sif.common import Found, NotFoundError, answered, number, report
-from eclctl.cli.sif.info import chosen
+from eclctl.cli.sif.info import chosen_slots
+from eclctl.cli.sif.inspection import Found, NotFoundError, number, report_as_json, run_on_image
 from eclctl.cli.terminal.exit_codes import USAGE
 from eclctl.errors import EclctlError
 from eclctl.files.atomic import NewFileError, new_file
@@ -80,7 +80,7 @@ def run(options: argparse.Namespace) -> int:
         option = "--json" if options.json else "--force"
         print(f"{options.prog}: {option} goes with -o FILE", file=sys.stderr)
         return USAGE
-    return answered(options, lambda found: _dump(found, options, to_file=to_file))
+    return run_on_image(options, lambda found: _dump(found, options, to_file=to_file))
 
 
 def _dump(found: Found, options: argparse.Namespace, *, to_file: bool) -> None:
@@ -91,12 +91,12 @@ def _dump(found: Found, options: argparse.Namespace, *, to_file: bool) -> None:
         written = {"file": printable(options.output or _STDOUT), "bytes": size, "whole": size == slot.descriptor.size}
     if options.json:
         identity = None if slot is None else slot.descriptor.id
-        print(json.dumps({**report(options.image, found), "object": identity, "written": written}))
+        print(json.dumps({**report_as_json(options.image, found), "object": identity, "written": written}))
 
 
 def _one(found: Found, options: argparse.Namespace) -> Slot:
     """Return the one object that is asked for, whose data can be written."""
-    slots = chosen(found.inspection, options)
+    slots = chosen_slots(found.inspection, options)
     if len(slots) > 1:
         numbers = " and ".join(str(slot.number) for slot in slots)
         raise NotFoundError(

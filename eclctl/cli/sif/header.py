@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from eclctl.cli.sif.common import EXIT_STATUS, Found, show, utc
+from eclctl.cli.sif.inspection import EXIT_STATUS, Found, print_inspection, utc
 from eclctl.cli.sif.objects import NO_TIME, time_shape
 from eclctl.sif import labels
 from eclctl.sif.reader import Header
@@ -43,7 +43,7 @@ def add(commands: argparse._SubParsersAction[Parser]) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run `eclctl sif header`; return its exit status."""
-    return show(options, _show, _shape)
+    return print_inspection(options, _show, _shape)
 
 
 def readable_size(size: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from eclctl.cli.sif.common import EXIT_STATUS, Found, show
+from eclctl.cli.sif.inspection import EXIT_STATUS, Found, print_inspection
 from eclctl.cli.sif.objects import group, link, object_shape
 from eclctl.sif import labels
 from eclctl.sif.inspect import Slot
@@ -39,7 +39,7 @@ def add(commands: argparse._SubParsersAction[Parser]) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run `eclctl sif list`; return its exit status."""
-    return show(options, _show, _shape)
+    return print_inspection(options, _show, _shape)
 
 
 def _show(found: Found) -> None:

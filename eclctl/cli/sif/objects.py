@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from eclctl.cli.sif.common import utc
+from eclctl.cli.sif.inspection import utc
 from eclctl.sif import labels
 from eclctl.sif.inspect import Slot
 from eclctl.sif.oci_sif import stated_digest

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from eclctl.cli.inputs.images import open_regular_file
 from eclctl.cli.sign import options as sign_options
 from eclctl.cli.sign import policy as sign_policy
-from eclctl.cli.sign.keys import opened_signing, words
+from eclctl.cli.sign.keys import key_description, open_signing
 from eclctl.cli.sign.policy import Outlook, Policies, load_policies
 from eclctl.cli.sign.report import Report, show_coverage, show_warnings
 from eclctl.cli.terminal.exit_codes import FAILED, OK
@@ -47,8 +47,8 @@ def run(argv: list[str]) -> int:
     passphrases = Passphrases(options.passphrase_fd, os.environ, ask=at_terminal() and not options.non_interactive)
     try:
         policies = load_policies(options, _now())
-        print_note(f"INFO:    Signing image with {words(options)}")
-        with opened_signing(options, passphrases) as signing:
+        print_note(f"INFO:    Signing image with {key_description(options)}")
+        with open_signing(options, passphrases) as signing:
             return _Command(options, signing, policies, ask=passphrases.asks and not options.yes).run()
     except (ConfigError, KeyMaterialError) as error:
         return _refuse(options, error)
@@ -149,7 +149,7 @@ class _Command:
         """Say what will be signed; with `--json` only what somebody is asked about."""
         if not self._options.json:
             show_coverage(look.image, look.parts, self._signing, self._options.hash)
-            for line in sign_policy.lines(look.outlook) if look.outlook is not None else ():
+            for line in sign_policy.outlook_lines(look.outlook) if look.outlook is not None else ():
                 print(line)
             sys.stdout.flush()
         if not self._options.json or self._ask:

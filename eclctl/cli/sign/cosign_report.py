@@ -63,7 +63,7 @@ class Report:
             if made is None
             else [{"id": made.payload, "group": None, "objects": objects, "whole_group": False} for _ in self.keys],
             "warnings": [finding_as_json(warning) for warning in self.warnings],
-            "policy": None if self.outlook is None else sign_policy.shape(self.outlook),
+            "policy": None if self.outlook is None else sign_policy.outlook_as_json(self.outlook),
             "digest": None if made is None else made.digest,
             "annotations": dict(self.annotations),
             "count": None if made is None else made.signatures,
@@ -95,7 +95,7 @@ def show_outlook(found: Outlook, *, as_json: bool) -> None:
     """Print what a policy will say of the image."""
     if as_json:
         return  # it is part of what is printed in the end
-    for line in sign_policy.lines(found):
+    for line in sign_policy.outlook_lines(found):
         print(line)
     sys.stdout.flush()
 

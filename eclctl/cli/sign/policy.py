@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from eclctl.sign.coverage import Part
     from eclctl.sign.native import Signing
 
-__all__ = ["Outlook", "Policies", "lines", "load_policies", "shape", "wrapped"]
+__all__ = ["Outlook", "Policies", "load_policies", "outlook_as_json", "outlook_lines", "wrapped"]
 
 _MOST_SHOWN = 5
 _WIDTH = 80
@@ -112,7 +112,7 @@ def load_policies(options: argparse.Namespace, now: datetime) -> Policies | None
     return Policies(built.snapshot, Responders(named.ocsp.timeout))
 
 
-def lines(found: Outlook) -> Iterator[str]:
+def outlook_lines(found: Outlook) -> Iterator[str]:
     """Yield lines for people: each requirement of the rule, what signing does for it, and who is still to sign."""
     after = found.after
     rule = f"rule {printable(after.rule)}" if after.rule is not None else "no rule"
@@ -136,7 +136,7 @@ def wrapped(text: str, indent: str) -> list[str]:
     return textwrap.wrap(text, _WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
-def shape(found: Outlook) -> dict[str, Any]:
+def outlook_as_json(found: Outlook) -> dict[str, Any]:
     """Return an outlook for JSON."""
     return {"path": found.path, "now": _outcome(found.now), "after": _outcome(found.after)}
 

@@ -57,7 +57,7 @@ class Report:
                 for identity, part in self.made
             ],
             "warnings": [finding_as_json(warning) for warning in self.warnings],
-            "policy": None if self.outlook is None else sign_policy.shape(self.outlook),
+            "policy": None if self.outlook is None else sign_policy.outlook_as_json(self.outlook),
         }
         print(json.dumps(shape), flush=True)
 

@@ -7,12 +7,12 @@ import sys
 from eclctl.cli.terminal.passphrases import at_terminal
 from eclctl.errors import KeyMaterialError
 
-__all__ = ["answered", "confirmed"]
+__all__ = ["ask_line", "confirmed"]
 
 _YES = frozenset({"y", "yes"})
 
 
-def answered(question: str) -> str:
+def ask_line(question: str) -> str:
     """Ask somebody who is there a question, printable text; return what they typed.
 
     Raises:
@@ -29,4 +29,4 @@ def confirmed(question: str) -> bool | None:
     """Ask a question, printable text; return whether the answer was yes, None where nobody can be asked."""
     if not at_terminal():
         return None
-    return answered(f"{question} [y/N] ").lower() in _YES
+    return ask_line(f"{question} [y/N] ").lower() in _YES

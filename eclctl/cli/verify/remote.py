@@ -62,7 +62,7 @@ def remote(options: argparse.Namespace) -> Remote | None:
     """
     if options.local or options.key or options.keyring or options.certificate is not None:
         return None
-    named = keyservers.chosen(options) if options.url else keyservers.configured(os.environ)
+    named = keyservers.chosen_keyservers(options) if options.url else keyservers.configured(os.environ)
     return Remote(named) if named.servers else None
 
 

@@ -22,7 +22,16 @@ from eclctl.sif.inspect import Inspection, Remark, inspect
 from eclctl.sif.warnings import oddities
 from eclctl.text import bounded_integer, printable
 
-__all__ = ["EXIT_STATUS", "Found", "NotFoundError", "answered", "number", "report", "show", "utc"]
+__all__ = [
+    "EXIT_STATUS",
+    "Found",
+    "NotFoundError",
+    "number",
+    "print_inspection",
+    "report_as_json",
+    "run_on_image",
+    "utc",
+]
 
 EXIT_STATUS = """exit status:
   0  the image is sound, and this is what is in it
@@ -70,21 +79,21 @@ def _opened(image: str) -> Iterator[Found]:
         os.close(fd)
 
 
-def show(
+def print_inspection(
     options: argparse.Namespace, text: Callable[[Found], None], shape: Callable[[Found], Mapping[str, Any]]
 ) -> int:
     """Run a command that shows something: as text, with what is wrong beside it, or as one JSON object."""
 
     def answer(found: Found) -> None:
         if options.json:
-            print(json.dumps({**report(options.image, found), **shape(found)}))
+            print(json.dumps({**report_as_json(options.image, found), **shape(found)}))
         elif found.inspection.look is None:
             text(found)
 
-    return answered(options, answer)
+    return run_on_image(options, answer)
 
 
-def answered(options: argparse.Namespace, answer: Callable[[Found], None]) -> int:
+def run_on_image(options: argparse.Namespace, answer: Callable[[Found], None]) -> int:
     """Open the image that the command line names and have it answered about; return the exit status.
 
     What is wrong with it is said beside the answer, and also when there is no answer.
@@ -108,7 +117,7 @@ def _refuse(options: argparse.Namespace, error: EclctlError, found: Found | None
     """Say why there is no answer."""
     look = _directory(options.image) if found is None else None
     if options.json:
-        shape = report(options.image, found)
+        shape = report_as_json(options.image, found)
         shape["error"] = {"code": error.code, "message": str(error)}
         shape["look"] = shape["look"] or (look and _look(look, options.image))
         print(json.dumps(shape))
@@ -119,7 +128,7 @@ def _refuse(options: argparse.Namespace, error: EclctlError, found: Found | None
     return FAILED
 
 
-def report(image: str, found: Found | None) -> dict[str, Any]:
+def report_as_json(image: str, found: Found | None) -> dict[str, Any]:
     """Return what every command's JSON begins with; `found` is None for an image that could not be read."""
     inspection = None if found is None else found.inspection
     look = None if inspection is None else inspection.look

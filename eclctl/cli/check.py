@@ -220,7 +220,7 @@ def _lines(image: str, result: dict[str, Any]) -> Iterator[str]:
 
 
 def _unmet(missing: dict[str, Any]) -> str:
-    could = ", ".join(_shown(name) for name in missing["could_sign"]) or "nobody"
+    could = ", ".join(_shown(name) for name in missing["could_sign"]) or "no signer"
     stage = f"stage {_shown(str(missing['stage']))}: " if missing.get("stage") else ""
     needed = f"{_shown(missing['requirement'])}: {missing['have']} of {missing['needed']}"
     return f"       needs {stage}{needed}; {could} could sign"

@@ -92,7 +92,7 @@ def _misused(options: argparse.Namespace) -> str | None:
 def _report(options: argparse.Namespace) -> dict[str, Any]:
     if options.config is None:
         return ask_daemon(options.socket or ADMIN_SOCKET, options.timeout, options.images, options.decisions)
-    from eclctl.local.report import report_here  # noqa: PLC0415 (whoever asks a daemon needs none of that)
+    from eclctl.local.report import report_here  # noqa: PLC0415 (asking a daemon needs none of it)
 
     return report_here(options.config, options.images, options.decisions, _warn)
 

@@ -24,7 +24,7 @@ _EXAMPLES = """With --config no daemon is asked: the policy that FILE names is l
 the image verified here, as you, without what a daemon keeps. Responders are
 asked about certificates where the policy wants that.
 
-exit status, as of `eclctl check`:
+exit status, like `eclctl check`:
   0  the image may run
   1  it may not
   2  the command line is wrong
@@ -76,7 +76,7 @@ def _parser() -> Parser:
 def _outcome(options: argparse.Namespace) -> dict[str, Any] | NoAnswerError:
     if options.config is None:
         return explain(options.image, options.role, options.socket or CHECK_SOCKET, options.timeout)
-    from eclctl.local.engine import explain_here  # noqa: PLC0415 (whoever asks a daemon needs none of that)
+    from eclctl.local.engine import explain_here  # noqa: PLC0415 (asking a daemon needs none of it)
 
     return explain_here(options.config, options.image, options.role)
 
@@ -183,7 +183,7 @@ def _signature(report: Mapping[str, Any], strokes: Strokes) -> Branch:
     key = report.get("key")
     by = f" by {_text(report, 'signer')}" if report.get("signer") else ""
     if key is not None and report.get("signer") in {key["id"], key["primary"]}:
-        by = ""  # nobody that the policy names: the key stands below
+        by = ""  # the policy names no such signer: the key is shown below
     text = f"{mark} signature {report['id']} ({_text(report, 'format')}){by}: {_text(report, 'why')}"
     return Branch(text, [] if key is None else _key(key))
 
@@ -211,7 +211,7 @@ def _time(time: object) -> str:
 
 
 def _names(names: Sequence[str]) -> str:
-    return ", ".join(printable(name) for name in names) or "nobody"
+    return ", ".join(printable(name) for name in names) or "no signer"
 
 
 def _image(image: str, result: Mapping[str, Any]) -> Branch:

@@ -50,12 +50,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def misused(options: argparse.Namespace) -> str | None:
-    """Return what is wrong when options for a certificate are given and it is not, or nobody may be asked about it."""
+    """Return what is wrong if certificate options lack --certificate, or --local excludes OCSP."""
     given = [*options.certificate_intermediates, *options.certificate_roots]
     if options.certificate is None and (given or options.ocsp_verify):
         return "--certificate-intermediates, --certificate-roots and --ocsp-verify need --certificate FILE"
     if options.ocsp_verify and options.local:
-        return "--local asks nobody, no responder either: leave out --local or --ocsp-verify"
+        return "--local asks no OCSP responder: leave out --local or --ocsp-verify"
     return None
 
 
@@ -78,7 +78,7 @@ def ask(credentials: Sequence[Credential]) -> StatusSource:
     links = needed(credentials, _now())
     if not links:
         return NO_STATUS
-    from eclctl.remote.ocsp import client as ocsp_client  # noqa: PLC0415 (most runs of the command speak to nobody)
+    from eclctl.remote.ocsp import client as ocsp_client  # noqa: PLC0415 (most runs use no network)
 
     return asyncio.run(ocsp_client.ask_all(links, now=_now))
 

@@ -54,7 +54,7 @@ def chosen_ring(options: argparse.Namespace) -> Ring | SiteRing:
 
     Raises:
         KeyMaterialError: the configuration that should name it does not load, or the options name the site's as
-            somebody's own.
+            a user's own.
     """
     if options.site:
         return SiteRing([options.keyring_dir]) if options.keyring_dir else site_ring(options.config)

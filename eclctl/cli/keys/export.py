@@ -122,4 +122,4 @@ def _is_unprotected(key: TransferableKey) -> bool:
 
 
 def _unprotected(key: TransferableKey) -> str:
-    return f"{key.fingerprint} has secret keys without a passphrase: whoever has what was written can use them"
+    return f"{key.fingerprint} has secret keys without a passphrase: everyone who can read the output can use them"

@@ -165,7 +165,7 @@ def _state(change: Change) -> str:
 
 def _warnings(change: Change, key: KeyFacts) -> Iterator[str]:
     if change.secret is not None and key.protection is Protection.NONE:
-        yield f"the secret key {key.fingerprint} has no passphrase: whoever reads the ring's file can sign with it"
+        yield f"the secret key {key.fingerprint} has no passphrase: all who can read the ring's file can sign"
     if key.problem is not None:
         yield f"what {key.fingerprint} signs now counts for nothing: {key.problem.message}"
 

@@ -42,7 +42,7 @@ examples:
 """
 
 _PROTECTIONS = {
-    Protection.NONE: "NO passphrase: whoever reads the file can sign",
+    Protection.NONE: "NO passphrase: all who can read the file can sign",
     Protection.PASSPHRASE: "by a passphrase",
     Protection.ABSENT: "the secret part is kept elsewhere",
     Protection.CARD: "on a smart card: sign with --gnupg",

@@ -75,7 +75,7 @@ def add(commands: argparse._SubParsersAction[Parser]) -> None:
         "--passphrase-fd", type=descriptor, metavar="N", help="read the passphrase from this descriptor"
     )
     secret.add_argument("-P", "--password", metavar="TEXT", help="the passphrase, for all to see")
-    secret.add_argument("--no-passphrase", action="store_true", help="whoever reads the file can sign")
+    secret.add_argument("--no-passphrase", action="store_true", help="all who can read the file can sign")
     parser.add_argument(
         "-U", "--push", nargs="?", const=True, default=False, type=_truth, metavar="true|false", help="to the keyserver"
     )
@@ -122,7 +122,7 @@ def run(options: argparse.Namespace) -> int:
         new = _wanted(options)
         passphrase = _passphrase(options)
         ring = user_ring(options.keyring_dir)
-        # What cannot be read, the ring or who is pushed to, is found out before anybody waits for a key.
+        # An unreadable ring or keyserver setting is found before the user waits for a key.
         ring.secret_keys()
         keyservers = (
             chosen_keyservers(argparse.Namespace(url=[options.url] if options.url else [])) if options.push else None
@@ -157,7 +157,7 @@ def _wanted(options: argparse.Namespace) -> NewKey:
         options.expire,
     )
     if not new.name and not new.email and not asking:
-        raise UsageError("give --name or --email, or both: nobody is there to be asked")
+        raise UsageError("give --name or --email, or both: there is no terminal to ask at")
     if (wrong := problem(new)) is not None:
         raise UsageError(wrong)
     return new
@@ -173,10 +173,10 @@ def _passphrase(options: argparse.Namespace) -> str | None:
     """Return what protects the key; None is for nothing, and has been agreed to.
 
     Raises:
-        KeyMaterialError: there is none, and nobody who agreed to that.
+        KeyMaterialError: there is none, and the user did not agree to that.
     """
     if options.no_passphrase:
-        print_warnings(["the key will have no passphrase: whoever reads the file can sign with it"])
+        print_warnings(["the key will have no passphrase: all who can read the file can sign with it"])
         return None
     if options.password is not None:
         print_warnings(["--password shows the passphrase to everybody on this host; use --passphrase-fd"])
@@ -202,7 +202,9 @@ def _typed() -> str:
 
 
 def _agreed() -> bool:
-    return bool(confirmed("WARNING: without a passphrase, whoever reads the file can sign. Do you want to continue?"))
+    return bool(
+        confirmed("WARNING: without a passphrase, all who can read the file can sign. Do you want to continue?")
+    )
 
 
 def _make(new: NewKey, passphrase: str | None, ring: Ring, stream: TextIO) -> tuple[Pair, str]:

@@ -38,11 +38,11 @@ if TYPE_CHECKING:
 
 __all__ = ["add", "run"]
 
-_EXAMPLES = """Only the key with the whole fingerprint is taken, whatever else a keyserver
-sends, and of it what its owner signed. A name, an address or a key ID is looked
-up first and shown with whole fingerprints, to be confirmed; of several keys
-none is taken. Whoever can send to a keyserver can use any name: compare the
-fingerprint with the owner, for what is in a ring is trusted.
+_EXAMPLES = """Only the key with the whole fingerprint is taken, and of it what its owner
+signed; all else that a keyserver sends is ignored. A name, an address or a key
+ID is looked up first and shown with whole fingerprints, to be confirmed; of
+several keys none is taken. A key on a keyserver can carry any name: compare the
+fingerprint with the owner, for the keys in a ring are trusted.
 
 exit status: 0 the key is in the ring, 1 it is not, 2 usage, 3 when the output
 cannot be written
@@ -113,7 +113,7 @@ def _pull(keyservers: Keyservers, ring: Ring | SiteRing, fingerprint: str) -> tu
 
 
 def _resolved(keyservers: Keyservers, text: str, *, yes: bool) -> str:
-    """Return the whole fingerprint of the one key that is meant, as somebody confirms."""
+    """Return the whole fingerprint of the one key that is meant, as the user confirms."""
     reply = asyncio.run(hkp.find(keyservers, search_term(text)))
     url, index = reply.url, reply.content
     print_warnings(reply.failed)
@@ -133,7 +133,7 @@ def _resolved(keyservers: Keyservers, text: str, *, yes: bool) -> str:
         raise KeyMaterialError(f"{url} names no whole fingerprint of {found[0].id}: ask the owner for it")
     answer = True if yes else confirmed(f"Take the key {fingerprint}, which you compared with its owner?")
     if answer is None:
-        raise KeyMaterialError("nobody is here to confirm that: give the whole fingerprint, or --yes")
+        raise KeyMaterialError("there is no terminal to confirm that at: give the whole fingerprint, or --yes")
     if not answer:
         raise KeyMaterialError("the key was not taken, as you said")
     return fingerprint

@@ -95,7 +95,7 @@ def _agreed(ring: Ring | SiteRing, fingerprint: str, options: argparse.Namespace
     whose = printable(", ".join(keys[fingerprint].user_ids))
     answer = confirmed(f"Remove the secret key {fingerprint} of {whose} for good?")
     if answer is None:
-        raise KeyMaterialError("a secret key is removed for good, and nobody is there to be asked: add --yes")
+        raise KeyMaterialError("a secret key is removed for good, and there is no terminal to ask at: add --yes")
     return answer
 
 

@@ -25,7 +25,7 @@ __all__ = ["add", "key_table", "run", "search_term"]
 _SHORT = ("KEY ID", "BITS", "NAME/EMAIL")
 _LONG = ("FINGERPRINT", "ALGORITHM", "BITS", "CREATION DATE", "EXPIRATION DATE", "STATUS", "NAME/EMAIL")
 
-_EXAMPLES = """What a keyserver lists is what anybody wrote there: a name proves nothing, and a
+_EXAMPLES = """Everyone can write to a keyserver: a name proves nothing, and a
 key ID of 8 digits can be made to order. Compare whole fingerprints (--long)
 with the owner before you pull a key.
 

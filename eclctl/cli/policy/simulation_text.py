@@ -194,7 +194,7 @@ def _field(label: str, text: str, where: str | None = None) -> Iterator[str]:
 def _who(entry: Entry) -> str:
     parts = [_probe(each) for each in entry.probes[:_MOST_PROBES]]
     if len(entry.probes) > _MOST_PROBES:
-        parts.append(f"{len(entry.probes) - _MOST_PROBES} others whom rules name")
+        parts.append(f"{len(entry.probes) - _MOST_PROBES} others that rules name")
     if entry.users:
         named = ", ".join(_user(uid) for uid in sorted(entry.users)[:_MOST_USERS])
         more = ", ..." if len(entry.users) > _MOST_USERS else ""
@@ -209,7 +209,7 @@ def _probe(probe: Probe) -> str:
     if probe.everybody:
         return "everybody"
     if not probe.groups:
-        return "anybody whom no rule names" if probe.user is None else f"user {_user(probe.user)}"
+        return "a user that no rule names" if probe.user is None else f"user {_user(probe.user)}"
     who = "" if probe.user is None else f"user {_user(probe.user)} in "
     return f"{who}group {' and '.join(map(_group, probe.groups))}"
 

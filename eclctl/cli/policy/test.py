@@ -141,7 +141,7 @@ def _timed(runner: Runner, case: Case) -> Timed:
 
 
 def _loaded(options: argparse.Namespace, now: datetime) -> Loaded:
-    """Load policy and tests: those on the command line as anybody may have them, else as the daemon wants them."""
+    """Load policy and tests. Those on the command line may have any owner; else the daemon's rules hold."""
     named = settings_from_options(options)
     if named.settings is None:
         return Loaded(None, (), named.errors)

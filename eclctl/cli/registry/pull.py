@@ -249,7 +249,7 @@ def _fill(registry: Registry, file: Landing, drawn: Drawn, advance: Callable[[in
 
 
 def _check(file: Landing, wanted: _Wanted, reference: Reference) -> None:
-    """Read what was written as whoever runs it would."""
+    """Read the written file as a launcher would."""
     image = reader.read(file.fd)
     if reference.scheme == "oras":
         return
@@ -271,7 +271,7 @@ def _decision(options: argparse.Namespace, file: Landing) -> Decision | None:
 
 def _show_missing(decision: Decision) -> None:
     for unmet in decision.missing:
-        could = ", ".join(printable(name) for name in unmet.could_sign) or "nobody"
+        could = ", ".join(printable(name) for name in unmet.could_sign) or "no signer"
         print(f"needs {printable(unmet.requirement)}: {unmet.have} of {unmet.needed}; {could} could sign")
     if decision.message:
         print(printable(decision.message))

@@ -202,7 +202,7 @@ def _signatures(image: Sif, attachments: tuple[Attachment, ...], tag: str) -> _M
 
 
 def _what_stays(image: Sif, layout: Layout, tell: Callable[[str], None], *, carried: bool) -> None:
-    """Say what of the file is not in the OCI image: whoever pulls it has none of that."""
+    """Say what of the file is not in the OCI image, so that a pull does not bring it."""
     native = sum(1 for descriptor in image.descriptors if descriptor.is_signature)
     if native:
         what = "a PGP or PEM signature stays" if native == 1 else f"{native} PGP or PEM signatures stay"

@@ -29,7 +29,7 @@ _CHUNK = 1 << 20
 _MOST_SHOWN = 1 << 20
 _STDOUT = "-"
 
-_EXAMPLES = """On a terminal only plain text is shown; `-o -` writes whatever it is. A file by
+_EXAMPLES = """On a terminal only plain text is shown; `-o -` writes any bytes. A file by
 -o appears when it is whole, and replaces nothing without --force. Holes in the
 image are holes in that file.
 

@@ -31,7 +31,7 @@ from eclctl.text import printable
 __all__ = ["run"]
 
 _ASKED = frozenset({"signed-before", "not-tied", "ungrouped-object", "unknown-to-policy"})
-"""Of what is warned, what somebody at the terminal is asked about."""
+"""The warnings that the user at the terminal is asked about."""
 
 
 def run(argv: list[str]) -> int:
@@ -130,14 +130,14 @@ class _Command:
         return Report(look.image, self._signing, self._options.hash, made, look.warnings, look.outlook)
 
     def _sign(self, look: _Look) -> tuple[int, ...]:
-        """Sign what was shown, once whoever is asked agrees; return the new signatures."""
+        """Sign what was shown, once the user agrees; return the new signatures."""
         doubtful = any(warning.code in _ASKED for warning in look.warnings)
         if doubtful and self._ask and not confirmed(f"Sign {printable(look.image)} all the same?"):
             raise SigningError("not signed, as you said; the image is as it was")
         algorithm = self._options.hash
         with editing(look.image) as opened:
-            # By the file's state too: data that was rewritten in place has the same descriptors, and nobody was asked
-            # about it.
+            # The file's state counts, too: data that was rewritten in place has the same descriptors, and the
+            # user was not asked about it.
             same = (opened.image.header, opened.image.descriptors) == (look.sif.header, look.sif.descriptors)
             if not same or _state(opened.fd) != look.state:
                 raise SigningError("the image is another than what was shown: it has changed meanwhile; sign it again")
@@ -146,7 +146,7 @@ class _Command:
                 return native.sign(opened, look.parts, self._signing, algorithm, clock=_now, progress=progress)
 
     def _show(self, look: _Look) -> None:
-        """Say what will be signed; with `--json` only what somebody is asked about."""
+        """Say what will be signed; with `--json` only what the user is asked about."""
         if not self._options.json:
             show_coverage(look.image, look.parts, self._signing, self._options.hash)
             for line in sign_policy.outlook_lines(look.outlook) if look.outlook is not None else ():

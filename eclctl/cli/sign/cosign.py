@@ -161,7 +161,7 @@ class _Command:
         return dict(text.split("=", 1) for text in self.options.annotation)
 
     def _warnings(self, edited: Editing, what: Subject) -> tuple[Finding, ...]:
-        """Return what somebody should know before they sign."""
+        """Return what the user should know before signing."""
         found = []
         if what.breaks:
             message = (
@@ -177,7 +177,7 @@ class _Command:
         return tuple(found)
 
     def _require_consent(self, image: str, what: Subject, warnings: Sequence[Finding]) -> None:
-        """Let nobody break a native signature without knowing it, and ask whom there is to ask about the rest."""
+        """Break no native signature without --yes or a yes; ask about the other warnings where there is a terminal."""
         if self.options.yes or not warnings:
             return
         if self.ask:

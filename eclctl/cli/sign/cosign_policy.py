@@ -49,8 +49,8 @@ def outlook(policies: Policies, path: str, before: File, after: File, now: datet
 
 
 def unknown_keys(policies: Policies, keys: Iterable[PrivateKey]) -> tuple[Finding, ...]:
-    """Return those keys that no signer of the policy has for cosign: their signatures count for nobody."""
+    """Return those keys that no signer of the policy has for cosign: their signatures count for no signer."""
     known = {key.id for key in policies.snapshot.store.cosign}
     strangers = [key.public for key in keys if key.public.id not in known]
-    says = "the policy lists no such key for cosign, and its signature counts for nobody"
+    says = "the policy lists no such key for cosign, and its signature counts for no signer"
     return tuple(Finding("unknown-to-policy", f"{key.source} ({key.id}): {says}") for key in strangers)

@@ -73,7 +73,7 @@ class Report:
 
 
 def show_coverage(image: str, file: Sif, subject: Subject, report: Report) -> None:
-    """Print what will be signed, by whom and how."""
+    """Print what will be signed, with which key and how."""
     count = len(report.keys)
     number = counted(count, "cosign signature")
     print(f"To be signed in {printable(image)}: {number} of the image\n{subject.digest}")

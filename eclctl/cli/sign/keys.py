@@ -70,7 +70,7 @@ def _pem_key(path: str, passphrases: Passphrases) -> PrivateKey:
 
 
 def _gnupg(options: argparse.Namespace) -> Iterator[Signing]:
-    from eclctl.sign.gnupg import gnupg_signer  # noqa: PLC0415 - what nobody asked for is not loaded
+    from eclctl.sign.gnupg import gnupg_signer  # noqa: PLC0415 - only --gnupg needs it
 
     with gnupg_signer(options.local_user or options.fingerprint, None) as signer:
         yield _material(signer, options)
@@ -95,7 +95,7 @@ def _secret_keys(options: argparse.Namespace) -> tuple[str, list[TransferableKey
         found = parse(read_file(Path(options.secret_keyring), MAX_KEYRING_FILE)).keys.values()
         keys, where = [key for key in found if key.has_secret], options.secret_keyring
         if not keys and found:
-            raise KeyMaterialError(f"{where}: public keys alone, with which nobody can sign; give the secret key")
+            raise KeyMaterialError(f"{where}: only public keys, which cannot sign; give the secret key")
         return where, keys
     ring = Ring(user_ring_directory(os.environ))
     keys = list(ring.secret_keys().values())
@@ -131,7 +131,7 @@ def _chosen(options: argparse.Namespace, where: str, keys: Sequence[Transferable
 
 
 def _asked(keys: Sequence[TransferableKey]) -> TransferableKey:
-    """Let somebody at the terminal choose, as the reference does."""
+    """Let the user at the terminal choose, as the reference does."""
     for number, key in enumerate(keys):
         print_note(f"{number})  User:              {printable(_name(key))}\n    Fingerprint:       {key.fingerprint}\n")
     answer = ask_line("Enter # of private key to use : ")

@@ -58,7 +58,7 @@ def parser() -> Parser:
         help="with --cosign: say this of the image; repeatable",
     )
     _add_policy(made)
-    made.add_argument("-y", "--yes", action="store_true", help="sign whatever is warned of, without asking")
+    made.add_argument("-y", "--yes", action="store_true", help="sign in spite of warnings, without asking")
     made.add_argument("--non-interactive", action="store_true", help="ask nothing, not even for a passphrase")
     made.add_argument("-j", "--json", action="store_true", help="one object a line, one for each image")
     return made

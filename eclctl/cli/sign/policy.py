@@ -73,7 +73,7 @@ class Policies:
         place = Place(path, calling_user())
         unknown = [
             Finding(
-                "unknown-to-policy", f"the policy knows nothing of the key {ref.id}: its signature counts for nobody"
+                "unknown-to-policy", f"the policy knows nothing of the key {ref.id}: its signature counts for no signer"
             )
             for ref in unknown_keys(signing, store)
         ]
@@ -175,7 +175,7 @@ def _who(unmet: Missing) -> str:
     if len(unmet.could_sign) > _MOST_SHOWN:
         names.append(f"{len(unmet.could_sign) - _MOST_SHOWN} more")
     if not names:
-        return "nobody who could"
+        return "no signer who could"
     short = unmet.needed - unmet.have
     return " and ".join(names) if len(unmet.could_sign) <= short else f"{short} of {', '.join(names)}"
 

@@ -37,7 +37,7 @@ class Report:
     error: Finding | None = None
 
     def show_text(self) -> None:
-        """Say in one line how it came out; what there is to know was shown before somebody was asked."""
+        """Say in one line how it came out; the details were shown before the user was asked."""
         show_outcome(self.image, self.error)
 
     def show_json(self) -> None:
@@ -63,7 +63,7 @@ class Report:
 
 
 def show_coverage(image: str, parts: Sequence[Part], signing: Signing, algorithm: str) -> None:
-    """Print what will be signed, by whom and how."""
+    """Print what will be signed, with which key and how."""
     count = counted(len(parts), "signature")
     print(f"To be signed in {printable(image)}: {count} ({algorithm.upper().replace('SHA', 'SHA-', 1)})")
     for ref in signing.refs:

@@ -229,7 +229,7 @@ def _name(store: KeyStore | None, signature: SignatureReport) -> str:
 
 
 def _identity(store: KeyStore | None, signer: KeyRef) -> str:
-    """Return what a signer goes by outside: a certificate by its own fingerprint, whatever it was given with."""
+    """Return what a signer goes by outside: a certificate by its own fingerprint, in every form it is given."""
     credential = store.credential(signer.id) if store is not None and signer.kind is SignerKind.CERTIFICATE else None
     return signer.id if credential is None else credential.fingerprint
 

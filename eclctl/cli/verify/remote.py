@@ -1,6 +1,6 @@
 """What `eclctl verify` asks keyservers: for the keys that signatures claim and no local keyring has.
 
-A signature's descriptor names the primary fingerprint of whoever signed; where the key is another one, the signature is
+A signature's descriptor names the signer's primary fingerprint; where the key is another one, the signature is
 invalid. So asking for that whole fingerprint finds the key that counts, or none. What else a server sends is dropped.
 """
 
@@ -26,14 +26,14 @@ from eclctl.verify import Material
 __all__ = ["Remote", "add_options", "misused", "remote"]
 
 _MOST: Final = 16
-"""Keys that are asked for because of one image: whoever writes it can claim any number of them."""
+"""Keys that are asked for because of one image: its author can claim any number of them."""
 
 _DIGITS: Final = 40
 
 
 def add_options(group: argparse._ArgumentGroup) -> None:
     """Add the options about keyservers."""
-    group.add_argument("-l", "--local", action="store_true", help="use no network, whatever is configured")
+    group.add_argument("-l", "--local", action="store_true", help="use no network, in spite of the configuration")
     group.add_argument(
         "-u",
         "--url",
@@ -55,7 +55,7 @@ def misused(options: argparse.Namespace) -> str | None:
 
 
 def remote(options: argparse.Namespace) -> Remote | None:
-    """Return whom to ask for keys that are not here; None for nobody.
+    """Return the keyservers to ask for keys that are not here; None for none.
 
     Raises:
         ConfigError: What names the keyservers is wrong.
@@ -99,7 +99,7 @@ class Remote:
         return missing[:_MOST]
 
     def _fetch(self, fingerprint: str, own: openpgp.Keyring) -> bytes | None:
-        """Return a certificate, if a server has it; whom its owner lets revoke it may be among those that are here."""
+        """Return a certificate, if a server has it; its designated revokers may be among those that are here."""
         self._asked.add(fingerprint)
         tried = asyncio.run(hkp.fetch(self.keyservers, fingerprint, own))
         why = keyservers.explain(tried, fingerprint)

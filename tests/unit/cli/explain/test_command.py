@@ -191,7 +191,7 @@ def unmet(needed: int, have: int, could: list[str]) -> dict:
             unmet(1, 0, [f"s{n}" for n in range(20)]),
             "ask s0, s1, s2, s3, s4, s5, s6, s7 or 12 more to sign the image (needed: approvals)",
         ),
-        (unmet(1, 0, []), "nobody else could sign for `approvals`: ask the admins of this system"),
+        (unmet(1, 0, []), "no other signer can sign for `approvals`: ask the admins of this system"),
     ],
 )
 def test_advice_names_whom_to_ask_and_how_many_of_them(result: dict, sentence: str) -> None:

@@ -215,7 +215,7 @@ def test_a_name_is_confirmed_by_somebody_at_the_terminal(
 ) -> None:
     with Fake({ALICE.fingerprint: key_answer(BLOCK)}, index=index_answer(INDEX)) as server:
         run("pull", "--url", server.url, "alice", status=1)
-        assert "nobody is here to confirm that" in capsys.readouterr().err
+        assert "there is no terminal to confirm that at" in capsys.readouterr().err
         monkeypatch.setattr("eclctl.cli.terminal.prompts.at_terminal", lambda: True)
         monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
         run("pull", "--url", server.url, "alice", status=1)

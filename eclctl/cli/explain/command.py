@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from eclctl.cli.explain.advice import advice
 from eclctl.cli.terminal.exit_codes import NO_DECISION, USAGE, code_of_decision
 from eclctl.cli.terminal.parser import Parser, timeout
-from eclctl.cli.terminal.tree import Branch, Strokes, draw, strokes_for
+from eclctl.cli.terminal.tree import Branch, Strokes, draw_tree, strokes_for
 from eclctl.client import CHECK_SOCKET, TIMEOUT, Client, NoAnswerError, Question, open_image, unreadable, wire_path
 from eclctl.text import printable
 
@@ -53,7 +53,7 @@ def run(argv: list[str]) -> int:
             print("without a daemon: eclctl explain --config /etc/eclctl/config.yaml IMAGE", file=sys.stderr)
     else:
         strokes = strokes_for(sys.stdout.encoding)
-        print("\n".join(draw(tree(options.image, outcome, strokes), strokes)))
+        print("\n".join(draw_tree(tree(options.image, outcome, strokes), strokes)))
     return NO_DECISION if isinstance(outcome, NoAnswerError) else code_of_decision(outcome.get("decision"))
 
 
@@ -75,13 +75,13 @@ def _parser() -> Parser:
 
 def _outcome(options: argparse.Namespace) -> dict[str, Any] | NoAnswerError:
     if options.config is None:
-        return explain(options.image, options.role, options.socket or CHECK_SOCKET, options.timeout)
+        return ask_for_explanation(options.image, options.role, options.socket or CHECK_SOCKET, options.timeout)
     from eclctl.local.engine import explain_here  # noqa: PLC0415 (asking a daemon needs none of it)
 
     return explain_here(options.config, options.image, options.role)
 
 
-def explain(image: str, role: str, path: str, patience: float) -> dict[str, Any] | NoAnswerError:
+def ask_for_explanation(image: str, role: str, path: str, patience: float) -> dict[str, Any] | NoAnswerError:
     """Ask the daemon to explain; an image that cannot be opened is a deny without asking."""
     try:
         name, descriptor = wire_path(image), open_image(image)

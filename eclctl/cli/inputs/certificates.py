@@ -19,12 +19,12 @@ from eclctl.trust.keyring import needed, read_file
 from eclctl.trust.revocation import NO_STATUS, StatusSource
 from eclctl.trust.x509 import MAX_CERTIFICATE_FILE, Credential, load_credential
 
-__all__ = ["add_options", "ask", "load", "misused"]
+__all__ = ["add_certificate_options", "certificate_options_error", "load_certificates", "ocsp_source"]
 
 _BLOCK = re.compile(rb"^-----BEGIN CERTIFICATE-----\s.*?^-----END CERTIFICATE-----\s*?$", re.DOTALL | re.MULTILINE)
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
+def add_certificate_options(parser: argparse.ArgumentParser) -> None:
     """Add the options for a certificate."""
     group = parser.add_argument_group(
         "certificate", "an X.509 certificate for code signing, whose key signed envelopes"
@@ -49,7 +49,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def misused(options: argparse.Namespace) -> str | None:
+def certificate_options_error(options: argparse.Namespace) -> str | None:
     """Return what is wrong if certificate options lack --certificate, or --local excludes OCSP."""
     given = [*options.certificate_intermediates, *options.certificate_roots]
     if options.certificate is None and (given or options.ocsp_verify):
@@ -59,7 +59,7 @@ def misused(options: argparse.Namespace) -> str | None:
     return None
 
 
-def load(options: argparse.Namespace) -> list[Credential]:
+def load_certificates(options: argparse.Namespace) -> list[Credential]:
     """Return the certificate that was given, if any.
 
     Raises:
@@ -73,7 +73,7 @@ def load(options: argparse.Namespace) -> list[Credential]:
     return [load_credential(own, intermediates, roots, ocsp=options.ocsp_verify, source=options.certificate)]
 
 
-def ask(credentials: Sequence[Credential]) -> StatusSource:
+def ocsp_source(credentials: Sequence[Credential]) -> StatusSource:
     """Ask about every certificate that must be good and leads to a trusted root, and wait for the answers."""
     links = needed(credentials, _now())
     if not links:

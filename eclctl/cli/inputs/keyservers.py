@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FULL",
-    "add_options",
+    "add_keyserver_options",
     "chosen_keyservers",
     "configured",
-    "explain",
     "hex_digits",
-    "index_shape",
+    "index_as_json",
     "user_file",
+    "why_not_received",
 ]
 
 FULL: Final = frozenset({40, 64})
@@ -35,7 +35,7 @@ FULL: Final = frozenset({40, 64})
 _DIGITS: Final = re.compile(r"[0-9A-F]{8}|[0-9A-F]{16}|[0-9A-F]{40}|[0-9A-F]{64}")
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
+def add_keyserver_options(parser: argparse.ArgumentParser) -> None:
     """Add the option that names keyservers."""
     parser.add_argument(
         "-u",
@@ -109,7 +109,7 @@ def hex_digits(text: str) -> str | None:
     return digits if _DIGITS.fullmatch(digits) else None
 
 
-def explain(tried: hkp.Tried, fingerprint: str) -> str:
+def why_not_received(tried: hkp.Tried, fingerprint: str) -> str:
     """Warn of what servers did wrong beside an answer that counts; return why there is none, "" when there is one."""
     if tried.found is not None:
         print_warnings([answer.why for answer in tried.answers if answer.why])
@@ -119,7 +119,7 @@ def explain(tried: hkp.Tried, fingerprint: str) -> str:
     return f"no keyserver {verb} the key {fingerprint}: {'; '.join(reasons)}"
 
 
-def index_shape(key: IndexedKey) -> dict[str, Any]:
+def index_as_json(key: IndexedKey) -> dict[str, Any]:
     """Return the shape of a key in an index, in JSON."""
     return {
         "id": key.id,

@@ -21,10 +21,10 @@ from eclctl.remote.registry.credentials import find_credentials
 from eclctl.remote.registry.names import Reference
 from eclctl.text import printable
 
-__all__ = ["add_options", "connect", "print_transfer_failure", "show_progress", "warning_printer"]
+__all__ = ["add_registry_options", "connect", "print_transfer_failure", "show_progress", "warning_printer"]
 
 
-def add_options(parser: Parser) -> None:
+def add_registry_options(parser: Parser) -> None:
     """Add the options that say how a registry is reached."""
     way = parser.add_argument_group("the way to the registry")
     way.add_argument(

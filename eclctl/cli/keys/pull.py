@@ -17,7 +17,7 @@ from eclctl.cli.inputs.keyrings import (
     print_warnings,
     ring_location,
 )
-from eclctl.cli.inputs.keyservers import FULL, add_options, chosen_keyservers, explain, hex_digits
+from eclctl.cli.inputs.keyservers import FULL, add_keyserver_options, chosen_keyservers, hex_digits, why_not_received
 from eclctl.cli.keys.list import key_as_json
 from eclctl.cli.keys.search import search_term
 from eclctl.cli.terminal.exit_codes import OK, USAGE
@@ -65,7 +65,7 @@ def add(commands: argparse._SubParsersAction[Parser]) -> None:
     )
     parser.add_argument("key", metavar="KEY", help="whole fingerprint; or key ID, address or name, to be confirmed")
     parser.add_argument("-y", "--yes", action="store_true", help="confirm the one key that was found")
-    add_options(parser)
+    add_keyserver_options(parser)
     add_ring_options(parser)
     parser.add_argument("-j", "--json", action="store_true", help="print one JSON object")
 
@@ -99,7 +99,7 @@ def run(options: argparse.Namespace) -> int:
 def _pull(keyservers: Keyservers, ring: Ring | SiteRing, fingerprint: str) -> tuple[str, KeyFacts, str]:
     """Take a key into a ring; return what that changed, the key as it is in the ring, and the server it came from."""
     tried = asyncio.run(hkp.fetch(keyservers, fingerprint, ring.certificates()))
-    why = explain(tried, fingerprint)
+    why = why_not_received(tried, fingerprint)
     if tried.found is None:
         raise RemoteError(why)
     packets = tried.found.packets

@@ -8,7 +8,7 @@ import json
 from typing import TYPE_CHECKING
 
 from eclctl.cli.inputs.keyrings import add_ring_options, chosen_ring, print_failure, print_warnings, ring_location
-from eclctl.cli.inputs.keyservers import add_options, chosen_keyservers
+from eclctl.cli.inputs.keyservers import add_keyserver_options, chosen_keyservers
 from eclctl.cli.terminal.exit_codes import OK
 from eclctl.config.keyservers import Keyservers
 from eclctl.errors import EclctlError, KeyMaterialError
@@ -47,7 +47,7 @@ def add(commands: argparse._SubParsersAction[Parser]) -> None:
         examples=_EXAMPLES,
     )
     parser.add_argument("key", metavar="KEY", help="fingerprint, key ID or email address of a key in the ring")
-    add_options(parser)
+    add_keyserver_options(parser)
     add_ring_options(parser)
     parser.add_argument("-j", "--json", action="store_true", help="print one JSON object")
 

@@ -17,7 +17,7 @@ from eclctl.cli.inputs.keyrings import (
     print_warnings,
     ring_location,
 )
-from eclctl.cli.inputs.keyservers import add_options, chosen_keyservers, explain
+from eclctl.cli.inputs.keyservers import add_keyserver_options, chosen_keyservers, why_not_received
 from eclctl.cli.terminal.exit_codes import FAILED, OK
 from eclctl.config.keyservers import Keyservers
 from eclctl.errors import EclctlError
@@ -74,7 +74,7 @@ def add(commands: argparse._SubParsersAction[Parser]) -> None:
         examples=_EXAMPLES,
     )
     parser.add_argument("key", nargs="*", metavar="KEY", help="only these: fingerprint, key ID or email address")
-    add_options(parser)
+    add_keyserver_options(parser)
     add_ring_options(parser)
     parser.add_argument("-j", "--json", action="store_true", help="print one JSON object")
 
@@ -139,8 +139,8 @@ def _took(ring: Ring | SiteRing, own: openpgp.Keyring, fingerprint: str, tried: 
     name = "" if certificate is None else certificate.name
     if tried.found is None:
         state = "absent" if tried.absent else "failed"
-        return _Refreshed(fingerprint, name, state, why=explain(tried, fingerprint))
-    explain(tried, fingerprint)
+        return _Refreshed(fingerprint, name, state, why=why_not_received(tried, fingerprint))
+    why_not_received(tried, fingerprint)
     states = {answer.url: _take(ring, own, fingerprint, answer) for answer in tried.having}
     url = max(states, key=lambda server: _NEWS.index(states[server]))
     return _Refreshed(fingerprint, name, states[url], url)

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from eclctl.cli.inputs.keyrings import print_failure, print_warnings
-from eclctl.cli.inputs.keyservers import add_options, chosen_keyservers, hex_digits, index_shape
+from eclctl.cli.inputs.keyservers import add_keyserver_options, chosen_keyservers, hex_digits, index_as_json
 from eclctl.cli.terminal.exit_codes import FAILED, OK
 from eclctl.errors import EclctlError, RemoteError
 from eclctl.remote.keyservers import hkp
@@ -53,7 +53,7 @@ def add(commands: argparse._SubParsersAction[Parser]) -> None:
     parser.add_argument(
         "-l", "--long", "--long-list", action="store_true", help="whole fingerprints, algorithm, dates and status"
     )
-    add_options(parser)
+    add_keyserver_options(parser)
     parser.add_argument("-j", "--json", action="store_true", help="print one JSON object")
 
 
@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
     url, index = reply.url, reply.content
     print_warnings(reply.failed)
     if options.json:
-        keys = [index_shape(key) for key in index.keys]
+        keys = [index_as_json(key) for key in index.keys]
         print(json.dumps({"v": 1, "server": url, "term": options.term, "keys": keys, "more": index.more}))
     elif index.keys:
         _print(index, long=options.long)

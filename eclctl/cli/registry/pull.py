@@ -10,7 +10,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from eclctl.cli.inputs.registries import add_options, connect, print_transfer_failure, show_progress, warning_printer
+from eclctl.cli.inputs.registries import (
+    add_registry_options,
+    connect,
+    print_transfer_failure,
+    show_progress,
+    warning_printer,
+)
 from eclctl.cli.terminal.exit_codes import OK
 from eclctl.cli.terminal.parser import Parser
 from eclctl.decide.questions import Decision
@@ -150,7 +156,7 @@ def _parser() -> Parser:
     parser.add_argument("-F", "--force", action="store_true", help="replace OUTPUT if it is there")
     parser.add_argument("--require-allow", action="store_true", help="only if the policy allows it under that name")
     parser.add_argument("--config", metavar="FILE", help=f"whose policy ({_CONFIG})")
-    add_options(parser)
+    add_registry_options(parser)
     return parser
 
 

@@ -11,7 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from eclctl.cli.inputs.images import open_regular_file
-from eclctl.cli.inputs.registries import add_options, connect, print_transfer_failure, show_progress, warning_printer
+from eclctl.cli.inputs.registries import (
+    add_registry_options,
+    connect,
+    print_transfer_failure,
+    show_progress,
+    warning_printer,
+)
 from eclctl.cli.terminal.exit_codes import OK
 from eclctl.cli.terminal.parser import Parser
 from eclctl.errors import BusyImageError, EclctlError, MalformedImageError, RemoteError
@@ -103,7 +109,7 @@ def _parser() -> Parser:
     parser.add_argument(
         "-F", "--force", action="store_true", help="replace cosign signatures of others in the registry"
     )
-    add_options(parser)
+    add_registry_options(parser)
     return parser
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from eclctl.cli.sif.info import chosen_slots
-from eclctl.cli.sif.inspection import Found, NotFoundError, number, report_as_json, run_on_image
+from eclctl.cli.sif.inspection import InspectedImage, NotFoundError, number, report_as_json, run_on_image
 from eclctl.cli.terminal.exit_codes import USAGE
 from eclctl.errors import EclctlError
 from eclctl.files.atomic import NewFileError, new_file
@@ -83,7 +83,7 @@ def run(options: argparse.Namespace) -> int:
     return run_on_image(options, lambda found: _dump(found, options, to_file=to_file))
 
 
-def _dump(found: Found, options: argparse.Namespace, *, to_file: bool) -> None:
+def _dump(found: InspectedImage, options: argparse.Namespace, *, to_file: bool) -> None:
     slot, written = None, None
     if found.inspection.look is None:
         slot = _one(found, options)
@@ -94,7 +94,7 @@ def _dump(found: Found, options: argparse.Namespace, *, to_file: bool) -> None:
         print(json.dumps({**report_as_json(options.image, found), "object": identity, "written": written}))
 
 
-def _one(found: Found, options: argparse.Namespace) -> Slot:
+def _one(found: InspectedImage, options: argparse.Namespace) -> Slot:
     """Return the one object that is asked for, whose data can be written."""
     slots = chosen_slots(found.inspection, options)
     if len(slots) > 1:
@@ -122,7 +122,7 @@ def _size(slot: Slot, file_size: int) -> int:
     return max(0, min(length, file_size - start)) if start >= 0 else 0
 
 
-def _to_stdout(found: Found, slot: Slot, options: argparse.Namespace) -> int:
+def _to_stdout(found: InspectedImage, slot: Slot, options: argparse.Namespace) -> int:
     if sys.stdout is None:
         raise _DumpError("standard output is closed")
     inspection = found.inspection
@@ -151,7 +151,7 @@ def _require_text(fd: int, start: int, size: int, slot: Slot) -> None:
     )
 
 
-def _to_file(found: Found, slot: Slot, options: argparse.Namespace) -> int:
+def _to_file(found: InspectedImage, slot: Slot, options: argparse.Namespace) -> int:
     inspection = found.inspection
     _refuse_itself(options.output, inspection.fd)
     size = _size(slot, inspection.size)

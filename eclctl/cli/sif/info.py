@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from eclctl.cli.sif.inspection import EXIT_STATUS, Found, NotFoundError, number, print_inspection, utc
+from eclctl.cli.sif.inspection import EXIT_STATUS, InspectedImage, NotFoundError, number, print_inspection, utc
 from eclctl.cli.sif.objects import NO_TIME, claimed_entity, group, link, object_shape
 from eclctl.model import SignatureFormat
 from eclctl.sif import labels
@@ -83,7 +83,7 @@ def chosen_slots(inspection: Inspection, options: argparse.Namespace) -> Sequenc
     return found
 
 
-def _show(found: Found, options: argparse.Namespace) -> None:
+def _show(found: InspectedImage, options: argparse.Namespace) -> None:
     for index, slot in enumerate(chosen_slots(found.inspection, options)):
         if index:
             print()

@@ -24,7 +24,7 @@ from eclctl.text import bounded_integer, printable
 
 __all__ = [
     "EXIT_STATUS",
-    "Found",
+    "InspectedImage",
     "NotFoundError",
     "number",
     "print_inspection",
@@ -52,7 +52,7 @@ class NotFoundError(EclctlError):
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class InspectedImage:
     """An image that was read, and what is odd about it."""
 
     inspection: Inspection
@@ -65,7 +65,7 @@ class Found:
 
 
 @contextmanager
-def _opened(image: str) -> Iterator[Found]:
+def _opened(image: str) -> Iterator[InspectedImage]:
     """Open an image and read what can be read of it; it is closed at the end.
 
     Raises:
@@ -74,17 +74,19 @@ def _opened(image: str) -> Iterator[Found]:
     fd = open_regular_file(image)
     try:
         inspection = inspect(fd)
-        yield Found(inspection, oddities(inspection))
+        yield InspectedImage(inspection, oddities(inspection))
     finally:
         os.close(fd)
 
 
 def print_inspection(
-    options: argparse.Namespace, text: Callable[[Found], None], shape: Callable[[Found], Mapping[str, Any]]
+    options: argparse.Namespace,
+    text: Callable[[InspectedImage], None],
+    shape: Callable[[InspectedImage], Mapping[str, Any]],
 ) -> int:
     """Run a command that shows something: as text, with what is wrong beside it, or as one JSON object."""
 
-    def answer(found: Found) -> None:
+    def answer(found: InspectedImage) -> None:
         if options.json:
             print(json.dumps({**report_as_json(options.image, found), **shape(found)}))
         elif found.inspection.look is None:
@@ -93,7 +95,7 @@ def print_inspection(
     return run_on_image(options, answer)
 
 
-def run_on_image(options: argparse.Namespace, answer: Callable[[Found], None]) -> int:
+def run_on_image(options: argparse.Namespace, answer: Callable[[InspectedImage], None]) -> int:
     """Open the image that the command line names and have it answered about; return the exit status.
 
     What is wrong with it is said beside the answer, and also when there is no answer.
@@ -113,7 +115,7 @@ def run_on_image(options: argparse.Namespace, answer: Callable[[Found], None]) -
         return _refuse(options, error, None)
 
 
-def _refuse(options: argparse.Namespace, error: EclctlError, found: Found | None) -> int:
+def _refuse(options: argparse.Namespace, error: EclctlError, found: InspectedImage | None) -> int:
     """Say why there is no answer."""
     look = _directory(options.image) if found is None else None
     if options.json:
@@ -128,7 +130,7 @@ def _refuse(options: argparse.Namespace, error: EclctlError, found: Found | None
     return FAILED
 
 
-def report_as_json(image: str, found: Found | None) -> dict[str, Any]:
+def report_as_json(image: str, found: InspectedImage | None) -> dict[str, Any]:
     """Return what every command's JSON begins with; `found` is None for an image that could not be read."""
     inspection = None if found is None else found.inspection
     look = None if inspection is None else inspection.look
@@ -145,7 +147,7 @@ def report_as_json(image: str, found: Found | None) -> dict[str, Any]:
     }
 
 
-def _complain(options: argparse.Namespace, found: Found) -> None:
+def _complain(options: argparse.Namespace, found: InspectedImage) -> None:
     """Say on standard error what is wrong with an image, and what is odd."""
     prog, image, inspection = options.prog, printable(options.image), found.inspection
     if inspection.look is not None:

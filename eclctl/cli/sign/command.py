@@ -13,7 +13,7 @@ from eclctl.cli.sign import options as sign_options
 from eclctl.cli.sign import policy as sign_policy
 from eclctl.cli.sign.keys import key_description, open_signing
 from eclctl.cli.sign.policy import Outlook, Policies, load_policies
-from eclctl.cli.sign.report import Report, show_coverage, show_warnings
+from eclctl.cli.sign.report import SigningReport, show_coverage, show_warnings
 from eclctl.cli.terminal.exit_codes import FAILED, OK
 from eclctl.cli.terminal.output import print_note
 from eclctl.cli.terminal.passphrases import Passphrases, at_terminal
@@ -38,7 +38,7 @@ def run(argv: list[str]) -> int:
     """Run the command with the arguments after its name and return the exit status."""
     parser = sign_options.parser()
     options = parser.parse_args(argv)
-    if (wrong := sign_options.misused(options)) is not None:
+    if (wrong := sign_options.signing_options_error(options)) is not None:
         parser.error(wrong)
     if options.cosign:
         from eclctl.cli.sign import cosign as sign_cosign  # noqa: PLC0415 - native signatures need none of it
@@ -58,7 +58,7 @@ def _refuse(options: argparse.Namespace, error: EclctlError) -> int:
     """Say why nothing was signed at all."""
     finding = Finding(error.code, str(error))
     for image in options.images if options.json else ():
-        Report(image, error=finding).show_json()
+        SigningReport(image, error=finding).show_json()
     print_note(f"FATAL:   failed to sign container: {printable(str(error))}")
     return FAILED
 
@@ -89,11 +89,11 @@ class _Command:
         reports = [self._image(image) for image in self._options.images]
         return OK if all(report.error is None for report in reports) else FAILED
 
-    def _image(self, image: str) -> Report:
+    def _image(self, image: str) -> SigningReport:
         try:
             look = self._looked_at(image)
         except EclctlError as error:
-            report = Report(image, error=Finding(error.code, str(error)))
+            report = SigningReport(image, error=Finding(error.code, str(error)))
         else:
             self._show(look)
             report = self._signed(look)
@@ -119,15 +119,15 @@ class _Command:
         place = self._options.place or image
         return self._policies.outlook(fd, os.path.realpath(place), parts, self._signing, _now())
 
-    def _signed(self, look: _Look) -> Report:
+    def _signed(self, look: _Look) -> SigningReport:
         try:
             ids = self._sign(look)
         except EclctlError as error:
-            return Report(look.image, error=Finding(error.code, str(error)))
+            return SigningReport(look.image, error=Finding(error.code, str(error)))
         except OSError as error:
-            return Report(look.image, error=Finding("signing", f"the image cannot be signed: {error.strerror}"))
+            return SigningReport(look.image, error=Finding("signing", f"the image cannot be signed: {error.strerror}"))
         made = tuple(zip(ids, look.parts, strict=True))
-        return Report(look.image, self._signing, self._options.hash, made, look.warnings, look.outlook)
+        return SigningReport(look.image, self._signing, self._options.hash, made, look.warnings, look.outlook)
 
     def _sign(self, look: _Look) -> tuple[int, ...]:
         """Sign what was shown, once the user agrees; return the new signatures."""

@@ -18,13 +18,13 @@ from eclctl.sign.cosign_sign import Signed, Subject
 from eclctl.signature.keys import PublicKey
 from eclctl.text import counted, printable
 
-__all__ = ["Report", "show_coverage", "show_outlook"]
+__all__ = ["CosignSigningReport", "show_cosign_coverage", "show_outlook"]
 
 _ROLES = ("manifest", "config")
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class CosignSigningReport:
     """What becomes of one image: who signs what, what was made, and `error` when nothing was.
 
     `annotations` are what the signer adds beside the purpose.
@@ -72,7 +72,7 @@ class Report:
         print(json.dumps(shape), flush=True)
 
 
-def show_coverage(image: str, file: Sif, subject: Subject, report: Report) -> None:
+def show_cosign_coverage(image: str, file: Sif, subject: Subject, report: CosignSigningReport) -> None:
     """Print what will be signed, with which key and how."""
     count = len(report.keys)
     number = counted(count, "cosign signature")

@@ -16,13 +16,13 @@ from eclctl.sign.coverage import Part
 from eclctl.sign.native import Signing
 from eclctl.text import counted, printable
 
-__all__ = ["Report", "show_coverage", "show_outcome", "show_warnings", "size_text"]
+__all__ = ["SigningReport", "show_coverage", "show_outcome", "show_warnings", "size_text"]
 
 _KIB = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class SigningReport:
     """What became of one image.
 
     `made` are the new signature objects, by ID, with what each covers; `error` is why there are none.

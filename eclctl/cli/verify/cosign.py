@@ -19,10 +19,10 @@ from eclctl.text import printable
 from eclctl.verify import HashPool, SignatureReport
 from eclctl.verify.cosign import CosignReport, verify_cosign
 
-__all__ = ["misused", "refuse", "verify_all"]
+__all__ = ["cosign_options_error", "refuse", "verify_all"]
 
 
-def misused(options: argparse.Namespace) -> str | None:
+def cosign_options_error(options: argparse.Namespace) -> str | None:
     """Return what is wrong with the other options beside `--cosign`."""
     if not options.cosign:
         return None

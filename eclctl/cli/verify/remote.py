@@ -23,7 +23,7 @@ from eclctl.signature.openpgp.proven import serialize
 from eclctl.text import printable
 from eclctl.verify import Material
 
-__all__ = ["Remote", "add_options", "misused", "remote"]
+__all__ = ["Remote", "add_remote_options", "remote", "remote_options_error"]
 
 _MOST: Final = 16
 """Keys that are asked for because of one image: its author can claim any number of them."""
@@ -31,7 +31,7 @@ _MOST: Final = 16
 _DIGITS: Final = 40
 
 
-def add_options(group: argparse._ArgumentGroup) -> None:
+def add_remote_options(group: argparse._ArgumentGroup) -> None:
     """Add the options about keyservers."""
     group.add_argument("-l", "--local", action="store_true", help="use no network, in spite of the configuration")
     group.add_argument(
@@ -44,7 +44,7 @@ def add_options(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def misused(options: argparse.Namespace) -> str | None:
+def remote_options_error(options: argparse.Namespace) -> str | None:
     """Return what is wrong when keyservers are named and must not be asked."""
     if not options.url:
         return None
@@ -102,7 +102,7 @@ class Remote:
         """Return a certificate, if a server has it; its designated revokers may be among those that are here."""
         self._asked.add(fingerprint)
         tried = asyncio.run(hkp.fetch(self.keyservers, fingerprint, own))
-        why = keyservers.explain(tried, fingerprint)
+        why = keyservers.why_not_received(tried, fingerprint)
         if tried.found is None:
             print_note(f"WARNING: {printable(why)}")
             return None

@@ -60,7 +60,7 @@ class Client:
         timeout: seconds that one answer may take.
 
     Raises:
-        NoAnswerError: nobody listens there.
+        NoAnswerError: no daemon listens there.
     """
 
     def __init__(self, path: str, timeout: float = TIMEOUT) -> None:
@@ -186,9 +186,9 @@ class Client:
 
 
 def open_image(image: str) -> int:
-    """Open an image as the caller, without waiting for whatever it may be.
+    """Open an image as the caller, without waiting, of any type it may be.
 
-    A FIFO does not wait for a writer, a terminal does not become ours, somebody's lease does not stall us.
+    A FIFO does not wait for a writer, a terminal does not become ours, another process's lease does not stall us.
 
     Raises:
         OSError: it cannot be opened.
@@ -268,10 +268,13 @@ class _Window:
 
 
 def unreadable(error: OSError | ValueError) -> dict[str, Any]:
-    """The deny for an image that its caller cannot open: who cannot read it cannot run it, so nobody is asked."""
+    """Return the deny for an image that its caller cannot open.
+
+    A user who cannot read the image cannot run it, so the daemon is not asked.
+    """
     code, reason = "unreadable", f"you cannot open it: {getattr(error, 'strerror', None) or error}"
     if isinstance(error, OSError) and error.errno == errno.EWOULDBLOCK:
-        code, reason = "busy", "somebody holds a lease on it; ask again when they have finished"
+        code, reason = "busy", "another process holds a lease on it; ask again when it has finished"
     elif isinstance(error, OSError) and error.errno == errno.ENXIO:
         code, reason = "unsupported-file", "it is a socket or a device, not an image"
     names = ("rule", "kind", "assurance", "generation", "policy", "decision_id", "would", "message", "exception")

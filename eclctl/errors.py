@@ -36,7 +36,7 @@ class UnsupportedFileError(EclctlError):
 
 
 class BusyImageError(EclctlError):
-    """The image changed while it was read, or somebody holds a lease on it."""
+    """The image changed while it was read, or another process holds a lease on it."""
 
     code = "busy"
 

@@ -79,7 +79,7 @@ _FLAGS = {
 _VALUES = ("--socket", "--role", "--timeout")
 
 
-def parse(argv: list[str]) -> Options:
+def parse_arguments(argv: list[str]) -> Options:
     """Parse the arguments after `check`.
 
     Raises:
@@ -133,7 +133,7 @@ def _consistent(options: Options) -> None:
 def run(argv: list[str]) -> int:
     """Run `eclctl check`; return its exit status."""
     try:
-        options = parse(argv)
+        options = parse_arguments(argv)
     except _UsageError as error:
         print(f"eclctl check: {error}; `eclctl check --help` shows how", file=sys.stderr)
         return USAGE
@@ -141,7 +141,7 @@ def run(argv: list[str]) -> int:
         print(HELP, end="")
         return ALLOW
     worst = ALLOW
-    for image, outcome in decide(_batch() if options.batch else options.images, options):
+    for image, outcome in ask_about(_batch() if options.batch else options.images, options):
         code = NO_DECISION if isinstance(outcome, NoAnswerError) else code_of_decision(outcome.get("decision"))
         worst = max(worst, code)
         if not options.quiet:
@@ -157,7 +157,7 @@ def _batch() -> Iterator[str]:
             yield name
 
 
-def decide(images: Iterable[str], options: Options) -> Iterator[tuple[str, dict[str, Any] | NoAnswerError]]:
+def ask_about(images: Iterable[str], options: Options) -> Iterator[tuple[str, dict[str, Any] | NoAnswerError]]:
     """Ask for each image.
 
     Yields:
@@ -220,7 +220,7 @@ def _lines(image: str, result: dict[str, Any]) -> Iterator[str]:
 
 
 def _unmet(missing: dict[str, Any]) -> str:
-    could = ", ".join(_shown(name) for name in missing["could_sign"]) or "nobody"
+    could = ", ".join(_shown(name) for name in missing["could_sign"]) or "no signer"
     stage = f"stage {_shown(str(missing['stage']))}: " if missing.get("stage") else ""
     needed = f"{_shown(missing['requirement'])}: {missing['have']} of {missing['needed']}"
     return f"       needs {stage}{needed}; {could} could sign"

@@ -51,7 +51,7 @@ def main() -> int:
         status = _run_to_end(argv)
         sys.stdout.flush()
     except BrokenPipeError:
-        _drop(sys.stdout)  # whoever read has seen enough
+        _drop(sys.stdout)  # the reader has seen enough
         return NO_RESULT
     except OSError as error:
         _drop(sys.stdout)
@@ -63,7 +63,7 @@ def main() -> int:
 
 
 def _open_standard_streams() -> None:
-    """Lead those that were closed nowhere: the next file to be opened would take the number, an image among others."""
+    """Open closed standard streams on /dev/null: else the next file, such as an image, would take their number."""
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         if getattr(sys, name) is None:
             fd = os.open(os.devnull, os.O_RDWR)
@@ -83,7 +83,7 @@ def _run_to_end(argv: list[str]) -> int:
 
 
 def _drop(stream: TextIO | None) -> None:
-    """Send what is still in a stream's buffer nowhere: it cannot be written, and the interpreter would try again."""
+    """Discard what is still in a stream's buffer: it cannot be written, and the interpreter would try again."""
     if stream is not None:
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, stream.fileno())
@@ -95,7 +95,7 @@ def _complain(error: OSError) -> None:
     try:
         print(f"eclctl: {what}: {error.strerror or error}", file=sys.stderr)
     except OSError:
-        _drop(sys.stderr)  # nobody can be told
+        _drop(sys.stderr)  # there is nowhere left to report it
 
 
 def _run(argv: list[str]) -> int:

@@ -91,8 +91,8 @@ def _misused(options: argparse.Namespace) -> str | None:
 
 def _report(options: argparse.Namespace) -> dict[str, Any]:
     if options.config is None:
-        return ask(options.socket or ADMIN_SOCKET, options.timeout, options.images, options.decisions)
-    from eclctl.local.report import report_here  # noqa: PLC0415 (whoever asks a daemon needs none of that)
+        return ask_daemon(options.socket or ADMIN_SOCKET, options.timeout, options.images, options.decisions)
+    from eclctl.local.report import report_here  # noqa: PLC0415 (asking a daemon needs none of it)
 
     return report_here(options.config, options.images, options.decisions, _warn)
 
@@ -108,7 +108,7 @@ class _ChangedError(Exception):
     """Another policy came into force between two answers."""
 
 
-def ask(path: str, patience: float, images: int, decisions: int) -> dict[str, Any]:
+def ask_daemon(path: str, patience: float, images: int, decisions: int) -> dict[str, Any]:
     """Ask a daemon for all that a report consists of, under one generation of its policy.
 
     Raises:

@@ -124,7 +124,7 @@ def test_a_protected_key_takes_its_passphrase_from_a_descriptor(tmp_path):
 
 
 def test_the_daemon_allows_an_image_once_its_last_approval_is_signed(site: Site, tmp_path):
-    """What `--config` foretells is what the daemon then decides."""
+    """What `--config` says beforehand is what the daemon then decides."""
     path = Path(site.image("one-builder.sif"))
     secret = PGP / "scanner-secret.asc"
     said = signed(path, "--secret-keyring", secret, "--config", site.config)

@@ -11,7 +11,7 @@ from eclctl.text import counted, duration_in_words, printable
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-__all__ = ["load_lines", "status_lines", "when"]
+__all__ = ["load_lines", "status_lines", "time_text"]
 
 _RULES = 12
 _KEYS = 6
@@ -23,9 +23,9 @@ _INDENT = " " * 12
 def status_lines(result: Mapping[str, Any]) -> Iterator[str]:
     """The result of `status` for a person, its texts made safe for a terminal."""
     up = duration_in_words(result["uptime"])
-    yield f"eclctl {_text(result['version'])}, process {result['pid']}, since {when(result['started'])} ({up})"
+    yield f"eclctl {_text(result['version'])}, process {result['pid']}, since {time_text(result['started'])} ({up})"
     if result["policy_loaded"]:
-        yield f"policy      generation {result['generation']}, loaded {when(result['loaded_at'])}"
+        yield f"policy      generation {result['generation']}, loaded {time_text(result['loaded_at'])}"
         yield f"    {_text(result['policy'])}"
     else:
         yield "policy      NONE: every image is denied"
@@ -46,7 +46,7 @@ def _text(value: object) -> str:
     return "none" if value is None else printable(str(value))
 
 
-def when(time: object) -> str:
+def time_text(time: object) -> str:
     """A time of the daemon's, in whole seconds of UTC."""
     try:
         return datetime.fromisoformat(str(time)).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -70,7 +70,7 @@ def _attention_lines(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 def load_lines(last: Mapping[str, Any]) -> Iterator[str]:
     """What the last load of policy and keys had to say."""
     if last and not last.get("ok"):
-        yield f"last load   FAILED at {when(last.get('at'))}"
+        yield f"last load   FAILED at {time_text(last.get('at'))}"
     for kind in ("error", "warning"):
         problems = last.get(f"{kind}s") or ()
         for problem in problems[:_PROBLEMS]:
@@ -83,7 +83,7 @@ def _rule_lines(rules: Mapping[str, Any]) -> Iterator[str]:
     """A table of the rules; the name, which has any length, comes last."""
     if not rules["total"]:
         return
-    yield f"rules       {rules['total']}; decisions since {when(rules['since'])}, and images as they stand"
+    yield f"rules       {rules['total']}; decisions since {time_text(rules['since'])}, and images as they stand"
     yield "   ALLOW   DENY  WOULD DENY | APPROVED PENDING DENIED | RULE"
     shown = _most_telling(rules["listed"])
     yield from (_rule_line(rule) for rule in shown)
@@ -218,7 +218,7 @@ def _work_lines(result: Mapping[str, Any]) -> Iterator[str]:
     yield f"audit log   {log}"
     bugs = result.get("internal_errors") or {}
     if bugs.get("last"):
-        yield f"errors      {counted(bugs['count'], 'internal error')}, the last at {when(bugs['last']['at'])}"
+        yield f"errors      {counted(bugs['count'], 'internal error')}, the last at {time_text(bugs['last']['at'])}"
 
 
 def _watch_lines(trees: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -230,7 +230,7 @@ def _watch_lines(trees: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     yield "  QUEUED  OVERDUE  BY        LAST RESCAN           TOOK"
     for tree in trees:
         overdue, took = f"{tree['overdue_seconds']:.0f} s", tree["last_rescan_seconds"]
-        last = "under way" if tree["rescanning"] else when(tree["last_rescan"])
+        last = "under way" if tree["rescanning"] else time_text(tree["last_rescan"])
         took = "-" if took is None else f"{took:.3f} s"
         path = _text(tree["path"]) + ("" if tree["recursive"] else " (not below)")
         yield f"  {tree['queued']:<7} {overdue:<8} {_text(tree['mode']):<9} {last:<21} {took}"

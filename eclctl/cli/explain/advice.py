@@ -1,4 +1,4 @@
-"""What to do now: from an answer, sentences for the person who wants to run the image, and whom to ask."""
+"""What to do now: sentences for the user who wants to run the image, made from an answer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _ADMINS = "ask the admins of this system"
 
 _BY_CODE = {
     "object-not-approved": (
-        "have the image signed again: whoever approves it must sign all of its objects, in every object group"
+        "have the image signed again: each approver must sign all of its objects, in every object group"
     ),
     "tampered": (
         "do not run it: its content is not what was signed. Fetch it again from where it was built; if that is the "
@@ -24,7 +24,7 @@ _BY_CODE = {
     "withdrawn": f"use a newer image: this one, or something in it, was withdrawn. If there is none, {_ADMINS}",
     "unknown-signature": (
         "have that signature removed, or its key listed in the policy: the rule denies images with signatures by keys "
-        "that nobody knows"
+        "that are in no keyring"
     ),
     "discounted-signature": (
         "have that signature removed, or made again by a key that counts and over the whole image: the rule denies "
@@ -40,7 +40,7 @@ _BY_CODE = {
     "malformed": "copy or build the image again: the file is damaged",
     "unreadable": "check the name, and that you may read the file and enter the directories above it",
     "unsupported-file": "name an image file or a sandbox directory",
-    "busy": "ask again when nobody writes the file any more",
+    "busy": "ask again when the file is no longer being written",
     "timeout": "ask again in a minute: the image is still being read",
     "internal-error": f"{_ADMINS}: the daemon's log says more (`journalctl -u eclctl`)",
 }
@@ -70,7 +70,7 @@ def _steps(result: Mapping[str, Any]) -> list[str]:
 
 
 def _approvals(result: Mapping[str, Any]) -> list[str]:
-    """Return whom to ask for each requirement that is not met."""
+    """Return the signers to ask for each requirement that is not met."""
     unmet: Sequence[Mapping[str, Any]] = result.get("missing") or ()
     places = [each.get("where") for each in result.get("requirements") or () if not each.get("met")]
     return [_ask(each, place) for each, place in zip(unmet, [*places, *[None] * len(unmet)], strict=False)]
@@ -80,12 +80,12 @@ def _ask(unmet: Mapping[str, Any], place: object) -> str:
     could, short = list(unmet["could_sign"]), unmet["needed"] - unmet["have"]
     if not could:
         where = f" ({place})" if place else ""
-        return f"nobody else could sign for `{unmet['requirement']}`{where}: {_ADMINS}"
+        return f"no other signer can sign for `{unmet['requirement']}`{where}: {_ADMINS}"
     if len(could) == short:
-        whom = _listed(could, "and")
+        signers = _listed(could, "and")
     else:
-        whom = _listed(could, "or") if short == 1 else f"{short} of {_listed(could, 'and')}"
-    return f"ask {whom} to sign the image (needed: {unmet['requirement']})"
+        signers = _listed(could, "or") if short == 1 else f"{short} of {_listed(could, 'and')}"
+    return f"ask {signers} to sign the image (needed: {unmet['requirement']})"
 
 
 def _listed(names: Iterable[str], word: str) -> str:

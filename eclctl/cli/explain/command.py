@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from eclctl.cli.explain.advice import advice
 from eclctl.cli.terminal.exit_codes import NO_DECISION, USAGE, code_of_decision
 from eclctl.cli.terminal.parser import Parser, timeout
-from eclctl.cli.terminal.tree import Branch, Strokes, draw, strokes_for
+from eclctl.cli.terminal.tree import Branch, Strokes, draw_tree, strokes_for
 from eclctl.client import CHECK_SOCKET, TIMEOUT, Client, NoAnswerError, Question, open_image, unreadable, wire_path
 from eclctl.text import printable
 
@@ -24,7 +24,7 @@ _EXAMPLES = """With --config no daemon is asked: the policy that FILE names is l
 the image verified here, as you, without what a daemon keeps. Responders are
 asked about certificates where the policy wants that.
 
-exit status, as of `eclctl check`:
+exit status, like `eclctl check`:
   0  the image may run
   1  it may not
   2  the command line is wrong
@@ -53,7 +53,7 @@ def run(argv: list[str]) -> int:
             print("without a daemon: eclctl explain --config /etc/eclctl/config.yaml IMAGE", file=sys.stderr)
     else:
         strokes = strokes_for(sys.stdout.encoding)
-        print("\n".join(draw(tree(options.image, outcome, strokes), strokes)))
+        print("\n".join(draw_tree(tree(options.image, outcome, strokes), strokes)))
     return NO_DECISION if isinstance(outcome, NoAnswerError) else code_of_decision(outcome.get("decision"))
 
 
@@ -75,13 +75,13 @@ def _parser() -> Parser:
 
 def _outcome(options: argparse.Namespace) -> dict[str, Any] | NoAnswerError:
     if options.config is None:
-        return explain(options.image, options.role, options.socket or CHECK_SOCKET, options.timeout)
-    from eclctl.local.engine import explain_here  # noqa: PLC0415 (whoever asks a daemon needs none of that)
+        return ask_for_explanation(options.image, options.role, options.socket or CHECK_SOCKET, options.timeout)
+    from eclctl.local.engine import explain_here  # noqa: PLC0415 (asking a daemon needs none of it)
 
     return explain_here(options.config, options.image, options.role)
 
 
-def explain(image: str, role: str, path: str, patience: float) -> dict[str, Any] | NoAnswerError:
+def ask_for_explanation(image: str, role: str, path: str, patience: float) -> dict[str, Any] | NoAnswerError:
     """Ask the daemon to explain; an image that cannot be opened is a deny without asking."""
     try:
         name, descriptor = wire_path(image), open_image(image)
@@ -183,7 +183,7 @@ def _signature(report: Mapping[str, Any], strokes: Strokes) -> Branch:
     key = report.get("key")
     by = f" by {_text(report, 'signer')}" if report.get("signer") else ""
     if key is not None and report.get("signer") in {key["id"], key["primary"]}:
-        by = ""  # nobody that the policy names: the key stands below
+        by = ""  # the policy names no such signer: the key is shown below
     text = f"{mark} signature {report['id']} ({_text(report, 'format')}){by}: {_text(report, 'why')}"
     return Branch(text, [] if key is None else _key(key))
 
@@ -211,7 +211,7 @@ def _time(time: object) -> str:
 
 
 def _names(names: Sequence[str]) -> str:
-    return ", ".join(printable(name) for name in names) or "nobody"
+    return ", ".join(printable(name) for name in names) or "no signer"
 
 
 def _image(image: str, result: Mapping[str, Any]) -> Branch:

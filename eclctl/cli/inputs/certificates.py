@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
     from eclctl.trust.x509 import Credential
 
-__all__ = ["add_options", "ask", "load", "misused"]
+__all__ = ["add_certificate_options", "certificate_options_error", "load_certificates", "ocsp_source"]
 
 _BLOCK = re.compile(rb"^-----BEGIN CERTIFICATE-----\s.*?^-----END CERTIFICATE-----\s*?$", re.DOTALL | re.MULTILINE)
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
+def add_certificate_options(parser: argparse.ArgumentParser) -> None:
     """Add the options for a certificate."""
     group = parser.add_argument_group(
         "certificate", "an X.509 certificate for code signing, whose key signed envelopes"
@@ -50,17 +50,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def misused(options: argparse.Namespace) -> str | None:
-    """Return what is wrong when options for a certificate are given and it is not, or nobody may be asked about it."""
+def certificate_options_error(options: argparse.Namespace) -> str | None:
+    """Return what is wrong if certificate options lack --certificate, or --local excludes OCSP."""
     given = [*options.certificate_intermediates, *options.certificate_roots]
     if options.certificate is None and (given or options.ocsp_verify):
         return "--certificate-intermediates, --certificate-roots and --ocsp-verify need --certificate FILE"
     if options.ocsp_verify and options.local:
-        return "--local asks nobody, no responder either: leave out --local or --ocsp-verify"
+        return "--local asks no OCSP responder: leave out --local or --ocsp-verify"
     return None
 
 
-def load(options: argparse.Namespace) -> list[Credential]:
+def load_certificates(options: argparse.Namespace) -> list[Credential]:
     """Return the certificate that was given, if any.
 
     Raises:
@@ -76,14 +76,14 @@ def load(options: argparse.Namespace) -> list[Credential]:
     return [load_credential(own, intermediates, roots, ocsp=options.ocsp_verify, source=options.certificate)]
 
 
-def ask(store: KeyStore) -> StatusSource:
+def ocsp_source(store: KeyStore) -> StatusSource:
     """Ask about every certificate that must be good and leads to a trusted root, and wait for the answers."""
     links = needed(store, _now())
     if not links:
         return NO_STATUS
     import asyncio  # noqa: PLC0415 - only a certificate needs it
 
-    from eclctl.remote.ocsp import client as ocsp_client  # noqa: PLC0415 - only a certificate needs it
+    from eclctl.remote.ocsp import client as ocsp_client  # noqa: PLC0415 - only a certificate needs it  # noqa: PLC0415 (most runs use no network)
 
     return asyncio.run(ocsp_client.ask_all(links, now=_now))
 

@@ -19,13 +19,13 @@ __all__ = [
     "SYSTEM_KEYS",
     "add_ring_options",
     "chosen_ring",
-    "complain",
     "directory",
-    "remind",
+    "print_failure",
+    "print_reload_reminder",
+    "print_warnings",
+    "ring_location",
     "site_ring",
     "user_ring",
-    "warn",
-    "where",
 ]
 
 SYSTEM_KEYS = "/etc/eclctl/keys.d"
@@ -54,7 +54,7 @@ def chosen_ring(options: argparse.Namespace) -> Ring | SiteRing:
 
     Raises:
         KeyMaterialError: the configuration that should name it does not load, or the options name the site's as
-            somebody's own.
+            a user's own.
     """
     if options.site:
         return SiteRing([options.keyring_dir]) if options.keyring_dir else site_ring(options.config)
@@ -93,26 +93,26 @@ def site_ring(config: str | None) -> SiteRing:
     return SiteRing(loaded.settings.keyrings or [SYSTEM_KEYS])
 
 
-def where(ring: Ring | SiteRing, *, secret: bool = False) -> str:
+def ring_location(ring: Ring | SiteRing, *, secret: bool = False) -> str:
     """Return where the keys of a ring are, printable."""
     if isinstance(ring, SiteRing):
         return printable(", ".join(ring.paths))
     return printable(ring.secret_path if secret else ring.public_path)
 
 
-def remind(ring: Ring | SiteRing, *, changed: bool) -> None:
+def print_reload_reminder(ring: Ring | SiteRing, *, changed: bool) -> None:
     """Say that a daemon does not know yet what has changed in the site's ring, a revocation perhaps."""
     if changed and isinstance(ring, SiteRing):
         print("A daemon knows of it from its next reload: eclctl reload", file=sys.stderr)
 
 
-def warn(lines: Iterable[str]) -> None:
+def print_warnings(lines: Iterable[str]) -> None:
     """Print warnings beside the output."""
     for line in lines:
         print(f"WARNING: {printable(line)}", file=sys.stderr)
 
 
-def complain(command: str, error: EclctlError, *, as_json: bool) -> int:
+def print_failure(command: str, error: EclctlError, *, as_json: bool) -> int:
     """Print why a command did nothing, with `--json` as an object, too; return its exit status."""
     print(f"eclctl keys {command}: {printable(str(error))}", file=sys.stderr)
     if as_json:

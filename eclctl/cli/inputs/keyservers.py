@@ -6,6 +6,7 @@ import os
 import re
 from typing import TYPE_CHECKING, Any, Final
 
+from eclctl.cli.inputs.keyrings import print_warnings
 from eclctl.cli.inputs.policies import SYSTEM_CONFIG
 from eclctl.errors import ConfigError
 
@@ -17,7 +18,16 @@ if TYPE_CHECKING:
     from eclctl.remote.keyservers import hkp
     from eclctl.remote.keyservers.index import IndexedKey
 
-__all__ = ["FULL", "add_options", "chosen", "configured", "explain", "hex_digits", "index_shape", "user_file"]
+__all__ = [
+    "FULL",
+    "add_keyserver_options",
+    "chosen_keyservers",
+    "configured",
+    "hex_digits",
+    "index_as_json",
+    "user_file",
+    "why_not_received",
+]
 
 FULL: Final = frozenset({40, 64})
 """Digits of whole fingerprints."""
@@ -25,7 +35,7 @@ FULL: Final = frozenset({40, 64})
 _DIGITS: Final = re.compile(r"[0-9A-F]{8}|[0-9A-F]{16}|[0-9A-F]{40}|[0-9A-F]{64}")
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
+def add_keyserver_options(parser: argparse.ArgumentParser) -> None:
     """Add the option that names keyservers."""
     parser.add_argument(
         "-u",
@@ -45,7 +55,7 @@ def user_file(environ: Mapping[str, str]) -> str:
     return os.path.join(folder, "eclctl", "keys.yaml")
 
 
-def chosen(options: argparse.Namespace) -> Keyservers:
+def chosen_keyservers(options: argparse.Namespace) -> Keyservers:
     """Return the keyservers to ask.
 
     Raises:
@@ -107,20 +117,19 @@ def hex_digits(text: str) -> str | None:
     return digits if _DIGITS.fullmatch(digits) else None
 
 
-def explain(tried: hkp.Tried, fingerprint: str) -> str:
+def why_not_received(tried: hkp.Tried, fingerprint: str) -> str:
     """Warn of what servers did wrong beside an answer that counts; return why there is none, "" when there is one."""
-    from eclctl.cli.inputs.keyrings import warn  # noqa: PLC0415 - likewise
     from eclctl.remote.keyservers import hkp  # noqa: PLC0415 - only who asked a keyserver has something to explain
 
     if tried.found is not None:
-        warn([answer.why for answer in tried.answers if answer.why])
+        print_warnings([answer.why for answer in tried.answers if answer.why])
         return ""
     reasons = [answer.why or f"{answer.url} has no such key" for answer in tried.answers]
     verb = "has" if all(answer.result is hkp.Result.ABSENT for answer in tried.answers) else "gave"
     return f"no keyserver {verb} the key {fingerprint}: {'; '.join(reasons)}"
 
 
-def index_shape(key: IndexedKey) -> dict[str, Any]:
+def index_as_json(key: IndexedKey) -> dict[str, Any]:
     """Return the shape of a key in an index, in JSON."""
     return {
         "id": key.id,

@@ -9,20 +9,20 @@ if TYPE_CHECKING:
 
     from eclctl.config.settings import LoadedSettings
 
-__all__ = ["SYSTEM_CONFIG", "add_named", "misnamed", "named_settings"]
+__all__ = ["SYSTEM_CONFIG", "add_policy_options", "policy_options_error", "settings_from_options"]
 
 SYSTEM_CONFIG = "/etc/eclctl/config.yaml"
 """What is looked at when nothing is named."""
 
 
-def add_named(parser: argparse.ArgumentParser, config: str, keyring: str = "certificates; repeatable") -> None:
+def add_policy_options(parser: argparse.ArgumentParser, config: str, keyring: str = "certificates; repeatable") -> None:
     """Add `paths`, `--config` and `--keyring`; `config` and `keyring` say what the options are for."""
     parser.add_argument("paths", nargs="*", metavar="FILE_OR_DIR", help="policies, in the order of their rules")
     parser.add_argument("--config", metavar="FILE", help=f"{config} ({SYSTEM_CONFIG})")
     parser.add_argument("--keyring", metavar="FILE_OR_DIR", action="append", default=[], help=keyring)
 
 
-def misnamed(options: argparse.Namespace) -> str | None:
+def policy_options_error(options: argparse.Namespace) -> str | None:
     """Return what is wrong with how these options go together, or None."""
     if options.config is not None and (options.paths or options.keyring):
         return "--config names policies and keyrings; give it alone"
@@ -31,7 +31,7 @@ def misnamed(options: argparse.Namespace) -> str | None:
     return None
 
 
-def named_settings(options: argparse.Namespace) -> LoadedSettings:
+def settings_from_options(options: argparse.Namespace) -> LoadedSettings:
     """Return settings with just what the options name, or those of a configuration, the system's when none is named."""
     from eclctl.config.settings import LoadedSettings, Settings, load  # noqa: PLC0415 - others need only the options
 

@@ -21,14 +21,18 @@ from eclctl.remote.registry.credentials import find_credentials
 from eclctl.remote.registry.names import Reference
 from eclctl.text import printable
 
-__all__ = ["add_options", "connect", "fail", "show_progress", "warn"]
+__all__ = ["add_registry_options", "connect", "print_transfer_failure", "show_progress", "warning_printer"]
 
 
-def add_options(parser: Parser) -> None:
+def add_registry_options(parser: Parser) -> None:
     """Add the options that say how a registry is reached."""
     way = parser.add_argument_group("the way to the registry")
     way.add_argument(
-        "--no-https", "--plain-http", action="store_true", dest="plain", help="http: nobody proves who answers"
+        "--no-https",
+        "--plain-http",
+        action="store_true",
+        dest="plain",
+        help="plain HTTP: the registry does not prove who it is",
     )
     way.add_argument("--tls-ca", metavar="FILE", help="PEM certificates to trust instead of the system's")
     way.add_argument("--authfile", metavar="FILE", help="credentials, instead of the usual files")
@@ -46,28 +50,28 @@ def connect(options: argparse.Namespace, reference: Reference, tell: Callable[[s
     """
     found = find_credentials(reference, os.environ, file=options.authfile, warn=tell)
     if found and options.plain:
-        tell(f"without TLS, whoever is on the way to {reference.host} can read the credentials that it asks for")
+        tell(f"without TLS, everyone on the network path to {reference.host} can read the credentials")
     access = Access(os.environ, found, plain=options.plain, roots=options.tls_ca, seconds=options.timeout)
     return Registry(reference, access, push=push)
 
 
 @contextmanager
 def show_progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show a progress bar where somebody sees it; gives what is to be told of bytes that are done."""
+    """Show a progress bar on a terminal; yields a function to call with each number of bytes that are done."""
     with progress_bar(printable(what), total) as advance:
-        yield advance or _nobody
+        yield advance or _ignore
 
 
-def _nobody(_: int) -> None:
-    """Tell nobody."""
+def _ignore(_: int) -> None:
+    """Show no progress."""
 
 
-def warn(command: str) -> Callable[[str], None]:
+def warning_printer(command: str) -> Callable[[str], None]:
     """Return what says a warning."""
     return lambda text: print(f"eclctl {command}: warning: {printable(text)}", file=sys.stderr)
 
 
-def fail(command: str, error: EclctlError | OSError, *, as_json: bool, **fields: Any) -> int:
+def print_transfer_failure(command: str, error: EclctlError | OSError, *, as_json: bool, **fields: Any) -> int:
     """Say what went wrong, on standard error and, with `--json`, as an object with `fields`; return the exit status."""
     said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     if isinstance(error, OSError) and error.filename is not None:

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from eclctl.cli.inputs.keyrings import add_ring_options, chosen_ring, complain, warn, where
-from eclctl.cli.keys.list import shape
+from eclctl.cli.inputs.keyrings import add_ring_options, chosen_ring, print_failure, print_warnings, ring_location
+from eclctl.cli.keys.list import key_as_json
 from eclctl.cli.terminal.exit_codes import OK, USAGE
 from eclctl.errors import EclctlError, KeyMaterialError
 from eclctl.sign.keyrings.guarded import write_new
@@ -74,8 +74,8 @@ def run(options: argparse.Namespace) -> int:
         else:
             write_new(options.output, data, 0o600 if options.secret else 0o644, overwrite=options.force)
     except EclctlError as error:
-        return complain("export", error, as_json=options.json)
-    warn([*ring.warnings, *(_unprotected(key) for key in keys if options.secret and _is_unprotected(key))])
+        return print_failure("export", error, as_json=options.json)
+    print_warnings([*ring.warnings, *(_unprotected(key) for key in keys if options.secret and _is_unprotected(key))])
     if options.json:
         print(json.dumps(_shape(ring, keys, options)))
     elif options.output is not None:
@@ -89,10 +89,10 @@ def _shape(ring: Ring | SiteRing, keys: Sequence[TransferableKey], options: argp
     keyring = openpgp.Keyring.parse(*(key.public() for key in keys))
     return {
         "v": 1,
-        "ring": where(ring, secret=options.secret),
+        "ring": ring_location(ring, secret=options.secret),
         "secret": options.secret,
         "file": options.output,
-        "keys": [shape(facts(key, keyring, now)) for key in keys],
+        "keys": [key_as_json(facts(key, keyring, now)) for key in keys],
     }
 
 
@@ -100,7 +100,7 @@ def _keys(ring: Ring | SiteRing, options: argparse.Namespace) -> list[Transferab
     if isinstance(ring, SiteRing) and options.secret:
         raise KeyMaterialError("a site's ring has no secret keys: leave out --secret or --site")
     found = ring.secret_keys() if isinstance(ring, Ring) and options.secret else ring.keys()
-    place = where(ring, secret=options.secret)
+    place = ring_location(ring, secret=options.secret)
     chosen = [only_match(found.values(), name, place) for name in options.keys]
     return list({key.fingerprint: key for key in chosen}.values())
 
@@ -122,4 +122,4 @@ def _is_unprotected(key: TransferableKey) -> bool:
 
 
 def _unprotected(key: TransferableKey) -> str:
-    return f"{key.fingerprint} has secret keys without a passphrase: whoever has what was written can use them"
+    return f"{key.fingerprint} has secret keys without a passphrase: everyone who can read the output can use them"

@@ -70,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
         replace = _may_write(prefix)
         password = Passwords(options.password_fd, os.environ).new(f"{prefix}.key")
         if not password:
-            _say("WARNING: the password is empty: whoever reads the key file can sign with it")
+            _say("WARNING: the password is empty: everyone who can read the key file can sign with it")
         _say(f"INFO:    Creating cosign key-pair {printable(prefix)}.key/.pub")
         pair = generate_pair(password)
         write_pair(prefix, pair, overwrite=replace)

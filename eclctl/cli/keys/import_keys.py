@@ -11,8 +11,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eclctl.cli.inputs.keyrings import add_ring_options, chosen_ring, complain, remind, warn, where
-from eclctl.cli.keys.list import shape
+from eclctl.cli.inputs.keyrings import (
+    add_ring_options,
+    chosen_ring,
+    print_failure,
+    print_reload_reminder,
+    print_warnings,
+    ring_location,
+)
+from eclctl.cli.keys.list import key_as_json
 from eclctl.cli.terminal.exit_codes import FAILED, OK
 from eclctl.cli.terminal.output import error_as_json
 from eclctl.errors import EclctlError, KeyMaterialError
@@ -75,14 +82,16 @@ def run(options: argparse.Namespace) -> int:
     try:
         ring = chosen_ring(options)
     except EclctlError as error:
-        return complain("import", error, as_json=options.json)
+        return print_failure("import", error, as_json=options.json)
     results = [_import(ring, file) for file in options.files]
-    warn(list(dict.fromkeys(ring.warnings)))
+    print_warnings(list(dict.fromkeys(ring.warnings)))
     if options.json:
-        print(json.dumps({"v": 1, "ring": where(ring), "files": [_shape(result) for result in results]}))
+        print(json.dumps({"v": 1, "ring": ring_location(ring), "files": [_shape(result) for result in results]}))
     for result in results:
         _print(result, quiet=options.json)
-    remind(ring, changed=any(change.public != "unchanged" for each in results for change in each.added.changes))
+    print_reload_reminder(
+        ring, changed=any(change.public != "unchanged" for each in results for change in each.added.changes)
+    )
     return OK if all(result.error is None for result in results) else FAILED
 
 
@@ -126,7 +135,7 @@ def _shape(result: _Imported) -> dict[str, object]:
         "unreadable": result.added.unreadable,
         "strangers": result.added.strangers,
         "keys": [
-            {**shape(result.facts[change.fingerprint]), "public": change.public, "secret": change.secret}
+            {**key_as_json(result.facts[change.fingerprint]), "public": change.public, "secret": change.secret}
             for change in result.added.changes
         ],
     }
@@ -140,8 +149,8 @@ def _print(result: _Imported, *, quiet: bool) -> None:
         key = result.facts[change.fingerprint]
         if not quiet:
             print(f"{_state(change):<23}{key.fingerprint}\n{'':<23}{printable(key.user_id)}")
-        warn(_warnings(change, key))
-    warn(_passed_over(result))
+        print_warnings(_warnings(change, key))
+    print_warnings(_passed_over(result))
 
 
 def _why(result: _Imported, error: EclctlError) -> str:
@@ -156,7 +165,7 @@ def _state(change: Change) -> str:
 
 def _warnings(change: Change, key: KeyFacts) -> Iterator[str]:
     if change.secret is not None and key.protection is Protection.NONE:
-        yield f"the secret key {key.fingerprint} has no passphrase: whoever reads the ring's file can sign with it"
+        yield f"the secret key {key.fingerprint} has no passphrase: all who can read the ring's file can sign"
     if key.problem is not None:
         yield f"what {key.fingerprint} signs now counts for nothing: {key.problem.message}"
 

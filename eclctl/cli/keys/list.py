@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from eclctl.cli.inputs.keyrings import add_ring_options, chosen_ring, complain, warn, where
+from eclctl.cli.inputs.keyrings import add_ring_options, chosen_ring, print_failure, print_warnings, ring_location
 from eclctl.cli.terminal.exit_codes import OK
 from eclctl.errors import EclctlError, KeyMaterialError
 from eclctl.sign.keyrings.keyfacts import KeyFacts, facts
@@ -22,7 +22,7 @@ from eclctl.text import printable
 if TYPE_CHECKING:
     from eclctl.cli.terminal.parser import Parser
 
-__all__ = ["add", "run", "shape"]
+__all__ = ["add", "key_as_json", "run"]
 
 _SOON = timedelta(days=30)
 _WIDTH, _INDENT = 80, 23
@@ -42,7 +42,7 @@ examples:
 """
 
 _PROTECTIONS = {
-    Protection.NONE: "NO passphrase: whoever reads the file can sign",
+    Protection.NONE: "NO passphrase: all who can read the file can sign",
     Protection.PASSPHRASE: "by a passphrase",
     Protection.ABSENT: "the secret part is kept elsewhere",
     Protection.CARD: "on a smart card: sign with --gnupg",
@@ -73,10 +73,10 @@ def run(options: argparse.Namespace) -> int:
         chosen = _chosen(keys, options.key)
         listed = [facts(keys[name], keyring, now) for name in chosen]
     except EclctlError as error:
-        return complain("list", error, as_json=options.json)
-    warn(warnings)
+        return print_failure("list", error, as_json=options.json)
+    print_warnings(warnings)
     if options.json:
-        shapes = [shape(each) for each in listed]
+        shapes = [key_as_json(each) for each in listed]
         print(json.dumps({"v": 1, "ring": place, "secret": options.secret, "keys": shapes}))
     else:
         _print(place, listed, now, secret=options.secret)
@@ -88,9 +88,9 @@ def _ring(options: argparse.Namespace) -> tuple[str, Keys, Sequence[str]]:
     if isinstance(ring, SiteRing):
         if options.secret:
             raise KeyMaterialError("a site's ring has no secret keys: leave out --secret or --site")
-        return where(ring), ring.keys(), ring.warnings
+        return ring_location(ring), ring.keys(), ring.warnings
     keys = ring.secret_keys() if options.secret else ring.keys()
-    return where(ring, secret=options.secret), keys, ring.warnings
+    return ring_location(ring, secret=options.secret), keys, ring.warnings
 
 
 def _gnupg(options: argparse.Namespace) -> tuple[str, Keys, Sequence[str]]:
@@ -113,7 +113,7 @@ def _chosen(keys: Keys, names: Sequence[str]) -> Iterable[str]:
     return chosen
 
 
-def shape(key: KeyFacts) -> dict[str, Any]:
+def key_as_json(key: KeyFacts) -> dict[str, Any]:
     """Return a key's shape in JSON."""
     return {
         "fingerprint": key.fingerprint,

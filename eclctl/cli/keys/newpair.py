@@ -11,15 +11,15 @@ from contextlib import redirect_stdout
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TextIO
 
-from eclctl.cli.inputs.keyrings import complain, directory, user_ring, warn
-from eclctl.cli.inputs.keyservers import chosen
-from eclctl.cli.keys.list import shape
-from eclctl.cli.keys.push import send, show
+from eclctl.cli.inputs.keyrings import directory, print_failure, print_warnings, user_ring
+from eclctl.cli.inputs.keyservers import chosen_keyservers
+from eclctl.cli.keys.list import key_as_json
+from eclctl.cli.keys.push import print_sent, send
 from eclctl.cli.terminal.exit_codes import FAILED, OK, USAGE
 from eclctl.cli.terminal.output import error_as_json
 from eclctl.cli.terminal.parser import UsageError
 from eclctl.cli.terminal.passphrases import VARIABLE, Passphrases, at_terminal, descriptor
-from eclctl.cli.terminal.prompts import answered, confirmed
+from eclctl.cli.terminal.prompts import ask_line, confirmed
 from eclctl.config.keyservers import Keyservers
 from eclctl.errors import EclctlError, KeyMaterialError
 from eclctl.sign.gnupg_keys import LENGTHS, NewKey, Pair, make_pair, problem
@@ -75,7 +75,7 @@ def add(commands: argparse._SubParsersAction[Parser]) -> None:
         "--passphrase-fd", type=descriptor, metavar="N", help="read the passphrase from this descriptor"
     )
     secret.add_argument("-P", "--password", metavar="TEXT", help="the passphrase, for all to see")
-    secret.add_argument("--no-passphrase", action="store_true", help="whoever reads the file can sign")
+    secret.add_argument("--no-passphrase", action="store_true", help="all who can read the file can sign")
     parser.add_argument(
         "-U", "--push", nargs="?", const=True, default=False, type=_truth, metavar="true|false", help="to the keyserver"
     )
@@ -122,16 +122,18 @@ def run(options: argparse.Namespace) -> int:
         new = _wanted(options)
         passphrase = _passphrase(options)
         ring = user_ring(options.keyring_dir)
-        # What cannot be read, the ring or who is pushed to, is found out before anybody waits for a key.
+        # An unreadable ring or keyserver setting is found before the user waits for a key.
         ring.secret_keys()
-        keyservers = chosen(argparse.Namespace(url=[options.url] if options.url else [])) if options.push else None
+        keyservers = (
+            chosen_keyservers(argparse.Namespace(url=[options.url] if options.url else [])) if options.push else None
+        )
         pair, revocation = _make(new, passphrase, ring, sys.stderr if options.json else sys.stdout)
     except UsageError as error:
         print(f"eclctl keys newpair: {printable(str(error))}; `eclctl keys newpair --help` shows how", file=sys.stderr)
         return USAGE
     except EclctlError as error:
-        return complain("newpair", error, as_json=options.json)
-    warn(ring.warnings)
+        return print_failure("newpair", error, as_json=options.json)
+    print_warnings(ring.warnings)
     if options.json:
         server, failed = _push(ring, pair, keyservers, sys.stderr)
         print(json.dumps(_shape(ring, pair, revocation, server, failed)))
@@ -155,7 +157,7 @@ def _wanted(options: argparse.Namespace) -> NewKey:
         options.expire,
     )
     if not new.name and not new.email and not asking:
-        raise UsageError("give --name or --email, or both: nobody is there to be asked")
+        raise UsageError("give --name or --email, or both: there is no terminal to ask at")
     if (wrong := problem(new)) is not None:
         raise UsageError(wrong)
     return new
@@ -164,20 +166,20 @@ def _wanted(options: argparse.Namespace) -> NewKey:
 def _answer(given: str | None, question: str, *, ask: bool) -> str:
     if given is not None or not ask:
         return given or ""
-    return answered(question)
+    return ask_line(question)
 
 
 def _passphrase(options: argparse.Namespace) -> str | None:
     """Return what protects the key; None is for nothing, and has been agreed to.
 
     Raises:
-        KeyMaterialError: there is none, and nobody who agreed to that.
+        KeyMaterialError: there is none, and the user did not agree to that.
     """
     if options.no_passphrase:
-        warn(["the key will have no passphrase: whoever reads the file can sign with it"])
+        print_warnings(["the key will have no passphrase: all who can read the file can sign with it"])
         return None
     if options.password is not None:
-        warn(["--password shows the passphrase to everybody on this host; use --passphrase-fd"])
+        print_warnings(["--password shows the passphrase to everybody on this host; use --passphrase-fd"])
         found = options.password
     elif options.passphrase_fd is not None or VARIABLE in os.environ:
         found = Passphrases(options.passphrase_fd, os.environ, ask=False).get("the new key")
@@ -200,7 +202,9 @@ def _typed() -> str:
 
 
 def _agreed() -> bool:
-    return bool(confirmed("WARNING: without a passphrase, whoever reads the file can sign. Do you want to continue?"))
+    return bool(
+        confirmed("WARNING: without a passphrase, all who can read the file can sign. Do you want to continue?")
+    )
 
 
 def _make(new: NewKey, passphrase: str | None, ring: Ring, stream: TextIO) -> tuple[Pair, str]:
@@ -228,7 +232,7 @@ def _shape(
 ) -> dict[str, object]:
     key = ring.secret_keys()[pair.fingerprint]
     found = facts(key, openpgp.Keyring.parse(pair.secret), datetime.now(UTC))
-    made = {"v": 1, "ring": ring.directory, "key": shape(found), "revocation": revocation, "server": server}
+    made = {"v": 1, "ring": ring.directory, "key": key_as_json(found), "revocation": revocation, "server": server}
     return {**made, "error": None if failed is None else error_as_json(failed)}
 
 
@@ -242,8 +246,8 @@ def _push(
     try:
         sent, url = send(ring, keyservers, pair.fingerprint)
     except EclctlError as error:
-        complain("newpair", error, as_json=False)
+        print_failure("newpair", error, as_json=False)
         return None, error
     with redirect_stdout(stream):
-        show(sent, url)
+        print_sent(sent, url)
     return url, None

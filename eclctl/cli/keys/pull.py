@@ -9,10 +9,17 @@ import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from eclctl.cli.inputs.keyrings import add_ring_options, chosen_ring, complain, remind, warn, where
-from eclctl.cli.inputs.keyservers import FULL, add_options, chosen, explain, hex_digits
-from eclctl.cli.keys.list import shape
-from eclctl.cli.keys.search import term
+from eclctl.cli.inputs.keyrings import (
+    add_ring_options,
+    chosen_ring,
+    print_failure,
+    print_reload_reminder,
+    print_warnings,
+    ring_location,
+)
+from eclctl.cli.inputs.keyservers import FULL, add_keyserver_options, chosen_keyservers, hex_digits, why_not_received
+from eclctl.cli.keys.list import key_as_json
+from eclctl.cli.keys.search import search_term
 from eclctl.cli.terminal.exit_codes import OK, USAGE
 from eclctl.cli.terminal.prompts import confirmed
 from eclctl.config.keyservers import Keyservers
@@ -31,11 +38,11 @@ if TYPE_CHECKING:
 
 __all__ = ["add", "run"]
 
-_EXAMPLES = """Only the key with the whole fingerprint is taken, whatever else a keyserver
-sends, and of it what its owner signed. A name, an address or a key ID is looked
-up first and shown with whole fingerprints, to be confirmed; of several keys
-none is taken. Whoever can send to a keyserver can use any name: compare the
-fingerprint with the owner, for what is in a ring is trusted.
+_EXAMPLES = """Only the key with the whole fingerprint is taken, and of it what its owner
+signed; all else that a keyserver sends is ignored. A name, an address or a key
+ID is looked up first and shown with whole fingerprints, to be confirmed; of
+several keys none is taken. A key on a keyserver can carry any name: compare the
+fingerprint with the owner, for the keys in a ring are trusted.
 
 exit status: 0 the key is in the ring, 1 it is not, 2 usage, 3 when the output
 cannot be written
@@ -58,7 +65,7 @@ def add(commands: argparse._SubParsersAction[Parser]) -> None:
     )
     parser.add_argument("key", metavar="KEY", help="whole fingerprint; or key ID, address or name, to be confirmed")
     parser.add_argument("-y", "--yes", action="store_true", help="confirm the one key that was found")
-    add_options(parser)
+    add_keyserver_options(parser)
     add_ring_options(parser)
     parser.add_argument("-j", "--json", action="store_true", help="print one JSON object")
 
@@ -71,24 +78,28 @@ def run(options: argparse.Namespace) -> int:
         print("eclctl keys pull: the site's ring takes a key by its whole fingerprint alone", file=sys.stderr)
         return USAGE
     try:
-        ring, keyservers = chosen_ring(options), chosen(options)
+        ring, keyservers = chosen_ring(options), chosen_keyservers(options)
         fingerprint = digits if digits is not None and whole else _resolved(keyservers, options.key, yes=options.yes)
         change, found, server = _pull(keyservers, ring, fingerprint)
     except EclctlError as error:
-        return complain("pull", error, as_json=options.json)
-    warn(ring.warnings)
+        return print_failure("pull", error, as_json=options.json)
+    print_warnings(ring.warnings)
     if options.json:
-        print(json.dumps({"v": 1, "ring": where(ring), "server": server, "key": {**shape(found), "public": change}}))
+        print(
+            json.dumps(
+                {"v": 1, "ring": ring_location(ring), "server": server, "key": {**key_as_json(found), "public": change}}
+            )
+        )
     else:
-        _print(change, found, where(ring))
-    remind(ring, changed=change != "unchanged")
+        _print(change, found, ring_location(ring))
+    print_reload_reminder(ring, changed=change != "unchanged")
     return OK
 
 
 def _pull(keyservers: Keyservers, ring: Ring | SiteRing, fingerprint: str) -> tuple[str, KeyFacts, str]:
     """Take a key into a ring; return what that changed, the key as it is in the ring, and the server it came from."""
     tried = asyncio.run(hkp.fetch(keyservers, fingerprint, ring.certificates()))
-    why = explain(tried, fingerprint)
+    why = why_not_received(tried, fingerprint)
     if tried.found is None:
         raise RemoteError(why)
     packets = tried.found.packets
@@ -102,10 +113,10 @@ def _pull(keyservers: Keyservers, ring: Ring | SiteRing, fingerprint: str) -> tu
 
 
 def _resolved(keyservers: Keyservers, text: str, *, yes: bool) -> str:
-    """Return the whole fingerprint of the one key that is meant, as somebody confirms."""
-    reply = asyncio.run(hkp.find(keyservers, term(text)))
+    """Return the whole fingerprint of the one key that is meant, as the user confirms."""
+    reply = asyncio.run(hkp.find(keyservers, search_term(text)))
     url, index = reply.url, reply.content
-    warn(reply.failed)
+    print_warnings(reply.failed)
     digits = hex_digits(text)
     found = [key for key in index.keys if digits is None or _goes_by(key, digits)]
     if not found:
@@ -122,7 +133,7 @@ def _resolved(keyservers: Keyservers, text: str, *, yes: bool) -> str:
         raise KeyMaterialError(f"{url} names no whole fingerprint of {found[0].id}: ask the owner for it")
     answer = True if yes else confirmed(f"Take the key {fingerprint}, which you compared with its owner?")
     if answer is None:
-        raise KeyMaterialError("nobody is here to confirm that: give the whole fingerprint, or --yes")
+        raise KeyMaterialError("there is no terminal to confirm that at: give the whole fingerprint, or --yes")
     if not answer:
         raise KeyMaterialError("the key was not taken, as you said")
     return fingerprint
@@ -139,4 +150,4 @@ def _print(change: str, key: KeyFacts, place: str) -> None:
     words = {"new": "new", "updated": "updated", "unchanged": "was there already"}
     print(f"{key.fingerprint}  {words.get(change, change)}\n{printable(key.user_id)}")
     if key.problem is not None:
-        warn([f"{key.fingerprint}: {key.problem.message}"])
+        print_warnings([f"{key.fingerprint}: {key.problem.message}"])

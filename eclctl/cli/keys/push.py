@@ -7,8 +7,8 @@ import asyncio
 import json
 from typing import TYPE_CHECKING
 
-from eclctl.cli.inputs.keyrings import add_ring_options, chosen_ring, complain, warn, where
-from eclctl.cli.inputs.keyservers import add_options, chosen
+from eclctl.cli.inputs.keyrings import add_ring_options, chosen_ring, print_failure, print_warnings, ring_location
+from eclctl.cli.inputs.keyservers import add_keyserver_options, chosen_keyservers
 from eclctl.cli.terminal.exit_codes import OK
 from eclctl.config.keyservers import Keyservers
 from eclctl.errors import EclctlError, KeyMaterialError
@@ -23,7 +23,7 @@ from eclctl.text import counted, printable
 if TYPE_CHECKING:
     from eclctl.cli.terminal.parser import Parser
 
-__all__ = ["add", "run", "send", "show"]
+__all__ = ["add", "print_sent", "run", "send"]
 
 _EXAMPLES = """What is sent is the certificate alone: names and addresses, public keys, and
 what the owner signed. A keyserver shows it to everybody, and most never delete
@@ -47,7 +47,7 @@ def add(commands: argparse._SubParsersAction[Parser]) -> None:
         examples=_EXAMPLES,
     )
     parser.add_argument("key", metavar="KEY", help="fingerprint, key ID or email address of a key in the ring")
-    add_options(parser)
+    add_keyserver_options(parser)
     add_ring_options(parser)
     parser.add_argument("-j", "--json", action="store_true", help="print one JSON object")
 
@@ -55,16 +55,16 @@ def add(commands: argparse._SubParsersAction[Parser]) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run `eclctl keys push`; return its exit status."""
     try:
-        ring, keyservers = chosen_ring(options), chosen(options)
+        ring, keyservers = chosen_ring(options), chosen_keyservers(options)
         sent, url = send(ring, keyservers, options.key)
     except EclctlError as error:
-        return complain("push", error, as_json=options.json)
-    warn(ring.warnings)
+        return print_failure("push", error, as_json=options.json)
+    print_warnings(ring.warnings)
     if options.json:
         names, counts = _names(sent), {"subkeys": sent.subkeys, "bytes": len(sent.packets)}
         print(json.dumps({"v": 1, "server": url, "fingerprint": sent.fingerprint, "users": names, **counts}))
     else:
-        show(sent, url)
+        print_sent(sent, url)
     return OK
 
 
@@ -72,7 +72,7 @@ def _names(sent: Proven) -> list[str]:
     return [name.decode("utf-8", "replace") for name in sent.material.user_ids]
 
 
-def show(sent: Proven, url: str) -> None:
+def print_sent(sent: Proven, url: str) -> None:
     """Print what was sent, and where to."""
     print(f"public key {sent.fingerprint} pushed to {url} successfully")
     for name in _names(sent):
@@ -90,7 +90,7 @@ def send(ring: Ring | SiteRing, keyservers: Keyservers, name: str) -> tuple[Prov
     """
     sent = _to_send(ring, name)
     reply = asyncio.run(hkp.add(keyservers, armored([sent.packets], secret=False)))
-    warn(reply.failed)
+    print_warnings(reply.failed)
     return sent, reply.url
 
 
@@ -100,7 +100,7 @@ def _to_send(ring: Ring | SiteRing, name: str) -> Proven:
     Raises:
         KeyMaterialError: There is no such key, or its own signatures vouch for nothing in it.
     """
-    key = only_match(ring.keys().values(), name, where(ring))
+    key = only_match(ring.keys().values(), name, ring_location(ring))
     sent = proven(openpgp.Keyring.parse(key.public()), key.fingerprint, ring.certificates())
     if sent is None or not (sent.user_ids or sent.direct):
         raise KeyMaterialError(f"{key.fingerprint} has no user ID that its own key signed: there is nothing to send")

@@ -9,8 +9,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from eclctl.cli.inputs.keyrings import add_ring_options, chosen_ring, complain, remind, warn, where
-from eclctl.cli.inputs.keyservers import add_options, chosen, explain
+from eclctl.cli.inputs.keyrings import (
+    add_ring_options,
+    chosen_ring,
+    print_failure,
+    print_reload_reminder,
+    print_warnings,
+    ring_location,
+)
+from eclctl.cli.inputs.keyservers import add_keyserver_options, chosen_keyservers, why_not_received
 from eclctl.cli.terminal.exit_codes import FAILED, OK
 from eclctl.config.keyservers import Keyservers
 from eclctl.errors import EclctlError
@@ -67,7 +74,7 @@ def add(commands: argparse._SubParsersAction[Parser]) -> None:
         examples=_EXAMPLES,
     )
     parser.add_argument("key", nargs="*", metavar="KEY", help="only these: fingerprint, key ID or email address")
-    add_options(parser)
+    add_keyserver_options(parser)
     add_ring_options(parser)
     parser.add_argument("-j", "--json", action="store_true", help="print one JSON object")
 
@@ -86,12 +93,12 @@ class _Refreshed:
 def run(options: argparse.Namespace) -> int:
     """Run `eclctl keys refresh`; return its exit status."""
     try:
-        ring, keyservers = chosen_ring(options), chosen(options)
-        chosen_keys = _chosen(ring.keys(), options.key, where(ring))
+        ring, keyservers = chosen_ring(options), chosen_keyservers(options)
+        chosen_keys = _chosen(ring.keys(), options.key, ring_location(ring))
         results = asyncio.run(_refresh(keyservers, ring, chosen_keys))
     except EclctlError as error:
-        return complain("refresh", error, as_json=options.json)
-    warn(ring.warnings)
+        return print_failure("refresh", error, as_json=options.json)
+    print_warnings(ring.warnings)
     if options.json:
         shapes = [
             {
@@ -103,10 +110,10 @@ def run(options: argparse.Namespace) -> int:
             }
             for each in results
         ]
-        print(json.dumps({"v": 1, "ring": where(ring), "keys": shapes}))
+        print(json.dumps({"v": 1, "ring": ring_location(ring), "keys": shapes}))
     else:
-        _print(results, where(ring))
-    remind(ring, changed=any(each.state in {"updated", "revoked"} for each in results))
+        _print(results, ring_location(ring))
+    print_reload_reminder(ring, changed=any(each.state in {"updated", "revoked"} for each in results))
     return FAILED if any(each.state == "failed" for each in results) else OK
 
 
@@ -132,8 +139,8 @@ def _took(ring: Ring | SiteRing, own: openpgp.Keyring, fingerprint: str, tried: 
     name = "" if certificate is None else certificate.name
     if tried.found is None:
         state = "absent" if tried.absent else "failed"
-        return _Refreshed(fingerprint, name, state, why=explain(tried, fingerprint))
-    explain(tried, fingerprint)
+        return _Refreshed(fingerprint, name, state, why=why_not_received(tried, fingerprint))
+    why_not_received(tried, fingerprint)
     states = {answer.url: _take(ring, own, fingerprint, answer) for answer in tried.having}
     url = max(states, key=lambda server: _NEWS.index(states[server]))
     return _Refreshed(fingerprint, name, states[url], url)
@@ -152,6 +159,6 @@ def _print(results: Sequence[_Refreshed], place: str) -> None:
     for each in results:
         print(f"{each.fingerprint}  {_WORDS[each.state]}\n    {printable(each.name)}")
         if each.state == "failed" and each.why:
-            warn([each.why])
+            print_warnings([each.why])
     if not results:
         print(f"there are no keys in {place}")

@@ -8,7 +8,14 @@ import re
 import sys
 from typing import TYPE_CHECKING
 
-from eclctl.cli.inputs.keyrings import add_ring_options, chosen_ring, complain, remind, warn, where
+from eclctl.cli.inputs.keyrings import (
+    add_ring_options,
+    chosen_ring,
+    print_failure,
+    print_reload_reminder,
+    print_warnings,
+    ring_location,
+)
 from eclctl.cli.terminal.exit_codes import OK
 from eclctl.cli.terminal.prompts import confirmed
 from eclctl.errors import EclctlError, KeyMaterialError
@@ -64,8 +71,8 @@ def run(options: argparse.Namespace) -> int:
             raise KeyMaterialError("nothing was removed")
         removed = _remove(ring, fingerprint, options)
     except EclctlError as error:
-        return complain("remove", error, as_json=options.json)
-    warn(ring.warnings)
+        return print_failure("remove", error, as_json=options.json)
+    print_warnings(ring.warnings)
     return _report(ring, fingerprint, removed, options)
 
 
@@ -88,7 +95,7 @@ def _agreed(ring: Ring | SiteRing, fingerprint: str, options: argparse.Namespace
     whose = printable(", ".join(keys[fingerprint].user_ids))
     answer = confirmed(f"Remove the secret key {fingerprint} of {whose} for good?")
     if answer is None:
-        raise KeyMaterialError("a secret key is removed for good, and nobody is there to be asked: add --yes")
+        raise KeyMaterialError("a secret key is removed for good, and there is no terminal to ask at: add --yes")
     return answer
 
 
@@ -100,11 +107,11 @@ def _remove(ring: Ring | SiteRing, fingerprint: str, options: argparse.Namespace
 
 def _report(ring: Ring | SiteRing, fingerprint: str, removed: Removed, options: argparse.Namespace) -> int:
     if not (removed.public or removed.secret):
-        missing = KeyMaterialError(f"{where(ring, secret=options.secret)}: no key {fingerprint}")
-        return complain("remove", missing, as_json=options.json)
+        missing = KeyMaterialError(f"{ring_location(ring, secret=options.secret)}: no key {fingerprint}")
+        return print_failure("remove", missing, as_json=options.json)
     if options.json:
         shape = {"fingerprint": fingerprint, "public": removed.public, "secret": removed.secret}
-        print(json.dumps({"v": 1, "ring": where(ring), "removed": shape}))
+        print(json.dumps({"v": 1, "ring": ring_location(ring), "removed": shape}))
     what = " and ".join(
         word for word, done in (("certificate", removed.public), ("secret key", removed.secret)) if done
     )
@@ -115,6 +122,6 @@ def _report(ring: Ring | SiteRing, fingerprint: str, removed: Removed, options: 
 
 
 def _hints(ring: Ring | SiteRing, fingerprint: str, removed: Removed) -> None:
-    remind(ring, changed=True)
+    print_reload_reminder(ring, changed=True)
     if isinstance(ring, Ring) and removed.public and not removed.secret and fingerprint in ring.secret_keys():
         print("The secret key is still there: add --secret to remove it too", file=sys.stderr)

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from eclctl.cli.inputs.keyrings import complain, warn
-from eclctl.cli.inputs.keyservers import add_options, chosen, hex_digits, index_shape
+from eclctl.cli.inputs.keyrings import print_failure, print_warnings
+from eclctl.cli.inputs.keyservers import add_keyserver_options, chosen_keyservers, hex_digits, index_as_json
 from eclctl.cli.terminal.exit_codes import FAILED, OK
 from eclctl.errors import EclctlError, RemoteError
 from eclctl.remote.keyservers import hkp
@@ -20,12 +20,12 @@ from eclctl.text import printable
 if TYPE_CHECKING:
     from eclctl.cli.terminal.parser import Parser
 
-__all__ = ["add", "run", "table", "term"]
+__all__ = ["add", "key_table", "run", "search_term"]
 
 _SHORT = ("KEY ID", "BITS", "NAME/EMAIL")
 _LONG = ("FINGERPRINT", "ALGORITHM", "BITS", "CREATION DATE", "EXPIRATION DATE", "STATUS", "NAME/EMAIL")
 
-_EXAMPLES = """What a keyserver lists is what anybody wrote there: a name proves nothing, and a
+_EXAMPLES = """Everyone can write to a keyserver: a name proves nothing, and a
 key ID of 8 digits can be made to order. Compare whole fingerprints (--long)
 with the owner before you pull a key.
 
@@ -53,30 +53,30 @@ def add(commands: argparse._SubParsersAction[Parser]) -> None:
     parser.add_argument(
         "-l", "--long", "--long-list", action="store_true", help="whole fingerprints, algorithm, dates and status"
     )
-    add_options(parser)
+    add_keyserver_options(parser)
     parser.add_argument("-j", "--json", action="store_true", help="print one JSON object")
 
 
 def run(options: argparse.Namespace) -> int:
     """Run `eclctl keys search`; return its exit status."""
     try:
-        wanted = term(options.term)
-        reply = asyncio.run(hkp.find(chosen(options), wanted))
+        wanted = search_term(options.term)
+        reply = asyncio.run(hkp.find(chosen_keyservers(options), wanted))
     except EclctlError as error:
-        return complain("search", error, as_json=options.json)
+        return print_failure("search", error, as_json=options.json)
     url, index = reply.url, reply.content
-    warn(reply.failed)
+    print_warnings(reply.failed)
     if options.json:
-        keys = [index_shape(key) for key in index.keys]
+        keys = [index_as_json(key) for key in index.keys]
         print(json.dumps({"v": 1, "server": url, "term": options.term, "keys": keys, "more": index.more}))
     elif index.keys:
         _print(index, long=options.long)
     if not index.keys:
-        warn([f"{url} lists no key for {options.term}"])
+        print_warnings([f"{url} lists no key for {options.term}"])
     return OK if index.keys else FAILED
 
 
-def term(text: str) -> str:
+def search_term(text: str) -> str:
     """Return what is asked for: `0x` before the digits of a fingerprint or key ID, else the words themselves.
 
     Raises:
@@ -91,13 +91,13 @@ def term(text: str) -> str:
 
 def _print(index: Index, *, long: bool) -> None:
     print(f"Showing {len(index.keys)} results\n")
-    for line in table(index.keys, long=long):
+    for line in key_table(index.keys, long=long):
         print(line)
     if index.more:
-        warn([f"{index.more} more keys are not shown; search for something narrower"])
+        print_warnings([f"{index.more} more keys are not shown; search for something narrower"])
 
 
-def table(keys: Sequence[IndexedKey], *, long: bool) -> Iterator[str]:
+def key_table(keys: Sequence[IndexedKey], *, long: bool) -> Iterator[str]:
     """Yield the lines of a table of keys, as `singularity key search` prints it; printable."""
     blocks = [list(_rows(key, long=long)) for key in keys]
     heads = _LONG if long else _SHORT

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from eclctl.cli.inputs.policies import add_named, misnamed, named_settings
+from eclctl.cli.inputs.policies import add_policy_options, policy_options_error, settings_from_options
 from eclctl.cli.terminal.exit_codes import FAILED, OK, USAGE
 from eclctl.cli.terminal.output import print_problem
 from eclctl.config.accounts import NAMES
@@ -49,14 +49,14 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
         description="Loads policy files as the daemon would, and prints everything that is wrong\nor suspicious.",
         examples=_EXAMPLES,
     )
-    add_named(check, "check what it names")
+    add_policy_options(check, "check what it names")
     check.add_argument("--strict", action="store_true", help="warnings fail too")
     check.add_argument("-j", "--json", action="store_true", help="print one JSON object")
 
 
 def run(options: argparse.Namespace) -> int:
     """Run the command; return its exit status."""
-    if (wrong := misnamed(options)) is not None:
+    if (wrong := policy_options_error(options)) is not None:
         print(f"eclctl policy check: {wrong}", file=sys.stderr)
         return USAGE
     built = load_named(options, datetime.now(UTC), lint=True)
@@ -69,7 +69,7 @@ def run(options: argparse.Namespace) -> int:
 
 def load_named(options: argparse.Namespace, now: datetime, *, lint: bool) -> Built:
     """Build what the daemon would of what is named; with `lint`, look for all that may not be meant."""
-    named = named_settings(options)
+    named = settings_from_options(options)
     if named.settings is None:
         return Built(None, named.errors)
     if not lint:

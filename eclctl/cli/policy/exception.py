@@ -300,7 +300,7 @@ def _details(candidate: Candidate, stands: Standing) -> list[str]:
     lines = [stands.why, f"because: {exception.reason}", f"for {_scope(exception.users, exception.groups)}"]
     lines.append(f"from {moment(exception.starts)} to {moment(exception.ends)}")
     lines += [f"the file {file.digest}, {file.size} bytes" for file in sorted(exception.files, key=lambda f: f.digest)]
-    lines += [f"whatever lies at {glob.pattern}" for glob in exception.paths]
+    lines += [f"each file at {glob.pattern}" for glob in exception.paths]
     return [*lines, *stands.discounted]
 
 

@@ -41,7 +41,7 @@ be found in no image, by ECL as by eclctl, and is left out. In a policy made
 without it, such keys are errors that `eclctl policy check` shows.
 
 exit status:
-  0  a policy was made, whatever the report says of differences
+  0  a policy was made, with or without differences in the report
   1  ECL itself would not load the ecl.toml, or a file cannot be read
   2  the command line is wrong
   3  the output cannot be written
@@ -119,7 +119,7 @@ def _resolve(path: str) -> str:
 
 
 def _write(path: str, content: bytes) -> None:
-    """Write a file that anybody may read, whole or not at all."""
+    """Write a file that all users may read, whole or not at all."""
     directory = os.path.dirname(path) or "."
     fd, new = tempfile.mkstemp(prefix=".import-ecl-", dir=directory)
     try:
@@ -145,7 +145,7 @@ def _print(options: argparse.Namespace, parsed: Parsed, made: Imported | None, r
         return
     if options.output is None:
         sys.stdout.flush()
-        sys.stdout.buffer.write(made.policy.encode())  # YAML is UTF-8, whatever the terminal takes
+        sys.stdout.buffer.write(made.policy.encode())  # YAML is UTF-8, also on a terminal that is not
         sys.stdout.flush()
     for line in _report(parsed.config, made, ring):
         print(line, file=sys.stderr)
@@ -167,7 +167,7 @@ def _report(config: EclConfig, made: Imported, ring: Keyring | None) -> Iterator
         yield from ("", f"  {each} ({each.relation})", *_wrapped("    ", EXPLANATIONS[each], hanging=0))
     if ring is None:
         yield ""
-        yield "No keyring was given, so that nobody looked whether the keys are in it."
+        yield "No keyring was given, so the keys were not looked up."
 
 
 def _report_rule(draft: RuleDraft) -> Iterator[str]:

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from eclctl.cli.inputs.policies import add_named, misnamed
+from eclctl.cli.inputs.policies import add_policy_options, policy_options_error
 from eclctl.cli.policy.check import load_named, problem_fields
 from eclctl.cli.terminal.exit_codes import FAILED, OK, USAGE
 from eclctl.cli.terminal.output import print_problem
@@ -44,13 +44,13 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
         description="Loads policy files as the daemon would, and prints what they come to.",
         examples=_EXAMPLES,
     )
-    add_named(show, "show what it names")
+    add_policy_options(show, "show what it names")
     show.add_argument("-j", "--json", action="store_true", help="print one JSON object")
 
 
 def run(options: argparse.Namespace) -> int:
     """Run the command; return its exit status."""
-    if (wrong := misnamed(options)) is not None:
+    if (wrong := policy_options_error(options)) is not None:
         print(f"eclctl policy show: {wrong}", file=sys.stderr)
         return USAGE
     built = load_named(options, datetime.now(UTC), lint=False)

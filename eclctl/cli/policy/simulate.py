@@ -18,7 +18,7 @@ from functools import lru_cache
 from typing import IO, TYPE_CHECKING, cast
 
 from eclctl.cli.inputs.policies import SYSTEM_CONFIG
-from eclctl.cli.policy.simulation_text import Simulation, lines, shape
+from eclctl.cli.policy.simulation_text import Simulation, simulation_as_json, simulation_lines
 from eclctl.cli.terminal.exit_codes import FAILED, NO_RESULT, OK, USAGE
 from eclctl.cli.terminal.output import print_error
 from eclctl.config.accounts import NAMES, subject
@@ -51,11 +51,11 @@ _LIMIT = 50
 _TICK_SECONDS = 0.2
 
 _EXAMPLES = """Today's policy is the one that the configuration names. Images are those in its
-watched directories, and all that its audit log has decisions on. Each is read
-once, and put to both policies for everybody whom their rules tell apart, and
-again for everybody who asked. Images, groups of users and the time are taken as
-they are now: the log does not say what they were. Nothing is asked of a daemon,
-and nothing changes.
+watched directories, and all that its audit log has decisions on. Each image is
+read once. Both policies decide on it as: a user that no rule names, each named
+user, a member of each named group, and each user who asked. Images, groups of
+users and the time are taken as they are now: the log does not say what they
+were. No daemon is asked, and nothing changes.
 
 exit status:
   0  no answer turns from allow to deny, or from deny to allow
@@ -139,7 +139,7 @@ def run(options: argparse.Namespace) -> int:
         return NO_RESULT
     if made is None:
         return NO_RESULT
-    print(json.dumps(shape(made)) if options.json else "\n".join(lines(made)))
+    print(json.dumps(simulation_as_json(made)) if options.json else "\n".join(simulation_lines(made)))
     return _status(made)
 
 

@@ -19,7 +19,7 @@ from eclctl.preview.replay import ReplayResult
 from eclctl.terms import Verdict
 from eclctl.text import counted, json_text, printable
 
-__all__ = ["Simulation", "lines", "shape"]
+__all__ = ["Simulation", "simulation_as_json", "simulation_lines"]
 
 _WIDTH = 80
 _LABEL = 11
@@ -60,7 +60,7 @@ class Simulation:
         return bool(result.unjudged_images or result.coarse_images or self.history.left_out or self.unread)
 
 
-def lines(made: Simulation) -> Iterator[str]:
+def simulation_lines(made: Simulation) -> Iterator[str]:
     """Yield the lines for people, 80 columns wide but for paths."""
     for label, (name, snapshot) in (("today", made.today), ("candidate", made.candidate)):
         yield from _wrapped(f"{label:{_LABEL}}{printable(name)} ({_digest(snapshot)})", " " * _LABEL)
@@ -195,7 +195,7 @@ def _field(label: str, text: str, where: str | None = None) -> Iterator[str]:
 def _who(entry: ChangedImage) -> str:
     parts = [_probe(each) for each in entry.probes[:_MOST_PROBES]]
     if len(entry.probes) > _MOST_PROBES:
-        parts.append(f"{len(entry.probes) - _MOST_PROBES} others whom rules name")
+        parts.append(f"{len(entry.probes) - _MOST_PROBES} others that rules name")
     if entry.users:
         named = ", ".join(_user(uid) for uid in sorted(entry.users)[:_MOST_USERS])
         more = ", ..." if len(entry.users) > _MOST_USERS else ""
@@ -210,7 +210,7 @@ def _probe(probe: Probe) -> str:
     if probe.everybody:
         return "everybody"
     if not probe.groups:
-        return "anybody whom no rule names" if probe.user is None else f"user {_user(probe.user)}"
+        return "a user that no rule names" if probe.user is None else f"user {_user(probe.user)}"
     who = "" if probe.user is None else f"user {_user(probe.user)} in "
     return f"{who}group {' and '.join(map(_group, probe.groups))}"
 
@@ -236,7 +236,7 @@ def _short(time: str | None) -> str:
     return datetime.fromisoformat(time).astimezone(UTC).strftime("%Y-%m-%d %H:%MZ")
 
 
-def shape(made: Simulation) -> dict[str, Any]:
+def simulation_as_json(made: Simulation) -> dict[str, Any]:
     """Return the JSON object."""
     result, history = made.result, made.history
     entries = result.top.first()

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from eclctl.cli.inputs.policies import add_named, misnamed, named_settings
+from eclctl.cli.inputs.policies import add_policy_options, policy_options_error, settings_from_options
 from eclctl.cli.policy.check import problem_fields
 from eclctl.cli.terminal.exit_codes import FAILED, NO_RESULT, NOTHING_TESTED, OK, USAGE
 from eclctl.cli.terminal.output import print_problem
@@ -63,7 +63,7 @@ def add(commands: argparse._SubParsersAction[Parser]) -> None:
         examples=_EXAMPLES,
     )
     keyring = "certificates, instead of those that the tests name; repeatable"
-    add_named(parser, "test the policy that it names", keyring)
+    add_policy_options(parser, "test the policy that it names", keyring)
     parser.add_argument(
         "--tests",
         metavar="FILE_OR_DIR",
@@ -112,7 +112,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _misuse(options: argparse.Namespace) -> str | None:
-    if (wrong := misnamed(options)) is not None:
+    if (wrong := policy_options_error(options)) is not None:
         return wrong
     if options.all_rules and options.filter is not None:
         return "--all-rules is about all tests, and -k leaves some out"
@@ -141,8 +141,8 @@ def _timed(runner: Runner, case: Case) -> Timed:
 
 
 def _loaded(options: argparse.Namespace, now: datetime) -> LoadedTests:
-    """Load policy and tests: those on the command line as anybody may have them, else as the daemon wants them."""
-    named = named_settings(options)
+    """Load policy and tests. Those on the command line may have any owner; else the daemon's rules hold."""
+    named = settings_from_options(options)
     if named.settings is None:
         return LoadedTests(None, (), named.errors)
     tests = options.tests or beside_policies(named.settings.policies)

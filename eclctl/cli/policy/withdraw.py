@@ -79,7 +79,7 @@ def add(commands: argparse._SubParsersAction[Parser]) -> None:
     what.add_argument("--object", metavar="DIGEST", help="every image with this data object (sha256:...)")
     what.add_argument("--manifest", metavar="DIGEST", help="every OCI-SIF with this manifest (sha256:...)")
     what.add_argument("--image", metavar="FILE", help="every image that runs what this one does")
-    parser.add_argument("--reason", metavar="TEXT", required=True, help="why, for whoever reads the file")
+    parser.add_argument("--reason", metavar="TEXT", required=True, help="why, for readers of the file")
     parser.add_argument("-o", "--output", metavar="FILE", help=f"the policy file to write ({_NAME})")
     parser.add_argument("--config", metavar="FILE", default=SYSTEM_CONFIG, help=f"today's policy ({SYSTEM_CONFIG})")
     parser.add_argument("-j", "--json", action="store_true", help="print one JSON object")
@@ -140,7 +140,7 @@ def _key(text: str, snapshot: Snapshot) -> _Entry:
     # A fingerprint names an OpenPGP key best; the others are known by the digest of the public key, however they sign.
     order = list(SIGNER_TYPES.values())
     name = min(found.names, key=lambda each: order.index(signer_type(each)))
-    people = ", ".join(found.people) or "nobody in particular"
+    people = ", ".join(found.people) or "no signer of the policy"
     return _Entry(
         "keys", signer_type(name).withdrawal_name(snapshot.store, name), f"everything that this key of {people} signed"
     )

@@ -10,7 +10,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from eclctl.cli.inputs.registries import add_options, connect, fail, show_progress, warn
+from eclctl.cli.inputs.registries import (
+    add_registry_options,
+    connect,
+    print_transfer_failure,
+    show_progress,
+    warning_printer,
+)
 from eclctl.cli.terminal.exit_codes import OK
 from eclctl.cli.terminal.parser import Parser
 from eclctl.decide.questions import Decision
@@ -110,7 +116,10 @@ def run(argv: list[str]) -> int:
     try:
         reference = parse_reference(options.reference)
     except RemoteError as error:
-        return fail("pull", error, as_json=options.json, **_known(options.output, options.reference)) and 2
+        return (
+            print_transfer_failure("pull", error, as_json=options.json, **_known(options.output, options.reference))
+            and 2
+        )
     if options.with_cosign and reference.scheme != "docker":
         parser.error("--with-cosign is for docker://; oras:// pulls the whole file, with all signatures in it")
     if options.config is not None and not options.require_allow:
@@ -124,7 +133,7 @@ def run(argv: list[str]) -> int:
         known["decision"] = denied and decision_fields(denied)
         if denied is not None and not options.json:
             _show_missing(denied)
-        return fail("pull", error, as_json=options.json, **known)
+        return print_transfer_failure("pull", error, as_json=options.json, **known)
     if options.json:
         print(json.dumps({"v": 1, **known, "decision": decision and decision_fields(decision), "error": None}))
     else:
@@ -147,7 +156,7 @@ def _parser() -> Parser:
     parser.add_argument("-F", "--force", action="store_true", help="replace OUTPUT if it is there")
     parser.add_argument("--require-allow", action="store_true", help="only if the policy allows it under that name")
     parser.add_argument("--config", metavar="FILE", help=f"whose policy ({_CONFIG})")
-    add_options(parser)
+    add_registry_options(parser)
     return parser
 
 
@@ -168,7 +177,7 @@ def _pull(options: argparse.Namespace, reference: Reference, path: str, known: d
     def tell(text: str) -> None:
         known["warnings"].append(text)
         if not options.json:
-            warn("pull")(text)
+            warning_printer("pull")(text)
 
     _not_there(path, options)
     if options.require_allow:
@@ -246,7 +255,7 @@ def _fill(registry: Registry, file: Landing, drawn: Drawn, advance: Callable[[in
 
 
 def _check(file: Landing, wanted: _Wanted, reference: Reference) -> None:
-    """Read what was written as whoever runs it would."""
+    """Read the written file as a launcher would."""
     image = reader.read(file.fd)
     if reference.scheme == "oras":
         return
@@ -268,7 +277,7 @@ def _decision(options: argparse.Namespace, file: Landing) -> Decision | None:
 
 def _show_missing(decision: Decision) -> None:
     for unmet in decision.missing:
-        could = ", ".join(printable(name) for name in unmet.could_sign) or "nobody"
+        could = ", ".join(printable(name) for name in unmet.could_sign) or "no signer"
         print(f"needs {printable(unmet.requirement)}: {unmet.have} of {unmet.needed}; {could} could sign")
     if decision.message:
         print(printable(decision.message))

@@ -11,7 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from eclctl.cli.inputs.images import open_regular_file
-from eclctl.cli.inputs.registries import add_options, connect, fail, show_progress, warn
+from eclctl.cli.inputs.registries import (
+    add_registry_options,
+    connect,
+    print_transfer_failure,
+    show_progress,
+    warning_printer,
+)
 from eclctl.cli.terminal.exit_codes import OK
 from eclctl.cli.terminal.parser import Parser
 from eclctl.errors import BusyImageError, EclctlError, MalformedImageError, RemoteError
@@ -75,7 +81,7 @@ def run(argv: list[str]) -> int:
         if reference.digest:
             raise RemoteError("a push names a tag; the digest follows from the image")  # noqa: TRY301
     except RemoteError as error:
-        return fail("push", error, as_json=options.json, **known) and 2
+        return print_transfer_failure("push", error, as_json=options.json, **known) and 2
     known["reference"] = str(reference)
     try:
         fd = open_regular_file(options.image)
@@ -84,7 +90,7 @@ def run(argv: list[str]) -> int:
         finally:
             os.close(fd)
     except (EclctlError, OSError) as error:
-        return fail("push", error, as_json=options.json, **known)
+        return print_transfer_failure("push", error, as_json=options.json, **known)
     _report(known, as_json=options.json)
     return OK
 
@@ -103,7 +109,7 @@ def _parser() -> Parser:
     parser.add_argument(
         "-F", "--force", action="store_true", help="replace cosign signatures of others in the registry"
     )
-    add_options(parser)
+    add_registry_options(parser)
     return parser
 
 
@@ -114,7 +120,7 @@ def _push(options: argparse.Namespace, reference: Reference, fd: int, known: dic
     def tell(text: str) -> None:
         known["warnings"].append(text)
         if not options.json:
-            warn("push")(text)
+            warning_printer("push")(text)
 
     if reference.scheme == "oras":
         manifests = [_whole(options.image, reference.tag, fd, image.size)]
@@ -202,7 +208,7 @@ def _signatures(image: Sif, attachments: tuple[Attachment, ...], tag: str) -> _M
 
 
 def _what_stays(image: Sif, layout: Layout, tell: Callable[[str], None], *, carried: bool) -> None:
-    """Say what of the file is not in the OCI image: whoever pulls it has none of that."""
+    """Say what of the file is not in the OCI image, so that a pull does not bring it."""
     native = sum(1 for descriptor in image.descriptors if descriptor.is_signature)
     if native:
         what = "a PGP or PEM signature stays" if native == 1 else f"{native} PGP or PEM signatures stay"

@@ -10,8 +10,8 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from eclctl.cli.sif.common import Found, NotFoundError, answered, number, report
-from eclctl.cli.sif.info import chosen
+from eclctl.cli.sif.info import chosen_slots
+from eclctl.cli.sif.inspection import InspectedImage, NotFoundError, number, report_as_json, run_on_image
 from eclctl.cli.terminal.exit_codes import USAGE
 from eclctl.errors import EclctlError
 from eclctl.files.atomic import NewFileError, new_file
@@ -29,7 +29,7 @@ _CHUNK = 1 << 20
 _MOST_SHOWN = 1 << 20
 _STDOUT = "-"
 
-_EXAMPLES = """On a terminal only plain text is shown; `-o -` writes whatever it is. A file by
+_EXAMPLES = """On a terminal only plain text is shown; `-o -` writes any bytes. A file by
 -o appears when it is whole, and replaces nothing without --force. Holes in the
 image are holes in that file.
 
@@ -80,10 +80,10 @@ def run(options: argparse.Namespace) -> int:
         option = "--json" if options.json else "--force"
         print(f"{options.prog}: {option} goes with -o FILE", file=sys.stderr)
         return USAGE
-    return answered(options, lambda found: _dump(found, options, to_file=to_file))
+    return run_on_image(options, lambda found: _dump(found, options, to_file=to_file))
 
 
-def _dump(found: Found, options: argparse.Namespace, *, to_file: bool) -> None:
+def _dump(found: InspectedImage, options: argparse.Namespace, *, to_file: bool) -> None:
     slot, written = None, None
     if found.inspection.look is None:
         slot = _one(found, options)
@@ -91,12 +91,12 @@ def _dump(found: Found, options: argparse.Namespace, *, to_file: bool) -> None:
         written = {"file": printable(options.output or _STDOUT), "bytes": size, "whole": size == slot.descriptor.size}
     if options.json:
         identity = None if slot is None else slot.descriptor.id
-        print(json.dumps({**report(options.image, found), "object": identity, "written": written}))
+        print(json.dumps({**report_as_json(options.image, found), "object": identity, "written": written}))
 
 
-def _one(found: Found, options: argparse.Namespace) -> Slot:
+def _one(found: InspectedImage, options: argparse.Namespace) -> Slot:
     """Return the one object that is asked for, whose data can be written."""
-    slots = chosen(found.inspection, options)
+    slots = chosen_slots(found.inspection, options)
     if len(slots) > 1:
         numbers = " and ".join(str(slot.number) for slot in slots)
         raise NotFoundError(
@@ -122,7 +122,7 @@ def _size(slot: Slot, file_size: int) -> int:
     return max(0, min(length, file_size - start)) if start >= 0 else 0
 
 
-def _to_stdout(found: Found, slot: Slot, options: argparse.Namespace) -> int:
+def _to_stdout(found: InspectedImage, slot: Slot, options: argparse.Namespace) -> int:
     if sys.stdout is None:
         raise _DumpError("standard output is closed")
     inspection = found.inspection
@@ -151,7 +151,7 @@ def _require_text(fd: int, start: int, size: int, slot: Slot) -> None:
     )
 
 
-def _to_file(found: Found, slot: Slot, options: argparse.Namespace) -> int:
+def _to_file(found: InspectedImage, slot: Slot, options: argparse.Namespace) -> int:
     inspection = found.inspection
     _refuse_itself(options.output, inspection.fd)
     size = _size(slot, inspection.size)

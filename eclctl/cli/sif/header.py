@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from eclctl.cli.sif.common import EXIT_STATUS, Found, show, utc
+from eclctl.cli.sif.inspection import EXIT_STATUS, InspectedImage, print_inspection, utc
 from eclctl.cli.sif.objects import NO_TIME, time_shape
 from eclctl.sif import labels
 from eclctl.sif.reader import Header
@@ -43,7 +43,7 @@ def add(commands: argparse._SubParsersAction[Parser]) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run `eclctl sif header`; return its exit status."""
-    return show(options, _show, _shape)
+    return print_inspection(options, _show, _shape)
 
 
 def readable_size(size: int) -> str:
@@ -56,7 +56,7 @@ def readable_size(size: int) -> str:
     return f"{'-' if size < 0 else ''}{whole} {_UNITS[power - 1]}iB"
 
 
-def _show(found: Found) -> None:
+def _show(found: InspectedImage) -> None:
     header = found.inspection.header
     if header is None:
         return
@@ -92,7 +92,7 @@ def _text(raw: bytes) -> str:
     return raw.rstrip(b"\0").decode("utf-8", "surrogateescape")
 
 
-def _shape(found: Found) -> dict[str, Any]:
+def _shape(found: InspectedImage) -> dict[str, Any]:
     header = found.inspection.header
     return {"header": None if header is None else _header_shape(header)}
 

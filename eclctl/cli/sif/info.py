@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from eclctl.cli.sif.common import EXIT_STATUS, Found, NotFoundError, number, show, utc
+from eclctl.cli.sif.inspection import EXIT_STATUS, InspectedImage, NotFoundError, number, print_inspection, utc
 from eclctl.cli.sif.objects import NO_TIME, claimed_entity, group, link, object_shape
 from eclctl.sif import labels
 from eclctl.sif.inspect import Inspection, Slot
@@ -21,7 +21,7 @@ from eclctl.verify.opening import MAX_SIGNATURE_SIZE
 if TYPE_CHECKING:
     from eclctl.cli.terminal.parser import Parser
 
-__all__ = ["add", "chosen", "run"]
+__all__ = ["add", "chosen_slots", "run"]
 
 _EXAMPLES = f"""The fingerprint of a signature (Entity) is what the file claims. Who signed is
 for `eclctl verify` to say. The media type of an OCI blob is what an index or
@@ -62,12 +62,12 @@ def add(commands: argparse._SubParsersAction[Parser]) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run `eclctl sif info`; return its exit status."""
-    return show(
+    return print_inspection(
         options, lambda found: _show(found, options), lambda found: {"objects": _shapes(found.inspection, options)}
     )
 
 
-def chosen(inspection: Inspection, options: argparse.Namespace) -> Sequence[Slot]:
+def chosen_slots(inspection: Inspection, options: argparse.Namespace) -> Sequence[Slot]:
     """Return the objects that the command line names: one, or in a damaged image perhaps several.
 
     Raises:
@@ -83,8 +83,8 @@ def chosen(inspection: Inspection, options: argparse.Namespace) -> Sequence[Slot
     return found
 
 
-def _show(found: Found, options: argparse.Namespace) -> None:
-    for index, slot in enumerate(chosen(found.inspection, options)):
+def _show(found: InspectedImage, options: argparse.Namespace) -> None:
+    for index, slot in enumerate(chosen_slots(found.inspection, options)):
         if index:
             print()
         lines = [(f"{label}:", text) for label, text in _reference_lines(slot)]
@@ -127,7 +127,7 @@ def _own_lines(inspection: Inspection, slot: Slot) -> Iterator[tuple[str, str]]:
 
 
 def _shapes(inspection: Inspection, options: argparse.Namespace) -> list[dict[str, Any]]:
-    return [_shape(inspection, slot) for slot in chosen(inspection, options)]
+    return [_shape(inspection, slot) for slot in chosen_slots(inspection, options)]
 
 
 def _shape(inspection: Inspection, slot: Slot) -> dict[str, Any]:

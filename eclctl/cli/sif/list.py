@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from eclctl.cli.sif.common import EXIT_STATUS, Found, show
+from eclctl.cli.sif.inspection import EXIT_STATUS, InspectedImage, print_inspection
 from eclctl.cli.sif.objects import group, link, object_shape
 from eclctl.sif import labels
 from eclctl.sif.inspect import Slot
@@ -39,10 +39,10 @@ def add(commands: argparse._SubParsersAction[Parser]) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run `eclctl sif list`; return its exit status."""
-    return show(options, _show, _shape)
+    return print_inspection(options, _show, _shape)
 
 
-def _show(found: Found) -> None:
+def _show(found: InspectedImage) -> None:
     print(_RULE)
     print(f"{'ID':<4} {'|GROUP':<8} {'|LINK':<8} {'|SIF POSITION (start-end)':<26} |TYPE")
     print(_RULE)
@@ -59,5 +59,5 @@ def _line(slot: Slot) -> str:
     return f"{descriptor.id:<4} |{group(descriptor):<7} |{link(descriptor, wide=True):<7} {position:<26} |{kind}"
 
 
-def _shape(found: Found) -> dict[str, Any]:
+def _shape(found: InspectedImage) -> dict[str, Any]:
     return {"objects": [object_shape(slot) for slot in found.inspection.slots]}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from eclctl.cli.sif.common import utc
+from eclctl.cli.sif.inspection import utc
 from eclctl.sif import labels
 from eclctl.sif.inspect import Slot
 from eclctl.sif.reader import DataType, Descriptor
@@ -37,7 +37,7 @@ def link(descriptor: Descriptor, *, wide: bool = False) -> str:
 def claimed_entity(descriptor: Descriptor) -> str:
     """Return the fingerprint that a signature's descriptor claims, in upper-case hex; "" when it claims none.
 
-    That is 20 bytes, or 32 where there is more: nobody has checked them, and whoever wrote the file chose them.
+    That is 20 bytes, or 32 where there is more: they are not checked, and the author of the file chose them.
     """
     entity = descriptor.entity
     length = _LONG_FINGERPRINT if any(entity[FINGERPRINT:_LONG_FINGERPRINT]) else FINGERPRINT

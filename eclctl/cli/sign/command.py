@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from eclctl.cli.inputs.images import open_regular_file
 from eclctl.cli.sign import options as sign_options
 from eclctl.cli.sign import policy as sign_policy
-from eclctl.cli.sign.keys import opened_signing, words
+from eclctl.cli.sign.keys import key_description, open_signing
 from eclctl.cli.sign.policy import Outlook, Policies, load_policies
-from eclctl.cli.sign.report import Report, show_coverage, show_warnings
+from eclctl.cli.sign.report import SigningReport, show_coverage, show_warnings
 from eclctl.cli.terminal.exit_codes import FAILED, OK
 from eclctl.cli.terminal.output import print_note
 from eclctl.cli.terminal.passphrases import Passphrases, at_terminal
@@ -31,14 +31,14 @@ from eclctl.text import printable
 __all__ = ["run"]
 
 _ASKED = frozenset({"signed-before", "not-tied", "ungrouped-object", "unknown-to-policy"})
-"""Of what is warned, what somebody at the terminal is asked about."""
+"""The warnings that the user at the terminal is asked about."""
 
 
 def run(argv: list[str]) -> int:
     """Run the command with the arguments after its name and return the exit status."""
     parser = sign_options.parser()
     options = parser.parse_args(argv)
-    if (wrong := sign_options.misused(options)) is not None:
+    if (wrong := sign_options.signing_options_error(options)) is not None:
         parser.error(wrong)
     if options.cosign:
         from eclctl.cli.sign import cosign as sign_cosign  # noqa: PLC0415 - native signatures need none of it
@@ -47,8 +47,8 @@ def run(argv: list[str]) -> int:
     passphrases = Passphrases(options.passphrase_fd, os.environ, ask=at_terminal() and not options.non_interactive)
     try:
         policies = load_policies(options, _now())
-        print_note(f"INFO:    Signing image with {words(options)}")
-        with opened_signing(options, passphrases) as signing:
+        print_note(f"INFO:    Signing image with {key_description(options)}")
+        with open_signing(options, passphrases) as signing:
             return _Command(options, signing, policies, ask=passphrases.asks and not options.yes).run()
     except (ConfigError, KeyMaterialError) as error:
         return _refuse(options, error)
@@ -58,7 +58,7 @@ def _refuse(options: argparse.Namespace, error: EclctlError) -> int:
     """Say why nothing was signed at all."""
     finding = Finding(error.code, str(error))
     for image in options.images if options.json else ():
-        Report(image, error=finding).show_json()
+        SigningReport(image, error=finding).show_json()
     print_note(f"FATAL:   failed to sign container: {printable(str(error))}")
     return FAILED
 
@@ -89,11 +89,11 @@ class _Command:
         reports = [self._image(image) for image in self._options.images]
         return OK if all(report.error is None for report in reports) else FAILED
 
-    def _image(self, image: str) -> Report:
+    def _image(self, image: str) -> SigningReport:
         try:
             look = self._looked_at(image)
         except EclctlError as error:
-            report = Report(image, error=Finding(error.code, str(error)))
+            report = SigningReport(image, error=Finding(error.code, str(error)))
         else:
             self._show(look)
             report = self._signed(look)
@@ -119,25 +119,25 @@ class _Command:
         place = self._options.place or image
         return self._policies.outlook(fd, os.path.realpath(place), parts, self._signing, _now())
 
-    def _signed(self, look: _Look) -> Report:
+    def _signed(self, look: _Look) -> SigningReport:
         try:
             ids = self._sign(look)
         except EclctlError as error:
-            return Report(look.image, error=Finding(error.code, str(error)))
+            return SigningReport(look.image, error=Finding(error.code, str(error)))
         except OSError as error:
-            return Report(look.image, error=Finding("signing", f"the image cannot be signed: {error.strerror}"))
+            return SigningReport(look.image, error=Finding("signing", f"the image cannot be signed: {error.strerror}"))
         made = tuple(zip(ids, look.parts, strict=True))
-        return Report(look.image, self._signing, self._options.hash, made, look.warnings, look.outlook)
+        return SigningReport(look.image, self._signing, self._options.hash, made, look.warnings, look.outlook)
 
     def _sign(self, look: _Look) -> tuple[int, ...]:
-        """Sign what was shown, once whoever is asked agrees; return the new signatures."""
+        """Sign what was shown, once the user agrees; return the new signatures."""
         doubtful = any(warning.code in _ASKED for warning in look.warnings)
         if doubtful and self._ask and not confirmed(f"Sign {printable(look.image)} all the same?"):
             raise SigningError("not signed, as you said; the image is as it was")
         algorithm = self._options.hash
         with editing(look.image) as opened:
-            # By the file's state too: data that was rewritten in place has the same descriptors, and nobody was asked
-            # about it.
+            # The file's state counts, too: data that was rewritten in place has the same descriptors, and the
+            # user was not asked about it.
             same = (opened.image.header, opened.image.descriptors) == (look.sif.header, look.sif.descriptors)
             if not same or _state(opened.fd) != look.state:
                 raise SigningError("the image is another than what was shown: it has changed meanwhile; sign it again")
@@ -146,10 +146,10 @@ class _Command:
                 return native.sign(opened, look.parts, self._signing, algorithm, clock=_now, progress=progress)
 
     def _show(self, look: _Look) -> None:
-        """Say what will be signed; with `--json` only what somebody is asked about."""
+        """Say what will be signed; with `--json` only what the user is asked about."""
         if not self._options.json:
             show_coverage(look.image, look.parts, self._signing, self._options.hash)
-            for line in sign_policy.lines(look.outlook) if look.outlook is not None else ():
+            for line in sign_policy.outlook_lines(look.outlook) if look.outlook is not None else ():
                 print(line)
             sys.stdout.flush()
         if not self._options.json or self._ask:

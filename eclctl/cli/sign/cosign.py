@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from functools import partial
 
 from eclctl import __version__
-from eclctl.cli.sign.cosign_policy import outlook, unknown_keys
-from eclctl.cli.sign.cosign_report import Report, show_coverage, show_outlook
+from eclctl.cli.sign.cosign_policy import keys_unknown_to_policy, outlook
+from eclctl.cli.sign.cosign_report import CosignSigningReport, show_cosign_coverage, show_outlook
 from eclctl.cli.sign.policy import Outlook, Policies, load_policies
 from eclctl.cli.sign.report import show_warnings
 from eclctl.cli.terminal.cosign_passwords import Passwords
@@ -35,14 +35,14 @@ from eclctl.terms import Finding, is_purpose
 from eclctl.text import printable
 from eclctl.verify.hashing import DigestCache
 
-__all__ = ["misused", "run"]
+__all__ = ["cosign_signing_options_error", "run"]
 
 _CREATOR, _TIMESTAMP = "creator", "timestamp"
 _OTHERS_READ = stat.S_IRGRP | stat.S_IROTH
 _BREAKS = "breaks-native"
 
 
-def misused(options: argparse.Namespace) -> str | None:
+def cosign_signing_options_error(options: argparse.Namespace) -> str | None:
     """Return what is wrong with the other options beside `--cosign`."""
     if not options.key:
         return "--cosign signatures require a private --key to be specified"
@@ -61,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
         keys = _keys(options, Passwords(options.passphrase_fd, os.environ, ask=ask))
     except (ConfigError, KeyMaterialError) as error:
         for image in options.images if options.json else ():
-            Report(image, error=Finding(error.code, str(error))).show_json()
+            CosignSigningReport(image, error=Finding(error.code, str(error))).show_json()
         print_note(f"FATAL:   failed to sign container: {printable(str(error))}")
         return FAILED
     command = _Command(options, keys, policies, ask=ask and not options.yes)
@@ -129,23 +129,25 @@ class _Command:
     policies: Policies | None
     ask: bool
 
-    def sign(self, image: str) -> Report:
+    def sign(self, image: str) -> CosignSigningReport:
         """Sign an image, and show what became of it."""
         try:
             report = self._signed(image)
         except EclctlError as error:
-            report = Report(image, error=Finding(error.code, str(error)))
+            report = CosignSigningReport(image, error=Finding(error.code, str(error)))
         except OSError as error:
-            report = Report(image, error=Finding("unreadable", f"the image cannot be signed: {error.strerror}"))
+            report = CosignSigningReport(
+                image, error=Finding("unreadable", f"the image cannot be signed: {error.strerror}")
+            )
         report.show_json() if self.options.json else report.show_text()
         return report
 
-    def _signed(self, image: str) -> Report:
+    def _signed(self, image: str) -> CosignSigningReport:
         with editing(image) as edited:
             what = cosign_sign.subject(edited.image)
             warnings = self._warnings(edited, what)
             if not self.options.json:
-                show_coverage(image, edited.image, what, self._report(image))
+                show_cosign_coverage(image, edited.image, what, self._report(image))
             if not self.options.json or self.ask:
                 show_warnings(warnings)
             self._require_consent(image, what, warnings)
@@ -153,15 +155,17 @@ class _Command:
             notes = tuple(Finding("note", note) for note in edited.notes)
         return replace(self._report(image), made=made, subject=what, warnings=(*warnings, *notes), outlook=seen)
 
-    def _report(self, image: str) -> Report:
-        return Report(image, tuple(key.public for key in self.keys), self.options.purpose, self._annotations)
+    def _report(self, image: str) -> CosignSigningReport:
+        return CosignSigningReport(
+            image, tuple(key.public for key in self.keys), self.options.purpose, self._annotations
+        )
 
     @property
     def _annotations(self) -> Mapping[str, str]:
         return dict(text.split("=", 1) for text in self.options.annotation)
 
     def _warnings(self, edited: Editing, what: Subject) -> tuple[Finding, ...]:
-        """Return what somebody should know before they sign."""
+        """Return what the user should know before signing."""
         found = []
         if what.breaks:
             message = (
@@ -173,11 +177,11 @@ class _Command:
             message = f"the key {key.public.source} has signed this image before; one key counts once"
             found.append(Finding("signed-before", message))
         if self.policies is not None:
-            found += unknown_keys(self.policies, self.keys)
+            found += keys_unknown_to_policy(self.policies, self.keys)
         return tuple(found)
 
     def _require_consent(self, image: str, what: Subject, warnings: Sequence[Finding]) -> None:
-        """Let nobody break a native signature without knowing it, and ask whom there is to ask about the rest."""
+        """Break no native signature without --yes or a yes; ask about the other warnings where there is a terminal."""
         if self.options.yes or not warnings:
             return
         if self.ask:

@@ -16,7 +16,7 @@ from eclctl.trust.keyring import unasked
 from eclctl.verify.examine import examine_image
 from eclctl.verify.hashing import DigestCache, HashPool
 
-__all__ = ["File", "outlook", "unknown_keys"]
+__all__ = ["File", "keys_unknown_to_policy", "outlook"]
 
 File: TypeAlias = tuple[Sif, DigestCache]
 """An image that is open, or foreseen, and what is known of its digests."""
@@ -48,9 +48,9 @@ def outlook(policies: Policies, path: str, before: File, after: File, now: datet
     return Outlook(path, outcomes[0], outcomes[1], ())
 
 
-def unknown_keys(policies: Policies, keys: Iterable[PrivateKey]) -> tuple[Finding, ...]:
-    """Return those keys that no signer of the policy has for cosign: their signatures count for nobody."""
+def keys_unknown_to_policy(policies: Policies, keys: Iterable[PrivateKey]) -> tuple[Finding, ...]:
+    """Return those keys that no signer of the policy has for cosign: their signatures count for no signer."""
     known = {key.id for key in policies.snapshot.store.cosign}
     strangers = [key.public for key in keys if key.public.id not in known]
-    says = "the policy lists no such key for cosign, and its signature counts for nobody"
+    says = "the policy lists no such key for cosign, and its signature counts for no signer"
     return tuple(Finding("unknown-to-policy", f"{key.source} ({key.id}): {says}") for key in strangers)

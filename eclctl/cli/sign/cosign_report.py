@@ -18,13 +18,13 @@ from eclctl.signature.keys import PublicKey
 from eclctl.terms import Finding, SignatureFormat, SignerKind
 from eclctl.text import counted, printable
 
-__all__ = ["Report", "show_coverage", "show_outlook"]
+__all__ = ["CosignSigningReport", "show_cosign_coverage", "show_outlook"]
 
 _ROLES = ("manifest", "config")
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class CosignSigningReport:
     """What becomes of one image: who signs what, what was made, and `error` when nothing was.
 
     `annotations` are what the signer adds beside the purpose.
@@ -63,7 +63,7 @@ class Report:
             if made is None
             else [{"id": made.payload, "group": None, "objects": objects, "whole_group": False} for _ in self.keys],
             "warnings": [finding_as_json(warning) for warning in self.warnings],
-            "policy": None if self.outlook is None else sign_policy.shape(self.outlook),
+            "policy": None if self.outlook is None else sign_policy.outlook_as_json(self.outlook),
             "digest": None if made is None else made.digest,
             "annotations": dict(self.annotations),
             "count": None if made is None else made.signatures,
@@ -72,8 +72,8 @@ class Report:
         print(json.dumps(shape), flush=True)
 
 
-def show_coverage(image: str, file: Sif, subject: Subject, report: Report) -> None:
-    """Print what will be signed, by whom and how."""
+def show_cosign_coverage(image: str, file: Sif, subject: Subject, report: CosignSigningReport) -> None:
+    """Print what will be signed, with which key and how."""
     count = len(report.keys)
     number = counted(count, "cosign signature")
     print(f"To be signed in {printable(image)}: {number} of the image\n{subject.digest}")
@@ -95,7 +95,7 @@ def show_outlook(found: Outlook, *, as_json: bool) -> None:
     """Print what a policy will say of the image."""
     if as_json:
         return  # it is part of what is printed in the end
-    for line in sign_policy.lines(found):
+    for line in sign_policy.outlook_lines(found):
         print(line)
     sys.stdout.flush()
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from eclctl.cli.terminal.output import print_note
 from eclctl.cli.terminal.passphrases import Passphrases
-from eclctl.cli.terminal.prompts import answered
+from eclctl.cli.terminal.prompts import ask_line
 from eclctl.errors import KeyMaterialError
 from eclctl.sign.keyrings.rings import Ring, only_match, user_ring_directory
 from eclctl.sign.keyrings.transferable import TransferableKey, parse
@@ -25,13 +25,13 @@ from eclctl.trust.keyring import MAX_KEYRING_FILE, read_file
 if TYPE_CHECKING:
     from eclctl.sign.gnupg import PgpSigner
 
-__all__ = ["opened_signing", "words"]
+__all__ = ["key_description", "open_signing"]
 
 _MOST_LISTED = 8
 
 
 @contextmanager
-def opened_signing(options: argparse.Namespace, passphrases: Passphrases) -> Iterator[Signing]:
+def open_signing(options: argparse.Namespace, passphrases: Passphrases) -> Iterator[Signing]:
     """Choose a key as the options say, unlock it, and give it for as long as it is needed.
 
     Raises:
@@ -48,7 +48,7 @@ def opened_signing(options: argparse.Namespace, passphrases: Passphrases) -> Ite
         yield from _own(options, passphrases)
 
 
-def words(options: argparse.Namespace) -> str:
+def key_description(options: argparse.Namespace) -> str:
     """Return what the image is signed with, in the reference's words."""
     if not options.key:
         return "PGP key material"
@@ -70,7 +70,7 @@ def _pem_key(path: str, passphrases: Passphrases) -> PrivateKey:
 
 
 def _gnupg(options: argparse.Namespace) -> Iterator[Signing]:
-    from eclctl.sign.gnupg import gnupg_signer  # noqa: PLC0415 - what nobody asked for is not loaded
+    from eclctl.sign.gnupg import gnupg_signer  # noqa: PLC0415 - only --gnupg needs it
 
     with gnupg_signer(options.local_user or options.fingerprint, None) as signer:
         yield _material(signer, options)
@@ -95,7 +95,7 @@ def _secret_keys(options: argparse.Namespace) -> tuple[str, list[TransferableKey
         found = parse(read_file(Path(options.secret_keyring), MAX_KEYRING_FILE)).keys.values()
         keys, where = [key for key in found if key.has_secret], options.secret_keyring
         if not keys and found:
-            raise KeyMaterialError(f"{where}: public keys alone, with which nobody can sign; give the secret key")
+            raise KeyMaterialError(f"{where}: only public keys, which cannot sign; give the secret key")
         return where, keys
     ring = Ring(user_ring_directory(os.environ))
     keys = list(ring.secret_keys().values())
@@ -131,10 +131,10 @@ def _chosen(options: argparse.Namespace, where: str, keys: Sequence[Transferable
 
 
 def _asked(keys: Sequence[TransferableKey]) -> TransferableKey:
-    """Let somebody at the terminal choose, as the reference does."""
+    """Let the user at the terminal choose, as the reference does."""
     for number, key in enumerate(keys):
         print_note(f"{number})  User:              {printable(_name(key))}\n    Fingerprint:       {key.fingerprint}\n")
-    answer = answered("Enter # of private key to use : ")
+    answer = ask_line("Enter # of private key to use : ")
     if answer not in (numbers := list(map(str, range(len(keys))))):
         raise KeyMaterialError(f"{printable(answer[:32])!r} is not the number of a key; nothing was signed")
     return keys[numbers.index(answer)]

@@ -11,7 +11,7 @@ from eclctl.sign.metadata import HASHES
 from eclctl.terms import is_purpose
 from eclctl.text import bounded_integer, printable
 
-__all__ = ["misused", "parser"]
+__all__ = ["parser", "signing_options_error"]
 
 """Of the longest number that means anything. Python converts no number of thousands of digits."""
 
@@ -58,7 +58,7 @@ def parser() -> Parser:
         help="with --cosign: say this of the image; repeatable",
     )
     _add_policy(made)
-    made.add_argument("-y", "--yes", action="store_true", help="sign whatever is warned of, without asking")
+    made.add_argument("-y", "--yes", action="store_true", help="sign in spite of warnings, without asking")
     made.add_argument("--non-interactive", action="store_true", help="ask nothing, not even for a passphrase")
     made.add_argument("-j", "--json", action="store_true", help="one object a line, one for each image")
     return made
@@ -119,7 +119,7 @@ def _purpose(text: str) -> str:
     return text
 
 
-def misused(options: argparse.Namespace) -> str | None:
+def signing_options_error(options: argparse.Namespace) -> str | None:
     """Return what is wrong with how the options go together, or None."""
     wrong = _misused_keys(options) or _misused_policy(options)
     if wrong is not None:
@@ -165,4 +165,4 @@ def _misused_cosign(options: argparse.Namespace) -> str | None:
 
     if options.hash != "sha256":
         return "--cosign signatures are over SHA-256 digests; leave --hash out"
-    return sign_cosign.misused(options)
+    return sign_cosign.cosign_signing_options_error(options)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from eclctl.sign.coverage import Part
     from eclctl.sign.native import Signing
 
-__all__ = ["Outlook", "Policies", "lines", "load_policies", "shape", "wrapped"]
+__all__ = ["Outlook", "Policies", "load_policies", "outlook_as_json", "outlook_lines", "wrapped"]
 
 _MOST_SHOWN = 5
 _WIDTH = 80
@@ -75,7 +75,7 @@ class Policies:
         caller = calling_user()
         unknown = [
             Finding(
-                "unknown-to-policy", f"the policy knows nothing of the key {ref.id}: its signature counts for nobody"
+                "unknown-to-policy", f"the policy knows nothing of the key {ref.id}: its signature counts for no signer"
             )
             for ref in unknown_keys(signing, store)
         ]
@@ -114,7 +114,7 @@ def load_policies(options: argparse.Namespace, now: datetime) -> Policies | None
     return Policies(built.snapshot, Responders(named.ocsp.timeout))
 
 
-def lines(found: Outlook) -> Iterator[str]:
+def outlook_lines(found: Outlook) -> Iterator[str]:
     """Yield lines for people: each requirement of the rule, what signing does for it, and who is still to sign."""
     after = found.after
     rule = f"rule {printable(after.rule)}" if after.rule is not None else "no rule"
@@ -138,7 +138,7 @@ def wrapped(text: str, indent: str) -> list[str]:
     return textwrap.wrap(text, _WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
-def shape(found: Outlook) -> dict[str, Any]:
+def outlook_as_json(found: Outlook) -> dict[str, Any]:
     """Return an outlook for JSON."""
     return {"path": found.path, "now": _outcome(found.now), "after": _outcome(found.after)}
 
@@ -177,7 +177,7 @@ def _who(unmet: Missing) -> str:
     if len(unmet.could_sign) > _MOST_SHOWN:
         names.append(f"{len(unmet.could_sign) - _MOST_SHOWN} more")
     if not names:
-        return "nobody who could"
+        return "no signer who could"
     short = unmet.needed - unmet.have
     return " and ".join(names) if len(unmet.could_sign) <= short else f"{short} of {', '.join(names)}"
 

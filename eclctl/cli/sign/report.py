@@ -17,13 +17,13 @@ from eclctl.terms import Finding, KeyRef
 from eclctl.text import counted, printable
 from eclctl.trust.signer_types import SIGNER_TYPES
 
-__all__ = ["Report", "show_coverage", "show_outcome", "show_warnings", "size_text"]
+__all__ = ["SigningReport", "show_coverage", "show_outcome", "show_warnings", "size_text"]
 
 _KIB = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class SigningReport:
     """What became of one image.
 
     `made` are the new signature objects, by ID, with what each covers; `error` is why there are none.
@@ -38,7 +38,7 @@ class Report:
     error: Finding | None = None
 
     def show_text(self) -> None:
-        """Say in one line how it came out; what there is to know was shown before somebody was asked."""
+        """Say in one line how it came out; the details were shown before the user was asked."""
         show_outcome(self.image, self.error)
 
     def show_json(self) -> None:
@@ -58,13 +58,13 @@ class Report:
                 for identity, part in self.made
             ],
             "warnings": [finding_as_json(warning) for warning in self.warnings],
-            "policy": None if self.outlook is None else sign_policy.shape(self.outlook),
+            "policy": None if self.outlook is None else sign_policy.outlook_as_json(self.outlook),
         }
         print(json.dumps(shape), flush=True)
 
 
 def show_coverage(image: str, parts: Sequence[Part], signing: Signing, algorithm: str) -> None:
-    """Print what will be signed, by whom and how."""
+    """Print what will be signed, with which key and how."""
     count = counted(len(parts), "signature")
     print(f"To be signed in {printable(image)}: {count} ({algorithm.upper().replace('SHA', 'SHA-', 1)})")
     for ref in signing.refs:

@@ -20,7 +20,7 @@ class Passwords:
     Args:
         descriptor: Read from here, one line for each key; the last line serves the keys that are left.
         environ: Holds `COSIGN_VARIABLE`, perhaps, which is taken out of it.
-        ask: Whether somebody at the terminal may be asked; by default when there is somebody.
+        ask: Whether the user at the terminal may be asked; by default when there is a terminal.
     """
 
     def __init__(self, descriptor: int | None, environ: MutableMapping[str, str], *, ask: bool | None = None) -> None:
@@ -54,7 +54,7 @@ class Passwords:
             text = self._variable
         elif self._typed and not self._asks:
             raise KeyMaterialError(
-                f"{path}: a password is needed, and nobody is at a terminal to type one: give it with --passphrase-fd"
+                f"{path}: a password is needed, and there is no terminal to ask at: give it with --passphrase-fd"
                 f" or in {COSIGN_VARIABLE}"
             )
         else:

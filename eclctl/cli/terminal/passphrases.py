@@ -27,7 +27,7 @@ class Passphrases:
     Args:
         descriptor: Read from here, one line for each key that needs one; the last line serves the keys that are left.
         environ: Holds `VARIABLE`, perhaps, which is removed.
-        ask: Whether somebody at the terminal may be asked, for this or for anything else; kept as `asks`.
+        ask: Whether the user at the terminal may be asked, for this or for anything else; kept as `asks`.
     """
 
     def __init__(self, descriptor: int | None, environ: MutableMapping[str, str], *, ask: bool) -> None:
@@ -46,7 +46,7 @@ class Passphrases:
             prompt: What is shown at the terminal.
 
         Raises:
-            KeyMaterialError: There is none, and nobody can be asked.
+            KeyMaterialError: There is none, and there is no terminal to ask at.
         """
         if self._descriptor is not None:
             return self._line(self._descriptor, what)
@@ -67,7 +67,7 @@ class Passphrases:
             ) from None
 
     def _line(self, descriptor: int, what: str) -> str:
-        """Return the next line, read byte by byte: what comes after it is somebody else's."""
+        """Return the next line, read byte by byte: what comes after it is not ours."""
         line = bytearray()
         try:
             while (byte := os.read(descriptor, 1)) not in {b"", b"\n"} and len(line) <= _LONGEST:
@@ -94,5 +94,5 @@ def descriptor(text: str) -> int:
 
 
 def at_terminal() -> bool:
-    """Whether somebody is there who can be asked."""
+    """Whether there is a terminal to ask at."""
     return sys.stdin is not None and sys.stdin.isatty()

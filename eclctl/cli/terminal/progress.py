@@ -22,7 +22,7 @@ def progress_bar(what: str, total: int | None) -> Iterator[Callable[[int], None]
         return
     from tqdm import tqdm  # noqa: PLC0415 - only a person at a terminal pays for it
 
-    lock = threading.Lock()  # whoever hashes does so in several threads
+    lock = threading.Lock()  # several threads hash
     bar = tqdm(desc=what, total=total, unit="B", unit_scale=True, unit_divisor=1024, leave=False, file=sys.stderr)
     with bar:
 

@@ -1,4 +1,4 @@
-"""What somebody at the terminal is asked before it is done."""
+"""Questions to the user at the terminal."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import sys
 from eclctl.cli.terminal.passphrases import at_terminal
 from eclctl.errors import KeyMaterialError
 
-__all__ = ["answered", "confirmed"]
+__all__ = ["ask_line", "confirmed"]
 
 _YES = frozenset({"y", "yes"})
 
 
-def answered(question: str) -> str:
-    """Ask somebody who is there a question, printable text; return what they typed.
+def ask_line(question: str) -> str:
+    """Ask the user a question, printable text; return the answer.
 
     Raises:
         KeyMaterialError: It is no text.
@@ -26,7 +26,7 @@ def answered(question: str) -> str:
 
 
 def confirmed(question: str) -> bool | None:
-    """Ask a question, printable text; return whether the answer was yes, None where nobody can be asked."""
+    """Ask a question, printable text; return whether the answer was yes, None without a terminal."""
     if not at_terminal():
         return None
-    return answered(f"{question} [y/N] ").lower() in _YES
+    return ask_line(f"{question} [y/N] ").lower() in _YES

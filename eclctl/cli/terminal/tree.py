@@ -45,7 +45,7 @@ def strokes_for(encoding: str | None) -> Strokes:
     return BOXES if "utf" in (encoding or "").lower() else PLAIN
 
 
-def draw(root: Branch, strokes: Strokes) -> Iterator[str]:
+def draw_tree(root: Branch, strokes: Strokes) -> Iterator[str]:
     """Draw a tree, each line at most 80 columns wide where words allow."""
     yield from _lines(root, "", "")
     yield from _below(root, "", strokes)

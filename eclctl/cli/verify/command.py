@@ -81,7 +81,11 @@ def run(argv: list[str]) -> int:
         return _usage(f"{error.filename}: {error.strerror}")
     if not images:
         return _usage("name an image, or a file of paths with --from-file")
-    misused = credentials.misused(options) or verify_cosign.misused(options) or verify_remote.misused(options)
+    misused = (
+        credentials.certificate_options_error(options)
+        or verify_cosign.cosign_options_error(options)
+        or verify_remote.remote_options_error(options)
+    )
     if (wrong := misused) is not None:
         return _usage(wrong)
     return _verify_cosign(images, options) if options.cosign else _verify_all(images, options)
@@ -99,8 +103,8 @@ def _parser() -> argparse.ArgumentParser:
     keys = parser.add_argument_group("keys", "once any key or certificate is given, there is no other keyring")
     keys.add_argument("--keyring", action="append", default=[], metavar="FILE", help="OpenPGP certificates; repeatable")
     keys.add_argument("--key", action="append", default=[], metavar="FILE", help="a PEM public key; repeatable")
-    verify_remote.add_options(keys)
-    credentials.add_options(parser)
+    verify_remote.add_remote_options(keys)
+    credentials.add_certificate_options(parser)
     scope = parser.add_argument_group("scope", "without these: every object group")
     scope.add_argument("-g", "--group-id", action="append", default=[], type=_number, metavar="ID", help="object group")
     scope.add_argument("-i", "--sif-id", action="append", default=[], type=_number, metavar="ID", help="data object")
@@ -177,8 +181,8 @@ def _material(options: argparse.Namespace, *, asks: bool) -> Material:
     ring = load_keyring(paths) if paths else openpgp.Keyring.parse()
     if ring.secret:
         _warn_of_private_keys(paths)
-    store = KeyStore.of(ring, load_public_keys(options.key), tuple(credentials.load(options)))
-    statuses = credentials.ask(store)
+    store = KeyStore.of(ring, load_public_keys(options.key), tuple(credentials.load_certificates(options)))
+    statuses = credentials.ocsp_source(store)
     return Material(store, bool(paths) or asks, bool(store.dsse_keys), statuses)
 
 
@@ -228,7 +232,7 @@ def _name(store: KeyStore | None, signature: SignatureReport) -> str:
 
 
 def _identity(store: KeyStore | None, signer: KeyRef) -> str:
-    """Return what a signer goes by outside: a certificate by its own fingerprint, whatever it was given with."""
+    """Return what a signer goes by outside: a certificate by its own fingerprint, in every form it is given."""
     return signer.id if store is None else SIGNER_TYPES[signer.kind].identity(store, signer.id)
 
 

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from eclctl.verify.cosign import CosignReport
     from eclctl.verify.reference import SignatureReport
 
-__all__ = ["misused", "refuse", "verify_all"]
+__all__ = ["cosign_options_error", "refuse", "verify_all"]
 
 
-def misused(options: argparse.Namespace) -> str | None:
+def cosign_options_error(options: argparse.Namespace) -> str | None:
     """Return what is wrong with the other options beside `--cosign`."""
     if not options.cosign:
         return None

@@ -1,6 +1,6 @@
 """What `eclctl verify` asks keyservers: for the keys that signatures claim and no local keyring has.
 
-A signature's descriptor names the primary fingerprint of whoever signed; where the key is another one, the signature is
+A signature's descriptor names the signer's primary fingerprint; where the key is another one, the signature is
 invalid. So asking for that whole fingerprint finds the key that counts, or none. What else a server sends is dropped.
 """
 
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
     from eclctl.config.keyservers import Keyservers
     from eclctl.verify.reference import Material
 
-__all__ = ["Remote", "add_options", "misused", "remote"]
+__all__ = ["Remote", "add_remote_options", "remote", "remote_options_error"]
 
 _MOST: Final = 16
-"""Keys that are asked for because of one image: whoever writes it can claim any number of them."""
+"""Keys that are asked for because of one image: its author can claim any number of them."""
 
 _DIGITS: Final = 40
 
 
-def add_options(group: argparse._ArgumentGroup) -> None:
+def add_remote_options(group: argparse._ArgumentGroup) -> None:
     """Add the options about keyservers."""
-    group.add_argument("-l", "--local", action="store_true", help="use no network, whatever is configured")
+    group.add_argument("-l", "--local", action="store_true", help="use no network, in spite of the configuration")
     group.add_argument(
         "-u",
         "--url",
@@ -45,7 +45,7 @@ def add_options(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def misused(options: argparse.Namespace) -> str | None:
+def remote_options_error(options: argparse.Namespace) -> str | None:
     """Return what is wrong when keyservers are named and must not be asked."""
     if not options.url:
         return None
@@ -56,14 +56,14 @@ def misused(options: argparse.Namespace) -> str | None:
 
 
 def remote(options: argparse.Namespace) -> Remote | None:
-    """Return whom to ask for keys that are not here; None for nobody.
+    """Return the keyservers to ask for keys that are not here; None for none.
 
     Raises:
         ConfigError: What names the keyservers is wrong.
     """
     if options.local or options.key or options.keyring or options.certificate is not None:
         return None
-    named = keyservers.chosen(options) if options.url else keyservers.configured(os.environ)
+    named = keyservers.chosen_keyservers(options) if options.url else keyservers.configured(os.environ)
     return Remote(named) if named is not None and named.servers else None
 
 
@@ -102,14 +102,14 @@ class Remote:
         return missing[:_MOST]
 
     def _fetch(self, fingerprint: str, own: openpgp.Keyring) -> bytes | None:
-        """Return a certificate, if a server has it; whom its owner lets revoke it may be among those that are here."""
+        """Return a certificate, if a server has it; its designated revokers may be among those that are here."""
         import asyncio  # noqa: PLC0415 - only when keyservers are asked
 
         from eclctl.remote.keyservers import hkp  # noqa: PLC0415 - only when keyservers are asked
 
         self._asked.add(fingerprint)
         tried = asyncio.run(hkp.fetch(self.keyservers, fingerprint, own))
-        why = keyservers.explain(tried, fingerprint)
+        why = keyservers.why_not_received(tried, fingerprint)
         if tried.found is None:
             print_note(f"WARNING: {printable(why)}")
             return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from eclctl.cli.check import _lines, parse
+from eclctl.cli.check import _lines, parse_arguments
 
 MISSING = {"requirement": "1 approval from scanner", "needed": 1, "have": 0, "signed": [], "could_sign": ["scanner"]}
 DENIED = {"decision": "deny", "code": "requirements-not-met", "reason": "why"}
@@ -23,5 +23,5 @@ def test_what_is_missing_outside_of_a_chain_has_no_stage() -> None:
 
 
 def test_options_have_the_short_names_that_other_commands_have() -> None:
-    assert parse(["-j", "a.sif"]).json
-    assert parse(["-q", "a.sif"]).quiet
+    assert parse_arguments(["-j", "a.sif"]).json
+    assert parse_arguments(["-q", "a.sif"]).quiet

@@ -129,14 +129,14 @@ def answered(request: dict[str, Any], generation: int) -> dict[str, Any]:
 
 def test_a_report_that_another_policy_comes_into_is_begun_again(tmp_path: Path) -> None:
     with daemon(tmp_path / "s", lambda number, request: answered(request, 1 if number < 3 else 2)) as path:
-        made = report.ask(path, 20.0, 10, 10)
+        made = report.ask_daemon(path, 20.0, 10, 10)
     assert made["summary"]["generation"] == 2
     assert [made[part] for part in ("images", "rules", "keys", "files")] == [[2]] * 4
 
 
 def test_a_policy_that_never_stays_makes_no_report(tmp_path: Path) -> None:
     with daemon(tmp_path / "s", answered_anew) as path, pytest.raises(NoAnswerError, match="again and again"):
-        report.ask(path, 20.0, 10, 10)
+        report.ask_daemon(path, 20.0, 10, 10)
 
 
 def answered_anew(number: int, request: dict[str, Any]) -> dict[str, Any]:
@@ -154,5 +154,5 @@ def test_of_pages_of_images_no_more_are_asked_for_than_are_wanted(tmp_path: Path
         return result
 
     with daemon(tmp_path / "s", answer) as path:
-        assert report.ask(path, 20.0, 5, 0)["images"] == [1, 1, 1, 2, 2]
+        assert report.ask_daemon(path, 20.0, 5, 0)["images"] == [1, 1, 1, 2, 2]
     assert asked == ["", "1"]

@@ -6,7 +6,7 @@ import pytest
 
 from eclctl.cli.explain.advice import advice
 from eclctl.cli.explain.command import tree
-from eclctl.cli.terminal.tree import BOXES, PLAIN, draw
+from eclctl.cli.terminal.tree import BOXES, PLAIN, draw_tree
 from eclctl.model import Code, Verdict
 
 RULE_FILE = "/etc/eclctl/policies.d/10-production.yaml"
@@ -59,7 +59,7 @@ DENIED = {
 
 
 def drawn(result: dict, image: str = "/srv/a.sif") -> list[str]:
-    return list(draw(tree(image, result, BOXES), BOXES))
+    return list(draw_tree(tree(image, result, BOXES), BOXES))
 
 
 def test_a_deny_names_rule_requirements_signers_and_who_could_still_sign() -> None:
@@ -191,7 +191,7 @@ def unmet(needed: int, have: int, could: list[str]) -> dict:
             unmet(1, 0, [f"s{n}" for n in range(20)]),
             "ask s0, s1, s2, s3, s4, s5, s6, s7 or 12 more to sign the image (needed: approvals)",
         ),
-        (unmet(1, 0, []), "nobody else could sign for `approvals`: ask the admins of this system"),
+        (unmet(1, 0, []), "no other signer can sign for `approvals`: ask the admins of this system"),
     ],
 )
 def test_advice_names_whom_to_ask_and_how_many_of_them(result: dict, sentence: str) -> None:
@@ -257,7 +257,7 @@ def test_nothing_hostile_reaches_the_terminal(strokes: object) -> None:
     result["missing"] = [{**DENIED["missing"][0], "could_sign": [HOSTILE]}]
     report = {**DENIED["requirements"][1], "text": HOSTILE, "where": HOSTILE, "signers": [signer(HOSTILE, HOSTILE)]}
     result["requirements"] = [report]
-    lines = list(draw(tree(HOSTILE, result, strokes), strokes))
+    lines = list(draw_tree(tree(HOSTILE, result, strokes), strokes))
     assert all(line.isprintable() for line in lines)
     assert sum(r"a\x1b[31m\x0a" in line for line in lines) > 10
 
@@ -271,6 +271,6 @@ def test_each_stage_of_a_chain_is_named() -> None:
 
 def test_whom_a_subordinate_uid_counts_as_is_said() -> None:
     note = "uid 100001 is no account, and lies in a range of 'alice' (/etc/subuid): it counts as uid 1000"
-    shown = draw(tree("/srv/a.sif", DENIED | {"caller": note}, PLAIN), PLAIN)
+    shown = draw_tree(tree("/srv/a.sif", DENIED | {"caller": note}, PLAIN), PLAIN)
     assert f"who asks: {note}" in " ".join(line.strip(" |") for line in shown)
-    assert not any("who asks" in line for line in draw(tree("/srv/a.sif", DENIED, PLAIN), PLAIN))
+    assert not any("who asks" in line for line in draw_tree(tree("/srv/a.sif", DENIED, PLAIN), PLAIN))

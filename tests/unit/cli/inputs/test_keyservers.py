@@ -14,7 +14,7 @@ import pytest
 
 from eclctl.cli.inputs import keyrings, keyservers
 from eclctl.cli.keys import command as keys
-from eclctl.cli.keys.search import table, term
+from eclctl.cli.keys.search import key_table, search_term
 from eclctl.cli.verify import command as verify
 from eclctl.config.keyservers import Keyserver, Keyservers
 from eclctl.errors import ConfigError, RemoteError
@@ -146,7 +146,7 @@ def test_the_table_is_that_of_singularity(capsys: pytest.CaptureFixture[str]) ->
 
 def test_the_long_table_has_fingerprints_dates_and_status() -> None:
     index = parse_index(f"info:1:1\npub:{BUILDER}:1:4096:1764547200:1796083200:r\nuid:B\n".encode(), "u")
-    head, row = table(index.keys, long=True)
+    head, row = key_table(index.keys, long=True)
     assert [cell.strip() for cell in head.split("  ") if cell.strip()] == [
         "FINGERPRINT",
         "ALGORITHM",
@@ -174,13 +174,13 @@ def test_the_long_table_has_fingerprints_dates_and_status() -> None:
     ],
 )
 def test_digits_of_a_key_are_asked_for_as_such(text: str, asked: str) -> None:
-    assert term(text) == asked
+    assert search_term(text) == asked
 
 
 @pytest.mark.parametrize("text", ["", "  ", "x" * 300])
 def test_what_cannot_be_searched_for_is_refused(text: str) -> None:
     with pytest.raises(RemoteError, match="give a fingerprint"):
-        term(text)
+        search_term(text)
 
 
 def test_search_in_json(capsys: pytest.CaptureFixture[str]) -> None:
@@ -215,7 +215,7 @@ def test_a_name_is_confirmed_by_somebody_at_the_terminal(
 ) -> None:
     with Fake({ALICE.fingerprint: key_answer(BLOCK)}, index=index_answer(INDEX)) as server:
         run("pull", "--url", server.url, "alice", status=1)
-        assert "nobody is here to confirm that" in capsys.readouterr().err
+        assert "there is no terminal to confirm that at" in capsys.readouterr().err
         monkeypatch.setattr("eclctl.cli.terminal.prompts.at_terminal", lambda: True)
         monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
         run("pull", "--url", server.url, "alice", status=1)

@@ -77,7 +77,7 @@ def test_secret_keys_are_listed_with_their_protection(run, ring):
     status, out, _ = run("list", "--secret")
     assert status == 0
     assert f"Private key listing ({ring.secret_path}):" in out
-    assert "Protected:         NO passphrase: whoever reads the file can sign" in out
+    assert "Protected:         NO passphrase: all who can read the file can sign" in out
     assert "Protected" not in run("list")[1]
 
 

@@ -139,9 +139,7 @@ def test_the_standard_input_can_be_imported(
 
 def test_without_a_keyring_the_report_says_that_nobody_looked(ecl: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["import-ecl", str(ecl)]) == 0
-    assert capsys.readouterr().err.endswith(
-        "\nNo keyring was given, so that nobody looked whether the keys are in it.\n"
-    )
+    assert capsys.readouterr().err.endswith("\nNo keyring was given, so the keys were not looked up.\n")
 
 
 def test_json_has_the_policy_and_for_each_group_where_it_differs(

@@ -16,8 +16,8 @@ import pytest
 
 from eclctl.cli.entry import usage
 from eclctl.cli.sif.command import run
-from eclctl.cli.sif.common import utc
 from eclctl.cli.sif.header import readable_size
+from eclctl.cli.sif.inspection import utc
 from tests.helpers.sifbuilder import DEFFILE, GENERIC, GROUP_BITS, OCI_BLOB, SifBuilder, sample
 from tests.helpers.support import CORPUS
 

@@ -269,7 +269,7 @@ def test_a_key_of_cosigns_signs_natively_too(capsys, tmp_path, monkeypatch):
         (["--key", str(PEM / "p256-public.pem")], "holds a public key, with which nobody can sign"),
         (["--key", "/nowhere/k.pem"], "/nowhere/k.pem: No such file or directory"),
         (["--key", KEY, "--key", KEY], "the same key is given twice"),
-        (["--secret-keyring", str(CORPUS / "keys" / "pgp" / "builder.asc")], "public keys alone"),
+        (["--secret-keyring", str(CORPUS / "keys" / "pgp" / "builder.asc")], "only public keys"),
         (["--secret-keyring", BUILDER_SECRET, "--keyidx", "1"], "no key has the index 1; 0) 81F111F6190C4614"),
         (["--secret-keyring", BUILDER_SECRET, "--fingerprint", "nobody@x"], "no key 'nobody@x'"),
     ],

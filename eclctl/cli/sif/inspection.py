@@ -18,7 +18,16 @@ from eclctl.sif.inspect import Inspection, Remark, inspect
 from eclctl.sif.warnings import oddities
 from eclctl.text import bounded_integer, printable
 
-__all__ = ["EXIT_STATUS", "Found", "NotFoundError", "answered", "number", "report", "show", "utc"]
+__all__ = [
+    "EXIT_STATUS",
+    "InspectedImage",
+    "NotFoundError",
+    "number",
+    "print_inspection",
+    "report_as_json",
+    "run_on_image",
+    "utc",
+]
 
 EXIT_STATUS = """exit status:
   0  the image is sound, and this is what is in it
@@ -38,7 +47,7 @@ class NotFoundError(EclctlError):
     code = "not-found"
 
 
-class Found(NamedTuple):
+class InspectedImage(NamedTuple):
     """An image that was read, and what is odd about it."""
 
     inspection: Inspection
@@ -51,7 +60,7 @@ class Found(NamedTuple):
 
 
 @contextmanager
-def _opened(image: str) -> Iterator[Found]:
+def _opened(image: str) -> Iterator[InspectedImage]:
     """Open an image and read what can be read of it; it is closed at the end.
 
     Raises:
@@ -60,26 +69,28 @@ def _opened(image: str) -> Iterator[Found]:
     fd = open_regular_file(image)
     try:
         inspection = inspect(fd)
-        yield Found(inspection, oddities(inspection))
+        yield InspectedImage(inspection, oddities(inspection))
     finally:
         os.close(fd)
 
 
-def show(
-    options: argparse.Namespace, text: Callable[[Found], None], shape: Callable[[Found], Mapping[str, Any]]
+def print_inspection(
+    options: argparse.Namespace,
+    text: Callable[[InspectedImage], None],
+    shape: Callable[[InspectedImage], Mapping[str, Any]],
 ) -> int:
     """Run a command that shows something: as text, with what is wrong beside it, or as one JSON object."""
 
-    def answer(found: Found) -> None:
+    def answer(found: InspectedImage) -> None:
         if options.json:
-            _print_json({**report(options.image, found), **shape(found)})
+            _print_json({**report_as_json(options.image, found), **shape(found)})
         elif found.inspection.look is None:
             text(found)
 
-    return answered(options, answer)
+    return run_on_image(options, answer)
 
 
-def answered(options: argparse.Namespace, answer: Callable[[Found], None]) -> int:
+def run_on_image(options: argparse.Namespace, answer: Callable[[InspectedImage], None]) -> int:
     """Open the image that the command line names and have it answered about; return the exit status.
 
     What is wrong with it is said beside the answer, and also when there is no answer.
@@ -99,11 +110,11 @@ def answered(options: argparse.Namespace, answer: Callable[[Found], None]) -> in
         return _refuse(options, error, None)
 
 
-def _refuse(options: argparse.Namespace, error: EclctlError, found: Found | None) -> int:
+def _refuse(options: argparse.Namespace, error: EclctlError, found: InspectedImage | None) -> int:
     """Say why there is no answer."""
     look = _directory(options.image) if found is None else None
     if options.json:
-        shape = report(options.image, found)
+        shape = report_as_json(options.image, found)
         shape["error"] = {"code": error.code, "message": str(error)}
         shape["look"] = shape["look"] or (look and _look(look, options.image))
         _print_json(shape)
@@ -120,7 +131,7 @@ def _print_json(shape: Mapping[str, Any]) -> None:
     print(json.dumps(shape))
 
 
-def report(image: str, found: Found | None) -> dict[str, Any]:
+def report_as_json(image: str, found: InspectedImage | None) -> dict[str, Any]:
     """Return what every command's JSON begins with; `found` is None for an image that could not be read."""
     inspection = None if found is None else found.inspection
     look = None if inspection is None else inspection.look
@@ -137,7 +148,7 @@ def report(image: str, found: Found | None) -> dict[str, Any]:
     }
 
 
-def _complain(options: argparse.Namespace, found: Found) -> None:
+def _complain(options: argparse.Namespace, found: InspectedImage) -> None:
     """Say on standard error what is wrong with an image, and what is odd."""
     prog, image, inspection = options.prog, printable(options.image), found.inspection
     if inspection.look is not None:

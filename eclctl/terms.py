@@ -6,8 +6,8 @@ The other frozen types that layers share, facts and decisions, are in `eclctl.mo
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
 
 __all__ = [
     "NO_PURPOSE_KNOWN",
@@ -74,7 +74,8 @@ class Verdict(StrEnum):
     DENY = "deny"
 
 
-class KeyRef(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class KeyRef:
     """The key that verified a signature.
 
     `id` is the primary fingerprint in upper-case hex for OpenPGP, and `sha256:` with the lower-case hex digest of
@@ -102,8 +103,12 @@ def purpose(word: object) -> str:
     return word if isinstance(word, str) and is_purpose(word) else NO_PURPOSE_KNOWN
 
 
-class Finding(NamedTuple):
-    """Something that was found out and does not raise: a code from a closed list and one sentence."""
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that was found out and does not raise: a code from a closed list and one sentence.
+
+    Not a named tuple: functions return a tuple or a finding, and a finding must never pass for a tuple.
+    """
 
     code: str
     message: str

@@ -20,11 +20,13 @@ from collections.abc import Iterable, Mapping
 from enum import IntEnum
 from itertools import pairwise
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from eclctl.errors import BusyImageError, MalformedImageError, UnreadableImageError, UnsupportedFileError
 from eclctl.sif.layout import DESCRIPTOR, DESCRIPTOR_SIZE, GROUP_MASK, HEADER, MAGIC, NAME_SIZE, VERSION
-from eclctl.terms import Kind
+
+if TYPE_CHECKING:
+    from eclctl.terms import Kind
 
 __all__ = [
     "MAX_SLOTS",
@@ -224,6 +226,8 @@ class Sif(NamedTuple):
     @property
     def kind(self) -> Kind:
         """OCI-SIF when an OCI root index is there, else SIF."""
+        from eclctl.terms import Kind  # noqa: PLC0415 - who only looks at the parts of a file asks for no kind
+
         is_oci = any(descriptor.type == DataType.OCI_ROOT_INDEX for descriptor in self.descriptors)
         return Kind.OCI_SIF if is_oci else Kind.SIF
 

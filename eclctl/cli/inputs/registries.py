@@ -1,4 +1,4 @@
-"""What `eclctl push` and `eclctl pull` have in common: options, the way to a registry, and how errors are shown."""
+"""What `eclctl push` and `eclctl pull` share: options, how a registry is reached, and how errors are shown."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from typing import Any
 from eclctl.cli.terminal.parser import Parser, timeout
 from eclctl.cli.terminal.problems import error_shape
 from eclctl.cli.terminal.progress import progress_bar
+from eclctl.text import printable
 from eclctl.errors import EclctlError
 from eclctl.remote.http.limits import EXCHANGE_SECONDS
 from eclctl.remote.registry.client import Access, Registry
 from eclctl.remote.registry.credentials import find_credentials
 from eclctl.remote.registry.names import Reference
-from eclctl.text import printable
 
 __all__ = ["FAILED", "OK", "add_options", "connect", "fail", "show_progress", "warn"]
 
@@ -29,7 +29,7 @@ def add_options(parser: Parser) -> None:
     """Add the options that say how a registry is reached."""
     way = parser.add_argument_group("the way to the registry")
     way.add_argument(
-        "--no-https", "--plain-http", action="store_true", dest="plain", help="http: nobody proves who answers"
+        "--no-https", "--plain-http", action="store_true", dest="plain", help="http: the server is not authenticated"
     )
     way.add_argument("--tls-ca", metavar="FILE", help="PEM certificates to trust instead of the system's")
     way.add_argument("--authfile", metavar="FILE", help="credentials, instead of the usual files")
@@ -47,29 +47,29 @@ def connect(options: argparse.Namespace, reference: Reference, tell: Callable[[s
     """
     found = find_credentials(reference, os.environ, file=options.authfile, warn=tell)
     if found and options.plain:
-        tell(f"without TLS, whoever is on the way to {reference.host} can read the credentials that it asks for")
+        tell(f"without TLS, the network between here and {reference.host} can read the credentials that it asks for")
     access = Access(os.environ, found, plain=options.plain, roots=options.tls_ca, seconds=options.timeout)
     return Registry(reference, access, push=push)
 
 
 @contextmanager
 def show_progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show a progress bar where somebody sees it; gives what is to be told of bytes that are done."""
+    """Show a progress bar on a terminal; gives what is to be called with numbers of bytes that are done."""
     with progress_bar(printable(what), total) as advance:
-        yield advance or _nobody
+        yield advance or _ignore
 
 
-def _nobody(_: int) -> None:
-    """Tell nobody."""
+def _ignore(_: int) -> None:
+    """Show nothing."""
 
 
 def warn(command: str) -> Callable[[str], None]:
-    """Return what says a warning."""
+    """Return what prints a warning on standard error."""
     return lambda text: print(f"eclctl {command}: warning: {printable(text)}", file=sys.stderr)
 
 
 def fail(command: str, error: EclctlError | OSError, *, as_json: bool, **fields: Any) -> int:
-    """Say what went wrong, on standard error and, with `--json`, as an object with `fields`; return the exit status."""
+    """Print what went wrong, on standard error and, with `--json`, as an object with `fields`; return the status."""
     said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     if isinstance(error, OSError) and error.filename is not None:
         said = f"{os.fsdecode(error.filename)}: {said}"

@@ -1,6 +1,6 @@
 """What `eclctl verify` asks keyservers: for the keys that signatures claim and no local keyring has.
 
-A signature's descriptor names the primary fingerprint of whoever signed; where the key is another one, the signature is
+A signature's descriptor names the primary fingerprint of the signer; where the key is another one, the signature is
 invalid. So asking for that whole fingerprint finds the key that counts, or none. What else a server sends is dropped.
 """
 
@@ -14,26 +14,26 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from eclctl.cli.inputs import keyservers
+from eclctl.text import printable
 from eclctl.cli.verify.shared import say
 from eclctl.config.keyservers import Keyservers
-from eclctl.remote.keyservers import hkp
 from eclctl.sif.reader import DataType, read
+from eclctl.remote.keyservers import hkp
 from eclctl.signature import openpgp
 from eclctl.signature.openpgp.proven import serialize
-from eclctl.text import printable
 from eclctl.verify import Material
 
 __all__ = ["Remote", "add_options", "misused", "remote"]
 
-_MOST: Final = 16
-"""Keys that are asked for because of one image: whoever writes it can claim any number of them."""
+_MAX_KEYS: Final = 16
+"""Keys that are asked for because of one image, whose author can claim any number of them."""
 
 _DIGITS: Final = 40
 
 
 def add_options(group: argparse._ArgumentGroup) -> None:
     """Add the options about keyservers."""
-    group.add_argument("-l", "--local", action="store_true", help="use no network, whatever is configured")
+    group.add_argument("-l", "--local", action="store_true", help="use no network, even if keyservers are configured")
     group.add_argument(
         "-u",
         "--url",
@@ -55,7 +55,7 @@ def misused(options: argparse.Namespace) -> str | None:
 
 
 def remote(options: argparse.Namespace) -> Remote | None:
-    """Return whom to ask for keys that are not here; None for nobody.
+    """Return the keyservers to ask for keys that are not here; None for none.
 
     Raises:
         ConfigError: What names the keyservers is wrong.
@@ -82,7 +82,7 @@ class Remote:
             material: The keys that are at hand, and what earlier images brought.
 
         Raises:
-            MalformedImageError, BusyImageError, UnreadableImageError, UnsupportedFileError: As `sif.reader.read`.
+            MalformedImageError, BusyImageError, UnreadableImageError, UnsupportedFileError: As `image.sif.read`.
         """
         new = [packets for name in self._unknown(fd, material) if (packets := self._fetch(name, material.store.pgp))]
         if not new:
@@ -94,12 +94,12 @@ class Remote:
     def _unknown(self, fd: int, material: Material) -> list[str]:
         claimed = dict.fromkeys(_claimed(fd))
         missing = [name for name in claimed if name not in self._asked and material.store.pgp.get(name) is None]
-        if len(missing) > _MOST:
-            say(f"WARNING: the image claims {len(missing)} unknown keys, of which {_MOST} are asked for")
-        return missing[:_MOST]
+        if len(missing) > _MAX_KEYS:
+            say(f"WARNING: the image claims {len(missing)} unknown keys, of which {_MAX_KEYS} are asked for")
+        return missing[:_MAX_KEYS]
 
     def _fetch(self, fingerprint: str, own: openpgp.Keyring) -> bytes | None:
-        """Return a certificate, if a server has it; whom its owner lets revoke it may be among those that are here."""
+        """Return a certificate, if a server has it; `own` may hold the keys that its owner lets revoke it."""
         self._asked.add(fingerprint)
         tried = asyncio.run(hkp.fetch(self.keyservers, fingerprint, own))
         why = keyservers.explain(tried, fingerprint)

@@ -187,9 +187,9 @@ class FakeRegistry:
         for rule in self.rules:
             reply = rule(ask)
             if reply is not None:
-                sock.sendall(reply)
+                sock.sendall(_for_method(ask, reply))
                 return
-        sock.sendall(self._honest(ask))
+        sock.sendall(_for_method(ask, self._honest(ask)))
 
     def _honest(self, ask: Ask) -> bytes:
         if "/blobs/uploads/" in ask.path:
@@ -221,10 +221,13 @@ class FakeRegistry:
         return answer(status="201 Created", Docker_Content_Digest=digest)
 
 
+def _for_method(ask: Ask, reply: bytes) -> bytes:
+    """An answer to HEAD has no body (RFC 9110 section 9.3.2)."""
+    return reply.partition(b"\r\n\r\n")[0] + b"\r\n\r\n" if ask.method == "HEAD" else reply
+
+
 def blob_answer(data: bytes, ask: Ask) -> bytes:
     """A blob, or the part of it that is asked for."""
-    if ask.method == "HEAD":
-        return f"HTTP/1.1 200 OK\r\nContent-Length: {len(data)}\r\nConnection: close\r\n\r\n".encode()
     found = re.fullmatch(r"bytes=(\d+)-", ask.headers.get("range", ""))
     if found is None:
         return answer(data, Content_Type="application/octet-stream")

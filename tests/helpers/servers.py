@@ -76,7 +76,7 @@ class Server:
 
 
 def read_request(sock: socket.socket) -> bytes:
-    """Read one whole request; its body is as long as Content-Length says."""
+    """Read one whole request, or what comes of it; its body is as long as Content-Length says."""
     data = b""
     while b"\r\n\r\n" not in data:
         part = sock.recv(65536)
@@ -89,8 +89,8 @@ def read_request(sock: socket.socket) -> bytes:
         name, _, value = line.partition(b":")
         if name.lower() == b"content-length":
             length = int(value)
-    while len(body) < length:
-        body += sock.recv(65536)
+    while len(body) < length and (part := sock.recv(65536)):
+        body += part
     return head + b"\r\n\r\n" + body
 
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from eclctl.cli.registry import push
-from tests.helpers.registries import OCI, FakeRegistry
-from tests.helpers.site import Site
+from tests.helpers.registries import OCI, Ask, FakeRegistry, answer, on
+from tests.helpers.servers import PATIENCE
+from tests.helpers.site import ECLCTL, Site
 from tests.helpers.support import CORPUS, ROOT
 
 POINTS = 110
@@ -24,7 +27,7 @@ POINTS = 110
 # the lines that it runs of what handles the file, and kills itself at the one that it was told.
 CHILD = """
 import hashlib, json, os, signal, sys
-import requests, eclctl.local.engine, eclctl.local.at_path
+import eclctl.remote.http.transport, eclctl.local.engine, eclctl.local.at_path
 from eclctl.cli.registry import pull
 
 FILES = (
@@ -152,3 +155,33 @@ def test_killed_at_a_hundred_points_what_appears_is_whole_and_approved(site: Sit
 
 def push_whole(server: FakeRegistry, image: Path) -> None:
     assert push.run(["--no-https", str(image), f"oras://{server.host}/prod/app:1"]) == 0
+
+
+@pytest.mark.parametrize("waits", ["for the registry", "between tries"])
+def test_ctrl_c_ends_a_pull_at_once_and_the_next_one_goes_on(tmp_path: Path, waits: str) -> None:
+    asked, ended = threading.Event(), threading.Event()
+
+    def behave(_: Ask) -> bytes:
+        asked.set()
+        if waits == "for the registry":
+            ended.wait(PATIENCE)
+        return answer(status="503 Busy", Retry_After="30")
+
+    with FakeRegistry() as server:
+        server.store.add_image(OCI / "layers-ci.oci.sif")
+        blob = json.loads(server.store.manifests["1"][1])["layers"][2]["digest"]
+        server.rules.append(rule := on("GET", blob, behave))
+        where = f"docker://{server.host}/prod/app:1"
+        command = [*ECLCTL, "pull", "--no-https", "--arch", "amd64", str(tmp_path / "a.sif"), where]
+        environment = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
+        running = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        assert asked.wait(PATIENCE)
+        running.send_signal(signal.SIGINT)
+        output, errors = running.communicate(timeout=PATIENCE / 6)
+        ended.set()
+        assert (running.returncode, output, errors) == (130, b"", b"")
+        assert [name.startswith(".eclctl-") for name in os.listdir(tmp_path)] == [True]
+        server.rules.remove(rule)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert "8192 of them from before" in done.stdout
+    assert os.listdir(tmp_path) == ["a.sif"]

@@ -1,4 +1,4 @@
-"""What `eclctl push` and `eclctl pull` have in common: options, the way to a registry, and how errors are shown."""
+"""What `eclctl push` and `eclctl pull` share: options, how a registry is reached, and how errors are shown."""
 
 from __future__ import annotations
 
@@ -28,11 +28,7 @@ def add_registry_options(parser: Parser) -> None:
     """Add the options that say how a registry is reached."""
     way = parser.add_argument_group("the way to the registry")
     way.add_argument(
-        "--no-https",
-        "--plain-http",
-        action="store_true",
-        dest="plain",
-        help="plain HTTP: the registry does not prove who it is",
+        "--no-https", "--plain-http", action="store_true", dest="plain", help="http: the server is not authenticated"
     )
     way.add_argument("--tls-ca", metavar="FILE", help="PEM certificates to trust instead of the system's")
     way.add_argument("--authfile", metavar="FILE", help="credentials, instead of the usual files")

@@ -25,11 +25,18 @@ from eclctl.files.atomic import NewFileError
 from eclctl.files.resumable import Landing, landing
 from eclctl.local.at_path import decide_as_if_at
 from eclctl.local.engine import load_site
+from eclctl.remote.http.client import TransientError
 from eclctl.remote.registry.client import Registry
-from eclctl.remote.registry.images import MAX_CONFIG, Found, find_image, find_signatures, images_layers, sif_layer
-from eclctl.remote.registry.images import platform as platform_of
+from eclctl.remote.registry.images import (
+    MAX_CONFIG,
+    FoundManifest,
+    architecture_of,
+    find_image,
+    find_signatures,
+    require_runnable_layers,
+    sif_layer,
+)
 from eclctl.remote.registry.names import Reference, parse_reference
-from eclctl.remote.registry.session import TransientError
 from eclctl.remote.registry.transfer import fill
 from eclctl.report.answers import decision_fields
 from eclctl.sif import oci_sif, reader
@@ -80,11 +87,11 @@ _ARCHITECTURES = {
 
 
 @dataclass(frozen=True, slots=True)
-class _Wanted:
+class _Plan:
     """What is to be pulled: the manifests, the file that they make, and what tells that file from others."""
 
-    image: Found
-    signatures: Found | None
+    image: FoundManifest
+    signatures: FoundManifest | None
     file: Drawn
 
     @property
@@ -100,7 +107,7 @@ class _Wanted:
 
 
 class _DeniedError(EclctlError):
-    """The policy says no."""
+    """The policy does not allow the image."""
 
     code = "denied"
 
@@ -124,7 +131,7 @@ def run(argv: list[str]) -> int:
         parser.error("--with-cosign is for docker://; oras:// pulls the whole file, with all signatures in it")
     if options.config is not None and not options.require_allow:
         parser.error("--config says whose policy --require-allow asks; give both")
-    path = options.output or _usual_name(reference)
+    path = options.output or _default_name(reference)
     known = _known(path, str(reference))
     try:
         decision = _pull(options, reference, path, known)
@@ -164,7 +171,7 @@ def _architecture(text: str) -> str:
     return _ARCHITECTURES.get(text, text)
 
 
-def _usual_name(reference: Reference) -> str:
+def _default_name(reference: Reference) -> str:
     """The file that SingularityCE makes of a reference."""
     behind = reference.digest.replace(":", "-")[: len("sha256-") + 12] if reference.digest else reference.tag
     ending = "oci.sif" if reference.scheme == "docker" else "sif"
@@ -179,18 +186,18 @@ def _pull(options: argparse.Namespace, reference: Reference, path: str, known: d
         if not options.json:
             warning_printer("pull")(text)
 
-    _not_there(path, options)
+    _require_absent(path, options)
     if options.require_allow:
         load_site(options.config or _CONFIG)  # what is wrong with it is said before anything is fetched
     registry = connect(options, reference, tell, push=False)
-    wanted = _wanted(registry, reference, options, tell)
-    known |= {"digest": wanted.image.document.digest, "size": wanted.file.size, "signatures": wanted.signature_count}
-    with landing(path, wanted.content, replace=options.force) as file:
-        file.room(wanted.file.size)
-        with show_progress(f"pulling {os.path.basename(path)}", wanted.file.size) as advance:
-            known["resumed"] = _fill(registry, file, wanted.file, advance)
+    plan = _plan(registry, reference, options, tell)
+    known |= {"digest": plan.image.document.digest, "size": plan.file.size, "signatures": plan.signature_count}
+    with landing(path, plan.content, replace=options.force) as file:
+        file.room(plan.file.size)
+        with show_progress(f"pulling {os.path.basename(path)}", plan.file.size) as advance:
+            known["resumed"] = _download(registry, file, plan.file, advance)
         try:
-            _check(file, wanted, reference)
+            _require_readable(file, plan, reference)
             decision = _decision(options, file)
         except EclctlError:
             file.drop()
@@ -199,7 +206,7 @@ def _pull(options: argparse.Namespace, reference: Reference, path: str, known: d
     return decision
 
 
-def _not_there(path: str, options: argparse.Namespace) -> None:
+def _require_absent(path: str, options: argparse.Namespace) -> None:
     """Refuse before anything is fetched what would be refused at the end."""
     if os.path.isdir(path):
         raise NewFileError(f"{path}: this is a directory; name the file in it")
@@ -207,45 +214,43 @@ def _not_there(path: str, options: argparse.Namespace) -> None:
         raise NewFileError(f"image file already exists: {path!r} - will not overwrite; --force does")
 
 
-def _wanted(
-    registry: Registry, reference: Reference, options: argparse.Namespace, tell: Callable[[str], None]
-) -> _Wanted:
-    """Find out what the file will be, before anything large is fetched."""
+def _plan(registry: Registry, reference: Reference, options: argparse.Namespace, tell: Callable[[str], None]) -> _Plan:
+    """Return what the file will be, before anything large is fetched."""
     architecture = options.arch or _architecture(platform.machine())
     image = find_image(registry, reference.chosen, architecture)
     if reference.scheme == "oras":
         layer = sif_layer(image.manifest)
-        return _Wanted(image, None, Drawn(b"", (Placed(layer.digest, layer.size, 0, None),), layer.size))
-    images_layers(image.manifest)
+        return _Plan(image, None, Drawn(b"", (Placed(layer.digest, layer.size, 0, None),), layer.size))
+    require_runnable_layers(image.manifest)
     known = _config(registry, image, architecture)
     signatures = find_signatures(registry, image.document.digest) if options.with_cosign else None
     if options.with_cosign and signatures is None:
         tell(f"the registry has no cosign signatures of {image.document.digest}")
     drawn = draw(list(_members(image, signatures)))
     placed = tuple(replace(each, data=known.get(each.digest, each.data)) for each in drawn.placed)
-    return _Wanted(image, signatures, Drawn(drawn.head, placed, drawn.size))
+    return _Plan(image, signatures, Drawn(drawn.head, placed, drawn.size))
 
 
-def _config(registry: Registry, image: Found, architecture: str) -> dict[str, bytes]:
-    """Fetch the image's config, and look what machine it is for."""
+def _config(registry: Registry, image: FoundManifest, architecture: str) -> dict[str, bytes]:
+    """Fetch the image's config, by digest, and require that it names the architecture."""
     content = image.manifest.config
     if content.size > MAX_CONFIG:
         raise RemoteError(f"the image's config has {content.size} bytes; {MAX_CONFIG} are read")
     config = registry.small_blob(content.digest, content.size)
-    named = platform_of(config)
+    named = architecture_of(config)
     if named and architecture not in {named, named.partition("/")[0]}:
         raise RemoteError(f"the image is for {printable(named)}, not for {printable(architecture)}; --arch chooses")
     return {content.digest: config}
 
 
-def _members(image: Found, signatures: Found | None) -> Iterator[Member]:
+def _members(image: FoundManifest, signatures: FoundManifest | None) -> Iterator[Member]:
     yield Member(image.document.raw, image.manifest, image.document.media_type)
     if signatures is not None:
         name = f"_cosign:{image.document.digest.replace(':', '-')}.sig"
         yield Member(signatures.document.raw, signatures.manifest, signatures.document.media_type, name)
 
 
-def _fill(registry: Registry, file: Landing, drawn: Drawn, advance: Callable[[int], None]) -> int:
+def _download(registry: Registry, file: Landing, drawn: Drawn, advance: Callable[[int], None]) -> int:
     try:
         return fill(registry, file.fd, drawn.placed, drawn.head, advance)
     except TransientError as error:
@@ -254,14 +259,14 @@ def _fill(registry: Registry, file: Landing, drawn: Drawn, advance: Callable[[in
         raise NewFileError(f"{file.final}: {error.strerror}. {_KEPT}") from error
 
 
-def _check(file: Landing, wanted: _Wanted, reference: Reference) -> None:
-    """Read the written file as a launcher would."""
+def _require_readable(file: Landing, plan: _Plan, reference: Reference) -> None:
+    """Require that what was written can be read as an image, as it is read to run it."""
     image = reader.read(file.fd)
     if reference.scheme == "oras":
         return
     layout = oci_sif.read(image) if image.kind is Kind.OCI_SIF else None
     found = layout.image if layout is not None else None
-    if found is None or found.problem is not None or found.digest != wanted.image.document.digest:
+    if found is None or found.problem is not None or found.digest != plan.image.document.digest:
         problem = (found.problem if found is not None else layout and layout.problem) or None
         raise MalformedImageError(f"no image comes of it: {problem.message if problem else 'its manifest is another'}")
 

@@ -123,14 +123,14 @@ def _push(options: argparse.Namespace, reference: Reference, fd: int, known: dic
             warning_printer("push")(text)
 
     if reference.scheme == "oras":
-        manifests = [_whole(options.image, reference.tag, fd, image.size)]
+        manifests = [_sif_manifest(options.image, reference.tag, fd, image.size)]
     else:
-        manifests = list(_oci(image, reference.tag, tell, with_cosign=options.with_cosign))
+        manifests = list(_oci_manifests(image, reference.tag, tell, with_cosign=options.with_cosign))
     known |= {"digest": manifests[-1].digest, "signatures": manifests[0].tag if len(manifests) > 1 else None}
     known["blobs"] = sum(len(manifest.blobs) for manifest in manifests)
     registry = connect(options, reference, tell, push=True)
     if len(manifests) > 1 and not options.force:
-        _keep_others(registry, manifests[-1].digest, manifests[0])
+        _require_nothing_lost(registry, manifests[-1].digest, manifests[0])
     known["sent"] = _send(registry, manifests, os.path.basename(options.image))
     after = os.fstat(fd)
     if (before.st_size, before.st_ctime_ns) != (after.st_size, after.st_ctime_ns):
@@ -146,7 +146,7 @@ def _image(path: str, fd: int) -> Sif:
         raise MalformedImageError(f"{path}: {error}; `eclctl sif list` says what there is") from error
 
 
-def _whole(path: str, tag: str, fd: int, size: int) -> _Manifest:
+def _sif_manifest(path: str, tag: str, fd: int, size: int) -> _Manifest:
     """The manifest of a whole SIF file, as SingularityCE and Apptainer write it."""
     blob = Source(_hash(fd, size, os.path.basename(path)), size, fd)
     config = Source(f"sha256:{hashlib.sha256(EMPTY_CONFIG).hexdigest()}", len(EMPTY_CONFIG), data=EMPTY_CONFIG)
@@ -172,7 +172,7 @@ def _hash(fd: int, size: int, name: str) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-def _oci(image: Sif, tag: str, tell: Callable[[str], None], *, with_cosign: bool) -> Iterator[_Manifest]:
+def _oci_manifests(image: Sif, tag: str, tell: Callable[[str], None], *, with_cosign: bool) -> Iterator[_Manifest]:
     """Yield the manifest of the signatures, if they are wanted, and then that of the image: it is never there alone."""
     if image.kind is not Kind.OCI_SIF:
         raise RemoteError("non OCI SIF images can only be pushed to OCI registries via oras://")
@@ -181,16 +181,16 @@ def _oci(image: Sif, tag: str, tell: Callable[[str], None], *, with_cosign: bool
     if found is None or found.problem is not None:
         raise _malformed(found.problem if found is not None else layout.problem)
     signatures = layout.signatures_of(found.digest)
-    _what_stays(image, layout, tell, carried=with_cosign and bool(signatures))
+    _warn_of_what_stays(image, layout, tell, carried=with_cosign and bool(signatures))
     if with_cosign and not signatures:
         tell("the image has no cosign signatures to push")
     elif with_cosign:
-        yield _signatures(image, signatures, signature_tag(found.digest))
+        yield _signature_manifest(image, signatures, signature_tag(found.digest))
     manifest = found.manifest
     yield _Manifest(_read(image, manifest), manifest.content.media_type, tag, _sources(image, found.parts))
 
 
-def _signatures(image: Sif, attachments: tuple[Attachment, ...], tag: str) -> _Manifest:
+def _signature_manifest(image: Sif, attachments: tuple[Attachment, ...], tag: str) -> _Manifest:
     if len(attachments) > 1:
         raise MalformedImageError(f"{len(attachments)} entries of the root index hold the image's signatures")
     attachment = attachments[0]
@@ -207,8 +207,8 @@ def _signatures(image: Sif, attachments: tuple[Attachment, ...], tag: str) -> _M
     return _Manifest(raw, attachment.manifest.content.media_type, tag, sources)
 
 
-def _what_stays(image: Sif, layout: Layout, tell: Callable[[str], None], *, carried: bool) -> None:
-    """Say what of the file is not in the OCI image, so that a pull does not bring it."""
+def _warn_of_what_stays(image: Sif, layout: Layout, tell: Callable[[str], None], *, carried: bool) -> None:
+    """Warn of what is in the file and not in the OCI image: a pull does not bring it."""
     native = sum(1 for descriptor in image.descriptors if descriptor.is_signature)
     if native:
         what = "a PGP or PEM signature stays" if native == 1 else f"{native} PGP or PEM signatures stay"
@@ -239,8 +239,8 @@ def _malformed(finding: Finding | None) -> MalformedImageError:
     return MalformedImageError(finding.message if finding is not None else "there is no image in it")
 
 
-def _keep_others(registry: Registry, digest: str, ours: _Manifest) -> None:
-    """Refuse to take signatures from the registry that the file does not have: others would lose their work."""
+def _require_nothing_lost(registry: Registry, digest: str, ours: _Manifest) -> None:
+    """Refuse to replace signatures in the registry that the file does not have: the work of others would be lost."""
     there = find_signatures(registry, digest)
     if there is None or there.document.raw == ours.raw:
         return

@@ -16,6 +16,7 @@ from eclctl.config.keyservers import Keyservers
 from eclctl.sif.reader import DataType, read
 from eclctl.signature import openpgp
 from eclctl.text import printable
+from eclctl.verify.reference import Material
 
 if TYPE_CHECKING:
     import argparse
@@ -26,15 +27,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Remote", "add_remote_options", "remote", "remote_options_error"]
 
-_MOST: Final = 16
-"""Keys that are asked for because of one image: its author can claim any number of them."""
+_MAX_KEYS: Final = 16
+"""Keys that are asked for because of one image, whose author can claim any number of them."""
 
 _DIGITS: Final = 40
 
 
 def add_remote_options(group: argparse._ArgumentGroup) -> None:
     """Add the options about keyservers."""
-    group.add_argument("-l", "--local", action="store_true", help="use no network, in spite of the configuration")
+    group.add_argument("-l", "--local", action="store_true", help="use no network, even if keyservers are configured")
     group.add_argument(
         "-u",
         "--url",
@@ -83,7 +84,7 @@ class Remote:
             material: The keys that are at hand, and what earlier images brought.
 
         Raises:
-            MalformedImageError, BusyImageError, UnreadableImageError, UnsupportedFileError: As `sif.reader.read`.
+            MalformedImageError, BusyImageError, UnreadableImageError, UnsupportedFileError: As `image.sif.read`.
         """
         new = [packets for name in self._unknown(fd, material) if (packets := self._fetch(name, material.store.pgp))]
         if not new:
@@ -97,9 +98,9 @@ class Remote:
     def _unknown(self, fd: int, material: Material) -> list[str]:
         claimed = dict.fromkeys(_claimed(fd))
         missing = [name for name in claimed if name not in self._asked and material.store.pgp.get(name) is None]
-        if len(missing) > _MOST:
-            print_note(f"WARNING: the image claims {len(missing)} unknown keys, of which {_MOST} are asked for")
-        return missing[:_MOST]
+        if len(missing) > _MAX_KEYS:
+            print_note(f"WARNING: the image claims {len(missing)} unknown keys, of which {_MAX_KEYS} are asked for")
+        return missing[:_MAX_KEYS]
 
     def _fetch(self, fingerprint: str, own: openpgp.Keyring) -> bytes | None:
         """Return a certificate, if a server has it; its designated revokers may be among those that are here."""

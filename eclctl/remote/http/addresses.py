@@ -5,13 +5,18 @@ from __future__ import annotations
 import ipaddress
 from ipaddress import IPv4Address, IPv6Address
 
-__all__ = ["why_not"]
+__all__ = ["is_numeric", "why_refused"]
 
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052
 _LOW_32_BITS = 0xFFFF_FFFF
 
 
-def why_not(address: str) -> str | None:
+def is_numeric(host: str) -> bool:
+    """Return whether the host of a URL (IPv6 without brackets) is an address, not a name."""
+    return ":" in host or host.replace(".", "").isdigit()
+
+
+def why_refused(address: str) -> str | None:
     """Return why a redirect may not lead to a numeric address, None when it may.
 
     Refused are loopback, link-local (which is where clouds keep the secrets of their machines), unspecified, multicast

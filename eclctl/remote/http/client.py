@@ -1,19 +1,24 @@
-"""One small HTTP client for everything that eclctl fetches.
+"""One small HTTP client for everything that eclctl fetches and sends.
+
+`request` asks for small things and returns the whole answer. `exchange` is for what is too large for memory: it gives
+an answer while it comes in, and sends a body in parts.
 
 Rules:
 
-1. An exchange ends by its deadline, whatever part of it takes long: looking up the name, connecting, TLS, headers or a
-   body that drip. Bodies are bounded, and so is each header line and their number. Nothing is decompressed: no encoding
-   is asked for, and a body in one is refused.
+1. An exchange ends by its deadline, whichever part of it takes long: looking up the name, connecting, TLS, sending,
+   headers or a body that drip. `exchange` also ends when nothing moves for too long. Bodies are bounded, and so is each
+   header line and their number. Nothing is decompressed: no encoding is asked for, and a body in one is refused.
 2. Only http and https, without credentials in the URL. TLS is verified with the system's roots, or those in a file that
    the caller names instead.
 3. The first URL may lead anywhere, also to this host. Redirects are followed here, not by aiohttp: a few, never to
    another scheme, nor to a loopback, link-local, unspecified, multicast or reserved address. What counts is the address
    that is connected to, so that a name which resolves to something else the next time changes nothing. Headers that
    carry credentials go no further than the origin (scheme, host, port) that they were meant for. A caller whose servers
-   were chosen by name (`same_origin`) has redirects followed within the origin alone, wherever that is.
-4. Proxies are those that the environment names (`proxies`). Behind a proxy nobody here sees which address it connects
-   to: a redirect that a proxy would have to follow is followed only within the same origin.
+   were chosen by name (`same_origin`) has redirects followed within the origin alone, wherever that is. `exchange`
+   follows no redirect.
+4. Proxies are those that the environment names (`proxies`). Which address a proxy connects to is not visible here: a
+   redirect that a proxy would have to follow is followed only within the same origin.
+5. Each exchange has its own connection. Cookies, `~/.netrc` and answers are not kept or read.
 """
 
 from __future__ import annotations
@@ -24,28 +29,73 @@ import importlib
 import os
 import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any, Final, NoReturn
 from urllib.parse import urljoin, urlsplit
 
 from eclctl.errors import RemoteError
-from eclctl.remote.http.addresses import why_not
-from eclctl.remote.http.limits import MAX_REDIRECTS, MAX_URL
+from eclctl.remote.http.addresses import is_numeric, why_refused
+from eclctl.remote.http.limits import MAX_HEADER_LINE, MAX_REDIRECTS, MAX_URL
 from eclctl.remote.http.proxies import Proxy, choose
 from eclctl.text import printable_ascii
 
-__all__ = ["MAX_REDIRECTS", "MAX_URL", "Exchange", "NoThreadError", "Response", "in_thread", "request", "shown"]
+__all__ = [
+    "MAX_REDIRECTS",
+    "MAX_URL",
+    "REDIRECTS",
+    "Answer",
+    "Exchange",
+    "NoThreadError",
+    "NoTlsError",
+    "Response",
+    "Target",
+    "TransientError",
+    "UntrustedServerError",
+    "Upload",
+    "allow_any_address",
+    "exchange",
+    "in_thread",
+    "parse_url",
+    "request",
+    "shown",
+]
+
+REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+"""Statuses that send the client to another URL."""
 
 _MAX_SHOWN: Final = 200
 _PORTS: Final = {"http": 80, "https": 443}
 # RFC 3986 without what a URL in a certificate or a Location header has no business to hold.
 _URL: Final = re.compile(r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]+")
 _HOST: Final = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+")
-_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _KEEPING_METHOD: Final = frozenset({307, 308})
 _CREDENTIALS: Final = frozenset({"authorization", "cookie", "proxy-authorization"})
+_NOT_COMPRESSED: Final = frozenset({"", "identity"})
+
+
+class TransientError(RemoteError):
+    """An exchange failed in a way that the next try may not: no connection, no whole answer, a server in trouble.
+
+    Attributes:
+        pause: How many seconds the server asks to wait, 0 when it says nothing.
+        slow: True when time has run out or no server listens. This is likely to stay so, and is tried less often.
+    """
+
+    def __init__(self, message: str, pause: float = 0.0, *, slow: bool = False) -> None:
+        super().__init__(message)
+        self.pause = pause
+        self.slow = slow
+
+
+class UntrustedServerError(RemoteError):
+    """The server's certificate is not trusted, or is for another name."""
+
+
+class NoTlsError(RemoteError):
+    """The server does not speak TLS."""
 
 
 class NoThreadError(OSError):
@@ -73,32 +123,119 @@ class Target:
 
     @property
     def origin(self) -> tuple[str, str, int]:
-        """Whom the URL speaks to."""
+        """The server that the URL speaks to: scheme, host and port."""
         return self.scheme, self.host, self.port
 
 
-def _anywhere(_: str) -> str | None:
+def allow_any_address(_: str) -> str | None:
+    """Refuse no address; for `Exchange.refuse`."""
     return None
 
 
 @dataclass(frozen=True, slots=True)
-class Exchange:
-    """One question and how it may be asked: what `transport` needs to know.
+class Upload:
+    """A request's body that is sent in parts.
 
-    `limit` bounds the answer's body, in bytes. `refuse` says why an address may not be connected to, None if it may.
-    `roots` is a file of certificates that are trusted for TLS instead of the system's. `same_origin` keeps redirects
-    where the first URL leads.
+    Attributes:
+        size: Bytes in all, sent as `Content-Length`.
+        parts: The bytes. Each part is made in the event loop's own thread, so this is for programs that have nothing
+            else to serve. What it raises is what the exchange raises.
+    """
+
+    size: int
+    parts: Iterable[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One request and how it may be sent: what `transport` needs to know.
+
+    Attributes:
+        refuse: Says why an address may not be connected to, None if it may. It is called before each connection.
+        roots: A PEM file of certificates that are trusted for TLS instead of the system's.
+        line_limit: The longest status or header line of the answer, in bytes.
     """
 
     method: str
     target: Target
-    body: bytes | None
+    body: bytes | Upload | None
     headers: Mapping[str, str]
-    limit: int
     proxy: Proxy | None
-    refuse: Callable[[str], str | None] = _anywhere
+    refuse: Callable[[str], str | None] = allow_any_address
     roots: str | None = None
-    same_origin: bool = False
+    line_limit: int = MAX_HEADER_LINE
+
+
+class Answer:
+    """An answer that is coming in: status, headers, and a body that is read once, by `next_part` or `read`.
+
+    Args:
+        exchange: What was sent.
+        status: The status code.
+        fields: The headers as they came.
+        length: How long the body says that it is, 0 when it does not.
+        receive: Returns the next part of the body, b"" at its end.
+        progress: Is called when something has moved.
+    """
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        status: int,
+        fields: Sequence[tuple[str, str]],
+        *,
+        length: int,
+        receive: Callable[[], Awaitable[bytes]],
+        progress: Callable[[], None],
+    ) -> None:
+        self.url = exchange.target.url
+        self.status = status
+        self.headers: dict[str, str] = {}
+        """By lower-case name; the first of a name counts."""
+        self._fields = fields
+        self._length = length
+        self._receive = receive
+        self._progress = progress
+        for name, value in fields:
+            self.headers.setdefault(name.lower(), value)
+
+    def values(self, name: str) -> list[str]:
+        """Return every value of a header, in order; `name` is lower-case."""
+        return [value for found, value in self._fields if found.lower() == name]
+
+    async def next_part(self) -> bytes:
+        """Return the next part of the body, b"" at its end.
+
+        Raises:
+            TransientError: It ended before it was whole.
+            RemoteError: It is compressed, or cannot be read.
+        """
+        self._require_not_compressed()
+        self._progress()  # the time that the caller took for the part before does not count
+        part = await self._receive()
+        self._progress()
+        return part
+
+    async def read(self, limit: int) -> bytes:
+        """Return the whole body.
+
+        Raises:
+            RemoteError: It has more than `limit` bytes, or as `next_part`.
+        """
+        self._require_not_compressed()
+        too_long = RemoteError(f"{shown(self.url)} sent more than {limit} bytes")
+        if self._length > limit:
+            raise too_long
+        body = bytearray()
+        while part := await self.next_part():
+            body += part
+            if len(body) > limit:
+                raise too_long
+        return bytes(body)
+
+    def _require_not_compressed(self) -> None:
+        if self.headers.get("content-encoding", "").lower() not in _NOT_COMPRESSED:
+            raise RemoteError(f"{shown(self.url)} sent a compressed answer, which was not asked for")
 
 
 async def request(
@@ -113,7 +250,7 @@ async def request(
     roots: str | None = None,
     same_origin: bool = False,
 ) -> Response:
-    """Ask one URL and return the whole answer, whatever its status.
+    """Ask one URL and return the whole answer, of any status.
 
     Args:
         method: GET, POST…
@@ -129,83 +266,64 @@ async def request(
     Raises:
         RemoteError: there is no whole answer; the message names the URL.
     """
+    async with _time_limit(url, timeout, timeout) as progress:
+        target = parse_url(url)
+        wanted = Exchange(method, target, body, dict(headers or {}), None, roots=roots)
+        return await _follow(wanted, redirects, limit, progress, same_origin=same_origin)
+
+
+@asynccontextmanager
+async def exchange(wanted: Exchange, *, seconds: float, stall: float) -> AsyncIterator[Answer]:
+    """Send one request and give its answer, of any status. With the end of the block the connection ends.
+
+    Args:
+        wanted: The request. No redirect is followed, and its proxy and addresses are the caller's to choose.
+        seconds: For everything together, up to the end of the block.
+        stall: How many seconds may pass without progress: the headers, a part sent, or a part received.
+
+    Raises:
+        TransientError: There is no whole answer this time.
+        RemoteError: There will be none. Else what the block or `Upload.parts` raises.
+    """
+    async with _time_limit(wanted.target.url, seconds, stall) as progress:
+        transport = await _transport()
+        async with transport.exchange(wanted, progress) as answer:
+            yield answer
+
+
+@asynccontextmanager
+async def _time_limit(url: str, seconds: float, stall: float) -> AsyncIterator[Callable[[], None]]:
+    """End the block when time is up; gives what is to be called when something has moved."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + seconds
+
+    def progress() -> None:
+        if not timer.expired():  # a task that still sends may call this while the exchange is being ended
+            timer.reschedule(min(end, loop.time() + stall))
+
     try:
-        async with asyncio.timeout(timeout):
-            target = _target(url)
-            exchange = Exchange(
-                method, target, body, dict(headers or {}), limit, None, roots=roots, same_origin=same_origin
-            )
-            return await _follow(exchange, redirects)
-    except TimeoutError:
-        raise RemoteError(f"{shown(url)} did not answer in full within {timeout:.3g} s") from None
+        async with asyncio.timeout(min(seconds, stall)) as timer:
+            yield progress
+    except TimeoutError as error:
+        if not timer.expired():
+            raise  # it is an error of the block's own
+        if stall < seconds and timer.when() != end:
+            raise TransientError(f"{shown(url)}: nothing came for {stall:.3g} s", slow=True) from error
+        raise TransientError(f"{shown(url)} did not answer in full within {seconds:.3g} s", slow=True) from error
 
 
-def shown(url: str) -> str:
-    """Return a URL as messages show it: printable, without credentials, not endless."""
-    text = printable_ascii(re.sub(r"//[^/?#]*@", "//", url))
-    return text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "…"
+def parse_url(url: str, limit: int = MAX_URL) -> Target:
+    """Read a URL strictly, so that what connects cannot read it otherwise.
 
+    Args:
+        url: The URL.
+        limit: The most characters that it may have.
 
-async def _follow(exchange: Exchange, redirects: int) -> Response:
-    transport = await _transport()
-    for left in range(redirects, -1, -1):
-        exchange = _through_proxy(exchange)
-        response: Response = await transport.exchange(exchange)
-        if response.status not in _REDIRECTS or "location" not in response.headers:
-            return response
-        if left:
-            exchange = _redirected(exchange, response)
-    raise RemoteError(f"{shown(exchange.target.url)} redirects once more after {redirects} redirects")
-
-
-def _redirected(exchange: Exchange, response: Response) -> Exchange:
-    """The exchange that a redirect leads to (RFC 9110 section 15.4; as everybody does, POST becomes GET)."""
-    before = exchange.target
-    try:
-        target = _target(urljoin(before.url, response.headers["location"]))
-    except (RemoteError, ValueError) as error:
-        _refuse(before, response.headers["location"], str(error))
-    if target.scheme != before.scheme:
-        _refuse(before, target.url, "it has another scheme")
-    if before.origin != target.origin and exchange.same_origin:
-        _refuse(before, target.url, "it is another host than the one that was asked")
-    proxy = _proxy(target)
-    if proxy is not None and target.origin != before.origin:
-        _refuse(before, target.url, "nobody can see which address a proxy would connect to")
-    refuse = exchange.refuse if exchange.same_origin else why_not
-    if _numeric(target.host) and (why := refuse(target.host)) is not None:
-        _refuse(before, target.url, why)
-    kept = exchange.method == "HEAD" or response.status in _KEEPING_METHOD
-    headers = {
-        name: value
-        for name, value in exchange.headers.items()
-        if (target.origin == before.origin or name.lower() not in _CREDENTIALS)
-        and (kept or not name.lower().startswith("content-"))
-    }
-    method, body = (exchange.method, exchange.body) if kept else ("GET", None)
-    return replace(exchange, method=method, target=target, body=body, headers=headers, proxy=proxy, refuse=refuse)
-
-
-def _refuse(before: Target, where: str, why: str) -> NoReturn:
-    raise RemoteError(f"{shown(before.url)} redirects to {shown(where)}, which is not followed: {why}")
-
-
-def _through_proxy(exchange: Exchange) -> Exchange:
-    """Behind a proxy, the address that is connected to is the proxy's, which may be anywhere."""
-    proxy = _proxy(exchange.target)
-    if proxy is None:
-        return exchange
-    return replace(exchange, proxy=proxy, refuse=_anywhere)
-
-
-def _proxy(target: Target) -> Proxy | None:
-    return choose(*target.origin, os.environ)
-
-
-def _target(url: str) -> Target:
-    """Read a URL strictly, so that whoever connects cannot read it otherwise."""
-    if len(url) > MAX_URL:
-        raise RemoteError(f"{shown(url)} is longer than {MAX_URL} characters")
+    Raises:
+        RemoteError: It is no http or https URL that may be asked.
+    """
+    if len(url) > limit:
+        raise RemoteError(f"{shown(url)} is longer than {limit} characters")
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -221,8 +339,69 @@ def _target(url: str) -> Target:
     return Target(whole, parts.scheme, parts.hostname.lower(), port or _PORTS[parts.scheme])
 
 
-def _numeric(host: str) -> bool:
-    return ":" in host or host.replace(".", "").isdigit()
+def shown(url: str) -> str:
+    """Return a URL as messages show it: printable, without credentials, not endless."""
+    text = printable_ascii(re.sub(r"//[^/?#]*@", "//", url))
+    return text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "…"
+
+
+async def _follow(
+    wanted: Exchange, redirects: int, limit: int, progress: Callable[[], None], *, same_origin: bool
+) -> Response:
+    transport = await _transport()
+    for left in range(redirects, -1, -1):
+        wanted = _through_proxy(wanted)
+        async with transport.exchange(wanted, progress) as answer:
+            response = Response(answer.status, answer.headers, await answer.read(limit), answer.url)
+        if response.status not in REDIRECTS or "location" not in response.headers:
+            return response
+        if left:
+            wanted = _redirected(wanted, response, same_origin=same_origin)
+    raise RemoteError(f"{shown(wanted.target.url)} redirects once more after {redirects} redirects")
+
+
+def _redirected(wanted: Exchange, response: Response, *, same_origin: bool) -> Exchange:
+    """Return the exchange that a redirect leads to (RFC 9110 section 15.4; as is usual, POST becomes GET)."""
+    before = wanted.target
+    try:
+        target = parse_url(urljoin(before.url, response.headers["location"]))
+    except (RemoteError, ValueError) as error:
+        _refuse(before, response.headers["location"], str(error))
+    if target.scheme != before.scheme:
+        _refuse(before, target.url, "it has another scheme")
+    if before.origin != target.origin and same_origin:
+        _refuse(before, target.url, "it is another host than the one that was asked")
+    proxy = _proxy(target)
+    if proxy is not None and target.origin != before.origin:
+        _refuse(before, target.url, "which address a proxy would connect to cannot be seen")
+    refuse = wanted.refuse if same_origin else why_refused
+    if is_numeric(target.host) and (why := refuse(target.host)) is not None:
+        _refuse(before, target.url, why)
+    kept = wanted.method == "HEAD" or response.status in _KEEPING_METHOD
+    headers = {
+        name: value
+        for name, value in wanted.headers.items()
+        if (target.origin == before.origin or name.lower() not in _CREDENTIALS)
+        and (kept or not name.lower().startswith("content-"))
+    }
+    method, body = (wanted.method, wanted.body) if kept else ("GET", None)
+    return replace(wanted, method=method, target=target, body=body, headers=headers, proxy=proxy, refuse=refuse)
+
+
+def _refuse(before: Target, where: str, why: str) -> NoReturn:
+    raise RemoteError(f"{shown(before.url)} redirects to {shown(where)}, which is not followed: {why}")
+
+
+def _through_proxy(wanted: Exchange) -> Exchange:
+    """Behind a proxy, the address that is connected to is the proxy's, which may be anywhere."""
+    proxy = _proxy(wanted.target)
+    if proxy is None:
+        return wanted
+    return replace(wanted, proxy=proxy, refuse=allow_any_address)
+
+
+def _proxy(target: Target) -> Proxy | None:
+    return choose(*target.origin, os.environ)
 
 
 _imported: ModuleType | None = None
@@ -237,7 +416,7 @@ async def _transport() -> Any:
 
 
 async def in_thread(work: Callable[[], Any]) -> Any:
-    """Run what may block in a thread of its own that nobody has to wait for, not even the end of the process.
+    """Run what may block in a thread of its own. Nothing has to wait for it, not even the end of the process.
 
     Raises:
         NoThreadError: there is no thread for it. Else what `work` raised.
@@ -262,7 +441,7 @@ async def in_thread(work: Callable[[], Any]) -> Any:
         try:
             loop.call_soon_threadsafe(settle, result, error)
         except RuntimeError:
-            return  # the loop has ended: nobody waits
+            return  # the loop has ended: nothing waits for the result
 
     try:
         threading.Thread(target=run, name="remote", daemon=True).start()

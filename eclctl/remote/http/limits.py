@@ -1,4 +1,4 @@
-"""How much anybody outside may send, and how long they may take: one place for all of `eclctl.remote`."""
+"""How much a server may send, and how long it may take: one place for all of `eclctl.remote`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ MAX_REDIRECTS: Final = 3
 MAX_URL: Final = 2048
 """The longest URL that is asked, in characters."""
 
+MAX_HEADER_LINE: Final = 8190
+"""The longest status or header line of an answer, in bytes."""
+
 MAX_LOCATION: Final = 16 * 1024
-"""The longest URL that a registry may send us to for a blob: those that are signed by a cloud's storage are long."""
+"""The longest URL of a redirect or an upload that a registry may name: those that a cloud's storage signs are long."""
 
 MAX_MANIFEST: Final = 1024 * 1024
-"""The longest OCI manifest or index, in bytes: as much as is read of one in an image (`sif.oci_sif`)."""
+"""The longest OCI manifest or index, in bytes: as much as is read of one in an image (`image.ocisif`)."""
 
 MAX_TOKEN_ANSWER: Final = 256 * 1024
 MAX_TOKEN: Final = 64 * 1024
@@ -22,8 +25,8 @@ MAX_ERROR: Final = 64 * 1024
 EXCHANGE_SECONDS: Final = 60.0
 """How long a small exchange may take in all, and how long a large one may stand still."""
 
-SLOWEST: Final = 16 * 1024
-"""The fewest bytes a second that a blob may come or go with, over the whole of it: below, it counts as hanging."""
+MIN_BYTES_PER_SECOND: Final = 16 * 1024
+"""The slowest that the transfer of a whole blob may be; below that, it counts as hanging."""
 
 TRIES: Final = 5
 """How often in a row something is tried that may get through the next time."""

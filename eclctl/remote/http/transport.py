@@ -1,4 +1,4 @@
-"""One HTTP exchange by aiohttp: the only module that imports it. Deadlines and redirects are `http`'s."""
+"""One HTTP exchange by aiohttp: the only module that imports it. Deadlines and redirects are the part of `http`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import os
 import socket
 import ssl
 import threading
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
@@ -18,26 +19,31 @@ from yarl import URL
 
 from eclctl import __version__
 from eclctl.errors import RemoteError
-from eclctl.remote.http.client import Exchange, NoThreadError, Response, in_thread, shown
+from eclctl.remote.http.client import (
+    Answer,
+    Exchange,
+    NoThreadError,
+    NoTlsError,
+    TransientError,
+    UntrustedServerError,
+    Upload,
+    in_thread,
+    shown,
+)
 
 if TYPE_CHECKING:
     from aiohttp.typedefs import LooseHeaders
 
 __all__ = ["exchange"]
 
-_MAX_LINE: Final = 8190
 _MAX_HEADERS: Final = 64
-_CHUNK: Final = 1 << 16
+_BUFFER: Final = 1 << 18
 _LOOKUPS: Final = threading.BoundedSemaphore(32)
 """Names being looked up, each in a thread that may hang for as long as its resolver does."""
 
 
-class _RefusedAddressError(OSError):
-    """A connection that must not be opened."""
-
-
-class _Names(AbstractResolver):
-    """Looks names up in threads that nobody waits for beyond the exchange's own deadline."""
+class _Resolver(AbstractResolver):
+    """Looks names up in threads. No exchange waits for one beyond its own deadline."""
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
@@ -63,71 +69,126 @@ class _Names(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: nothing is held."""
 
 
 def _look_up(host: str, port: int, family: socket.AddressFamily) -> Any:
     try:
         return socket.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
+    except UnicodeError as error:  # a part of the name is empty or too long: it has no address either
+        raise socket.gaierror(socket.EAI_NONAME, "this is no name of a host") from error
     finally:
         _LOOKUPS.release()
 
 
 class _Sockets:
-    """Makes the sockets of one exchange, none to an address that is refused, and ends them all."""
+    """Makes the sockets of one exchange, none to an address that is refused, and ends them all.
 
-    def __init__(self, exchange: Exchange) -> None:
-        self._refuse = exchange.refuse
+    Attributes:
+        refused: Why the last address that was refused is refused, None where none was.
+    """
+
+    def __init__(self, wanted: Exchange) -> None:
+        self.refused: str | None = None
+        self._refuse = wanted.refuse
         self._made: list[socket.socket] = []
 
     def make(self, info: tuple[Any, ...]) -> socket.socket:
         """Make the socket for an entry of getaddrinfo's, whose address is the one that will be connected to."""
         family, kind, proto, _, address = info
         if (why := self._refuse(address[0])) is not None:
-            raise _RefusedAddressError(errno.EACCES, f"that is not followed: {why}")
+            self.refused = why
+            raise OSError(errno.EACCES, why)
         made = socket.socket(family, kind, proto)
         self._made.append(made)
         return made
 
     def end(self) -> None:
-        """Nothing that is still to be sent or received counts any more, so no transport waits for it."""
+        """Shut all sockets down, so that no transport waits for what is still to be sent or received."""
         for each in self._made:
             with contextlib.suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
 
 
-async def exchange(wanted: Exchange) -> Response:
-    """Ask once, and read the whole answer. No redirect is followed.
+class _Sending:
+    """The body of a request on its way. aiohttp hides what the body raises, so it is kept here.
+
+    Attributes:
+        failed: What `Upload.parts` raised.
+    """
+
+    def __init__(self, upload: Upload, progress: Callable[[], None]) -> None:
+        self.failed: Exception | None = None
+        self._upload = upload
+        self._progress = progress
+
+    async def parts(self) -> AsyncIterator[bytes]:
+        """Yield the parts. The next one is asked for when nearly all of the one before is with the kernel."""
+        try:
+            for part in self._upload.parts:
+                self._progress()
+                yield part
+        except Exception as error:
+            self.failed = error
+            raise
+
+
+@asynccontextmanager
+async def exchange(wanted: Exchange, progress: Callable[[], None]) -> AsyncIterator[Answer]:
+    """Ask once, and give the answer once its headers are here. No redirect is followed.
+
+    Args:
+        wanted: The request.
+        progress: Is called whenever something has moved.
 
     Raises:
-        RemoteError: there is no whole answer, or its body is larger than the limit.
+        TransientError: There is no answer this time.
+        RemoteError: There will be none. Else what `Upload.parts` raises.
     """
     sockets = _Sockets(wanted)
+    sending = _Sending(wanted.body, progress) if isinstance(wanted.body, Upload) else None
+    with _explained(wanted, sockets, sending):
+        tls = await in_thread(lambda: _tls(wanted)) if _needs_tls(wanted) else True
+    session = _session(wanted, sockets, tls=tls)
     try:
-        session = _session(sockets, tls=await in_thread(lambda: _tls(wanted)) if _needs_tls(wanted) else True)
+        with _explained(wanted, sockets, sending):
+            response = await _ask(session, wanted, sending)
+        progress()
         try:
-            return await _ask(session, wanted)
+
+            async def receive() -> bytes:
+                with _explained(wanted, sockets, sending):
+                    return await response.content.readany()
+
+            yield Answer(
+                wanted,
+                response.status,
+                list(response.headers.items()),
+                length=0 if wanted.method == "HEAD" else response.content_length or 0,
+                receive=receive,
+                progress=progress,
+            )
         finally:
-            sockets.end()
-            await session.close()
-    except (aiohttp.ClientError, OSError, ValueError) as error:
-        through = "" if wanted.proxy is None else f"through the proxy {shown(wanted.proxy.url)}: "
-        raise RemoteError(f"{shown(wanted.target.url)}: {through}{_what_happened(error)}") from error
+            response.close()
+    finally:
+        sockets.end()
+        await session.close()
 
 
-def _session(sockets: _Sockets, *, tls: ssl.SSLContext | bool) -> aiohttp.ClientSession:
+def _session(wanted: Exchange, sockets: _Sockets, *, tls: ssl.SSLContext | bool) -> aiohttp.ClientSession:
     """Return a session for one exchange: it keeps nothing, remembers nothing and unpacks nothing."""
     connector = aiohttp.TCPConnector(
-        resolver=_Names(), use_dns_cache=False, force_close=True, socket_factory=sockets.make, ssl=tls
+        resolver=_Resolver(), use_dns_cache=False, force_close=True, socket_factory=sockets.make, ssl=tls
     )
     return aiohttp.ClientSession(
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
         auto_decompress=False,
-        read_bufsize=_CHUNK,
-        max_line_size=_MAX_LINE,
-        max_field_size=_MAX_LINE,
+        skip_auto_headers={"Content-Type"},
+        read_bufsize=_BUFFER,
+        max_line_size=wanted.line_limit,
+        max_field_size=wanted.line_limit,
         max_headers=_MAX_HEADERS,
     )
 
@@ -148,7 +209,7 @@ def _needs_tls(wanted: Exchange) -> bool:
     return wanted.target.scheme == "https" or (wanted.proxy is not None and wanted.proxy.url.startswith("https"))
 
 
-async def _ask(session: aiohttp.ClientSession, wanted: Exchange) -> Response:
+async def _ask(session: aiohttp.ClientSession, wanted: Exchange, sending: _Sending | None) -> aiohttp.ClientResponse:
     headers: dict[str, str] = {"User-Agent": f"eclctl/{__version__}", "Accept-Encoding": "identity"}
     through: Mapping[str, Any] = {}
     if wanted.proxy is not None:
@@ -158,60 +219,74 @@ async def _ask(session: aiohttp.ClientSession, wanted: Exchange) -> Response:
             if wanted.target.scheme == "http":  # there is no CONNECT that could carry it
                 headers |= for_proxy
         through = {"proxy": URL(wanted.proxy.url), "proxy_headers": for_proxy}
-    async with session.request(
+    body: Any = None
+    if isinstance(wanted.body, Upload):
+        headers["Content-Length"] = str(wanted.body.size)
+        body = sending and sending.parts()
+    elif wanted.body is not None:
+        body = io.BytesIO(wanted.body)
+    return await session.request(
         wanted.method,
         URL(wanted.target.url, encoded=True),
-        data=None if wanted.body is None else io.BytesIO(wanted.body),
+        data=body,
         headers=headers | dict(wanted.headers),
         allow_redirects=False,
         **through,
-    ) as response:
-        try:
-            return await _read(response, wanted)
-        finally:
-            response.close()
+    )
 
 
-async def _read(response: aiohttp.ClientResponse, wanted: Exchange) -> Response:
-    headers: dict[str, str] = {}
-    for name, value in response.headers.items():
-        headers.setdefault(name.lower(), value)
-    url = shown(wanted.target.url)
-    if headers.get("content-encoding", "identity").lower() not in {"", "identity"}:
-        raise RemoteError(f"{url} sent a compressed answer, which nobody asked for")
-    too_long = RemoteError(f"{url} sent more than {wanted.limit} bytes")
-    if wanted.method != "HEAD" and (response.content_length or 0) > wanted.limit:
-        raise too_long
-    body = bytearray()
-    async for part in response.content.iter_any():
-        body += part
-        if len(body) > wanted.limit:
-            raise too_long
-    return Response(response.status, headers, bytes(body), wanted.target.url)
+@contextmanager
+def _explained(wanted: Exchange, sockets: _Sockets, sending: _Sending | None) -> Iterator[None]:
+    """Raise errors of aiohttp and of the system as errors that name the URL."""
+    try:
+        yield
+    except (aiohttp.ClientError, OSError, ValueError) as error:
+        if sending is not None and sending.failed is not None:
+            raise sending.failed from None
+        through = "" if wanted.proxy is None else f"through the proxy {shown(wanted.proxy.url)}: "
+        url = f"{shown(wanted.target.url)}: {through}"
+        if sockets.refused is not None and isinstance(error, aiohttp.ClientConnectorError):
+            raise RemoteError(f"{url}that is not followed: {sockets.refused}") from error
+        raise _explain(url, error) from error
 
 
-def _what_happened(error: Exception) -> str:
-    """One clause about an error of aiohttp's or the system's; whatever the other side wrote into it is escaped."""
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return "the name does not resolve"
-    if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return _printable(f"the server's certificate is not trusted ({error.certificate_error})")
+def _explain(url: str, error: Exception) -> RemoteError:
+    """Return one clause about an error, behind the URL. What the other side wrote into it is escaped."""
     if isinstance(error, aiohttp.ClientConnectorError):
-        cause = error.os_error
-        # asyncio puts the address before the system's own words
-        system = cause.errno is not None and not isinstance(cause, _RefusedAddressError)
-        return _printable(os.strerror(cause.errno or 0) if system else cause.strerror or str(cause))
+        return _explain_connecting(url, error)
     if isinstance(error, aiohttp.ServerDisconnectedError):
-        return "the connection was closed without an answer"
+        return TransientError(f"{url}the connection was closed without an answer")
     if isinstance(error, aiohttp.ClientPayloadError):
-        return "the answer ended before it was whole"
+        return TransientError(f"{url}the answer ended before it was whole")
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return TransientError(f"{url}the proxy answered with status {error.status}")
     if isinstance(error, aiohttp.ClientResponseError):
-        return _printable(f"the answer is no proper HTTP ({error.message})")
+        return TransientError(f"{url}{_printable(f'the answer is no proper HTTP ({error.message})')}")
     if isinstance(error, OSError):
-        return _printable(error.strerror or type(error).__name__)
+        return TransientError(f"{url}{_system_words(error)}")
     if isinstance(error, aiohttp.InvalidURL):
-        return "it is no URL that can be asked"
-    return f"the exchange failed ({type(error).__name__})"
+        return RemoteError(f"{url}it is no URL that can be asked")
+    return RemoteError(f"{url}the exchange failed ({type(error).__name__})")
+
+
+def _explain_connecting(url: str, error: aiohttp.ClientConnectorError) -> RemoteError:
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        why = _printable(f"the server's certificate is not trusted ({error.certificate_error})")
+        return UntrustedServerError(f"{url}{why}")
+    cause = error.os_error
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        kind = TransientError if cause.errno == socket.EAI_AGAIN else RemoteError
+        return kind(f"{url}the name does not resolve")
+    if isinstance(cause, ssl.SSLError) and cause.reason == "WRONG_VERSION_NUMBER":
+        return NoTlsError(f"{url}the server does not speak TLS")
+    return TransientError(f"{url}{_system_words(cause)}", slow=cause.errno == errno.ECONNREFUSED)
+
+
+def _system_words(error: OSError) -> str:
+    """Return what the system says of an error; asyncio and aiohttp put addresses and URLs before it."""
+    if error.errno is not None and not isinstance(error, ssl.SSLError):
+        return os.strerror(error.errno)
+    return _printable(error.strerror or str(error) or type(error).__name__)
 
 
 def _printable(text: str) -> str:

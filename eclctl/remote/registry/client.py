@@ -1,38 +1,38 @@
-"""A registry by the OCI distribution specification 1.1, through `oras`: what it is asked, and what it is believed.
+"""A registry by the OCI distribution specification 1.1: what it is asked, and what is believed of its answers.
 
 Rules:
 
-1. Everything goes through `_asking`, and so does whatever of `oras` is used (`do_request`). It speaks to the registry
-   that the user named: scheme, host and port. To nobody else goes a credential, a token or a byte of an image.
-2. A redirect is followed for the content of a blob alone, which its digest proves, without any credential, and never
-   from https to http, nor to an address near us (`addresses`) unless the registry is as near. An upload is continued
-   where the registry says only if that is the registry itself.
+1. Every exchange goes through `_open`. It speaks to the registry that the user named: scheme, host and port. No other
+   server gets a credential, a token or a byte of an image.
+2. A redirect is followed only for the content of a blob, which its digest proves: without any credential, never from
+   https to http, and not to a loopback, link-local or reserved address (`addresses`). A registry that is itself on a
+   loopback address may redirect to loopback. An upload continues only at the registry itself.
 3. What comes back is what was asked for: manifests of at most 1 MiB by their digest, blobs by digest and size. What a
-   tag means is asked once; a header that names another digest is an error.
-4. Logging in is `registry_login`'s. No mounting from other repositories, no deleting, no listing.
-5. What may get through the next time (no connection, 5xx, too many requests) is tried a few times, with pauses.
+   tag means is asked once. A header that names another digest is an error.
+4. Logging in is the part of `registry_login`. No blob is mounted from another repository, deleted or listed.
+5. What may succeed at the next try (no connection, 5xx, too many requests) is tried a few times, with pauses.
+
+The methods block. Each exchange runs in an event loop of its own (`asyncio.run`), so Ctrl-C ends it at once. Pauses
+between tries are outside of any loop.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-import json
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any, Final, TypeVar
-from urllib.parse import urlencode, urljoin, urlsplit
-
-import oras.container
-import oras.provider
-import requests
+from urllib.parse import urlencode
 
 from eclctl.errors import RemoteError
+from eclctl.remote.http import client as http
 from eclctl.remote.http import proxies
-from eclctl.remote.http.addresses import why_not
-from eclctl.remote.http.client import shown
+from eclctl.remote.http.addresses import is_numeric, why_refused
+from eclctl.remote.http.client import REDIRECTS, Answer, Response, Target, TransientError, shown
 from eclctl.remote.http.limits import (
     EXCHANGE_SECONDS,
     MAX_ERROR,
@@ -40,36 +40,49 @@ from eclctl.remote.http.limits import (
     MAX_MANIFEST,
     MAX_PAUSE_SECONDS,
     MAX_REDIRECTS,
+    MIN_BYTES_PER_SECOND,
     PAUSE_SECONDS,
-    SLOWEST,
     TRIES,
+)
+from eclctl.remote.registry.answers import (
+    error_messages,
+    location,
+    media_type,
+    require_not_transient,
+    require_one_meaning,
+    require_same_digest,
 )
 from eclctl.remote.registry.credentials import ANONYMOUS, Credentials
 from eclctl.remote.registry.login import Login
 from eclctl.remote.registry.names import Reference
-from eclctl.remote.registry.session import Answer, Asked, Session, TransientError
 from eclctl.sif.oci import INDEX_TYPES, MANIFEST_TYPES, is_digest
 
 __all__ = ["Access", "Document", "MissingError", "NoRangeError", "Registry"]
 
-_PORTS: Final = {"http": 80, "https": 443}
 _ACCEPT: Final = {"Accept": ", ".join(sorted(MANIFEST_TYPES | INDEX_TYPES))}
-_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _BINARY: Final = {"Content-Type": "application/octet-stream"}
-_OK, _CREATED, _ACCEPTED, _PARTIAL = 200, 201, 202, 206
+_OK, _CREATED, _ACCEPTED, _NO_CONTENT, _PARTIAL = 200, 201, 202, 204, 206
 _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _NO_RANGE = 401, 403, 404, 416
-_LATER: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
-_MOST_MESSAGES: Final = 3
+_LINE_LIMIT: Final = MAX_LOCATION + 1024
+_URL_LIMIT: Final = MAX_LOCATION + 1024  # a place to upload to, with the digest behind it
 
 _Result = TypeVar("_Result")
 
 
 class MissingError(RemoteError):
-    """The registry has no such thing."""
+    """The registry has no such manifest or blob."""
 
 
 class NoRangeError(RemoteError):
-    """The rest of a blob cannot be had alone; the whole of it may."""
+    """The registry does not give the rest of a blob alone; it may give the whole blob."""
+
+
+class _LoginWantedError(Exception):
+    """The registry wants a login before it answers. `challenges` are its `WWW-Authenticate` headers."""
+
+    def __init__(self, challenges: list[str]) -> None:
+        super().__init__()
+        self.challenges = challenges
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +98,13 @@ class Document:
 class Access:
     """How a registry is reached.
 
-    `plain` is http instead of https, `roots` a PEM file that is trusted instead of the system's roots. `environment`
-    names proxies. `seconds` bounds a small exchange, and each standstill of a large one. `sleep` waits.
+    Attributes:
+        environment: Names the proxies.
+        credentials: What there is to log in with.
+        plain: http instead of https.
+        roots: A PEM file that is trusted instead of the system's roots.
+        seconds: Bounds a small exchange, and each time without progress in a large one.
+        sleep: Waits for so many seconds.
     """
 
     environment: Mapping[str, str]
@@ -97,53 +115,45 @@ class Access:
     sleep: Callable[[float], None] = time.sleep
 
 
-class Registry(oras.provider.Registry):
-    """One repository of one registry. Not for several threads.
+class Registry:
+    """One repository of one registry. Not for several threads, nor for use in an event loop.
 
     Args:
-        reference: the repository, and where it is.
-        access: how it is reached.
-        push: ask for the right to write.
+        reference: The repository, and where it is.
+        access: How it is reached.
+        push: Ask for the right to write.
     """
 
     def __init__(self, reference: Reference, access: Access, *, push: bool = False) -> None:
-        super().__init__(hostname=reference.host, insecure=access.plain)
-        self._session = Session(access.roots)
-        self.session = self._session
-        self.container = oras.container.Container("name", registry=reference.host)
-        namespace, _, name = reference.repository.rpartition("/")
-        self.container.namespace, self.container.repository = namespace or None, name
         self._reference = reference
         self._access = access
-        self._peer = ""
-        self._origin = _origin(f"{self.prefix}://{reference.host}/")
+        self._base = f"{'http' if access.plain else 'https'}://{reference.host}/v2/{reference.repository}"
+        self._origin = http.parse_url(self._base).origin
+        self._addresses: set[str] = set()
+        """Every address at which the registry was asked, or tried to be."""
         scope = f"repository:{reference.repository}:{'pull,push' if push else 'pull'}"
         self._login = Login(str(reference), self._origin, scope, access.credentials, self._ask_for_token)
 
-    def do_request(  # noqa: PLR0917 - what oras itself calls for everything, as it calls it
-        self,
-        url: str,
-        method: str = "GET",
-        data: Any = None,
-        headers: dict[str, str] | None = None,
-        json: Any = None,
-        stream: bool = False,  # noqa: FBT001, FBT002 - oras's own signature
-    ) -> requests.Response:
-        """Ask the registry, and read the whole of a small answer."""
-        if json is not None or stream:
-            raise RemoteError("what is sent to a registry are bytes, and what is large has a way of its own")
+    def ask(
+        self, method: str, url: str, headers: Mapping[str, str] | None = None, body: bytes | None = None
+    ) -> Response:
+        """Ask the registry for something small, and return the whole answer, of any status.
 
-        def once() -> requests.Response:
-            with self._asking(method, url, headers or {}, data) as answer:
-                self._later(answer, url)
-                body = b"" if method == "HEAD" else answer.read(MAX_MANIFEST)
-            answer.response._content = body  # noqa: SLF001 - as requests does for an answer that is not streamed
-            return answer.response
+        Raises:
+            TransientError: There is no answer, also after some tries.
+            RemoteError: There will be none, or the URL is not the registry's.
+        """
 
-        return self.patiently(once)
+        async def once(*, may_log_in: bool) -> Response:
+            async with self._open_at_registry(method, url, headers, body, may_log_in=may_log_in) as answer:
+                require_not_transient(answer)
+                read = b"" if method == "HEAD" else await answer.read(MAX_MANIFEST)
+                return Response(answer.status, answer.headers, read, answer.url)
 
-    def patiently(self, work: Callable[[], _Result]) -> _Result:
-        """Do something that may get through the next time, a few times, with pauses that grow."""
+        return self.retry(lambda: self._logged_in(once))
+
+    def retry(self, work: Callable[[], _Result]) -> _Result:
+        """Do what may succeed at the next try, up to a few times, with pauses that grow; return what it returns."""
         for attempt in range(TRIES - 1):
             try:
                 return work()
@@ -161,266 +171,273 @@ class Registry(oras.provider.Registry):
         """Return the manifest or index that a tag or a digest names.
 
         Raises:
-            MissingError: there is none.
-            RemoteError: it is not what was asked for, or there is no answer.
+            MissingError: There is none.
+            RemoteError: It is not what was asked for, or there is no answer.
         """
-        url = f"{self.prefix}://{self.container.manifest_url(chosen)}"
-        response = self.do_request(url, "GET", headers=dict(_ACCEPT))
-        if response.status_code == _NOT_FOUND:
+        response = self.ask("GET", f"{self._base}/manifests/{chosen}", _ACCEPT)
+        if response.status == _NOT_FOUND:
             raise MissingError(f"{self._named(chosen)} does not exist")
-        self._expect(response, url, _OK)
-        raw = response.content
+        self._require_status(response, _OK)
+        raw = response.body
         digest = f"sha256:{hashlib.sha256(raw).hexdigest()}"
         if is_digest(chosen) and digest != chosen:
             raise RemoteError(f"{self._named(chosen)}: the registry sent something else, whose digest is {digest}")
-        self._same_digest(response.headers, digest, url)
-        return Document(raw, _media_type(response, raw, url), digest)
+        require_same_digest(response, digest)
+        return Document(raw, media_type(response), digest)
 
     def put_manifest(self, raw: bytes, media_type: str, tag: str) -> None:
         """Write a manifest under a tag, byte by byte as it is."""
-        url = f"{self.prefix}://{self.container.manifest_url(tag)}"
-        response = self.do_request(url, "PUT", data=raw, headers={"Content-Type": media_type})
-        self._expect(response, url, _CREATED)
-        self._same_digest(response.headers, f"sha256:{hashlib.sha256(raw).hexdigest()}", url)
+        response = self.ask("PUT", f"{self._base}/manifests/{tag}", {"Content-Type": media_type}, raw)
+        self._require_status(response, _CREATED)
+        require_same_digest(response, f"sha256:{hashlib.sha256(raw).hexdigest()}")
 
     def has_blob(self, digest: str, size: int) -> bool:
-        """Return whether the repository has a blob. A registry sends us on only for what it has."""
-        response = self.do_request(f"{self.prefix}://{self.container.get_blob_url(digest)}", "HEAD")
-        if response.status_code in _REDIRECTS:
+        """Return whether the repository has a blob. A registry redirects only for a blob that it has."""
+        response = self.ask("HEAD", self._blob_url(digest))
+        if response.status in REDIRECTS:
             return True
-        return response.status_code == _OK and response.headers.get("Content-Length", str(size)) == str(size)
+        return response.status == _OK and response.headers.get("content-length", str(size)) == str(size)
 
     def small_blob(self, digest: str, size: int) -> bytes:
-        """Return a blob whose size the caller has found small enough for memory, once it has its digest."""
-        data = self.patiently(lambda: b"".join(self.blob(digest, size)))
+        """Return a blob whose size the caller has found small enough for memory. Its digest is compared."""
+
+        def once() -> bytes:
+            data = bytearray()
+            self.fetch_blob(digest, size, data.extend)
+            return bytes(data)
+
+        data = self.retry(once)
         if f"sha256:{hashlib.sha256(data).hexdigest()}" != digest:
             raise RemoteError(f"{self._named(digest)}: the registry sent something else")
         return data
 
-    def blob(self, digest: str, size: int, start: int = 0) -> Generator[bytes]:
-        """Yield a blob's bytes from `start` on, `size` of them counted from 0. The digest is for the caller to compare.
+    def fetch_blob(self, digest: str, size: int, take: Callable[[bytes], None], start: int = 0) -> None:
+        """Fetch a blob from byte `start` on. The digest is for the caller to compare.
+
+        Args:
+            digest: The blob.
+            size: Its bytes, counted from 0.
+            take: Is called with each part, in order. What it raises ends the exchange, and is raised.
+            start: How many bytes the caller has already.
 
         Raises:
-            TransientError: it ended before. NoRangeError: only the whole of it can be had. RemoteError: it is no blob.
+            TransientError: It ended before it was whole; what `take` was called with is good.
+            NoRangeError: The registry gives only the whole of it.
+            RemoteError: It is no blob, or another one.
         """
-        url = first = f"{self.prefix}://{self.container.get_blob_url(digest)}"
-        headers = {"Range": f"bytes={start}-"} if start else {}
-        seconds = self._access.seconds + (size - start) / SLOWEST
-        for _ in range(MAX_REDIRECTS + 1):
-            with self._asking("GET", url, headers, seconds=seconds, sent_on=url != first) as answer:
-                if answer.status not in _REDIRECTS:
-                    yield from self._body(answer, url, start, size)
-                    return
-                url = self._sent_on(answer, url)
-        raise RemoteError(f"{shown(first)} redirects once more after {MAX_REDIRECTS} redirects")
+
+        async def once(*, may_log_in: bool) -> None:
+            await self._fetch_blob(digest, size, take, start, may_log_in=may_log_in)
+
+        self._logged_in(once)
 
     def begin_upload(self) -> str:
         """Return the URL that a blob can be sent to."""
-        url = f"{self.prefix}://{self.container.upload_blob_url()}"
-        response = self.do_request(url, "POST", data=b"")
-        self._expect(response, url, _ACCEPTED)
-        return self._same_place(response.headers, url)
+        response = self.ask("POST", f"{self._base}/blobs/uploads/", body=b"")
+        self._require_status(response, _ACCEPTED)
+        return self._upload_url(response)
 
-    def send(self, place: str, body: Any, size: int) -> str:
-        """Send a blob; return the URL to end the upload at. `body` is bytes, or has `read` and `__len__`.
+    def send(self, url: str, parts: Iterable[bytes], size: int) -> str:
+        """Send a blob of `size` bytes to an upload's URL; return the URL at which the upload ends.
 
         Raises:
-            TransientError: it did not arrive; the whole upload may be begun anew.
+            TransientError: It did not arrive; the whole upload may be begun anew.
+            RemoteError: The registry refuses it. Else what `parts` raises.
         """
-        seconds = self._access.seconds + size / SLOWEST
-        with self._asking("PATCH", place, _BINARY, body, seconds=seconds) as answer:
-            self._later(answer, place)
-            if answer.status == _UNAUTHORIZED:
-                raise TransientError(f"{shown(place)}: the login ran out")
-            if answer.status not in {_ACCEPTED, _CREATED, 204}:
-                raise self._refused(answer.status, answer.read(MAX_ERROR), place)
-            return self._same_place(answer.headers, place)
+        return asyncio.run(self._send(url, http.Upload(size, parts)))
 
-    def end_upload(self, place: str, digest: str) -> None:
+    def end_upload(self, url: str, digest: str) -> None:
         """Name what was sent by its digest, which the registry then compares."""
-        url = f"{place}{'&' if '?' in place else '?'}{urlencode({'digest': digest})}"
-        response = self.do_request(url, "PUT", data=b"", headers=dict(_BINARY))
-        self._expect(response, url, _CREATED)
-        self._same_digest(response.headers, digest, url)
+        url = f"{url}{'&' if '?' in url else '?'}{urlencode({'digest': digest})}"
+        response = self.ask("PUT", url, _BINARY, b"")
+        self._require_status(response, _CREATED)
+        require_same_digest(response, digest)
 
-    # What each exchange has in common.
+    async def _fetch_blob(
+        self, digest: str, size: int, take: Callable[[bytes], None], start: int, *, may_log_in: bool
+    ) -> None:
+        url = self._blob_url(digest)
+        headers = {"Range": f"bytes={start}-"} if start else {}
+        seconds = self._access.seconds + (size - start) / MIN_BYTES_PER_SECOND
+        async with self._open_at_registry("GET", url, headers, seconds=seconds, may_log_in=may_log_in) as answer:
+            if answer.status not in REDIRECTS:
+                return await self._receive_blob(answer, size, take, start)
+            target = self._redirect_target(answer)
+        for _ in range(MAX_REDIRECTS):
+            async with self._open("GET", target, headers, refuse=self._why_refused, seconds=seconds) as answer:
+                if answer.status not in REDIRECTS:
+                    return await self._receive_blob(answer, size, take, start)
+                target = self._redirect_target(answer)
+        raise RemoteError(f"{shown(url)} redirects once more after {MAX_REDIRECTS} redirects")
 
-    @contextmanager
-    def _asking(
+    async def _receive_blob(self, answer: Answer, size: int, take: Callable[[bytes], None], start: int) -> None:
+        require_not_transient(answer)
+        url = shown(answer.url)
+        if start and answer.status in {_OK, _NO_RANGE}:
+            raise NoRangeError(f"{url} has no parts of blobs")
+        if answer.status == _NOT_FOUND:
+            raise MissingError(f"{url} does not exist")
+        if answer.status != (_PARTIAL if start else _OK):
+            raise self._refused(answer.status, await answer.read(MAX_ERROR), answer.url)
+        if start and answer.headers.get("content-range") != f"bytes {start}-{size - 1}/{size}":
+            raise NoRangeError(f"{url} sent another part of the blob than was asked for")
+        left = size - start
+        while part := await answer.next_part():
+            left -= len(part)
+            if left < 0:
+                raise RemoteError(f"{url} sent more than the {size} bytes that the manifest says")
+            take(part)
+        if left:
+            raise TransientError(f"{url}: the answer ended {left} bytes before it was whole")
+
+    async def _send(self, url: str, body: http.Upload) -> str:
+        seconds = self._access.seconds + body.size / MIN_BYTES_PER_SECOND
+        async with self._open_at_registry("PATCH", url, _BINARY, body, seconds=seconds) as answer:
+            require_not_transient(answer)
+            if answer.status == _UNAUTHORIZED:
+                raise TransientError(f"{shown(url)}: the login ran out")
+            if answer.status not in {_ACCEPTED, _CREATED, _NO_CONTENT}:
+                raise self._refused(answer.status, await answer.read(MAX_ERROR), url)
+            return self._upload_url(answer)
+
+    # What the exchanges have in common.
+
+    def _logged_in(self, once: Callable[..., Coroutine[Any, Any, _Result]]) -> _Result:
+        """Do an exchange. Where the registry wants a login, log in and do it a second time."""
+        try:
+            return asyncio.run(once(may_log_in=True))
+        except _LoginWantedError as wanted:
+            self._login.respond(wanted.challenges)
+        return asyncio.run(once(may_log_in=False))
+
+    @asynccontextmanager
+    async def _open_at_registry(
         self,
         method: str,
         url: str,
-        headers: Mapping[str, str],
-        body: Any = None,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | http.Upload | None = None,
         *,
         seconds: float | None = None,
-        sent_on: bool = False,
-    ) -> Iterator[Answer]:
-        """Do one exchange, logged in if the registry wants it. With `sent_on`, nothing says who we are."""
-        if not sent_on and _origin(url) != self._origin:
-            raise RemoteError(f"{shown(url)} is not the registry {self._reference.host}, so nothing is sent there")
-        again = not sent_on and (body is None or isinstance(body, bytes))
-        while True:
-            authorization = {} if sent_on else self._login.headers
-            refuse = self._near if sent_on else self._remember
-            asked = self._asked(method, url, {**headers, **authorization}, body, seconds=seconds, refuse=refuse)
-            with self._session.exchange(asked) as answer:
-                if answer.status != _UNAUTHORIZED or not again:
-                    yield answer
-                    return
-                challenges = answer.response.raw.headers.getlist("WWW-Authenticate")
-            self._login.answer(challenges)
-            again = False
+        may_log_in: bool = False,
+    ) -> AsyncIterator[Answer]:
+        """Ask the registry, with what logs in there.
 
-    def _asked(
+        Raises:
+            _LoginWantedError: It wants a login first, and `may_log_in` is true.
+        """
+        target = http.parse_url(url, _URL_LIMIT)
+        if target.origin != self._origin:
+            raise RemoteError(f"{shown(url)} is not the registry {self._reference.host}, so nothing is sent there")
+        headers = {**(headers or {}), **self._login.headers}
+        async with self._open(method, target, headers, body, refuse=self._remember, seconds=seconds) as answer:
+            if answer.status == _UNAUTHORIZED and may_log_in:
+                raise _LoginWantedError(answer.values("www-authenticate"))
+            yield answer
+
+    @asynccontextmanager
+    async def _open(
         self,
         method: str,
-        url: str,
+        target: Target,
         headers: Mapping[str, str],
-        body: Any,
+        body: bytes | http.Upload | None = None,
         *,
         refuse: Callable[[str], str | None],
         seconds: float | None = None,
-    ) -> Asked:
-        scheme, host, port = _origin(url)
-        proxy = proxies.choose(scheme, host, port, self._access.environment)
-        if proxy is not None and _numeric(host) and (why := refuse(host)) is not None:
-            raise RemoteError(f"{shown(url)}: that is not followed: {why}")
-        whole = self._access.seconds if seconds is None else seconds
-        return Asked(method, url, headers, whole, self._access.seconds, body, proxy, refuse)
+    ) -> AsyncIterator[Answer]:
+        """Do one exchange with any server; `headers` are all that it is told of who asks."""
+        proxy = proxies.choose(*target.origin, self._access.environment)
+        if proxy is not None and is_numeric(target.host) and (why := refuse(target.host)) is not None:
+            raise RemoteError(f"{shown(target.url)}: that is not followed: {why}")
+        wanted = http.Exchange(
+            method,
+            target,
+            body,
+            headers,
+            proxy,
+            refuse=refuse if proxy is None else http.allow_any_address,
+            roots=self._access.roots,
+            line_limit=_LINE_LIMIT,
+        )
+        stall = self._access.seconds
+        try:
+            async with http.exchange(wanted, seconds=stall if seconds is None else seconds, stall=stall) as answer:
+                require_one_meaning(answer)
+                yield answer
+        except http.UntrustedServerError as error:
+            raise RemoteError(f"{error}; --tls-ca names other roots") from error
+        except http.NoTlsError as error:
+            raise RemoteError(f"{error}; if that is as it should be, give --no-https") from error
 
     def _ask_for_token(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, limit: int
     ) -> tuple[int, bytes]:
-        """Ask an authorization server, which is followed nowhere."""
+        """Ask an authorization server, whose redirects are not followed."""
+        target = http.parse_url(url, _URL_LIMIT)
+        refuse = self._remember if target.origin == self._origin else self._why_refused
 
-        def once() -> tuple[int, bytes]:
-            refuse = self._remember if _origin(url) == self._origin else self._near
-            with self._session.exchange(self._asked(method, url, headers, body, refuse=refuse)) as answer:
-                self._later(answer, url)
-                return answer.status, answer.read(limit)
+        async def once() -> tuple[int, bytes]:
+            async with self._open(method, target, headers, body, refuse=refuse) as answer:
+                require_not_transient(answer)
+                return answer.status, await answer.read(limit)
 
-        return self.patiently(once)
+        return self.retry(lambda: asyncio.run(once()))
 
     def _remember(self, address: str) -> None:
-        self._peer = address
+        """Allow an address of the registry itself, and keep it."""
+        self._addresses.add(address)
 
-    def _near(self, address: str) -> str | None:
-        """Why an address must not be connected to: it is near us, and the registry is not."""
-        why = why_not(address)
-        loopback = _numeric(self._peer) and ip_address(self._peer).is_loopback
-        return None if why is not None and loopback and ip_address(address).is_loopback else why
+    def _why_refused(self, address: str) -> str | None:
+        """Return why a server that the registry names must not be at an address, None if it may."""
+        why = why_refused(address)
+        if why is not None and self._addresses and all(map(_is_loopback, {*self._addresses, address})):
+            return None
+        return why
 
-    def _sent_on(self, answer: Answer, url: str) -> str:
-        """Return where a blob's content is said to be."""
-        place = _location(answer.headers, url)
-        if urlsplit(place).scheme != "https" and not self._access.plain:
-            raise RemoteError(f"{shown(url)} redirects to {shown(place)}, which is not followed: it has no TLS")
-        return place
-
-    def _same_place(self, headers: Mapping[str, str], url: str) -> str:
-        place = _location(headers, url)
-        if _origin(place) != self._origin:
+    def _redirect_target(self, answer: Answer) -> Target:
+        """Return the URL that a blob's content is said to be at."""
+        target = location(answer)
+        if target.scheme != "https" and not self._access.plain:
             raise RemoteError(
-                f"{shown(url)} wants the image sent to {shown(place)}; nothing is sent to others than the registry. "
-                "If that is a registry behind a proxy, it has to know its own address (`http.relativeurls`)"
+                f"{shown(answer.url)} redirects to {shown(target.url)}, which is not followed: it has no TLS"
             )
-        return place
+        return target
 
-    def _body(self, answer: Answer, url: str, start: int, size: int) -> Iterator[bytes]:
-        self._later(answer, url)
-        if start and answer.status in {_OK, _NO_RANGE}:
-            raise NoRangeError(f"{shown(url)} has no parts of blobs")
-        if answer.status == _NOT_FOUND:
-            raise MissingError(f"{shown(url)} does not exist")
-        if answer.status != (_PARTIAL if start else _OK):
-            raise self._refused(answer.status, answer.read(MAX_ERROR), url)
-        if start and answer.headers.get("Content-Range") != f"bytes {start}-{size - 1}/{size}":
-            raise NoRangeError(f"{shown(url)} sent another part of the blob than was asked for")
-        left = size - start
-        for chunk in answer.chunks():
-            left -= len(chunk)
-            if left < 0:
-                raise RemoteError(f"{shown(url)} sent more than the {size} bytes that the manifest says")
-            yield chunk
-        if left:
-            raise TransientError(f"{shown(url)}: the answer ended {left} bytes before it was whole")
+    def _upload_url(self, answer: Answer | Response) -> str:
+        """Return the URL at which an upload continues, which is at the registry itself."""
+        target = location(answer)
+        if target.origin != self._origin:
+            raise RemoteError(
+                f"{shown(answer.url)} wants the image sent to {shown(target.url)}; nothing is sent to others than the "
+                "registry. If that is a registry behind a proxy, it has to know its own address (`http.relativeurls`)"
+            )
+        return target.url
 
-    def _later(self, answer: Answer, url: str) -> None:
-        if answer.status in _LATER:
-            after = answer.headers.get("Retry-After", "")
-            pause = float(after) if after.isascii() and after.isdigit() and len(after) < len("100000") else 0.0
-            raise TransientError(f"{shown(url)} answered with status {answer.status}", pause)
-
-    def _expect(self, response: requests.Response, url: str, status: int) -> None:
-        if response.status_code != status:
-            raise self._refused(response.status_code, response.content, url)
+    def _require_status(self, response: Response, status: int) -> None:
+        if response.status != status:
+            raise self._refused(response.status, response.body, response.url)
 
     def _refused(self, status: int, body: bytes, url: str) -> RemoteError:
-        said = _messages(body[:MAX_ERROR])
+        said = error_messages(body[:MAX_ERROR])
         if status == _NOT_FOUND:
             return MissingError(f"{shown(url)} does not exist{said}")
         if status in {_UNAUTHORIZED, _FORBIDDEN}:
             return RemoteError(f"{shown(url)}: the registry refuses {self._login.who}{said}")
-        if status in _REDIRECTS:
+        if status in REDIRECTS:
             return RemoteError(f"{shown(url)} redirects; that is followed for the content of blobs alone")
         return RemoteError(f"{shown(url)} answered with status {status}{said}")
 
-    def _same_digest(self, headers: Mapping[str, str], digest: str, url: str) -> None:
-        stated = headers.get("Docker-Content-Digest", digest)
-        if stated != digest:
-            raise RemoteError(f"{shown(url)}: the registry says {shown(stated)} of what is {digest}")
+    def _blob_url(self, digest: str) -> str:
+        return f"{self._base}/blobs/{digest}"
 
     def _named(self, chosen: str) -> str:
         separator = "@" if is_digest(chosen) else ":"
         return f"{self._reference.host}/{self._reference.repository}{separator}{chosen}"
 
 
-def _media_type(response: requests.Response, raw: bytes, url: str) -> str:
-    """Return what a manifest is, if there are no two opinions of it."""
-    stated = response.headers.get("Content-Type", "").partition(";")[0].strip()
+def _is_loopback(address: str) -> bool:
     try:
-        members = json.loads(raw)
-    except (ValueError, RecursionError):
-        members = None
-    inside = members.get("mediaType", stated) if isinstance(members, dict) else None
-    known = isinstance(inside, str) and inside in MANIFEST_TYPES | INDEX_TYPES
-    if not known or stated not in {"", inside}:
-        raise RemoteError(f"{shown(url)} sent {shown(str(inside))} as {shown(stated) or 'nothing'}: no manifest")
-    return str(inside)
-
-
-def _messages(body: bytes) -> str:
-    """Return what a registry says of an error (distribution-spec, error codes), escaped; "" when that is nothing."""
-    try:
-        members = json.loads(body)
-        errors = members["errors"][:_MOST_MESSAGES]
-        said = [f"{each.get('code', '')} {each.get('message', '')}".strip() for each in errors]
-    except (ValueError, RecursionError, TypeError, KeyError, AttributeError):
-        return ""
-    return f" ({shown('; '.join(said))})" if said else ""
-
-
-def _location(headers: Mapping[str, str], url: str) -> str:
-    location = headers.get("Location", "")
-    try:
-        place = urljoin(url, location)
-        parts = urlsplit(place)
-        _origin(place)
+        return ip_address(address).is_loopback
     except ValueError:
-        parts = None
-    plain = location.isascii() and location.isprintable() and " " not in location
-    if not plain or not location or len(location) > MAX_LOCATION or parts is None or parts.scheme not in _PORTS:
-        raise RemoteError(f"{shown(url)} does not say where it goes on")
-    if not parts.hostname or "@" in parts.netloc:
-        raise RemoteError(f"{shown(url)} says that it goes on at {shown(location)}, which is no URL that is asked")
-    return place
-
-
-def _origin(url: str) -> tuple[str, str, int]:
-    parts = urlsplit(url)
-    return parts.scheme, (parts.hostname or "").lower(), parts.port or _PORTS.get(parts.scheme, 0)
-
-
-def _numeric(host: str) -> bool:
-    return ":" in host or host.replace(".", "").isdigit()
+        return False

@@ -1,9 +1,9 @@
-"""Who we are to a registry, from the files and variables that Docker, SingularityCE and Apptainer use.
+"""Credentials for a registry, from the files and variables that Docker, SingularityCE and Apptainer use.
 
 In this order, the first that knows the registry counts:
 
-1. `SINGULARITY_DOCKER_USERNAME` and `…_PASSWORD`, or the same with `APPTAINER_`: both of a pair, for whatever registry
-   the command names.
+1. `SINGULARITY_DOCKER_USERNAME` and `…_PASSWORD`, or the same with `APPTAINER_`: both of a pair, for the
+   registry that the command names.
 2. The file that the command line names, and then no other.
 3. `docker-config.json` of SingularityCE and of Apptainer (in the directories that `SINGULARITY_CONFIGDIR` and
    `APPTAINER_CONFIGDIR` name, else `~/.singularity` and `~/.apptainer`), and Docker's `config.json` (in the directory

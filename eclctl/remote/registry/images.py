@@ -1,6 +1,6 @@
 """What a registry holds under a name: which manifest, and what may be done with its layers.
 
-An index leads to the one image for an architecture. What is read is read as strictly as in a file (`sif.oci`).
+An index leads to the one image for an architecture. What is read is read as strictly as in a file (`image.oci`).
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ __all__ = [
     "SIF_CONFIG",
     "SIF_LAYERS",
     "SQUASHFS_LAYER",
-    "Found",
+    "FoundManifest",
+    "architecture_of",
     "find_image",
     "find_signatures",
-    "images_layers",
-    "platform",
+    "require_runnable_layers",
     "sif_layer",
     "signature_tag",
 ]
@@ -43,11 +43,11 @@ EMPTY_CONFIG: Final = b"{}"
 MAX_CONFIG: Final = 4 * 1024 * 1024
 """The longest image config that is looked into, in bytes."""
 
-_MOST_SIGNATURES: Final = 256
+_MAX_SIGNATURES: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundManifest:
     """A manifest of the registry. `root` is the digest that the name led to: another, where that is an index."""
 
     document: Document
@@ -55,7 +55,7 @@ class Found:
     root: str
 
 
-def find_image(registry: Registry, chosen: str, architecture: str) -> Found:
+def find_image(registry: Registry, chosen: str, architecture: str) -> FoundManifest:
     """Return the manifest that a tag or digest names: of an index, that of its image for an architecture.
 
     Raises:
@@ -70,10 +70,10 @@ def find_image(registry: Registry, chosen: str, architecture: str) -> Found:
             raise RemoteError(f"{entry.digest} has {len(document.raw)} bytes; the index says {entry.size}")
         if document.media_type != entry.media_type:
             raise RemoteError(f"{entry.digest} is {document.media_type}; the index says {shown(entry.media_type)}")
-    return Found(document, _manifest(document), root)
+    return FoundManifest(document, _manifest(document), root)
 
 
-def find_signatures(registry: Registry, digest: str) -> Found | None:
+def find_signatures(registry: Registry, digest: str) -> FoundManifest | None:
     """Return the manifest with the cosign signatures of an image; None when there is none.
 
     Raises:
@@ -84,7 +84,7 @@ def find_signatures(registry: Registry, digest: str) -> Found | None:
     except MissingError:
         return None
     manifest = _manifest(document)
-    if len(manifest.layers) > _MOST_SIGNATURES or manifest.config.size > MAX_CARRIED:
+    if len(manifest.layers) > _MAX_SIGNATURES or manifest.config.size > MAX_CARRIED:
         raise RemoteError(f"{signature_tag(digest)} is larger than signatures are")
     for layer in manifest.layers:
         if layer.media_type != SIMPLE_SIGNING or layer.size > MAX_PAYLOAD:
@@ -92,7 +92,7 @@ def find_signatures(registry: Registry, digest: str) -> Found | None:
                 f"{signature_tag(digest)} holds {shown(layer.media_type)} of {layer.size} bytes, which is no signature "
                 "that an OCI-SIF carries; pull without --with-cosign"
             )
-    return Found(document, manifest, document.digest)
+    return FoundManifest(document, manifest, document.digest)
 
 
 def signature_tag(digest: str) -> str:
@@ -100,7 +100,7 @@ def signature_tag(digest: str) -> str:
     return f"{digest.replace(':', '-')}.sig"
 
 
-def images_layers(manifest: Manifest) -> None:
+def require_runnable_layers(manifest: Manifest) -> None:
     """Require that an OCI-SIF of these layers runs: squashfs, and last perhaps a writable ext3 overlay.
 
     Raises:
@@ -137,7 +137,7 @@ def sif_layer(manifest: Manifest) -> Content:
     return layer
 
 
-def platform(config: bytes) -> str:
+def architecture_of(config: bytes) -> str:
     """Return the architecture that an image's config names, "" where it names none."""
     try:
         members = strictjson.loads(config, any_number=True)

@@ -1,14 +1,14 @@
 """Logging in to a registry, as it asks for it: `Basic`, or a token (distribution's token specification).
 
-A registry names its own authorization server, mostly on another host (`auth.docker.io`). To whom a secret goes:
+A registry names its own authorization server, mostly on another host (`auth.docker.io`). Which server gets a secret:
 
 1. The registry that the user named gets name and password where it asks for `Basic`, and tokens.
 2. The server that it names gets name and password, or a refresh token, if the registry was reached by TLS and the
    server is reached by TLS; or if it is the registry itself, same scheme, host and port. A name that came over http
-   could be anybody's: to that nothing is sent but the question for a token for everybody.
-3. It is asked for the rights that the command needs in the repository that the user named, whatever the registry says
-   that it wants: else a registry could have us fetch a token for somebody else's repository, and keep it.
-4. It is followed nowhere. Its token goes to the registry alone.
+   may be an attacker's: that server is asked only for an anonymous token.
+3. It is asked for the rights that the command needs in the repository that the user named. What the registry says that
+   it wants is ignored: else a registry could have us fetch a token for another user's repository, and keep it.
+4. Its redirects are not followed. Its token goes to the registry alone.
 """
 
 from __future__ import annotations
@@ -16,17 +16,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 from urllib.request import parse_http_list, parse_keqv_list
 
 from eclctl.errors import RemoteError
-from eclctl.remote.http.client import shown
-from eclctl.remote.http.limits import MAX_TOKEN, MAX_TOKEN_ANSWER, MAX_URL
+from eclctl.remote.http.client import parse_url, shown
+from eclctl.remote.http.limits import MAX_TOKEN, MAX_TOKEN_ANSWER
 from eclctl.remote.registry.credentials import Credentials
 
 __all__ = ["Ask", "Login"]
 
-_PORTS: Final = {"http": 80, "https": 443}
 _OK: Final = 200
 _MAX_SERVICE: Final = 256
 _CLIENT: Final = "eclctl"
@@ -70,13 +69,13 @@ class Login:
         """Who that is, for messages."""
         if not self._credentials:
             return (
-                "what nobody in particular asks; log in (`docker login`, `singularity registry login`), or set "
+                "requests without a login; log in (`docker login`, `singularity registry login`), or set "
                 "SINGULARITY_DOCKER_USERNAME and SINGULARITY_DOCKER_PASSWORD"
             )
         name = shown(self._credentials.username) or "a token"
         return f"{name}, whose credentials are from {shown(self._credentials.source)}"
 
-    def answer(self, challenges: Sequence[str]) -> None:
+    def respond(self, challenges: Sequence[str]) -> None:
         """Find out what to send from now on, from the registry's `WWW-Authenticate` headers.
 
         Raises:
@@ -118,24 +117,21 @@ class Login:
         return self._read(realm, *answer)
 
     def _check_realm(self, realm: str) -> None:
-        """Refuse a server that must not be told what we would tell it."""
+        """Refuse an authorization server that must not get what would be sent to it."""
         try:
-            parts = urlsplit(realm)
-            origin = (parts.scheme, (parts.hostname or "").lower(), parts.port or _PORTS.get(parts.scheme, 0))
-        except ValueError:
-            parts, origin = urlsplit(""), ("", "", 0)
-        plain = realm.isascii() and realm.isprintable() and not set(' "<>#') & set(realm) and len(realm) <= MAX_URL
-        if not plain or parts.scheme not in _PORTS or not parts.hostname or "@" in parts.netloc:
+            origin = parse_url(realm).origin
+        except RemoteError:
+            origin = None
+        if origin is None or set("#'") & set(realm):
             raise RemoteError(f"{self._name}: the registry says to log in at {shown(realm)}, which is no URL to ask")
-        secret = bool(self._credentials)
         if origin == self._origin:
             return
-        if self._origin[0] == "https" and parts.scheme != "https":
+        if self._origin[0] == "https" and origin[0] != "https":
             raise RemoteError(f"{self._name}: the registry says to log in at {shown(realm)}, which has no TLS")
-        if self._origin[0] != "https" and secret:
+        if self._origin[0] != "https" and self._credentials:
             raise RemoteError(
                 f"{self._name}: the registry, which was reached without TLS, says to log in at {shown(realm)}; that "
-                "could be anybody's answer, so no credentials are sent there"
+                "may be an attacker's answer, so no credentials are sent there"
             )
 
     def _read(self, realm: str, status: int, body: bytes) -> str:

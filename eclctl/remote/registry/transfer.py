@@ -1,13 +1,12 @@
-"""Blobs on their way between a registry and a file: hashed as they pass, continued where they stopped.
+"""Downloads and uploads of blobs: hashed as they pass, and resumed where they stopped.
 
-A file is filled in the order of its offsets, and its length is all that is remembered of how far that got: what is
-there is hashed again before it is built upon. What stands before the first blob is written last, so that nothing takes
-a file for an image before it is one.
+A file is filled in the order of its offsets. Its length alone says how far an earlier download got: what is there is
+hashed again before more is added. What stands before the first blob is written last, so that no reader takes the file
+for an image before it is one.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -16,14 +15,15 @@ from typing import Final, Protocol
 
 from eclctl.errors import RemoteError
 from eclctl.files.writing import write_at
+from eclctl.remote.http.client import TransientError
 from eclctl.remote.http.limits import CHUNK, TRIES
 from eclctl.remote.registry.client import NoRangeError, Registry
-from eclctl.remote.registry.session import TransientError
 from eclctl.sif.reader import pread
 
 __all__ = ["Piece", "Source", "fill", "push_blob"]
 
-_PROGRESS: Final = 1 << 20  # this many bytes more are progress, after which tries count anew
+_PROGRESS: Final = 1 << 20  # after this many more bytes, tries count anew
+_PART: Final = 1 << 18  # a blob is sent in parts of this size, each of which has to go within the time for no progress
 
 Advance = Callable[[int], None]
 
@@ -46,7 +46,7 @@ class Piece(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A blob that can be read: `size` bytes of an open file from `offset` on, or `data`."""
+    """A blob to send: `size` bytes of an open file from `offset` on, or `data`."""
 
     digest: str
     size: int
@@ -54,13 +54,11 @@ class Source:
     offset: int = 0
     data: bytes | None = None
 
-    def chunks(self) -> Iterator[bytes]:
-        """Yield the bytes, at most 1 MiB at a time; raises as `sif.reader.pread`."""
-        if self.data is not None:
-            yield self.data
-            return
-        for start in range(0, self.size, CHUNK):
-            yield pread(self.fd, min(CHUNK, self.size - start), self.offset + start)
+    def parts(self) -> Iterator[bytes]:
+        """Yield the bytes, at most 256 KiB at a time; raises as `image.sif.pread`."""
+        for start in range(0, self.size, _PART):
+            end = min(start + _PART, self.size)
+            yield pread(self.fd, end - start, self.offset + start) if self.data is None else self.data[start:end]
 
 
 def fill(registry: Registry, fd: int, pieces: Sequence[Piece], head: bytes, advance: Advance) -> int:
@@ -88,7 +86,7 @@ def fill(registry: Registry, fd: int, pieces: Sequence[Piece], head: bytes, adva
             write_at(fd, piece.data, piece.offset)
             advance(piece.size)
         else:
-            kept += _Fetching(registry, fd, piece, advance).run(max(0, min(there, piece.size)))
+            kept += _Download(registry, fd, piece, advance).run(max(0, min(there, piece.size)))
     os.ftruncate(fd, pieces[-1].offset + pieces[-1].size)
     os.fsync(fd)
     write_at(fd, head, 0)
@@ -96,8 +94,8 @@ def fill(registry: Registry, fd: int, pieces: Sequence[Piece], head: bytes, adva
     return kept
 
 
-class _Fetching:
-    """One blob on its way into the file."""
+class _Download:
+    """One blob that is downloaded into the file."""
 
     def __init__(self, registry: Registry, fd: int, piece: Piece, advance: Advance) -> None:
         self._registry = registry
@@ -110,42 +108,42 @@ class _Fetching:
 
     def run(self, there: int) -> int:
         """Fetch what is missing; return how many of the bytes that were there were kept."""
-        self._recall(there)
-        if self._have == self._piece.size and not self._right():
-            self._again()
+        self._hash_existing(there)
+        if self._have == self._piece.size and not self._is_complete():
+            self._start_over()
         self._kept = self._have
-        self._fetch()
-        if not self._right() and self._kept:
-            # What was there was not the beginning of this blob: a page that a crash lost, or somebody else's.
-            self._again()
-            self._fetch()
-        if not self._right():
-            self._again()
+        self._fetch_rest()
+        if not self._is_complete() and self._kept:
+            # What was there was not the beginning of this blob: a page that a crash lost, or another file.
+            self._start_over()
+            self._fetch_rest()
+        if not self._is_complete():
+            self._start_over()
             raise RemoteError(f"{self._piece.digest}: the registry sent something else; nothing of it is kept")
         return self._kept
 
-    def _recall(self, there: int) -> None:
+    def _hash_existing(self, there: int) -> None:
         for start in range(0, there, CHUNK):
             chunk = pread(self._fd, min(CHUNK, there - start), self._piece.offset + start)
             self._hash.update(chunk)
             self._have += len(chunk)
             self._advance(len(chunk))
 
-    def _again(self) -> None:
+    def _start_over(self) -> None:
         self._advance(-self._have)
         self._hash, self._have, self._kept = hashlib.sha256(), 0, 0
         os.ftruncate(self._fd, self._piece.offset)
 
-    def _right(self) -> bool:
+    def _is_complete(self) -> bool:
         return f"sha256:{self._hash.hexdigest()}" == self._piece.digest
 
-    def _fetch(self) -> None:
+    def _fetch_rest(self) -> None:
         tried, at = 0, self._have
         while self._have < self._piece.size:
             try:
-                self._stream()
+                self._fetch_once()
             except NoRangeError:
-                self._again()
+                self._start_over()
             except TransientError as error:
                 tried = 1 if self._have >= at + _PROGRESS else tried + 1
                 at = self._have
@@ -153,84 +151,79 @@ class _Fetching:
                     raise
                 self._registry.pause(tried - 1, error)
 
-    def _stream(self) -> None:
-        with contextlib.closing(self._registry.blob(self._piece.digest, self._piece.size, self._have)) as chunks:
-            for chunk in chunks:
-                write_at(self._fd, chunk, self._piece.offset + self._have)
-                self._hash.update(chunk)
-                self._have += len(chunk)
-                self._advance(len(chunk))
+    def _fetch_once(self) -> None:
+        self._registry.fetch_blob(self._piece.digest, self._piece.size, self._add, self._have)
+
+    def _add(self, part: bytes) -> None:
+        write_at(self._fd, part, self._piece.offset + self._have)
+        self._hash.update(part)
+        self._have += len(part)
+        self._advance(len(part))
 
 
-class _Body:
-    """A blob as requests sends it, hashed as it goes."""
+class _Outgoing:
+    """A blob that is sent, hashed as it goes.
+
+    Attributes:
+        hash: Of the bytes that were given out.
+        sent: How many these are.
+    """
 
     def __init__(self, source: Source, advance: Advance) -> None:
-        self._chunks = source.chunks()
-        self._size = source.size
-        self._rest = b""
+        self._source = source
         self._advance = advance
         self.hash = hashlib.sha256()
         self.sent = 0
 
-    def __len__(self) -> int:
-        return self._size
-
     def __iter__(self) -> Iterator[bytes]:
-        while chunk := self.read(CHUNK):
-            yield chunk
+        for part in self._source.parts():
+            self.hash.update(part)
+            self.sent += len(part)
+            self._advance(len(part))
+            yield part
 
-    def read(self, size: int = -1) -> bytes:
-        """Return the next bytes, b"" at the end."""
-        if not self._rest:
-            self._rest = next(self._chunks, b"")
-        part, self._rest = (self._rest, b"") if size < 0 else (self._rest[:size], self._rest[size:])
-        self.hash.update(part)
-        self.sent += len(part)
-        self._advance(len(part))
-        return part
+    def require_whole(self) -> None:
+        """Require that all of the blob was given out, and that it has its digest.
+
+        Raises:
+            RemoteError: It is not so.
+        """
+        digest = self._source.digest
+        if self.sent != self._source.size:
+            raise RemoteError(f"{digest}: the registry stopped after {self.sent} of {self._source.size} bytes")
+        if f"sha256:{self.hash.hexdigest()}" != digest:
+            raise RemoteError(
+                f"{digest}: what the image holds has another digest, and is not pushed. If it is a writable overlay, "
+                "seal it first (singularity overlay seal or sync), and sign the result"
+            )
 
 
 def push_blob(registry: Registry, source: Source, advance: Advance) -> bool:
-    """Send a blob to a registry that has not got it; return whether it had to be sent.
+    """Send a blob to a registry that does not have it; return whether it had to be sent.
 
-    What need not be sent is hashed all the same: nobody is to believe of a damaged file that it was pushed.
+    A blob that the registry has is hashed all the same: a push of a damaged file must not succeed.
 
     Raises:
-        RemoteError: it did not get there, or is not what its digest says.
+        RemoteError: It did not arrive, or is not what its digest says.
     """
     if registry.has_blob(source.digest, source.size):
-        body = _Body(source, advance)
-        for _ in body:
+        blob = _Outgoing(source, advance)
+        for _ in blob:
             pass
-        _require_right(source, body)
+        blob.require_whole()
         return False
-    registry.patiently(lambda: _upload(registry, source, advance))
+    registry.retry(lambda: _upload(registry, source, advance))
     return True
 
 
 def _upload(registry: Registry, source: Source, advance: Advance) -> None:
-    body = _Body(source, advance)
+    blob = _Outgoing(source, advance)
     try:
-        _send(registry, source, body)
+        url = registry.begin_upload()
+        if source.size:
+            url = registry.send(url, blob, source.size)
+        blob.require_whole()
+        registry.end_upload(url, source.digest)
     except RemoteError:
-        advance(-body.sent)
+        advance(-blob.sent)
         raise
-
-
-def _send(registry: Registry, source: Source, body: _Body) -> None:
-    place = registry.begin_upload()
-    if source.size:
-        place = registry.send(place, body, source.size)
-    if body.sent != source.size:
-        raise RemoteError(f"{source.digest}: the registry stopped after {body.sent} of {source.size} bytes")
-    _require_right(source, body)
-    registry.end_upload(place, source.digest)
-
-
-def _require_right(source: Source, body: _Body) -> None:
-    if f"sha256:{body.hash.hexdigest()}" != source.digest:
-        raise RemoteError(
-            f"{source.digest}: what the image holds has another digest, and is not pushed. If it is a writable "
-            "overlay, seal it first (singularity overlay seal or sync), and sign the result"
-        )

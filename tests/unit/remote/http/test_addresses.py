@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from eclctl.remote.http.addresses import why_not
+from eclctl.remote.http.addresses import why_refused
 
 
 @pytest.mark.parametrize(
@@ -35,11 +35,11 @@ from eclctl.remote.http.addresses import why_not
     ],
 )
 def test_a_redirect_never_leads_to_this_host_or_to_what_is_beside_it(address: str, why: str) -> None:
-    assert why in (why_not(address) or "")
+    assert why in (why_refused(address) or "")
 
 
 @pytest.mark.parametrize(
     "address", ["10.1.2.3", "192.168.0.1", "192.0.2.1", "8.8.8.8", "2001:4860::8", "fd00::1", "64:ff9b::808:808"]
 )
 def test_a_redirect_may_lead_to_another_host_of_the_site_or_of_the_internet(address: str) -> None:
-    assert why_not(address) is None
+    assert why_refused(address) is None

@@ -15,11 +15,11 @@ import pytest
 
 from eclctl.errors import RemoteError
 from eclctl.remote.http import limits
+from eclctl.remote.http.client import TransientError
 from eclctl.remote.registry.client import Access, MissingError, Registry
 from eclctl.remote.registry.credentials import ANONYMOUS, Credentials
 from eclctl.remote.registry.images import find_image
 from eclctl.remote.registry.names import parse_reference
-from eclctl.remote.registry.session import TransientError
 from eclctl.remote.registry.transfer import Source, fill, push_blob
 from eclctl.sign.creating import Placed
 from tests.helpers.registries import INDEX_TYPE, MANIFEST_TYPE, OCI, Ask, FakeRegistry, answer, digest_of, in_turn, on
@@ -310,13 +310,13 @@ def test_a_server_is_believed_for_its_certificate_alone(tls: tuple[ssl.SSLContex
         by_tls(server, tls[1]).manifest("1")
 
 
-def test_roots_come_from_the_system_and_not_from_requests_own_list(
+def test_roots_come_from_the_system_and_not_from_a_list_of_a_library(
     tls: tuple[ssl.SSLContext, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with FakeRegistry(tls=tls[0]) as server:
         server.store.add_image(OCI / "app-ci.oci.sif")
-        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tls[1]))
-        monkeypatch.setattr("requests.adapters.DEFAULT_CA_BUNDLE_PATH", str(tls[1]))
+        for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+            monkeypatch.setenv(name, str(tls[1]))
         with pytest.raises(RemoteError, match="certificate is not trusted"):
             by_tls(server, None).manifest("1")
         monkeypatch.setenv("SSL_CERT_FILE", str(tls[1]))
@@ -361,8 +361,9 @@ def test_a_netrc_says_nothing_here(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert server.sent("authorization") == []
 
 
-def test_who_does_not_push_or_pull_does_not_pay_for_it() -> None:
+def test_nothing_is_imported_for_registries_before_something_is_asked() -> None:
     code = "import sys, eclctl.cli.entry, eclctl.cli.check, eclctl.cli.verify.command, eclctl.daemon.sockets.server\n"
-    code += "print({'oras', 'requests', 'urllib3'} & set(sys.modules))"
+    code += "import eclctl.cli.registry.pull, eclctl.cli.registry.push\n"
+    code += "print({'aiohttp', 'yarl', 'oras', 'requests', 'urllib3'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"

@@ -37,7 +37,7 @@ class Kind(StrEnum):
 
 
 class Assurance(StrEnum):
-    """What the identity of a file is worth (DESIGN section 6)."""
+    """The assurance level of a file: how sure it is that the file stays what was decided on."""
 
     TRUSTED_PATH = "trusted-path"
     NONE = "none"

@@ -20,16 +20,19 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from eclctl.config import document
 from eclctl.config.document import Node, Report, Scalar
-from eclctl.model import Caller
 from eclctl.policy.declare import Declarations, place
 from eclctl.policy.globs import Glob, compile_glob, objection
 from eclctl.policy.holders import Holders
 from eclctl.policy.language import ANYONE, ExceptionTerms, Policy
 from eclctl.policy.matching import match
 from eclctl.text import duration_as_written, quoted
+
+if TYPE_CHECKING:
+    from eclctl.model import Caller
 
 __all__ = [
     "FILE_NAME",

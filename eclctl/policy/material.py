@@ -6,9 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
-
-from cryptography import x509
+from typing import TYPE_CHECKING, Any
 
 from eclctl.config import document
 from eclctl.config.document import Node, Report, Scalar
@@ -16,10 +14,13 @@ from eclctl.errors import EclctlError, KeyMaterialError
 from eclctl.signature.keys import PublicKey, parse_public_key
 from eclctl.terms import Finding, SignerKind
 from eclctl.text import printable_message, quoted
-from eclctl.trust.ocsp import responders
 from eclctl.trust.signer_types import SIGNER_TYPES
 from eclctl.trust.signer_types.cosign_key import cosign_name
-from eclctl.trust.x509 import Credential, check_certificates, load_credential, path
+
+if TYPE_CHECKING:
+    from cryptography import x509
+
+    from eclctl.trust.x509 import Credential
 
 CERTIFICATE_KEYS = ("file", "intermediates", "roots", "ocsp")
 _IS_CERTIFICATE = "list a certificate under certificate: {file: LEAF.pem, roots: [ROOT.pem]}"
@@ -85,6 +86,7 @@ class SignerFiles:
         ocsp = self._ocsp(fields.get("ocsp"), where)
         if leaf is None or own is None or intermediates is None or not roots or ocsp is None:
             return None
+        from eclctl.trust.x509 import load_credential  # noqa: PLC0415 - only a certificate needs X.509
 
         try:
             source = printable_message(leaf.text)
@@ -123,6 +125,7 @@ class SignerFiles:
         content = self._content(entry, "certificate")
         if content is None:
             return None
+        from eclctl.trust.x509 import check_certificates  # noqa: PLC0415 - only a certificate needs X.509
 
         try:
             check_certificates(content, source=printable_message(entry.text))
@@ -134,6 +137,8 @@ class SignerFiles:
     def _warn_of(self, credential: Credential, entry: Scalar, what: str) -> None:
         """Warn of a certificate by which no signature counts now: it loads, since time alone must break no reload."""
         by = f"by the certificate {quoted(entry.text)} of {what}"
+        from eclctl.trust.x509 import path  # noqa: PLC0415 - only a certificate needs X.509
+
         found = path(credential, self.now)
         if isinstance(found, Finding):
             self.report.warning(entry, f"no signature {by} counts now: {found.message}")
@@ -181,4 +186,6 @@ class SignerFiles:
 
 def _can_be_asked_about(certificate: x509.Certificate) -> bool:
     """Tell whether a certificate names a responder that speaks HTTP."""
+    from eclctl.trust.ocsp import responders  # noqa: PLC0415 - only a certificate needs X.509
+
     return any(url.lower().startswith(("http://", "https://")) for url in responders(certificate))

@@ -222,7 +222,7 @@ def test_signatures_of_others_in_the_registry_are_not_lost_unseen(
     pushed(registry, OCI / "app-ci+approver.oci.sif", "others/app:1", "--with-cosign")
     where = f"docker://{registry.host}/others/app:1"
     assert push.run(["--no-https", "--with-cosign", str(OCI / "app-ci.oci.sif"), where]) == 1
-    assert "the registry holds a cosign signature of this image that the file does not have" in capsys.readouterr().err
+    assert "the registry holds 1 cosign signature of this image that the file does not have" in capsys.readouterr().err
     pushed(registry, OCI / "app-ci.oci.sif", "others/app:1", "--with-cosign", "--force")
 
 

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import re
-import ssl
-import warnings
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eclctl.errors import KeyMaterialError
 from eclctl.signature.keys import MAX_CERTIFICATE_FILE
-from eclctl.trust.chains import UNREADABLE, read
 from eclctl.trust.keyring import KeyStore, needed, read_file
 from eclctl.trust.revocation import NO_STATUS, StatusSource
 
@@ -83,7 +79,7 @@ def ocsp_source(store: KeyStore) -> StatusSource:
         return NO_STATUS
     import asyncio  # noqa: PLC0415 - only a certificate needs it
 
-    from eclctl.remote.ocsp import client as ocsp_client  # noqa: PLC0415 - only a certificate needs it  # noqa: PLC0415 (most runs use no network)
+    from eclctl.remote.ocsp import client as ocsp_client  # noqa: PLC0415 - only a certificate needs it
 
     return asyncio.run(ocsp_client.ask_all(links, now=_now))
 
@@ -98,6 +94,9 @@ def _read(path: str) -> bytes:
 
 def _system_roots() -> bytes:
     """Return the roots that the system's TLS library trusts, as PEM, but for those that cannot be read strictly."""
+    import ssl  # noqa: PLC0415 - only a certificate needs it
+    from pathlib import Path  # noqa: PLC0415 - only a certificate needs it
+
     paths = ssl.get_default_verify_paths()
     files = [Path(paths.cafile)] if paths.cafile else []
     if not files and paths.capath:
@@ -110,7 +109,11 @@ def _system_roots() -> bytes:
 
 def _readable(block: bytes) -> bool:
     """Return whether a root is one that can be used: systems carry old ones whose fields are not as they must be."""
+    import warnings  # noqa: PLC0415 - only a certificate needs it
+
     from cryptography import x509  # noqa: PLC0415 - only a certificate needs it
+
+    from eclctl.trust.chains import UNREADABLE, read  # noqa: PLC0415 - only a certificate needs it
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -12,11 +12,9 @@ from typing import TYPE_CHECKING, Final
 
 from eclctl.cli.inputs import keyservers
 from eclctl.cli.terminal.output import print_note
-from eclctl.config.keyservers import Keyservers
 from eclctl.sif.reader import DataType, read
 from eclctl.signature import openpgp
 from eclctl.text import printable
-from eclctl.verify.reference import Material
 
 if TYPE_CHECKING:
     import argparse

@@ -15,7 +15,7 @@ from eclctl.cli.terminal.parser import Parser
 from eclctl.decide.questions import Decision
 from eclctl.errors import EclctlError, MalformedImageError, RemoteError
 from eclctl.files.atomic import NewFileError
-from eclctl.files.resumable import Landing, landing
+from eclctl.files.resumable import PartialFile, open_partial
 from eclctl.local.at_path import foretell
 from eclctl.local.engine import load_site
 from eclctl.model import Kind, Verdict
@@ -175,17 +175,17 @@ def _pull(options: argparse.Namespace, reference: Reference, path: str, known: d
     registry = connect(options, reference, tell, push=False)
     wanted = _wanted(registry, reference, options, tell)
     known |= {"digest": wanted.image.document.digest, "size": wanted.file.size, "signatures": wanted.signature_count}
-    with landing(path, wanted.content, replace=options.force) as file:
-        file.room(wanted.file.size)
+    with open_partial(path, wanted.content, replace=options.force) as file:
+        file.require_space(wanted.file.size)
         with show_progress(f"pulling {os.path.basename(path)}", wanted.file.size) as advance:
             known["resumed"] = _fill(registry, file, wanted.file, advance)
         try:
             _check(file, wanted, reference)
             decision = _decision(options, file)
         except EclctlError:
-            file.drop()
+            file.remove()
             raise
-        file.land(replace=options.force)
+        file.publish(replace=options.force)
     return decision
 
 
@@ -235,7 +235,7 @@ def _members(image: Found, signatures: Found | None) -> Iterator[Member]:
         yield Member(signatures.document.raw, signatures.manifest, signatures.document.media_type, name)
 
 
-def _fill(registry: Registry, file: Landing, drawn: Drawn, advance: Callable[[int], None]) -> int:
+def _fill(registry: Registry, file: PartialFile, drawn: Drawn, advance: Callable[[int], None]) -> int:
     try:
         return fill(registry, file.fd, drawn.placed, drawn.head, advance)
     except TransientError as error:
@@ -244,7 +244,7 @@ def _fill(registry: Registry, file: Landing, drawn: Drawn, advance: Callable[[in
         raise NewFileError(f"{file.final}: {error.strerror}. {_KEPT}") from error
 
 
-def _check(file: Landing, wanted: _Wanted, reference: Reference) -> None:
+def _check(file: PartialFile, wanted: _Wanted, reference: Reference) -> None:
     """Read what was written as whoever runs it would."""
     image = reader.read(file.fd)
     if reference.scheme == "oras":
@@ -256,7 +256,7 @@ def _check(file: Landing, wanted: _Wanted, reference: Reference) -> None:
         raise MalformedImageError(f"no image comes of it: {problem.message if problem else 'its manifest is another'}")
 
 
-def _decision(options: argparse.Namespace, file: Landing) -> Decision | None:
+def _decision(options: argparse.Namespace, file: PartialFile) -> Decision | None:
     if not options.require_allow:
         return None
     decision = foretell(options.config or _CONFIG, file.path, file.final)

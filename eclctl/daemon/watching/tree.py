@@ -19,7 +19,7 @@ import structlog
 
 from eclctl.daemon.watching.inotify import is_full
 from eclctl.daemon.watching.settling import SettleQueue, Waiting
-from eclctl.files.temporary_names import is_temporary
+from eclctl.files.resumable import is_partial
 from eclctl.files.walk import walk
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ class Tree:
 
     def changed(self, path: str, *, closed: bool) -> None:
         """A file was created or changed (`notify.Listener`)."""
-        if not is_temporary(os.path.basename(path)):
+        if not is_partial(os.path.basename(path)):
             self._note(self._files, path, closed=closed)
 
     def directory(self, path: str) -> None:
@@ -370,7 +370,7 @@ class Tree:
         One that is being written to become an image, under a name of ours, is not examined ahead: whoever asks about
         it all the same is answered as ever.
         """
-        if is_temporary(os.path.basename(path)):
+        if is_partial(os.path.basename(path)):
             return
         if self._is_young(status, wall):
             with self._wake:

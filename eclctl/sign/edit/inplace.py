@@ -23,7 +23,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from eclctl.errors import BusyImageError, SigningError
-from eclctl.files.writing import write_at
+from eclctl.files.atomic import write_at
 from eclctl.sif import edit_journal
 from eclctl.sif.edit_journal import MAX_RECORD, Region, Seal, Stage
 from eclctl.sif.layout import DESCRIPTOR_FIELDS, DESCRIPTOR_SIZE, HEADER, HEADER_FIELDS

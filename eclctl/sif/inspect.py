@@ -15,7 +15,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from eclctl.sif.edit_journal import cut_short
+from eclctl.sif.edit_journal import find_interrupted
 from eclctl.sif.file_type import Look, look_at
 from eclctl.sif.layout import (
     DESCRIPTOR,
@@ -98,7 +98,7 @@ class Inspection:
 
     `faults` are the contradictions for which the image is refused: none when it is sound. `look` is set when the file
     is no SIF image at all, and `header` is None then and when the file ends inside the header. `slots` are the used
-    slots that could be read, in table order. `record_at` is where the record of an edit that was cut short begins
+    slots that could be read, in table order. `record_at` is where the record of an interrupted edit begins
     (`sif.edit_journal`), if there is one.
     """
 
@@ -148,7 +148,7 @@ def inspect(fd: int) -> Inspection:
         faults += _extent_faults(slot, size, full)
     faults += _identity_faults(slots)
     faults += _overlaps(slots, place)
-    left = cut_short(fd, size)
+    left = find_interrupted(fd, size)
     return Inspection(fd, size, header, slots, tuple(faults), record_at=None if left is None else left[0].start)
 
 

@@ -76,10 +76,10 @@ def _data_section(inspection: Inspection, header: Header) -> Iterator[Remark]:
 
 
 def _behind(file_size: int, end: int, *, cut: bool) -> Remark:
-    """Say what it is that lies behind the last object; `cut` for an edit that was cut short."""
+    """Say what it is that lies behind the last object; `cut` for an interrupted edit."""
     size = file_size - end
     if cut:
-        wrong = f"{size} bytes that an edit left which was cut short; the image is whole"
+        wrong = f"{size} bytes that an interrupted edit left; the image is whole"
         return Remark("file", end, wrong, "the last object ends the file; the next `eclctl sign` removes them")
     wrong = f"{size} bytes after the last object, which no signature covers"
     return Remark("file", end, wrong, "the last object ends the file")

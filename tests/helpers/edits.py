@@ -72,4 +72,4 @@ def begun(fd: int, edit: Edit) -> None:
     """Leave an image as an edit does that is killed once the header points to the record."""
     change = changed(fd, edit)
     inplace._record(fd, change)
-    inplace._settle(fd, change.seal.between)
+    inplace._write_header(fd, change.trailer.between)

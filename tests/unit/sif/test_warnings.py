@@ -128,5 +128,5 @@ def test_what_an_edit_left_that_was_cut_short_is_told_from_other_bytes(edit, tmp
     with path.open("r+b") as file:
         begun(file.fileno(), edit)
     (found,) = notes(path)
-    assert found[2].endswith("bytes that an edit left which was cut short; the image is whole")
+    assert found[2].endswith("bytes that an interrupted edit left; the image is whole")
     assert found[3] == "the last object ends the file; the next `eclctl sign` removes them"

@@ -15,8 +15,8 @@ from eclctl.daemon.watching.tree import Timing, Tree
 from eclctl.decide.cache import FactCache, Facts
 from eclctl.decide.engine import Engine
 from eclctl.decide.snapshot import Snapshot
+from eclctl.files.locating import FileKey, Locator
 from eclctl.files.mounts import MountTable
-from eclctl.files.trusted_path import FileKey, Locator
 from eclctl.verify import HashPool
 
 FILES = 100_000

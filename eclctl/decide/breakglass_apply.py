@@ -11,7 +11,7 @@ from datetime import datetime
 
 from eclctl.decide.breakglass import Standing, State, standing
 from eclctl.decide.snapshot import Snapshot
-from eclctl.files.trusted_path import Located
+from eclctl.files.locating import Located
 from eclctl.model import Assurance, Caller, Code, Outcome
 from eclctl.policy.breakglass import PolicyException
 from eclctl.policy.select import named_by

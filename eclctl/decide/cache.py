@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple, TypeAlias
 
-from eclctl.files.trusted_path import FileKey
+from eclctl.files.locating import FileKey
 from eclctl.model import Alias, Claim, Finding, Outcome, Verification
 from eclctl.policy.language import Policy, Rule
 from eclctl.trust.keyring import KeyStore, judge, next_turning_point

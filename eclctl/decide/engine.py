@@ -34,10 +34,10 @@ from eclctl.decide.questions import Decision, Given, Pending, Prefetched, Questi
 from eclctl.decide.refusals import NO_RULE, before_reading, no_rule, too_low
 from eclctl.decide.snapshot import Snapshot
 from eclctl.errors import BusyImageError, EclctlError, UnreadableImageError
-from eclctl.files import trusted_path
-from eclctl.files.resolving import NotLocalError
+from eclctl.files import locating
+from eclctl.files.canonical_name import NotLocalError
+from eclctl.files.locating import Located, Locator, Recheck
 from eclctl.files.syscalls import Attributes, attributes
-from eclctl.files.trusted_path import Located, Locator, Second
 from eclctl.model import (
     Assurance,
     Caller,
@@ -251,7 +251,7 @@ class Engine:
         """Locate an image that was read anew: what must be true when it is answered is looked at last."""
         located, question = pending.located, pending.question
         assert located is not None
-        second = Second(question.image, question.asker, anywhere, pending.look)
+        second = Recheck(question.image, question.asker, anywhere, pending.look)
         pending.located = anew = self.locator.again(located, second)
         return anew
 
@@ -294,15 +294,15 @@ class Engine:
             pending.checked = True
             return _sandbox(snapshot.store.digest)
         digests = snapshot.policy is not None and snapshot.policy.withdraws_objects
-        fd = trusted_path.open_for_reading(located)
+        fd = locating.open_for_reading(located)
         try:
-            settled = trusted_path.settled(located.attributes, now_ns=self.file_time())
+            settled = locating.settled(located.attributes, now_ns=self.file_time())
             # A file system that hangs must not take the threads that hash for everybody.
             pool = self.pool if located.local else None
             facts = self._read(fd, snapshot, pool, content=pending.content, digests=digests)
             if pending.content and facts.error is None and located.attributes.size in snapshot.exceptions.sizes:
                 facts = replace(facts, whole=hash_file(fd)[1])
-            if not trusted_path.unchanged(fd, located.attributes):
+            if not locating.unchanged(fd, located.attributes):
                 raise BusyImageError("the image changed while it was read; ask again when it is complete")
             trusted = located.assurance is _TRUSTED_PATH is self._look_again(pending).assurance
             pending.checked = True

@@ -8,11 +8,11 @@ from typing import Literal, NamedTuple
 
 from eclctl.decide.evidence import KeyReport
 from eclctl.decide.snapshot import Snapshot
-from eclctl.files.askers import ITSELF, Asker
+from eclctl.files.locating import Located
+from eclctl.files.lookup_rights import OWN_RIGHTS, LookupRights
 from eclctl.files.mounts import Mounts
-from eclctl.files.naming import Weakness
-from eclctl.files.sandbox_walk import Look
-from eclctl.files.trusted_path import Located
+from eclctl.files.sandbox_walk import WalkResult
+from eclctl.files.trusted_path import Weakness
 from eclctl.files.writers import Writers
 from eclctl.model import Alias, Assurance, Caller, Code, Kind, Missing, Outcome, SignatureReport, Verdict
 from eclctl.trust.revocation import Link
@@ -33,7 +33,7 @@ class Question(NamedTuple):
     descriptor: int | None = None
     role: str = "rootfs"
     explain: bool = False
-    asker: Asker = ITSELF
+    asker: LookupRights = OWN_RIGHTS
 
 
 @dataclass(slots=True)
@@ -174,7 +174,7 @@ class Pending:
     links: tuple[Link, ...] = ()
     waited: bool = False
     checked: bool = False
-    look: Look | None = None
+    look: WalkResult | None = None
 
     def close(self) -> None:
         """Give back the descriptor. May be called twice."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from eclctl.files.resolving import Unnamed
-from eclctl.files.trusted_path import Located
+from eclctl.files.canonical_name import NoName
+from eclctl.files.locating import Located
 from eclctl.model import Code, Kind, Outcome
 from eclctl.policy.language import Rule
 
@@ -37,7 +37,7 @@ _NO_RULE_FOR_KIND = {
 }
 NO_RULE = Outcome(Code.NO_RULE, "no rule matches this image and caller, and nothing else is accepted")
 _NO_RULE_FOR_NAMELESS = {
-    why: Outcome(Code.NO_RULE, f"{why.value}, so no rule for paths applies, and no other matches") for why in Unnamed
+    why: Outcome(Code.NO_RULE, f"{why.value}, so no rule for paths applies, and no other matches") for why in NoName
 }
 _NOT_SHOWN = "others than the trusted owners can change it or a directory above it; `eclctl explain` as root names it"
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from time import time_ns
 
-from eclctl.files.syscalls import Glance
+from eclctl.files.syscalls import DirectoryAttributes
 
 _MAX_REMEMBERED = 4096
 _SETTLED_NS = 20_000_000  # two ticks of a 100 Hz kernel: a later change has another change time
@@ -23,7 +23,7 @@ class WithoutAcl:
         self._clock = clock
         self._seen: dict[tuple[int, int], int] = {}
 
-    def holds(self, fd: int, found: Glance) -> bool:
+    def holds(self, fd: int, found: DirectoryAttributes) -> bool:
         """Whether a directory, open as `fd`, has no ACL. True also where its file system knows none."""
         key = found.device, found.inode
         if self._seen.get(key) == found.ctime_ns:

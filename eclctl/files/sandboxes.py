@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from eclctl.files.sandbox_walk import Bounds, Look, Weak, look
+from eclctl.files.sandbox_walk import Bounds, SandboxWeakness, WalkResult, look
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -45,7 +45,7 @@ class Watching(Protocol):
         """Begin with no directory. `changed` is called, from another thread, after something changed in one."""
 
 
-class Top(NamedTuple):
+class SandboxKey(NamedTuple):
     """The top directory of a sandbox.
 
     `state` names the directory and its state (`identity.FileKey`), `paths` are the names that it has here.
@@ -64,7 +64,7 @@ class _Walked:
 
     key: _Key
     paths: tuple[str, ...]
-    future: Future[Look]
+    future: Future[WalkResult]
     watched: Watched | None = None
     spoiled: bool = False
     until: float = 0.0
@@ -90,7 +90,7 @@ class Sandboxes:
         self._kept: dict[_Key, _Walked] = {}
         self._under_way: dict[_Key, _Walked] = {}
 
-    def kept(self, top: Top, owners: frozenset[int], mounts: Mounts) -> Look | None:
+    def kept(self, top: SandboxKey, owners: frozenset[int], mounts: Mounts) -> WalkResult | None:
         """Return the kept result, or None when there is none that still holds. Opens nothing and never waits."""
         key = top.state, owners
         with self._lock:
@@ -106,13 +106,13 @@ class Sandboxes:
     def look(
         self,
         fd: int,
-        top: Top,
+        top: SandboxKey,
         owners: frozenset[int],
         mounts: Mounts,
         bounds: Bounds = Bounds(),  # noqa: B008 - frozen
         *,
         probe: bool = True,
-    ) -> Look:
+    ) -> WalkResult:
         """Return the kept result, or walk the sandbox (`sandbox_walk.look`) and keep what comes of it. Blocks.
 
         `fd` is a descriptor of the top directory, `mounts` a table that was read after it was opened. `probe`: whether
@@ -137,7 +137,7 @@ class Sandboxes:
         self._end(own, result, mounts)
         return result
 
-    def look_once(self, fd: int, owners: frozenset[int], *, probe: bool = True) -> Look:
+    def look_once(self, fd: int, owners: frozenset[int], *, probe: bool = True) -> WalkResult:
         """Walk a sandbox and keep nothing of what comes of it. Blocks."""
         return look(fd, owners, clock=self._clock, probe=probe)
 
@@ -152,13 +152,13 @@ class Sandboxes:
         """Return how many results are kept."""
         return len(self._kept)
 
-    def _walk(self, walked: _Walked, fd: int, owners: frozenset[int], bounds: Bounds, *, probe: bool) -> Look:
+    def _walk(self, walked: _Walked, fd: int, owners: frozenset[int], bounds: Bounds, *, probe: bool) -> WalkResult:
         if self._watching is None:
             return look(fd, owners, clock=self._clock, bounds=bounds, probe=probe)
         walked.watched = self._watching.begin(lambda: self._spoil(walked))
         return look(fd, owners, clock=self._clock, bounds=bounds, entered=walked.watched.add, probe=probe)
 
-    def _end(self, walked: _Walked, result: Look | None, mounts: Mounts) -> None:
+    def _end(self, walked: _Walked, result: WalkResult | None, mounts: Mounts) -> None:
         """Keep a result, if nothing changed since its walk began."""
         stale: list[_Walked] = []
         with self._lock:
@@ -194,13 +194,13 @@ class Sandboxes:
         _close(walked)
 
 
-def _wait_for(other: _Walked, bounds: Bounds) -> Look:
+def _wait_for(other: _Walked, bounds: Bounds) -> WalkResult:
     """Return what the walk of another caller finds."""
     try:
         return other.future.result(bounds.seconds)
     except TimeoutError:
         why = f"the sandbox could not be looked at: {bounds.seconds:g} seconds were not enough"
-        return Look(Weak(".", why, "ask again"), 0, bounds.seconds)
+        return WalkResult(SandboxWeakness(".", why, "ask again"), 0, bounds.seconds)
 
 
 def _close(walked: _Walked) -> None:
@@ -208,7 +208,7 @@ def _close(walked: _Walked) -> None:
         walked.watched.close()
 
 
-def _age(result: Look) -> float:
+def _age(result: WalkResult) -> float:
     """Return for how long a result is kept: a sandbox that was mended is to be seen, at a bounded cost."""
     if result.weak is None:
         return KEPT_SECONDS

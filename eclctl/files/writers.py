@@ -37,7 +37,7 @@ def look_for_writers(fd: int) -> Writers:
     try:
         reading = os.open(f"/proc/self/fd/{fd}", READ)
     except BlockingIOError as error:
-        raise leased() from error
+        raise lease_error() from error
     except OSError as error:
         if error.errno in _EXHAUSTED:
             raise BusyImageError("too many files are open here; ask again later") from error
@@ -54,6 +54,6 @@ def look_for_writers(fd: int) -> Writers:
     return Writers.NONE
 
 
-def leased() -> BusyImageError:
+def lease_error() -> BusyImageError:
     """Return what is raised for a file whose lease lets no one read."""
     return BusyImageError("another process holds a lease on the image; ask again when it has finished")

@@ -13,9 +13,9 @@ from eclctl.decide.cache import FactCache, Facts, Judgements, Outcomes
 from eclctl.decide.engine import Engine
 from eclctl.decide.questions import Decision, Pending, Question
 from eclctl.decide.snapshot import Snapshot
-from eclctl.files.askers import ITSELF, Asker
+from eclctl.files.locating import Located, Locator, Recheck
+from eclctl.files.lookup_rights import OWN_RIGHTS, LookupRights
 from eclctl.files.syscalls import Attributes
-from eclctl.files.trusted_path import Located, Locator, Second
 from eclctl.model import Caller
 from eclctl.trust.revocation import Known, Link
 from eclctl.verify import HashPool
@@ -159,12 +159,12 @@ class _Here(Locator):
 
     found: Located
 
-    def by_name(self, name: str, *, anywhere: bool, asker: Asker = ITSELF) -> Located:
+    def by_name(self, name: str, *, anywhere: bool, asker: LookupRights = OWN_RIGHTS) -> Located:
         """Return the image, whatever name it is asked for by."""
         del name, anywhere, asker
         return self.found
 
-    def again(self, located: Located, second: Second) -> Located:
+    def again(self, located: Located, second: Recheck) -> Located:
         """Return the image as it was found: that is what both policies are asked about."""
         return Locator.again(self, located, second) if self.found.unwalked else self.found
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from eclctl.decide.breakglass import Approval, Candidate, Exceptions, State, standing
 from eclctl.decide.breakglass_apply import SOFTENED, soften
 from eclctl.decide.snapshot import Snapshot
-from eclctl.files.trusted_path import Located
+from eclctl.files.locating import Located
 from eclctl.model import Assurance, Caller, Code, KeyRef, Outcome, SignerKind
 from eclctl.policy.breakglass import FileName, PolicyException
 from eclctl.policy.globs import compile_glob

@@ -33,7 +33,7 @@ from eclctl.daemon.sockets.permissions import asker_of
 from eclctl.daemon.sockets.protocol import RECENT_LIMIT, ErrorCode, Method
 from eclctl.decide.questions import Decision, Pending, Question, Turn
 from eclctl.errors import AuditError
-from eclctl.files.resolving import tidy
+from eclctl.files.canonical_name import tidy
 from eclctl.files.syscalls import attributes
 from eclctl.model import Caller, Code
 from eclctl.report.answers import all_fields, explanation_fields

@@ -19,8 +19,8 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from dataclasses import dataclass, replace
 
 from eclctl.errors import BusyImageError, SigningError, UnreadableImageError, UnsupportedFileError
+from eclctl.files import locating
 from eclctl.files import syscalls as attributes_of
-from eclctl.files import trusted_path
 from eclctl.files.opening import open_exactly
 from eclctl.sif.edit_journal import Stage, find_interrupted
 from eclctl.sign.edit import locks
@@ -138,7 +138,7 @@ class LockedFile:
             yield fd
 
     def _require_unchanged(self) -> None:
-        if not trusted_path.unchanged(self.fd, self._before) or os.fstat(self.fd).st_nlink == 0:
+        if not locating.unchanged(self.fd, self._before) or os.fstat(self.fd).st_nlink == 0:
             raise BusyImageError(
                 f"{self.path} changed meanwhile and was left as it is now; try again when it is finished"
             )
@@ -248,7 +248,7 @@ def _require_abandoned(place: _Place) -> None:
     if find_interrupted(place.fd, before.size) is None:
         return
     time.sleep(_ABANDONED_SECONDS)
-    if not trusted_path.unchanged(place.fd, before):
+    if not locating.unchanged(place.fd, before):
         raise _being_edited_error(place.asked)
 
 

@@ -6,17 +6,18 @@ import errno
 import os
 from enum import Enum
 
-from eclctl.files import naming
-from eclctl.files.askers import NO_DESCRIPTORS, Asker, not_opened
+from eclctl.files import path_lookup
+from eclctl.files.lookup_rights import NO_DESCRIPTORS, LookupRights, not_opened
 from eclctl.files.mounts import Spelling
-from eclctl.files.naming import Named, Surroundings, Weakness
+from eclctl.files.path_lookup import Named
 from eclctl.files.syscalls import Attributes
+from eclctl.files.trusted_path import TrustBasis, Weakness
 from eclctl.model import Alias
 
-__all__ = ["NotLocalError", "StaleError", "Unnamed", "aliases_of", "find", "first_name", "follow", "tidy"]
+__all__ = ["NoName", "NotLocalError", "StaleError", "aliases_of", "find", "first_name", "follow", "tidy"]
 
 
-class Unnamed(Enum):
+class NoName(Enum):
     """Why no name is known for a file."""
 
     OTHER_FILE = "the name does not lead to the same file on this host"
@@ -36,27 +37,27 @@ class StaleError(Exception):
 
 
 def find(
-    name: str, fd: int, found: Attributes, asker: Asker, around: Surroundings, *, anywhere: bool
-) -> Named | Unnamed:
+    name: str, fd: int, found: Attributes, asker: LookupRights, basis: TrustBasis, *, anywhere: bool
+) -> Named | NoName:
     """Return the file behind a passed descriptor as a name in this namespace leads to it, or why none does.
 
     Tried are the name that came with it, and what the kernel calls the descriptor: what its opener saw. Raises
     NotLocalError unless `anywhere`, and BusyImageError without descriptors. The holder closes what is returned.
     """
-    led, why = _led(name, found, asker, around, anywhere=anywhere)
+    led, why = _led(name, found, asker, basis, anywhere=anywhere)
     if led is not None and found.links == 1:
         return led
-    own = naming.kernel_name(fd)
-    if own is None or own == name or not naming.is_plain(own):
-        return led or (Unnamed.NO_NAME if own is None else why)
+    own = path_lookup.kernel_name(fd)
+    if own is None or own == name or not path_lookup.is_plain(own):
+        return led or (NoName.NO_NAME if own is None else why)
     try:
-        other, why = _led(own, found, asker, around, anywhere=anywhere)
+        other, why = _led(own, found, asker, basis, anywhere=anywhere)
     except BaseException:
         if led is not None:
             os.close(led.fd)
         raise
     if led is None:
-        return other or (Unnamed.NO_NAME if found.links == 0 else why)
+        return other or (NoName.NO_NAME if found.links == 0 else why)
     if other is None:
         return led
     os.close(other.fd)
@@ -64,33 +65,33 @@ def find(
 
 
 def _led(
-    name: str, found: Attributes, asker: Asker, around: Surroundings, *, anywhere: bool
-) -> tuple[Named | None, Unnamed]:
+    name: str, found: Attributes, asker: LookupRights, basis: TrustBasis, *, anywhere: bool
+) -> tuple[Named | None, NoName]:
     """Return where a name leads if that is the file that was found; else None, and why not."""
-    if not anywhere and not around.mounts.local(tidy(name)):
+    if not anywhere and not basis.mounts.local(tidy(name)):
         raise NotLocalError
     try:
-        named = follow(name, asker, around, anywhere=anywhere)
+        named = follow(name, asker, basis, anywhere=anywhere)
     except OSError as error:
         if error.errno in NO_DESCRIPTORS:
             raise not_opened(name, error) from error
-        return None, Unnamed.MAY_NOT_LOOK if naming.may_not_look(error) else Unnamed.OTHER_FILE
-    if naming.same_file(named.attributes, found):
-        return named, Unnamed.OTHER_FILE
+        return None, NoName.MAY_NOT_LOOK if path_lookup.may_not_look(error) else NoName.OTHER_FILE
+    if path_lookup.same_file(named.attributes, found):
+        return named, NoName.OTHER_FILE
     os.close(named.fd)
-    return None, Unnamed.OTHER_FILE
+    return None, NoName.OTHER_FILE
 
 
-def follow(name: str, asker: Asker, around: Surroundings, *, anywhere: bool) -> Named:
+def follow(name: str, asker: LookupRights, basis: TrustBasis, *, anywhere: bool) -> Named:
     """Follow a name with the first rights that are let in. Raises OSError, and NotLocalError unless `anywhere`."""
     refused: OSError = FileNotFoundError(errno.ENOENT, "is no absolute path")
     for rights in asker.rights():
         try:
-            return naming.reach(name, rights, around, cached=not anywhere)
+            return path_lookup.reach(name, rights, basis, cached=not anywhere)
         except BlockingIOError as error:
             raise NotLocalError from error
         except OSError as error:
-            if not naming.may_not_look(error):
+            if not path_lookup.may_not_look(error):
                 raise
             refused = error
     raise refused
@@ -98,28 +99,28 @@ def follow(name: str, asker: Asker, around: Surroundings, *, anywhere: bool) -> 
 
 def tidy(name: str) -> str:
     """Return a name without empty, `.` and `..` components, for a look into the table of mounts alone."""
-    return name if naming.is_plain(name) else "/" + os.path.normpath(name).lstrip("/")
+    return name if path_lookup.is_plain(name) else "/" + os.path.normpath(name).lstrip("/")
 
 
 def first_name(
-    spellings: tuple[Spelling, ...], named: Named, around: Surroundings, *, anywhere: bool, fresh: bool
+    spellings: tuple[Spelling, ...], named: Named, basis: TrustBasis, *, anywhere: bool, fresh: bool
 ) -> tuple[str, Weakness | None]:
     """Return the first of a file's names that leads to it, and what is weak on the way there or on the way taken."""
     for each in spellings:
         if each.path == named.path:
             break
         try:
-            other = naming.descend(each.path, around, public=False, cached=not anywhere)
+            other = path_lookup.descend(each.path, basis, public=False, cached=not anywhere)
         except BlockingIOError as error:
             raise NotLocalError from error
-        except (OSError, naming.NotPlainError) as error:
+        except (OSError, path_lookup.NotPlainError) as error:
             if isinstance(error, OSError) and error.errno in NO_DESCRIPTORS:
                 raise not_opened(each.path, error) from error
-            if isinstance(error, OSError) and naming.may_not_look(error):
+            if isinstance(error, OSError) and path_lookup.may_not_look(error):
                 continue
         else:
             os.close(other.fd)
-            if naming.same_file(other.attributes, named.attributes):
+            if path_lookup.same_file(other.attributes, named.attributes):
                 weak = other.weak and other.weak._replace(shown=other.searchable)
                 return each.path, named.weak or weak
         if not fresh:

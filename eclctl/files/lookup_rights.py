@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from eclctl.errors import BusyImageError, UnreadableImageError, UnsupportedFileError
 from eclctl.files.syscalls import Attributes, Credentials, assumed
-from eclctl.files.writers import READ, leased
+from eclctl.files.writers import READ, lease_error
 
-__all__ = ["ITSELF", "NO_DESCRIPTORS", "Asker", "not_opened", "open_named", "readable"]
+__all__ = ["NO_DESCRIPTORS", "OWN_RIGHTS", "LookupRights", "not_opened", "open_named", "readable"]
 
 NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE})
 """What tells that this process, or the host, can open no more files."""
@@ -20,7 +20,7 @@ _SEALED = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK
 
 
 @dataclass(frozen=True, slots=True)
-class Asker:
+class LookupRights:
     """The rights that names are looked up with: the asker's, and, when the asker is root, those of the user asked for.
 
     None stands for this process itself. `opens`: whether O_PATH descriptors are opened for them; where this process
@@ -36,10 +36,10 @@ class Asker:
         return (self.own,) if self.subject is None else (self.own, self.subject)
 
 
-ITSELF = Asker()
+OWN_RIGHTS = LookupRights()
 
 
-def readable(fd: int, found: Attributes, asker: Asker) -> tuple[int, bool]:
+def readable(fd: int, found: Attributes, asker: LookupRights) -> tuple[int, bool]:
     """Return a descriptor that the image can be read from, and whether it is a new one.
 
     An O_PATH descriptor is opened with the rights of its sender. Refused are descriptors for writing alone, and
@@ -57,7 +57,7 @@ def readable(fd: int, found: Attributes, asker: Asker) -> tuple[int, bool]:
     return fd, False
 
 
-def _open_as(fd: int, asker: Asker) -> int:
+def _open_as(fd: int, asker: LookupRights) -> int:
     """Open what an O_PATH descriptor is of, as modes and ACLs let those who ask."""
     refused = OSError(errno.EACCES, os.strerror(errno.EACCES))
     for rights in asker.rights():
@@ -65,7 +65,7 @@ def _open_as(fd: int, asker: Asker) -> int:
             with assumed(rights):
                 return os.open(f"/proc/self/fd/{fd}", READ)
         except BlockingIOError as error:
-            raise leased() from error
+            raise lease_error() from error
         except OSError as error:
             refused = error
             if error.errno in NO_DESCRIPTORS:
@@ -73,7 +73,7 @@ def _open_as(fd: int, asker: Asker) -> int:
     raise UnreadableImageError(f"you may not read it: {refused.strerror}") from refused
 
 
-def open_named(name: str, fd: int, asker: Asker) -> int:
+def open_named(name: str, fd: int, asker: LookupRights) -> int:
     """Open what those who ask by name could read; else raise what is said of a file that is not there."""
     try:
         return _open_as(fd, asker)

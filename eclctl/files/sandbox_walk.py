@@ -1,4 +1,4 @@
-"""Whether anybody but trusted owners can write somewhere in a directory that serves as an image (a sandbox).
+"""Walks a directory that serves as an image (a sandbox): can others than the trusted owners write in it?
 
 Rules of the walk:
 

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from eclctl.sif.edit_journal import find_interrupted
-from eclctl.sif.file_type import Look, look_at
+from eclctl.sif.file_type import RecognisedFile, recognise
 from eclctl.sif.layout import (
     DESCRIPTOR,
     DESCRIPTOR_FIELDS,
@@ -107,7 +107,7 @@ class Inspection:
     header: Header | None
     slots: tuple[Slot, ...]
     faults: tuple[Remark, ...]
-    look: Look | None = None
+    look: RecognisedFile | None = None
     record_at: int | None = None
 
     @property
@@ -134,11 +134,13 @@ def inspect(fd: int) -> Inspection:
     faults = list(_hollow(status))
     if len(prefix) < HEADER.size:
         faults.append(_cut_header(size))
-        return Inspection(fd, size, None, (), tuple(faults), None if _begins_as_sif(prefix) else look_at(prefix, size))
+        return Inspection(
+            fd, size, None, (), tuple(faults), None if _begins_as_sif(prefix) else recognise(prefix, size)
+        )
     header, magic = unpack_header(prefix)
     if magic != MAGIC and not _might_be_sif(header, magic):
         faults.append(_magic_fault(magic))
-        return Inspection(fd, size, None, (), tuple(faults), look_at(prefix, size))
+        return Inspection(fd, size, None, (), tuple(faults), recognise(prefix, size))
     faults += _preamble(header, magic)
     place = _place(fd, header, size)
     faults += _table_faults(header, place, size)

@@ -66,7 +66,7 @@ _UNKNOWN_BILL: Final = "unknown"
 class Meaning:
     """A part of a descriptor's extra field: its name, what it says, and where it begins in the descriptor.
 
-    `raw` is what stands there, for people; `known` is false when it says nothing that anybody knows.
+    `raw` is the value as text; `known` is false when its meaning is not known.
     """
 
     name: str

@@ -32,7 +32,7 @@ __all__ = [
     "Blob",
     "Image",
     "Layout",
-    "read",
+    "read_layout",
     "signatures_name",
     "stated_digest",
 ]
@@ -53,7 +53,7 @@ MAX_CARRIED = 64 * 1024 * 1024
 """The longest blob that can be an attestation, a bundle or the config of either, in bytes."""
 
 MAX_ALL_CARRIED = 256 * 1024 * 1024
-"""The most bytes of all that carries signatures in one file: it is hashed, though nobody signed how much there is."""
+"""The most bytes of all that carries signatures in one file: it is hashed, and its size is not signed."""
 
 SIMPLE_SIGNING = "application/vnd.dev.cosign.simplesigning.v1+json"
 """The media type of a layer that is a payload, with the signature in its annotations."""
@@ -134,7 +134,7 @@ def stated_digest(descriptor: Descriptor) -> str | None:
     return text if is_digest(text) else None
 
 
-def read(sif: Sif) -> Layout:
+def read_layout(sif: Sif) -> Layout:
     """Return what there is in an OCI-SIF.
 
     Args:

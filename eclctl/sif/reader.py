@@ -172,7 +172,7 @@ class Descriptor:
     def signed_bytes(self) -> bytes:
         """What a signature covers of the descriptor: neither the ID, the group, the offset nor the modification time.
 
-        The used flag is signed as 1 whatever non-zero byte the file has.
+        The used flag is signed as 1 for every non-zero byte in the file.
         """
         return (
             _SIGNED_FIELDS.pack(self.type, 1, self.relative, self.raw_link, self.size, self.created, self.uid, self.gid)
@@ -260,7 +260,7 @@ def read(fd: int) -> Sif:
 
 
 def foreseen(image: Sif, header: bytes, table: bytes, data: Mapping[tuple[int, int], bytes], size: int) -> Sif:
-    """Return an image as it will be once it has been edited, for whoever wants to see that before.
+    """Return an image as it will be once it has been edited.
 
     Args:
         image: As it is, and stays open.
@@ -310,7 +310,7 @@ def checked_size(fd: int) -> int:
 
     Raises:
         UnsupportedFileError: It is no regular file.
-        MalformedImageError: It is almost all holes: reading it would cost its reader and nobody else.
+        MalformedImageError: It is almost all holes: it costs its author nothing, and its reader much.
         UnreadableImageError: Its attributes cannot be had.
     """
     status = regular_status(fd)

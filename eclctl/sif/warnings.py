@@ -118,7 +118,7 @@ def _some(numbers: set[int], limit: int = 8) -> str:
 def _extra(slot: Slot) -> Iterator[Remark]:
     for meaning in labels.meanings(slot.descriptor):
         if not meaning.known:
-            wrong = f"{meaning.raw}, which nobody knows"
+            wrong = f"{meaning.raw}, which is not known"
             yield Remark(
                 meaning.name.lower(),
                 slot.at + meaning.at,

@@ -17,7 +17,7 @@ from eclctl.trust.keyring import KeyStore
 from eclctl.verify.content import Groups, absolute_ids
 from eclctl.verify.opening import Opened, load, open_signature
 
-__all__ = ["Part", "already_signed", "caveats", "native_signatures", "plan"]
+__all__ = ["Part", "already_signed", "caveats", "native_signatures", "plan_coverage"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Part:
         return tuple(each.id for each in self.objects)
 
 
-def plan(image: Sif, groups: Sequence[int] = (), objects: Sequence[int] = ()) -> tuple[Part, ...]:
+def plan_coverage(image: Sif, groups: Sequence[int] = (), objects: Sequence[int] = ()) -> tuple[Part, ...]:
     """Return the signatures to make: by default one for each group, in the order of their numbers.
 
     Args:
@@ -60,7 +60,7 @@ def plan(image: Sif, groups: Sequence[int] = (), objects: Sequence[int] = ()) ->
 
 
 def caveats(image: Sif, parts: Sequence[Part]) -> tuple[Finding, ...]:
-    """Return what somebody who signs these parts should know: what such signatures do not do."""
+    """Return warnings for the signer of these parts: what such signatures do not do."""
     members = Groups(image).members
     found = [_partly(parts), _groups_left_out(members, parts), _not_tied(image, members)]
     loose = [each.id for each in image.descriptors if not each.group and not each.is_signature]
@@ -93,7 +93,7 @@ def already_signed(image: Sif, parts: Sequence[Part], store: KeyStore, purposes:
 
 
 def native_signatures(image: Sif) -> tuple[Descriptor, ...]:
-    """Return the signature objects of an image: whatever is added to a group breaks those that cover it."""
+    """Return the signature objects of an image: an object that is added to a group breaks those that cover it."""
     return tuple(each for each in image.descriptors if each.is_signature)
 
 

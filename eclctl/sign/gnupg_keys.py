@@ -10,7 +10,7 @@ from typing import Final
 
 from eclctl.sign.gnupg_run import Gnupg, GnupgError, throwaway
 from eclctl.sign.keyrings.keyfacts import signing_keys
-from eclctl.sign.keyrings.transferable import Protection, TransferableKey, parse
+from eclctl.sign.keyrings.transferable import Protection, TransferableKey, parse_keys
 from eclctl.signature import openpgp
 
 __all__ = ["LENGTHS", "NewKey", "Pair", "make_pair", "problem"]
@@ -123,11 +123,11 @@ def _revocation(gnupg: Gnupg, fingerprint: str) -> bytes:
 
 
 def _check(pair: Pair, new: NewKey, *, protected: bool) -> None:
-    """Refuse a key that is not what was asked for: in somebody else's name, unprotected, or of no use."""
+    """Refuse a key that is not what was asked for: in another name, unprotected, or of no use."""
     keyring = openpgp.Keyring.parse(pair.secret)
     certificate = keyring.get(pair.fingerprint)
     wanted = {Protection.PASSPHRASE if protected else Protection.NONE}
-    key = parse(pair.secret).keys.get(pair.fingerprint)
+    key = parse_keys(pair.secret).keys.get(pair.fingerprint)
     if certificate is None or key is None or set(key.protections.values()) != wanted:
         raise GnupgError("GnuPG handed out another key, or one that is not protected as it should be")
     if certificate.name != new.user_id or _others(key, new.user_id):

@@ -33,7 +33,7 @@ def write(header: Header, objects: Sequence[Descriptor], digests: Mapping[int, b
         algorithm: One of `HASHES`, for all digests.
 
     Raises:
-        SigningError: There is nothing to sign, or the objects are of several groups: nobody could verify that.
+        SigningError: There is nothing to sign, or the objects are of several groups, which cannot be verified.
     """
     if not objects or any(each.group != objects[0].group for each in objects):
         raise SigningError("a signature covers at least one data object, and those of one group alone")

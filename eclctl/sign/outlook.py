@@ -46,7 +46,7 @@ def judged(
     Args:
         snapshot: With a policy.
         image: Facts found with the snapshot's keys; with all digests when the policy withdraws objects.
-        place: Where and for whom.
+        place: Where, and for which user.
         now: Aware, UTC.
         statuses: What is known of whether certificates were revoked.
     """
@@ -81,7 +81,7 @@ def with_signatures(
 
 
 def unknown_keys(signing: Signing, store: KeyStore) -> tuple[KeyRef, ...]:
-    """Return those of the keys that nothing in the policy knows: their signatures count for nobody."""
+    """Return those of the keys that the policy does not name: their signatures count for no signer."""
     return tuple(ref for ref in signing.refs if not _names(ref, store))
 
 

@@ -1,4 +1,4 @@
-"""What an encrypted PEM key asks of whoever tries a passphrase: bounded, before one is asked for.
+"""Bounds what trying a passphrase of an encrypted PEM key costs, before one is asked for.
 
 The parameters of the key derivation stand in the file (RFC 5958 section 3, RFC 8018 appendix A, RFC 7914 section 7),
 and OpenSSL does what they say: two hundred bytes can ask for gigabytes of memory, or for minutes that nothing

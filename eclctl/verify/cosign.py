@@ -157,7 +157,7 @@ def inspect(sif: Sif, keys: Sequence[PublicKey], effort: Effort) -> Inspection:
     Raises:
         BusyImageError, UnreadableImageError: As `Sif.data`.
     """
-    layout = oci_sif.read(sif)
+    layout = oci_sif.read_layout(sif)
     attached = () if layout.image is None else layout.signatures_of(layout.image.digest)
     signatures: tuple[Signature, ...] = ()
     if len(attached) == 1:

@@ -19,7 +19,7 @@ from eclctl.errors import KeyMaterialError
 from eclctl.sign import gnupg_run
 from eclctl.sign.gnupg import GnupgError, WrongPassphraseError, gnupg_keys, gnupg_signer, ring_signer
 from eclctl.sign.gnupg_keys import NewKey, make_pair
-from eclctl.sign.keyrings.transferable import Protection, parse
+from eclctl.sign.keyrings.transferable import Protection, parse_keys
 from eclctl.signature import openpgp
 from eclctl.signature.openpgp.cleartext import parse_cleartext
 from tests.helpers.gnupg import GPG, Home, gnupg_home, needs_gpg
@@ -64,7 +64,7 @@ def test_a_corpus_key_signs_and_our_verifier_and_gpg_agree(name, purpose, places
             (found,) = openpgp.check(message, openpgp.Keyring.parse((PGP / f"{name}.asc").read_bytes())).signatures
             assert (found.hash.lower(), found.purposes) == (hash_name, {purpose} if purpose else set())
         assert signer.identity.fingerprint == fingerprint(secret)
-        assert parse(signer.certificate).keys.keys() == {signer.identity.fingerprint}
+        assert parse_keys(signer.certificate).keys.keys() == {signer.identity.fingerprint}
     with gnupg_home() as home:
         home.run("--import", PGP / f"{name}.asc")
         assert b"GOODSIG" in home.run("--status-fd", "1", "--verify", stdin=message)
@@ -133,7 +133,7 @@ def test_a_subkey_signs_while_its_primary_key_is_offline(places):
         home.run("--quick-add-key", name, "ed25519", "sign", "0", passphrase=SECRET)
         secret = home.run("--export-secret-subkeys", name, passphrase=SECRET)
         certificate = home.run("--export", name)
-    assert Protection.ABSENT in parse(secret).keys[name].protections.values()
+    assert Protection.ABSENT in parse_keys(secret).keys[name].protections.values()
     with ring_signer(secret, name, lambda: SECRET) as signer:
         message = signer.clear_sign(TEXT, hash_name="sha256", purpose=None)
     (found,) = openpgp.check(message, openpgp.Keyring.parse(certificate)).signatures
@@ -175,7 +175,7 @@ def test_a_purpose_that_is_none_is_refused(purpose):
 )
 def test_a_pair_is_what_was_wished_for(new, secret, places):
     pair = make_pair(new, secret)
-    key = parse(pair.secret).keys[pair.fingerprint]
+    key = parse_keys(pair.secret).keys[pair.fingerprint]
     assert set(key.protections.values()) == {Protection.PASSPHRASE if secret else Protection.NONE}
     assert key.user_ids == (new.user_id,)
     assert len(key.protections) == (2 if new.bits else 1)
@@ -189,8 +189,8 @@ def test_a_pair_is_what_was_wished_for(new, secret, places):
 def test_what_revokes_a_new_pair_does(places):
     """GnuPG writes a colon before the block, which whoever means it takes away."""
     pair = make_pair(NewKey("Joe", "", bits=0), None)
-    (loose,) = parse(pair.revocation.replace(b":-----BEGIN", b"-----BEGIN")).revocations
-    revoked = parse(pair.secret).keys[pair.fingerprint].revoked_by(loose)
+    (loose,) = parse_keys(pair.revocation.replace(b":-----BEGIN", b"-----BEGIN")).revocations
+    revoked = parse_keys(pair.secret).keys[pair.fingerprint].revoked_by(loose)
     with pytest.raises(GnupgError, match="it is revoked"), ring_signer(revoked.whole(), pair.fingerprint, never):
         pass
 

@@ -249,7 +249,7 @@ def _check(file: PartialFile, wanted: _Wanted, reference: Reference) -> None:
     image = reader.read(file.fd)
     if reference.scheme == "oras":
         return
-    layout = oci_sif.read(image) if image.kind is Kind.OCI_SIF else None
+    layout = oci_sif.read_layout(image) if image.kind is Kind.OCI_SIF else None
     found = layout.image if layout is not None else None
     if found is None or found.problem is not None or found.digest != wanted.image.document.digest:
         problem = (found.problem if found is not None else layout and layout.problem) or None

@@ -169,7 +169,7 @@ def _oci(image: Sif, tag: str, tell: Callable[[str], None], *, with_cosign: bool
     """Yield the manifest of the signatures, if they are wanted, and then that of the image: it is never there alone."""
     if image.kind is not Kind.OCI_SIF:
         raise RemoteError("non OCI SIF images can only be pushed to OCI registries via oras://")
-    layout = oci_sif.read(image)
+    layout = oci_sif.read_layout(image)
     found = layout.image
     if found is None or found.problem is not None:
         raise _malformed(found.problem if found is not None else layout.problem)

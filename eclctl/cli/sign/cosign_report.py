@@ -14,7 +14,7 @@ from eclctl.cli.sign.report import show_outcome, show_warnings, size_text
 from eclctl.cli.verify.shared import finding_shape
 from eclctl.model import Finding, SignatureFormat, SignerKind
 from eclctl.sif.reader import Sif
-from eclctl.sign.cosign_sign import Signed, Subject
+from eclctl.sign.cosign_sign import CosignSigned, Subject
 from eclctl.signature.keys import PublicKey
 from eclctl.text import printable
 
@@ -34,7 +34,7 @@ class Report:
     keys: tuple[PublicKey, ...] = ()
     purpose: str | None = None
     annotations: Mapping[str, str] = field(default_factory=dict)
-    made: Signed | None = None
+    made: CosignSigned | None = None
     subject: Subject | None = None
     warnings: tuple[Finding, ...] = ()
     outlook: Outlook | None = None

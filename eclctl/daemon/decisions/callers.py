@@ -126,7 +126,7 @@ class Callers:
         self._workers = Workers("callers", _THREADS)
         self._reader = Workers("subids", 1)
         self._state = subordinate_id_files.state_of(files, wall())
-        self._ids = subordinate_id_files.read(files)
+        self._ids = subordinate_id_files.read_subordinate_ids(files)
         self._kept: dict[Hashable, dict[Caller, tuple[float, Caller]]] = {}
         self._lookups: dict[Caller, _Lookup] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -232,7 +232,7 @@ class Callers:
             state = subordinate_id_files.state_of(self._files, self._wall())
             if state == known:
                 return
-            found = subordinate_id_files.read(self._files, self._ids)
+            found = subordinate_id_files.read_subordinate_ids(self._files, self._ids)
         except Exception:  # noqa: BLE001 - a bug in it must not end the looking
             _log.exception("reading the ranges of subordinate IDs failed")
             return

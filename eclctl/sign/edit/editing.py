@@ -18,7 +18,7 @@ from eclctl.sif import reader
 from eclctl.sif.edit_journal import Stage
 from eclctl.sif.reader import Descriptor, Sif
 from eclctl.sign.edit import inplace
-from eclctl.sign.edit.assembly import Edit, NewObject, plan
+from eclctl.sign.edit.assembly import Edit, NewObject, plan_edit
 from eclctl.sign.edit.detached_write import WriterKilledError, write_detached
 from eclctl.sign.edit.inplace import carry_out, is_done, recover
 from eclctl.sign.edit.locked_file import LOCK_TIMEOUT, LockedFile, open_locked
@@ -99,7 +99,7 @@ class Editing:
         header = self.image.header
         table = reader.pread(self.fd, header.table_size, header.table_offset)
         self._compare(table)
-        steps = plan(self.image, table, edit, int(now.timestamp()))
+        steps = plan_edit(self.image, table, edit, int(now.timestamp()))
         what = inplace.change(self.image, table, steps)
         data = {(offset, len(content)): content for offset, content in steps.data}
         # What we make must be an image by our own reader, before anyone else sees it.
@@ -117,7 +117,7 @@ class Editing:
         return found
 
     def _compare(self, table: bytes) -> None:
-        """Require that the file still holds what was read of it, whatever its times say."""
+        """Require that the file still holds what was read of it; its times are not enough."""
         now = reader.read(self.fd)
         header = now.header
         same = (header, now.descriptors) == (self.image.header, self.image.descriptors)
@@ -125,7 +125,7 @@ class Editing:
             raise BusyImageError(f"{self.path} changed while it was read; try again when it is finished")
 
 
-def _carry_out(fd: int, what: inplace.Change) -> None:
+def _carry_out(fd: int, what: inplace.PreparedEdit) -> None:
     """Write, in a process that is not killed with this one."""
     try:
         write_detached(lambda: carry_out(fd, what))

@@ -28,9 +28,9 @@ from eclctl.sif import edit_journal
 from eclctl.sif.edit_journal import MAX_RECORD, Region, Stage, Trailer
 from eclctl.sif.layout import DESCRIPTOR_FIELDS, DESCRIPTOR_SIZE, HEADER, HEADER_FIELDS
 from eclctl.sif.reader import Descriptor, Sif, pread, used_slots
-from eclctl.sign.edit.assembly import Plan
+from eclctl.sign.edit.assembly import EditPlan
 
-__all__ = ["Change", "carry_out", "change", "is_done", "recover"]
+__all__ = ["PreparedEdit", "carry_out", "change", "is_done", "recover"]
 
 _GAP = 1 << 20
 """How far behind the images the record begins, in bytes, which no block is spent on.
@@ -48,7 +48,7 @@ Extent = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class PreparedEdit:
     """An edit of one file, ready to be carried out.
 
     `body` is the record without its trailer, `saved` what it keeps. `zero` and `writes` are what changes, but for the
@@ -62,13 +62,13 @@ class Change:
     writes: tuple[Region, ...]
 
 
-def change(image: Sif, table: bytes, steps: Plan) -> Change:
+def change(image: Sif, table: bytes, steps: EditPlan) -> PreparedEdit:
     """Return how to carry out a plan.
 
     Args:
         image: As it is; its descriptor is read from.
         table: Its raw descriptor table.
-        steps: From `assembly.plan`.
+        steps: From `assembly.plan_edit`.
 
     Raises:
         SigningError: It would overwrite more than a record can hold.
@@ -91,14 +91,14 @@ def change(image: Sif, table: bytes, steps: Plan) -> Change:
         after=steps.header,
         digest=hashlib.sha256(body).digest(),
     )
-    return Change(trailer, body, regions, steps.zero, (*steps.data, steps.table))
+    return PreparedEdit(trailer, body, regions, steps.zero, (*steps.data, steps.table))
 
 
 def _rounded(offset: int) -> int:
     return offset + -offset % _PAGE
 
 
-def _saved(image: Sif, steps: Plan) -> tuple[Region, ...]:
+def _saved(image: Sif, steps: EditPlan) -> tuple[Region, ...]:
     """Return what the plan overwrites of the file; an object of which it overwrites a part is there as a whole."""
     written = [(offset, offset + size) for offset, size in steps.zero]
     written += [(offset, offset + len(data)) for offset, data in (*steps.data, steps.table)]
@@ -154,7 +154,7 @@ def _number(value: int) -> bytes:
     return value.to_bytes(_NUMBER, "little", signed=True)
 
 
-def carry_out(fd: int, what: Change) -> None:
+def carry_out(fd: int, what: PreparedEdit) -> None:
     """Edit the file on a descriptor that is open for reading and writing.
 
     Raises:
@@ -177,7 +177,7 @@ def carry_out(fd: int, what: Change) -> None:
     _truncate(fd, trailer.size_after)
 
 
-def is_done(fd: int, what: Change) -> bool:
+def is_done(fd: int, what: PreparedEdit) -> bool:
     """Return whether the file holds what an edit writes. The header is not enough: some edits leave it as it was.
 
     Raises:
@@ -188,14 +188,14 @@ def is_done(fd: int, what: Change) -> bool:
     return fits and all(pread(fd, len(data), offset) == data for offset, data in writes)
 
 
-def _record(fd: int, what: Change) -> None:
+def _record(fd: int, what: PreparedEdit) -> None:
     trailer = what.trailer
     write_at(fd, trailer.pack(), trailer.at)  # first, so that an incomplete record can be recognised
     write_at(fd, what.body, trailer.start)
     os.fsync(fd)
 
 
-def _write_all(fd: int, what: Change) -> None:
+def _write_all(fd: int, what: PreparedEdit) -> None:
     for offset, size in what.zero:
         for at in range(offset, offset + size, len(_ZEROS)):
             write_at(fd, _ZEROS[: offset + size - at], at)
@@ -213,7 +213,7 @@ def _truncate(fd: int, size: int) -> None:
         return
 
 
-def _undo(fd: int, what: Change, error: OSError, *, recorded: bool) -> SigningError:
+def _undo(fd: int, what: PreparedEdit, error: OSError, *, recorded: bool) -> SigningError:
     """Undo what was done until an error; return what to raise.
 
     Until the record is on the disk, nothing else has changed and the header must not point to it.
@@ -229,7 +229,7 @@ def _undo(fd: int, what: Change, error: OSError, *, recorded: bool) -> SigningEr
     return SigningError(f"{why}; it is as it was" if whole else f"{why}. {_state_after_failure(fd, what)}")
 
 
-def _state_after_failure(fd: int, what: Change) -> str:
+def _state_after_failure(fd: int, what: PreparedEdit) -> str:
     """Return a sentence about a file in which nothing can be undone any more."""
     if is_done(fd, what):
         return "It is changed all the same, but a crash of the machine can take that back: verify it"

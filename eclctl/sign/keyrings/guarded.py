@@ -54,8 +54,8 @@ class GuardedDirectory:
             marks: Files of which a private one has one, unless it is empty.
 
         Raises:
-            KeyMaterialError: A private one is somebody else's, or is open to others and has none of `marks`; a shared
-                one can be written by anybody; or it cannot be opened.
+            KeyMaterialError: A private one is another user's, or is open to others and has none of `marks`; a shared
+                one can be written by all users; or it cannot be opened.
         """
         fd = _open(path, private=private, create=create)
         if fd is None:
@@ -75,8 +75,8 @@ class GuardedDirectory:
             self._check_shared(found.st_uid, mode)
         elif found.st_uid != os.geteuid():
             raise KeyMaterialError(
-                f"{self.path} belongs to the user with number {found.st_uid}, not to you ({os.geteuid()}): whoever it"
-                " belongs to says which keys are in it"
+                f"{self.path} belongs to the user with number {found.st_uid}, not to you ({os.geteuid()}): its"
+                " owner decides which keys are in it"
             )
         elif mode & _OTHERS:
             self._require_marks(marks, mode)
@@ -102,7 +102,7 @@ class GuardedDirectory:
 
     def _check_shared(self, owner: int, mode: int) -> None:
         if mode & stat.S_IWOTH:
-            raise KeyMaterialError(f"{self.path} can be written by anybody (mode {mode:04o}): chmod o-w it first")
+            raise KeyMaterialError(f"{self.path} can be written by all users (mode {mode:04o}): chmod o-w it first")
         if mode & stat.S_IWGRP:
             self.warnings.append(f"{self.path} can be written by its group (mode {mode:04o}), which so chooses keys")
         if owner not in {0, os.geteuid()}:
@@ -125,10 +125,11 @@ class GuardedDirectory:
         A file of a private directory that others could read is mended, with a warning.
 
         Raises:
-            KeyMaterialError: It is no regular file, somebody else's, longer than `limit` bytes, or cannot be read.
+            KeyMaterialError: It is not a regular file, belongs to another user, is longer than `limit` bytes, or
+                cannot be read.
         """
         try:
-            # A shared directory may be made of links; in a private one a link is somebody's trick.
+            # A shared directory may be made of links; in a private one a link was planted by another user.
             fd = os.open(name, _READ | (os.O_NOFOLLOW if self.private else 0), dir_fd=self.fd)
         except FileNotFoundError:
             return None
@@ -170,7 +171,7 @@ class GuardedDirectory:
             KeyMaterialError: The directory cannot be written.
         """
         try:
-            # Nobody else may open it: whoever can, can hold the lock for ever.
+            # Other users must not open it: they could hold the lock for ever.
             fd = os.open(_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600, dir_fd=self.fd)
         except OSError as error:
             raise KeyMaterialError(f"{self.path}: {_why(error)}") from error

@@ -22,7 +22,7 @@ from eclctl.signature.openpgp.keys import PublicKey, public_part
 from eclctl.signature.openpgp.packets import Tag, read_packets
 from eclctl.signature.openpgp.signature import Signature, SignatureType
 
-__all__ = ["KeyFile", "Protection", "TransferableKey", "armored", "holds_armor", "key_id", "parse", "protection"]
+__all__ = ["KeyFile", "Protection", "TransferableKey", "armored", "holds_armor", "key_id", "parse_keys", "protection"]
 
 _SECRET: Final = {Tag.SECRET_KEY: Tag.PUBLIC_KEY, Tag.SECRET_SUBKEY: Tag.PUBLIC_SUBKEY}
 _PUBLIC: Final = {public: secret for secret, public in _SECRET.items()}
@@ -68,7 +68,7 @@ class _Component:
 def _better(mine: bytes | None, other: bytes | None) -> bytes | None:
     """Return the secret part to keep: what is there, unless it is a stub and the other one is not.
 
-    A key that we can use is never replaced by what somebody sends us under its name.
+    A key that can be used is never replaced by what another user sends under its name.
     """
     if mine is None or other is None:
         return other if mine is None else mine
@@ -128,7 +128,7 @@ class TransferableKey:
     def without_others(self) -> TransferableKey:
         """Return this certificate without what strangers certified: anyone can put any number of these on a key.
 
-        Revocations stay, whoever signed them: a designated revoker may have.
+        All revocations stay: a designated revoker may have signed them.
         """
         return replace(self, _components={name: _own(part, self.primary) for name, part in self._components.items()})
 
@@ -184,7 +184,7 @@ class KeyFile:
     unreadable: tuple[bytes, ...] = ()
 
 
-def parse(blob: bytes) -> KeyFile:
+def parse_keys(blob: bytes) -> KeyFile:
     """Read a file of keys, public and secret.
 
     Args:

@@ -74,7 +74,7 @@ def test_a_signature_s_unknown_hash_and_missing_link_are_remarked_on():
     builder.attach(b"x", link=0, hash_type=77)
     assert notes(builder) == [
         (4, "link", "0: a signature of nothing", "what the signature is for"),
-        (4, "hash type", "77, which nobody knows", "a number that is in use"),
+        (4, "hash type", "77, which is not known", "a number that is in use"),
     ]
 
 

@@ -41,7 +41,7 @@ def filled(drawn: Drawn, *blobs: bytes) -> bytes:
 def test_a_file_that_singularity_wrote_comes_out_the_same_byte_by_byte(image: Path) -> None:
     with opened(image) as fd:
         file = reader.read(fd)
-        layout = oci_sif.read(file)
+        layout = oci_sif.read_layout(file)
         blobs = [bytes(file.data(descriptor)) for descriptor in file.descriptors]
     assert layout.image is not None
     by_digest = {digest_of(blob): blob for blob in blobs}
@@ -60,7 +60,7 @@ def test_a_layer_that_is_listed_twice_is_in_the_file_once(tmp_path: Path) -> Non
     (tmp_path / "f").write_bytes(filled(drawn, b"a" * 100, b"b" * 50, b"{}"))
     with opened(tmp_path / "f") as fd:
         file = reader.read(fd)
-        layout = oci_sif.read(file)
+        layout = oci_sif.read_layout(file)
     assert len(file.descriptors) == 5
     assert layout.image is not None
     assert layout.image.problem is None

@@ -266,7 +266,7 @@ def test_a_key_of_cosigns_signs_natively_too(capsys, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--key", str(PEM / "p256-public.pem")], "holds a public key, with which nobody can sign"),
+        (["--key", str(PEM / "p256-public.pem")], "holds a public key, which cannot sign"),
         (["--key", "/nowhere/k.pem"], "/nowhere/k.pem: No such file or directory"),
         (["--key", KEY, "--key", KEY], "the same key is given twice"),
         (["--secret-keyring", str(CORPUS / "keys" / "pgp" / "builder.asc")], "public keys alone"),

@@ -20,7 +20,7 @@ from eclctl.sif import edit_journal, reader
 from eclctl.sif.edit_journal import Stage
 from eclctl.sif.layout import DESCRIPTOR_SIZE, HEADER
 from eclctl.sign.edit import inplace
-from eclctl.sign.edit.assembly import Edit, NewObject, plan
+from eclctl.sign.edit.assembly import Edit, NewObject, plan_edit
 from eclctl.sign.edit.inplace import carry_out, recover
 from tests.helpers.edits import CASES, NOW, SIGNED, Case, changed, content
 from tests.helpers.sifbuilder import GENERIC, SIGNATURE, sample
@@ -98,7 +98,7 @@ def expected(case: Case) -> bytes:
     fd = os.memfd_create("before")
     os.write(fd, case.image)
     image = reader.read(fd)
-    steps = plan(image, reader.pread(fd, image.header.table_size, image.header.table_offset), case.edit, NOW)
+    steps = plan_edit(image, reader.pread(fd, image.header.table_size, image.header.table_offset), case.edit, NOW)
     os.close(fd)
     data = bytearray(case.image.ljust(steps.size, b"\0"))
     for offset, size in steps.zero:
@@ -296,7 +296,7 @@ def test_what_the_reference_adds_to_an_image_that_a_crash_left_is_kept(
         assert found.header.table_offset > found.size / 2
         end = max(each.offset + each.size for each in found.descriptors)
         table = reader.pread(file.fileno(), found.header.table_size, found.header.table_offset)
-        steps = plan(found, table, Edit(add=(NewObject(SIGNATURE, b"theirs" * 1000, link=1),)), NOW)
+        steps = plan_edit(found, table, Edit(add=(NewObject(SIGNATURE, b"theirs" * 1000, link=1),)), NOW)
         slot = bytearray(steps.table[1])
         at = 4 * DESCRIPTOR_SIZE + 17
         slot[at : at + 8] = end.to_bytes(8, "little")
@@ -313,7 +313,7 @@ def test_a_file_that_grows_while_it_is_edited_is_not_cut(tmp_path: Path, monkeyp
     path.write_bytes(SIGNED)
     real = inplace._write_all
 
-    def theirs(fd: int, what: inplace.Change) -> None:
+    def theirs(fd: int, what: inplace.PreparedEdit) -> None:
         real(fd, what)
         with path.open("ab") as file:
             file.write(b"theirs")

@@ -203,7 +203,7 @@ def test_a_file_that_is_too_long_is_refused_and_not_read_whole(tmp_path):
 def test_a_shared_directory_that_anybody_writes_is_refused_and_one_of_a_group_told(tmp_path):
     (tmp_path / "keys.d").mkdir()
     (tmp_path / "keys.d").chmod(0o777)
-    with pytest.raises(KeyMaterialError, match="by anybody"), opened(tmp_path / "keys.d", private=False):
+    with pytest.raises(KeyMaterialError, match="by all users"), opened(tmp_path / "keys.d", private=False):
         pass
     (tmp_path / "keys.d").chmod(0o775)
     with opened(tmp_path / "keys.d", private=False) as directory:

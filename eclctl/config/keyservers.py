@@ -1,4 +1,4 @@
-"""Which keyservers are asked: the `keyservers` of config.yaml, and a user's own keys.yaml, as frozen types.
+"""Reads which keyservers are asked: the `keyservers` of config.yaml, and a user's own keys.yaml, as frozen types.
 
 Both say it in the same words. Nothing is asked here; `remote.keyservers.hkp` does that.
 """

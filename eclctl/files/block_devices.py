@@ -1,4 +1,4 @@
-"""Block devices below file systems: which one a source means, and whether others could write what is on it.
+"""Finds the block devices below file systems, and whether users other than the trusted owners can write them.
 
 A device is judged with everything that reaches its content: its node, the whole disk of a partition, the devices below
 a mapped one, and the file behind a loop device. What sysfs or /dev do not show is not trusted.

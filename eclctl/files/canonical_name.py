@@ -1,4 +1,4 @@
-"""From a sent name and an open file to the one name that rules know the file by."""
+"""Finds the one name by which rules know a file, from the name that was sent and the open file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,16 @@ from eclctl.files.syscalls import Attributes
 from eclctl.files.trusted_path import TrustBasis, Weakness
 from eclctl.model import Alias
 
-__all__ = ["NoName", "NotLocalError", "StaleError", "aliases_of", "find", "first_name", "follow", "tidy"]
+__all__ = [
+    "NoName",
+    "NotLocalError",
+    "StaleError",
+    "aliases_of",
+    "find",
+    "first_name_that_leads",
+    "follow",
+    "normalised",
+]
 
 
 class NoName(Enum):
@@ -29,29 +38,43 @@ class NoName(Enum):
 
 
 class NotLocalError(Exception):
-    """The name leads, or may lead, over a file system that can stall: locate it again in a worker thread."""
+    """The name may lead over a file system that can stall: the image must be located in a worker thread."""
 
 
 class StaleError(Exception):
-    """The table of mounts has names from before a directory was renamed: the kernel does not report that."""
+    """The mount table has names from before a directory was renamed, which the kernel does not report."""
 
 
 def find(
     name: str, fd: int, found: Attributes, asker: LookupRights, basis: TrustBasis, *, anywhere: bool
 ) -> Named | NoName:
-    """Return the file behind a passed descriptor as a name in this namespace leads to it, or why none does.
+    """Return the file of a passed descriptor as a name in this namespace leads to it, or why none does.
 
-    Tried are the name that came with it, and what the kernel calls the descriptor: what its opener saw. Raises
-    NotLocalError unless `anywhere`, and BusyImageError without descriptors. The holder closes what is returned.
+    Two names are tried: the one that came with the descriptor, and the one that the kernel has for it.
+
+    Args:
+        name: The name that came with it.
+        fd: The descriptor.
+        found: Its attributes.
+        asker: The rights that names are looked up with.
+        basis: What the directories above are judged by.
+        anywhere: Whether the look-up may wait for another machine.
+
+    Returns:
+        The file, whose descriptor the caller closes, or why there is no name.
+
+    Raises:
+        NotLocalError: The look-up may wait, and `anywhere` is false.
+        BusyImageError: There are no free descriptors.
     """
-    led, why = _led(name, found, asker, basis, anywhere=anywhere)
+    led, why = _follow_to_same_file(name, found, asker, basis, anywhere=anywhere)
     if led is not None and found.links == 1:
         return led
     own = path_lookup.kernel_name(fd)
     if own is None or own == name or not path_lookup.is_plain(own):
         return led or (NoName.NO_NAME if own is None else why)
     try:
-        other, why = _led(own, found, asker, basis, anywhere=anywhere)
+        other, why = _follow_to_same_file(own, found, asker, basis, anywhere=anywhere)
     except BaseException:
         if led is not None:
             os.close(led.fd)
@@ -64,11 +87,11 @@ def find(
     return led._replace(also=(other.path,))  # two hard links
 
 
-def _led(
+def _follow_to_same_file(
     name: str, found: Attributes, asker: LookupRights, basis: TrustBasis, *, anywhere: bool
 ) -> tuple[Named | None, NoName]:
     """Return where a name leads if that is the file that was found; else None, and why not."""
-    if not anywhere and not basis.mounts.local(tidy(name)):
+    if not anywhere and not basis.mounts.local(normalised(name)):
         raise NotLocalError
     try:
         named = follow(name, asker, basis, anywhere=anywhere)
@@ -83,11 +106,11 @@ def _led(
 
 
 def follow(name: str, asker: LookupRights, basis: TrustBasis, *, anywhere: bool) -> Named:
-    """Follow a name with the first rights that are let in. Raises OSError, and NotLocalError unless `anywhere`."""
+    """Open a name with the first rights that suffice. Raises OSError, and NotLocalError unless `anywhere`."""
     refused: OSError = FileNotFoundError(errno.ENOENT, "is no absolute path")
     for rights in asker.rights():
         try:
-            return path_lookup.reach(name, rights, basis, cached=not anywhere)
+            return path_lookup.open_by_name(name, rights, basis, cached=not anywhere)
         except BlockingIOError as error:
             raise NotLocalError from error
         except OSError as error:
@@ -97,20 +120,20 @@ def follow(name: str, asker: LookupRights, basis: TrustBasis, *, anywhere: bool)
     raise refused
 
 
-def tidy(name: str) -> str:
-    """Return a name without empty, `.` and `..` components, for a look into the table of mounts alone."""
+def normalised(name: str) -> str:
+    """Return a name without empty, `.` and `..` components. It serves only to search the mount table."""
     return name if path_lookup.is_plain(name) else "/" + os.path.normpath(name).lstrip("/")
 
 
-def first_name(
+def first_name_that_leads(
     spellings: tuple[Spelling, ...], named: Named, basis: TrustBasis, *, anywhere: bool, fresh: bool
 ) -> tuple[str, Weakness | None]:
-    """Return the first of a file's names that leads to it, and what is weak on the way there or on the way taken."""
+    """Return the first of a file's names that leads to it, and the weakness of the directories above either name."""
     for each in spellings:
         if each.path == named.path:
             break
         try:
-            other = path_lookup.descend(each.path, basis, public=False, cached=not anywhere)
+            other = path_lookup.open_by_components(each.path, basis, public=False, cached=not anywhere)
         except BlockingIOError as error:
             raise NotLocalError from error
         except (OSError, path_lookup.NotPlainError) as error:

@@ -1,11 +1,11 @@
-"""What root has written down to be mounted: /etc/fstab (fstab(5)) and `.mount` files (systemd.mount(5)).
+"""Reads the mounts that root has configured: /etc/fstab (fstab(5)) and `.mount` files (systemd.mount(5)).
 
 Rules:
 
 1. A file counts only when root owns it and every directory above it, and others cannot write them. A symbolic link
    counts when that holds for what it leads to.
 2. Units that the service manager makes up from mountinfo have no file, and transient ones lie in a directory that is
-   not read: neither says what root has written down.
+   not read: neither is root's configuration.
 3. Of several unit files of one name, the one that the service manager takes counts, and no other.
 4. What is not understood (specifiers, drop-ins) is listed with a `flaw`, which says why it does not count.
 """
@@ -45,7 +45,7 @@ _Read = TypeVar("_Read")
 
 
 class Entry(NamedTuple):
-    """One thing that root has written down to be mounted.
+    """One configured mount.
 
     `source` is as it was written (`/dev/sdb1`, `UUID=…`). `type` is "" where the file leaves it open. `where` is the
     file. `flaw` says why the entry does not count.
@@ -68,7 +68,7 @@ class ConfiguredMounts(NamedTuple):
 
 
 class _Kept(Generic[_Read]):
-    """What was read of files or directories, for as long as they do not change."""
+    """Cache of what was read of files or directories, as long as they do not change."""
 
     def __init__(self, clock: Callable[[], int]) -> None:
         self._clock = clock
@@ -102,7 +102,7 @@ class MountsReader:
         self._names: _Kept[tuple[str, ...]] = _Kept(clock)
 
     def read(self, local_files: LocalFiles) -> ConfiguredMounts:
-        """Return what is written down now. Never raises: what cannot be read lists nothing, or has a flaw."""
+        """Return the configured mounts. Never raises: a file that cannot be read lists nothing, or has a flaw."""
         units = self._units(local_files)
         unread = None
         entries: list[Entry] = []

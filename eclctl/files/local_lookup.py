@@ -1,4 +1,4 @@
-"""Looks at files by name without ever waiting for another machine or for a process of a user's.
+"""Looks up files by name without waiting for another machine or for a process of a user's.
 
 Rules:
 
@@ -26,7 +26,7 @@ Lstat = Callable[[str], os.stat_result]
 
 
 class LocalLookupError(Exception):
-    """A file cannot be looked at; the message is what a sentence about it ends with."""
+    """A file cannot be looked up; the message is the end of a sentence about it."""
 
 
 class LocalFiles:

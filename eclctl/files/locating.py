@@ -19,7 +19,16 @@ from typing import NamedTuple
 
 from eclctl.errors import BusyImageError, UnreadableImageError, UnsupportedFileError
 from eclctl.files import syscalls
-from eclctl.files.canonical_name import NoName, NotLocalError, StaleError, aliases_of, find, first_name, follow, tidy
+from eclctl.files.canonical_name import (
+    NoName,
+    NotLocalError,
+    StaleError,
+    aliases_of,
+    find,
+    first_name_that_leads,
+    follow,
+    normalised,
+)
 from eclctl.files.lookup_rights import OWN_RIGHTS, LookupRights, not_opened, open_named, readable
 from eclctl.files.mounts import MountTable
 from eclctl.files.path_lookup import Named
@@ -135,7 +144,7 @@ class Locator:
             NotLocalError: The look-up may wait, and `anywhere` is false.
         """
         basis = self._basis()
-        if not anywhere and not basis.mounts.local(tidy(name)):
+        if not anywhere and not basis.mounts.local(normalised(name)):
             raise NotLocalError
         try:
             named = follow(name, asker, basis, anywhere=anywhere)
@@ -215,7 +224,7 @@ class Locator:
         if self.sandboxes is None:
             return None
         if located.top is None:
-            return self.sandboxes.look_once(located.fd, self.owners, probe=located.local)
+            return self.sandboxes.walk_once(located.fd, self.owners, probe=located.local)
         self.sandboxes.look(located.fd, located.top, self.owners, self.mounts.current()[0], probe=located.local)
         return None
 
@@ -268,7 +277,7 @@ class Locator:
             return self._unnamed(passed, NoName.NO_NAME)
         path, weak = named.path, named.weak
         if spellings[0].path != path:
-            path, weak = first_name(spellings, named, basis, anywhere=passed.anywhere, fresh=fresh)
+            path, weak = first_name_that_leads(spellings, named, basis, anywhere=passed.anywhere, fresh=fresh)
         vouched = basis.trust.vouches_for(mount)
         weak = weak or file_weakness(named.fd, named.path, found, mount, basis)
         aliases = aliases_of(named, spellings, path)

@@ -1,4 +1,4 @@
-"""Whose rights files are looked up and opened with, and what they are told when that fails."""
+"""With whose rights files are looked up and opened, and the errors when that fails."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from eclctl.files.writers import READ, lease_error
 __all__ = ["NO_DESCRIPTORS", "OWN_RIGHTS", "LookupRights", "not_opened", "open_named", "readable"]
 
 NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE})
-"""What tells that this process, or the host, can open no more files."""
+"""The errors of open(2) when this process, or the host, can open no more files."""
 
 _SEALED = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK
 
 
 @dataclass(frozen=True, slots=True)
 class LookupRights:
-    """The rights that names are looked up with: the asker's, and, when the asker is root, those of the user asked for.
+    """The rights that names are looked up with.
 
-    None stands for this process itself. `opens`: whether O_PATH descriptors are opened for them; where this process
-    cannot take over their rights, it would do so with its own.
+    own: Those of the asker; None for those of this process itself.
+    subject: Those of the user whom a question of root's is about; None without such a user.
+    opens: Whether O_PATH descriptors are opened. A process that cannot take over the rights would use its own.
     """
 
     own: Credentials | None = None
@@ -58,7 +59,7 @@ def readable(fd: int, found: Attributes, asker: LookupRights) -> tuple[int, bool
 
 
 def _open_as(fd: int, asker: LookupRights) -> int:
-    """Open what an O_PATH descriptor is of, as modes and ACLs let those who ask."""
+    """Open the file of an O_PATH descriptor with the asker's rights."""
     refused = OSError(errno.EACCES, os.strerror(errno.EACCES))
     for rights in asker.rights():
         try:
@@ -74,7 +75,7 @@ def _open_as(fd: int, asker: LookupRights) -> int:
 
 
 def open_named(name: str, fd: int, asker: LookupRights) -> int:
-    """Open what those who ask by name could read; else raise what is said of a file that is not there."""
+    """Open a file that the asker may read; otherwise raise the same error as for a file that is not there."""
     try:
         return _open_as(fd, asker)
     except UnreadableImageError as error:
@@ -89,7 +90,7 @@ def _is_sealed(fd: int) -> bool:
 
 
 def not_opened(name: str, error: OSError) -> UnreadableImageError | BusyImageError:
-    """Tell a file that is not there from a process that can open no more files."""
+    """Return the error for a file that is not there, or for a process that can open no more files."""
     if error.errno in NO_DESCRIPTORS:
         return BusyImageError("too many files are open here; ask again later")
     return _unreadable(name)

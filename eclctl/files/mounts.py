@@ -1,4 +1,4 @@
-"""What is mounted where, and which names a file on a mount has.
+"""The mount table: what is mounted where, and which names a file on a mount has.
 
 The table is /proc/self/mountinfo (proc(5)), which the kernel marks as changed (poll). Rules:
 

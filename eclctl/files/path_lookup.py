@@ -1,14 +1,14 @@
-"""From a name to a file, and back to the one name that the kernel has for it.
+"""Opens files by name, component by component, and asks the kernel for the name of what was opened.
 
 Rules:
 
-1. A sent name only says where to look. What is looked at are descriptors that this process opened in its
-   own mount namespace, and the name that counts is what the kernel says of such a descriptor.
-2. A sent name is looked up with its sender's rights: what the sender may not see shows neither in an answer nor in the
+1. A sent name only says where to look. Only descriptors count that this process opened in its own mount namespace, and
+   the name is the one that the kernel gives for such a descriptor.
+2. A sent name is looked up with its sender's rights. What the sender may not see shows neither in an answer nor in the
    time that it takes. Only directories that every user may search are looked up as root.
 3. Every directory is opened by its entry in the one above, never through a symbolic link, and judged by its descriptor:
    owner, mode and mount.
-4. Links that /proc makes up (`fd/7`, `cwd`, `root`) lead nowhere: here they would be this process's own.
+4. The links of /proc (`fd/7`, `cwd`, `root`) are not followed: here they would be this process's own.
 """
 
 from __future__ import annotations
@@ -31,11 +31,14 @@ _GONE = " (deleted)"
 
 
 class Named(NamedTuple):
-    """A file as a name led to it.
+    """A file that was opened by name.
 
-    `fd` is an O_PATH descriptor that the holder closes, `path` what the kernel says that its name is. `weak` is the
-    first directory above it that others than the trusted owners can change, or that cannot be judged. `searchable`
-    tells whether every user may search all of these directories. `also` are names of other hard links.
+    fd: An O_PATH descriptor, which the holder closes.
+    path: Its name according to the kernel.
+    attributes: What statx(2) says of it.
+    weak: The first directory above it that others than the trusted owners can change, or that cannot be judged.
+    searchable: Whether every user may search all of these directories.
+    also: Names of other hard links.
     """
 
     fd: int
@@ -47,17 +50,14 @@ class Named(NamedTuple):
 
 
 class NotPlainError(Exception):
-    """A name holds a symbolic link, or a directory that not every user may search: it needs the asker's rights."""
+    """A name has a symbolic link, or a directory that not every user may search: it needs the asker's rights."""
 
 
 def is_plain(name: str) -> bool:
     """Whether an absolute name has no empty, `.` or `..` component."""
-    return not ("//" in name or "/." in name or name.endswith("/")) or name == "/" or _only_hidden(name)
-
-
-def _only_hidden(name: str) -> bool:
-    """Names of hidden files are plain too; hardly any name gets here."""
-    return not {"", ".", ".."}.intersection(name[1:].split("/"))
+    if name == "/" or not ("//" in name or "/." in name or name.endswith("/")):
+        return True
+    return not {"", ".", ".."}.intersection(name[1:].split("/"))  # the slower test also passes hidden files
 
 
 def kernel_name(fd: int) -> str | None:
@@ -72,7 +72,7 @@ def kernel_name(fd: int) -> str | None:
     return name if name.startswith("/") else None
 
 
-def reach(name: str, asker: Credentials | None, basis: TrustBasis, *, cached: bool) -> Named:
+def open_by_name(name: str, asker: Credentials | None, basis: TrustBasis, *, cached: bool) -> Named:
     """Follow an absolute name, as `asker`, or None as this process itself.
 
     With `cached`, raises BlockingIOError where the kernel would have to ask a file system. Raises OSError as open(2)
@@ -82,7 +82,7 @@ def reach(name: str, asker: Credentials | None, basis: TrustBasis, *, cached: bo
         raise FileNotFoundError(errno.ENOENT, "is no absolute path", None)
     if is_plain(name):
         try:
-            return descend(name, basis, public=asker is not None, cached=cached)
+            return open_by_components(name, basis, public=asker is not None, cached=cached)
         except (NotPlainError, PermissionError):
             pass  # a server that squashes root lets its users in
     with assumed(asker):
@@ -100,7 +100,7 @@ def _renamed(fd: int, basis: TrustBasis, *, cached: bool) -> Named:
     if path is None or path.endswith(_GONE) or not is_plain(path):
         raise FileNotFoundError(errno.ENOENT, "the file has no name here")
     try:
-        named = descend(path, basis, public=False, cached=cached)
+        named = open_by_components(path, basis, public=False, cached=cached)
     except (PermissionError, NotPlainError):
         weak = Weakness(f"eclctl may not look at the directories above {path}")
         return Named(fd, path, found, weak, searchable=False)
@@ -120,7 +120,7 @@ def same_file(one: Attributes, other: Attributes) -> bool:
     return (one.device, one.inode, one.btime_ns) == (other.device, other.inode, other.btime_ns)
 
 
-def descend(path: str, basis: TrustBasis, *, public: bool, cached: bool) -> Named:
+def open_by_components(path: str, basis: TrustBasis, *, public: bool, cached: bool) -> Named:
     """Open a plain path component by component, and judge each directory by its descriptor.
 
     With `public`, raises NotPlainError before it looks into a directory that not every user may search, by its mode, or

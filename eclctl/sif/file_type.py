@@ -1,4 +1,4 @@
-"""What a file is that is no SIF image, told from its first bytes, and what can be done with it."""
+"""Recognises a file that is not a SIF image by its first bytes, and says what the user can do with it."""
 
 from __future__ import annotations
 
@@ -140,10 +140,10 @@ def _text(prefix: bytes) -> RecognisedFile | None:
         text = sample[: error.start].decode()
     if any(character < " " and character not in "\t\n\r\f\x1b" for character in text):
         return None
-    return _sort_of_text(text.lstrip("\ufeff \t\r\n"))
+    return _text_type(text.lstrip("\ufeff \t\r\n"))
 
 
-def _sort_of_text(text: str) -> RecognisedFile:
+def _text_type(text: str) -> RecognisedFile:
     begins = {
         "version https://git-lfs": _POINTER,
         "-----BEGIN PGP": _SIGNATURE,

@@ -33,7 +33,7 @@ from eclctl.sif.reader import (
     DataType,
     Descriptor,
     Header,
-    is_hollow,
+    is_sparse,
     pread,
     regular_status,
     unpack_header,
@@ -131,9 +131,10 @@ def inspect(fd: int) -> Inspection:
     status = regular_status(fd)
     size = status.st_size
     prefix = pread(fd, min(size, _PREFIX), 0)
-    faults = list(_hollow(status))
+    faults = list(_sparseness(status))
     if len(prefix) < HEADER.size:
-        faults.append(_cut_header(size))
+        whole = f"a header of {HEADER.size} bytes, and what belongs to it"
+        faults.append(Remark("file", size, f"ends after {size} bytes", whole))
         return Inspection(
             fd, size, None, (), tuple(faults), None if _begins_as_sif(prefix) else recognise(prefix, size)
         )
@@ -167,8 +168,8 @@ class _Place:
         return self.offset + len(self.table)
 
 
-def _hollow(status: os.stat_result) -> Iterator[Remark]:
-    if is_hollow(status):
+def _sparseness(status: os.stat_result) -> Iterator[Remark]:
+    if is_sparse(status):
         held = status.st_blocks * 512
         yield Remark(
             "file",
@@ -176,10 +177,6 @@ def _hollow(status: os.stat_result) -> Iterator[Remark]:
             f"{status.st_size} bytes long, and it holds {held} of them: almost all is holes",
             "a whole file",
         )
-
-
-def _cut_header(size: int) -> Remark:
-    return Remark("file", size, f"ends after {size} bytes", f"a header of {HEADER.size} bytes, and what belongs to it")
 
 
 def _begins_as_sif(prefix: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""What the numbers of a SIF image mean, in the reference's words (sylabs/sif, pkg/sif)."""
+"""The meanings of the numbers in a SIF image, in the reference's words (sylabs/sif, pkg/sif)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""OCI-SIF: what a launcher would run out of a SIF that holds OCI blobs, and what is attached to it.
+"""OCI-SIF: which image in a SIF with OCI blobs a launcher runs, and what is attached to it.
 
 Rules of this module (docs/decisions/0009-what-runs-of-an-oci-sif.md):
 
@@ -207,10 +207,10 @@ class _Reader:
         config = self._find(manifest.config)
         carries: tuple[tuple[int, str], ...] = ()
         if _CARRIER_NAME.fullmatch(_name(entry)) and all(map(_is_signature, layers)):
-            carries = tuple(dict(self._carried((blob, config, *layers))).items())
+            carries = tuple(dict(self._reachable_objects((blob, config, *layers))).items())
         return Attachment(_name(entry), blob, layers, carries)
 
-    def _carried(self, blobs: Iterable[Blob]) -> Iterator[tuple[int, str]]:
+    def _reachable_objects(self, blobs: Iterable[Blob]) -> Iterator[tuple[int, str]]:
         """Yield ID and digest of what is there, sound, and no larger than such a thing is."""
         for blob in blobs:
             limit = MAX_PAYLOAD if blob.content.media_type == SIMPLE_SIGNING else MAX_CARRIED

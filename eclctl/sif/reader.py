@@ -31,10 +31,10 @@ __all__ = [
     "Descriptor",
     "Header",
     "Sif",
-    "foreseen",
-    "is_hollow",
+    "is_sparse",
     "pread",
     "read",
+    "read_as_edited",
     "regular_status",
     "unpack_header",
     "unpack_table",
@@ -213,7 +213,7 @@ class Sif:
 
     `descriptors` are the used slots in table order. `size` is the file's size when it was opened. Data is read with
     `data` from the descriptor `fd`, which belongs to the caller. `pending` is the data of objects, by ID, that are not
-    in the file yet (`foreseen`).
+    in the file yet (`read_as_edited`).
     """
 
     fd: int
@@ -259,7 +259,7 @@ def read(fd: int) -> Sif:
     return Sif(fd, size, header, _sound(header, _table(fd, header, prefix, size), size), prefix)
 
 
-def foreseen(image: Sif, header: bytes, table: bytes, data: Mapping[tuple[int, int], bytes], size: int) -> Sif:
+def read_as_edited(image: Sif, header: bytes, table: bytes, data: Mapping[tuple[int, int], bytes], size: int) -> Sif:
     """Return an image as it will be once it has been edited.
 
     Args:
@@ -314,12 +314,12 @@ def checked_size(fd: int) -> int:
         UnreadableImageError: Its attributes cannot be had.
     """
     status = regular_status(fd)
-    if is_hollow(status):
+    if is_sparse(status):
         raise MalformedImageError(f"the file claims {status.st_size} bytes and is almost all holes")
     return status.st_size
 
 
-def is_hollow(status: os.stat_result) -> bool:
+def is_sparse(status: os.stat_result) -> bool:
     """Return whether a file claims far more bytes than it holds."""
     return status.st_size > SPARSE_FROM and status.st_blocks * 512 * SPARSE_RATIO < status.st_size
 

@@ -1,6 +1,6 @@
-"""What no writer of SIF images writes, though nothing that is decided relies on it.
+"""Warns of values that no writer of SIF images writes. No decision relies on these warnings.
 
-An image with oddities is sound: what is refused is a fault (`eclctl.sif.inspect`). They are worth a look all
+An image with unusual_values is sound: what is refused is a fault (`eclctl.sif.inspect`). They are worth a look all
 the same: a file was edited by hand, cut, or has bytes in it that belong to nothing.
 """
 
@@ -14,12 +14,12 @@ from eclctl.sif.layout import DESCRIPTOR_SIZE, GROUP_MASK, HEADER_FIELDS
 from eclctl.sif.oci_sif import stated_digest
 from eclctl.sif.reader import DataType, Header
 
-__all__ = ["oddities"]
+__all__ = ["unusual_values"]
 
 _NO_ARCHITECTURE = b"00\0"
 
 
-def oddities(inspection: Inspection) -> tuple[Remark, ...]:
+def unusual_values(inspection: Inspection) -> tuple[Remark, ...]:
     """Return what is odd about an image, in the order of header, descriptors and data."""
     header, slots = inspection.header, inspection.slots
     if header is None:

@@ -14,7 +14,7 @@ from typing import Any, Final
 from eclctl import strictjson
 from eclctl.errors import SigningError
 from eclctl.sif.oci_sif import REF_NAME, SIMPLE_SIGNING
-from eclctl.sign.creating import compact
+from eclctl.sign.new_oci_sif import compact
 from eclctl.signature.cosign import ANNOTATION, PAYLOAD_TYPE
 
 __all__ = ["MANIFEST_TYPE", "config_with", "layer", "manifest_with", "oci_digest", "payload", "root_with"]

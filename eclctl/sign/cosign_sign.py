@@ -210,15 +210,11 @@ def _superseded(image: Sif, layout: Layout, found: Image, held: Attachment | Non
         if other.problem is not None:
             return frozenset({layout.root})  # what it names cannot be known
         if other is not held:
-            named.update((other.manifest.content.digest, *_names(image, other)))
+            layers = (each.content.digest for each in other.layers)
+            named.update((other.manifest.content.digest, *layers, _config(image, other)))
     old = (held.manifest.content.digest, _config(image, held))
     gone = {each.id for each in _blobs(image) if oci_sif.stated_digest(each) in set(old) - named}
     return frozenset({layout.root, *gone})
-
-
-def _names(image: Sif, attachment: Attachment) -> tuple[str, ...]:
-    """Return the digests of the layers and the config that an attachment names."""
-    return (*(each.content.digest for each in attachment.layers), _config(image, attachment))
 
 
 def _config(image: Sif, attachment: Attachment) -> str:

@@ -1,4 +1,4 @@
-"""Signing with OpenPGP keys. GnuPG holds the secret key; what it made is verified by our own code before it is used.
+"""Signs with OpenPGP keys. GnuPG holds the secret key; its signature is verified by our own code before it is used.
 
 A key of our own ring is loaded into a throw-away GnuPG home for as long as a signer is open. A key of the user's own
 GnuPG stays there, with its agent, its pinentry, and the card that it may be on.
@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Final, Protocol
 
 from eclctl.model import is_purpose
-from eclctl.sign.gnupg_run import Gnupg, GnupgError, GnupgResult, WrongPassphraseError, throwaway
+from eclctl.sign.gnupg_run import Gnupg, GnupgError, GnupgResult, WrongPassphraseError, temporary_gnupg
 from eclctl.sign.keyrings.keyfacts import signing_keys, unusable
 from eclctl.sign.keyrings.transferable import KeyFile, Protection, TransferableKey, parse_keys
 from eclctl.signature import openpgp
@@ -108,7 +108,8 @@ class _Signer:
     @property
     def hash_names(self) -> tuple[str, ...]:
         """As the protocol has it."""
-        return tuple(name for name, (_, size) in _HASHES.items() if size >= _least_digest(self.key))
+        least = load_verifier(self.key.algorithm, self.key.material).min_digest
+        return tuple(name for name, (_, size) in _HASHES.items() if size >= least)
 
     def clear_sign(self, text: bytes, *, hash_name: str, purpose: str | None) -> bytes:
         """As the protocol has it."""
@@ -161,10 +162,6 @@ def _canonical(text: bytes) -> bytes:
     return b"\r\n".join(line.rstrip(b" \t\r") for line in lines)
 
 
-def _least_digest(key: PublicKey) -> int:
-    return load_verifier(key.algorithm, key.material).min_digest
-
-
 @contextmanager
 def ring_signer(secret: bytes, fingerprint: str, passphrase: Callable[[], str]) -> Iterator[PgpSigner]:
     """Open a secret key of our own ring, and try it before anything else happens.
@@ -187,7 +184,7 @@ def ring_signer(secret: bytes, fingerprint: str, passphrase: Callable[[], str]) 
         raise GnupgError(f"there is no key {fingerprint}")
     key, protection = _choose(certificate, keyring, file)
     given = passphrase() if protection is Protection.PASSPHRASE else None
-    with throwaway() as gnupg:
+    with temporary_gnupg() as gnupg:
         own = file.keys[fingerprint]
         gnupg.run("--import", stdin=own.whole(), what="GnuPG does not take the key")
         signer = _Signer(gnupg, own.public(), keyring, GnupgIdentity(fingerprint, certificate.name), key, given)

@@ -1,4 +1,4 @@
-"""Running GnuPG: which program, with which options, in which home, and what its status lines say.
+"""Runs GnuPG: finds the program, chooses options and home, and reads its status lines.
 
 - Options are ours alone (`--no-options`), and nothing depends on a locale: what happened is read from the status lines
   (GnuPG's doc/DETAILS), which go to a file of their own in memory, so that no user ID printed elsewhere can forge one.
@@ -30,7 +30,7 @@ from urllib.parse import unquote
 
 from eclctl.errors import KeyMaterialError
 
-__all__ = ["Gnupg", "GnupgError", "GnupgResult", "WrongPassphraseError", "throwaway"]
+__all__ = ["Gnupg", "GnupgError", "GnupgResult", "WrongPassphraseError", "temporary_gnupg"]
 
 _OLDEST: Final = (2, 2)
 _VERSION: Final = re.compile(rb"gpg \(GnuPG[^)]*\) (\d+)\.(\d+)")
@@ -86,7 +86,7 @@ class Gnupg:
     program: str
     home: str | None
     environment: Mapping[str, str]
-    throwaway: bool
+    temporary_gnupg: bool
 
     @classmethod
     def of_user(cls, home: str | None) -> Gnupg:
@@ -100,7 +100,7 @@ class Gnupg:
         if "GPG_TTY" not in environment:
             terminal = _terminal()
             environment |= {"GPG_TTY": terminal} if terminal else {}
-        return cls(_program(), home, environment, throwaway=False)
+        return cls(_program(), home, environment, temporary_gnupg=False)
 
     def run(
         self, *arguments: str, stdin: bytes = b"", passphrase: str | None = None, what: str = "GnuPG could not do it"
@@ -147,7 +147,7 @@ class Gnupg:
         yield from ("--charset", "utf-8", "--no-comments", "--no-emit-version")
         if self.home is not None:
             yield from ("--homedir", self.home)
-        if self.throwaway:
+        if self.temporary_gnupg:
             # Without a passphrase an empty one is given, so that the user is never asked.
             yield from ("--pinentry-mode", "loopback")
             yield from ("--passphrase", "") if secret is None else ("--passphrase-fd", str(secret))
@@ -199,7 +199,7 @@ class Gnupg:
 
 
 @contextmanager
-def throwaway() -> Iterator[Gnupg]:
+def temporary_gnupg() -> Iterator[Gnupg]:
     """Yield GnuPG in a home of its own, which is gone afterwards.
 
     Raises:
@@ -208,25 +208,25 @@ def throwaway() -> Iterator[Gnupg]:
     program = _program()
     base = _base()
     _sweep(base)
-    with _ended_in_order():
+    with _signals_end_the_body():
         try:
             home = tempfile.mkdtemp(prefix=_HOME, dir=base)
             held = _hold(home)
         except OSError as error:
             raise GnupgError(f"{base}: no place for GnuPG's files: {error.strerror}") from error
-        gnupg = Gnupg(program, home, _plain_environment(home), throwaway=True)
+        gnupg = Gnupg(program, home, _plain_environment(home), temporary_gnupg=True)
         try:
             _forget_passphrases(home)
             yield gnupg
         finally:
-            with _undisturbed():
+            with _signals_blocked():
                 gnupg.close()
                 shutil.rmtree(home, ignore_errors=True)
                 os.close(held)
 
 
 @contextmanager
-def _ended_in_order() -> Iterator[None]:
+def _signals_end_the_body() -> Iterator[None]:
     """Have a signal that would end the process unwind it first; then that signal ends it all the same.
 
     Else a terminal that is closed or a job that is cancelled would leave an agent behind, with an unlocked key.
@@ -258,7 +258,7 @@ def _ended_in_order() -> Iterator[None]:
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
+def _signals_blocked() -> Iterator[None]:
     """Let signals wait until the cleaning up is done."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
     try:
@@ -315,7 +315,7 @@ def _sweep_home(home: str) -> None:
         if young or found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) != stat.S_IRWXU:
             return
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        Gnupg("", home, _plain_environment(home), throwaway=True).close()
+        Gnupg("", home, _plain_environment(home), temporary_gnupg=True).close()
         shutil.rmtree(home, ignore_errors=True)
     finally:
         os.close(fd)

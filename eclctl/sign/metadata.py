@@ -1,4 +1,4 @@
-"""Writing what a SIF signature says: the text that `eclctl.signature.metadata` reads, byte for byte as SIF writes it.
+"""Writes the metadata of a SIF signature, the text that `eclctl.signature.metadata` reads, byte for byte as SIF does.
 
     {"version":1,"header":{"digest":"sha256:…"},"objects":[{"relativeId":0,"descriptorDigest":…,"objectDigest":…}]}
 

@@ -111,10 +111,10 @@ def pem_kind(text: bytes, source: str) -> str:
         return private[0]
     if len(private) > 1:
         raise KeyMaterialError(f"{source}: holds {len(private)} private keys; give each in a file of its own")
-    raise KeyMaterialError(f"{source}: {_instead(kinds)}")
+    raise KeyMaterialError(f"{source}: {_hint_for(kinds)}")
 
 
-def _instead(kinds: list[str]) -> str:
+def _hint_for(kinds: list[str]) -> str:
     if "PGP PRIVATE KEY BLOCK" in kinds:
         return "holds an OpenPGP key; import it with `eclctl keys import`, or give it with --secret-keyring"
     if "OPENSSH PRIVATE KEY" in kinds:

@@ -44,7 +44,7 @@ def encrypted_der(text: bytes, source: str) -> bytes:
         numbers = tuple(_leaves(algorithm, _DEEPEST))
     except (binascii.Error, ValueError):
         raise KeyMaterialError(f"{source}: the encrypted key is damaged") from None
-    if not _bearable(numbers):
+    if not _is_affordable(numbers):
         raise KeyMaterialError(
             f"{source}: opening it would take more time or memory than any key should; encrypt a copy again:"
             " openssl pkcs8 -topk8"
@@ -52,7 +52,7 @@ def encrypted_der(text: bytes, source: str) -> bytes:
     return data
 
 
-def _bearable(leaves: tuple[tuple[int, bytes], ...]) -> bool:
+def _is_affordable(leaves: tuple[tuple[int, bytes], ...]) -> bool:
     numbers = [int.from_bytes(content, signed=True) for tag, content in leaves if tag == _INTEGER]
     if (_OBJECT, _SCRYPT) not in leaves:
         return all(0 <= number <= _MOST_ROUNDS for number in numbers)

@@ -213,8 +213,8 @@ def test_no_passphrase_is_in_any_argument_or_environment(protected, places, tmp_
 def test_a_killed_signer_leaves_nothing_for_long(places, monkeypatch):
     code = (
         "import os, signal\n"
-        "from eclctl.sign.gnupg_run import throwaway\n"
-        "with throwaway() as gnupg:\n"
+        "from eclctl.sign.gnupg_run import temporary_gnupg\n"
+        "with temporary_gnupg() as gnupg:\n"
         "    gnupg.run('--quick-generate-key', 'Joe', 'ed25519')\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
@@ -223,7 +223,7 @@ def test_a_killed_signer_leaves_nothing_for_long(places, monkeypatch):
     assert (left / "private-keys-v1.d").exists()
     old = 1_000_000_000
     os.utime(left, (old, old))
-    with gnupg_run.throwaway():
+    with gnupg_run.temporary_gnupg():
         assert not left.exists()
 
 
@@ -232,8 +232,8 @@ import signal, sys
 for number in (signal.SIGHUP, signal.SIGTERM):  # who runs tests in the background may have them ignored
     signal.signal(number, signal.SIG_DFL)
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from eclctl.sign.gnupg_run import throwaway
-with throwaway() as gnupg:
+from eclctl.sign.gnupg_run import temporary_gnupg
+with temporary_gnupg() as gnupg:
     gnupg.run("--quick-generate-key", "Joe", "ed25519", passphrase="secret words")
     gnupg.run("--clear-sign", stdin=b"text", passphrase="secret words")
     print(gnupg.home, flush=True)
@@ -289,25 +289,25 @@ def test_an_agent_that_is_left_behind_knows_no_passphrase(places):
     gpg = [GPG, "--homedir", home, "--batch", "--no-tty", "--pinentry-mode", "error", "--clear-sign"]
     assert subprocess.run(gpg, input=b"x", capture_output=True, check=False, timeout=60).returncode != 0
     os.utime(home, (1_000_000_000, 1_000_000_000))
-    with gnupg_run.throwaway():
+    with gnupg_run.temporary_gnupg():
         assert not Path(home).exists()
 
 
 def test_a_home_in_use_is_not_swept_away(places):
-    with gnupg_run.throwaway() as first:
+    with gnupg_run.temporary_gnupg() as first:
         os.utime(first.home, (1_000_000_000, 1_000_000_000))
-        with gnupg_run.throwaway() as second:
+        with gnupg_run.temporary_gnupg() as second:
             assert sorted(os.listdir(places)) == sorted(os.path.basename(each.home) for each in (first, second))
 
 
 def test_a_gpg_that_is_too_old_or_none_is_told(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(GnupgError, match="no gpg on the PATH"), gnupg_run.throwaway():
+    with pytest.raises(GnupgError, match="no gpg on the PATH"), gnupg_run.temporary_gnupg():
         pass
     program = tmp_path / "gpg"
     program.write_text("#!/bin/sh\necho 'gpg (GnuPG) 2.0.22'\n")
     program.chmod(0o755)
-    with pytest.raises(GnupgError, match=r"2\.2 or newer is needed, and it is 2\.0"), gnupg_run.throwaway():
+    with pytest.raises(GnupgError, match=r"2\.2 or newer is needed, and it is 2\.0"), gnupg_run.temporary_gnupg():
         pass
 
 

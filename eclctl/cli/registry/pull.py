@@ -27,7 +27,7 @@ from eclctl.remote.registry.session import TransientError
 from eclctl.remote.registry.transfer import fill
 from eclctl.report.answers import decision_fields
 from eclctl.sif import oci_sif, reader
-from eclctl.sign.creating import Drawn, Member, Placed, draw
+from eclctl.sign.new_oci_sif import Member, PlacedBlob, PlannedImage, plan_oci_sif
 from eclctl.text import printable
 
 __all__ = ["run"]
@@ -78,7 +78,7 @@ class _Wanted:
 
     image: Found
     signatures: Found | None
-    file: Drawn
+    file: PlannedImage
 
     @property
     def content(self) -> str:
@@ -205,15 +205,15 @@ def _wanted(
     image = find_image(registry, reference.chosen, architecture)
     if reference.scheme == "oras":
         layer = sif_layer(image.manifest)
-        return _Wanted(image, None, Drawn(b"", (Placed(layer.digest, layer.size, 0, None),), layer.size))
+        return _Wanted(image, None, PlannedImage(b"", (PlacedBlob(layer.digest, layer.size, 0, None),), layer.size))
     images_layers(image.manifest)
     known = _config(registry, image, architecture)
     signatures = find_signatures(registry, image.document.digest) if options.with_cosign else None
     if options.with_cosign and signatures is None:
         tell(f"the registry has no cosign signatures of {image.document.digest}")
-    drawn = draw(list(_members(image, signatures)))
+    drawn = plan_oci_sif(list(_members(image, signatures)))
     placed = tuple(replace(each, data=known.get(each.digest, each.data)) for each in drawn.placed)
-    return _Wanted(image, signatures, Drawn(drawn.head, placed, drawn.size))
+    return _Wanted(image, signatures, PlannedImage(drawn.head, placed, drawn.size))
 
 
 def _config(registry: Registry, image: Found, architecture: str) -> dict[str, bytes]:
@@ -235,7 +235,7 @@ def _members(image: Found, signatures: Found | None) -> Iterator[Member]:
         yield Member(signatures.document.raw, signatures.manifest, signatures.document.media_type, name)
 
 
-def _fill(registry: Registry, file: PartialFile, drawn: Drawn, advance: Callable[[int], None]) -> int:
+def _fill(registry: Registry, file: PartialFile, drawn: PlannedImage, advance: Callable[[int], None]) -> int:
     try:
         return fill(registry, file.fd, drawn.placed, drawn.head, advance)
     except TransientError as error:

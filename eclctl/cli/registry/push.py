@@ -23,7 +23,7 @@ from eclctl.remote.registry.transfer import Source, push_blob
 from eclctl.sif import oci_sif, reader
 from eclctl.sif.oci_sif import Attachment, Blob, Layout
 from eclctl.sif.reader import Sif
-from eclctl.sign.creating import compact
+from eclctl.sign.new_oci_sif import compact
 from eclctl.text import printable
 
 __all__ = ["run"]

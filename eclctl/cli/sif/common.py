@@ -18,7 +18,7 @@ from eclctl.cli.verify.shared import open_image
 from eclctl.errors import EclctlError
 from eclctl.sif.file_type import RecognisedFile, recognise_directory
 from eclctl.sif.inspect import Inspection, Remark, inspect
-from eclctl.sif.warnings import oddities
+from eclctl.sif.warnings import unusual_values
 from eclctl.text import printable
 
 __all__ = ["DONE", "EXIT_STATUS", "NOT_DONE", "Found", "NotFoundError", "answered", "number", "report", "show", "utc"]
@@ -66,7 +66,7 @@ def _opened(image: str) -> Iterator[Found]:
     fd = open_image(image)
     try:
         inspection = inspect(fd)
-        yield Found(inspection, oddities(inspection))
+        yield Found(inspection, unusual_values(inspection))
     finally:
         os.close(fd)
 

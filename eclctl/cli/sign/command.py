@@ -21,7 +21,7 @@ from eclctl.errors import ConfigError, EclctlError, KeyMaterialError, SigningErr
 from eclctl.model import Finding
 from eclctl.sif.reader import Sif, read
 from eclctl.sign import native
-from eclctl.sign.coverage import Part, already_signed, caveats, plan_coverage
+from eclctl.sign.coverage import Part, already_signed, plan_coverage, signing_warnings
 from eclctl.sign.edit.editing import editing, prepare
 from eclctl.sign.native import Signing
 from eclctl.text import printable
@@ -104,7 +104,10 @@ class _Command:
         try:
             state, sif = _state(fd), read(fd)
             parts = plan_coverage(sif, self._options.group_id, self._options.sif_id)
-            warnings = (*caveats(sif, parts), *already_signed(sif, parts, self._signing.store, self._signing.purposes))
+            warnings = (
+                *signing_warnings(sif, parts),
+                *already_signed(sif, parts, self._signing.store, self._signing.purposes),
+            )
             found = self._outlook(fd, image, parts)
         finally:
             os.close(fd)

@@ -33,7 +33,7 @@ from eclctl.daemon.sockets.permissions import asker_of
 from eclctl.daemon.sockets.protocol import RECENT_LIMIT, ErrorCode, Method
 from eclctl.decide.questions import Decision, Pending, Question, Turn
 from eclctl.errors import AuditError
-from eclctl.files.canonical_name import tidy
+from eclctl.files.canonical_name import normalised
 from eclctl.files.syscalls import attributes
 from eclctl.model import Caller, Code
 from eclctl.report.answers import all_fields, explanation_fields
@@ -269,7 +269,7 @@ class Checks:
                 return attributes(question.descriptor).device
             except OSError:
                 return 0
-        return self._mounts.current()[0].above(tidy(question.image))[-1].device
+        return self._mounts.current()[0].above(normalised(question.image))[-1].device
 
     def _work_open(self, ask: Ask) -> None:
         """In a thread."""

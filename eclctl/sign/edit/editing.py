@@ -103,7 +103,7 @@ class Editing:
         what = inplace.change(self.image, table, steps)
         data = {(offset, len(content)): content for offset, content in steps.data}
         # What we make must be an image by our own reader, before anyone else sees it.
-        after = reader.foreseen(self.image, steps.header, steps.table[1], data, steps.size)
+        after = reader.read_as_edited(self.image, steps.header, steps.table[1], data, steps.size)
         if check is not None:
             check(after)
         with self._file.writing() as fd:

@@ -75,7 +75,8 @@ def change(image: Sif, table: bytes, steps: EditPlan) -> PreparedEdit:
         BusyImageError, UnreadableImageError: As `sif.pread`.
     """
     before = pread(image.fd, HEADER.size, 0)
-    start = _rounded(max(image.size, steps.size) + _GAP)
+    start = max(image.size, steps.size) + _GAP
+    start += -start % _PAGE
     regions = _saved(image, steps)
     places = dict(_places(regions, start + edit_journal.regions_at(len(table), len(regions))))
     body = edit_journal.body_of(_table_with_copies(table, image.descriptors, places), regions)
@@ -92,10 +93,6 @@ def change(image: Sif, table: bytes, steps: EditPlan) -> PreparedEdit:
         digest=hashlib.sha256(body).digest(),
     )
     return PreparedEdit(trailer, body, regions, steps.zero, (*steps.data, steps.table))
-
-
-def _rounded(offset: int) -> int:
-    return offset + -offset % _PAGE
 
 
 def _saved(image: Sif, steps: EditPlan) -> tuple[Region, ...]:

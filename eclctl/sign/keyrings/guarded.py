@@ -32,7 +32,7 @@ _READ: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 class GuardedDirectory:
     """An open directory: a private one is 0700 with files of 0600, a shared one 0755 with files of 0644.
 
-    `warnings` say what was wrong with its modes or owner. In a private one it has been mended, where that can be.
+    `warnings` say what was wrong with its modes or owner. In a private one modes have been corrected, where possible.
     """
 
     path: str
@@ -122,7 +122,7 @@ class GuardedDirectory:
     def read(self, name: str, limit: int) -> bytes | None:
         """Return what a file holds, or None when there is none.
 
-        A file of a private directory that others could read is mended, with a warning.
+        The mode of a file of a private directory that others could read is corrected, with a warning.
 
         Raises:
             KeyMaterialError: It is not a regular file, belongs to another user, is longer than `limit` bytes, or
@@ -197,7 +197,7 @@ class GuardedDirectory:
     def _sweep(self) -> None:
         for name in os.listdir(self.fd):
             if is_temporary(name):
-                with suppress(OSError):  # what cannot be removed, a directory for one, is none of ours
+                with suppress(OSError):  # what cannot be removed, a directory for example, was not written here
                     os.unlink(name, dir_fd=self.fd)
 
     def replace(self, name: str, data: bytes) -> None:

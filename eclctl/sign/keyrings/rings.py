@@ -81,7 +81,7 @@ Keys = dict[str, TransferableKey]
 
 @dataclass(slots=True)
 class UserRing:
-    """A directory of two files. `warnings` gather what was wrong with their modes, and has been mended."""
+    """A directory of two files. `warnings` say which modes were wrong and have been corrected."""
 
     directory: str
     warnings: list[str] = field(default_factory=list)
@@ -265,7 +265,7 @@ def merge(keys: Keys, found: KeyFile, *, self_only: bool = False) -> tuple[list[
     changes = []
     for name, new in found.keys.items():
         old = keys.get(name)
-        added = new.without_others() if self_only else new
+        added = new.without_foreign_signatures() if self_only else new
         merged = added if old is None else old.merge(added)
         changes.append(RingChange(name, _word(old, merged)))
         keys[name] = merged

@@ -169,7 +169,7 @@ def without_key(blob: bytes, fingerprint: str) -> bytes | None:
     """
     if not holds_armor(blob):
         file = parse_keys(blob)
-        rest = [key.public() for key in _but(file, fingerprint)]
+        rest = [key.public() for key in _keys_without(file, fingerprint)]
         return b"".join([*rest, *file.unreadable]) or None
     left = 0
 
@@ -179,7 +179,7 @@ def without_key(blob: bytes, fingerprint: str) -> bytes | None:
         if fingerprint not in file.keys:
             left += 1
             return block[0]
-        rest = [*(key.public() for key in _but(file, fingerprint)), *file.unreadable]
+        rest = [*(key.public() for key in _keys_without(file, fingerprint)), *file.unreadable]
         left += bool(rest)
         return armored(rest, secret=False) if rest else b""
 
@@ -187,5 +187,5 @@ def without_key(blob: bytes, fingerprint: str) -> bytes | None:
     return text if left else None
 
 
-def _but(file: KeyFile, fingerprint: str) -> Iterator[TransferableKey]:
+def _keys_without(file: KeyFile, fingerprint: str) -> Iterator[TransferableKey]:
     return (key for name, key in file.keys.items() if name != fingerprint)

@@ -7,7 +7,7 @@ import struct
 import pytest
 
 from eclctl.sif.inspect import inspect
-from eclctl.sif.warnings import oddities
+from eclctl.sif.warnings import unusual_values
 from tests.helpers.edits import CASES, SIGNED, begun
 from tests.helpers.sifbuilder import GROUP_BITS, OCI_BLOB, PARTITION, SifBuilder, opened, sample
 from tests.helpers.signing import note
@@ -19,7 +19,7 @@ HALF_BITS = "0x70000001, neither object nor group"
 
 def notes(image):
     with opened(image) as fd:
-        return [(note.descriptor, note.field, note.wrong, note.right) for note in oddities(inspect(fd))]
+        return [(note.descriptor, note.field, note.wrong, note.right) for note in unusual_values(inspect(fd))]
 
 
 def patched(at, data):
@@ -117,7 +117,7 @@ def test_a_partition_s_place_in_the_file_is_said():
     builder = sample()
     builder.add(b"x", PARTITION, extra=struct.pack("<ii3s", 1, 9, b"02\0"))
     with opened(builder) as fd:
-        (note,) = oddities(inspect(fd))
+        (note,) = unusual_values(inspect(fd))
     assert (note.at, note.object) == (TABLE + 3 * 585 + 201 + 4, 4)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from eclctl.errors import SigningError
 from eclctl.sif import reader
-from eclctl.sign.coverage import already_signed, caveats, plan_coverage
+from eclctl.sign.coverage import already_signed, plan_coverage, signing_warnings
 from tests.helpers.sifbuilder import OCI_BLOB, ROOT_INDEX, corpus_pgp_key, corpus_store, opened, pem_key, sample
 from tests.helpers.support import CORPUS
 
@@ -26,7 +26,7 @@ def planned(builder, groups=(), objects=()):
 def warned(builder, groups=(), objects=()):
     with opened(builder) as fd:
         image = reader.read(fd)
-        return {found.code: found.message for found in caveats(image, plan_coverage(image, groups, objects))}
+        return {found.code: found.message for found in signing_warnings(image, plan_coverage(image, groups, objects))}
 
 
 def signed_before(image, store, groups=(), objects=(), purposes=frozenset()):

@@ -101,7 +101,7 @@ def test_what_strangers_certified_can_be_left_out_and_revocations_not():
     strange = MALLORY.sign(0x10, content)
     designated = MALLORY.sign(0x20, ALICE.prefix)
     blob = certificate(ALICE, packet(2, designated), user_id(ALICE) + packet(2, strange))
-    cleaned = only(blob).without_others().public()
+    cleaned = only(blob).without_foreign_signatures().public()
     assert strange not in cleaned
     assert designated in cleaned
     assert openpgp.Keyring.parse(cleaned).certificates[0].name == "Alice <alice@example.org>"

@@ -19,10 +19,10 @@ from eclctl.decide.driving import drive
 from eclctl.decide.engine import Engine
 from eclctl.decide.questions import Question
 from eclctl.decide.snapshot import Snapshot, build
-from eclctl.files.askers import Asker
+from eclctl.files.locating import Locator
+from eclctl.files.lookup_rights import LookupRights
 from eclctl.files.mounts import MountTable
 from eclctl.files.syscalls import Credentials, can_assume
-from eclctl.files.trusted_path import Locator
 from eclctl.model import Caller, Code
 from eclctl.verify.hashing import HashPool
 from tests.helpers.pgp import Key, certificate
@@ -131,7 +131,7 @@ def _engine(snapshot: Snapshot, pool: HashPool, image: Path) -> Engine:
 def _question(image: Path, file: BinaryIO) -> Question:
     """Ask as users do: with a descriptor, and a name that is looked up with their rights."""
     rights = Credentials(CALLER.uid, CALLER.gid, CALLER.groups) if can_assume() else None
-    return Question(str(image), CALLER, file.fileno(), asker=Asker(rights))
+    return Question(str(image), CALLER, file.fileno(), asker=LookupRights(rights))
 
 
 def _p50(engine: Engine, image: Path) -> float:

@@ -16,8 +16,8 @@ from eclctl.decide.cache import FactCache
 from eclctl.decide.engine import Engine
 from eclctl.decide.facts import Facts
 from eclctl.decide.snapshot import Snapshot
+from eclctl.files.locating import FileKey, Locator
 from eclctl.files.mounts import MountTable
-from eclctl.files.trusted_path import FileKey, Locator
 from eclctl.verify.hashing import HashPool
 
 FILES = 100_000

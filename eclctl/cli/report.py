@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import stat
 import sys
-import tempfile
 from typing import TYPE_CHECKING, Any
 
 from eclctl.cli.terminal.exit_codes import FAILED, NO_RESULT, OK, USAGE
 from eclctl.cli.terminal.output import print_error
 from eclctl.cli.terminal.parser import Parser, timeout
 from eclctl.client import ADMIN_SOCKET, TIMEOUT, Client, NoAnswerError, Question
+from eclctl.files.atomic import Existing, write_file
 from eclctl.report.page import render
 from eclctl.text import printable
 
@@ -176,30 +174,9 @@ def _left_out(images: dict[str, int] | None, listed: int, most: int) -> int:
 
 def _write(path: str, text: str, mode: int) -> int:
     try:
-        write_whole(path, text.encode("utf-8"), mode)
+        write_file(path, text.encode("utf-8"), existing=Existing.REGULAR, mode=mode, exact_mode=True)
     except OSError as error:
         print(f"eclctl report: {printable(path)}: {error.strerror or error}", file=sys.stderr)
         return FAILED
     print(f"{printable(path)}: {len(text.encode()) / 1024:.0f} KiB", file=sys.stderr)
     return OK
-
-
-def write_whole(path: str, data: bytes, mode: int) -> None:
-    """Write a file whole or not at all: what was there before stays until everything is on the disk.
-
-    Raises:
-        OSError: it could not be written, or there is something else than a regular file.
-    """
-    if os.path.lexists(path) and not stat.S_ISREG(os.lstat(path).st_mode):
-        raise OSError(None, "is no regular file, and is not replaced")
-    descriptor, temporary = tempfile.mkstemp(prefix=".report-", dir=os.path.dirname(os.path.abspath(path)))
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(file.fileno(), mode)
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise

@@ -400,7 +400,7 @@ def integer(node: Node, report: Report, what: str, low: int, high: int) -> int |
 
 
 def boolean(node: Node, report: Report, what: str) -> bool | None:
-    """Take `true` or `false`; YAML 1.1's yes, no, on and off are errors, since nobody agrees on them."""
+    """Take `true` or `false`; YAML 1.1's yes, no, on and off are errors, since programs disagree on them."""
     word = text(node, report, what)
     if word is None:
         return None

@@ -1,4 +1,4 @@
-"""The line that a problem is about, with a caret below it: safe for terminals, and never wider than they are."""
+"""Shows the line that a problem is about with a caret below it, escaped, and as wide as the terminal at most."""
 
 from __future__ import annotations
 

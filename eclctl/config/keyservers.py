@@ -1,4 +1,4 @@
-"""Which keyservers are asked: the `keyservers` of config.yaml, and a user's own keys.yaml, as frozen types.
+"""Reads which keyservers are asked: the `keyservers` of config.yaml, and a user's own keys.yaml, as frozen types.
 
 Both say it in the same words. Nothing is asked here; `remote.keyservers.hkp` does that.
 """
@@ -20,7 +20,7 @@ __all__ = ["MAX_SERVERS", "Keyserver", "Keyservers", "parse_url", "read_keyserve
 MAX_SERVERS: Final = 16
 _MAX_URL: Final = 512
 _HKP_PORT: Final = 11371
-# As `remote.http.client` asks URLs: a host that nobody can read otherwise, and a path without a query.
+# As `remote.http.client` asks URLs: a host that has one reading, and a path without a query.
 _URL: Final = re.compile(
     r"(?P<scheme>hkps?|https?)://(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{1,5}))?"
     r"(?P<path>(?:/[A-Za-z0-9._~%-]+)*)/?"
@@ -72,7 +72,7 @@ def read_user_file(path: str, *, read: Reader = read_unguarded) -> tuple[Keyserv
     """Read a user's keys.yaml, `version: 1` and `keyservers`; relative paths in it are relative to its directory.
 
     Returns:
-        The keyservers, and every error. Whoever gets errors must not use the keyservers.
+        The keyservers, and every error. With errors, the keyservers must not be used.
     """
     path = os.path.abspath(path)
     report = Report()
@@ -137,7 +137,7 @@ def _server(node: Node, report: Report, base: str) -> Keyserver | None:
 
 
 def _may_have_a_token(url: str) -> bool:
-    """Whether nobody between here and there can read what is sent."""
+    """Return whether what is sent cannot be read on the way."""
     host = url.split("://", 1)[1].split("/", 1)[0]
     host = host if host.endswith("]") else re.sub(r":[0-9]+$", "", host)
     return url.startswith("https://") or _OWN_HOST.fullmatch(host) is not None

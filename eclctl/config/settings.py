@@ -1,4 +1,4 @@
-"""The daemon's own configuration: config.yaml, as frozen types (DESIGN section 3)."""
+"""Reads the daemon's own configuration, config.yaml, as frozen types (`config.example.yaml` shows every key)."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ _REQUIRED = ("version", "sockets", "state_dir", "policies", "keyrings")
 class Watch:
     """A directory that is watched.
 
-    `rescan` is the longest time between two rescans, in seconds. `mark` is where the configuration names it.
+    rescan: The longest time between two rescans, in seconds.
+    mark: Where the configuration names it.
     """
 
     path: str
@@ -67,9 +68,10 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Ocsp:
-    """How responders are asked about certificates. Both are seconds.
+    """How OCSP responders are asked about certificates. Both are seconds.
 
-    `max_age` is how long an answer is kept at most, whatever its nextUpdate; `timeout` is for each responder.
+    max_age: How long an answer is kept at most, even if its nextUpdate is later.
+    timeout: For each responder.
     """
 
     max_age: float = 86400.0
@@ -234,7 +236,7 @@ class _Reader:
         return frozenset(owners)
 
     def _filesystems(self, node: Node | None, trusted_mounts: Node | None) -> Filesystems:
-        """Read which file systems are believed; `trusted_mounts` is the older name of `filesystems.read_only`."""
+        """Read which file systems are trusted; `trusted_mounts` is the older name of `filesystems.read_only`."""
         older = frozenset(map(_one_slash, self._paths(trusted_mounts, "trusted_mounts")))
         if node is None:
             return Filesystems(read_only=older)

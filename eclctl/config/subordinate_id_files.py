@@ -29,7 +29,7 @@ from eclctl.config.subordinate_ids import (
 from eclctl.errors import ConfigError
 from eclctl.files.guarded import Reader, read_guarded
 
-__all__ = ["NOTHING", "SYSTEM", "Files", "Granted", "SubordinateIds", "read", "state_of", "status"]
+__all__ = ["NOTHING", "SYSTEM", "Files", "Granted", "SubordinateIds", "read_subordinate_ids", "state_of", "status"]
 
 _MIB: Final = 1024 * 1024
 _LIMIT: Final = 16 * _MIB
@@ -94,7 +94,9 @@ class SubordinateIds:
 NOTHING: Final = SubordinateIds(Granted(SYSTEM.subuid), Granted(SYSTEM.subgid))
 
 
-def read(files: Files, before: SubordinateIds | None = None, reader: Reader = read_guarded) -> SubordinateIds:
+def read_subordinate_ids(
+    files: Files, before: SubordinateIds | None = None, reader: Reader = read_guarded
+) -> SubordinateIds:
     """Read all files; `before` is what was read of them the last time. Blocks; never raises for what it reads."""
     users, groups = (_local(path, reader) for path in (files.passwd, files.group))
     grant = partial(_granted, reader=reader, names=users)

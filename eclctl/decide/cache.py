@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from eclctl.decide.facts import Facts
-from eclctl.files.trusted_path import FileKey
+from eclctl.files.locating import FileKey
 from eclctl.model import Alias
 
 __all__ = ["CacheStats", "FactCache", "Kept"]

@@ -27,7 +27,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Final, NamedTuple, Protocol
 
-from eclctl.config.subordinate_id_files import SYSTEM, Files, Granted, SubordinateIds, read
+from eclctl.config.subordinate_id_files import SYSTEM, Files, Granted, SubordinateIds, read_subordinate_ids
 from eclctl.config.subordinate_ids import MANY, NOT_READ
 from eclctl.model import Caller, Identity
 from eclctl.text import quoted
@@ -289,7 +289,7 @@ def _whose(words: tuple[str, ...]) -> str:
 
 def identifier(files: Files = SYSTEM) -> Callable[[Caller], Caller]:
     """Return what identifies callers by the files as they are now and the host's databases; it blocks."""
-    return partial(identify, known=read(files), accounts=NameService())
+    return partial(identify, known=read_subordinate_ids(files), accounts=NameService())
 
 
 def calling_user() -> Caller:

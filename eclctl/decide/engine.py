@@ -49,9 +49,9 @@ from eclctl.decide.questions import (
 from eclctl.decide.refusals import NO_POLICY, before_reading, refused
 from eclctl.decide.snapshot import Snapshot
 from eclctl.errors import EclctlError
-from eclctl.files.resolving import NotLocalError
+from eclctl.files.canonical_name import NotLocalError
+from eclctl.files.locating import Located, Locator
 from eclctl.files.syscalls import Attributes, attributes
-from eclctl.files.trusted_path import Located, Locator
 from eclctl.model import Caller, Code, Outcome
 from eclctl.policy.language import Policy
 from eclctl.policy.messages import Said

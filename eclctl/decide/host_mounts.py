@@ -14,8 +14,8 @@ from functools import cached_property
 
 from eclctl.config.document import Problem
 from eclctl.config.settings import Settings
-from eclctl.files.mounts import Belief, Mount, Mounts, MountTable
-from eclctl.files.trusted_filesystems import OWN_OWNERS, Believed, device_groups
+from eclctl.files.mounts import FilesystemTrust, Mount, Mounts, MountTable
+from eclctl.files.trusted_filesystems import OWN_OWNERS, FilesystemJudge, device_groups
 from eclctl.policy.globs import Glob, compile_glob
 from eclctl.policy.language import Rule
 from eclctl.policy.lint import LintRemark
@@ -29,9 +29,9 @@ _MOST_PATHS = 20
 _PAGE = "docs/filesystems.md"
 
 
-def believed_file_systems(settings: Settings) -> Believed:
+def believed_file_systems(settings: Settings) -> FilesystemJudge:
     """Return what says which file systems a configuration believes; each table of mounts needs one of its own."""
-    return Believed(settings.filesystems, settings.trusted_owners, device_groups())
+    return FilesystemJudge(settings.filesystems, settings.trusted_owners, device_groups())
 
 
 def why_no_trusted_path(table: MountTable, path: str) -> str | None:
@@ -69,7 +69,7 @@ class HostMounts:
     """
 
     mounts: Mounts
-    belief: Belief | None
+    belief: FilesystemTrust | None
     exists: Callable[[str], bool]
 
     @cached_property
@@ -127,7 +127,7 @@ class HostMounts:
         return f"{in_fstab}{word} in the configuration ({_PAGE})"
 
 
-def _unbelieved(mounts: Mounts, belief: Belief, path: str) -> Mount | None:
+def _unbelieved(mounts: Mounts, belief: FilesystemTrust, path: str) -> Mount | None:
     """Return the mount that a path lies on when it is not believed."""
     top = mounts.above(path)[-1]
     return None if belief.trusts(top) or belief.vouches_for(top) else top

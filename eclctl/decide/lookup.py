@@ -15,8 +15,8 @@ from eclctl.decide.facts import Facts
 from eclctl.decide.questions import Lookup
 from eclctl.decide.snapshot import Snapshot
 from eclctl.errors import BusyImageError, EclctlError, UnreadableImageError
-from eclctl.files import trusted_path
-from eclctl.files.trusted_path import Located, Locator, Second
+from eclctl.files import locating
+from eclctl.files.locating import Located, Locator, Recheck
 from eclctl.model import DataObject, Verification
 from eclctl.sif.kind import sniff
 from eclctl.terms import Assurance, Finding, Kind
@@ -42,7 +42,7 @@ def locate_again(lookup: Lookup, locator: Locator, *, anywhere: bool = True) -> 
     """Locate an image that was read anew: what must be true when it is answered is looked at last."""
     located, question = lookup.located, lookup.question
     assert located is not None
-    second = Second(question.image, question.asker, anywhere, lookup.look)
+    second = Recheck(question.image, question.asker, anywhere, lookup.look)
     lookup.located = anew = locator.again(located, second)
     return anew
 
@@ -84,11 +84,11 @@ class FactReader:
             locate_again(lookup, self.locator)
             lookup.checked = True
             return sandbox_facts(snapshot.store.digest)
-        fd = trusted_path.open_for_reading(located)
+        fd = locating.open_for_reading(located)
         try:
-            settled = trusted_path.settled(located.attributes, now_ns=self.file_time())
+            settled = locating.settled(located.attributes, now_ns=self.file_time())
             facts = self._facts(fd, lookup, located)
-            if not trusted_path.unchanged(fd, located.attributes):
+            if not locating.unchanged(fd, located.attributes):
                 raise BusyImageError("the image changed while it was read; ask again when it is complete")
             trusted = located.assurance is _TRUSTED_PATH is locate_again(lookup, self.locator).assurance
             lookup.checked = True

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from eclctl.files.naming import Weakness
-from eclctl.files.resolving import Unnamed
+from eclctl.files.canonical_name import NoName
+from eclctl.files.trusted_path import Weakness
 from eclctl.model import Alias
 from eclctl.terms import Assurance
 
@@ -36,7 +36,7 @@ class Place(Protocol):
     def weak(self) -> Weakness | None: ...  # noqa: D102 - see the class
 
     @property
-    def unnamed(self) -> Unnamed | None: ...  # noqa: D102 - see the class
+    def unnamed(self) -> NoName | None: ...  # noqa: D102 - see the class
 
     @property
     def size(self) -> int: ...  # noqa: D102 - see the class
@@ -50,5 +50,5 @@ class TrustedPlace:
     aliases: tuple[Alias, ...] = ()
     assurance: Assurance = Assurance.TRUSTED_PATH
     weak: Weakness | None = None
-    unnamed: Unnamed | None = None
+    unnamed: NoName | None = None
     size: int = 0

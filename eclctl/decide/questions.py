@@ -8,11 +8,11 @@ from typing import Literal, NamedTuple
 
 from eclctl.decide.key_reports import KeyReport
 from eclctl.decide.snapshot import Snapshot
-from eclctl.files.askers import ITSELF, Asker
+from eclctl.files.locating import Located
+from eclctl.files.lookup_rights import OWN_RIGHTS, LookupRights
 from eclctl.files.mounts import Mounts
-from eclctl.files.naming import Weakness
-from eclctl.files.sandbox_walk import Look
-from eclctl.files.trusted_path import Located
+from eclctl.files.sandbox_walk import WalkResult
+from eclctl.files.trusted_path import Weakness
 from eclctl.files.writers import Writers
 from eclctl.model import Alias, Caller, Code, Missing, Outcome, SignatureReport
 from eclctl.terms import Assurance, Kind, Verdict
@@ -37,7 +37,7 @@ class Question(NamedTuple):
     descriptor: int | None = None
     role: str = "rootfs"
     explain: bool = False
-    asker: Asker = ITSELF
+    asker: LookupRights = OWN_RIGHTS
 
 
 @dataclass(slots=True)
@@ -209,7 +209,7 @@ class Lookup(Pending):
     content: bool = True
     key: Hashable | None = None
     checked: bool = False
-    look: Look | None = None
+    look: WalkResult | None = None
 
     def close(self) -> None:
         """Give back the descriptor. May be called twice."""

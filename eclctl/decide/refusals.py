@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from eclctl.decide.place import Place
-from eclctl.files.resolving import Unnamed
+from eclctl.files.canonical_name import NoName
 from eclctl.model import Code, Outcome
 from eclctl.policy.language import Rule
 from eclctl.policy.outcome import denied
@@ -47,7 +47,7 @@ NO_POLICY = denied(Code.NO_POLICY, "no policy is loaded, so nothing may run")
 NOT_KNOWN = denied(Code.INTERNAL_ERROR, "nothing is known of the image")
 NO_RULE = denied(Code.NO_RULE, "no rule matches this image and caller, and nothing else is accepted")
 _NO_RULE_FOR_NAMELESS = {
-    why: denied(Code.NO_RULE, f"{why.value}, so no rule for paths applies, and no other matches") for why in Unnamed
+    why: denied(Code.NO_RULE, f"{why.value}, so no rule for paths applies, and no other matches") for why in NoName
 }
 _NOT_SHOWN = "others than the trusted owners can change it or a directory above it; `eclctl explain` as root names it"
 

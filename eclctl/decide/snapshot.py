@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from eclctl.config.document import MAX_BYTES, Problem
 from eclctl.config.settings import Settings
 from eclctl.decide.breakglass import NO_EXCEPTIONS, Exceptions, State, standing
 from eclctl.decide.breakglass_load import load_exceptions
+from eclctl.decide.policy_digest import policy_digest
 from eclctl.errors import ConfigError, EclctlError
 from eclctl.files.guarded import Reader, expand, read_guarded
 from eclctl.policy.language import Policy
@@ -96,14 +96,8 @@ def refreshed(snapshot: Snapshot, learnt: openpgp.Keyring, *, now: datetime) -> 
     if ring is snapshot.store.pgp or snapshot.policy is None:
         return None
     store = replace(snapshot.store, pgp=ring)
-    digest = _digest(snapshot.policy, store, snapshot.exceptions)
+    digest = policy_digest(snapshot.policy, store, snapshot.exceptions)
     return replace(snapshot, generation=snapshot.generation + 1, store=store, digest=digest, loaded_at=now)
-
-
-def _digest(policy: Policy, store: KeyStore, exceptions: Exceptions) -> str:
-    learnt = None if store.pgp.digest == store.pgp.facts else f"learnt {store.pgp.digest}"
-    parts = [policy.digest, store.digest, *filter(None, [exceptions.digest, learnt])]
-    return "sha256:" + hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 @contextmanager
@@ -160,7 +154,7 @@ def _build(
     )
     warnings += problems
     warnings += _not_in_force(exceptions, loaded.policy, store, now)
-    digest = _digest(loaded.policy, store, exceptions)
+    digest = policy_digest(loaded.policy, store, exceptions)
     snapshot = Snapshot(generation, loaded.policy, store, digest, now, tuple(sources), exceptions)
     return Built(snapshot, (), tuple(warnings), loaded.notes)
 

@@ -1,4 +1,4 @@
-"""Which directories have a POSIX ACL, asked of each once for as long as it does not change."""
+"""Tells which directories have a POSIX ACL; asks once for each, as long as it does not change."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import os
 from collections.abc import Callable
 from time import time_ns
 
-from eclctl.files.syscalls import Glance
+from eclctl.files.syscalls import DirectoryAttributes
 
 _MAX_REMEMBERED = 4096
 _SETTLED_NS = 20_000_000  # two ticks of a 100 Hz kernel: a later change has another change time
 
 
 class WithoutAcl:
-    """Directories of local file systems that had no ACL when they were looked at, by their change times.
+    """Cache of the directories of local file systems that had no ACL, by their change times.
 
     Setting an ACL changes the change time. `clock` is that of change times, in nanoseconds.
     """
@@ -23,8 +23,8 @@ class WithoutAcl:
         self._clock = clock
         self._seen: dict[tuple[int, int], int] = {}
 
-    def holds(self, fd: int, found: Glance) -> bool:
-        """Whether a directory, open as `fd`, has no ACL. True also where its file system knows none."""
+    def holds(self, fd: int, found: DirectoryAttributes) -> bool:
+        """Return whether a directory, open as `fd`, has no ACL. True also where its file system has none."""
         key = found.device, found.inode
         if self._seen.get(key) == found.ctime_ns:
             return True

@@ -1,111 +1,280 @@
-"""A file that appears under its name when it is whole, and not before."""
+"""Writes files whole: a file has its old content, or all of the new one.
+
+What every writer here guarantees:
+
+1. A process that is killed at any point leaves the old content under the name, or the whole new content. One
+   exception: with `Existing.REFUSED`, on a file system without hard links, it can leave an empty file.
+2. On return the content and the name are on disk: fsync(2) of the file, rename or link, fsync(2) of the directory.
+3. When writing fails or is interrupted, the name is as it was, and the temporary file is removed.
+4. A killed process leaves at most a temporary file in the same directory (`temporary_name`). Its mode is never wider
+   than that of the finished file.
+5. No symbolic link is followed in the last part of the path. The directory is opened once, and all goes through its
+   descriptor, so that a link that takes its place afterwards has no effect.
+6. The old file is never written to: its hard links and open descriptors keep the old content.
+
+`resumable` writes files over several runs, and `sign.edit` changes images in place; both use the primitives of this
+module.
+"""
 
 from __future__ import annotations
 
+import enum
 import errno
 import os
+import re
 import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Final
 
 from eclctl.errors import EclctlError
 
-_NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS})  # what file systems without hard links say
+__all__ = [
+    "NO_LINKS",
+    "Existing",
+    "NewFileError",
+    "atomic_writer",
+    "flush_directory",
+    "give_name",
+    "is_temporary",
+    "prepared_file",
+    "require_replaceable",
+    "temporary_name",
+    "write_at",
+    "write_file",
+]
 
-__all__ = ["NewFileError", "new_file"]
+NO_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+"""The errors of link(2) on file systems without hard links."""
+
+_CREATE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_NO_DIRECTORY_FSYNC: Final = frozenset({errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS})
+_TEMPORARY: Final = re.compile(r"\..*\.[0-9a-f]{16}\.partial", re.DOTALL)
+_PRIVATE: Final = 0o600
 
 
 class NewFileError(EclctlError):
-    """A file cannot be written, or must not be: there is one of that name."""
+    """An output file cannot be written, or must not be: its name is taken."""
 
     code = "output"
 
 
-@contextmanager
-def new_file(path: str, *, replace: bool, mode: int = 0o666) -> Iterator[int]:
-    """Give a descriptor to write a file with; at the end it is on disk and has its name.
+class Existing(enum.Enum):
+    """What may have the name already.
 
-    When the body raises, nothing of that name has changed. A process that is killed leaves at most a file beside it
-    whose name begins with a dot and ends in `.partial`.
+    REFUSED: nothing. Checked before anything is written, and again, without a race, when the file gets its name.
+    REGULAR: a regular file, which is replaced. A directory, device, pipe or symbolic link is refused.
+    FILE_OR_LINK: a regular file, or a symbolic link, which is replaced itself: what it leads to stays as it is.
+    """
+
+    REFUSED = enum.auto()
+    REGULAR = enum.auto()
+    FILE_OR_LINK = enum.auto()
+
+
+@contextmanager
+def atomic_writer(
+    path: str,
+    *,
+    existing: Existing,
+    mode: int = 0o666,
+    exact_mode: bool = False,
+    keep_attributes: bool = False,
+    sole_writer: bool = False,
+    folder: int | None = None,
+) -> Iterator[int]:
+    """Yield a descriptor to write a file with; the file gets its name when the body ends without an exception.
 
     Args:
-        path: The name. A regular file of that name is replaced when `replace` is true; nothing else ever is.
-        replace: Whether there may be such a file.
-        mode: Of the new file, less the process's umask.
+        path: The file; with `folder`, its name alone.
+        existing: What may have the name already.
+        mode: Permissions of the new file, which it has from its first moment on.
+        exact_mode: Whether the umask has no effect on `mode`.
+        keep_attributes: Whether owner, group and mode are taken from the file that is replaced, if there is one.
+        sole_writer: Whether no other process writes this file. The temporary name is then always the same, so that
+            the file a killed process left is replaced by the next one.
+        folder: A descriptor of the directory, for a caller that holds one. It stays open.
 
     Raises:
-        NewFileError: There is something of that name, or writing failed.
+        FileExistsError: The name is taken, and `existing` refuses that.
+        OSError: What has the name must not be replaced, or writing failed. The name is as it was, unless only the
+            last fsync of the directory failed.
     """
-    directory, name = os.path.split(path)
-    if not name:
-        raise NewFileError(f"{path!r} names no file")
-    _check_free(path, replace=replace)
-    temporary = os.path.join(directory, f".{name[:64]}.{secrets.token_hex(8)}.partial")
-    try:
-        fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
-    except (OSError, ValueError) as error:
-        raise _failure(path, error) from error
-    try:
+    with _directory(path, folder) as (directory, name):
+        old = require_replaceable(directory, name, existing)
+        temporary = temporary_name(name, fixed=sole_writer)
+        if sole_writer:
+            with suppress(FileNotFoundError):
+                os.unlink(temporary, dir_fd=directory)
+        keep = old if keep_attributes else None
+        fd = os.open(temporary, _CREATE, mode if keep is None else _PRIVATE, dir_fd=directory)
         try:
-            yield fd
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-        _publish(temporary, path, replace=replace)
-        _sync(directory or ".")
-    except OSError as error:
-        raise _failure(path, error) from error
-    finally:
-        with suppress(OSError):  # there is none when it has been renamed
-            os.unlink(temporary)
-
-
-def _check_free(path: str, *, replace: bool) -> None:
-    """Refuse early: what is found here is found again, without a race, when the file gets its name."""
-    try:
-        found = os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    except (OSError, ValueError) as error:
-        raise _failure(path, error) from error
-    if not stat.S_ISREG(found.st_mode):
-        raise NewFileError(f"{path!r} is there and is no regular file: it is not replaced")
-    if not replace:
-        raise _taken(path)
-
-
-def _publish(temporary: str, path: str, *, replace: bool) -> None:
-    """Give the file its name; without `replace` by a link, which the kernel makes of a free name only."""
-    if replace:
-        os.replace(temporary, path)
-        return
-    try:
-        os.link(temporary, path, follow_symlinks=False)
-    except FileExistsError as error:
-        raise _taken(path) from error
-    except OSError as error:
-        if error.errno not in _NO_LINKS:
+            try:
+                if keep is not None:
+                    _set_attributes(fd, keep)
+                elif exact_mode:
+                    os.fchmod(fd, mode)  # the umask may have taken away what the owner needs
+                yield fd
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+            give_name(directory, temporary, name, existing)
+        except BaseException:  # an interrupted file may hold half a secret key
+            with suppress(OSError):
+                os.unlink(temporary, dir_fd=directory)
             raise
-        try:  # take the name with an empty file, then rename onto it
-            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-        except FileExistsError as taken:
-            raise _taken(path) from taken
-        os.replace(temporary, path)
+        flush_directory(directory)
 
 
-def _sync(directory: str) -> None:
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+@contextmanager
+def prepared_file(
+    path: str,
+    data: bytes,
+    *,
+    existing: Existing,
+    mode: int = 0o666,
+    exact_mode: bool = False,
+    folder: int | None = None,
+) -> Iterator[None]:
+    """Write a file to disk, run the body, then give the file its name; until then the name is as it was.
+
+    All that needs room on the disk is done before the body runs. Arguments and errors are those of `atomic_writer`.
+    """
+    with atomic_writer(path, existing=existing, mode=mode, exact_mode=exact_mode, folder=folder) as fd:
+        write_at(fd, data, 0)
         os.fsync(fd)
+        yield
+
+
+def write_file(
+    path: str,
+    data: bytes,
+    *,
+    existing: Existing,
+    mode: int = 0o666,
+    exact_mode: bool = False,
+    keep_attributes: bool = False,
+    sole_writer: bool = False,
+    folder: int | None = None,
+) -> None:
+    """Write `data` as the whole content of a file. Arguments and errors are those of `atomic_writer`."""
+    with atomic_writer(
+        path,
+        existing=existing,
+        mode=mode,
+        exact_mode=exact_mode,
+        keep_attributes=keep_attributes,
+        sole_writer=sole_writer,
+        folder=folder,
+    ) as fd:
+        write_at(fd, data, 0)
+
+
+@contextmanager
+def _directory(path: str, folder: int | None) -> Iterator[tuple[int, str]]:
+    """Yield a descriptor of a file's directory, and the file's name in it."""
+    directory, name = os.path.split(path)
+    if name in {"", ".", ".."} or "\0" in path:
+        raise OSError(errno.EINVAL, "this names no file")
+    if folder is not None:
+        yield folder, name
+        return
+    fd = os.open(directory or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield fd, name
     finally:
         os.close(fd)
 
 
-def _taken(path: str) -> NewFileError:
-    return NewFileError(f"{path!r} is there already; --force replaces it")
+def _set_attributes(fd: int, old: os.stat_result) -> None:
+    if (old.st_uid, old.st_gid) != (os.geteuid(), os.getegid()):
+        os.fchown(fd, old.st_uid, old.st_gid)
+    os.fchmod(fd, stat.S_IMODE(old.st_mode))
 
 
-def _failure(path: str, error: OSError | ValueError) -> NewFileError:
-    reason = error.strerror if isinstance(error, OSError) else str(error)
-    return NewFileError(f"cannot write {path!r}: {reason}")
+# -- primitives --------------------------------------------------------------------------------------------------------
+
+
+def temporary_name(name: str, *, fixed: bool = False) -> str:
+    """Return the name under which a file is written until it gets `name`: hidden, in the same directory.
+
+    With `fixed`, it is the same each time; otherwise it cannot be guessed.
+    """
+    beginning = os.fsdecode(os.fsencode(name)[:64])  # a name has at most 255 bytes
+    return f".{beginning}.{'0' * 16 if fixed else secrets.token_hex(8)}.partial"
+
+
+def is_temporary(name: str) -> bool:
+    """Return whether `temporary_name` gives such a name."""
+    return _TEMPORARY.fullmatch(name) is not None
+
+
+def require_replaceable(folder: int, name: str, existing: Existing) -> os.stat_result | None:
+    """Return the attributes of what has a name in a directory, None for a free name.
+
+    Raises:
+        FileExistsError: The name is taken, and `existing` is REFUSED.
+        OSError: What has the name must not be replaced.
+    """
+    try:
+        found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    if existing is Existing.REFUSED:
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+    link = stat.S_ISLNK(found.st_mode) and existing is Existing.FILE_OR_LINK
+    if not link and not stat.S_ISREG(found.st_mode):
+        # As root, `-o /dev/null` would take that device away from all users of the host.
+        raise OSError(errno.EINVAL, "not a regular file, so it is not replaced")
+    return found
+
+
+def give_name(folder: int, temporary: str, name: str, existing: Existing) -> None:
+    """Rename a file within a directory. The caller flushes the file before, and the directory after.
+
+    With REFUSED a link gives the name, since rename(2) replaces what another process has put there meanwhile.
+
+    Raises:
+        FileExistsError: The name is taken, and `existing` is REFUSED.
+        OSError: The name cannot be given.
+    """
+    if existing is not Existing.REFUSED:
+        os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+        return
+    try:
+        os.link(temporary, name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        _rename_to_free_name(folder, temporary, name)
+        return
+    os.unlink(temporary, dir_fd=folder)
+
+
+def _rename_to_free_name(folder: int, temporary: str, name: str) -> None:
+    """Take a free name with an empty file, and rename onto that: for file systems without hard links."""
+    os.close(os.open(name, _CREATE, _PRIVATE, dir_fd=folder))
+    try:
+        os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(name, dir_fd=folder)
+        raise
+
+
+def flush_directory(folder: int) -> None:
+    """Bring the names in a directory to disk, on file systems that can do so; raises OSError as fsync(2) does."""
+    try:
+        os.fsync(folder)
+    except OSError as error:
+        if error.errno not in _NO_DIRECTORY_FSYNC:
+            raise
+
+
+def write_at(fd: int, data: bytes, offset: int) -> None:
+    """Write all of `data` at an offset, in as many calls of pwrite(2) as it takes; raises OSError as that does."""
+    view = memoryview(data)
+    while view:
+        count = os.pwrite(fd, view, offset)
+        view, offset = view[count:], offset + count

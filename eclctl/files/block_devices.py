@@ -1,7 +1,7 @@
-"""Block devices below file systems: which one a source means, and whether others could write what is on it.
+"""Finds the block devices below file systems, and whether users other than the trusted owners can write them.
 
 A device is judged with everything that reaches its content: its node, the whole disk of a partition, the devices below
-a mapped one, and the file behind a loop device. What sysfs or /dev do not show is not believed.
+a mapped one, and the file behind a loop device. What sysfs or /dev do not show is not trusted.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from eclctl.files.local_lookup import Nearby, NotSeenError
+from eclctl.files.local_lookup import LocalFiles, LocalLookupError
 from eclctl.files.mounts import Mount
 
 _TAGS = {"UUID": "uuid", "LABEL": "label", "PARTUUID": "partuuid", "PARTLABEL": "partlabel", "ID": "id"}
@@ -31,54 +31,54 @@ _FURTHER = ("logdev", "rtdev", "device", "journal_path", "journal_dev")  # optio
 class Devices:
     """Looks at devices by sysfs and /dev.
 
-    `owners` may own nodes and loop files; `groups` may write nodes. `unbelieved` says why the file system that a path
-    lies on is not believed, or None. `attributes` is `os.listxattr`, without following links.
+    `owners` may own nodes and loop files; `groups` may write nodes. `untrusted` says why the file system that a path
+    lies on is not trusted, or None. `attributes` is `os.listxattr`, without following links.
     """
 
-    nearby: Nearby
+    local_files: LocalFiles
     sysfs: str
     dev: str
     owners: frozenset[int]
     groups: frozenset[int]
-    unbelieved: Callable[[str], str | None]
+    untrusted: Callable[[str], str | None]
     attributes: Callable[[str], list[str]] = lambda path: os.listxattr(path, follow_symlinks=False)
 
     def below(self, mount: Mount) -> tuple[int, ...]:
-        """Return the numbers of the devices that a mounted file system lies on. Raises NotSeenError."""
+        """Return the numbers of the devices that a mounted file system lies on. Raises LocalLookupError."""
         for option in mount.super_options:
             if option.partition("=")[0] in _FURTHER and "=" in option:
-                raise NotSeenError(f"it has a second device ({option})")
+                raise LocalLookupError(f"it has a second device ({option})")
         if os.major(mount.device):
             return (mount.device,)
         number = self._number(mount.source)
         if number is None:
-            raise NotSeenError(f"its source ({mount.source}) is no block device")
+            raise LocalLookupError(f"its source ({mount.source}) is no block device")
         return self._of_btrfs(number) if mount.type == "btrfs" else (number,)
 
     def meant(self, source: str) -> int | tuple[int, int]:
         """Return what a source in /etc/fstab or a unit means: a block device's number, or a file's device and inode.
 
-        Raises NotSeenError.
+        Raises LocalLookupError.
         """
         tag, equals, value = source.partition("=")
         if equals and tag in _TAGS:
             value = value.strip("\"'")
             source = f"{self.dev}/disk/by-{_TAGS[tag]}/{node_name(value)}"
         if not source.startswith("/"):
-            raise NotSeenError(f"{source} names no device and no file")
-        status = self.nearby.status(self.nearby.resolve(source))
+            raise LocalLookupError(f"{source} names no device and no file")
+        status = self.local_files.status(self.local_files.resolve(source))
         if stat.S_ISBLK(status.st_mode):
             return status.st_rdev
         if stat.S_ISREG(status.st_mode):
             return status.st_dev, status.st_ino
-        raise NotSeenError(f"{source} is neither a block device nor a file")
+        raise LocalLookupError(f"{source} is neither a block device nor a file")
 
     def loop_file(self, device: int) -> tuple[int, int] | None:
-        """Return device and inode of the file behind a loop device; None for other devices. Raises NotSeenError."""
+        """Return device and inode of the file behind a loop device; None for other devices. Raises LocalLookupError."""
         path = self._backing(self._directory(device))
         if path is None:
             return None
-        status = self.nearby.status(self.nearby.resolve(path))
+        status = self.local_files.status(self.local_files.resolve(path))
         return status.st_dev, status.st_ino
 
     def exposure(self, devices: tuple[int, ...], meant: int | tuple[int, int]) -> str | None:
@@ -102,7 +102,7 @@ class Devices:
                 if (found := self._exposed_node(device, directory) or self._exposed_loop(directory, meant)) is not None:
                     return found
                 waiting += [(each, depth + 1) for each in self._further(directory)]
-        except NotSeenError as error:
+        except LocalLookupError as error:
             return str(error)
         return None
 
@@ -110,10 +110,10 @@ class Devices:
         name = os.path.basename(directory)
         if name.startswith(_SERVED):
             return f"its device {name} is served by a process"
-        lines = self.nearby.text(f"{directory}/uevent", _MAX_ATTRIBUTE).split("\n")
+        lines = self.local_files.text(f"{directory}/uevent", _MAX_ATTRIBUTE).split("\n")
         given = next((line.partition("=")[2] for line in lines if line.startswith("DEVNAME=")), name)
         path = f"{self.dev}/{given}"
-        status = self.nearby.status(path)
+        status = self.local_files.status(path)
         if not stat.S_ISBLK(status.st_mode) or status.st_rdev != device:
             return f"{path} is not the device {os.major(device)}:{os.minor(device)}"
         if status.st_uid not in self.owners:
@@ -136,15 +136,15 @@ class Devices:
             return None
         if not path.startswith("/") or path.endswith(_DELETED):
             return f"the loop file behind it ({path}) has no name any more"
-        if (found := self.nearby.exposure(path, self.owners)) is not None:
+        if (found := self.local_files.exposure(path, self.owners)) is not None:
             return f"the loop file behind it is not safe: {found}"
-        status = self.nearby.status(path)
+        status = self.local_files.status(path)
         if not stat.S_ISREG(status.st_mode):
             return f"the loop file behind it ({path}) is not a regular file"
         if (status.st_dev, status.st_ino) != meant:
             return f"it lies on a loop device, and is not listed by the file behind that ({path})"
-        if (found := self.unbelieved(path)) is not None:
-            return f"the loop file behind it ({path}) lies where nothing is believed: {found}"
+        if (found := self.untrusted(path)) is not None:
+            return f"the loop file behind it ({path}) lies on a file system that is not trusted: {found}"
         return None
 
     def _backing(self, directory: str) -> str | None:
@@ -152,11 +152,11 @@ class Devices:
         if not os.path.basename(directory).startswith("loop"):
             return None
         try:
-            text = self.nearby.text(f"{directory}/loop/backing_file", _MAX_ATTRIBUTE)
-        except NotSeenError as error:
+            text = self.local_files.text(f"{directory}/loop/backing_file", _MAX_ATTRIBUTE)
+        except LocalLookupError as error:
             if self._is_partition(directory):
                 return None  # the whole device is looked at, too
-            raise NotSeenError("the loop device has no file behind it") from error
+            raise LocalLookupError("the loop device has no file behind it") from error
         return text.removesuffix("\n")
 
     def _further(self, directory: str) -> Iterator[int]:
@@ -164,44 +164,44 @@ class Devices:
         if self._is_partition(directory):
             yield self._read_number(os.path.dirname(directory))
             return
-        for name in self.nearby.names(f"{directory}/slaves"):  # every whole device has this directory
-            yield self._read_number(self.nearby.resolve(f"{directory}/slaves/{name}"))
+        for name in self.local_files.names(f"{directory}/slaves"):  # every whole device has this directory
+            yield self._read_number(self.local_files.resolve(f"{directory}/slaves/{name}"))
 
     def _is_partition(self, directory: str) -> bool:
         try:
-            self.nearby.status(f"{directory}/partition")
-        except NotSeenError:
+            self.local_files.status(f"{directory}/partition")
+        except LocalLookupError:
             return False
         return True
 
     def _directory(self, device: int) -> str:
-        return self.nearby.resolve(f"{self.sysfs}/dev/block/{os.major(device)}:{os.minor(device)}")
+        return self.local_files.resolve(f"{self.sysfs}/dev/block/{os.major(device)}:{os.minor(device)}")
 
     def _read_number(self, directory: str) -> int:
-        text = self.nearby.text(f"{directory}/dev", _MAX_ATTRIBUTE)
+        text = self.local_files.text(f"{directory}/dev", _MAX_ATTRIBUTE)
         major, _, minor = text.strip().partition(":")
         if not (major.isdecimal() and minor.isdecimal()):
-            raise NotSeenError(f"{directory}/dev is no device number")
+            raise LocalLookupError(f"{directory}/dev is no device number")
         return os.makedev(int(major), int(minor))
 
     def _number(self, path: str) -> int | None:
         if not path.startswith("/"):
             return None
-        status = self.nearby.status(self.nearby.resolve(path))
+        status = self.local_files.status(self.local_files.resolve(path))
         return status.st_rdev if stat.S_ISBLK(status.st_mode) else None
 
     def _of_btrfs(self, device: int) -> tuple[int, ...]:
         """Return the numbers of all devices of the btrfs that one device belongs to."""
         name, top = os.path.basename(self._directory(device)), f"{self.sysfs}/fs/btrfs"
-        for each in self.nearby.names(top):
+        for each in self.local_files.names(top):
             devices = f"{top}/{each}/devices"
             try:
-                names = self.nearby.names(devices)
-            except NotSeenError:
+                names = self.local_files.names(devices)
+            except LocalLookupError:
                 continue  # `features` is no file system
             if name in names:
-                return tuple(self._read_number(self.nearby.resolve(f"{devices}/{inner}")) for inner in names)
-        raise NotSeenError(f"sysfs does not show the devices of the btrfs on {name}")
+                return tuple(self._read_number(self.local_files.resolve(f"{devices}/{inner}")) for inner in names)
+        raise LocalLookupError(f"sysfs does not show the devices of the btrfs on {name}")
 
 
 def node_name(value: str) -> str:

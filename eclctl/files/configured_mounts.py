@@ -1,11 +1,11 @@
-"""What root has written down to be mounted: /etc/fstab (fstab(5)) and `.mount` files (systemd.mount(5)).
+"""Reads the mounts that root has configured: /etc/fstab (fstab(5)) and `.mount` files (systemd.mount(5)).
 
 Rules:
 
 1. A file counts only when root owns it and every directory above it, and others cannot write them. A symbolic link
    counts when that holds for what it leads to.
 2. Units that the service manager makes up from mountinfo have no file, and transient ones lie in a directory that is
-   not read: neither says what root has written down.
+   not read: neither is root's configuration.
 3. Of several unit files of one name, the one that the service manager takes counts, and no other.
 4. What is not understood (specifiers, drop-ins) is listed with a `flaw`, which says why it does not count.
 """
@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Generic, NamedTuple, TypeVar
 
-from eclctl.files.local_lookup import Nearby, NotSeenError
+from eclctl.files.local_lookup import LocalFiles, LocalLookupError
 
 UNIT_DIRECTORIES = (
     "/run/systemd/generator.early",
@@ -45,7 +45,7 @@ _Read = TypeVar("_Read")
 
 
 class Entry(NamedTuple):
-    """One thing that root has written down to be mounted.
+    """One configured mount.
 
     `source` is as it was written (`/dev/sdb1`, `UUID=…`). `type` is "" where the file leaves it open. `where` is the
     file. `flaw` says why the entry does not count.
@@ -59,7 +59,7 @@ class Entry(NamedTuple):
     flaw: str | None = None
 
 
-class Listed(NamedTuple):
+class ConfiguredMounts(NamedTuple):
     """Entries by mount point, and the points that have an `.automount` unit. `unread`: why /etc/fstab is not read."""
 
     entries: Mapping[str, tuple[Entry, ...]]
@@ -68,15 +68,15 @@ class Listed(NamedTuple):
 
 
 class _Kept(Generic[_Read]):
-    """What was read of files or directories, for as long as they do not change."""
+    """Cache of what was read of files or directories, as long as they do not change."""
 
     def __init__(self, clock: Callable[[], int]) -> None:
         self._clock = clock
         self._kept: dict[str, tuple[tuple[int, ...], _Read]] = {}
 
-    def get(self, nearby: Nearby, path: str, read: Callable[[str], _Read]) -> _Read:
-        """Return what `read` makes of a path without symbolic links. Raises NotSeenError, as `read` may."""
-        now = nearby.status(path)
+    def get(self, local_files: LocalFiles, path: str, read: Callable[[str], _Read]) -> _Read:
+        """Return what `read` makes of a path without symbolic links. Raises LocalLookupError, as `read` may."""
+        now = local_files.status(path)
         state = now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns
         kept = self._kept.get(path)
         if kept is not None and kept[0] == state:
@@ -89,7 +89,7 @@ class _Kept(Generic[_Read]):
         return found
 
 
-class Listing:
+class MountsReader:
     """Reads the files, and reads again what has changed since.
 
     `clock` is the time in nanoseconds since the epoch.
@@ -101,60 +101,60 @@ class Listing:
         self._entries: _Kept[tuple[Entry, ...]] = _Kept(clock)
         self._names: _Kept[tuple[str, ...]] = _Kept(clock)
 
-    def read(self, nearby: Nearby) -> Listed:
-        """Return what is written down now. Never raises: what cannot be read lists nothing, or has a flaw."""
-        units = self._units(nearby)
+    def read(self, local_files: LocalFiles) -> ConfiguredMounts:
+        """Return the configured mounts. Never raises: a file that cannot be read lists nothing, or has a flaw."""
+        units = self._units(local_files)
         unread = None
         entries: list[Entry] = []
         try:
-            entries += self._from_fstab(nearby)
-        except NotSeenError as error:
+            entries += self._from_fstab(local_files)
+        except LocalLookupError as error:
             unread = str(error)
         for name, directory in units.items():
             if name.endswith(".mount"):
-                entries += self._from_unit(nearby, name, directory, units)
+                entries += self._from_unit(local_files, name, directory, units)
         by_point: dict[str, tuple[Entry, ...]] = {}
         for entry in entries:
             by_point[entry.point] = (*by_point.get(entry.point, ()), entry)
         automounts = (name.removesuffix(".automount") for name in units if name.endswith(".automount"))
-        return Listed(by_point, frozenset(map(unescaped_path, automounts)), unread)
+        return ConfiguredMounts(by_point, frozenset(map(unescaped_path, automounts)), unread)
 
-    def _from_fstab(self, nearby: Nearby) -> tuple[Entry, ...]:
-        path = nearby.resolve(self._fstab)
-        if (exposed := nearby.exposure(path, _ROOT)) is not None:
-            raise NotSeenError(exposed)
+    def _from_fstab(self, local_files: LocalFiles) -> tuple[Entry, ...]:
+        path = local_files.resolve(self._fstab)
+        if (exposed := local_files.exposure(path, _ROOT)) is not None:
+            raise LocalLookupError(exposed)
         return self._entries.get(
-            nearby, path, lambda path: tuple(parse_fstab(nearby.text(path, _MAX_BYTES), self._fstab))
+            local_files, path, lambda path: tuple(parse_fstab(local_files.text(path, _MAX_BYTES), self._fstab))
         )
 
-    def _units(self, nearby: Nearby) -> dict[str, str]:
+    def _units(self, local_files: LocalFiles) -> dict[str, str]:
         """Return the names of units and drop-in directories, each with the directory whose file counts."""
         found: dict[str, str] = {}
         for directory in self._directories:
             try:
-                path = nearby.resolve(directory)
-                names = self._names.get(nearby, path, lambda path: tuple(_mounts_among(nearby.names(path))))
-            except NotSeenError:
+                path = local_files.resolve(directory)
+                names = self._names.get(local_files, path, lambda path: tuple(_mounts_among(local_files.names(path))))
+            except LocalLookupError:
                 continue
             for name in names:
                 found.setdefault(name, path)
         return found
 
-    def _from_unit(self, nearby: Nearby, name: str, directory: str, units: Iterable[str]) -> tuple[Entry, ...]:
+    def _from_unit(self, local_files: LocalFiles, name: str, directory: str, units: Iterable[str]) -> tuple[Entry, ...]:
         point, where = unescaped_path(name.removesuffix(".mount")), f"{directory}/{name}"
         try:
-            path = nearby.resolve(where)
+            path = local_files.resolve(where)
             if path == _NO_UNIT:
                 return (_flawed(point, where, "is masked"),)
-            exposed = nearby.exposure(directory, _ROOT) or nearby.exposure(path, _ROOT)
+            exposed = local_files.exposure(directory, _ROOT) or local_files.exposure(path, _ROOT)
             if exposed is not None:
                 return (_flawed(point, where, f"is not root's alone: {exposed}"),)
             if any(each in units for each in drop_ins(name)):
                 return (_flawed(point, where, "has drop-ins, which are not read"),)
             return self._entries.get(
-                nearby, path, lambda path: (parse_mount_unit(nearby.text(path, _MAX_BYTES), point, where),)
+                local_files, path, lambda path: (parse_mount_unit(local_files.text(path, _MAX_BYTES), point, where),)
             )
-        except NotSeenError as error:
+        except LocalLookupError as error:
             return (_flawed(point, where, f"cannot be read: {error}"),)
 
 

@@ -1,4 +1,4 @@
-"""Reads the files that decide who may run what, and refuses those that somebody else could have written."""
+"""Reads configuration, policy and key files, and refuses those that another user than root could have written."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ class Reader(Protocol):
     """Reads a file that is part of a policy; `read_guarded` and `read_unguarded` do."""
 
     def __call__(self, path: str, *, limit: int = MAX_FILE) -> bytes:
-        """Return the content, of at most `limit` bytes; raise ConfigError when there is none."""
+        """Return the content, of at most `limit` bytes; raise ConfigError when it cannot be read."""
 
 
 def read_guarded(path: str, *, limit: int = MAX_FILE) -> bytes:
     """Return the content of a configuration, policy or key file.
 
-    When this process is root, the file must belong to root and be writable by nobody else, and so must the directory
-    that it lies in (unless that is sticky): whoever can write it decides what runs.
+    When this process is root, the file must belong to root and be writable by root alone. So must its directory,
+    unless that is sticky. A user who can write such a file decides what runs.
 
     Raises ConfigError with one sentence that does not repeat the path.
     """
@@ -37,7 +37,7 @@ def read_owned(path: str, *, limit: int = MAX_FILE) -> tuple[bytes, int]:
 
 
 def read_unguarded(path: str, *, limit: int = MAX_FILE) -> bytes:
-    """Return the content of a file, whoever could have written it: to try a policy out, never to decide by it.
+    """Return the content of a file without a check of its owner: to try a policy out, never to decide by it.
 
     Raises ConfigError as `read_guarded` does.
     """

@@ -1,4 +1,4 @@
-"""Looks at files by name without ever waiting for another machine or for a process of a user's.
+"""Looks up files by name without waiting for another machine or for a process of a user's.
 
 Rules:
 
@@ -25,20 +25,20 @@ _MAX_LINKS = 40  # as the kernel's own limit (path_resolution(7))
 Lstat = Callable[[str], os.stat_result]
 
 
-class NotSeenError(Exception):
-    """A file cannot be looked at; the message is what a sentence about it ends with."""
+class LocalLookupError(Exception):
+    """A file cannot be looked up; the message is the end of a sentence about it."""
 
 
-class Nearby:
+class LocalFiles:
     """Files of this host, as they are while one mount table is judged.
 
-    `lstat` is `os.lstat`. Every method takes absolute, normalised paths (surrogateescape) and raises NotSeenError.
+    `lstat` is `os.lstat`. Every method takes absolute, normalised paths (surrogateescape) and raises LocalLookupError.
     """
 
     def __init__(self, mounts: Mounts, lstat: Lstat = os.lstat) -> None:
         self._mounts = mounts
         self._lstat = lstat
-        self._seen: dict[str, os.stat_result | NotSeenError] = {}
+        self._seen: dict[str, os.stat_result | LocalLookupError] = {}
         self._far: dict[str, Mount | None] = {}
         self._safe: dict[tuple[str, frozenset[int]], str | None] = {}
 
@@ -47,7 +47,7 @@ class Nearby:
         found = self._seen.get(path)
         if found is None:
             found = self._seen[path] = self._look(path)
-        if isinstance(found, NotSeenError):
+        if isinstance(found, LocalLookupError):
             raise found
         return found
 
@@ -66,7 +66,7 @@ class Nearby:
             target = self.target(here)
             links += 1
             if links > _MAX_LINKS:
-                raise NotSeenError(f"{path} has too many symbolic links")
+                raise LocalLookupError(f"{path} has too many symbolic links")
             todo += _parts(target)
             done = "" if target.startswith("/") else done
         return done or "/"
@@ -91,7 +91,7 @@ class Nearby:
         """Return what a regular file (or an attribute of sysfs) without symbolic links in its path holds."""
         known = self.status(path)
         if not stat.S_ISREG(known.st_mode):
-            raise NotSeenError(f"{path} is not a regular file")
+            raise LocalLookupError(f"{path} is not a regular file")
         try:
             fd = open_exactly(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
             with os.fdopen(fd, "rb") as file:
@@ -100,9 +100,9 @@ class Nearby:
         except OSError as error:
             raise _not_seen(path, error) from error
         if (opened.st_dev, opened.st_ino) != (known.st_dev, known.st_ino):
-            raise NotSeenError(f"{path} was replaced while it was looked at")
+            raise LocalLookupError(f"{path} was replaced while it was looked at")
         if len(data) > limit:
-            raise NotSeenError(f"{path} is too long")
+            raise LocalLookupError(f"{path} is too long")
         return data.decode("utf-8", "surrogateescape")
 
     def exposure(self, path: str, owners: frozenset[int]) -> str | None:
@@ -132,11 +132,11 @@ class Nearby:
             self._safe[key] = found or _exposed(directory, status, owners, sticky=sticky)
         return self._safe[key]
 
-    def _look(self, path: str) -> os.stat_result | NotSeenError:
+    def _look(self, path: str) -> os.stat_result | LocalLookupError:
         try:
             self._require_near(path)
             return self._lstat(path)
-        except NotSeenError as error:
+        except LocalLookupError as error:
             return error
         except (OSError, ValueError) as error:
             return _not_seen(path, error)
@@ -148,7 +148,7 @@ class Nearby:
         own = self._mounts.at(path)
         far = self._far[directory] or (own if own is not None and _is_far(own) else None)
         if far is not None:
-            raise NotSeenError(f"{path} lies on {far.type} at {far.point}, where a look could take for ever")
+            raise LocalLookupError(f"{path} lies on {far.type} at {far.point}, where a look could take for ever")
 
 
 def _is_far(mount: Mount) -> bool:
@@ -167,7 +167,7 @@ def _parts(path: str) -> list[str]:
     return [part for part in reversed(path.split("/")) if part not in {"", "."}]
 
 
-def _not_seen(path: str, error: OSError | ValueError) -> NotSeenError:
+def _not_seen(path: str, error: OSError | ValueError) -> LocalLookupError:
     if isinstance(error, OSError) and error.errno in {errno.ENOENT, errno.ENOTDIR}:
-        return NotSeenError(f"{path} does not exist")
-    return NotSeenError(f"{path} cannot be looked at: {getattr(error, 'strerror', None) or error}")
+        return LocalLookupError(f"{path} does not exist")
+    return LocalLookupError(f"{path} cannot be looked at: {getattr(error, 'strerror', None) or error}")

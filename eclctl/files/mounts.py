@@ -1,4 +1,4 @@
-"""What is mounted where, and which names a file on a mount has.
+"""The mount table: what is mounted where, and which names a file on a mount has.
 
 The table is /proc/self/mountinfo (proc(5)), which the kernel marks as changed (poll). Rules:
 
@@ -118,12 +118,13 @@ def _plain(text: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Belief:
-    """On which file systems owners and modes are believed, by superblock (`Mount.superblock`).
+class FilesystemTrust:
+    """Which file systems are trusted, by superblock (`Mount.superblock`).
 
-    `trusted`: the file system's owners and modes are those that a trusted kernel keeps. `vouched`: an admin vouches
-    for all content of a read-only file system. `why_not` says, for a mount that is in neither, what is missing.
-    `devices` are the device numbers of trusted ones, as most of their files show them (those of btrfs show others).
+    trusted: Those whose owners and modes are kept by a trusted kernel.
+    vouched: Read-only ones for whose whole content an administrator vouches.
+    why_not: Returns, for a mount that is in neither, what is missing.
+    devices: The device numbers of trusted ones, as most of their files show them (those of btrfs show others).
     """
 
     trusted: frozenset[tuple[int, str]]
@@ -135,15 +136,15 @@ class Belief:
         object.__setattr__(self, "devices", frozenset(device for device, _ in self.trusted))
 
     def trusts(self, mount: Mount) -> bool:
-        """Whether owners and modes are believed on a mount."""
+        """Whether owners and modes are trusted on a mount."""
         return mount.superblock in self.trusted
 
-    def says(self, mount: Mount) -> tuple[bool, bool]:
-        """Return both: whether owners and modes are believed, and whether an admin vouches for all content."""
+    def of(self, mount: Mount) -> tuple[bool, bool]:
+        """Return `trusts` and `vouches_for` of a mount."""
         return mount.superblock in self.trusted, mount.superblock in self.vouched
 
     def vouches_for(self, mount: Mount) -> bool:
-        """Whether an admin vouches for all content of a mount."""
+        """Whether an administrator vouches for all content of a mount."""
         return mount.superblock in self.vouched
 
 
@@ -332,12 +333,12 @@ def _ancestors(path: str) -> Iterator[str]:
     yield path
 
 
-Believe = Callable[[Mounts], Belief]
+JudgeFilesystems = Callable[[Mounts], FilesystemTrust]
 
 
-def only_root(mounts: Mounts) -> Belief:
-    """Believe the file system of the root directory and no other."""
-    return Belief(frozenset({mounts.root.superblock}))
+def trust_only_root(mounts: Mounts) -> FilesystemTrust:
+    """Trust the file system of the root directory and no other."""
+    return FilesystemTrust(frozenset({mounts.root.superblock}))
 
 
 class _MountInfo:
@@ -358,7 +359,7 @@ class _MountInfo:
     def read(self) -> tuple[str, bool]:
         """Return the text, and whether nothing changed while it was read."""
         for _ in range(_READ_TRIES):
-            self.changed()  # takes the news up to now
+            self.changed()  # the changes up to now are reported by this
             os.lseek(self._file, 0, os.SEEK_SET)
             chunks = []
             while chunk := os.read(self._file, _CHUNK):
@@ -380,26 +381,26 @@ def _host_mount_info() -> _MountInfo | None:
 class MountTable:
     """The mounts of this process's namespace, as they are now. Safe for use from several threads."""
 
-    def __init__(self, believe: Believe = only_root) -> None:
-        """Open the table. `believe` says which of the mounted file systems are believed; it must not block."""
-        self._believe = believe
+    def __init__(self, judge: JudgeFilesystems = trust_only_root) -> None:
+        """Open the table. `judge` says which of the mounted file systems are trusted; it must not block."""
+        self._judge = judge
         self._lock = threading.Lock()
         self._own = _MountInfo("/proc/self/mountinfo")
         self._hosts = _host_mount_info()
-        self._news = _host_mount_info()  # a descriptor takes its own news alone
+        self._hosts_changes = _host_mount_info()  # each descriptor reports each change once
         self._hosts_ids: frozenset[int] | None = None
         self._lines: dict[str, Mount | None] = {}
         self._now = self._read()
 
     def close(self) -> None:
         """Give back the descriptors."""
-        for each in (self._own, self._hosts, self._news):
+        for each in (self._own, self._hosts, self._hosts_changes):
             if each is not None:
                 each.close()
 
-    def current(self) -> tuple[Mounts, Belief]:
-        """Return the table as the kernel has it now, and what is believed of it."""
-        with self._lock:  # a poll object serves one thread at a time, and takes the news from the others
+    def current(self) -> tuple[Mounts, FilesystemTrust]:
+        """Return the table as the kernel has it now, and which of its file systems are trusted."""
+        with self._lock:  # a poll object serves one thread at a time, and reports a change once
             if self._changed() or not self._now[0].settled:
                 self._now = self._read()
             return self._now
@@ -409,11 +410,11 @@ class MountTable:
 
         A file system that becomes writable there does so here, too, and the kernel does not report that here.
         """
-        own, hosts = self._own.changed(), self._news is not None and self._news.changed()
+        own, hosts = self._own.changed(), self._hosts_changes is not None and self._hosts_changes.changed()
         return own or hosts
 
     def forget(self) -> None:
-        """Read the table again, and what is believed: the configuration or the name of a directory may have changed."""
+        """Read and judge the table again: the configuration or the name of a directory may have changed."""
         with self._lock:
             self._now = self._read()
 
@@ -435,7 +436,7 @@ class MountTable:
     def is_unchanging(self, mount_id: int) -> bool:
         """Whether a mount of this process's namespace is `Mount.unchanging` at this moment.
 
-        A remount by another than the host's first process's namespace, a container's say, is reported nowhere here.
+        A remount in another namespace than that of the host's first process, a container's say, is not reported.
         """
         own = f"{mount_id} ".encode()
         with open("/proc/self/mountinfo", "rb") as file:
@@ -455,7 +456,7 @@ class MountTable:
         """Whether what an open descriptor shows lies on a local file system. Its mount may be of another namespace."""
         return self.current()[0].local_descriptor(found)
 
-    def _read(self) -> tuple[Mounts, Belief]:
+    def _read(self) -> tuple[Mounts, FilesystemTrust]:
         text, settled = self._own.read()
         self._lines = parse_lines(text, self._lines)
         every = tuple(mount for mount in self._lines.values() if mount is not None)
@@ -467,7 +468,7 @@ class MountTable:
             os.close(root)
         mounts = Mounts(every, own, settled=settled)
         # Where mounts come and go all the time, a line may be of another moment than its neighbour.
-        return mounts, self._believe(mounts) if settled else only_root(mounts)
+        return mounts, self._judge(mounts) if settled else trust_only_root(mounts)
 
 
 _TYPES = {

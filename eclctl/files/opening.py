@@ -50,7 +50,10 @@ def open_following(path: str, *, cached: bool = False) -> int:
 
 def _walk_exactly(path: str, flags: int, directory: int) -> int:
     parts = [part for part in path.split("/") if part]
-    current = os.open("/", _DIRECTORY) if path.startswith("/") else _again(directory)
+    if path.startswith("/"):
+        current = os.open("/", _DIRECTORY)
+    else:
+        current = os.open(".", _DIRECTORY, dir_fd=None if directory == AT_FDCWD else directory)
     try:
         for part in parts[:-1]:
             current = _replace(current, _step(current, part, _DIRECTORY))
@@ -59,10 +62,6 @@ def _walk_exactly(path: str, flags: int, directory: int) -> int:
         return _step(current, parts[-1], flags | os.O_NOFOLLOW | os.O_CLOEXEC)
     finally:
         os.close(current)
-
-
-def _again(directory: int) -> int:
-    return os.open(".", _DIRECTORY, dir_fd=None if directory == AT_FDCWD else directory)
 
 
 def _replace(old: int, new: int) -> int:

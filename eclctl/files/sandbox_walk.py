@@ -1,4 +1,4 @@
-"""Whether anybody but trusted owners can write somewhere in a directory that serves as an image (a sandbox).
+"""Walks a directory that serves as an image (a sandbox): can others than the trusted owners write in it?
 
 Rules of the walk:
 
@@ -58,7 +58,7 @@ class Bounds:
 
 
 @dataclass(frozen=True, slots=True)
-class Weak:
+class SandboxWeakness:
     """The first thing that keeps a sandbox from being trusted.
 
     `path` is relative to the sandbox (`.` for its top directory; bytes kept by surrogateescape, not escaped for
@@ -72,10 +72,10 @@ class Weak:
     public: bool = True
 
 
-class Look(NamedTuple):
+class WalkResult(NamedTuple):
     """What a walk found. `weak` is None when only trusted owners can write in the sandbox."""
 
-    weak: Weak | None
+    weak: SandboxWeakness | None
     entries: int
     seconds: float
 
@@ -85,7 +85,7 @@ class _FoundError(Exception):
 
     def __init__(self, path: str, why: str, advice: str, *, public: bool = True) -> None:
         super().__init__(why)
-        self.weak = Weak(path, why, advice, public)
+        self.weak = SandboxWeakness(path, why, advice, public)
 
 
 class _Entry(NamedTuple):
@@ -116,7 +116,7 @@ def look(
     bounds: Bounds = Bounds(),
     entered: Callable[[int], None] | None = None,
     probe: bool = True,
-) -> Look:
+) -> WalkResult:
     """Walk the tree below a directory and return the first thing in it that others than the owners can write.
 
     Args:
@@ -140,7 +140,7 @@ def look(
         weak = found.weak
     finally:
         walk.close()
-    return Look(weak, walk.entries, clock() - begun)
+    return WalkResult(weak, walk.entries, clock() - begun)
 
 
 def _ignore(_fd: int) -> None:

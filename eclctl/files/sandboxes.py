@@ -1,4 +1,4 @@
-"""What is known of sandboxes: results of walks, kept until something changes below them or they are too old.
+"""Keeps the results of walks through sandboxes until something changes below them or they are too old.
 
 1. A result is kept under the state of the top directory and the owners that were trusted.
 2. A change that is reported while a walk is under way keeps its result from being kept.
@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from eclctl.files.sandbox_walk import Bounds, Look, Weak, look
+from eclctl.files.sandbox_walk import Bounds, SandboxWeakness, WalkResult, look
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from eclctl.files.mounts import Mounts
 
 KEPT_SECONDS = 600.0
-"""How old the result that a sandbox is clean may grow."""
+"""How long the result that a sandbox is clean is kept."""
 WEAK_SECONDS = 10.0
-"""How old another result may grow, or `WEAK_TIMES` as long as the walk took, if that is longer."""
+"""How long another result is kept, or `WEAK_TIMES` as long as the walk took, if that is longer."""
 WEAK_TIMES = 20.0
 KEPT_LIMIT = 4096
 
@@ -35,7 +35,7 @@ class Watched(Protocol):
         """Watch a directory by its open descriptor, if that can be done. Never raises."""
 
     def close(self) -> None:
-        """Watch them no longer."""
+        """End watching them."""
 
 
 class Watching(Protocol):
@@ -45,7 +45,7 @@ class Watching(Protocol):
         """Begin with no directory. `changed` is called, from another thread, after something changed in one."""
 
 
-class Top(NamedTuple):
+class SandboxKey(NamedTuple):
     """The top directory of a sandbox.
 
     `state` names the directory and its state (`identity.FileKey`), `paths` are the names that it has here.
@@ -64,7 +64,7 @@ class _Walked:
 
     key: _Key
     paths: tuple[str, ...]
-    future: Future[Look]
+    future: Future[WalkResult]
     watched: Watched | None = None
     spoiled: bool = False
     until: float = 0.0
@@ -90,7 +90,7 @@ class Sandboxes:
         self._kept: dict[_Key, _Walked] = {}
         self._under_way: dict[_Key, _Walked] = {}
 
-    def kept(self, top: Top, owners: frozenset[int], mounts: Mounts) -> Look | None:
+    def kept(self, top: SandboxKey, owners: frozenset[int], mounts: Mounts) -> WalkResult | None:
         """Return the kept result, or None when there is none that still holds. Opens nothing and never waits."""
         key = top.state, owners
         with self._lock:
@@ -106,14 +106,14 @@ class Sandboxes:
     def look(
         self,
         fd: int,
-        top: Top,
+        top: SandboxKey,
         owners: frozenset[int],
         mounts: Mounts,
         bounds: Bounds = Bounds(),  # noqa: B008 - frozen
         *,
         probe: bool = True,
-    ) -> Look:
-        """Return the kept result, or walk the sandbox (`sandbox_walk.look`) and keep what comes of it. Blocks.
+    ) -> WalkResult:
+        """Return the kept result, or walk the sandbox (`sandbox_walk.look`) and keep the result. Blocks.
 
         `fd` is a descriptor of the top directory, `mounts` a table that was read after it was opened. `probe`: whether
         writers are looked for, as `sandbox_walk.look` does.
@@ -137,28 +137,28 @@ class Sandboxes:
         self._end(own, result, mounts)
         return result
 
-    def look_once(self, fd: int, owners: frozenset[int], *, probe: bool = True) -> Look:
-        """Walk a sandbox and keep nothing of what comes of it. Blocks."""
+    def walk_once(self, fd: int, owners: frozenset[int], *, probe: bool = True) -> WalkResult:
+        """Walk a sandbox without keeping the result. Blocks."""
         return look(fd, owners, clock=self._clock, probe=probe)
 
     def forget(self) -> None:
-        """Keep nothing of what was found so far, nor of what the walks under way will find."""
+        """Drop all results, and those of the walks under way when they end."""
         with self._lock:
             every = [*self._kept.values(), *self._under_way.values()]
         for walked in every:
-            self._spoil(walked)
+            self._invalidate(walked)
 
     def __len__(self) -> int:
         """Return how many results are kept."""
         return len(self._kept)
 
-    def _walk(self, walked: _Walked, fd: int, owners: frozenset[int], bounds: Bounds, *, probe: bool) -> Look:
+    def _walk(self, walked: _Walked, fd: int, owners: frozenset[int], bounds: Bounds, *, probe: bool) -> WalkResult:
         if self._watching is None:
             return look(fd, owners, clock=self._clock, bounds=bounds, probe=probe)
-        walked.watched = self._watching.begin(lambda: self._spoil(walked))
+        walked.watched = self._watching.begin(lambda: self._invalidate(walked))
         return look(fd, owners, clock=self._clock, bounds=bounds, entered=walked.watched.add, probe=probe)
 
-    def _end(self, walked: _Walked, result: Look | None, mounts: Mounts) -> None:
+    def _end(self, walked: _Walked, result: WalkResult | None, mounts: Mounts) -> None:
         """Keep a result, if nothing changed since its walk began."""
         stale: list[_Walked] = []
         with self._lock:
@@ -177,7 +177,7 @@ class Sandboxes:
             _close(old)
 
     def _make_room(self, now: float) -> list[_Walked]:
-        """Take out what is too old, and the oldest where there are too many."""
+        """Remove the results that are too old, and the oldest where there are too many."""
         stale = [walked for walked in self._kept.values() if walked.until <= now]
         for walked in stale:
             del self._kept[walked.key]
@@ -185,8 +185,8 @@ class Sandboxes:
             stale.append(self._kept.pop(next(iter(self._kept))))
         return stale
 
-    def _spoil(self, walked: _Walked) -> None:
-        """Something changed in a sandbox."""
+    def _invalidate(self, walked: _Walked) -> None:
+        """Drop the result of a sandbox in which something changed."""
         with self._lock:
             walked.spoiled = True
             if self._kept.get(walked.key) is walked:
@@ -194,13 +194,13 @@ class Sandboxes:
         _close(walked)
 
 
-def _wait_for(other: _Walked, bounds: Bounds) -> Look:
+def _wait_for(other: _Walked, bounds: Bounds) -> WalkResult:
     """Return what the walk of another caller finds."""
     try:
         return other.future.result(bounds.seconds)
     except TimeoutError:
         why = f"the sandbox could not be looked at: {bounds.seconds:g} seconds were not enough"
-        return Look(Weak(".", why, "ask again"), 0, bounds.seconds)
+        return WalkResult(SandboxWeakness(".", why, "ask again"), 0, bounds.seconds)
 
 
 def _close(walked: _Walked) -> None:
@@ -208,8 +208,8 @@ def _close(walked: _Walked) -> None:
         walked.watched.close()
 
 
-def _age(result: Look) -> float:
-    """Return for how long a result is kept: a sandbox that was mended is to be seen, at a bounded cost."""
+def _age(result: WalkResult) -> float:
+    """Return for how long a result is kept: a repaired sandbox is noticed soon, at a bounded cost."""
     if result.weak is None:
         return KEPT_SECONDS
     return min(KEPT_SECONDS, max(WEAK_SECONDS, WEAK_TIMES * result.seconds))

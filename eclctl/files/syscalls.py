@@ -46,7 +46,7 @@ _WANTED = STATX_BASIC_STATS | STATX_BTIME | STATX_MNT_ID
 # struct statx up to the mount ID (include/uapi/linux/stat.h); x skips what is not used.
 _STATX = struct.Struct("=I4x8xIIIHxxQQ8x8x16xqI4xqI4xqI4x8xIIQ")
 _MODE = struct.Struct("=28xH")
-_GLANCE = struct.Struct("=20xI4xH2xQ56xqI28xII")
+_DIRECTORY_STATX = struct.Struct("=20xI4xH2xQ56xqI28xII")
 _OPEN_HOW = struct.Struct("=QQQ")
 _FIRST_LONG = struct.Struct("@l")
 
@@ -162,7 +162,7 @@ def attributes(fd: int, *, fresh: bool = False) -> Attributes:
     )
 
 
-class Glance(NamedTuple):
+class DirectoryAttributes(NamedTuple):
     """What a directory is judged by. `ctime_ns` is in nanoseconds since the epoch."""
 
     mode: int
@@ -172,10 +172,10 @@ class Glance(NamedTuple):
     ctime_ns: int
 
 
-def glance(fd: int) -> Glance:
+def directory_attributes(fd: int) -> DirectoryAttributes:
     """Return mode, owner, device and change time of an open descriptor as the kernel has them: no server is asked."""
-    uid, mode, inode, seconds, nanoseconds, major, minor = _GLANCE.unpack_from(_glanced(fd))
-    return Glance(mode, uid, inode, os.makedev(major, minor), seconds * 1_000_000_000 + nanoseconds)
+    uid, mode, inode, seconds, nanoseconds, major, minor = _DIRECTORY_STATX.unpack_from(_basic_statx(fd))
+    return DirectoryAttributes(mode, uid, inode, os.makedev(major, minor), seconds * 1_000_000_000 + nanoseconds)
 
 
 def unique_mount(fd: int) -> int:
@@ -192,10 +192,10 @@ def is_link(fd: int) -> bool:
 
     Does not ask for the mount: before Linux 5.14, a thread with the rights of another user may not read fdinfo.
     """
-    return S_ISLNK(_MODE.unpack_from(_glanced(fd))[0])
+    return S_ISLNK(_MODE.unpack_from(_basic_statx(fd))[0])
 
 
-def _glanced(fd: int) -> ctypes.Array[ctypes.c_char]:
+def _basic_statx(fd: int) -> ctypes.Array[ctypes.c_char]:
     buffer = _buffers.statx
     if _statx(fd, b"", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_BASIC_STATS, buffer) != 0:
         raise _fail()

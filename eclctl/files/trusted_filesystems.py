@@ -1,16 +1,17 @@
-"""Which file systems are believed: on these, owners and modes are what they look like (see `mounts.Belief`).
+"""Decides which file systems are trusted: on these, owners and modes count (see `mounts.FilesystemTrust`).
 
 Rules:
 
-1. The file system of the root directory is believed, unless it is FUSE.
+1. The file system of the root directory is trusted, unless it is FUSE.
 2. So is a file system that keeps owners of its own, is mounted at a point and of a source that root has written down
-   (`listed`) without leave for users, and lies on devices that only trusted owners can write (`devices`).
-3. All others are believed where the configuration lists their mount point, and not otherwise: network file systems,
+   (`configured_mounts`) without permission for users, and lies on devices that only trusted owners can write
+   (`block_devices`).
+3. All others are trusted where the configuration lists their mount point, and not otherwise: network file systems,
    FUSE, overlays, those that take owners from mount options, and all that an automounter mounts.
-4. FUSE is believed under `fuse`, or as content of a read-only file system under `read_only`, and by no other word.
-5. What is believed is a superblock. A sandbox mounts the same file systems again, under other mount IDs.
-6. Read-only is the superblock. Whoever may mount can make a mount of anything read-only.
-7. Nothing here waits for another machine, or for a process of a user's (`nearby`).
+4. FUSE is trusted under `fuse`, or as content of a read-only file system under `read_only`, and by no other setting.
+5. What is trusted is a superblock. A sandbox mounts the same file systems again, under other mount IDs.
+6. Read-only means the superblock. A user who may mount can make a mount of anything read-only.
+7. Nothing here waits for another machine, or for a process of a user's (`local_lookup`).
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ from time import time_ns
 from typing import NamedTuple
 
 from eclctl.files.block_devices import Devices
-from eclctl.files.configured_mounts import UNIT_DIRECTORIES, Entry, Listed, Listing
-from eclctl.files.local_lookup import Lstat, Nearby, NotSeenError
-from eclctl.files.mounts import Belief, Mount, Mounts
+from eclctl.files.configured_mounts import UNIT_DIRECTORIES, ConfiguredMounts, Entry, MountsReader
+from eclctl.files.local_lookup import LocalFiles, LocalLookupError, Lstat
+from eclctl.files.mounts import FilesystemTrust, Mount, Mounts
 
-__all__ = ["Believed", "Filesystems", "Places", "device_groups"]
+__all__ = ["FilesystemJudge", "Filesystems", "SystemPaths", "device_groups"]
 
 OWN_OWNERS = frozenset(
     {"bcachefs", "btrfs", "erofs", "ext2", "ext3", "ext4", "f2fs", "jfs", "nilfs2", "squashfs", "tmpfs", "xfs"}
@@ -44,9 +45,9 @@ _EXT = frozenset({"ext2", "ext3", "ext4"})  # one driver serves all three, under
 class Filesystems:
     """What the configuration says of file systems: mount points, absolute and normalised.
 
-    `trusted`: the file system mounted there is believed; not FUSE.
-    `read_only`: read-only file systems there, and below, are vouched for; also FUSE.
-    `fuse`: the FUSE file system mounted there is believed.
+    trusted: The file system mounted there is trusted; not FUSE.
+    read_only: The configuration vouches for read-only file systems there, and below; also FUSE.
+    fuse: The FUSE file system mounted there is trusted.
     """
 
     trusted: frozenset[str] = frozenset()
@@ -55,8 +56,8 @@ class Filesystems:
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
-    """Where the system keeps what is looked at."""
+class SystemPaths:
+    """Paths of the system's own files."""
 
     fstab: str = "/etc/fstab"
     units: tuple[str, ...] = UNIT_DIRECTORIES
@@ -65,8 +66,8 @@ class Places:
 
 
 @dataclass(frozen=True, slots=True)
-class System:
-    """Looks at files, as the operating system offers them: lstat(2), listxattr(2), and nanoseconds since the epoch."""
+class SystemCalls:
+    """The system calls that are made: lstat(2), listxattr(2), and the clock, in nanoseconds since the epoch."""
 
     lstat: Lstat = os.lstat
     attributes: Callable[[str], list[str]] = lambda path: os.listxattr(path, follow_symlinks=False)
@@ -81,13 +82,13 @@ def device_groups() -> frozenset[int]:
         return frozenset({0})
 
 
-class Believed:
-    """Says what is believed of a mount table; a `mounts.Believe`.
+class FilesystemJudge:
+    """Decides which file systems of a mount table are trusted; a `mounts.JudgeFilesystems`.
 
     Called under the lock of a mount table, and by one table only: it keeps what it has read of files.
 
     Args:
-        words: what the configuration lists.
+        listed: what the configuration lists.
         owners: user IDs that may write images, and loop files and device nodes below file systems.
         groups: group IDs that may write device nodes.
         places: where things are.
@@ -96,33 +97,33 @@ class Believed:
 
     def __init__(
         self,
-        words: Filesystems,
+        listed: Filesystems,
         owners: frozenset[int],
         groups: frozenset[int],
-        places: Places | None = None,
-        files: System | None = None,
+        places: SystemPaths | None = None,
+        files: SystemCalls | None = None,
     ) -> None:
-        self._words = words
+        self._listed = listed
         self._owners = owners
         self._groups = groups
-        self._places = places or Places()
-        self._files = files or System()
-        self._listing = Listing(self._places.fstab, self._places.units, self._files.clock)
+        self._places = places or SystemPaths()
+        self._files = files or SystemCalls()
+        self._configured = MountsReader(self._places.fstab, self._places.units, self._files.clock)
 
-    def __call__(self, mounts: Mounts) -> Belief:
-        """Return what is believed of this state of the mount table."""
-        nearby = Nearby(mounts, self._files.lstat)
-        judge = _Judge(mounts, self._words, self._listing.read(nearby), nearby, self._owners)
+    def __call__(self, mounts: Mounts) -> FilesystemTrust:
+        """Return which file systems are trusted in this state of the mount table."""
+        local_files = LocalFiles(mounts, self._files.lstat)
+        judge = _Judge(mounts, self._listed, self._configured.read(local_files), local_files, self._owners)
         judge.devices = Devices(
-            nearby,
+            local_files,
             self._places.sysfs,
             self._places.dev,
             self._owners,
             self._groups,
-            judge.unbelieved,
+            judge.untrusted,
             self._files.attributes,
         )
-        return judge.belief()
+        return judge.trust()
 
 
 @dataclass(slots=True)
@@ -130,28 +131,28 @@ class _Judge:
     """Judges one state of the mount table."""
 
     mounts: Mounts
-    words: Filesystems
-    listed: Listed
-    nearby: Nearby
+    listed: Filesystems
+    configured: ConfiguredMounts
+    local_files: LocalFiles
     owners: frozenset[int]
     devices: Devices = field(init=False)
     _trusted: frozenset[tuple[int, str]] = frozenset()
     _vouched: frozenset[tuple[int, str]] = frozenset()
-    _reasons: dict[int, str | None] = field(default_factory=dict)  # by mount ID; None is believed
+    _reasons: dict[int, str | None] = field(default_factory=dict)  # by mount ID; None is trusted
     _exposures: dict[tuple[tuple[int, str], int | tuple[int, int]], str | None] = field(default_factory=dict)
     _automounted: frozenset[str] = frozenset()
 
-    def belief(self) -> Belief:
-        self._automounted = self.listed.automounts | {each.point for each in self.mounts.all if _is_autofs(each)}
-        words = _Words(self.mounts, self.words, self.owners)
-        self._trusted = frozenset(each.superblock for each in words.trusted())
-        self._vouched = frozenset(each.superblock for each in self.mounts.all if words.vouches(each))
+    def trust(self) -> FilesystemTrust:
+        self._automounted = self.configured.automounts | {each.point for each in self.mounts.all if _is_autofs(each)}
+        listed = _ListedMounts(self.mounts, self.listed, self.owners)
+        self._trusted = frozenset(each.superblock for each in listed.trusted())
+        self._vouched = frozenset(each.superblock for each in self.mounts.all if listed.vouches(each))
         others = [each for each in self.mounts.all if each.superblock not in self._trusted]
         written = frozenset(each.superblock for each in others if self.reason(each) is None)
-        return Belief(self._trusted | written, self._vouched, _WhyNot(words, dict(self._reasons)))
+        return FilesystemTrust(self._trusted | written, self._vouched, _WhyNotTrusted(listed, dict(self._reasons)))
 
-    def unbelieved(self, path: str) -> str | None:
-        """Return why the file system that a path lies on is not believed, or None."""
+    def untrusted(self, path: str) -> str | None:
+        """Return why the file system that a path lies on is not trusted, or None."""
         top = self.mounts.above(path)[-1]
         if top.superblock in self._trusted or top.superblock in self._vouched:
             return None
@@ -172,21 +173,21 @@ class _Judge:
         if mount.point in self._automounted or (parent is not None and _is_autofs(parent)):
             return f"its file system ({_where(mount)}) comes from an automounter, and is not listed under filesystems"
         flaw = f"its file system ({_where(mount)}) is mounted by neither /etc/fstab nor a unit of root's"
-        if self.listed.unread is not None:
-            flaw += f" (/etc/fstab is not read: {self.listed.unread})"
-        entries = self.listed.entries.get(mount.point, ())
+        if self.configured.unread is not None:
+            flaw += f" (/etc/fstab is not read: {self.configured.unread})"
+        entries = self.configured.entries.get(mount.point, ())
         for entry in entries:
-            if (leave := _leave(entry)) is not None:  # one line for users is enough: mount(8) takes any that fits
-                return f"its file system ({_where(mount)}): {entry.where} lets users mount it (option {leave})"
+            if (option := _option_for_users(entry)) is not None:  # mount(8) takes any line that fits
+                return f"its file system ({_where(mount)}): {entry.where} lets users mount it (option {option})"
         for entry in entries:
-            found = self._misfit(mount, entry)
+            found = self._entry_mismatch(mount, entry)
             if found is None:
                 return None
             flaw = f"its file system ({_where(mount)}): {found}"
         return flaw
 
-    def _misfit(self, mount: Mount, entry: Entry) -> str | None:
-        """Return why an entry for a mount's point does not make it believed, or None."""
+    def _entry_mismatch(self, mount: Mount, entry: Entry) -> str | None:
+        """Return why an entry for a mount's point does not make it trusted, or None."""
         if entry.flaw is not None:
             return f"{entry.where} {entry.flaw}"
         if entry.options & _AUTOMOUNT:
@@ -204,7 +205,7 @@ class _Judge:
             devices, meant = self.devices.below(mount), self.devices.meant(entry.source)
             if meant not in {*devices, *map(self.devices.loop_file, devices)}:
                 return f"{entry.where} lists another source there ({entry.source})"
-        except NotSeenError as error:
+        except LocalLookupError as error:
             return str(error)
         key = mount.superblock, meant
         if key not in self._exposures:
@@ -212,23 +213,23 @@ class _Judge:
         return self._exposures[key]
 
 
-class _Words(NamedTuple):
-    """What the configuration's lists mean in one mount table."""
+class _ListedMounts(NamedTuple):
+    """The mounts that the configuration's lists name in one mount table."""
 
     mounts: Mounts
-    words: Filesystems
+    listed: Filesystems
     owners: frozenset[int]
 
     def trusted(self) -> Iterator[Mount]:
-        """Yield the mounts whose file systems the root directory or the configuration makes believed."""
+        """Yield the mounts whose file systems the root directory or the configuration makes trusted."""
         if not self.mounts.root.fuse:
             yield self.mounts.root
-        for point in self.words.trusted:
+        for point in self.listed.trusted:
             top = self.mounts.at(point)
             if top is not None and not top.fuse:
                 yield top
             yield from (each for each in self._automounted_at(point) if not each.fuse)
-        for point in self.words.fuse:
+        for point in self.listed.fuse:
             top = self.mounts.at(point)
             if top is not None and top.fuse:
                 yield top
@@ -246,7 +247,7 @@ class _Words(NamedTuple):
 
     def points_above(self, mount: Mount) -> Iterator[str]:
         """Yield the points under `read_only` that a mount is at or below."""
-        return (each for each in self.words.read_only if _is_below(mount.point, each))
+        return (each for each in self.listed.read_only if _is_below(mount.point, each))
 
     def writable_below(self, mount: Mount, point: str) -> Mount | None:
         """Return the mount at or below a listed point on which a user could have mounted another one, or None.
@@ -284,10 +285,10 @@ class _Words(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class _WhyNot:
-    """Says why a mount is not believed."""
+class _WhyNotTrusted:
+    """Says why a mount is not trusted."""
 
-    words: _Words
+    listed: _ListedMounts
     reasons: dict[int, str | None]
 
     def __call__(self, mount: Mount) -> str:
@@ -296,21 +297,21 @@ class _WhyNot:
 
     def _of_lists(self, mount: Mount) -> str | None:
         """Say what is wrong where the configuration lists the point, or where FUSE is not listed."""
-        words = self.words.words
+        listed = self.listed.listed
         where = f"its file system ({_where(mount)})"
-        points = sorted(self.words.points_above(mount), key=len)
+        points = sorted(self.listed.points_above(mount), key=len)
         if points and not mount.read_only and mount.point in points:
             return f"{where} is listed under filesystems.read_only, and is not read-only"
         if points and mount.read_only:
-            other = self.words.writable_below(mount, points[-1])
+            other = self.listed.writable_below(mount, points[-1])
             on = "" if other is None else f", on {_where(other)}, which can be written"
-            if other is None and (users := self.words.of_a_user_below(mount, points[-1])) is not None:
+            if other is None and (users := self.listed.of_a_user_below(mount, points[-1])) is not None:
                 on = f", and {_where(users)} is a user's"
             return f"{where} is read-only{on}: list {mount.point} itself under filesystems.read_only"
         if not mount.fuse:
             return None
-        if mount.point in words.trusted:
-            return f"{where} is FUSE, which is believed under filesystems.fuse alone"
+        if mount.point in listed.trusted:
+            return f"{where} is FUSE, which is trusted only under filesystems.fuse"
         return f"{where} is FUSE and not listed under filesystems.fuse"
 
     @staticmethod
@@ -322,7 +323,7 @@ def _where(mount: Mount) -> str:
     return f"{mount.type} at {mount.point}"
 
 
-def _leave(entry: Entry) -> str | None:
+def _option_for_users(entry: Entry) -> str | None:
     """Return the option of an entry that lets users mount it, or None."""
     return min((each for each in entry.options if each.partition("=")[0] in _FOR_USERS), default=None)
 

@@ -20,7 +20,7 @@ def walk(
     """Yield, one directory at a time, the regular files that are not empty, with their attributes.
 
     `root` is absolute and free of symbolic links. Every directory is opened by a path none of whose components may be
-    a link, so that nobody who can write in the tree can lead the walk out of it by swapping one in. A directory that
+    a link, so that a link that a user puts in the tree meanwhile does not lead the walk out of it. A directory that
     holds `.singularity.d` is the root of a sandbox image, not a place for images: neither it nor anything below is
     walked; with `sandboxes`, its root is yielded in the place of its files. What cannot be opened or read is left out;
     `refused`, when given, is told of each such directory.

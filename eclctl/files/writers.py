@@ -1,4 +1,4 @@
-"""Whether a file is open for writing, or mapped so, in any process of this host."""
+"""Tells whether any process of this host has a file open, or mapped, for writing."""
 
 from __future__ import annotations
 
@@ -28,16 +28,20 @@ def ignore_broken_leases() -> None:
 
 
 def look_for_writers(fd: int) -> Writers:
-    """Say whether a process has a file open for writing, or mapped so, by asking for a lease on it (fcntl(2)).
+    """Return whether a process has a file open, or mapped, for writing, by asking for a lease on it (fcntl(2)).
 
-    `fd` is a descriptor of this process, O_PATH will do. Raises BusyImageError when another process holds a lease that
-    lets none read, and when it cannot be found out for want of descriptors or memory. A lease that is broken is told
-    with SIGIO, which this process must ignore.
+    The kernel announces a broken lease with SIGIO, which this process must ignore.
+
+    Args:
+        fd: A descriptor of this process; O_PATH will do.
+
+    Raises:
+        BusyImageError: Another process holds a lease that excludes readers, or there are no free descriptors or memory.
     """
     try:
         reading = os.open(f"/proc/self/fd/{fd}", READ)
     except BlockingIOError as error:
-        raise leased() from error
+        raise lease_error() from error
     except OSError as error:
         if error.errno in _EXHAUSTED:
             raise BusyImageError("too many files are open here; ask again later") from error
@@ -54,6 +58,6 @@ def look_for_writers(fd: int) -> Writers:
     return Writers.NONE
 
 
-def leased() -> BusyImageError:
-    """Return what is raised for a file whose lease lets no one read."""
+def lease_error() -> BusyImageError:
+    """Return the error for a file with a lease that excludes readers."""
     return BusyImageError("another process holds a lease on the image; ask again when it has finished")

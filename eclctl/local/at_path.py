@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from eclctl.client import open_image, wire_path
 from eclctl.decide.caller_identity import calling_user
 from eclctl.decide.questions import Decision, Question
-from eclctl.files.askers import ITSELF, Asker
+from eclctl.files.locating import Located, Locator, Recheck
+from eclctl.files.lookup_rights import OWN_RIGHTS, LookupRights
 from eclctl.files.syscalls import Attributes
-from eclctl.files.trusted_path import Located, Locator, Second
 from eclctl.files.writers import Writers
 from eclctl.local.engine import decide_here, load_site, opened_engine
 
@@ -25,7 +25,7 @@ class _LocatorAtFinalPath(Locator):
     final_path: str
 
     def by_descriptor(
-        self, name: str, fd: int, *, anywhere: bool, asker: Asker = ITSELF, found: Attributes | None = None
+        self, name: str, fd: int, *, anywhere: bool, asker: LookupRights = OWN_RIGHTS, found: Attributes | None = None
     ) -> Located:
         """Locate the file; its assurance level follows from where it is."""
         del name
@@ -33,7 +33,7 @@ class _LocatorAtFinalPath(Locator):
             Locator.by_descriptor(self, self.temporary_path, fd, anywhere=anywhere, asker=asker, found=found)
         )
 
-    def again(self, located: Located, second: Second) -> Located:
+    def again(self, located: Located, second: Recheck) -> Located:
         """Look at it anew under the name that it has now."""
         if located.path is not None:
             located = located._replace(path=f"{os.path.dirname(located.path)}/{os.path.basename(self.temporary_path)}")

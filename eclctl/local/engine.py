@@ -21,9 +21,9 @@ from eclctl.decide.host_mounts import believed_file_systems
 from eclctl.decide.questions import Decision, Question
 from eclctl.decide.snapshot import Snapshot, build
 from eclctl.errors import ConfigError
+from eclctl.files.locating import Locator
 from eclctl.files.mounts import MountTable
 from eclctl.files.sandboxes import Sandboxes
-from eclctl.files.trusted_path import Locator
 from eclctl.files.writers import ignore_broken_leases
 from eclctl.policy.select import nearly
 from eclctl.remote.ocsp import client as ocsp_client

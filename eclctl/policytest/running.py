@@ -18,11 +18,11 @@ from eclctl.decide.engine import Engine
 from eclctl.decide.facts import Facts, Judgements
 from eclctl.decide.questions import Decision, Lookup, Question
 from eclctl.decide.snapshot import Snapshot
-from eclctl.files.askers import ITSELF, Asker
+from eclctl.files.locating import Located, Locator, Recheck
+from eclctl.files.lookup_rights import OWN_RIGHTS, LookupRights
 from eclctl.files.mounts import MountTable
-from eclctl.files.naming import Weakness
 from eclctl.files.syscalls import Attributes
-from eclctl.files.trusted_path import Located, Locator, Second
+from eclctl.files.trusted_path import Weakness
 from eclctl.model import Claim
 from eclctl.policytest.cases import Case, Expectation, Supposed
 from eclctl.terms import Assurance, Finding, Kind
@@ -109,7 +109,7 @@ class _Placed(Locator):
 
     case: Case
 
-    def by_name(self, name: str, *, anywhere: bool, asker: Asker = ITSELF) -> Located:
+    def by_name(self, name: str, *, anywhere: bool, asker: LookupRights = OWN_RIGHTS) -> Located:
         """Return the test's image under the test's path, with no identity that anything could be kept under."""
         del name, anywhere, asker
         case = self.case
@@ -120,7 +120,7 @@ class _Placed(Locator):
         found = Locator.by_name(self, case.image, anywhere=True)
         return found._replace(path=case.path, key=None, assurance=worth, aliases=(), weak=_AS_TESTED, unnamed=None)
 
-    def again(self, located: Located, second: Second) -> Located:
+    def again(self, located: Located, second: Recheck) -> Located:
         """Return it as it was: the file lies elsewhere than the test says, and that it did not change is asked."""
         del second
         return located

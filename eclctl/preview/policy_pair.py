@@ -15,9 +15,9 @@ from eclctl.decide.engine import Engine
 from eclctl.decide.facts import Facts, Judgements, Outcomes
 from eclctl.decide.questions import Decision, Lookup, Question
 from eclctl.decide.snapshot import Snapshot
-from eclctl.files.askers import ITSELF, Asker
+from eclctl.files.locating import Located, Locator, Recheck
+from eclctl.files.lookup_rights import OWN_RIGHTS, LookupRights
 from eclctl.files.syscalls import Attributes
-from eclctl.files.trusted_path import Located, Locator, Second
 from eclctl.model import Caller
 from eclctl.trust.revocation import Known, Link, StatusSubject
 from eclctl.verify.hashing import HashPool
@@ -154,12 +154,12 @@ class _Here(Locator):
 
     found: Located
 
-    def by_name(self, name: str, *, anywhere: bool, asker: Asker = ITSELF) -> Located:
+    def by_name(self, name: str, *, anywhere: bool, asker: LookupRights = OWN_RIGHTS) -> Located:
         """Return the image for every name."""
         del name, anywhere, asker
         return self.found
 
-    def again(self, located: Located, second: Second) -> Located:
+    def again(self, located: Located, second: Recheck) -> Located:
         """Return the image as it was found: that is what both policies are asked about."""
         return Locator.again(self, located, second) if self.found.unwalked else self.found
 

@@ -1,4 +1,4 @@
-"""What a file is that is no SIF image, told from its first bytes, and what can be done with it."""
+"""Recognises a file that is not a SIF image by its first bytes, and says what the user can do with it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import re
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-__all__ = ["Look", "look_at", "look_at_directory"]
+__all__ = ["RecognisedFile", "recognise", "recognise_directory"]
 
 
-class Look(NamedTuple):
+class RecognisedFile(NamedTuple):
     """What a file looks like, and what to do: a sentence, in which `{image}` stands for its name."""
 
     kind: str
@@ -20,45 +20,49 @@ class Look(NamedTuple):
 _BUILD: Final = "make a SIF image of it: singularity build new.sif {image}"
 _AGAIN: Final = "get the image again, and compare its size with the original's"
 
-EMPTY: Final = Look("empty", "an empty file", _AGAIN)
-_ZEROS: Final = Look("zeros", "nothing but zeros at its start", f"the copy was not completed, perhaps: {_AGAIN}")
-_SQUASHFS: Final = Look("squashfs", "a bare squashfs file system", _BUILD)
-_SINGULARITY_2: Final = Look("singularity-2", "an image of Singularity 2, from before SIF", _BUILD)
-_EXT: Final = Look("ext3", "a bare ext2, ext3 or ext4 file system", _BUILD)
-_OCI_ARCHIVE: Final = Look(
+EMPTY: Final = RecognisedFile("empty", "an empty file", _AGAIN)
+_ZEROS: Final = RecognisedFile(
+    "zeros", "nothing but zeros at its start", f"the copy was not completed, perhaps: {_AGAIN}"
+)
+_SQUASHFS: Final = RecognisedFile("squashfs", "a bare squashfs file system", _BUILD)
+_SINGULARITY_2: Final = RecognisedFile("singularity-2", "an image of Singularity 2, from before SIF", _BUILD)
+_EXT: Final = RecognisedFile("ext3", "a bare ext2, ext3 or ext4 file system", _BUILD)
+_OCI_ARCHIVE: Final = RecognisedFile(
     "oci-archive", "an OCI archive", "make a SIF image of it: singularity build new.sif oci-archive:{image}"
 )
-_DOCKER_ARCHIVE: Final = Look(
+_DOCKER_ARCHIVE: Final = RecognisedFile(
     "docker-archive",
     "an archive by `docker save`",
     "make a SIF image of it: singularity build new.sif docker-archive:{image}",
 )
-_TAR: Final = Look(
+_TAR: Final = RecognisedFile(
     "tar",
     "a tar archive",
     "if it holds an image, unpack it; for an archive by `docker save` or of OCI, singularity build"
     " new.sif docker-archive:{image} (or oci-archive:{image})",
 )
-_ELF: Final = Look("program", "a program (ELF)", "name an image; this is no container")
-_DEFINITION: Final = Look(
+_ELF: Final = RecognisedFile("program", "a program (ELF)", "name an image; this is no container")
+_DEFINITION: Final = RecognisedFile(
     "definition", "a definition file", "build the image that it defines: singularity build new.sif {image}"
 )
-_HTML: Final = Look(
+_HTML: Final = RecognisedFile(
     "html", "a web page", "a server answered the download with a page, perhaps one to log in or an error: open it"
 )
-_POINTER: Final = Look("git-lfs-pointer", "a pointer of Git LFS", "fetch the file itself: git lfs pull")
-_SIGNATURE: Final = Look("pgp", "an OpenPGP key, message or signature", "name the image instead")
-_PEM: Final = Look("pem", "a key or certificate in PEM form", "name the image instead")
-_JSON: Final = Look("json", "a JSON text", "if this is an OCI manifest or index, pull the image that it belongs to")
-_SCRIPT: Final = Look("script", "a script", "name an image; this is no container")
-_TEXT: Final = Look("text", "a text", "name an image; this is no container")
-_OTHER: Final = Look("unknown", "nothing that is known here", f"if it was an image, {_AGAIN}")
+_POINTER: Final = RecognisedFile("git-lfs-pointer", "a pointer of Git LFS", "fetch the file itself: git lfs pull")
+_SIGNATURE: Final = RecognisedFile("pgp", "an OpenPGP key, message or signature", "name the image instead")
+_PEM: Final = RecognisedFile("pem", "a key or certificate in PEM form", "name the image instead")
+_JSON: Final = RecognisedFile(
+    "json", "a JSON text", "if this is an OCI manifest or index, pull the image that it belongs to"
+)
+_SCRIPT: Final = RecognisedFile("script", "a script", "name an image; this is no container")
+_TEXT: Final = RecognisedFile("text", "a text", "name an image; this is no container")
+_OTHER: Final = RecognisedFile("unknown", "nothing that is known here", f"if it was an image, {_AGAIN}")
 
-_OCI_LAYOUT: Final = Look(
+_OCI_LAYOUT: Final = RecognisedFile(
     "oci-layout", "an OCI layout in a directory", "make a SIF image of it: singularity build new.sif oci:{image}"
 )
-_SANDBOX: Final = Look("sandbox", "a sandbox, a container in a directory", _BUILD)
-_DIRECTORY: Final = Look("directory", "a directory", "name an image in it")
+_SANDBOX: Final = RecognisedFile("sandbox", "a sandbox, a container in a directory", _BUILD)
+_DIRECTORY: Final = RecognisedFile("directory", "a directory", "name an image in it")
 
 _COMPRESSED: Final = {
     b"\x1f\x8b": "gzip",
@@ -74,7 +78,7 @@ _TEXT_SAMPLE: Final = 4096
 _WORDS: Final = re.compile(r"(?im)^(bootstrap|from)[ \t]*:")
 
 
-def look_at(prefix: bytes, size: int) -> Look:
+def recognise(prefix: bytes, size: int) -> RecognisedFile:
     """Return what a file looks like that is no SIF image.
 
     Args:
@@ -90,14 +94,14 @@ def look_at(prefix: bytes, size: int) -> Look:
     return _OTHER if any(prefix) else _ZEROS
 
 
-def look_at_directory(has: Callable[[str], bool]) -> Look:
+def recognise_directory(has: Callable[[str], bool]) -> RecognisedFile:
     """Return what a directory looks like; `has` says whether something of a name is in it."""
     if has("oci-layout"):
         return _OCI_LAYOUT
     return _SANDBOX if has(".singularity.d") or (has("bin") and has("etc")) else _DIRECTORY
 
 
-def _file_system(prefix: bytes) -> Look | None:
+def _file_system(prefix: bytes) -> RecognisedFile | None:
     if prefix.startswith(b"hsqs"):
         return _SQUASHFS
     if _LAUNCH_LINE.match(prefix):
@@ -107,7 +111,7 @@ def _file_system(prefix: bytes) -> Look | None:
     return _ELF if prefix.startswith(b"\x7fELF") else None
 
 
-def _archive(prefix: bytes) -> Look | None:
+def _archive(prefix: bytes) -> RecognisedFile | None:
     if prefix[_TAR_MAGIC_AT : _TAR_MAGIC_AT + 5] != b"ustar":
         return None
     names = [prefix[at : at + 100].partition(b"\0")[0].removeprefix(b"./") for at in range(0, len(prefix) - 511, 512)]
@@ -117,14 +121,14 @@ def _archive(prefix: bytes) -> Look | None:
     return _OCI_ARCHIVE if oci else _TAR
 
 
-def _compressed(prefix: bytes) -> Look | None:
+def _compressed(prefix: bytes) -> RecognisedFile | None:
     for magic, name in _COMPRESSED.items():
         if prefix.startswith(magic):
-            return Look("compressed", f"compressed data ({name})", "decompress it first")
+            return RecognisedFile("compressed", f"compressed data ({name})", "decompress it first")
     return None
 
 
-def _text(prefix: bytes) -> Look | None:
+def _text(prefix: bytes) -> RecognisedFile | None:
     sample = prefix[:_TEXT_SAMPLE]
     try:
         text = sample.decode()
@@ -134,10 +138,10 @@ def _text(prefix: bytes) -> Look | None:
         text = sample[: error.start].decode()
     if any(character < " " and character not in "\t\n\r\f\x1b" for character in text):
         return None
-    return _sort_of_text(text.lstrip("\ufeff \t\r\n"))
+    return _text_type(text.lstrip("\ufeff \t\r\n"))
 
 
-def _sort_of_text(text: str) -> Look:
+def _text_type(text: str) -> RecognisedFile:
     begins = {
         "version https://git-lfs": _POINTER,
         "-----BEGIN PGP": _SIGNATURE,

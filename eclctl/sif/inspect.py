@@ -15,8 +15,8 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from eclctl.sif.edit_journal import cut_short
-from eclctl.sif.file_type import Look, look_at
+from eclctl.sif.edit_journal import find_interrupted
+from eclctl.sif.file_type import RecognisedFile, recognise
 from eclctl.sif.layout import (
     DESCRIPTOR,
     DESCRIPTOR_FIELDS,
@@ -33,7 +33,7 @@ from eclctl.sif.reader import (
     DataType,
     Descriptor,
     Header,
-    is_hollow,
+    is_sparse,
     pread,
     regular_status,
     unpack_header,
@@ -95,7 +95,7 @@ class Inspection(NamedTuple):
 
     `faults` are the contradictions for which the image is refused: none when it is sound. `look` is set when the file
     is no SIF image at all, and `header` is None then and when the file ends inside the header. `slots` are the used
-    slots that could be read, in table order. `record_at` is where the record of an edit that was cut short begins
+    slots that could be read, in table order. `record_at` is where the record of an interrupted edit begins
     (`sif.edit_journal`), if there is one.
     """
 
@@ -104,7 +104,7 @@ class Inspection(NamedTuple):
     header: Header | None
     slots: tuple[Slot, ...]
     faults: tuple[Remark, ...]
-    look: Look | None = None
+    look: RecognisedFile | None = None
     record_at: int | None = None
 
     @property
@@ -128,14 +128,17 @@ def inspect(fd: int) -> Inspection:
     status = regular_status(fd)
     size = status.st_size
     prefix = pread(fd, min(size, _PREFIX), 0)
-    faults = list(_hollow(status))
+    faults = list(_sparseness(status))
     if len(prefix) < HEADER.size:
-        faults.append(_cut_header(size))
-        return Inspection(fd, size, None, (), tuple(faults), None if _begins_as_sif(prefix) else look_at(prefix, size))
+        whole = f"a header of {HEADER.size} bytes, and what belongs to it"
+        faults.append(Remark("file", size, f"ends after {size} bytes", whole))
+        return Inspection(
+            fd, size, None, (), tuple(faults), None if _begins_as_sif(prefix) else recognise(prefix, size)
+        )
     header, magic = unpack_header(prefix)
     if magic != MAGIC and not _might_be_sif(header, magic):
         faults.append(_magic_fault(magic))
-        return Inspection(fd, size, None, (), tuple(faults), look_at(prefix, size))
+        return Inspection(fd, size, None, (), tuple(faults), recognise(prefix, size))
     faults += _preamble(header, magic)
     place = _place(fd, header, size)
     faults += _table_faults(header, place, size)
@@ -145,7 +148,7 @@ def inspect(fd: int) -> Inspection:
         faults += _extent_faults(slot, size, full)
     faults += _identity_faults(slots)
     faults += _overlaps(slots, place)
-    left = cut_short(fd, size)
+    left = find_interrupted(fd, size)
     return Inspection(fd, size, header, slots, tuple(faults), record_at=None if left is None else left[0].start)
 
 
@@ -161,8 +164,8 @@ class _Place(NamedTuple):
         return self.offset + len(self.table)
 
 
-def _hollow(status: os.stat_result) -> Iterator[Remark]:
-    if is_hollow(status):
+def _sparseness(status: os.stat_result) -> Iterator[Remark]:
+    if is_sparse(status):
         held = status.st_blocks * 512
         yield Remark(
             "file",
@@ -170,10 +173,6 @@ def _hollow(status: os.stat_result) -> Iterator[Remark]:
             f"{status.st_size} bytes long, and it holds {held} of them: almost all is holes",
             "a whole file",
         )
-
-
-def _cut_header(size: int) -> Remark:
-    return Remark("file", size, f"ends after {size} bytes", f"a header of {HEADER.size} bytes, and what belongs to it")
 
 
 def _begins_as_sif(prefix: bytes) -> bool:

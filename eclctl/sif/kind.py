@@ -1,4 +1,4 @@
-"""What sort of image an open file is, told from its first bytes."""
+"""Tells the kind of an image by its first bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the numbers of a SIF image mean, in the reference's words (sylabs/sif, pkg/sif)."""
+"""The meanings of the numbers in a SIF image, in the reference's words (sylabs/sif, pkg/sif)."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ _UNKNOWN_BILL: Final = "unknown"
 class Meaning(NamedTuple):
     """A part of a descriptor's extra field: its name, what it says, and where it begins in the descriptor.
 
-    `raw` is what stands there, for people; `known` is false when it says nothing that anybody knows.
+    `raw` is the value as text; `known` is false when its meaning is not known.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""The numbers of the SIF format (version 01), for whatever reads or writes it.
+"""The numbers of the SIF format (version 01), for readers and writers.
 
 All little-endian: a global header of 128 bytes, a table of descriptors of 585 bytes each, and the data objects anywhere
 behind. A descriptor is a fixed part, a name of 128 bytes and 384 bytes that depend on the data type.
@@ -98,7 +98,7 @@ DESCRIPTOR_FIELDS = _offsets(_FIXED_PARTS | _TAIL_PARTS)
 """Where a descriptor's fields begin, in bytes from its start."""
 
 SLOT = _struct(_FIXED_PARTS | _TAIL_PARTS)
-"""A whole descriptor, for whatever writes one: the fixed part, name and extra."""
+"""A whole descriptor, for writers: the fixed part, name and extra."""
 
 NAME_SIZE, EXTRA_SIZE = 128, 384
 DESCRIPTOR_SIZE = SLOT.size

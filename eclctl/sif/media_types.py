@@ -31,7 +31,7 @@ def media_types(inspection: Inspection) -> dict[str, tuple[str, ...]]:
 
 
 class _Walk:
-    """One walk from the root indexes to whatever they reach."""
+    """One walk from the root indexes to all that they reach."""
 
     __slots__ = ("_blobs", "_fd", "_found", "_left", "_roots", "_seen")
 

@@ -1,7 +1,7 @@
 """OCI image indexes and manifests (OCI image-spec 1.1: image-index, manifest, descriptor): bytes in, types out.
 
 What a launcher would read in another way is refused: a key twice or in other letters, an index that is also a manifest,
-a digest that is none. Members that nobody here knows are allowed, as the specification wants it.
+a digest that is none. Unknown members are allowed, as the specification wants it.
 """
 
 from __future__ import annotations

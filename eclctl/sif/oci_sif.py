@@ -1,4 +1,4 @@
-"""OCI-SIF: what a launcher would run out of a SIF that holds OCI blobs, and what is attached to it.
+"""OCI-SIF: which image in a SIF with OCI blobs a launcher runs, and what is attached to it.
 
 Rules of this module (docs/decisions/0009-what-runs-of-an-oci-sif.md):
 
@@ -35,7 +35,7 @@ __all__ = [
     "Image",
     "Layout",
     "attachment_name",
-    "read",
+    "read_layout",
     "signatures_name",
     "stated_digest",
 ]
@@ -56,7 +56,7 @@ MAX_CARRIED = 64 * 1024 * 1024
 """The longest blob that can be an attestation, a bundle or the config of either, in bytes."""
 
 MAX_ALL_CARRIED = 256 * 1024 * 1024
-"""The most bytes of all that carries signatures in one file: it is hashed, though nobody signed how much there is."""
+"""The most bytes of all that carries signatures in one file: it is hashed, and its size is not signed."""
 
 SIMPLE_SIGNING = "application/vnd.dev.cosign.simplesigning.v1+json"
 """The media type of a layer that is a payload, with the signature in its annotations."""
@@ -159,7 +159,7 @@ def stated_digest(descriptor: Descriptor) -> str | None:
     return text if is_digest(text) else None
 
 
-def read(sif: Sif) -> Layout:
+def read_layout(sif: Sif) -> Layout:
     """Return what there is in an OCI-SIF.
 
     Args:
@@ -232,10 +232,10 @@ class _Reader:
         config = self._find(manifest.config)
         carries: tuple[tuple[int, str], ...] = ()
         if _CARRIER_NAME.fullmatch(_name(entry)) and all(map(_is_signature, layers)):
-            carries = tuple(dict(self._carried((blob, config, *layers))).items())
+            carries = tuple(dict(self._reachable_objects((blob, config, *layers))).items())
         return Attachment(_name(entry), blob, layers, carries)
 
-    def _carried(self, blobs: Iterable[Blob]) -> Iterator[tuple[int, str]]:
+    def _reachable_objects(self, blobs: Iterable[Blob]) -> Iterator[tuple[int, str]]:
         """Yield ID and digest of what is there, sound, and no larger than such a thing is."""
         for blob in blobs:
             limit = MAX_PAYLOAD if blob.content.media_type == SIMPLE_SIGNING else MAX_CARRIED

@@ -34,10 +34,10 @@ __all__ = [
     "Descriptor",
     "Header",
     "Sif",
-    "foreseen",
-    "is_hollow",
+    "is_sparse",
     "pread",
     "read",
+    "read_as_edited",
     "regular_status",
     "unpack_header",
     "unpack_table",
@@ -173,7 +173,7 @@ class Descriptor(NamedTuple):
     def signed_bytes(self) -> bytes:
         """What a signature covers of the descriptor: neither the ID, the group, the offset nor the modification time.
 
-        The used flag is signed as 1 whatever non-zero byte the file has.
+        The used flag is signed as 1 for every non-zero byte in the file.
         """
         return (
             _SIGNED_FIELDS.pack(self.type, 1, self.relative, self.raw_link, self.size, self.created, self.uid, self.gid)
@@ -213,7 +213,7 @@ class Sif(NamedTuple):
 
     `descriptors` are the used slots in table order. `size` is the file's size when it was opened. Data is read with
     `data` from the descriptor `fd`, which belongs to the caller. `pending` is the data of objects, by ID, that are not
-    in the file yet (`foreseen`).
+    in the file yet (`read_as_edited`).
     """
 
     fd: int
@@ -261,8 +261,8 @@ def read(fd: int) -> Sif:
     return Sif(fd, size, header, _sound(header, _table(fd, header, prefix, size), size), prefix)
 
 
-def foreseen(image: Sif, header: bytes, table: bytes, data: Mapping[tuple[int, int], bytes], size: int) -> Sif:
-    """Return an image as it will be once it has been edited, for whoever wants to see that before.
+def read_as_edited(image: Sif, header: bytes, table: bytes, data: Mapping[tuple[int, int], bytes], size: int) -> Sif:
+    """Return an image as it will be once it has been edited.
 
     Args:
         image: As it is, and stays open.
@@ -312,16 +312,16 @@ def checked_size(fd: int) -> int:
 
     Raises:
         UnsupportedFileError: It is no regular file.
-        MalformedImageError: It is almost all holes: reading it would cost its reader and nobody else.
+        MalformedImageError: It is almost all holes: it costs its author nothing, and its reader much.
         UnreadableImageError: Its attributes cannot be had.
     """
     status = regular_status(fd)
-    if is_hollow(status):
+    if is_sparse(status):
         raise MalformedImageError(f"the file claims {status.st_size} bytes and is almost all holes")
     return status.st_size
 
 
-def is_hollow(status: os.stat_result) -> bool:
+def is_sparse(status: os.stat_result) -> bool:
     """Return whether a file claims far more bytes than it holds."""
     return status.st_size > SPARSE_FROM and status.st_blocks * 512 * SPARSE_RATIO < status.st_size
 

@@ -1,6 +1,6 @@
-"""What no writer of SIF images writes, though nothing that is decided relies on it.
+"""Warns of values that no writer of SIF images writes. No decision relies on these warnings.
 
-An image with oddities is sound: what is refused is a fault (`eclctl.sif.inspect`). They are worth a look all
+An image with unusual_values is sound: what is refused is a fault (`eclctl.sif.inspect`). They are worth a look all
 the same: a file was edited by hand, cut, or has bytes in it that belong to nothing.
 """
 
@@ -13,12 +13,12 @@ from eclctl.sif.inspect import Inspection, Remark, Slot
 from eclctl.sif.layout import DESCRIPTOR_SIZE, GROUP_MASK, HEADER_FIELDS
 from eclctl.sif.reader import DataType, Header
 
-__all__ = ["oddities"]
+__all__ = ["unusual_values"]
 
 _NO_ARCHITECTURE = b"00\0"
 
 
-def oddities(inspection: Inspection) -> tuple[Remark, ...]:
+def unusual_values(inspection: Inspection) -> tuple[Remark, ...]:
     """Return what is odd about an image, in the order of header, descriptors and data."""
     header, slots = inspection.header, inspection.slots
     if header is None:
@@ -75,10 +75,10 @@ def _data_section(inspection: Inspection, header: Header) -> Iterator[Remark]:
 
 
 def _behind(file_size: int, end: int, *, cut: bool) -> Remark:
-    """Say what it is that lies behind the last object; `cut` for an edit that was cut short."""
+    """Say what it is that lies behind the last object; `cut` for an interrupted edit."""
     size = file_size - end
     if cut:
-        wrong = f"{size} bytes that an edit left which was cut short; the image is whole"
+        wrong = f"{size} bytes that an interrupted edit left; the image is whole"
         return Remark("file", end, wrong, "the last object ends the file; the next `eclctl sign` removes them")
     wrong = f"{size} bytes after the last object, which no signature covers"
     return Remark("file", end, wrong, "the last object ends the file")
@@ -117,7 +117,7 @@ def _some(numbers: set[int], limit: int = 8) -> str:
 def _extra(slot: Slot) -> Iterator[Remark]:
     for meaning in labels.meanings(slot.descriptor):
         if not meaning.known:
-            wrong = f"{meaning.raw}, which nobody knows"
+            wrong = f"{meaning.raw}, which is not known"
             yield Remark(
                 meaning.name.lower(),
                 slot.at + meaning.at,

@@ -14,10 +14,10 @@ from typing import Any, Final
 from eclctl import strictjson
 from eclctl.errors import SigningError
 from eclctl.sif.oci_sif import REF_NAME, SIMPLE_SIGNING
-from eclctl.sign.creating import compact
+from eclctl.sign.new_oci_sif import compact
 from eclctl.signature.cosign import ANNOTATION, PAYLOAD_TYPE
 
-__all__ = ["MANIFEST_TYPE", "config_with", "digest", "layer", "manifest_with", "payload", "root_with"]
+__all__ = ["MANIFEST_TYPE", "config_with", "layer", "manifest_with", "oci_digest", "payload", "root_with"]
 
 MANIFEST_TYPE: Final = "application/vnd.oci.image.manifest.v1+json"
 """The media type of a manifest that is made here."""
@@ -31,7 +31,7 @@ _CONFIG = ("architecture", "author", "container", "created", "docker_version", "
 _EMPTY_CONFIG = {"architecture": "", "created": _ZERO_TIME, "os": "", "config": {}}
 
 
-def digest(data: bytes) -> str:
+def oci_digest(data: bytes) -> str:
     """Return `sha256:` and the lower-case hex digest of a blob."""
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
@@ -54,13 +54,13 @@ def payload(image: str, optional: Mapping[str, str | int]) -> bytes:
 def layer(signed: bytes, signature: bytes) -> dict[str, Any]:
     """Return the content descriptor of a payload, with the signature over it in its annotations."""
     annotations = {ANNOTATION: base64.b64encode(signature).decode("ascii")}
-    return {"mediaType": SIMPLE_SIGNING, "size": len(signed), "digest": digest(signed), "annotations": annotations}
+    return {"mediaType": SIMPLE_SIGNING, "size": len(signed), "digest": oci_digest(signed), "annotations": annotations}
 
 
 def config_with(old: bytes | None, held: Sequence[str], added: Sequence[str]) -> bytes:
     """Return the config of a manifest of signatures, with more layers.
 
-    Nobody runs it, but other tools find the layers by it. So what is no config becomes one, and one that leaves layers
+    It is never run, but other tools find the layers by it. So what is no config becomes one, and one that leaves layers
     out, as that of a bare artifact does, gets them: else the next tool that signs would lose them.
 
     Args:
@@ -89,7 +89,7 @@ def manifest_with(old: bytes | None, config: bytes, layers: Sequence[Mapping[str
     """
     members = _object(old, "cosign manifest")
     members = members or {"schemaVersion": 2, "mediaType": MANIFEST_TYPE, "config": {"mediaType": _CONFIG_TYPE}}
-    content = {**members["config"], "size": len(config), "digest": digest(config)}
+    content = {**members["config"], "size": len(config), "digest": oci_digest(config)}
     if content.get("data"):
         content["data"] = base64.b64encode(config).decode("ascii")
     members["config"] = _content(content)
@@ -98,7 +98,7 @@ def manifest_with(old: bytes | None, config: bytes, layers: Sequence[Mapping[str
 
 
 def root_with(old: bytes, name: str, manifest: bytes, media_type: str) -> bytes:
-    """Return a root index in which `name` is a manifest of signatures, whatever it was before.
+    """Return a root index in which `name` is a manifest of signatures.
 
     Args:
         old: The root index until now, as `sif.oci.parse_index` takes it.
@@ -111,7 +111,7 @@ def root_with(old: bytes, name: str, manifest: bytes, media_type: str) -> bytes:
     entry = {
         "mediaType": media_type,
         "size": len(manifest),
-        "digest": digest(manifest),
+        "digest": oci_digest(manifest),
         "annotations": {REF_NAME: name},
         "artifactType": _object(manifest, "cosign manifest")["config"].get("mediaType"),
     }

@@ -2,7 +2,7 @@
 
 The file is a PEM block around JSON, as secure-systems-lab's `encrypted` package writes it for cosign and SingularityCE:
 `kdf` (name, params N, r and p, salt), `cipher` (name, nonce) and `ciphertext`, all bytes in base64. What a file may ask
-of scrypt is what that package takes, and nothing else: a file is no way to fill somebody's memory.
+of scrypt is what that package takes, and nothing else: so that a key file cannot fill the memory.
 """
 
 from __future__ import annotations
@@ -125,8 +125,8 @@ def read_cosign_key(text: bytes, password: Callable[[], bytes], *, source: str =
         source: Where it comes from, for messages.
 
     Raises:
-        KeyMaterialError: There is no such key, the password does not open it, or it is of a kind or size that nobody
-            would verify with. An unencrypted key is refused, as cosign and SingularityCE refuse it.
+        KeyMaterialError: There is no such key, the password does not open it, or it is of a kind or size that
+            verifiers refuse. An unencrypted key is refused, as cosign and SingularityCE refuse it.
     """
     try:
         box = _box(_block(text, source))
@@ -142,7 +142,7 @@ def read_cosign_key(text: bytes, password: Callable[[], bytes], *, source: str =
 
 
 def _require_key_size(path: str) -> None:
-    """Refuse to replace a file that cannot be a key: somebody has mistaken its name."""
+    """Refuse to replace a file that cannot be a key: its name is probably a mistake."""
     with suppress(OSError):  # that there is none, or that it cannot be replaced, is said where it is written
         if os.lstat(path).st_size > MAX_KEY_FILE:
             raise KeyMaterialError(f"{path}: larger than {MAX_KEY_FILE} bytes, which no key is; it is not replaced")

@@ -1,11 +1,11 @@
 """cosign signatures inside an OCI-SIF, as SingularityCE makes them.
 
 1. The image is the one that would run (`sif.oci_sif`); where there is not exactly one, nothing is signed.
-2. Every blob is hashed, and must be what its descriptor states: nobody signs damage.
+2. Every blob is hashed, and must be what its descriptor states: damage is not signed.
 3. A payload that names the image's manifest is signed by each key, and each signature is a layer of the one manifest
    that the root index calls `_cosign:sha256-….sig`: added to those that are there. That manifest, its config and the
    root index are written anew, and what they take the place of is removed, unless something else still names it.
-4. Before anything is written, the file as it will be is verified as anybody would, with the public halves of the keys.
+4. Before anything is written, the file as it will be is verified with the public halves of the keys.
 
 Payloads, config and manifest are OCI.Blob objects and the root index an OCI.RootIndex object, all of group 1, without
 name or link, their digest in the extra field.
@@ -23,7 +23,15 @@ from eclctl.sif import oci_sif
 from eclctl.sif.oci import Manifest, parse_manifest
 from eclctl.sif.oci_sif import Attachment, Image, Layout
 from eclctl.sif.reader import DataType, Descriptor, Sif
-from eclctl.sign.cosign_documents import MANIFEST_TYPE, config_with, digest, layer, manifest_with, payload, root_with
+from eclctl.sign.cosign_documents import (
+    MANIFEST_TYPE,
+    config_with,
+    layer,
+    manifest_with,
+    oci_digest,
+    payload,
+    root_with,
+)
 from eclctl.sign.edit.editing import Edit, Editing, NewObject, Progress
 from eclctl.sign.pem import PrivateKey
 from eclctl.signature.dsse import Effort
@@ -31,7 +39,7 @@ from eclctl.terms import Kind
 from eclctl.verify.cosign import MAX_SIGNATURES, inspect_signatures
 from eclctl.verify.hashing import DigestCache, Want, hash_objects
 
-__all__ = ["Signed", "Subject", "Witness", "blob_ids", "repeated", "sign", "subject"]
+__all__ = ["CosignSigned", "Subject", "Witness", "blob_ids", "repeated", "sign_cosign", "signing_subject"]
 
 _GROUP = 1
 _TYPES = frozenset({DataType.OCI_BLOB, DataType.OCI_ROOT_INDEX})
@@ -56,7 +64,7 @@ class Subject:
 
 
 @dataclass(frozen=True, slots=True)
-class Signed:
+class CosignSigned:
     """What was made: `digest` names the image's manifest, and `signatures` is how many cosign signatures it has now.
 
     `payload` is the ID of the object with what was signed.
@@ -71,7 +79,7 @@ Witness: TypeAlias = Callable[[DigestCache, Sif, DigestCache], None]
 """Gets the digests of the file until now, the signed one as it will be, and its digests."""
 
 
-def subject(image: Sif) -> Subject:
+def signing_subject(image: Sif) -> Subject:
     """Return what there is to sign in a file.
 
     Raises:
@@ -79,7 +87,7 @@ def subject(image: Sif) -> Subject:
     """
     if image.kind is not Kind.OCI_SIF:
         raise SigningError("not an OCI-SIF: cosign signs OCI images; sign a SIF image without --cosign")
-    layout = oci_sif.read(image)
+    layout = oci_sif.read_layout(image)
     found = _the_image(layout)
     attached = layout.signatures_of(found.digest)
     if len(attached) > 1:
@@ -97,7 +105,7 @@ def repeated(image: Sif, keys: Iterable[PrivateKey], purpose: str | None) -> tup
     return tuple(key for key in keys if any(claim == wanted for claim in _purposes(image, key)))
 
 
-def sign(
+def sign_cosign(
     edited: Editing,
     keys: Sequence[PrivateKey],
     optional: Mapping[str, str | int],
@@ -105,7 +113,7 @@ def sign(
     *,
     progress: Progress | None = None,
     witness: Witness | None = None,
-) -> Signed:
+) -> CosignSigned:
     """Sign the image in a file with each key; the file is as it was unless this returns.
 
     Args:
@@ -120,7 +128,7 @@ def sign(
         SigningError: As `subject`, or a blob is not what its descriptor states, or the result does not verify.
         BusyImageError, UnreadableImageError, MalformedImageError: As `sign.edit.editing`.
     """
-    what = subject(edited.image)
+    what = signing_subject(edited.image)
     if what.signatures + len(keys) > MAX_SIGNATURES:
         raise SigningError(f"it has {what.signatures} cosign signatures; at most {MAX_SIGNATURES} are looked at")
     signed = payload(what.digest, optional)
@@ -128,7 +136,7 @@ def sign(
         raise SigningError(f"a payload of {len(signed)} bytes; at most {oci_sif.MAX_PAYLOAD} are read. Annotate less")
     known = _digests(edited, progress)
     edit = _edit(edited.image, what, signed, [layer(signed, key.sign(signed)) for key in keys])
-    result: list[Signed] = []
+    result: list[CosignSigned] = []
 
     def check(after: Sif) -> None:
         cache = _cache(known, what.removes)
@@ -201,15 +209,11 @@ def _superseded(image: Sif, layout: Layout, found: Image, held: Attachment | Non
         if other.problem is not None:
             return frozenset({layout.root})  # what it names cannot be known
         if other is not held:
-            named.update((other.manifest.content.digest, *_names(image, other)))
+            layers = (each.content.digest for each in other.layers)
+            named.update((other.manifest.content.digest, *layers, _config(image, other)))
     old = (held.manifest.content.digest, _config(image, held))
     gone = {each.id for each in _blobs(image) if oci_sif.stated_digest(each) in set(old) - named}
     return frozenset({layout.root, *gone})
-
-
-def _names(image: Sif, attachment: Attachment) -> tuple[str, ...]:
-    """Return the digests of the layers and the config that an attachment names."""
-    return (*(each.content.digest for each in attachment.layers), _config(image, attachment))
 
 
 def _config(image: Sif, attachment: Attachment) -> str:
@@ -237,11 +241,11 @@ def _edit(image: Sif, what: Subject, signed: bytes, layers: Sequence[Mapping[str
     root = next(each for each in image.descriptors if each.id == what.root)
     held = () if what.held is None else tuple(each.content.digest for each in what.held.layers)
     old = None if what.held is None else _manifest(image, what.held)
-    config = config_with(_old_config(image, what.held), held, [digest(signed)] * len(layers))
+    config = config_with(_old_config(image, what.held), held, [oci_digest(signed)] * len(layers))
     manifest = manifest_with(old, config, layers)
     media_type = MANIFEST_TYPE if what.held is None else what.held.manifest.content.media_type
     index = root_with(bytes(image.data(root)), oci_sif.signatures_name(what.digest), manifest, media_type)
-    added = [_object(DataType.OCI_BLOB, each) for each in (signed, config, manifest) if digest(each) not in there]
+    added = [_object(DataType.OCI_BLOB, each) for each in (signed, config, manifest) if oci_digest(each) not in there]
     return Edit((*added, _object(DataType.OCI_ROOT_INDEX, index)), what.removes, zero=True, compact=True)
 
 
@@ -257,22 +261,22 @@ def _old_config(image: Sif, held: Attachment | None) -> bytes | None:
 
 
 def _object(kind: DataType, data: bytes) -> NewObject:
-    return NewObject(kind, data, group=_GROUP, extra=digest(data).encode("ascii"))
+    return NewObject(kind, data, group=_GROUP, extra=oci_digest(data).encode("ascii"))
 
 
-def _checked(image: Sif, what: Subject, signed: bytes, keys: Sequence[PrivateKey], cache: DigestCache) -> Signed:
+def _checked(image: Sif, what: Subject, signed: bytes, keys: Sequence[PrivateKey], cache: DigestCache) -> CosignSigned:
     """Require that a file holds what was to be made: the same image, intact, with one signature more by each key."""
     blobs = _blobs(image)
     hashed = hash_objects(image, [_want(each.id) for each in blobs], known=cache)
     _require_intact(blobs, {each.id: hashed[_want(each.id)] for each in blobs})
-    after = subject(image)
+    after = signing_subject(image)
     if (after.digest, after.signatures) != (what.digest, what.signatures + len(keys)):
         raise SigningError("the signed file does not hold what was to be signed; nothing was changed")
     for key in keys:
         if not _verifies(image, key, signed, cache):
             raise SigningError(f"the signature by {key.public.source} does not verify; nothing was changed")
-    layers = {each.id for each in blobs if oci_sif.stated_digest(each) == digest(signed)}
-    return Signed(after.digest, after.signatures, min(layers))
+    layers = {each.id for each in blobs if oci_sif.stated_digest(each) == oci_digest(signed)}
+    return CosignSigned(after.digest, after.signatures, min(layers))
 
 
 def _verifies(image: Sif, key: PrivateKey, signed: bytes, cache: DigestCache) -> bool:

@@ -1,4 +1,4 @@
-"""What signatures will cover: one for each object group, or for chosen groups and objects, in the reference's words.
+"""Plans what signatures will cover: one for each object group, or for chosen groups and objects.
 
 Nothing here needs a key. What is worth knowing before signing is returned as findings; what cannot be signed raises.
 """
@@ -17,7 +17,7 @@ from eclctl.trust.keyring import KeyStore
 from eclctl.verify.content import Groups, absolute_ids
 from eclctl.verify.opening import Opened, load, open_signature
 
-__all__ = ["Part", "already_signed", "caveats", "native_signatures", "plan"]
+__all__ = ["Part", "already_signed", "native_signatures", "plan_coverage", "signing_warnings"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Part:
         return tuple(each.id for each in self.objects)
 
 
-def plan(image: Sif, groups: Sequence[int] = (), objects: Sequence[int] = ()) -> tuple[Part, ...]:
+def plan_coverage(image: Sif, groups: Sequence[int] = (), objects: Sequence[int] = ()) -> tuple[Part, ...]:
     """Return the signatures to make: by default one for each group, in the order of their numbers.
 
     Args:
@@ -48,7 +48,9 @@ def plan(image: Sif, groups: Sequence[int] = (), objects: Sequence[int] = ()) ->
     Raises:
         SigningError: A group or object is not there, or nothing can be signed.
     """
-    members = {number: _in_order(found) for number, found in Groups(image).members.items()}
+    members = {
+        number: tuple(sorted(found, key=lambda each: each.id)) for number, found in Groups(image).members.items()
+    }
     if not members:
         raise SigningError("integrity: no groups found; a signature covers an object group, and this image has none")
     wanted = dict.fromkeys(groups) if groups or objects else sorted(members)
@@ -59,10 +61,10 @@ def plan(image: Sif, groups: Sequence[int] = (), objects: Sequence[int] = ()) ->
     return (*parts, *_single(image, members, objects))
 
 
-def caveats(image: Sif, parts: Sequence[Part]) -> tuple[Finding, ...]:
-    """Return what somebody who signs these parts should know: what such signatures do not do."""
+def signing_warnings(image: Sif, parts: Sequence[Part]) -> tuple[Finding, ...]:
+    """Return warnings for the signer of these parts: what such signatures do not do."""
     members = Groups(image).members
-    found = [_partly(parts), _groups_left_out(members, parts), _not_tied(image, members)]
+    found = [_partly(parts), _groups_left_out(members, parts), _nil_uuid_warning(image, members)]
     loose = [each.id for each in image.descriptors if not each.group and not each.is_signature]
     if loose:
         message = (
@@ -93,7 +95,7 @@ def already_signed(image: Sif, parts: Sequence[Part], store: KeyStore, purposes:
 
 
 def native_signatures(image: Sif) -> tuple[Descriptor, ...]:
-    """Return the signature objects of an image: whatever is added to a group breaks those that cover it."""
+    """Return the signature objects of an image: an object that is added to a group breaks those that cover it."""
     return tuple(each for each in image.descriptors if each.is_signature)
 
 
@@ -129,7 +131,7 @@ def _groups_left_out(members: dict[int, list[Descriptor]], parts: Sequence[Part]
     return Finding("groups-left-out", message)
 
 
-def _not_tied(image: Sif, members: dict[int, list[Descriptor]]) -> Finding | None:
+def _nil_uuid_warning(image: Sif, members: dict[int, list[Descriptor]]) -> Finding | None:
     if image.header.tied or len(members) == 1:
         return None
     message = (
@@ -156,10 +158,6 @@ def _covers(opened: Opened, part: Part, members: Groups, purposes: frozenset[str
         return False
     listed = absolute_ids(opened.statement, members.get(part.group))
     return listed is not None and set(listed) == set(part.ids)
-
-
-def _in_order(found: Sequence[Descriptor]) -> tuple[Descriptor, ...]:
-    return tuple(sorted(found, key=lambda each: each.id))
 
 
 def _listed(numbers: Iterable[int]) -> str:

@@ -1,4 +1,4 @@
-"""Making DSSE envelopes (DSSE v1), as `eclctl.signature.dsse` opens them.
+"""Makes DSSE envelopes (DSSE v1), as `eclctl.signature.dsse` opens them.
 
 Each key signs the pre-authentication encoding of payload and payload type, never the payload alone. The envelope is
 written as the reference writes it: compact JSON in this order of members, standard base64, the SSH fingerprint of each

@@ -1,4 +1,4 @@
-"""Signing with OpenPGP keys. GnuPG holds the secret key; what it made is verified by our own code before it is used.
+"""Signs with OpenPGP keys. GnuPG holds the secret key; its signature is verified by our own code before it is used.
 
 A key of our own ring is loaded into a throw-away GnuPG home for as long as a signer is open. A key of the user's own
 GnuPG stays there, with its agent, its pinentry, and the card that it may be on.
@@ -12,9 +12,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
-from eclctl.sign.gnupg_run import Gnupg, GnupgError, Outcome, WrongPassphraseError, throwaway
+from eclctl.sign.gnupg_run import (
+    Gnupg,
+    GnupgError,
+    GnupgResult,
+    WrongPassphraseError,
+    temporary_gnupg,
+)
 from eclctl.sign.keyrings.keyfacts import signing_keys, unusable
-from eclctl.sign.keyrings.transferable import KeyFile, Protection, TransferableKey, parse
+from eclctl.sign.keyrings.transferable import KeyFile, Protection, TransferableKey, parse_keys
 from eclctl.signature import openpgp
 from eclctl.signature.openpgp.algorithms import load_verifier
 from eclctl.signature.openpgp.keys import PublicKey
@@ -23,7 +29,7 @@ from eclctl.terms import is_purpose
 
 __all__ = [
     "GnupgError",
-    "Identity",
+    "GnupgIdentity",
     "PgpSigner",
     "WrongPassphraseError",
     "gnupg_keys",
@@ -55,7 +61,7 @@ _REMEDY: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class GnupgIdentity:
     """Who signs: the primary fingerprint in upper-case hex, and the user ID. Unescaped; callers escape."""
 
     fingerprint: str
@@ -66,7 +72,7 @@ class PgpSigner(Protocol):
     """An OpenPGP key that is unlocked."""
 
     @property
-    def identity(self) -> Identity:
+    def identity(self) -> GnupgIdentity:
         """Who signs."""
 
     @property
@@ -101,14 +107,15 @@ class _Signer:
     gnupg: Gnupg
     certificate: bytes
     keyring: openpgp.Keyring
-    identity: Identity
+    identity: GnupgIdentity
     key: PublicKey
     passphrase: str | None = None
 
     @property
     def hash_names(self) -> tuple[str, ...]:
         """As the protocol has it."""
-        return tuple(name for name, (_, size) in _HASHES.items() if size >= _least_digest(self.key))
+        least = load_verifier(self.key.algorithm, self.key.material).min_digest
+        return tuple(name for name, (_, size) in _HASHES.items() if size >= least)
 
     def clear_sign(self, text: bytes, *, hash_name: str, purpose: str | None) -> bytes:
         """As the protocol has it."""
@@ -161,10 +168,6 @@ def _canonical(text: bytes) -> bytes:
     return b"\r\n".join(line.rstrip(b" \t\r") for line in lines)
 
 
-def _least_digest(key: PublicKey) -> int:
-    return load_verifier(key.algorithm, key.material).min_digest
-
-
 @contextmanager
 def ring_signer(secret: bytes, fingerprint: str, passphrase: Callable[[], str]) -> Iterator[PgpSigner]:
     """Open a secret key of our own ring, and try it before anything else happens.
@@ -180,17 +183,17 @@ def ring_signer(secret: bytes, fingerprint: str, passphrase: Callable[[], str]) 
         KeyMaterialError: The key is damaged.
     """
     fingerprint = fingerprint.upper()
-    file = parse(secret)
+    file = parse_keys(secret)
     keyring = openpgp.Keyring.parse(secret)
     certificate = keyring.get(fingerprint)
     if certificate is None:
         raise GnupgError(f"there is no key {fingerprint}")
     key, protection = _choose(certificate, keyring, file)
     given = passphrase() if protection is Protection.PASSPHRASE else None
-    with throwaway() as gnupg:
+    with temporary_gnupg() as gnupg:
         own = file.keys[fingerprint]
         gnupg.run("--import", stdin=own.whole(), what="GnuPG does not take the key")
-        signer = _Signer(gnupg, own.public(), keyring, Identity(fingerprint, certificate.name), key, given)
+        signer = _Signer(gnupg, own.public(), keyring, GnupgIdentity(fingerprint, certificate.name), key, given)
         _try(signer)
         yield signer
 
@@ -242,7 +245,7 @@ def gnupg_signer(user: str | None, home: str | None) -> Iterator[PgpSigner]:
     if key is None:
         reason = "it has no secret part here" if able else unusable(certificate, keyring, now).message
         raise GnupgError(f"the key {fingerprint} cannot sign: {reason}")
-    signer = _Signer(gnupg, exported, keyring, Identity(fingerprint, certificate.name), key)
+    signer = _Signer(gnupg, exported, keyring, GnupgIdentity(fingerprint, certificate.name), key)
     if secrets[key.fingerprint] in {"", "+"}:
         _try(signer)
     yield signer
@@ -261,10 +264,10 @@ def gnupg_keys(home: str | None, *, secret: bool = False) -> dict[str, Transfera
     if not secret and _is_empty(gnupg.attempt(*_LIST)):
         return {}
     exported = gnupg.run("--export", *wanted, what="GnuPG does not export its certificates").output
-    return parse(exported).keys if exported else {}
+    return parse_keys(exported).keys if exported else {}
 
 
-def _is_empty(listed: Outcome) -> bool:
+def _is_empty(listed: GnupgResult) -> bool:
     """Whether GnuPG's listing (doc/DETAILS) has no `pub` record, for there are no keys, or not even a home yet."""
     if not listed.succeeded:
         found = listed.find("ERROR") or ("", "")
@@ -290,7 +293,7 @@ def _one_secret(gnupg: Gnupg, user: str | None) -> tuple[str, dict[str, str]]:
     return next(iter(found.items()))
 
 
-def _read_secrets(listed: Outcome) -> dict[str, dict[str, str]]:
+def _read_secrets(listed: GnupgResult) -> dict[str, dict[str, str]]:
     """Read GnuPG's listing (doc/DETAILS): a `sec` or `ssb` record, each with an `fpr` record after it."""
     found: dict[str, dict[str, str]] = {}
     token, current = "", None

@@ -1,4 +1,4 @@
-"""Making key pairs with GnuPG, in a home that is gone afterwards."""
+"""Makes key pairs with GnuPG, in a temporary home."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from eclctl.sign.gnupg_run import Gnupg, GnupgError, throwaway
+from eclctl.sign.gnupg_run import Gnupg, GnupgError, temporary_gnupg
 from eclctl.sign.keyrings.keyfacts import signing_keys
-from eclctl.sign.keyrings.transferable import Protection, TransferableKey, parse
+from eclctl.sign.keyrings.transferable import Protection, parse_keys
 from eclctl.signature import openpgp
 
 __all__ = ["LENGTHS", "NewKey", "Pair", "make_pair", "problem"]
@@ -82,7 +82,7 @@ def make_pair(new: NewKey, passphrase: str | None) -> Pair:
     Raises:
         GnupgError: There is no GnuPG, or it failed, or what it made is not what was wanted.
     """
-    with throwaway() as gnupg:
+    with temporary_gnupg() as gnupg:
         made = gnupg.run(
             *("--cert-digest-algo", "SHA384", "--full-generate-key"),
             stdin=_parameters(new, protected=bool(passphrase)).encode(),
@@ -123,18 +123,14 @@ def _revocation(gnupg: Gnupg, fingerprint: str) -> bytes:
 
 
 def _check(pair: Pair, new: NewKey, *, protected: bool) -> None:
-    """Refuse a key that is not what was asked for: in somebody else's name, unprotected, or of no use."""
+    """Refuse a key that is not what was asked for: in another name, unprotected, or of no use."""
     keyring = openpgp.Keyring.parse(pair.secret)
     certificate = keyring.get(pair.fingerprint)
     wanted = {Protection.PASSPHRASE if protected else Protection.NONE}
-    key = parse(pair.secret).keys.get(pair.fingerprint)
+    key = parse_keys(pair.secret).keys.get(pair.fingerprint)
     if certificate is None or key is None or set(key.protections.values()) != wanted:
         raise GnupgError("GnuPG handed out another key, or one that is not protected as it should be")
-    if certificate.name != new.user_id or _others(key, new.user_id):
+    if certificate.name != new.user_id or set(key.user_ids) != {new.user_id}:
         raise GnupgError(f"GnuPG made a key for {certificate.name!r}, not for {new.user_id!r}")
     if not signing_keys(certificate, keyring, datetime.now(UTC)):
         raise GnupgError("GnuPG made a key whose signatures would not count")
-
-
-def _others(key: TransferableKey, user_id: str) -> bool:
-    return set(key.user_ids) != {user_id}

@@ -1,10 +1,10 @@
-"""Running GnuPG: which program, with which options, in which home, and what its status lines say.
+"""Runs GnuPG: finds the program, chooses options and home, and reads its status lines.
 
 - Options are ours alone (`--no-options`), and nothing depends on a locale: what happened is read from the status lines
   (GnuPG's doc/DETAILS), which go to a file of their own in memory, so that no user ID printed elsewhere can forge one.
-- A passphrase goes through a pipe that nobody else has. It is never an argument or in the environment.
+- A passphrase goes through a pipe that no other process has. It is never an argument or in the environment.
 - A throw-away home is 0700, in memory where there is such a place, on a path that is short enough for the agent's
-  socket. Its agent is ended and its files are removed whatever happens; what a killed process left is removed by the
+  socket. Its agent is ended and its files are removed in any case; what a killed process left is removed by the
   next one, which can tell by a lock.
 """
 
@@ -30,7 +30,7 @@ from urllib.parse import unquote
 
 from eclctl.errors import KeyMaterialError
 
-__all__ = ["Gnupg", "GnupgError", "Outcome", "WrongPassphraseError", "throwaway"]
+__all__ = ["Gnupg", "GnupgError", "GnupgResult", "WrongPassphraseError", "temporary_gnupg"]
 
 _OLDEST: Final = (2, 2)
 _VERSION: Final = re.compile(rb"gpg \(GnuPG[^)]*\) (\d+)\.(\d+)")
@@ -66,7 +66,7 @@ class _EndedError(BaseException):
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class GnupgResult:
     """What a run of GnuPG did: its output, and its status lines as keyword and words."""
 
     output: bytes
@@ -86,7 +86,7 @@ class Gnupg:
     program: str
     home: str | None
     environment: Mapping[str, str]
-    throwaway: bool
+    temporary_gnupg: bool
 
     @classmethod
     def of_user(cls, home: str | None) -> Gnupg:
@@ -95,16 +95,16 @@ class Gnupg:
         Raises:
             GnupgError: There is none, or it is too old.
         """
-        # An agent that this starts lives on, and anybody who may look at it would see them.
+        # An agent that this starts lives on, and users who may look at it would see them.
         environment = {name: text for name, text in os.environ.items() if name not in _SECRETS}
         if "GPG_TTY" not in environment:
             terminal = _terminal()
             environment |= {"GPG_TTY": terminal} if terminal else {}
-        return cls(_program(), home, environment, throwaway=False)
+        return cls(_program(), home, environment, temporary_gnupg=False)
 
     def run(
         self, *arguments: str, stdin: bytes = b"", passphrase: str | None = None, what: str = "GnuPG could not do it"
-    ) -> Outcome:
+    ) -> GnupgResult:
         """Run GnuPG and return what it did.
 
         Args:
@@ -122,7 +122,7 @@ class Gnupg:
             raise _error(outcome, what)
         return outcome
 
-    def attempt(self, *arguments: str, stdin: bytes = b"", passphrase: str | None = None) -> Outcome:
+    def attempt(self, *arguments: str, stdin: bytes = b"", passphrase: str | None = None) -> GnupgResult:
         """Run GnuPG and return what it did, be it nothing.
 
         Raises:
@@ -139,7 +139,7 @@ class Gnupg:
             os.close(status)
             if secret is not None:
                 os.close(secret)
-        return Outcome(found.stdout, lines, found.stderr.decode("utf-8", "replace").strip(), found.returncode == 0)
+        return GnupgResult(found.stdout, lines, found.stderr.decode("utf-8", "replace").strip(), found.returncode == 0)
 
     def _options(self, status: int, secret: int | None) -> Iterator[str]:
         yield from ("--no-options", "--batch", "--no-tty", "--quiet", "--status-fd", str(status))
@@ -147,8 +147,8 @@ class Gnupg:
         yield from ("--charset", "utf-8", "--no-comments", "--no-emit-version")
         if self.home is not None:
             yield from ("--homedir", self.home)
-        if self.throwaway:
-            # Without a passphrase an empty one is given, so that nobody is ever asked.
+        if self.temporary_gnupg:
+            # Without a passphrase an empty one is given, so that the user is never asked.
             yield from ("--pinentry-mode", "loopback")
             yield from ("--passphrase", "") if secret is None else ("--passphrase-fd", str(secret))
 
@@ -199,7 +199,7 @@ class Gnupg:
 
 
 @contextmanager
-def throwaway() -> Iterator[Gnupg]:
+def temporary_gnupg() -> Iterator[Gnupg]:
     """Yield GnuPG in a home of its own, which is gone afterwards.
 
     Raises:
@@ -208,25 +208,25 @@ def throwaway() -> Iterator[Gnupg]:
     program = _program()
     base = _base()
     _sweep(base)
-    with _ended_in_order():
+    with _signals_end_the_body():
         try:
             home = tempfile.mkdtemp(prefix=_HOME, dir=base)
             held = _hold(home)
         except OSError as error:
             raise GnupgError(f"{base}: no place for GnuPG's files: {error.strerror}") from error
-        gnupg = Gnupg(program, home, _plain_environment(home), throwaway=True)
+        gnupg = Gnupg(program, home, _plain_environment(home), temporary_gnupg=True)
         try:
             _forget_passphrases(home)
             yield gnupg
         finally:
-            with _undisturbed():
+            with _signals_blocked():
                 gnupg.close()
                 shutil.rmtree(home, ignore_errors=True)
                 os.close(held)
 
 
 @contextmanager
-def _ended_in_order() -> Iterator[None]:
+def _signals_end_the_body() -> Iterator[None]:
     """Have a signal that would end the process unwind it first; then that signal ends it all the same.
 
     Else a terminal that is closed or a job that is cancelled would leave an agent behind, with an unlocked key.
@@ -258,7 +258,7 @@ def _ended_in_order() -> Iterator[None]:
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
+def _signals_blocked() -> Iterator[None]:
     """Let signals wait until the cleaning up is done."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
     try:
@@ -288,7 +288,7 @@ def _hold(home: str) -> int:
 def _base() -> str:
     """Return the directory for a home: the user's own in memory, else what Python proposes, else /tmp."""
     own = os.environ.get("XDG_RUNTIME_DIR", "")
-    places = [own, tempfile.gettempdir(), "/tmp"]  # noqa: S108 - mkdtemp makes a directory that is nobody else's
+    places = [own, tempfile.gettempdir(), "/tmp"]  # noqa: S108 - mkdtemp makes a directory for this user alone
     return next(place for place in places if place == places[-1] or _suits(place, private=place == own))
 
 
@@ -315,7 +315,7 @@ def _sweep_home(home: str) -> None:
         if young or found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) != stat.S_IRWXU:
             return
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        Gnupg("", home, _plain_environment(home), throwaway=True).close()
+        Gnupg("", home, _plain_environment(home), temporary_gnupg=True).close()
         shutil.rmtree(home, ignore_errors=True)
     finally:
         os.close(fd)
@@ -378,7 +378,7 @@ _REASONS: Final = {
     17: "it has no such secret key",
     53: "the key cannot be used",
     54: "the secret key cannot be used",
-    62: "nobody answered in time",
+    62: "there was no answer in time",
     77: "no gpg-agent runs, and none could be started",
     85: "there is no pinentry that could ask for the passphrase: install one, and set GPG_TTY to `tty`",
     86: "its pinentry failed: is GPG_TTY set to what `tty` prints, and does the terminal answer?",
@@ -411,7 +411,7 @@ _CARD: Final = {"1": 99, "2": 87}
 """Reasons of SC_OP_FAILURE as error codes."""
 
 
-def _error(outcome: Outcome, what: str) -> GnupgError:
+def _error(outcome: GnupgResult, what: str) -> GnupgError:
     codes = _codes(outcome)
     if any(code in _PASSPHRASES for code in codes):
         return WrongPassphraseError(f"{what}: the passphrase is wrong")
@@ -422,7 +422,7 @@ def _error(outcome: Outcome, what: str) -> GnupgError:
     return GnupgError(f"{what}: {reason}")
 
 
-def _codes(outcome: Outcome) -> list[int]:
+def _codes(outcome: GnupgResult) -> list[int]:
     """Return the error codes of the status lines, those that say most first."""
     card = [
         _CARD[words[1]] for words in outcome.status if words[0] == "SC_OP_FAILURE" and words[1:2] and words[1] in _CARD

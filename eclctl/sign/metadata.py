@@ -1,4 +1,4 @@
-"""Writing what a SIF signature says: the text that `eclctl.signature.metadata` reads, byte for byte as SIF writes it.
+"""Writes the metadata of a SIF signature, the text that `eclctl.signature.metadata` reads, byte for byte as SIF does.
 
     {"version":1,"header":{"digest":"sha256:…"},"objects":[{"relativeId":0,"descriptorDigest":…,"objectDigest":…}]}
 
@@ -33,7 +33,7 @@ def write(header: Header, objects: Sequence[Descriptor], digests: Mapping[int, b
         algorithm: One of `HASHES`, for all digests.
 
     Raises:
-        SigningError: There is nothing to sign, or the objects are of several groups: nobody could verify that.
+        SigningError: There is nothing to sign, or the objects are of several groups, which cannot be verified.
     """
     if not objects or any(each.group != objects[0].group for each in objects):
         raise SigningError("a signature covers at least one data object, and those of one group alone")

@@ -4,7 +4,7 @@
 2. It becomes a clear-signed message (RFC 9580 section 7) or a DSSE envelope.
 3. That is a data object of its own: a signature in no group, linked to the group of what it covers, without a name, its
    extra field the number of the hash and the fingerprint of the primary key, which a DSSE signature leaves empty.
-4. Before anything is written, the image as it will be is verified as anybody would, with the public halves of the keys.
+4. Before anything is written, the image as it will be is verified with the public halves of the keys.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ class PgpMaterial:
 
 @dataclass(frozen=True, slots=True)
 class PemMaterial:
-    """PEM keys, all of which sign one envelope. They sign SHA-256, whatever digests the metadata has."""
+    """PEM keys, all of which sign one envelope. They sign SHA-256; the metadata may have other digests."""
 
     keys: tuple[PrivateKey, ...]
     store: KeyStore = field(init=False)
@@ -172,7 +172,7 @@ def signature_objects(
 
     Args:
         image: The image as it is.
-        parts: What to sign, from `coverage.plan`.
+        parts: What to sign, from `coverage.plan_coverage`.
         signing: The keys.
         digests: Of the data of every object that is signed, by object ID and algorithm.
         algorithm: One of `metadata.HASHES`.
@@ -206,7 +206,7 @@ def sign(
 
     Args:
         opened: The image; once this returns, it is the signed one, else it is as it was.
-        parts: What to sign, from `coverage.plan`.
+        parts: What to sign, from `coverage.plan_coverage`.
         signing: The keys.
         algorithm: One of `metadata.HASHES`.
         clock: Gives the time, aware, UTC.
@@ -233,9 +233,9 @@ class _Work:
     digests: Mapping[tuple[int, str], bytes]
 
     def checked(self, after: Sif, now: datetime) -> list[int]:
-        """Return the IDs of the new signatures of the image as it will be, once they verify as for anybody.
+        """Return the IDs of the new signatures of the image as it will be, once they verify.
 
-        The digests of data are those that were found for signing. Whatever was there before is still there, unchanged.
+        The digests of data are those that were found for signing. All that was there before is still there, unchanged.
         """
         kept, there = _by_id(self.image), _by_id(after)
         new = sorted(there.keys() - kept.keys())

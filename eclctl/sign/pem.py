@@ -27,7 +27,7 @@ from eclctl.signature.keys import MAX_KEY_FILE, PublicKey, parse_public_key
 __all__ = ["COSIGN_KINDS", "PrivateKey", "pem_kind", "private_key", "read_private_key"]
 
 COSIGN_KINDS = frozenset({"ENCRYPTED COSIGN PRIVATE KEY", "ENCRYPTED SIGSTORE PRIVATE KEY"})
-"""What cosign's key files say that they hold. They are read by whoever knows cosign's encryption."""
+"""What cosign's key files say that they hold. `cosign_keys` reads them."""
 
 _BEGIN = re.compile(rb"^-----BEGIN ([A-Z0-9 ]+)-----\s*$", re.MULTILINE)
 _KINDS = frozenset({"PRIVATE KEY", "ENCRYPTED PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY"})
@@ -45,7 +45,7 @@ class PrivateKey:
     _key: _Key = field(compare=False, repr=False)
 
     def sign(self, message: bytes) -> bytes:
-        """Return a signature over `message`: PKCS #1 v1.5 or ECDSA over SHA-256 whatever the curve, or Ed25519."""
+        """Return a signature over `message`: PKCS #1 v1.5 or ECDSA over SHA-256 for every curve, or Ed25519."""
         if isinstance(self._key, rsa.RSAPrivateKey):
             return self._key.sign(message, padding.PKCS1v15(), _SHA256)
         if isinstance(self._key, ec.EllipticCurvePrivateKey):
@@ -63,8 +63,8 @@ def read_private_key(text: bytes, passphrase: Callable[[], bytes], *, source: st
         source: Where it comes from, for messages.
 
     Raises:
-        KeyMaterialError: There is no such key, the passphrase does not open it, or it is of a kind or size that nobody
-            would verify with.
+        KeyMaterialError: There is no such key, the passphrase does not open it, or it is of a kind or size that
+            verifiers refuse.
     """
     kind = pem_kind(text, source)
     if kind in COSIGN_KINDS:
@@ -88,7 +88,7 @@ def private_key(key: object, source: str) -> PrivateKey:
     """Return a key of `cryptography`'s as one that signs, if its public half is one that verifies.
 
     Raises:
-        KeyMaterialError: It is of a kind or size that nobody would verify with.
+        KeyMaterialError: It is of a kind or size that verifiers refuse.
     """
     if not isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey):
         kinds = "RSA, ECDSA (P-256, P-384, P-521) and Ed25519 keys sign"
@@ -111,16 +111,16 @@ def pem_kind(text: bytes, source: str) -> str:
         return private[0]
     if len(private) > 1:
         raise KeyMaterialError(f"{source}: holds {len(private)} private keys; give each in a file of its own")
-    raise KeyMaterialError(f"{source}: {_instead(kinds)}")
+    raise KeyMaterialError(f"{source}: {_hint_for(kinds)}")
 
 
-def _instead(kinds: list[str]) -> str:
+def _hint_for(kinds: list[str]) -> str:
     if "PGP PRIVATE KEY BLOCK" in kinds:
         return "holds an OpenPGP key; import it with `eclctl keys import`, or give it with --secret-keyring"
     if "OPENSSH PRIVATE KEY" in kinds:
         return "holds an OpenSSH key; convert a copy: ssh-keygen -p -m PKCS8 -f COPY"
     if any("PUBLIC" in kind for kind in kinds):
-        return "holds a public key, with which nobody can sign; give the private key that belongs to it"
+        return "holds a public key, which cannot sign; give the private key that belongs to it"
     if "CERTIFICATE" in kinds:
         return "holds a certificate; give the private key that belongs to it"
     return "a file with a PEM block PRIVATE KEY is needed"

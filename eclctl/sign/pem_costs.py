@@ -1,4 +1,4 @@
-"""What an encrypted PEM key asks of whoever tries a passphrase: bounded, before one is asked for.
+"""Bounds what trying a passphrase of an encrypted PEM key costs, before one is asked for.
 
 The parameters of the key derivation stand in the file (RFC 5958 section 3, RFC 8018 appendix A, RFC 7914 section 7),
 and OpenSSL does what they say: two hundred bytes can ask for gigabytes of memory, or for minutes that nothing
@@ -44,7 +44,7 @@ def encrypted_der(text: bytes, source: str) -> bytes:
         numbers = tuple(_leaves(algorithm, _DEEPEST))
     except (binascii.Error, ValueError):
         raise KeyMaterialError(f"{source}: the encrypted key is damaged") from None
-    if not _bearable(numbers):
+    if not _is_affordable(numbers):
         raise KeyMaterialError(
             f"{source}: opening it would take more time or memory than any key should; encrypt a copy again:"
             " openssl pkcs8 -topk8"
@@ -52,7 +52,7 @@ def encrypted_der(text: bytes, source: str) -> bytes:
     return data
 
 
-def _bearable(leaves: tuple[tuple[int, bytes], ...]) -> bool:
+def _is_affordable(leaves: tuple[tuple[int, bytes], ...]) -> bool:
     numbers = [int.from_bytes(content, signed=True) for tag, content in leaves if tag == _INTEGER]
     if (_OBJECT, _SCRYPT) not in leaves:
         return all(0 <= number <= _MOST_ROUNDS for number in numbers)

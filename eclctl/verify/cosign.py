@@ -158,7 +158,7 @@ def inspect_signatures(sif: Sif, keys: Sequence[PublicKey], effort: Effort) -> C
     Raises:
         BusyImageError, UnreadableImageError: As `Sif.data`.
     """
-    layout = oci_sif.read(sif)
+    layout = oci_sif.read_layout(sif)
     attached = () if layout.image is None else layout.attached_to(layout.image.digest, AttachmentKind.SIGNATURES)
     signatures: tuple[CosignSignature, ...] = ()
     if len(attached) == 1:

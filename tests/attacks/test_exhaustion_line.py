@@ -7,8 +7,8 @@ import os
 import resource
 
 from eclctl.errors import BusyImageError
+from eclctl.files.locating import Locator
 from eclctl.files.mounts import MountTable
-from eclctl.files.trusted_path import Locator
 from tests.helpers.site import APPROVED
 from tests.places.arena import Arena, needs_arena
 

@@ -12,9 +12,9 @@ import pytest
 from eclctl.cli.keys import command as keys
 from eclctl.cli.policy import command as policy
 from eclctl.errors import KeyMaterialError
-from eclctl.sign.keyrings.rings import MAX_RING, Ring
+from eclctl.sign.keyrings.rings import MAX_RING, UserRing
 from eclctl.sign.keyrings.site_rings import SiteRing
-from eclctl.sign.keyrings.transferable import parse
+from eclctl.sign.keyrings.transferable import parse_keys
 from eclctl.signature import openpgp
 from tests.helpers.pgp import Key, armor, certificate, packet, user_id, user_id_content
 
@@ -26,7 +26,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give f
 @pytest.fixture
 def ring(tmp_path, monkeypatch):
     monkeypatch.setenv("ECLCTL_KEYS", str(tmp_path / "keys"))
-    return Ring(str(tmp_path / "keys"))
+    return UserRing(str(tmp_path / "keys"))
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_huge_numbers_of_keys_take_no_more_than_their_size(ring):
     """A packet of two octets each, ten thousand times: work stays in step with the file."""
     blob = certificate(ALICE) + packet(6, b"\x03") * 10_000 + packet(14, b"\x04") * 10_000
     ring.add(blob)
-    assert len(parse(blob).unreadable) == 10_000
+    assert len(parse_keys(blob).unreadable) == 10_000
     assert list(ring.keys()) == [ALICE.fingerprint]
 
 
@@ -140,7 +140,7 @@ def test_ring_file_that_is_a_link_is_refused_and_never_written_through(ring, tmp
     os.symlink(tmp_path / "elsewhere", ring.secret_path)
     with pytest.raises(KeyMaterialError):
         ring.add(certificate(MALLORY))
-    assert list(parse((tmp_path / "elsewhere").read_bytes()).keys) == [ALICE.fingerprint]
+    assert list(parse_keys((tmp_path / "elsewhere").read_bytes()).keys) == [ALICE.fingerprint]
 
 
 def test_ring_revocation_cannot_be_undone_by_an_older_copy(ring, tmp_path):
@@ -173,7 +173,7 @@ def test_ring_never_gives_secret_parts_away_with_a_certificate(ring, tmp_path, c
     assert keys.run(["export", "-o", str(tmp_path / "out"), ALICE.fingerprint]) == 0
     for path in (tmp_path / "out", tmp_path / "keys.d" / f"{ALICE.fingerprint}.asc", ring.public_path):
         with open(path, "rb") as file:
-            assert not any(key.has_secret for key in parse(file.read()).keys.values())
+            assert not any(key.has_secret for key in parse_keys(file.read()).keys.values())
 
 
 def test_ring_of_a_user_decides_nothing(ring, tmp_path, monkeypatch, capsys):
@@ -198,11 +198,11 @@ def test_huge_files_of_copies_of_one_key_hold_what_all_copies_say():
     """Each copy costs what itself holds: with what those before it hold, a file of 10 MB would take many minutes."""
     primary = packet(6, ALICE.body)
     copies = b"".join(primary + packet(13, b"%d" % number) for number in range(50_000))
-    (key,) = parse(copies + SECRET).keys.values()
+    (key,) = parse_keys(copies + SECRET).keys.values()
     assert len(key.user_ids) == 50_001
     assert set(key.protections) == {ALICE.fingerprint}
 
 
 def test_huge_files_of_revocations_are_refused():
     with pytest.raises(KeyMaterialError, match="more than 1000 signatures without a key"):
-        parse(b"".join(packet(2, b"%d" % number) for number in range(1001)))
+        parse_keys(b"".join(packet(2, b"%d" % number) for number in range(1001)))

@@ -14,7 +14,7 @@ import pytest
 
 from eclctl.cli.keys import command as keys
 from eclctl.cli.verify import command as verify
-from eclctl.sign.keyrings.rings import Ring
+from eclctl.sign.keyrings.rings import UserRing
 from eclctl.signature.openpgp import Keyring
 from eclctl.signature.openpgp.proven import updated
 from tests.helpers.keyservers import Keyserver, Reply, index_answer, key_answer
@@ -35,7 +35,7 @@ class User:
 
     def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self.folder = folder
-        self.ring = Ring(str(folder / "ring"))
+        self.ring = UserRing(str(folder / "ring"))
         self._capsys = capsys
         self.said = ""
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import pytest
 
-from eclctl.files.trusted_path import Unnamed
+from eclctl.files.canonical_name import NoName
 from tests.helpers.site import APPROVED, HALF, UNSIGNED
 from tests.helpers.support import CORPUS, ROOT
 from tests.places import linux
@@ -273,7 +273,7 @@ def test_spelling_of_a_file_without_a_name_is_matched_by_no_rule_with_paths(aren
     answer = job.result()
     assert (answer["decision"], answer["code"], answer["rule"], answer["path"]) == ("deny", "no-rule", None, None)
     assert "no rule for paths applies" in answer["reason"]
-    assert Unnamed.NO_NAME.value in answer["reason"] or way == "unmounted lazily"  # the kernel still has a name then
+    assert NoName.NO_NAME.value in answer["reason"] or way == "unmounted lazily"  # the kernel still has a name then
 
 
 def test_mounts_whose_names_hold_what_looks_like_a_line_end_are_seen(arena: Arena) -> None:

@@ -22,7 +22,7 @@ from eclctl.remote.registry.credentials import ANONYMOUS, Credentials
 from eclctl.remote.registry.images import find_image
 from eclctl.remote.registry.names import parse_reference
 from eclctl.remote.registry.transfer import Source, fill, push_blob
-from eclctl.sign.creating import Placed
+from eclctl.sign.new_oci_sif import PlacedBlob
 from tests.helpers.registries import INDEX_TYPE, MANIFEST_TYPE, OCI, Ask, FakeRegistry, Rule, answer, digest_of, on
 from tests.helpers.servers import Server, says
 from tests.helpers.site import Site
@@ -54,7 +54,7 @@ def registry(
 def fetch(asking: Registry, path: Path, data: bytes = DATA) -> None:
     fd = os.open(path, os.O_RDWR | os.O_CREAT)
     try:
-        fill(asking, fd, [Placed(digest_of(data), len(data), 0, None)], b"", lambda _: None)
+        fill(asking, fd, [PlacedBlob(digest_of(data), len(data), 0, None)], b"", lambda _: None)
     finally:
         os.close(fd)
 

@@ -25,8 +25,8 @@ from eclctl.decide.engine import Engine
 from eclctl.decide.questions import Question
 from eclctl.decide.snapshot import Snapshot, build
 from eclctl.files import walk
+from eclctl.files.locating import Locator
 from eclctl.files.mounts import MountTable
-from eclctl.files.trusted_path import Locator
 from eclctl.model import Caller, Verdict
 from eclctl.verify.hashing import HashPool
 from tests.helpers.support import NOW, ROOT

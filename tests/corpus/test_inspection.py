@@ -11,7 +11,7 @@ from eclctl.cli.sif.command import run
 from eclctl.errors import MalformedImageError
 from eclctl.sif import reader
 from eclctl.sif.inspect import Inspection, inspect
-from eclctl.sif.warnings import oddities
+from eclctl.sif.warnings import unusual_values
 from tests.corpus.test_mutations import IMAGES, MUTATIONS
 from tests.helpers.sifbuilder import opened
 from tests.helpers.support import CORPUS, UPSTREAM, needs_upstream
@@ -68,7 +68,7 @@ def test_every_image_is_found_damaged_where_it_is_and_only_there(path: Path) -> 
 
 @pytest.mark.parametrize("path", [path for path in FILES if path.name not in DAMAGED], ids=lambda path: path.name)
 def test_what_the_reference_writes_is_not_odd(path: Path) -> None:
-    assert [note.field for note in oddities(both(path)[1])] == ODD.get(path.name, [])
+    assert [note.field for note in unusual_values(both(path)[1])] == ODD.get(path.name, [])
 
 
 @pytest.mark.parametrize("image", IMAGES)

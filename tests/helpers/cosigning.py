@@ -13,7 +13,7 @@ from typing import Any
 from eclctl.sif.reader import read
 from eclctl.sign import cosign_sign
 from eclctl.sign.cosign_keys import read_cosign_key
-from eclctl.sign.cosign_sign import Signed
+from eclctl.sign.cosign_sign import CosignSigned
 from eclctl.sign.edit.editing import editing
 from eclctl.sign.pem import PrivateKey, private_key
 from eclctl.verify.cosign import CosignReport, verify_cosign
@@ -53,11 +53,11 @@ def made_key(name: str = "ci", kind: str = "p256") -> PrivateKey:
     return private_key(cosign_key(name, kind).private, name)
 
 
-def sign(image: Path, *keys: PrivateKey, at: int = 1, **optional: str | int) -> Signed:
+def sign(image: Path, *keys: PrivateKey, at: int = 1, **optional: str | int) -> CosignSigned:
     """Sign an image in place at some second since 1970."""
     with editing(str(image)) as edited:
         said = {"creator": REFERENCE, "timestamp": at, **optional}
-        return cosign_sign.sign(edited, keys, said, datetime.fromtimestamp(at, UTC))
+        return cosign_sign.sign_cosign(edited, keys, said, datetime.fromtimestamp(at, UTC))
 
 
 def verified(image: Path, *keys: PrivateKey) -> CosignReport:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from eclctl.sif import reader
 from eclctl.sign.edit import inplace
-from eclctl.sign.edit.assembly import YEAR_ONE, Edit, NewObject, plan
-from eclctl.sign.edit.inplace import Change
+from eclctl.sign.edit.assembly import YEAR_ONE, Edit, NewObject, plan_edit
+from eclctl.sign.edit.inplace import PreparedEdit
 from tests.helpers.sifbuilder import GENERIC, SIGNATURE, sample
 from tests.helpers.signing import note, second_signature, signed_once
 
@@ -61,15 +61,15 @@ def content(path: Path) -> tuple[object, ...]:
         os.close(fd)
 
 
-def changed(fd: int, edit: Edit) -> Change:
+def changed(fd: int, edit: Edit) -> PreparedEdit:
     """Return how an edit of the file on a descriptor is carried out."""
     image = reader.read(fd)
     table = reader.pread(fd, image.header.table_size, image.header.table_offset)
-    return inplace.change(image, table, plan(image, table, edit, NOW))
+    return inplace.change(image, table, plan_edit(image, table, edit, NOW))
 
 
 def begun(fd: int, edit: Edit) -> None:
     """Leave an image as an edit does that is killed once the header points to the record."""
     change = changed(fd, edit)
     inplace._record(fd, change)
-    inplace._settle(fd, change.seal.between)
+    inplace._write_header(fd, change.trailer.between)

@@ -15,11 +15,11 @@ from eclctl.decide.driving import drive
 from eclctl.decide.engine import Engine
 from eclctl.decide.questions import Decision, Question
 from eclctl.decide.snapshot import Snapshot, build
-from eclctl.files.askers import Asker
+from eclctl.files.locating import Locator
+from eclctl.files.lookup_rights import LookupRights
 from eclctl.files.mounts import MountTable
 from eclctl.files.sandboxes import Sandboxes
 from eclctl.files.syscalls import Credentials, can_assume
-from eclctl.files.trusted_path import Locator
 from eclctl.model import Caller
 from eclctl.verify.hashing import HashPool
 from tests.helpers.support import CORPUS, NOW
@@ -109,7 +109,7 @@ class Site:
 
     def ask(self, path: Path | str, caller: Caller = CALLER, descriptor: int | None = None, **more: object) -> Decision:
         rights = Credentials(caller.uid, caller.gid, caller.groups) if can_assume() else None
-        question = replace_question(Question(str(path), caller, descriptor, asker=Asker(rights)), **more)
+        question = replace_question(Question(str(path), caller, descriptor, asker=LookupRights(rights)), **more)
         return drive(self.engine, question, None, lambda: self.now)
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from eclctl.files.mounts import Belief, Mounts, parse_mountinfo
-from eclctl.files.trusted_filesystems import Believed, Filesystems, Places, System
+from eclctl.files.mounts import FilesystemTrust, Mounts, parse_mountinfo
+from eclctl.files.trusted_filesystems import FilesystemJudge, Filesystems, SystemCalls, SystemPaths
 
 ROOT = "22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw"
 DISK = 6
@@ -44,7 +44,7 @@ class Host:
         self.lists: set[str] = set()
         self.looked_at: list[str] = []
         self.clock: Callable[[], int] = lambda: ALL_SETTLED
-        self._believed: Believed | None = None
+        self._judge: FilesystemJudge | None = None
 
     # What there is on it.
 
@@ -88,27 +88,27 @@ class Host:
         directory = self.disk(name, device)
         self.write(directory / "loop/backing_file", f"{file}\n")
 
-    # What is believed on it.
+    # Which file systems are trusted on it.
 
-    def belief(self, *lines: str, words: Filesystems | None = None, root: str = ROOT) -> tuple[Mounts, Belief]:
+    def trust(self, *lines: str, words: Filesystems | None = None, root: str = ROOT) -> tuple[Mounts, FilesystemTrust]:
         mounts = mounts_of(root, *lines)
-        places = Places(str(self.fstab), tuple(map(str, self.units)), str(self.sysfs), str(self.dev))
-        if words is not None or self._believed is None:
-            self._believed = Believed(
+        places = SystemPaths(str(self.fstab), tuple(map(str, self.units)), str(self.sysfs), str(self.dev))
+        if words is not None or self._judge is None:
+            self._judge = FilesystemJudge(
                 words or Filesystems(), frozenset({0}), frozenset({0, DISK}), places, self._system()
             )
-        return mounts, self._believed(mounts)
+        return mounts, self._judge(mounts)
 
     def objection(self, point: str, *lines: str, words: Filesystems | None = None, root: str = ROOT) -> str | None:
-        """Why what is mounted on top at a point is not believed, or None; `words` are new ones for a new host."""
-        mounts, belief = self.belief(*lines, words=words, root=root)
+        """Why what is mounted on top at a point is not trusted, or None; `words` are new ones for a new host."""
+        mounts, trust = self.trust(*lines, words=words, root=root)
         mount = mounts.at(point)
         assert mount is not None
-        believed = mount.superblock in belief.trusted or mount.superblock in belief.vouched
-        return None if believed else belief.why_not(mount)
+        judged = mount.superblock in trust.trusted or mount.superblock in trust.vouched
+        return None if judged else trust.why_not(mount)
 
-    def _system(self) -> System:
-        return System(self._lstat, lambda path: ["system.posix_acl_access"] * (path in self.lists), self._now)
+    def _system(self) -> SystemCalls:
+        return SystemCalls(self._lstat, lambda path: ["system.posix_acl_access"] * (path in self.lists), self._now)
 
     def _now(self) -> int:
         return self.clock()

@@ -132,7 +132,7 @@ class Store:
         """Add what an OCI-SIF holds; return the digest of its image."""
         with opened(image) as fd:
             file = reader.read(fd)
-            layout = oci_sif.read(file)
+            layout = oci_sif.read_layout(file)
             for descriptor in file.descriptors:
                 self.add_blob(bytes(file.data(descriptor)))
         assert layout.image is not None

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from eclctl.sif import reader
-from eclctl.sign.coverage import plan
+from eclctl.sign.coverage import plan_coverage
 from eclctl.sign.edit.editing import editing
-from eclctl.sign.gnupg import Identity
+from eclctl.sign.gnupg import GnupgIdentity
 from eclctl.sign.native import PemMaterial, PgpMaterial, Signing, sign
 from eclctl.sign.pem import PrivateKey, read_private_key
 from eclctl.signature import openpgp
@@ -40,7 +40,7 @@ class Scribe:
         self.now = now
         self.said = said
         found = self.keyring.get(key.fingerprint)
-        self.identity = Identity(key.fingerprint, "" if found is None else found.name)
+        self.identity = GnupgIdentity(key.fingerprint, "" if found is None else found.name)
 
     def clear_sign(self, text: bytes, *, hash_name: str, purpose: str | None) -> bytes:
         """Return a clear-signed message."""
@@ -88,7 +88,7 @@ def sign_file(
 ) -> tuple[int, ...]:
     """Sign an image where it lies, at a time; return the IDs of the new signatures."""
     with editing(str(path)) as edited:
-        return sign(edited, plan(edited.image, groups, objects), signing, algorithm, clock=lambda: now)
+        return sign(edited, plan_coverage(edited.image, groups, objects), signing, algorithm, clock=lambda: now)
 
 
 def corpus_copy(name: str, folder: Path) -> Path:

@@ -19,7 +19,7 @@ from eclctl.errors import KeyMaterialError
 from eclctl.sign import gnupg_run
 from eclctl.sign.gnupg import GnupgError, WrongPassphraseError, gnupg_keys, gnupg_signer, ring_signer
 from eclctl.sign.gnupg_keys import NewKey, make_pair
-from eclctl.sign.keyrings.transferable import Protection, parse
+from eclctl.sign.keyrings.transferable import Protection, parse_keys
 from eclctl.signature import openpgp
 from eclctl.signature.openpgp.cleartext import parse_cleartext
 from tests.helpers.gnupg import GPG, Home, gnupg_home, needs_gpg
@@ -64,7 +64,7 @@ def test_a_corpus_key_signs_and_our_verifier_and_gpg_agree(name, purpose, places
             (found,) = openpgp.check(message, openpgp.Keyring.parse((PGP / f"{name}.asc").read_bytes())).signatures
             assert (found.hash.lower(), found.purposes) == (hash_name, {purpose} if purpose else set())
         assert signer.identity.fingerprint == fingerprint(secret)
-        assert parse(signer.certificate).keys.keys() == {signer.identity.fingerprint}
+        assert parse_keys(signer.certificate).keys.keys() == {signer.identity.fingerprint}
     with gnupg_home() as home:
         home.run("--import", PGP / f"{name}.asc")
         assert b"GOODSIG" in home.run("--status-fd", "1", "--verify", stdin=message)
@@ -133,7 +133,7 @@ def test_a_subkey_signs_while_its_primary_key_is_offline(places):
         home.run("--quick-add-key", name, "ed25519", "sign", "0", passphrase=SECRET)
         secret = home.run("--export-secret-subkeys", name, passphrase=SECRET)
         certificate = home.run("--export", name)
-    assert Protection.ABSENT in parse(secret).keys[name].protections.values()
+    assert Protection.ABSENT in parse_keys(secret).keys[name].protections.values()
     with ring_signer(secret, name, lambda: SECRET) as signer:
         message = signer.clear_sign(TEXT, hash_name="sha256", purpose=None)
     (found,) = openpgp.check(message, openpgp.Keyring.parse(certificate)).signatures
@@ -175,7 +175,7 @@ def test_a_purpose_that_is_none_is_refused(purpose):
 )
 def test_a_pair_is_what_was_wished_for(new, secret, places):
     pair = make_pair(new, secret)
-    key = parse(pair.secret).keys[pair.fingerprint]
+    key = parse_keys(pair.secret).keys[pair.fingerprint]
     assert set(key.protections.values()) == {Protection.PASSPHRASE if secret else Protection.NONE}
     assert key.user_ids == (new.user_id,)
     assert len(key.protections) == (2 if new.bits else 1)
@@ -189,8 +189,8 @@ def test_a_pair_is_what_was_wished_for(new, secret, places):
 def test_what_revokes_a_new_pair_does(places):
     """GnuPG writes a colon before the block, which whoever means it takes away."""
     pair = make_pair(NewKey("Joe", "", bits=0), None)
-    (loose,) = parse(pair.revocation.replace(b":-----BEGIN", b"-----BEGIN")).revocations
-    revoked = parse(pair.secret).keys[pair.fingerprint].revoked_by(loose)
+    (loose,) = parse_keys(pair.revocation.replace(b":-----BEGIN", b"-----BEGIN")).revocations
+    revoked = parse_keys(pair.secret).keys[pair.fingerprint].revoked_by(loose)
     with pytest.raises(GnupgError, match="it is revoked"), ring_signer(revoked.whole(), pair.fingerprint, never):
         pass
 
@@ -213,8 +213,8 @@ def test_no_passphrase_is_in_any_argument_or_environment(protected, places, tmp_
 def test_a_killed_signer_leaves_nothing_for_long(places, monkeypatch):
     code = (
         "import os, signal\n"
-        "from eclctl.sign.gnupg_run import throwaway\n"
-        "with throwaway() as gnupg:\n"
+        "from eclctl.sign.gnupg_run import temporary_gnupg\n"
+        "with temporary_gnupg() as gnupg:\n"
         "    gnupg.run('--quick-generate-key', 'Joe', 'ed25519')\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
@@ -223,7 +223,7 @@ def test_a_killed_signer_leaves_nothing_for_long(places, monkeypatch):
     assert (left / "private-keys-v1.d").exists()
     old = 1_000_000_000
     os.utime(left, (old, old))
-    with gnupg_run.throwaway():
+    with gnupg_run.temporary_gnupg():
         assert not left.exists()
 
 
@@ -232,8 +232,8 @@ import signal, sys
 for number in (signal.SIGHUP, signal.SIGTERM):  # who runs tests in the background may have them ignored
     signal.signal(number, signal.SIG_DFL)
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from eclctl.sign.gnupg_run import throwaway
-with throwaway() as gnupg:
+from eclctl.sign.gnupg_run import temporary_gnupg
+with temporary_gnupg() as gnupg:
     gnupg.run("--quick-generate-key", "Joe", "ed25519", passphrase="secret words")
     gnupg.run("--clear-sign", stdin=b"text", passphrase="secret words")
     print(gnupg.home, flush=True)
@@ -289,25 +289,25 @@ def test_an_agent_that_is_left_behind_knows_no_passphrase(places):
     gpg = [GPG, "--homedir", home, "--batch", "--no-tty", "--pinentry-mode", "error", "--clear-sign"]
     assert subprocess.run(gpg, input=b"x", capture_output=True, check=False, timeout=60).returncode != 0
     os.utime(home, (1_000_000_000, 1_000_000_000))
-    with gnupg_run.throwaway():
+    with gnupg_run.temporary_gnupg():
         assert not Path(home).exists()
 
 
 def test_a_home_in_use_is_not_swept_away(places):
-    with gnupg_run.throwaway() as first:
+    with gnupg_run.temporary_gnupg() as first:
         os.utime(first.home, (1_000_000_000, 1_000_000_000))
-        with gnupg_run.throwaway() as second:
+        with gnupg_run.temporary_gnupg() as second:
             assert sorted(os.listdir(places)) == sorted(os.path.basename(each.home) for each in (first, second))
 
 
 def test_a_gpg_that_is_too_old_or_none_is_told(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(GnupgError, match="no gpg on the PATH"), gnupg_run.throwaway():
+    with pytest.raises(GnupgError, match="no gpg on the PATH"), gnupg_run.temporary_gnupg():
         pass
     program = tmp_path / "gpg"
     program.write_text("#!/bin/sh\necho 'gpg (GnuPG) 2.0.22'\n")
     program.chmod(0o755)
-    with pytest.raises(GnupgError, match=r"2\.2 or newer is needed, and it is 2\.0"), gnupg_run.throwaway():
+    with pytest.raises(GnupgError, match=r"2\.2 or newer is needed, and it is 2\.0"), gnupg_run.temporary_gnupg():
         pass
 
 

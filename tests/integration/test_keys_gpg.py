@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from eclctl.sign.keyrings.rings import Ring
+from eclctl.sign.keyrings.rings import UserRing
 from eclctl.sign.keyrings.transferable import Protection
 from tests.helpers.gnupg import PATIENCE, gnupg_home, needs_gpg
 from tests.helpers.support import ROOT
@@ -25,7 +25,7 @@ COMMAND = [sys.executable, "-c", "import sys; from eclctl.cli.entry import main;
 
 @pytest.fixture
 def ring(tmp_path):
-    return Ring(str(tmp_path / "keys"))
+    return UserRing(str(tmp_path / "keys"))
 
 
 @pytest.fixture

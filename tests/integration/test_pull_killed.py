@@ -32,7 +32,7 @@ from eclctl.cli.registry import pull
 
 FILES = (
     "files/resumable.py", "cli/registry/pull.py", "local/at_path.py", "remote/registry/transfer.py",
-    "files/temporary_names.py",
+    "files/atomic.py",
 )
 arguments, points, prepare = json.loads(sys.argv[1]), int(sys.argv[2]), json.loads(sys.argv[3])
 target = arguments[-2]

@@ -11,9 +11,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from eclctl.decide.questions import Decision, Lookup, Pending, Question, Turn
-from eclctl.files.mounts import Belief, Mounts, MountTable
+from eclctl.files.locating import Locator
+from eclctl.files.mounts import FilesystemTrust, Mounts, MountTable
 from eclctl.files.syscalls import attributes
-from eclctl.files.trusted_path import Locator
 from eclctl.model import Caller
 from tests.helpers.engines import Site
 from tests.places import linux
@@ -89,9 +89,9 @@ def _memory(point: str, source: str) -> int:
         os.close(descriptor)
 
 
-def _believe_in(*sources: str) -> Callable[[Mounts], Belief]:
-    """Believe the root's file system and those of the sources."""
-    return lambda mounts: Belief(
+def _believe_in(*sources: str) -> Callable[[Mounts], FilesystemTrust]:
+    """JudgeFilesystems the root's file system and those of the sources."""
+    return lambda mounts: FilesystemTrust(
         frozenset({mounts.root.superblock, *(each.superblock for each in mounts.all if each.source in sources)})
     )
 
@@ -107,7 +107,7 @@ def look_at_a_mount_that_takes_a_number_over(point: str, other: str) -> str:
 
         late = False
 
-        def current(self) -> tuple[Mounts, Belief]:
+        def current(self) -> tuple[Mounts, FilesystemTrust]:
             found = super().current()
             if self.late:
                 self.late = False

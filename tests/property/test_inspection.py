@@ -12,7 +12,7 @@ from eclctl.sif import reader
 from eclctl.sif.inspect import inspect
 from eclctl.sif.layout import DESCRIPTOR_FIELDS, DESCRIPTOR_SIZE, HEADER_FIELDS
 from eclctl.sif.media_types import media_types
-from eclctl.sif.warnings import oddities
+from eclctl.sif.warnings import unusual_values
 from tests.helpers.sifbuilder import SifBuilder, opened, sample
 
 SMALL = SifBuilder(slots=4)
@@ -54,7 +54,7 @@ def agree(image: bytes) -> None:
         except MalformedImageError:
             found = None
         inspection = inspect(fd)
-        notes = oddities(inspection)
+        notes = unusual_values(inspection)
         media_types(inspection)
     assert inspection.damaged == (found is None)
     if found is not None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from eclctl.errors import EclctlError
 from eclctl.sif import reader
 from eclctl.sif.reader import DataType
-from eclctl.sign.coverage import plan
+from eclctl.sign.coverage import plan_coverage
 from eclctl.sign.metadata import HASHES
 from eclctl.sign.native import Signing
 from eclctl.verify.examine import examine
@@ -81,7 +81,7 @@ def test_signed_objects_are_covered_and_no_others(builder, signing, data):
         sign_file(path, signing, objects=tuple(chosen))
         with opened(path) as fd:
             claims = examine(fd, signing.store).claims
-            parts = plan(reader.read(fd), (), chosen)
+            parts = plan_coverage(reader.read(fd), (), chosen)
         assert {each for claim in claims for each in claim.objects} == set(chosen)
         assert {(claim.group, claim.whole_group) for claim in claims} == {(part.group, part.whole) for part in parts}
 

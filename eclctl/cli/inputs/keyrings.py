@@ -11,7 +11,7 @@ from eclctl.cli.inputs.policies import SYSTEM_CONFIG
 from eclctl.cli.terminal.exit_codes import FAILED
 from eclctl.cli.terminal.output import print_error
 from eclctl.errors import EclctlError, KeyMaterialError
-from eclctl.sign.keyrings.rings import Ring, user_ring_directory
+from eclctl.sign.keyrings.rings import UserRing, user_ring_directory
 from eclctl.sign.keyrings.site_rings import SiteRing
 from eclctl.text import printable
 
@@ -49,7 +49,7 @@ def directory(text: str) -> str:
     return text
 
 
-def chosen_ring(options: argparse.Namespace) -> Ring | SiteRing:
+def chosen_ring(options: argparse.Namespace) -> UserRing | SiteRing:
     """Return the ring that the options choose.
 
     Raises:
@@ -63,17 +63,17 @@ def chosen_ring(options: argparse.Namespace) -> Ring | SiteRing:
     return user_ring(options.keyring_dir)
 
 
-def user_ring(named: str | None) -> Ring:
+def user_ring(named: str | None) -> UserRing:
     """Return a user's ring: the one in a directory, or without one that at its usual place.
 
     Raises:
         KeyMaterialError: the directory is the site's, where other rules say how a key gets in.
     """
     if named is None:
-        return Ring(user_ring_directory(os.environ))
+        return UserRing(user_ring_directory(os.environ))
     if os.path.realpath(named) == os.path.realpath(SYSTEM_KEYS):
         raise KeyMaterialError(f"{named} is the site's ring: say --site instead of --keyring-dir")
-    return Ring(os.path.abspath(named))
+    return UserRing(os.path.abspath(named))
 
 
 def site_ring(config: str | None) -> SiteRing:
@@ -93,14 +93,14 @@ def site_ring(config: str | None) -> SiteRing:
     return SiteRing(loaded.settings.keyrings or [SYSTEM_KEYS])
 
 
-def ring_location(ring: Ring | SiteRing, *, secret: bool = False) -> str:
+def ring_location(ring: UserRing | SiteRing, *, secret: bool = False) -> str:
     """Return where the keys of a ring are, printable."""
     if isinstance(ring, SiteRing):
         return printable(", ".join(ring.paths))
     return printable(ring.secret_path if secret else ring.public_path)
 
 
-def print_reload_reminder(ring: Ring | SiteRing, *, changed: bool) -> None:
+def print_reload_reminder(ring: UserRing | SiteRing, *, changed: bool) -> None:
     """Say that a daemon does not know yet what has changed in the site's ring, a revocation perhaps."""
     if changed and isinstance(ring, SiteRing):
         print("A daemon knows of it from its next reload: eclctl reload", file=sys.stderr)

@@ -15,7 +15,7 @@ from eclctl.cli.terminal.exit_codes import OK, USAGE
 from eclctl.errors import EclctlError, KeyMaterialError
 from eclctl.sign.keyrings.guarded import write_new
 from eclctl.sign.keyrings.keyfacts import facts
-from eclctl.sign.keyrings.rings import Ring, only_match
+from eclctl.sign.keyrings.rings import UserRing, only_match
 from eclctl.sign.keyrings.site_rings import SiteRing
 from eclctl.sign.keyrings.transferable import Protection, TransferableKey, armored
 from eclctl.signature import openpgp
@@ -84,7 +84,9 @@ def run(options: argparse.Namespace) -> int:
     return OK
 
 
-def _shape(ring: Ring | SiteRing, keys: Sequence[TransferableKey], options: argparse.Namespace) -> dict[str, object]:
+def _shape(
+    ring: UserRing | SiteRing, keys: Sequence[TransferableKey], options: argparse.Namespace
+) -> dict[str, object]:
     now = datetime.now(UTC)
     keyring = openpgp.Keyring.parse(*(key.public() for key in keys))
     return {
@@ -96,10 +98,10 @@ def _shape(ring: Ring | SiteRing, keys: Sequence[TransferableKey], options: argp
     }
 
 
-def _keys(ring: Ring | SiteRing, options: argparse.Namespace) -> list[TransferableKey]:
+def _keys(ring: UserRing | SiteRing, options: argparse.Namespace) -> list[TransferableKey]:
     if isinstance(ring, SiteRing) and options.secret:
         raise KeyMaterialError("a site's ring has no secret keys: leave out --secret or --site")
-    found = ring.secret_keys() if isinstance(ring, Ring) and options.secret else ring.keys()
+    found = ring.secret_keys() if isinstance(ring, UserRing) and options.secret else ring.keys()
     place = ring_location(ring, secret=options.secret)
     chosen = [only_match(found.values(), name, place) for name in options.keys]
     return list({key.fingerprint: key for key in chosen}.values())

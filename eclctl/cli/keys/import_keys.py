@@ -24,9 +24,9 @@ from eclctl.cli.terminal.exit_codes import FAILED, OK
 from eclctl.cli.terminal.output import error_as_json
 from eclctl.errors import EclctlError, KeyMaterialError
 from eclctl.sign.keyrings.keyfacts import KeyFacts, facts
-from eclctl.sign.keyrings.rings import MAX_RING, Added, Change, Ring
+from eclctl.sign.keyrings.rings import MAX_RING, Added, RingChange, UserRing
 from eclctl.sign.keyrings.site_rings import SiteRing
-from eclctl.sign.keyrings.transferable import Protection, parse
+from eclctl.sign.keyrings.transferable import Protection, parse_keys
 from eclctl.signature import openpgp
 from eclctl.text import printable
 from eclctl.trust.keyring import read_file
@@ -95,11 +95,11 @@ def run(options: argparse.Namespace) -> int:
     return OK if all(result.error is None for result in results) else FAILED
 
 
-def _import(ring: Ring | SiteRing, file: str) -> _Imported:
+def _import(ring: UserRing | SiteRing, file: str) -> _Imported:
     try:
         blob = _read(file)
         added = ring.add(blob)
-        left_out = isinstance(ring, SiteRing) and any(key.has_secret for key in parse(blob).keys.values())
+        left_out = isinstance(ring, SiteRing) and any(key.has_secret for key in parse_keys(blob).keys.values())
         return _Imported(file, added, _facts(ring, added.changes), left_out=left_out)
     except EclctlError as error:
         return _Imported(file, Added(()), {}, error)
@@ -114,10 +114,10 @@ def _read(file: str) -> bytes:
     return data
 
 
-def _facts(ring: Ring | SiteRing, changes: Iterable[Change]) -> dict[str, KeyFacts]:
+def _facts(ring: UserRing | SiteRing, changes: Iterable[RingChange]) -> dict[str, KeyFacts]:
     now = datetime.now(UTC)
     keys = ring.keys()
-    secrets = ring.secret_keys() if isinstance(ring, Ring) else {}
+    secrets = ring.secret_keys() if isinstance(ring, UserRing) else {}
     keyring = openpgp.Keyring.parse(*(key.public() for key in keys.values()))
     found = {}
     for change in changes:
@@ -158,12 +158,12 @@ def _why(result: _Imported, error: EclctlError) -> str:
     return printable(str(error).removeprefix(f"{result.file}: "))
 
 
-def _state(change: Change) -> str:
+def _state(change: RingChange) -> str:
     """Return what became of a key, as `new` or `unchanged, secret new`."""
     return change.public + ("" if change.secret is None else f", secret {change.secret}")
 
 
-def _warnings(change: Change, key: KeyFacts) -> Iterator[str]:
+def _warnings(change: RingChange, key: KeyFacts) -> Iterator[str]:
     if change.secret is not None and key.protection is Protection.NONE:
         yield f"the secret key {key.fingerprint} has no passphrase: all who can read the ring's file can sign"
     if key.problem is not None:

@@ -24,7 +24,7 @@ from eclctl.config.keyservers import Keyservers
 from eclctl.errors import EclctlError, KeyMaterialError
 from eclctl.sign.gnupg_keys import LENGTHS, NewKey, Pair, make_pair, problem
 from eclctl.sign.keyrings.keyfacts import facts
-from eclctl.sign.keyrings.rings import Ring
+from eclctl.sign.keyrings.rings import UserRing
 from eclctl.signature import openpgp
 from eclctl.text import printable
 
@@ -207,7 +207,7 @@ def _agreed() -> bool:
     )
 
 
-def _make(new: NewKey, passphrase: str | None, ring: Ring, stream: TextIO) -> tuple[Pair, str]:
+def _make(new: NewKey, passphrase: str | None, ring: UserRing, stream: TextIO) -> tuple[Pair, str]:
     """Make the pair and put it into the ring; return it, and where what revokes it is."""
     print("Generating Entity and OpenPGP Key Pair... ", end="", file=stream, flush=True)
     try:
@@ -220,7 +220,7 @@ def _make(new: NewKey, passphrase: str | None, ring: Ring, stream: TextIO) -> tu
     return pair, revocation
 
 
-def _report(ring: Ring, pair: Pair, revocation: str) -> None:
+def _report(ring: UserRing, pair: Pair, revocation: str) -> None:
     print(f"Fingerprint:  {pair.fingerprint}")
     print(f"Secret key:   {printable(ring.secret_path)}")
     print(f"Public key:   {printable(ring.public_path)}")
@@ -228,7 +228,7 @@ def _report(ring: Ring, pair: Pair, revocation: str) -> None:
 
 
 def _shape(
-    ring: Ring, pair: Pair, revocation: str, server: str | None, failed: EclctlError | None
+    ring: UserRing, pair: Pair, revocation: str, server: str | None, failed: EclctlError | None
 ) -> dict[str, object]:
     key = ring.secret_keys()[pair.fingerprint]
     found = facts(key, openpgp.Keyring.parse(pair.secret), datetime.now(UTC))
@@ -237,7 +237,7 @@ def _shape(
 
 
 def _push(
-    ring: Ring, pair: Pair, keyservers: Keyservers | None, stream: TextIO
+    ring: UserRing, pair: Pair, keyservers: Keyservers | None, stream: TextIO
 ) -> tuple[str | None, EclctlError | None]:
     """Push the key if that is wanted; return the server that has it, and why none does that should."""
     if keyservers is None:

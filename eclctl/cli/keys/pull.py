@@ -27,9 +27,9 @@ from eclctl.errors import EclctlError, KeyMaterialError, RemoteError
 from eclctl.remote.keyservers import hkp
 from eclctl.remote.keyservers.index import IndexedKey
 from eclctl.sign.keyrings.keyfacts import KeyFacts, facts
-from eclctl.sign.keyrings.rings import Change, Ring
+from eclctl.sign.keyrings.rings import RingChange, UserRing
 from eclctl.sign.keyrings.site_rings import SiteRing
-from eclctl.sign.keyrings.transferable import parse
+from eclctl.sign.keyrings.transferable import parse_keys
 from eclctl.signature import openpgp
 from eclctl.text import printable
 
@@ -96,17 +96,19 @@ def run(options: argparse.Namespace) -> int:
     return OK
 
 
-def _pull(keyservers: Keyservers, ring: Ring | SiteRing, fingerprint: str) -> tuple[str, KeyFacts, str]:
+def _pull(keyservers: Keyservers, ring: UserRing | SiteRing, fingerprint: str) -> tuple[str, KeyFacts, str]:
     """Take a key into a ring; return what that changed, the key as it is in the ring, and the server it came from."""
     tried = asyncio.run(hkp.fetch(keyservers, fingerprint, ring.certificates()))
     why = why_not_received(tried, fingerprint)
     if tried.found is None:
         raise RemoteError(why)
     packets = tried.found.packets
-    if set(parse(packets).keys) != {fingerprint}:  # `hkp` sees to it; nothing else may ever be added
+    if set(parse_keys(packets).keys) != {fingerprint}:  # `hkp` sees to it; nothing else may ever be added
         raise RemoteError(f"{tried.found.url} sent another key than {fingerprint}")
     added = ring.add(packets)
-    change = next((each for each in added.changes if each.fingerprint == fingerprint), Change(fingerprint, "unchanged"))
+    change = next(
+        (each for each in added.changes if each.fingerprint == fingerprint), RingChange(fingerprint, "unchanged")
+    )
     keys = ring.keys()
     keyring = openpgp.Keyring.parse(*(key.public() for key in keys.values()))
     return change.public, facts(keys[fingerprint], keyring, datetime.now(UTC)), tried.found.url

@@ -13,9 +13,9 @@ from eclctl.cli.terminal.exit_codes import OK
 from eclctl.config.keyservers import Keyservers
 from eclctl.errors import EclctlError, KeyMaterialError
 from eclctl.remote.keyservers import hkp
-from eclctl.sign.keyrings.rings import Ring, only_match
+from eclctl.sign.keyrings.rings import UserRing, only_match
 from eclctl.sign.keyrings.site_rings import SiteRing
-from eclctl.sign.keyrings.transferable import armored, parse
+from eclctl.sign.keyrings.transferable import armored, parse_keys
 from eclctl.signature import openpgp
 from eclctl.signature.openpgp.proven import Proven, proven
 from eclctl.text import counted, printable
@@ -81,7 +81,7 @@ def print_sent(sent: Proven, url: str) -> None:
     print(f"    with {subkeys}, {len(sent.packets)} bytes, nothing secret")
 
 
-def send(ring: Ring | SiteRing, keyservers: Keyservers, name: str) -> tuple[Proven, str]:
+def send(ring: UserRing | SiteRing, keyservers: Keyservers, name: str) -> tuple[Proven, str]:
     """Send the public part of a key, and warn of servers that did not take it; return what was sent, and who took it.
 
     Raises:
@@ -94,7 +94,7 @@ def send(ring: Ring | SiteRing, keyservers: Keyservers, name: str) -> tuple[Prov
     return sent, reply.url
 
 
-def _to_send(ring: Ring | SiteRing, name: str) -> Proven:
+def _to_send(ring: UserRing | SiteRing, name: str) -> Proven:
     """Return the part of a key that may be sent.
 
     Raises:
@@ -104,6 +104,6 @@ def _to_send(ring: Ring | SiteRing, name: str) -> Proven:
     sent = proven(openpgp.Keyring.parse(key.public()), key.fingerprint, ring.certificates())
     if sent is None or not (sent.user_ids or sent.direct):
         raise KeyMaterialError(f"{key.fingerprint} has no user ID that its own key signed: there is nothing to send")
-    if any(each.has_secret for each in parse(sent.packets).keys.values()):  # what is sent has no secret packets
+    if any(each.has_secret for each in parse_keys(sent.packets).keys.values()):  # what is sent has no secret packets
         raise KeyMaterialError(f"{key.fingerprint}: its secret part would have been sent")
     return sent

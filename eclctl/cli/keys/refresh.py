@@ -22,7 +22,7 @@ from eclctl.cli.terminal.exit_codes import FAILED, OK
 from eclctl.config.keyservers import Keyservers
 from eclctl.errors import EclctlError
 from eclctl.remote.keyservers import hkp
-from eclctl.sign.keyrings.rings import Keys, Ring, only_match
+from eclctl.sign.keyrings.rings import Keys, UserRing, only_match
 from eclctl.sign.keyrings.site_rings import SiteRing
 from eclctl.signature import openpgp
 from eclctl.signature.openpgp.proven import additions, serialize
@@ -121,7 +121,7 @@ def _chosen(keys: Keys, names: Sequence[str], place: str) -> Iterable[str]:
     return dict.fromkeys(only_match(keys.values(), name, place).fingerprint for name in names) if names else list(keys)
 
 
-async def _refresh(keyservers: Keyservers, ring: Ring | SiteRing, fingerprints: Iterable[str]) -> list[_Refreshed]:
+async def _refresh(keyservers: Keyservers, ring: UserRing | SiteRing, fingerprints: Iterable[str]) -> list[_Refreshed]:
     """Ask about several keys at once: a server that is silent costs its time-out once for as many."""
     own, places = ring.certificates(), asyncio.Semaphore(_AT_ONCE)
 
@@ -133,7 +133,7 @@ async def _refresh(keyservers: Keyservers, ring: Ring | SiteRing, fingerprints: 
     return await asyncio.gather(*map(one, fingerprints))
 
 
-def _took(ring: Ring | SiteRing, own: openpgp.Keyring, fingerprint: str, tried: hkp.Tried) -> _Refreshed:
+def _took(ring: UserRing | SiteRing, own: openpgp.Keyring, fingerprint: str, tried: hkp.Tried) -> _Refreshed:
     """Take what servers say of one key into the ring; return what that came to."""
     certificate = own.get(fingerprint)
     name = "" if certificate is None else certificate.name
@@ -146,7 +146,7 @@ def _took(ring: Ring | SiteRing, own: openpgp.Keyring, fingerprint: str, tried: 
     return _Refreshed(fingerprint, name, states[url], url)
 
 
-def _take(ring: Ring | SiteRing, own: openpgp.Keyring, fingerprint: str, answer: hkp.Answer) -> str:
+def _take(ring: UserRing | SiteRing, own: openpgp.Keyring, fingerprint: str, answer: hkp.Answer) -> str:
     """Take what one server says into the ring; return what that changed."""
     new = additions(own, openpgp.Keyring.parse(answer.packets), fingerprint)
     if new is None:

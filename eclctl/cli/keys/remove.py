@@ -19,7 +19,7 @@ from eclctl.cli.inputs.keyrings import (
 from eclctl.cli.terminal.exit_codes import OK
 from eclctl.cli.terminal.prompts import confirmed
 from eclctl.errors import EclctlError, KeyMaterialError
-from eclctl.sign.keyrings.rings import Removed, Ring, matching
+from eclctl.sign.keyrings.rings import Removed, UserRing, matching
 from eclctl.sign.keyrings.site_rings import SiteRing
 from eclctl.text import printable
 
@@ -76,7 +76,7 @@ def run(options: argparse.Namespace) -> int:
     return _report(ring, fingerprint, removed, options)
 
 
-def _fingerprint(ring: Ring | SiteRing, text: str) -> str:
+def _fingerprint(ring: UserRing | SiteRing, text: str) -> str:
     """Return a fingerprint; anything less is refused, with those that it may mean."""
     match = _FINGERPRINT.fullmatch("".join(text.split()))
     if match is not None:
@@ -85,7 +85,7 @@ def _fingerprint(ring: Ring | SiteRing, text: str) -> str:
     raise KeyMaterialError(f"{text!r} is no fingerprint" + (f"; did you mean {found}?" if found else ""))
 
 
-def _agreed(ring: Ring | SiteRing, fingerprint: str, options: argparse.Namespace) -> bool:
+def _agreed(ring: UserRing | SiteRing, fingerprint: str, options: argparse.Namespace) -> bool:
     if not (options.secret or options.both):
         return True
     if isinstance(ring, SiteRing):
@@ -99,13 +99,13 @@ def _agreed(ring: Ring | SiteRing, fingerprint: str, options: argparse.Namespace
     return answer
 
 
-def _remove(ring: Ring | SiteRing, fingerprint: str, options: argparse.Namespace) -> Removed:
+def _remove(ring: UserRing | SiteRing, fingerprint: str, options: argparse.Namespace) -> Removed:
     if isinstance(ring, SiteRing):
         return ring.remove(fingerprint)
     return ring.remove(fingerprint, public=not options.secret, secret=options.secret or options.both)
 
 
-def _report(ring: Ring | SiteRing, fingerprint: str, removed: Removed, options: argparse.Namespace) -> int:
+def _report(ring: UserRing | SiteRing, fingerprint: str, removed: Removed, options: argparse.Namespace) -> int:
     if not (removed.public or removed.secret):
         missing = KeyMaterialError(f"{ring_location(ring, secret=options.secret)}: no key {fingerprint}")
         return print_failure("remove", missing, as_json=options.json)
@@ -121,7 +121,7 @@ def _report(ring: Ring | SiteRing, fingerprint: str, removed: Removed, options: 
     return OK
 
 
-def _hints(ring: Ring | SiteRing, fingerprint: str, removed: Removed) -> None:
+def _hints(ring: UserRing | SiteRing, fingerprint: str, removed: Removed) -> None:
     print_reload_reminder(ring, changed=True)
-    if isinstance(ring, Ring) and removed.public and not removed.secret and fingerprint in ring.secret_keys():
+    if isinstance(ring, UserRing) and removed.public and not removed.secret and fingerprint in ring.secret_keys():
         print("The secret key is still there: add --secret to remove it too", file=sys.stderr)

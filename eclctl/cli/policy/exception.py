@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import shlex
@@ -23,6 +22,7 @@ from eclctl.config.document import Problem, Report
 from eclctl.decide.breakglass import Candidate, Standing, State, moment, standing
 from eclctl.decide.snapshot import Snapshot, build
 from eclctl.errors import ConfigError, EclctlError
+from eclctl.files.atomic import Existing, write_file
 from eclctl.policy.breakglass import FILE_NAME, FileName, read_exception
 from eclctl.policy.breakglass_write import Draft, write_exception
 from eclctl.policy.language import ExceptionTerms
@@ -221,18 +221,8 @@ def _sentence(problem: Problem) -> str:
 
 def _write(path: str, text: bytes) -> None:
     """Write a new file, whole or not at all; one that exists stays as it is."""
-    temporary = f"{path}.{os.getpid()}.tmp"
     try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-        try:
-            with os.fdopen(fd, "wb") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.link(temporary, path)
-        finally:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
+        write_file(path, text, existing=Existing.REFUSED, mode=0o644)
     except FileExistsError as error:
         raise ConfigError(f"{path} exists; choose another name, or remove it and its signatures") from error
     except OSError as error:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import sys
-import tempfile
 import textwrap
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -21,6 +19,7 @@ from eclctl.ecl.rules import RuleDraft
 from eclctl.ecl.toml import MAX_ECL_FILE, EclConfig, Parsed, read_ecl
 from eclctl.ecl.write import differing
 from eclctl.errors import KeyMaterialError
+from eclctl.files.atomic import Existing, write_file
 from eclctl.signature.openpgp import Keyring
 from eclctl.terms import Assurance
 from eclctl.text import counted, json_text, printable
@@ -98,7 +97,8 @@ def run(options: argparse.Namespace) -> int:
         choices = Choices(Assurance(options.assurance), permissive=options.permissive, modern=options.modern)
         made = import_ecl(parsed.config, os.path.basename(name), ring, choices)
         if options.output is not None:
-            _write(options.output, made.policy.encode())
+            # Anybody may read a policy.
+            write_file(options.output, made.policy.encode(), existing=Existing.REGULAR, mode=0o644, exact_mode=True)
     if options.json:
         print(json.dumps(_shape(name, parsed, made, ring)))
     else:
@@ -116,23 +116,6 @@ def _read(path: str) -> bytes:
 
 def _resolve(path: str) -> str:
     return os.path.realpath(path, strict=True)
-
-
-def _write(path: str, content: bytes) -> None:
-    """Write a file that all users may read, whole or not at all."""
-    directory = os.path.dirname(path) or "."
-    fd, new = tempfile.mkstemp(prefix=".import-ecl-", dir=directory)
-    try:
-        with os.fdopen(fd, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fchmod(fd, 0o644)
-            os.fsync(fd)
-        os.replace(new, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(new)
-        raise
 
 
 def _print(options: argparse.Namespace, parsed: Parsed, made: Imported | None, ring: Keyring | None) -> None:

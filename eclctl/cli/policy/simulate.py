@@ -27,9 +27,9 @@ from eclctl.decide.host_mounts import believed_file_systems
 from eclctl.decide.snapshot import Snapshot, build
 from eclctl.errors import ConfigError
 from eclctl.files.guarded import read_unguarded
+from eclctl.files.locating import Locator
 from eclctl.files.mounts import MountTable
 from eclctl.files.sandboxes import Sandboxes
-from eclctl.files.trusted_path import Locator
 from eclctl.files.walk import walk
 from eclctl.files.writers import ignore_broken_leases
 from eclctl.local.engine import Responders, load_site

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import sys
 import textwrap
@@ -19,6 +20,7 @@ from eclctl.cli.policy.check import problem_fields
 from eclctl.cli.terminal.exit_codes import FAILED, NO_RESULT, NOTHING_TESTED, OK, USAGE
 from eclctl.cli.terminal.output import print_problem
 from eclctl.config.accounts import NAMES
+from eclctl.files.atomic import Existing, write_file
 from eclctl.files.guarded import read_guarded, read_unguarded
 from eclctl.policytest import junit
 from eclctl.policytest.cases import Case
@@ -151,9 +153,13 @@ def _loaded(options: argparse.Namespace, now: datetime) -> LoadedTests:
 
 def _write(path: str, made: Run, started: datetime) -> str | None:
     """Write the results as JUnit XML; return why that cannot be, or None."""
+    document = junit.document(made.timed, made.loaded.errors, started, platform.node())
     try:
-        with open(path, "wb") as file:
-            file.write(junit.document(made.timed, made.loaded.errors, started, platform.node()))
+        if os.path.exists(path) and not os.path.isfile(path):  # /dev/stdout, or a pipe to another program
+            with open(path, "wb") as stream:
+                stream.write(document)
+        else:
+            write_file(os.path.realpath(path), document, existing=Existing.REGULAR)
     except OSError as error:
         return error.strerror or str(error)
     return None

@@ -7,7 +7,6 @@ import fcntl
 import json
 import os
 import pwd
-import secrets
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from eclctl.cli.terminal.output import print_error
 from eclctl.config.accounts import NAMES
 from eclctl.decide.snapshot import Snapshot, build
 from eclctl.errors import ConfigError, EclctlError
+from eclctl.files.atomic import Existing, write_file
 from eclctl.files.guarded import MAX_FILE, expand, read_guarded
 from eclctl.local.engine import load_site
 from eclctl.preview.entries import with_entry
@@ -237,33 +237,15 @@ def _replace(directory: int, target: str, text: bytes) -> None:
     if os.path.dirname(real) != os.path.realpath(os.path.dirname(target)):
         raise ConfigError(f"{target} leads to {real}; name the file itself")
     name = os.path.basename(real)
-    temporary = f".{name}.{secrets.token_hex(8)}"  # hidden: no part of the policy
-    fd = os.open(
-        temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=directory
+    write_file(
+        name,
+        text,
+        existing=Existing.REGULAR,
+        mode=0o644,
+        exact_mode=True,
+        keep_attributes=True,
+        folder=directory,
     )
-    try:
-        with os.fdopen(fd, "wb") as file:
-            _like(file.fileno(), directory, name)
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
-    except BaseException:
-        os.unlink(temporary, dir_fd=directory)
-        raise
-    os.fsync(directory)
-
-
-def _like(fd: int, directory: int, name: str) -> None:
-    """Give a file the owner and mode of the one that it replaces."""
-    try:
-        old = os.stat(name, dir_fd=directory)
-    except FileNotFoundError:
-        os.fchmod(fd, 0o644)
-        return
-    if (old.st_uid, old.st_gid) != (os.geteuid(), os.getegid()):
-        os.fchown(fd, old.st_uid, old.st_gid)
-    os.fchmod(fd, old.st_mode & 0o7777)
 
 
 def _me() -> str:

@@ -22,7 +22,7 @@ from eclctl.cli.terminal.parser import Parser
 from eclctl.decide.questions import Decision
 from eclctl.errors import EclctlError, MalformedImageError, RemoteError
 from eclctl.files.atomic import NewFileError
-from eclctl.files.resumable import Landing, landing
+from eclctl.files.resumable import PartialFile, open_partial
 from eclctl.local.at_path import decide_as_if_at
 from eclctl.local.engine import load_site
 from eclctl.remote.http.client import TransientError
@@ -40,7 +40,7 @@ from eclctl.remote.registry.names import Reference, parse_reference
 from eclctl.remote.registry.transfer import fill
 from eclctl.report.answers import decision_fields
 from eclctl.sif import oci_sif, reader
-from eclctl.sign.creating import Drawn, Member, Placed, draw
+from eclctl.sign.new_oci_sif import Member, PlacedBlob, PlannedImage, plan_oci_sif
 from eclctl.terms import Kind, Verdict
 from eclctl.text import counted, printable
 
@@ -92,7 +92,7 @@ class _Plan:
 
     image: FoundManifest
     signatures: FoundManifest | None
-    file: Drawn
+    file: PlannedImage
 
     @property
     def content(self) -> str:
@@ -192,17 +192,17 @@ def _pull(options: argparse.Namespace, reference: Reference, path: str, known: d
     registry = connect(options, reference, tell, push=False)
     plan = _plan(registry, reference, options, tell)
     known |= {"digest": plan.image.document.digest, "size": plan.file.size, "signatures": plan.signature_count}
-    with landing(path, plan.content, replace=options.force) as file:
-        file.room(plan.file.size)
+    with open_partial(path, plan.content, replace=options.force) as file:
+        file.require_space(plan.file.size)
         with show_progress(f"pulling {os.path.basename(path)}", plan.file.size) as advance:
             known["resumed"] = _download(registry, file, plan.file, advance)
         try:
             _require_readable(file, plan, reference)
             decision = _decision(options, file)
         except EclctlError:
-            file.drop()
+            file.remove()
             raise
-        file.land(replace=options.force)
+        file.publish(replace=options.force)
     return decision
 
 
@@ -220,15 +220,15 @@ def _plan(registry: Registry, reference: Reference, options: argparse.Namespace,
     image = find_image(registry, reference.chosen, architecture)
     if reference.scheme == "oras":
         layer = sif_layer(image.manifest)
-        return _Plan(image, None, Drawn(b"", (Placed(layer.digest, layer.size, 0, None),), layer.size))
+        return _Plan(image, None, PlannedImage(b"", (PlacedBlob(layer.digest, layer.size, 0, None),), layer.size))
     require_runnable_layers(image.manifest)
     known = _config(registry, image, architecture)
     signatures = find_signatures(registry, image.document.digest) if options.with_cosign else None
     if options.with_cosign and signatures is None:
         tell(f"the registry has no cosign signatures of {image.document.digest}")
-    drawn = draw(list(_members(image, signatures)))
+    drawn = plan_oci_sif(list(_members(image, signatures)))
     placed = tuple(replace(each, data=known.get(each.digest, each.data)) for each in drawn.placed)
-    return _Plan(image, signatures, Drawn(drawn.head, placed, drawn.size))
+    return _Plan(image, signatures, PlannedImage(drawn.head, placed, drawn.size))
 
 
 def _config(registry: Registry, image: FoundManifest, architecture: str) -> dict[str, bytes]:
@@ -250,7 +250,7 @@ def _members(image: FoundManifest, signatures: FoundManifest | None) -> Iterator
         yield Member(signatures.document.raw, signatures.manifest, signatures.document.media_type, name)
 
 
-def _download(registry: Registry, file: Landing, drawn: Drawn, advance: Callable[[int], None]) -> int:
+def _download(registry: Registry, file: PartialFile, drawn: PlannedImage, advance: Callable[[int], None]) -> int:
     try:
         return fill(registry, file.fd, drawn.placed, drawn.head, advance)
     except TransientError as error:
@@ -259,19 +259,19 @@ def _download(registry: Registry, file: Landing, drawn: Drawn, advance: Callable
         raise NewFileError(f"{file.final}: {error.strerror}. {_KEPT}") from error
 
 
-def _require_readable(file: Landing, plan: _Plan, reference: Reference) -> None:
+def _require_readable(file: PartialFile, plan: _Plan, reference: Reference) -> None:
     """Require that what was written can be read as an image, as it is read to run it."""
     image = reader.read(file.fd)
     if reference.scheme == "oras":
         return
-    layout = oci_sif.read(image) if image.kind is Kind.OCI_SIF else None
+    layout = oci_sif.read_layout(image) if image.kind is Kind.OCI_SIF else None
     found = layout.image if layout is not None else None
     if found is None or found.problem is not None or found.digest != plan.image.document.digest:
         problem = (found.problem if found is not None else layout and layout.problem) or None
         raise MalformedImageError(f"no image comes of it: {problem.message if problem else 'its manifest is another'}")
 
 
-def _decision(options: argparse.Namespace, file: Landing) -> Decision | None:
+def _decision(options: argparse.Namespace, file: PartialFile) -> Decision | None:
     if not options.require_allow:
         return None
     decision = decide_as_if_at(options.config or _CONFIG, file.path, file.final)

@@ -29,7 +29,7 @@ from eclctl.remote.registry.transfer import Source, push_blob
 from eclctl.sif import oci_sif, reader
 from eclctl.sif.oci_sif import Attachment, Blob, Layout
 from eclctl.sif.reader import Sif
-from eclctl.sign.creating import compact
+from eclctl.sign.new_oci_sif import compact
 from eclctl.terms import Finding, Kind
 from eclctl.text import counted, printable
 
@@ -176,7 +176,7 @@ def _oci_manifests(image: Sif, tag: str, tell: Callable[[str], None], *, with_co
     """Yield the manifest of the signatures, if they are wanted, and then that of the image: it is never there alone."""
     if image.kind is not Kind.OCI_SIF:
         raise RemoteError("non OCI SIF images can only be pushed to OCI registries via oras://")
-    layout = oci_sif.read(image)
+    layout = oci_sif.read_layout(image)
     found = layout.image
     if found is None or found.problem is not None:
         raise _malformed(found.problem if found is not None else layout.problem)

@@ -14,8 +14,7 @@ from eclctl.cli.sif.info import chosen_slots
 from eclctl.cli.sif.inspection import InspectedImage, NotFoundError, number, report_as_json, run_on_image
 from eclctl.cli.terminal.exit_codes import USAGE
 from eclctl.errors import EclctlError
-from eclctl.files.atomic import NewFileError, new_file
-from eclctl.files.writing import write_at
+from eclctl.files.atomic import Existing, NewFileError, atomic_writer, write_at
 from eclctl.sif.inspect import Slot
 from eclctl.sif.reader import pread
 from eclctl.text import printable
@@ -155,17 +154,23 @@ def _to_file(found: InspectedImage, slot: Slot, options: argparse.Namespace) -> 
     inspection = found.inspection
     _refuse_itself(options.output, inspection.fd)
     size = _size(slot, inspection.size)
-    with new_file(options.output, replace=options.force) as target:
-        for at, length in _pieces(inspection.fd, slot.descriptor.offset, size):
-            write_at(target, pread(inspection.fd, length, at), at - slot.descriptor.offset)
-        os.ftruncate(target, size)
+    existing = Existing.REGULAR if options.force else Existing.REFUSED
+    try:
+        with atomic_writer(options.output, existing=existing) as target:
+            for at, length in _pieces(inspection.fd, slot.descriptor.offset, size):
+                write_at(target, pread(inspection.fd, length, at), at - slot.descriptor.offset)
+            os.ftruncate(target, size)
+    except FileExistsError as error:
+        raise NewFileError(f"{options.output!r} is there already; --force replaces it") from error
+    except OSError as error:
+        raise NewFileError(f"cannot write {options.output!r}: {error.strerror}") from error
     return size
 
 
 def _refuse_itself(output: str, fd: int) -> None:
     try:
         same = os.path.samestat(os.stat(output), os.fstat(fd))
-    except (OSError, ValueError):  # it is not there, or new_file says what is wrong with it
+    except (OSError, ValueError):  # it is not there, or the writer says what is wrong with it
         return
     if same:
         raise NewFileError("the output is the image itself: choose another name")

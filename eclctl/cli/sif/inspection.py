@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 from eclctl.cli.inputs.images import open_regular_file
 from eclctl.cli.terminal.exit_codes import FAILED, OK
 from eclctl.errors import EclctlError
-from eclctl.sif.file_type import Look, look_at_directory
+from eclctl.sif.file_type import RecognisedFile, recognise_directory
 from eclctl.sif.inspect import Inspection, Remark, inspect
-from eclctl.sif.warnings import oddities
+from eclctl.sif.warnings import unusual_values
 from eclctl.text import bounded_integer, printable
 
 __all__ = [
@@ -69,7 +69,7 @@ def _opened(image: str) -> Iterator[InspectedImage]:
     fd = open_regular_file(image)
     try:
         inspection = inspect(fd)
-        yield InspectedImage(inspection, oddities(inspection))
+        yield InspectedImage(inspection, unusual_values(inspection))
     finally:
         os.close(fd)
 
@@ -192,26 +192,26 @@ def _civil(days: int) -> tuple[int, int, int]:
     return year_of_era + era * 400 + (month <= 2), month, day  # noqa: PLR2004 - to the end of February
 
 
-def _directory(image: str) -> Look | None:
+def _directory(image: str) -> RecognisedFile | None:
     """Return what a directory looks like; None when it is none, or cannot be looked into."""
     try:
         if not stat.S_ISDIR(os.stat(image).st_mode):
             return None
     except (OSError, ValueError):
         return None
-    return look_at_directory(lambda name: os.path.lexists(os.path.join(image, name)))
+    return recognise_directory(lambda name: os.path.lexists(os.path.join(image, name)))
 
 
-def _say_look(prog: str, image: str, look: Look) -> None:
+def _say_look(prog: str, image: str, look: RecognisedFile) -> None:
     print(f"{prog}: {printable(image)} is no SIF image: it is {look.what}", file=sys.stderr)
     print(f"  {_advice(look, image)}", file=sys.stderr)
 
 
-def _look(look: Look, image: str) -> dict[str, str]:
+def _look(look: RecognisedFile, image: str) -> dict[str, str]:
     return {"kind": look.kind, "what": look.what, "advice": _advice(look, image)}
 
 
-def _advice(look: Look, image: str) -> str:
+def _advice(look: RecognisedFile, image: str) -> str:
     import shlex  # noqa: PLC0415 - only for what is no SIF image
 
     return look.advice.format(image=shlex.quote(printable(image)))

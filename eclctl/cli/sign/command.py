@@ -22,7 +22,7 @@ from eclctl.cli.terminal.prompts import confirmed
 from eclctl.errors import ConfigError, EclctlError, KeyMaterialError, SigningError
 from eclctl.sif.reader import Sif, read
 from eclctl.sign import native
-from eclctl.sign.coverage import Part, already_signed, caveats, plan
+from eclctl.sign.coverage import Part, already_signed, plan_coverage, signing_warnings
 from eclctl.sign.edit.editing import editing, prepare
 from eclctl.sign.native import Signing
 from eclctl.terms import Finding
@@ -105,8 +105,11 @@ class _Command:
         fd = open_regular_file(image)
         try:
             state, sif = _state(fd), read(fd)
-            parts = plan(sif, self._options.group_id, self._options.sif_id)
-            warnings = (*caveats(sif, parts), *already_signed(sif, parts, self._signing.store, self._signing.purposes))
+            parts = plan_coverage(sif, self._options.group_id, self._options.sif_id)
+            warnings = (
+                *signing_warnings(sif, parts),
+                *already_signed(sif, parts, self._signing.store, self._signing.purposes),
+            )
             found = self._outlook(fd, image, parts)
         finally:
             os.close(fd)

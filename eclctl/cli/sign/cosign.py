@@ -26,7 +26,7 @@ from eclctl.errors import ConfigError, EclctlError, KeyMaterialError, SigningErr
 from eclctl.sif.reader import Sif
 from eclctl.sign import cosign_sign
 from eclctl.sign.cosign_keys import read_cosign_key
-from eclctl.sign.cosign_sign import Signed, Subject
+from eclctl.sign.cosign_sign import CosignSigned, Subject
 from eclctl.sign.edit.editing import Editing, editing
 from eclctl.sign.pem import PrivateKey
 from eclctl.signature.cosign import PURPOSE
@@ -144,7 +144,7 @@ class _Command:
 
     def _signed(self, image: str) -> CosignSigningReport:
         with editing(image) as edited:
-            what = cosign_sign.subject(edited.image)
+            what = cosign_sign.signing_subject(edited.image)
             warnings = self._warnings(edited, what)
             if not self.options.json:
                 show_cosign_coverage(image, edited.image, what, self._report(image))
@@ -193,7 +193,7 @@ class _Command:
                 f"it would break native signatures (data objects {numbers}); to do so all the same, add --yes"
             )
 
-    def _make(self, image: str, edited: Editing) -> tuple[Signed, Outlook | None]:
+    def _make(self, image: str, edited: Editing) -> tuple[CosignSigned, Outlook | None]:
         """Sign; show what policies will say of the signed file before it is written."""
         now, bars = _now(), ExitStack()
         seen: list[Outlook] = []
@@ -210,7 +210,7 @@ class _Command:
         with bars:
             progress = bars.enter_context(progress_bar("signing", edited.size_of(cosign_sign.blob_ids(edited.image))))
             said = {**written, **self._annotations, **purpose}
-            made = cosign_sign.sign(edited, self.keys, said, now, progress=progress, witness=witness)
+            made = cosign_sign.sign_cosign(edited, self.keys, said, now, progress=progress, witness=witness)
         return made, next(iter(seen), None)
 
 

@@ -13,7 +13,7 @@ from eclctl.cli.sign.policy import Outlook
 from eclctl.cli.sign.report import show_outcome, show_warnings, size_text
 from eclctl.cli.terminal.output import finding_as_json
 from eclctl.sif.reader import Sif
-from eclctl.sign.cosign_sign import Signed, Subject
+from eclctl.sign.cosign_sign import CosignSigned, Subject
 from eclctl.signature.keys import PublicKey
 from eclctl.terms import Finding, SignatureFormat, SignerKind
 from eclctl.text import counted, printable
@@ -34,7 +34,7 @@ class CosignSigningReport:
     keys: tuple[PublicKey, ...] = ()
     purpose: str | None = None
     annotations: Mapping[str, str] = field(default_factory=dict)
-    made: Signed | None = None
+    made: CosignSigned | None = None
     subject: Subject | None = None
     warnings: tuple[Finding, ...] = ()
     outlook: Outlook | None = None

@@ -13,8 +13,8 @@ from eclctl.cli.terminal.output import print_note
 from eclctl.cli.terminal.passphrases import Passphrases
 from eclctl.cli.terminal.prompts import ask_line
 from eclctl.errors import KeyMaterialError
-from eclctl.sign.keyrings.rings import Ring, only_match, user_ring_directory
-from eclctl.sign.keyrings.transferable import TransferableKey, parse
+from eclctl.sign.keyrings.rings import UserRing, only_match, user_ring_directory
+from eclctl.sign.keyrings.transferable import TransferableKey, parse_keys
 from eclctl.sign.native import PemMaterial, PgpMaterial, Signing
 from eclctl.sign.pem import COSIGN_KINDS, PrivateKey, pem_kind, read_private_key
 from eclctl.signature import openpgp
@@ -92,12 +92,12 @@ def _own(options: argparse.Namespace, passphrases: Passphrases) -> Iterator[Sign
 def _secret_keys(options: argparse.Namespace) -> tuple[str, list[TransferableKey]]:
     """Return the secret keys to choose from, and where they are."""
     if options.secret_keyring is not None:
-        found = parse(read_file(Path(options.secret_keyring), MAX_KEYRING_FILE)).keys.values()
+        found = parse_keys(read_file(Path(options.secret_keyring), MAX_KEYRING_FILE)).keys.values()
         keys, where = [key for key in found if key.has_secret], options.secret_keyring
         if not keys and found:
             raise KeyMaterialError(f"{where}: only public keys, which cannot sign; give the secret key")
         return where, keys
-    ring = Ring(user_ring_directory(os.environ))
+    ring = UserRing(user_ring_directory(os.environ))
     keys = list(ring.secret_keys().values())
     for warning in ring.warnings:
         print_note(f"WARNING: {printable(warning)}")

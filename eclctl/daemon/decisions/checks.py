@@ -31,7 +31,7 @@ from eclctl.daemon.observing.audit_records import DecisionRecords, timestamp
 from eclctl.daemon.sockets.protocol import RECENT_LIMIT
 from eclctl.decide.questions import Decision, Lookup, Opening, Pending, Question, StatusNeeded, Turn
 from eclctl.errors import AuditError
-from eclctl.files.resolving import tidy
+from eclctl.files.canonical_name import normalised
 from eclctl.files.syscalls import attributes
 from eclctl.model import Code
 
@@ -208,7 +208,7 @@ class Checks:
                 return attributes(question.descriptor).device
             except OSError:
                 return 0
-        return self._mounts.current()[0].above(tidy(question.image))[-1].device
+        return self._mounts.current()[0].above(normalised(question.image))[-1].device
 
     def _open_in_thread(self, check: ImageCheck) -> object:
         if check.done:

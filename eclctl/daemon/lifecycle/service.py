@@ -60,9 +60,9 @@ from eclctl.decide.engine import Engine
 from eclctl.decide.host_mounts import believed_file_systems, why_no_trusted_path
 from eclctl.decide.snapshot import Snapshot
 from eclctl.errors import AuditError, ConfigError
+from eclctl.files.locating import Locator
 from eclctl.files.mounts import MountTable
 from eclctl.files.sandboxes import Sandboxes
-from eclctl.files.trusted_path import Locator
 from eclctl.files.writers import ignore_broken_leases
 from eclctl.remote.ocsp.cache import OcspCache
 from eclctl.verify.hashing import HashPool

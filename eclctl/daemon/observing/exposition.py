@@ -8,9 +8,7 @@ the decision path does not.
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
 import selectors
 import socket
 import threading
@@ -21,6 +19,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry, generate_latest
 
 from eclctl.errors import ConfigError
+from eclctl.files.atomic import Existing, write_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -240,7 +239,14 @@ class TextfileExposition:
     def write(self) -> bool:
         """Replace the file. False when that failed; the first failure in a row is logged."""
         try:
-            _replace(self._path, generate_latest(self._registry))
+            write_file(
+                self._path,
+                generate_latest(self._registry),
+                existing=Existing.FILE_OR_LINK,
+                mode=0o644,  # the collector runs as another user
+                exact_mode=True,
+                sole_writer=True,
+            )
         except OSError as error:
             if not self._failed:
                 _log.error("cannot write the metrics", extra={"path": self._path, "error": error.strerror})
@@ -254,20 +260,3 @@ class TextfileExposition:
         while not self._stopped.wait(self._interval):
             self.write()
         self.write()
-
-
-def _replace(path: str, data: bytes) -> None:
-    """Put a new file in the place of `path`, readable by all (the collector runs as another user)."""
-    new = f"{path}.{os.getpid()}.new"
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(new)
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(file.fileno(), 0o644)
-            file.write(data)
-        os.replace(new, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(new)
-        raise

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import contextlib
 import json
 import logging
 import os
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from eclctl.errors import ConfigError, KeyMaterialError
+from eclctl.files.atomic import Existing, write_file
 from eclctl.signature.openpgp import Keyring
 from eclctl.signature.openpgp.proven import additions, proven, serialize
 from eclctl.signature.openpgp.signature import SignatureType
@@ -123,14 +123,9 @@ class KeyserverCache:
             for name, known in sorted(self.keys.copy().items())
         }
         data = json.dumps({"v": _VERSION, "keys": keys}, indent=1).encode("ascii") + b"\n"
-        temporary = self.path.with_name(f"{self.path.name}.new")
         try:
-            _write(temporary, data)
-            os.replace(temporary, self.path)
-            _sync_directory(self.path.parent)
+            write_file(str(self.path), data, existing=Existing.FILE_OR_LINK, mode=0o600, sole_writer=True)
         except OSError as error:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
             raise ConfigError(f"cannot write {self.path}: {error.strerror}") from error
 
 
@@ -162,19 +157,3 @@ def _entry(name: str, entry: Any) -> CachedKey:
     except (KeyError, binascii.Error) as error:
         raise ValueError("not a file of this version") from error
     return CachedKey(asked if asked.tzinfo is not None else asked.replace(tzinfo=UTC), certificate)
-
-
-def _write(path: Path, data: bytes) -> None:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
-    with os.fdopen(os.open(path, flags, 0o600), "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

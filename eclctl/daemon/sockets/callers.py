@@ -124,7 +124,7 @@ class CallerLookup:
         self._workers = Workers("callers", _THREADS)
         self._reader = Workers("subids", 1)
         self._state = subordinate_id_files.state_of(files, wall())
-        self._ids = subordinate_id_files.read(files)
+        self._ids = subordinate_id_files.read_subordinate_ids(files)
         self._kept: dict[Hashable, dict[Caller, tuple[float, Caller]]] = {}
         self._lookups: dict[Caller, _Lookup] = {}
         self._timer = Repeating(self._look_at_files)
@@ -224,7 +224,9 @@ class CallerLookup:
 
         def read() -> tuple[tuple[object, ...], SubordinateIds] | None:
             state = subordinate_id_files.state_of(self._files, self._wall())
-            return None if state == known else (state, subordinate_id_files.read(self._files, self._ids))
+            return (
+                None if state == known else (state, subordinate_id_files.read_subordinate_ids(self._files, self._ids))
+            )
 
         self._reader.run(None, read, self._install)
 

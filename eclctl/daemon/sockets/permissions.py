@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from eclctl.daemon.sockets.admins import ADMIN_GROUP
 from eclctl.daemon.sockets.protocol import ADMIN_ONLY, ErrorCode, RequestError
-from eclctl.files.askers import Asker
+from eclctl.files.lookup_rights import LookupRights
 from eclctl.files.syscalls import Credentials, can_assume
 
 if TYPE_CHECKING:
@@ -55,16 +55,16 @@ def require_permitted(request: Request, peer: Peer, *, admin_socket: bool, is_ad
             raise RequestError(ErrorCode.NOT_PERMITTED, BY_NAME, request.id)
 
 
-def asker_of(peer: Caller, subject: Caller) -> Asker:
+def asker_of(peer: Caller, subject: Caller) -> LookupRights:
     """Return whose rights names are looked up with: the asker's; where root asks for another user, then that user's.
 
     A daemon that is not root can look with its own rights only.
     """
     if not can_assume():
-        return Asker(opens=peer.uid == os.geteuid())
+        return LookupRights(opens=peer.uid == os.geteuid())
     if peer.uid != 0:
-        return Asker(_credentials(peer))
-    return Asker(None, _credentials(subject)) if subject.uid != 0 else Asker()
+        return LookupRights(_credentials(peer))
+    return LookupRights(None, _credentials(subject)) if subject.uid != 0 else LookupRights()
 
 
 def _credentials(caller: Caller) -> Credentials:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from eclctl.daemon.watching.inotify import is_full
 from eclctl.daemon.watching.settling import SettleQueue, Waiting
-from eclctl.files.temporary_names import is_temporary
+from eclctl.files.resumable import is_partial
 from eclctl.files.walk import walk
 
 if TYPE_CHECKING:
@@ -180,7 +180,7 @@ class Tree:
 
     def changed(self, path: str, *, closed: bool) -> None:
         """A file was created or changed (`inotify.ChangeListener`)."""
-        if not is_temporary(os.path.basename(path)):
+        if not is_partial(os.path.basename(path)):
             self._note(self._files, path, closed=closed)
 
     def directory(self, path: str) -> None:
@@ -376,7 +376,7 @@ class Tree:
 
         A file that eclctl writes under a temporary name is not examined ahead. A question about it is answered as ever.
         """
-        if is_temporary(os.path.basename(path)):
+        if is_partial(os.path.basename(path)):
             return
         if self._is_young(status, wall):
             with self._wake:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from eclctl.errors import RemoteError
-from eclctl.files.writing import write_at
+from eclctl.files.atomic import write_at
 from eclctl.remote.http.client import TransientError
 from eclctl.remote.http.limits import CHUNK, TRIES
 from eclctl.remote.registry.client import NoRangeError, Registry

@@ -1,5 +1,9 @@
-"""Changing a SIF image in place, so that at every moment it is the one before or the one after.
+"""Changes a SIF image in place, so that at every moment it is the old image or the new one.
 
-`held` finds, locks and watches the file, `assembly` says what to write where, `inplace` writes it so that it can be
-undone, `apart` in a process that is not killed with ours, and `editing` is all of that for whoever edits.
+locked_file: Finds and locks the file, and checks that it is unchanged.
+locks: The lock, and checks for other writers.
+assembly: Plans what is written where.
+inplace: Writes it so that it can be undone.
+detached_write: Does so in a child process that is not killed with the command.
+editing: The interface to all of this.
 """

@@ -35,7 +35,7 @@ from eclctl.sif.layout import (
 )
 from eclctl.sif.reader import DataType, Header, Sif
 
-__all__ = ["Edit", "NewObject", "Plan", "plan"]
+__all__ = ["Edit", "EditPlan", "NewObject", "plan_edit"]
 
 _PARTITION = struct.Struct("<ii3s")
 _PRIMARY = 2
@@ -84,7 +84,7 @@ class Edit:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class EditPlan:
     """What the file will hold where it holds something else now.
 
     `zero` are offsets with numbers of bytes, over which `data` goes: what new objects hold, by offset. `table` and
@@ -98,7 +98,7 @@ class Plan:
     size: int
 
 
-def plan(image: Sif, table: bytes, edit: Edit, now: int) -> Plan:
+def plan_edit(image: Sif, table: bytes, edit: Edit, now: int) -> EditPlan:
     """Return what to write.
 
     Args:
@@ -178,12 +178,12 @@ class _Draft:
         self._header = self._header._replace(data_size=self._last - self._header.data_offset)
         self._note_architecture(new)
 
-    def plan(self, zero: tuple[tuple[int, int], ...], size: int) -> Plan:
+    def plan(self, zero: tuple[tuple[int, int], ...], size: int) -> EditPlan:
         """Return what to write so that the file is this, at least `size` bytes large."""
         free = sum(not slot[_USED] for slot in self._slots)
         table = self._header.table_offset, b"".join(self._slots)
         end = max((offset + len(data) for offset, data in self._data), default=0)
-        return Plan(zero, tuple(self._data), table, _packed(self._header._replace(free=free)), max(size, end))
+        return EditPlan(zero, tuple(self._data), table, _packed(self._header._replace(free=free)), max(size, end))
 
     def _free_slot(self) -> tuple[int, int]:
         """Return the place of a slot that is free, and the ID that goes with it."""

@@ -1,7 +1,7 @@
-"""Work that outlives whoever asked for it: a few writes that are better finished than interrupted.
+"""Runs the final writes in a forked child with its own session, so that killing the command cannot interrupt them.
 
-A process of its own does them, which no signal reaches but SIGKILL, and which neither the end of the terminal nor that
-of its parent ends. Who kills the command leaves the file to it, and it needs some milliseconds.
+In the child all signals are blocked but SIGKILL. Neither the end of the terminal nor that of its parent ends it. It
+needs some milliseconds.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from typing import NoReturn
 
 from eclctl.errors import BusyImageError, EclctlError, SigningError
 
-__all__ = ["CutShortError", "apart"]
+__all__ = ["WriterKilledError", "write_detached"]
 
 _ERRORS: dict[str, type[EclctlError]] = {each.code: each for each in (BusyImageError, SigningError)}
 
 
-class CutShortError(Exception):
-    """The process that did the work was killed."""
+class WriterKilledError(Exception):
+    """The child that writes was killed."""
 
 
-def apart(work: Callable[[], None]) -> None:
-    """Do some work in another process, and wait for it. Signals for us wait as well, until that is done.
+def write_detached(work: Callable[[], None]) -> None:
+    """Run `work` in a forked child and wait for it. Signals for this process wait until then.
 
     Raises:
-        BusyImageError, SigningError: As the work does.
-        SigningError: There can be no other process, and nothing was done.
-        CutShortError: It was killed in the middle of it.
+        BusyImageError, SigningError: As `work` does.
+        SigningError: No child can be made, and nothing was written.
+        WriterKilledError: The child was killed before `work` was done.
     """
     reading, writing = os.pipe()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
@@ -42,7 +42,7 @@ def apart(work: Callable[[], None]) -> None:
         os.close(writing)
         with os.fdopen(reading, "rb") as pipe:
             said = pipe.read()
-        with suppress(ChildProcessError):  # whoever started us ignores SIGCHLD
+        with suppress(ChildProcessError):  # the parent of this process had SIGCHLD ignored
             os.waitpid(child, 0)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -51,18 +51,14 @@ def apart(work: Callable[[], None]) -> None:
 
 def _fork(*pipe: int) -> int:
     try:
-        return _quietly_forked()
+        with warnings.catch_warnings():
+            # The warning is about locks that other threads hold. The child takes none: it writes into a file and ends.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return os.fork()
     except OSError as error:  # a limit on processes or on memory
         for end in pipe:
             os.close(end)
         raise SigningError(f"no process to write with: {error.strerror}; the image is as it was") from error
-
-
-def _quietly_forked() -> int:
-    with warnings.catch_warnings():
-        # Of threads that hold locks. The child takes none: it writes into a file and ends.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        return os.fork()
 
 
 def _work(work: Callable[[], None], writing: int) -> NoReturn:
@@ -80,7 +76,7 @@ def _work(work: Callable[[], None], writing: int) -> NoReturn:
 
 def _raise(said: bytes) -> None:
     if not said:
-        raise CutShortError
+        raise WriterKilledError
     code, message = json.loads(said)
     if code != "done":
         raise _ERRORS.get(code, SigningError)(message)

@@ -1,10 +1,10 @@
-"""Changing a SIF image: add data objects, remove some, in place, so that it is the old image or the new one.
+"""Changes a SIF image: adds and removes data objects, in place, so that it is the old image or the new one.
 
-`editing` opens an image, `Editing.digests` says what its objects hash to, and `Editing.commit` changes it. Whatever is
-raised, and wherever it ends, nothing has happened unless `commit` has returned (`sign.edit.inplace`).
+`editing` opens an image, `Editing.digests` hashes its objects, and `Editing.commit` changes it. Until `commit` has
+returned, the image is as it was, with any error and after any crash (`sign.edit.inplace`).
 
-What is signed is what is in the file: it must be the same file, and unchanged, from when it was opened until it is
-written (`sign.edit.locked_file`), and its header and descriptors are read again and compared.
+From when it is opened until it is written, it must be the same file, and unchanged (`sign.edit.locked_file`). Its
+header and descriptors are read again and compared.
 """
 
 from __future__ import annotations
@@ -18,29 +18,30 @@ from eclctl.sif import reader
 from eclctl.sif.edit_journal import Stage
 from eclctl.sif.reader import Descriptor, Sif
 from eclctl.sign.edit import inplace
-from eclctl.sign.edit.assembly import Edit, NewObject, plan
-from eclctl.sign.edit.detached_write import CutShortError, apart
-from eclctl.sign.edit.inplace import carry_out, is_done, mend
-from eclctl.sign.edit.locked_file import PATIENCE, Held, held
+from eclctl.sign.edit.assembly import Edit, NewObject, plan_edit
+from eclctl.sign.edit.detached_write import WriterKilledError, write_detached
+from eclctl.sign.edit.inplace import carry_out, is_done, recover
+from eclctl.sign.edit.locked_file import LOCK_TIMEOUT, LockedFile, open_locked
 from eclctl.verify.hashing import HashPool, Progress, Want, hash_objects
 
 __all__ = ["Edit", "Editing", "NewObject", "Progress", "editing", "prepare"]
 
-_MENDED = {
-    Stage.BEFORE: "an earlier edit of the image was cut short before it changed anything; what it left was removed",
-    Stage.BETWEEN: "an earlier edit of the image was cut short; it was undone",
-    Stage.AFTER: "an earlier edit of the image was done and not cleaned up after; that was made up for",
+_RECOVERED = {
+    Stage.BEFORE: "an earlier edit of the image was interrupted before it changed anything; what it left was removed",
+    Stage.BETWEEN: "an earlier edit of the image was interrupted; it was undone",
+    Stage.AFTER: "an earlier edit of the image was interrupted when it was done; what it left was removed",
 }
 
 
 class Editing:
     """An image that is being edited.
 
-    `image` is what was read of it at the start, `fd` the descriptor that it is read through. `notes` are sentences for
-    the person whose image it is: what was found and done before it was read.
+    fd: The file, open for reading.
+    image: What was read of it at the start.
+    notes: Sentences for the user: which interrupted edit was found, and what was done about it.
     """
 
-    def __init__(self, file: Held) -> None:
+    def __init__(self, file: LockedFile) -> None:
         self.fd = file.fd
         self.image: Sif = reader.read(file.fd)
         self.notes = _notes(file)
@@ -97,11 +98,11 @@ class Editing:
         header = self.image.header
         table = reader.pread(self.fd, header.table_size, header.table_offset)
         self._compare(table)
-        steps = plan(self.image, table, edit, int(now.timestamp()))
+        steps = plan_edit(self.image, table, edit, int(now.timestamp()))
         what = inplace.change(self.image, table, steps)
         data = {(offset, len(content)): content for offset, content in steps.data}
         # What we make must be an image by our own reader, before anyone else sees it.
-        after = reader.foreseen(self.image, steps.header, steps.table[1], data, steps.size)
+        after = reader.read_as_edited(self.image, steps.header, steps.table[1], data, steps.size)
         if check is not None:
             check(after)
         with self._file.writing() as fd:
@@ -115,7 +116,7 @@ class Editing:
         return found
 
     def _compare(self, table: bytes) -> None:
-        """Require that the file still holds what was read of it, whatever its times say."""
+        """Require that the file still holds what was read of it; its times are not enough."""
         now = reader.read(self.fd)
         header = now.header
         same = (header, now.descriptors) == (self.image.header, self.image.descriptors)
@@ -123,46 +124,48 @@ class Editing:
             raise BusyImageError(f"{self.path} changed while it was read; try again when it is finished")
 
 
-def _carry_out(fd: int, what: inplace.Change) -> None:
+def _carry_out(fd: int, what: inplace.PreparedEdit) -> None:
     """Write, in a process that is not killed with this one."""
     try:
-        apart(lambda: carry_out(fd, what))
-    except CutShortError:
-        mend(fd)
+        write_detached(lambda: carry_out(fd, what))
+    except WriterKilledError:
+        recover(fd)
         if not is_done(fd, what):
             raise SigningError("the process that wrote into the image was killed; the image is as it was") from None
 
 
 @contextmanager
-def editing(path: str, *, patience: float = PATIENCE, waiting: Callable[[], None] | None = None) -> Iterator[Editing]:
+def editing(
+    path: str, *, timeout: float = LOCK_TIMEOUT, on_wait: Callable[[], None] | None = None
+) -> Iterator[Editing]:
     """Open an image to edit it. Unless `Editing.commit` has returned, the image is as it was.
 
-    Takes a lock against other editors, and makes up for what dead ones left behind.
+    Takes a lock against other editors, and undoes or finishes an edit that a crash interrupted.
 
     Args:
         path: Of the image, or of a symbolic link to it.
-        patience: How many seconds to wait while another process of ours edits it.
-        waiting: Called once when there is somebody to wait for.
+        timeout: How many seconds to wait for another eclctl that edits it.
+        on_wait: Called once when another eclctl is waited for.
 
     Raises:
         MalformedImageError: It is no SIF image, or its structure contradicts itself.
         UnreadableImageError: There is no such file, or it cannot be read.
         UnsupportedFileError: It is no regular file.
-        BusyImageError: Others are at it.
+        BusyImageError: It is being edited or written.
         SigningError: It cannot be written.
     """
-    with held(path, mend, patience=patience, waiting=waiting) as file:
+    with open_locked(path, recover, timeout=timeout, on_wait=on_wait) as file:
         yield Editing(file)
 
 
-def _notes(file: Held) -> tuple[str, ...]:
-    return () if file.mended is None else (_MENDED[file.mended],)
+def _notes(file: LockedFile) -> tuple[str, ...]:
+    return () if file.recovered is None else (_RECOVERED[file.recovered],)
 
 
 def prepare(path: str) -> tuple[str, ...]:
-    """Make up for what a dead editor left in an image, before anybody looks at it; return sentences about that.
+    """Undo or finish an edit that a crash interrupted, before the image is shown; return sentences about that.
 
     Raises as `editing` does when the image cannot be edited, unless it is for what is in it.
     """
-    with held(path, mend) as file:
+    with open_locked(path, recover) as file:
         return _notes(file)

@@ -1,4 +1,4 @@
-"""Editing a file in place so that at every moment, and after any crash, it is the image before or the one after.
+"""Edits a file in place so that at every moment, and after any crash, it is the old image or the new one.
 
 The header is what decides: 128 bytes in one sector, which the kernel and the disk write whole or not at all. It says
 where the descriptor table is, and no signature covers that.
@@ -8,11 +8,11 @@ where the descriptor table is, and no signature covers that.
 2. The header is pointed to the copied table. The image is still the one from before, and nothing that the edit
    overwrites is part of it any more.
 3. Data and table are written where they belong.
-4. The header of the new image is written. That is the moment in which the one image becomes the other.
+4. The header of the new image is written. From this moment on the file is the new image.
 5. The record is cut off.
 
-Each step is on the disk before the next begins. A failure before 4 is undone. What a crash leaves is undone or
-finished by `mend`, before the next edit; until then it is dead bytes at the end of an image that is whole.
+Each step is on the disk before the next begins. A failure before 4 is undone. After a crash, `recover` undoes or
+finishes the edit before the next one begins; until then the record is unused bytes at the end of a whole image.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from eclctl.errors import BusyImageError, SigningError
-from eclctl.files.writing import write_at
+from eclctl.files.atomic import write_at
 from eclctl.sif import edit_journal
-from eclctl.sif.edit_journal import MAX_RECORD, Region, Seal, Stage
+from eclctl.sif.edit_journal import MAX_RECORD, Region, Stage, Trailer
 from eclctl.sif.layout import DESCRIPTOR_FIELDS, DESCRIPTOR_SIZE, HEADER, HEADER_FIELDS
 from eclctl.sif.reader import Descriptor, Sif, pread, used_slots
-from eclctl.sign.edit.assembly import Plan
+from eclctl.sign.edit.assembly import EditPlan
 
-__all__ = ["Change", "carry_out", "change", "is_done", "mend"]
+__all__ = ["PreparedEdit", "carry_out", "change", "is_done", "recover"]
 
 _GAP = 1 << 20
 """How far behind the images the record begins, in bytes, which no block is spent on.
 
-The reference's library signs what a crash has left as well, and writes behind the last object without a look at where
-the table is. With this much between, it does no harm.
+The reference's library also signs an image with such a record. It appends behind the last object and does not check
+where the table is. With this gap it does no damage.
 """
 
 _PAGE = 4096
@@ -48,38 +48,39 @@ Extent = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class PreparedEdit:
     """An edit of one file, ready to be carried out.
 
-    `body` is the record without its seal, `saved` what it keeps. `zero` and `writes` are what changes, but for the
+    `body` is the record without its trailer, `saved` what it keeps. `zero` and `writes` are what changes, but for the
     header.
     """
 
-    seal: Seal
+    trailer: Trailer
     body: bytes
     saved: tuple[Region, ...]
     zero: tuple[tuple[int, int], ...]
     writes: tuple[Region, ...]
 
 
-def change(image: Sif, table: bytes, steps: Plan) -> Change:
+def change(image: Sif, table: bytes, steps: EditPlan) -> PreparedEdit:
     """Return how to carry out a plan.
 
     Args:
         image: As it is; its descriptor is read from.
         table: Its raw descriptor table.
-        steps: From `assembly.plan`.
+        steps: From `assembly.plan_edit`.
 
     Raises:
         SigningError: It would overwrite more than a record can hold.
         BusyImageError, UnreadableImageError: As `sif.pread`.
     """
     before = pread(image.fd, HEADER.size, 0)
-    start = _rounded(max(image.size, steps.size) + _GAP)
+    start = max(image.size, steps.size) + _GAP
+    start += -start % _PAGE
     regions = _saved(image, steps)
     places = dict(_places(regions, start + edit_journal.regions_at(len(table), len(regions))))
-    body = edit_journal.body_of(_moved(table, image.descriptors, places), regions)
-    seal = Seal(
+    body = edit_journal.body_of(_table_with_copies(table, image.descriptors, places), regions)
+    trailer = Trailer(
         regions=len(regions),
         start=start,
         table_size=len(table),
@@ -87,24 +88,20 @@ def change(image: Sif, table: bytes, steps: Plan) -> Change:
         size_before=image.size,
         size_after=steps.size,
         before=before,
-        between=_pointed(before, start),
+        between=_header_with_table_at(before, start),
         after=steps.header,
         digest=hashlib.sha256(body).digest(),
     )
-    return Change(seal, body, regions, steps.zero, (*steps.data, steps.table))
+    return PreparedEdit(trailer, body, regions, steps.zero, (*steps.data, steps.table))
 
 
-def _rounded(offset: int) -> int:
-    return offset + -offset % _PAGE
-
-
-def _saved(image: Sif, steps: Plan) -> tuple[Region, ...]:
+def _saved(image: Sif, steps: EditPlan) -> tuple[Region, ...]:
     """Return what the plan overwrites of the file; an object of which it overwrites a part is there as a whole."""
     written = [(offset, offset + size) for offset, size in steps.zero]
     written += [(offset, offset + len(data)) for offset, data in (*steps.data, steps.table)]
     written = [(start, min(end, image.size)) for start, end in written if start < min(end, image.size)]
     objects = [(each.offset, each.offset + each.size) for each in image.descriptors if each.size]
-    extents = _united([*written, *(each for each in objects if any(_overlap(each, other) for other in written))])
+    extents = _merged([*written, *(each for each in objects if any(_overlap(each, other) for other in written))])
     size = sum(end - start for start, end in extents)
     if size > MAX_RECORD // 2:
         raise SigningError(f"the edit overwrites {size} bytes of the image; at most {MAX_RECORD // 2} can be kept")
@@ -115,7 +112,7 @@ def _overlap(one: Extent, other: Extent) -> bool:
     return one[0] < other[1] and other[0] < one[1]
 
 
-def _united(extents: Iterable[Extent]) -> list[Extent]:
+def _merged(extents: Iterable[Extent]) -> list[Extent]:
     """Return the same bytes as extents that are apart from each other, in order."""
     united: list[Extent] = []
     for start, end in sorted(extents):
@@ -133,7 +130,7 @@ def _places(regions: Sequence[Region], at: int) -> Iterator[tuple[Extent, int]]:
         at += len(data)
 
 
-def _moved(table: bytes, descriptors: Iterable[Descriptor], places: dict[Extent, int]) -> bytes:
+def _table_with_copies(table: bytes, descriptors: Iterable[Descriptor], places: dict[Extent, int]) -> bytes:
     """Return the table with the offsets of the objects that the record holds a copy of."""
     moved = bytearray(table)
     for slot, descriptor in zip(used_slots(table), descriptors, strict=True):
@@ -144,7 +141,7 @@ def _moved(table: bytes, descriptors: Iterable[Descriptor], places: dict[Extent,
     return bytes(moved)
 
 
-def _pointed(header: bytes, table_offset: int) -> bytes:
+def _header_with_table_at(header: bytes, table_offset: int) -> bytes:
     """Return a header that has its table elsewhere."""
     field = HEADER_FIELDS["table_offset"]
     return header[:field] + _number(table_offset) + header[field + _NUMBER :]
@@ -154,48 +151,48 @@ def _number(value: int) -> bytes:
     return value.to_bytes(_NUMBER, "little", signed=True)
 
 
-def carry_out(fd: int, what: Change) -> None:
+def carry_out(fd: int, what: PreparedEdit) -> None:
     """Edit the file on a descriptor that is open for reading and writing.
 
     Raises:
         SigningError: It could not be written, and is as it was.
-        BusyImageError: Somebody else wrote into it meanwhile; it is edited, and may be damaged by that.
+        BusyImageError: Another program wrote into it meanwhile; it is edited, and may be damaged by that.
     """
-    seal, recorded = what.seal, False
+    trailer, recorded = what.trailer, False
     try:
         _record(fd, what)
         recorded = True
-        _settle(fd, seal.between)
+        _write_header(fd, trailer.between)
         _write_all(fd, what)
-        _settle(fd, seal.after)
+        _write_header(fd, trailer.after)
     except OSError as error:
-        raise _undone(fd, what, error, recorded=recorded) from error
-    if os.fstat(fd).st_size != seal.end:
+        raise _undo(fd, what, error, recorded=recorded) from error
+    if os.fstat(fd).st_size != trailer.end:
         raise BusyImageError(
-            "another program wrote into the image while it was being edited; verify it, and build it anew if need be"
+            "another program wrote into the image while it was being edited; verify it, and build it again if need be"
         )
-    _end(fd, seal.size_after)
+    _truncate(fd, trailer.size_after)
 
 
-def is_done(fd: int, what: Change) -> bool:
-    """Return whether the file holds what an edit writes; the header alone does not tell, for some leave it as it was.
+def is_done(fd: int, what: PreparedEdit) -> bool:
+    """Return whether the file holds what an edit writes. The header is not enough: some edits leave it as it was.
 
     Raises:
         BusyImageError, UnreadableImageError: As `sif.pread`.
     """
-    writes = ((0, what.seal.after), *what.writes)
-    fits = os.fstat(fd).st_size >= what.seal.size_after
+    writes = ((0, what.trailer.after), *what.writes)
+    fits = os.fstat(fd).st_size >= what.trailer.size_after
     return fits and all(pread(fd, len(data), offset) == data for offset, data in writes)
 
 
-def _record(fd: int, what: Change) -> None:
-    seal = what.seal
-    write_at(fd, seal.pack(), seal.at)  # first, so that whatever there is of a record can be told to be one
-    write_at(fd, what.body, seal.start)
+def _record(fd: int, what: PreparedEdit) -> None:
+    trailer = what.trailer
+    write_at(fd, trailer.pack(), trailer.at)  # first, so that an incomplete record can be recognised
+    write_at(fd, what.body, trailer.start)
     os.fsync(fd)
 
 
-def _write_all(fd: int, what: Change) -> None:
+def _write_all(fd: int, what: PreparedEdit) -> None:
     for offset, size in what.zero:
         for at in range(offset, offset + size, len(_ZEROS)):
             write_at(fd, _ZEROS[: offset + size - at], at)
@@ -204,8 +201,8 @@ def _write_all(fd: int, what: Change) -> None:
     os.fsync(fd)
 
 
-def _end(fd: int, size: int) -> None:
-    """Cut the record off. That it cannot be is no failure of the edit: the next one does it."""
+def _truncate(fd: int, size: int) -> None:
+    """Cut the record off. A failure is ignored: the next edit does it."""
     try:
         os.ftruncate(fd, size)
         os.fsync(fd)
@@ -213,7 +210,7 @@ def _end(fd: int, size: int) -> None:
         return
 
 
-def _undone(fd: int, what: Change, error: OSError, *, recorded: bool) -> SigningError:
+def _undo(fd: int, what: PreparedEdit, error: OSError, *, recorded: bool) -> SigningError:
     """Undo what was done until an error; return what to raise.
 
     Until the record is on the disk, nothing else has changed and the header must not point to it.
@@ -221,45 +218,45 @@ def _undone(fd: int, what: Change, error: OSError, *, recorded: bool) -> Signing
     why = f"cannot write the image: {error.strerror}"
     try:
         if recorded:
-            _restore(fd, what.seal, what.saved)
+            _restore(fd, what.trailer, what.saved)
     except OSError:
-        return SigningError(f"{why}. {_left(fd, what)}")
-    _end(fd, what.seal.size_before)
-    whole = os.fstat(fd).st_size == what.seal.size_before
-    return SigningError(f"{why}; it is as it was" if whole else f"{why}. {_left(fd, what)}")
+        return SigningError(f"{why}. {_state_after_failure(fd, what)}")
+    _truncate(fd, what.trailer.size_before)
+    whole = os.fstat(fd).st_size == what.trailer.size_before
+    return SigningError(f"{why}; it is as it was" if whole else f"{why}. {_state_after_failure(fd, what)}")
 
 
-def _left(fd: int, what: Change) -> str:
-    """Return what to say of a file in which nothing can be undone any more."""
+def _state_after_failure(fd: int, what: PreparedEdit) -> str:
+    """Return a sentence about a file in which nothing can be undone any more."""
     if is_done(fd, what):
-        return "It is changed all the same, but may not be any more after a crash of the machine: verify it"
-    extra = os.fstat(fd).st_size - what.seal.size_before
-    return f"It is the image that it was, with {extra} bytes more; the next `eclctl sign` that can write removes them"
+        return "It is changed all the same, but a crash of the machine can take that back: verify it"
+    extra = os.fstat(fd).st_size - what.trailer.size_before
+    return f"It is the old image, with {extra} bytes more; the next `eclctl sign` that can write removes them"
 
 
-def _restore(fd: int, seal: Seal, regions: Iterable[Region]) -> None:
-    """Write back what was there, then the header that goes with it.
+def _restore(fd: int, trailer: Trailer, regions: Iterable[Region]) -> None:
+    """Write back the old data, then the old header.
 
-    Until then the header points to the record, on the disk too: one that another was written over, and not flushed or
-    not with success, may be either there.
+    Until then the header points to the record, and that is flushed first: of a header whose flush failed, either the
+    old or the new one may be on the disk.
     """
-    _settle(fd, seal.between)
+    _write_header(fd, trailer.between)
     for offset, data in regions:
         write_at(fd, data, offset)
     os.fsync(fd)
-    _settle(fd, seal.before)
+    _write_header(fd, trailer.before)
 
 
-def _settle(fd: int, header: bytes) -> None:
-    """Write the header and flush it; one that is there already too, for after a flush that failed nobody else does."""
+def _write_header(fd: int, header: bytes) -> None:
+    """Write the header and flush it, even if it is there already: an earlier flush of it may have failed."""
     write_at(fd, header, 0)
     os.fsync(fd)
 
 
-def mend(fd: int) -> Stage | None:
-    """Undo or finish an edit of a file that was cut short by a crash; return how far it had come.
+def recover(fd: int) -> Stage | None:
+    """Undo or finish an edit that a crash interrupted; return how far it had come.
 
-    Returns None when there was none, or when somebody has changed the image since, which then is theirs.
+    Returns None when there was none, or when another program has changed the image since: then it is left as it is.
 
     Args:
         fd: Open for reading and writing.
@@ -268,22 +265,22 @@ def mend(fd: int) -> Stage | None:
         SigningError: The file cannot be written.
         BusyImageError, UnreadableImageError: As `sif.pread`.
     """
-    found = edit_journal.cut_short(fd, os.fstat(fd).st_size)
+    found = edit_journal.find_interrupted(fd, os.fstat(fd).st_size)
     if found is None:
         return None
-    seal, stage = found
+    trailer, stage = found
     try:
         if stage is Stage.BETWEEN:
-            regions = edit_journal.regions_of(fd, seal)
+            regions = edit_journal.regions_of(fd, trailer)
             if regions is None:
-                return None  # it was whole before the header pointed to it: this is no record of ours
-            _restore(fd, seal, regions)
+                return None  # our record was whole before the header pointed to it: this is another program's
+            _restore(fd, trailer, regions)
         else:
-            # Who wrote it may have been killed before it was flushed. The record must not go away before that.
-            _settle(fd, seal.before if stage is Stage.BEFORE else seal.after)
-        _end(fd, seal.size(stage))
+            # The writer may have been killed before the flush. The record must stay until the header is on disk.
+            _write_header(fd, trailer.before if stage is Stage.BEFORE else trailer.after)
+        _truncate(fd, trailer.size(stage))
     except OSError as error:
         raise SigningError(
-            f"an edit of the image was cut short before, and what it left cannot be removed: {error.strerror}"
+            f"an earlier edit of the image was interrupted, and what it left cannot be removed: {error.strerror}"
         ) from error
     return stage

@@ -1,4 +1,4 @@
-"""Who else is at a file: another of us, a container that writes into it, any program that has it open for writing."""
+"""Tells whether another process uses an image: an eclctl that edits it, a container that writes into it, any writer."""
 
 from __future__ import annotations
 
@@ -8,37 +8,36 @@ import os
 import signal
 import struct
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from enum import Enum
-from typing import TypeAlias
 
 from eclctl.errors import BusyImageError
 
-__all__ = ["Bar", "Lock", "barred_to_writers", "lock", "refuse_if_mounted"]
+__all__ = ["Lock", "lock", "no_writers", "refuse_if_mounted"]
 
 _FLOCK = struct.Struct("hhqqi4x")
 _DENIED = frozenset({errno.EAGAIN, errno.EACCES})
 _WRITTEN = "another program has the image open for writing; end it, or wait until it is done"
 
 
-Bar: TypeAlias = AbstractContextManager[None]
-"""What holds for as long as it is entered."""
-
-
 class Lock(Enum):
-    """What came of asking for a lock."""
+    """The result of asking for a lock.
+
+    OURS: this process has it.
+    THEIRS: another process has it.
+    UNKNOWN: the file system has no locks.
+    """
 
     OURS = "ours"
     THEIRS = "theirs"
     UNKNOWN = "unknown"
-    """The file system has no locks."""
 
 
 def lock(fd: int) -> Lock:
-    """Take the one lock that those who edit a file agree on (flock, exclusive), if it can be had at once.
+    """Try to take the lock that every eclctl takes to edit a file (flock, exclusive), without waiting.
 
-    It ends with the open file, so that a dead process holds none. On NFS the kernel makes it a record lock, for which
-    the file must be open for writing; such a file is locked by `lock` on a descriptor that is.
+    The lock ends with the open file, so a dead process holds none. On NFS the kernel makes it a record lock, which
+    needs a descriptor that is open for writing.
     """
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -50,8 +49,8 @@ def lock(fd: int) -> Lock:
 def refuse_if_mounted(fd: int) -> None:
     """Raise BusyImageError when a container runs that may write into the image.
 
-    SingularityCE and Apptainer hold a record lock for writing on a writable overlay in an image. Ours is for reading,
-    on an open file description, lasts as long as that, and keeps such containers from starting meanwhile.
+    SingularityCE and Apptainer hold a record lock for writing on a writable overlay in an image. This function takes
+    one for reading, on the open file description. As long as `fd` is open, no such container can start.
     """
     try:
         fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0))
@@ -61,18 +60,18 @@ def refuse_if_mounted(fd: int) -> None:
 
 
 @contextmanager
-def barred_to_writers(fd: int) -> Iterator[None]:
-    """Require that nobody writes, and make who opens the file to write wait a moment, by a read lease (fcntl(2)).
+def no_writers(fd: int) -> Iterator[None]:
+    """Require that no process writes, and delay a process that opens the file to write, by a read lease (fcntl(2)).
 
-    The kernel gives leases to the file's owner and to root, on local file systems, and only while nobody has the file
-    open or mapped for writing. Where it gives none the file is not barred, and its times have to tell of a change.
+    The kernel gives leases to the file's owner and to root, on local file systems, while no process has the file open
+    or mapped for writing. Where it gives none, the body runs all the same, and the file's times have to show a change.
 
     Raises:
-        BusyImageError: Somebody has the file open or mapped for writing.
+        BusyImageError: A process has the file open or mapped for writing.
     """
     try:
-        # A lease that has to be given up is announced by a signal, which ends a process that expects none. This one
-        # is ignored unless somebody asks for it.
+        # The kernel announces by a signal that a lease has to be given up; most signals end the process. SIGURG is
+        # ignored by default.
         fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)
         fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
     except OSError as error:
@@ -83,7 +82,7 @@ def barred_to_writers(fd: int) -> Iterator[None]:
     try:
         yield
     finally:
-        # The kernel takes a lease away from who does not give it up in time (lease-break-time), a process that was
-        # stopped for one. What was done under it is done, and is not to be reported as failed.
+        # The kernel takes a lease away that is not given up in time (lease-break-time), from a stopped process for
+        # example. The body has ended, so this is not an error.
         with suppress(OSError):
             fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)

@@ -1,1 +1,1 @@
-"""Rings of OpenPGP keys, one's own and the site's: what is in them, and files that only their owner reads."""
+"""Rings of OpenPGP keys: the user's own and the site's, in files that are checked for owner and mode."""

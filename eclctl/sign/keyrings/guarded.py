@@ -1,8 +1,7 @@
-"""A directory whose files are replaced whole, made with their final mode, and kept from everybody else's hands.
+"""A directory of keys: its owner and modes are checked, and its files are replaced whole (`files.atomic`).
 
-A file is written under a hidden name of its own, created with the mode that it will keep (`open` narrows a mode by the
-umask and never widens it, so that there is no moment at which others could open it), synced, and renamed. Everything
-goes through one descriptor of the directory: whoever swaps the path for a link afterwards gains nothing.
+A file has the mode that it keeps from its first moment on, so that there is no moment at which others could open it.
+Everything goes through one descriptor of the directory: a link that takes the place of the path has no effect.
 """
 
 from __future__ import annotations
@@ -10,32 +9,30 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import secrets
 import stat
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final
 
 from eclctl.errors import KeyMaterialError
+from eclctl.files.atomic import Existing, flush_directory, is_temporary, prepared_file, write_file
 
 __all__ = ["GuardedDirectory", "replacing_file", "write_new"]
 
 _LOCK: Final = ".lock"
-_NEW: Final = ".new-"
 _OTHERS: Final = 0o077
 _NO_LOCKS: Final = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP})
 """What file systems say that have no flock(2): Lustre that is mounted without it, NFS without its lock daemon."""
 
 _READ: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
-_CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 @dataclass(slots=True)
 class GuardedDirectory:
     """An open directory: a private one is 0700 with files of 0600, a shared one 0755 with files of 0644.
 
-    `warnings` say what was wrong with its modes or owner. In a private one it has been mended, where that can be.
+    `warnings` say what was wrong with its modes or owner. In a private one modes have been corrected, where possible.
     """
 
     path: str
@@ -57,8 +54,8 @@ class GuardedDirectory:
             marks: Files of which a private one has one, unless it is empty.
 
         Raises:
-            KeyMaterialError: A private one is somebody else's, or is open to others and has none of `marks`; a shared
-                one can be written by anybody; or it cannot be opened.
+            KeyMaterialError: A private one is another user's, or is open to others and has none of `marks`; a shared
+                one can be written by all users; or it cannot be opened.
         """
         fd = _open(path, private=private, create=create)
         if fd is None:
@@ -78,8 +75,8 @@ class GuardedDirectory:
             self._check_shared(found.st_uid, mode)
         elif found.st_uid != os.geteuid():
             raise KeyMaterialError(
-                f"{self.path} belongs to the user with number {found.st_uid}, not to you ({os.geteuid()}): whoever it"
-                " belongs to says which keys are in it"
+                f"{self.path} belongs to the user with number {found.st_uid}, not to you ({os.geteuid()}): its"
+                " owner decides which keys are in it"
             )
         elif mode & _OTHERS:
             self._require_marks(marks, mode)
@@ -105,7 +102,7 @@ class GuardedDirectory:
 
     def _check_shared(self, owner: int, mode: int) -> None:
         if mode & stat.S_IWOTH:
-            raise KeyMaterialError(f"{self.path} can be written by anybody (mode {mode:04o}): chmod o-w it first")
+            raise KeyMaterialError(f"{self.path} can be written by all users (mode {mode:04o}): chmod o-w it first")
         if mode & stat.S_IWGRP:
             self.warnings.append(f"{self.path} can be written by its group (mode {mode:04o}), which so chooses keys")
         if owner not in {0, os.geteuid()}:
@@ -125,13 +122,14 @@ class GuardedDirectory:
     def read(self, name: str, limit: int) -> bytes | None:
         """Return what a file holds, or None when there is none.
 
-        A file of a private directory that others could read is mended, with a warning.
+        The mode of a file of a private directory that others could read is corrected, with a warning.
 
         Raises:
-            KeyMaterialError: It is no regular file, somebody else's, longer than `limit` bytes, or cannot be read.
+            KeyMaterialError: It is not a regular file, belongs to another user, is longer than `limit` bytes, or
+                cannot be read.
         """
         try:
-            # A shared directory may be made of links; in a private one a link is somebody's trick.
+            # A shared directory may be made of links; in a private one a link was planted by another user.
             fd = os.open(name, _READ | (os.O_NOFOLLOW if self.private else 0), dir_fd=self.fd)
         except FileNotFoundError:
             return None
@@ -173,7 +171,7 @@ class GuardedDirectory:
             KeyMaterialError: The directory cannot be written.
         """
         try:
-            # Nobody else may open it: whoever can, can hold the lock for ever.
+            # Other users must not open it: they could hold the lock for ever.
             fd = os.open(_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600, dir_fd=self.fd)
         except OSError as error:
             raise KeyMaterialError(f"{self.path}: {_why(error)}") from error
@@ -198,8 +196,8 @@ class GuardedDirectory:
 
     def _sweep(self) -> None:
         for name in os.listdir(self.fd):
-            if name.startswith(_NEW):
-                with suppress(OSError):  # what cannot be removed, a directory for one, is none of ours
+            if is_temporary(name):
+                with suppress(OSError):  # what cannot be removed, a directory for example, was not written here
                     os.unlink(name, dir_fd=self.fd)
 
     def replace(self, name: str, data: bytes) -> None:
@@ -219,23 +217,12 @@ class GuardedDirectory:
         Raises:
             KeyMaterialError: One cannot be written; all are as they were.
         """
-        waiting: dict[str, str] = {}
-        name = ""
-        try:
-            for name, data in files.items():
-                temporary = _NEW + secrets.token_hex(8)
-                _write(temporary, data, 0o600 if self.private else 0o644, self.fd)
-                waiting[temporary] = name
-            for temporary, name in tuple(waiting.items()):
-                os.rename(temporary, name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
-                del waiting[temporary]
-            os.fsync(self.fd)
-        except OSError as error:
-            raise KeyMaterialError(f"{self.file(name)}: {_why(error)}") from error
-        finally:
-            for temporary in waiting:
-                with suppress(OSError):
-                    os.unlink(temporary, dir_fd=self.fd)
+        mode, there = 0o600 if self.private else 0o644, Existing.FILE_OR_LINK
+        with ExitStack() as entered:
+            for name, data in reversed(tuple(files.items())):  # the last one that is entered gets its name first
+                entered.enter_context(_as_key_error(self.file(name)))
+                file = prepared_file(name, data, existing=there, mode=mode, exact_mode=True, folder=self.fd)
+                entered.enter_context(file)
 
     def remove(self, name: str) -> None:
         """Remove a file. Needs `lock`.
@@ -245,13 +232,13 @@ class GuardedDirectory:
         """
         try:
             os.unlink(name, dir_fd=self.fd)
-            os.fsync(self.fd)
+            flush_directory(self.fd)
         except OSError as error:
             raise KeyMaterialError(f"{self.file(name)}: {_why(error)}") from error
 
 
 def write_new(path: str, data: bytes, mode: int, *, overwrite: bool = False) -> None:
-    """Write a file that has its mode from the first moment on, whatever the umask is.
+    """Write a file of a user's keys, which has its mode from its first moment on, without regard to the umask.
 
     Args:
         path: Where; its directory is trusted.
@@ -260,71 +247,34 @@ def write_new(path: str, data: bytes, mode: int, *, overwrite: bool = False) -> 
         overwrite: Whether a regular file of that name may be replaced, in one step; nothing else ever is.
 
     Raises:
-        KeyMaterialError: It cannot be written, or is there already.
+        KeyMaterialError: It cannot be written, or its name is taken.
     """
-    if overwrite:
-        with replacing_file(path, data, mode):
-            return
-    with _folder_of(path) as (folder, name):
-        _write(name, data, mode, folder)
+    existing = Existing.REGULAR if overwrite else Existing.REFUSED
+    with _as_key_error(path):
+        write_file(path, data, existing=existing, mode=mode, exact_mode=True)
 
 
 @contextmanager
 def replacing_file(path: str, data: bytes, mode: int) -> Iterator[None]:
-    """Write a file that takes its name, in one step, once the body is through; until then nothing of that name changes.
+    """Write a file that gets its name, in one step, once the body is through; until then the name is as it was.
 
     All that needs room on the disk is done before the body runs. Arguments are as for `write_new`.
 
     Raises:
-        KeyMaterialError: It cannot be written, or what has the name is no regular file.
+        KeyMaterialError: It cannot be written, or what has the name is not a regular file.
     """
-    with _folder_of(path) as (folder, name):
-        # Whoever forces `-o /dev/stdout` as root means no file; a device that is replaced is gone for everybody.
-        with suppress(FileNotFoundError):
-            if not stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
-                raise KeyMaterialError(f"{path} is there and is no regular file: it is not replaced")
-        temporary = _NEW + secrets.token_hex(8)
-        _write(temporary, data, mode, folder)
-        try:
-            yield
-            os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
-        except BaseException:  # it may be a secret key
-            with suppress(OSError):
-                os.unlink(temporary, dir_fd=folder)
-            raise
+    with _as_key_error(path), prepared_file(path, data, existing=Existing.REGULAR, mode=mode, exact_mode=True):
+        yield
 
 
 @contextmanager
-def _folder_of(path: str) -> Iterator[tuple[int, str]]:
-    """Give the directory of a file, open, and the file's name there; flush the directory in the end."""
-    folder, name = os.path.split(os.path.abspath(path))
+def _as_key_error(path: str) -> Iterator[None]:
     try:
-        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            yield fd, name
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        yield
     except FileExistsError as error:
         raise KeyMaterialError(f"{path} is there already: name another file, or add --force") from error
     except OSError as error:
         raise KeyMaterialError(f"{path}: {_why(error)}") from error
-
-
-def _write(name: str, data: bytes, mode: int, folder: int) -> None:
-    fd = os.open(name, _CREATE, mode, dir_fd=folder)
-    try:
-        os.fchmod(fd, mode)  # a umask may have taken away what the owner needs
-        view = memoryview(data)
-        while view:
-            view = view[os.write(fd, view) :]
-        os.fsync(fd)
-    except BaseException:  # a file that somebody interrupts is no better than one for which there is no room
-        with suppress(OSError):
-            os.unlink(name, dir_fd=folder)
-        raise
-    finally:
-        os.close(fd)
 
 
 def _open(path: str, *, private: bool, create: bool) -> int | None:

@@ -1,4 +1,4 @@
-"""What there is to say of an OpenPGP key: whose it is, how long, until when, and what is wrong with it."""
+"""The facts of an OpenPGP key: its user IDs, size, expiry, and what is wrong with it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The user's own key ring: certificates and secret keys, in files that are nobody else's.
+"""The user's own key ring: certificates and secret keys, in files for the user alone.
 
 The two files are named and laid out as SingularityCE's are, binary keys one after the other, so that either program
 reads the other's. Public certificates are judged by `signature.openpgp.Keyring` and by nothing else.
@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 from eclctl.errors import KeyMaterialError
 from eclctl.sign.keyrings.guarded import GuardedDirectory
-from eclctl.sign.keyrings.transferable import KeyFile, TransferableKey, key_id, parse
+from eclctl.sign.keyrings.transferable import KeyFile, TransferableKey, key_id, parse_keys
 from eclctl.signature import openpgp
 
 __all__ = [
@@ -23,9 +23,9 @@ __all__ = [
     "PUBLIC",
     "SECRET",
     "Added",
-    "Change",
     "Removed",
-    "Ring",
+    "RingChange",
+    "UserRing",
     "matching",
     "merge",
     "only_match",
@@ -46,7 +46,7 @@ _SHORT: Final = 8
 _ADDRESS: Final = re.compile(r"<([^<>]*)>\s*\Z")
 
 
-class Change(NamedTuple):
+class RingChange(NamedTuple):
     """What became of a key that was added: `new`, `updated` or `unchanged`; `secret` is None when none was given."""
 
     fingerprint: str
@@ -61,7 +61,7 @@ class Added(NamedTuple):
     the key did not make.
     """
 
-    changes: tuple[Change, ...]
+    changes: tuple[RingChange, ...]
     unreadable: int = 0
     strangers: int = 0
 
@@ -77,8 +77,8 @@ Keys = dict[str, TransferableKey]
 
 
 @dataclass(slots=True)
-class Ring:
-    """A directory of two files. `warnings` gather what was wrong with their modes, and has been mended."""
+class UserRing:
+    """A directory of two files. `warnings` say which modes were wrong and have been corrected."""
 
     directory: str
     warnings: list[str] = field(default_factory=list)
@@ -153,7 +153,7 @@ class Ring:
         Raises:
             KeyMaterialError: The file or the ring is damaged, or the ring cannot be written. Nothing has changed then.
         """
-        return self._add(parse(blob), {}, self_only=self_only, public_only=public_only)
+        return self._add(parse_keys(blob), {}, self_only=self_only, public_only=public_only)
 
     def add_pair(self, fingerprint: str, secret: bytes, revocation: bytes) -> str:
         """Add a new secret key, and keep beside the ring what revokes it on the day on which it must; return where.
@@ -162,7 +162,7 @@ class Ring:
             KeyMaterialError: As for `add`. Nothing has changed then.
         """
         name = fingerprint + _REVOCATION
-        self._add(parse(secret), {name: revocation})
+        self._add(parse_keys(secret), {name: revocation})
         return os.path.join(self.directory, name)
 
     def _add(
@@ -230,7 +230,7 @@ class Ring:
 def _load(directory: GuardedDirectory, name: str) -> KeyFile:
     data = directory.read(name, MAX_RING)
     try:
-        return parse(data) if data else KeyFile({})
+        return parse_keys(data) if data else KeyFile({})
     except KeyMaterialError as error:
         raise KeyMaterialError(f"{directory.file(name)}: {error}") from error
 
@@ -257,14 +257,14 @@ def _get(keys: Keys, fingerprint: str, where: str) -> TransferableKey:
     return found
 
 
-def merge(keys: Keys, found: KeyFile, *, self_only: bool = False) -> tuple[list[Change], int]:
+def merge(keys: Keys, found: KeyFile, *, self_only: bool = False) -> tuple[list[RingChange], int]:
     """Merge what a file holds into certificates; return what changed, and how many revocations fit none of them."""
     changes = []
     for name, new in found.keys.items():
         old = keys.get(name)
-        added = new.without_others() if self_only else new
+        added = new.without_foreign_signatures() if self_only else new
         merged = added if old is None else old.merge(added)
-        changes.append(Change(name, _word(old, merged)))
+        changes.append(RingChange(name, _word(old, merged)))
         keys[name] = merged
     strangers = 0
     for revocation in found.revocations:
@@ -272,7 +272,7 @@ def merge(keys: Keys, found: KeyFile, *, self_only: bool = False) -> tuple[list[
         if revoked is None:
             strangers += 1
         else:
-            changes.append(Change(revoked, "updated"))
+            changes.append(RingChange(revoked, "updated"))
     return changes, strangers
 
 
@@ -291,21 +291,21 @@ def _revoke(keys: Keys, revocation: bytes) -> str | None:
     return None
 
 
-def _add_secret(change: Change, found: KeyFile, secret: Keys) -> Change:
+def _add_secret(change: RingChange, found: KeyFile, secret: Keys) -> RingChange:
     new = found.keys.get(change.fingerprint)
     if new is None or not new.has_secret:
         return change
     old = secret.get(change.fingerprint)
     secret[change.fingerprint] = merged = new if old is None else old.merge(new)
     word = "new" if old is None else ("unchanged" if old.protections == merged.protections else "updated")
-    return Change(change.fingerprint, change.public, word)
+    return RingChange(change.fingerprint, change.public, word)
 
 
 def matching(keys: Iterable[TransferableKey], text: str) -> list[TransferableKey]:
     """Return the keys that go by `text`: a fingerprint or key ID with or without 0x, an email address, a user ID.
 
-    An address or user ID must be the whole one. It is compared with every user ID, bound or not: whoever gives a key a
-    name that is another's makes the name ambiguous, and takes it from nobody.
+    An address or user ID must be the whole one. It is compared with every user ID, bound or not: a key
+    with another user's name makes that name ambiguous, and does not take it away.
     """
     digits = re.sub(r"\s", "", text).upper().removeprefix("0X")
     if _HEX.fullmatch(digits):

@@ -17,10 +17,10 @@ from typing import Final
 from eclctl.errors import KeyMaterialError
 from eclctl.sign.keyrings.guarded import GuardedDirectory
 from eclctl.sign.keyrings.rings import MAX_RING, Added, Keys, Removed, merge
-from eclctl.sign.keyrings.transferable import KeyFile, TransferableKey, armored, holds_armor, parse
+from eclctl.sign.keyrings.transferable import KeyFile, TransferableKey, armored, holds_armor, parse_keys
 from eclctl.signature import openpgp
 
-__all__ = ["SiteRing", "without"]
+__all__ = ["SiteRing", "without_key"]
 
 _SUFFIX: Final = ".asc"
 _BLOCK: Final = re.compile(
@@ -90,7 +90,7 @@ class SiteRing:
         Raises:
             KeyMaterialError: The file or the ring is damaged, or the ring cannot be written.
         """
-        found = parse(blob)
+        found = parse_keys(blob)
         with self._writing(self.directory) as directory:
             keys = self.keys()
             changes, strangers = merge(keys, found, self_only=self_only)
@@ -147,20 +147,20 @@ def _listed(directory: GuardedDirectory, names: Sequence[str] | None) -> Sequenc
 def _load(directory: GuardedDirectory, name: str) -> KeyFile:
     data = directory.read(name, MAX_RING)
     try:
-        return parse(data) if data is not None else KeyFile({})
+        return parse_keys(data) if data is not None else KeyFile({})
     except KeyMaterialError as error:
         raise KeyMaterialError(f"{directory.file(name)}: {error}") from error
 
 
 def _remove_from(directory: GuardedDirectory, name: str, fingerprint: str) -> None:
-    rest = without(directory.read(name, MAX_RING) or b"", fingerprint)
+    rest = without_key(directory.read(name, MAX_RING) or b"", fingerprint)
     if rest is None:
         directory.remove(name)
     else:
         directory.replace(name, rest)
 
 
-def without(blob: bytes, fingerprint: str) -> bytes | None:
+def without_key(blob: bytes, fingerprint: str) -> bytes | None:
     """Return a file of keys without one of them, or None when it then has none.
 
     Args:
@@ -168,18 +168,18 @@ def without(blob: bytes, fingerprint: str) -> bytes | None:
         fingerprint: The primary fingerprint.
     """
     if not holds_armor(blob):
-        file = parse(blob)
-        rest = [key.public() for key in _but(file, fingerprint)]
+        file = parse_keys(blob)
+        rest = [key.public() for key in _keys_without(file, fingerprint)]
         return b"".join([*rest, *file.unreadable]) or None
     left = 0
 
     def shortened(block: re.Match[bytes]) -> bytes:
         nonlocal left
-        file = parse(block[0])
+        file = parse_keys(block[0])
         if fingerprint not in file.keys:
             left += 1
             return block[0]
-        rest = [*(key.public() for key in _but(file, fingerprint)), *file.unreadable]
+        rest = [*(key.public() for key in _keys_without(file, fingerprint)), *file.unreadable]
         left += bool(rest)
         return armored(rest, secret=False) if rest else b""
 
@@ -187,5 +187,5 @@ def without(blob: bytes, fingerprint: str) -> bytes | None:
     return text if left else None
 
 
-def _but(file: KeyFile, fingerprint: str) -> Iterator[TransferableKey]:
+def _keys_without(file: KeyFile, fingerprint: str) -> Iterator[TransferableKey]:
     return (key for name, key in file.keys.items() if name != fingerprint)

@@ -22,7 +22,7 @@ from eclctl.signature.openpgp.keys import PublicKey, public_part
 from eclctl.signature.openpgp.packets import Tag, read_packets
 from eclctl.signature.openpgp.signature import Signature, SignatureType
 
-__all__ = ["KeyFile", "Protection", "TransferableKey", "armored", "holds_armor", "key_id", "parse", "protection"]
+__all__ = ["KeyFile", "Protection", "TransferableKey", "armored", "holds_armor", "key_id", "parse_keys", "protection"]
 
 _SECRET: Final = {Tag.SECRET_KEY: Tag.PUBLIC_KEY, Tag.SECRET_SUBKEY: Tag.PUBLIC_SUBKEY}
 _PUBLIC: Final = {public: secret for secret, public in _SECRET.items()}
@@ -55,7 +55,9 @@ class _Component:
     signatures: dict[bytes, None] = field(default_factory=dict)
 
     def merge(self, other: _Component) -> _Component:
-        return replace(self, secret=_better(self.secret, other.secret), signatures=self.signatures | other.signatures)
+        return replace(
+            self, secret=_preferred_secret(self.secret, other.secret), signatures=self.signatures | other.signatures
+        )
 
     def packets(self, *, secret: bool) -> Iterator[bytes]:
         if secret and self.secret is not None:
@@ -65,10 +67,10 @@ class _Component:
         yield from (_packet(Tag.SIGNATURE, body) for body in self.signatures)
 
 
-def _better(mine: bytes | None, other: bytes | None) -> bytes | None:
+def _preferred_secret(mine: bytes | None, other: bytes | None) -> bytes | None:
     """Return the secret part to keep: what is there, unless it is a stub and the other one is not.
 
-    A key that we can use is never replaced by what somebody sends us under its name.
+    A key that can be used is never replaced by what another user sends under its name.
     """
     if mine is None or other is None:
         return other if mine is None else mine
@@ -125,12 +127,16 @@ class TransferableKey:
         merged[name] = replace(merged[name], signatures=merged[name].signatures | {signature: None})
         return replace(self, _components=merged)
 
-    def without_others(self) -> TransferableKey:
+    def without_foreign_signatures(self) -> TransferableKey:
         """Return this certificate without what strangers certified: anyone can put any number of these on a key.
 
-        Revocations stay, whoever signed them: a designated revoker may have.
+        All revocations stay: a designated revoker may have signed them.
         """
-        return replace(self, _components={name: _own(part, self.primary) for name, part in self._components.items()})
+        components = {
+            name: replace(part, signatures={body: None for body in part.signatures if _counts(body, self.primary)})
+            for name, part in self._components.items()
+        }
+        return replace(self, _components=components)
 
     def public(self) -> bytes:
         """Return the certificate, binary."""
@@ -148,11 +154,6 @@ class TransferableKey:
     def _write(self, *, secret: bool) -> bytes:
         parts = sorted(self._components.values(), key=lambda part: _ORDER[part.tag])
         return b"".join(packet for part in parts for packet in part.packets(secret=secret))
-
-
-def _own(part: _Component, primary: PublicKey) -> _Component:
-    kept = {body: None for body in part.signatures if _counts(body, primary)}
-    return replace(part, signatures=kept)
 
 
 def _counts(body: bytes, primary: PublicKey) -> bool:
@@ -184,7 +185,7 @@ class KeyFile:
     unreadable: tuple[bytes, ...] = ()
 
 
-def parse(blob: bytes) -> KeyFile:
+def parse_keys(blob: bytes) -> KeyFile:
     """Read a file of keys, public and secret.
 
     Args:
@@ -238,14 +239,14 @@ class _Reader:
             self._raw += _packet(tag, body)
         elif self._key is None:
             if tag == Tag.SIGNATURE:
-                self._loose(body)
+                self._unattached(body)
         elif tag == Tag.SIGNATURE:
             if self._signatures is not None:
                 self._signatures[body] = None
         elif public in _ORDER:
             self._signatures = _add(self._key, tag, body)
 
-    def _loose(self, body: bytes) -> None:
+    def _unattached(self, body: bytes) -> None:
         if len(self.loose) == _MOST_LOOSE:
             raise PacketError(f"more than {_MOST_LOOSE} signatures without a key")
         self.loose.append(body)
@@ -281,7 +282,7 @@ def _add(key: TransferableKey, tag: int, body: bytes) -> dict[bytes, None] | Non
 def _join(key: TransferableKey, part: _Component) -> dict[bytes, None]:
     """Add a component without signatures to a key that is being read; return where its signatures go."""
     there = key._components.setdefault((part.tag, part.body), part)  # noqa: SLF001 - of this module's own class
-    there.secret = _better(there.secret, part.secret)
+    there.secret = _preferred_secret(there.secret, part.secret)
     return there.signatures
 
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import socket
-import stat
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +13,6 @@ from typing import Any
 import pytest
 
 from eclctl.cli import report
-from eclctl.cli.report import write_whole
 from eclctl.client import NoAnswerError
 from eclctl.local.report import last_decisions
 
@@ -35,40 +32,6 @@ def test_a_wrong_command_line_is_two_and_points_to_help(
 ) -> None:
     assert report.run(arguments) == 2
     assert "--help" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("mode", [0o600, 0o640])
-def test_a_file_is_replaced_whole_whatever_the_umask(tmp_path: Path, mode: int) -> None:
-    path = tmp_path / "report.html"
-    path.write_text("an older report")
-    path.chmod(0o666)
-    before = os.umask(0)
-    try:
-        write_whole(str(path), b"new", mode)
-    finally:
-        os.umask(before)
-    assert path.read_bytes() == b"new"
-    assert stat.S_IMODE(path.stat().st_mode) == mode
-    assert os.listdir(tmp_path) == ["report.html"]
-
-
-def test_what_cannot_be_written_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
-    path = tmp_path / "report.html"
-    path.write_text("an older report")
-    with pytest.raises(TypeError):
-        write_whole(str(path), "no bytes", 0o600)  # type: ignore[arg-type]
-    assert path.read_text() == "an older report"
-    assert os.listdir(tmp_path) == ["report.html"]
-
-
-@pytest.mark.parametrize("kind", ["directory", "link", "fifo"])
-def test_nothing_but_a_regular_file_is_replaced(tmp_path: Path, kind: str) -> None:
-    path, target = tmp_path / "report.html", tmp_path / "target"
-    target.write_text("precious")
-    {"directory": path.mkdir, "link": lambda: path.symlink_to(target), "fifo": lambda: os.mkfifo(path)}[kind]()
-    with pytest.raises(OSError, match="no regular file"):
-        write_whole(str(path), b"new", 0o600)
-    assert target.read_text() == "precious"
 
 
 def test_the_newest_decisions_are_read_from_the_end_and_other_lines_passed_over(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from eclctl.config import subordinate_id_files, subordinate_ids
-from eclctl.config.subordinate_id_files import Files, SubordinateIds, read, state_of, status
+from eclctl.config.subordinate_id_files import Files, SubordinateIds, read_subordinate_ids, state_of, status
 from eclctl.config.subordinate_ids import (
     MANY,
     NOT_READ,
@@ -148,7 +148,7 @@ def grant(path: str, text: str) -> None:
 
 
 def test_files_that_are_missing_grant_nothing(tmp_path: Path) -> None:
-    found = read(Files(*(str(tmp_path / name) for name in Files._fields)))
+    found = read_subordinate_ids(Files(*(str(tmp_path / name) for name in Files._fields)))
     assert (found.uids.ranges.starts, found.gids.ranges.starts) == ((), ())
     assert (found.uids.problem, found.gids.problem, found.not_read) == (None, None, None)
 
@@ -156,7 +156,7 @@ def test_files_that_are_missing_grant_nothing(tmp_path: Path) -> None:
 def test_files_that_are_empty_grant_nothing(files: Files) -> None:
     grant(files.subuid, "")
     grant(files.subgid, "\n# none\n")
-    shown = status(read(files))
+    shown = status(read_subordinate_ids(files))
     assert [(shown[sort]["ranges"], shown[sort]["overlaps"], shown[sort]["problem"]) for sort in ("uids", "gids")] == [
         (0, 0, None)
     ] * 2
@@ -166,7 +166,7 @@ def test_overlaps_and_accounts_in_ranges_are_named(files: Files) -> None:
     grant(files.subuid, "alice:100000:10\nbob:100005:10\n1000:100000:1\n")
     grant(files.subgid, "alice:200000:10\n")
     grant(files.nsswitch, "subid: sss\n")
-    shown = status(read(files))
+    shown = status(read_subordinate_ids(files))
     assert shown["not_read"] == "sss"
     assert shown["uids"]["overlapping"] == [{"first": 100005, "last": 100009, "owners": ["alice", "bob"]}]
     assert shown["uids"]["holding"] == [{"first": 100007, "last": 100007, "owners": ["alice", "bob"]}]
@@ -175,51 +175,51 @@ def test_overlaps_and_accounts_in_ranges_are_named(files: Files) -> None:
 
 def test_an_account_in_a_range_of_its_own_is_nothing_to_name(files: Files) -> None:
     grant(files.subuid, "alice:1000:1\ncarol:100007:1\n")
-    assert status(read(files))["uids"]["accounts"] == 0
+    assert status(read_subordinate_ids(files))["uids"]["accounts"] == 0
 
 
 def test_what_is_named_is_bounded(files: Files) -> None:
     grant(files.subuid, "".join(f"a:{2 * number}:1\nb:{2 * number}:1\n" for number in range(5000)))
-    shown = status(read(files))["uids"]
+    shown = status(read_subordinate_ids(files))["uids"]
     assert (shown["overlaps"], len(shown["overlapping"])) == (5000, 20)
 
 
 def test_a_file_that_cannot_be_read_leaves_the_ranges_read_before(files: Files) -> None:
     grant(files.subuid, "alice:100000:10\n")
-    before = read(files)
+    before = read_subordinate_ids(files)
     os.unlink(files.subuid)
     os.mkdir(files.subuid)
-    found = read(files, before)
+    found = read_subordinate_ids(files, before)
     assert found.uids.ranges == before.uids.ranges
     assert found.uids.problem == "is not a regular file; the ranges read before stay in force"
 
 
 def test_without_ranges_from_before_every_id_may_be_anybodys_until_the_file_can_be_read(files: Files) -> None:
     os.mkdir(files.subuid)
-    first = read(files)
-    second = read(files, first)
+    first = read_subordinate_ids(files)
+    second = read_subordinate_ids(files, first)
     for found in (first, second):
         assert found.uids.ranges.owners_of(5) == NOT_READ
         assert found.uids.problem == "is not a regular file; whose a subordinate ID is cannot be told"
     os.rmdir(files.subuid)
-    assert read(files, second).uids.ranges.starts == ()
+    assert read_subordinate_ids(files, second).uids.ranges.starts == ()
 
 
 def test_a_file_of_too_many_lines_is_not_believed(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subordinate_ids, "MOST_LINES", 2)
     grant(files.subuid, "a:1:1\n" * 3)
-    assert read(files).uids.ranges.owners_of(1) == NOT_READ
+    assert read_subordinate_ids(files).uids.ranges.owners_of(1) == NOT_READ
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, whose files must be root's alone")
 def test_a_file_that_others_can_write_is_not_believed(files: Files) -> None:
     os.chmod(os.path.dirname(files.subuid), 0o755)
     grant(files.subuid, "alice:100000:10\n")
-    before = read(files)
+    before = read_subordinate_ids(files)
     assert before.uids.problem is None
     grant(files.subuid, "mallory:0:4294967295\n")
     os.chmod(files.subuid, 0o664)
-    found = read(files, before, read_guarded)
+    found = read_subordinate_ids(files, before, read_guarded)
     assert found.uids.ranges.owners_of(100001) == ("alice",)
     assert found.uids.problem is not None
     assert "writable by others" in found.uids.problem

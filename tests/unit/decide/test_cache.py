@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from eclctl.decide.cache import FactCache
 from eclctl.decide.facts import Facts
-from eclctl.files.trusted_path import FileKey
+from eclctl.files.locating import FileKey
 
 KEY = FileKey(device=1, inode=2, handle=b"h", size=3, ctime_ns=4, btime_ns=5)
 FACTS = Facts("store", None, digested=False)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from eclctl.config.subordinate_id_files import Files, Granted, SubordinateIds, read
+from eclctl.config.subordinate_id_files import Files, Granted, SubordinateIds, read_subordinate_ids
 from eclctl.config.subordinate_ids import MOST_OWNERS, NOT_READ, Ranges, parse_ranges
 from eclctl.decide import caller_identity as module
 from eclctl.decide.caller_identity import NameService, Owner, calling_user, has_subordinate_ids, identify, unidentified
@@ -224,7 +224,7 @@ def test_who_has_subordinate_gids_leaves_no_group_behind_for_rules_that_deny(tmp
     for name, text in (("subuid", ""), ("subgid", granted + "\n"), ("passwd", passwd), ("group", ""), ("nss", "")):
         (tmp_path / name).write_text(text)
     files = Files(*(str(tmp_path / name) for name in ("subuid", "subgid", "passwd", "group", "nss")))
-    known = read(files, reader=read_unguarded)
+    known = read_subordinate_ids(files, reader=read_unguarded)
     found = identity(1000, 100, known=known)
     assert found is not None
     assert (found.uid, found.groups, found.denied_groups, found.person) == (1000, {100}, {500}, 1000)
@@ -239,6 +239,6 @@ def test_who_has_no_subordinate_gids_is_not_looked_up(tmp_path: Path) -> None:
     names = ("subuid", "subgid", "passwd", "group", "nss")
     for name, text in zip(names, texts, strict=True):
         (tmp_path / name).write_text(text)
-    known = read(Files(*(str(tmp_path / name) for name in names)), reader=read_unguarded)
+    known = read_subordinate_ids(Files(*(str(tmp_path / name) for name in names)), reader=read_unguarded)
     assert not has_subordinate_ids(Caller(1000, 100), known)
     assert has_subordinate_ids(Caller(1001, 101), known)

@@ -11,7 +11,7 @@ from eclctl.config.document import Mark
 from eclctl.config.settings import Filesystems, Settings, Watch
 from eclctl.decide.host_mounts import HostMounts, exists_here, why_rule_cannot
 from eclctl.files.mounts import Mounts, parse_mountinfo
-from eclctl.files.trusted_filesystems import Believed
+from eclctl.files.trusted_filesystems import FilesystemJudge
 from eclctl.model import Assurance, Verdict
 from eclctl.policy.globs import compile_glob
 from eclctl.policy.language import Match, Rule
@@ -39,7 +39,7 @@ def table() -> Mounts:
 
 def host(words: Filesystems | None = None, *, configured: bool = True, there: bool = True) -> HostMounts:
     mounts = table()
-    belief = Believed(words or Filesystems(), frozenset({0}), frozenset({0}))(mounts)
+    belief = FilesystemJudge(words or Filesystems(), frozenset({0}), frozenset({0}))(mounts)
     return HostMounts(mounts, belief if configured else None, lambda _: there)
 
 

@@ -145,7 +145,7 @@ def test_bind_mounts_are_listed_with_what_lies_behind() -> None:
     assert list(mounts(LINES).binds()) == [("/bound", "/srv")]
 
 
-def test_only_the_root_file_system_is_believed_unless_somebody_says_more(table: MountTable) -> None:
+def test_only_the_root_file_system_is_trusted_unless_somebody_says_more(table: MountTable) -> None:
     found, belief = table.current()
     assert belief.trusted == {found.root.superblock}
     assert belief.vouched == frozenset()

@@ -1,4 +1,4 @@
-"""What is believed of hosts whose mount tables are recorded: file systems that a test machine may lack."""
+"""Which file systems are trusted on hosts whose mount tables are recorded: types that a test machine may lack."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from eclctl.files.mounts import Belief, Mount, Mounts
+from eclctl.files.mounts import FilesystemTrust, Mount, Mounts
 from eclctl.files.trusted_filesystems import Filesystems
 from tests.helpers.file_systems import Host, mounts_of
 from tests.places.arena import RECORDED, recorded
@@ -25,9 +25,9 @@ def lines_of(name: str) -> list[str]:
     return recorded(name).removesuffix("\n").split("\n")
 
 
-def believed(host: Host, name: str, words: Filesystems | None = None) -> tuple[Mounts, Belief]:
+def judged(host: Host, name: str, words: Filesystems | None = None) -> tuple[Mounts, FilesystemTrust]:
     root, *others = lines_of(name)
-    return host.belief(*others, words=words, root=root)
+    return host.trust(*others, words=words, root=root)
 
 
 @pytest.mark.parametrize("name", HOSTS)
@@ -36,14 +36,14 @@ def test_every_line_is_a_mount(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", HOSTS)
-def test_by_default_the_file_system_of_the_root_directory_alone_is_believed(host: Host, name: str) -> None:
-    mounts, belief = believed(host, name)
-    assert belief.trusted == {mounts.root.superblock}
-    assert belief.vouched == frozenset()
+def test_by_default_the_file_system_of_the_root_directory_alone_is_trusted(host: Host, name: str) -> None:
+    mounts, trust = judged(host, name)
+    assert trust.trusted == {mounts.root.superblock}
+    assert trust.vouched == frozenset()
 
 
 @pytest.mark.parametrize("name", HOSTS)
-def test_no_entry_of_fstab_makes_a_file_system_believed_whose_owners_are_not_its_own(host: Host, name: str) -> None:
+def test_no_entry_of_fstab_makes_a_file_system_trusted_whose_owners_are_not_its_own(host: Host, name: str) -> None:
     mounts = mounts_of(*lines_of(name))
     disks = {
         mount.source: mount.device
@@ -53,24 +53,24 @@ def test_no_entry_of_fstab_makes_a_file_system_believed_whose_owners_are_not_its
     for source, device in disks.items():
         host.disk(os.path.basename(source), f"{os.major(device)}:{os.minor(device)}")
     host.fstab.write_bytes(b"".join(map(entry, mounts.all)).replace(b"/dev/sd", bytes(host.dev) + b"/sd"))
-    _, belief = believed(host, name)
+    _, trust = judged(host, name)
     for mount in mounts.all:
         if mount.superblock != mounts.root.superblock and mount.type not in OWN_OWNERS:
-            assert not belief.trusts(mount), mount
-            assert not belief.vouches_for(mount), mount
+            assert not trust.trusts(mount), mount
+            assert not trust.vouches_for(mount), mount
         elif mount.source in disks and mounts.at(mount.point) is mount and mount.root == "/":
-            assert belief.trusts(mount), mount  # so that it is the type that makes the difference
+            assert trust.trusts(mount), mount  # so that it is the type that makes the difference
 
 
 @pytest.mark.parametrize("name", HOSTS)
-def test_each_point_that_is_listed_is_believed_whatever_its_name_holds(host: Host, name: str) -> None:
+def test_each_point_that_is_listed_is_trusted_whatever_its_name_holds(host: Host, name: str) -> None:
     mounts = mounts_of(*lines_of(name))
     points = frozenset(mount.point for mount in mounts.all)
-    _, belief = believed(host, name, words=Filesystems(trusted=points, fuse=points))
+    _, trust = judged(host, name, words=Filesystems(trusted=points, fuse=points))
     for point in points:
         top = mounts.at(point)
         assert top is not None
-        assert belief.trusts(top), point
+        assert trust.trusts(top), point
 
 
 def entry(mount: Mount) -> bytes:

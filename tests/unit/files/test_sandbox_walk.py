@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from eclctl.files import sandbox_walk
-from eclctl.files.sandbox_walk import HELD, Bounds, Look, Weak
+from eclctl.files.sandbox_walk import HELD, Bounds, SandboxWeakness, WalkResult
 from tests.helpers.support import ROOT
 
 OWNERS = frozenset({0})
@@ -55,7 +55,7 @@ def top(place: Path) -> Path:
     return made
 
 
-def look(top: Path, bounds: Bounds = ALL, owners: frozenset[int] = OWNERS) -> Look:
+def look(top: Path, bounds: Bounds = ALL, owners: frozenset[int] = OWNERS) -> WalkResult:
     fd = os.open(top, os.O_PATH)
     try:
         return sandbox_walk.look(fd, owners, clock=time.monotonic, bounds=bounds)
@@ -63,7 +63,7 @@ def look(top: Path, bounds: Bounds = ALL, owners: frozenset[int] = OWNERS) -> Lo
         os.close(fd)
 
 
-def weak(top: Path, bounds: Bounds = ALL) -> Weak:
+def weak(top: Path, bounds: Bounds = ALL) -> SandboxWeakness:
     found = look(top, bounds).weak
     assert found is not None, "nothing was found"
     return found
@@ -136,7 +136,7 @@ def test_a_hard_link_to_a_file_of_another_owner_is_found(top: Path, tmp_path: Pa
 )
 def test_what_others_can_write_is_found(top: Path, name: str, mode: int, why: str) -> None:
     os.chmod(top / name, mode)
-    assert weak(top) == Weak(name, why, "chmod go-w")
+    assert weak(top) == SandboxWeakness(name, why, "chmod go-w")
 
 
 def test_a_pipe_that_others_can_fill_is_found(top: Path) -> None:
@@ -154,7 +154,9 @@ def test_an_acl_that_lets_one_user_write_is_found(top: Path) -> None:
 
 def test_a_file_that_a_process_has_open_for_writing_is_found(top: Path) -> None:
     with open(top / "bin/sh", "ab"):
-        assert weak(top) == Weak("bin/sh", "a process has it open for writing", "end that process (fuser -v)")
+        assert weak(top) == SandboxWeakness(
+            "bin/sh", "a process has it open for writing", "end that process (fuser -v)"
+        )
     assert look(top).weak is None
 
 
@@ -252,7 +254,7 @@ def test_a_directory_that_is_moved_out_while_the_walk_is_in_it_ends_it(place: Pa
         if entered == HELD + 6:
             os.rename(top / "d/d", outside / "d")
 
-    assert watched(top, move) == Weak("d/d", MOVED, "ask again")
+    assert watched(top, move) == SandboxWeakness("d/d", MOVED, "ask again")
 
 
 @pytest.mark.parametrize("by", ["nothing", "a link"])
@@ -302,7 +304,7 @@ def test_a_file_that_takes_the_place_of_another_while_it_is_looked_at_ends_the_w
                 (top / "file").write_bytes(b"")
             return uid == 0
 
-    assert look(top, owners=Exchanging()).weak == Weak("file", MOVED, "ask again")
+    assert look(top, owners=Exchanging()).weak == SandboxWeakness("file", MOVED, "ask again")
 
 
 def test_a_directory_that_cannot_be_listed_is_found(top: Path) -> None:
@@ -380,7 +382,7 @@ print(weak and f"{weak.path}: {weak.why}")
 """
 
 
-def watched(top: Path, act: Callable[[int], None]) -> Weak | None:
+def watched(top: Path, act: Callable[[int], None]) -> SandboxWeakness | None:
     """Walk, and act each time that a directory was opened, told how many that are."""
     count = itertools.count(1)
     fd = os.open(top, os.O_PATH)

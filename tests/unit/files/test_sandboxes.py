@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from eclctl.files.mounts import Mounts, parse_mountinfo
-from eclctl.files.sandbox_walk import Bounds, Look
-from eclctl.files.sandboxes import KEPT_SECONDS, WEAK_SECONDS, Sandboxes, Top
+from eclctl.files.sandbox_walk import Bounds, WalkResult
+from eclctl.files.sandboxes import KEPT_SECONDS, WEAK_SECONDS, Sandboxes, SandboxKey
 
 OWNERS = frozenset({0})
 WAIT = 30.0
@@ -62,12 +62,12 @@ class Box:
 
     def look(
         self, state: object = "state", mounts: Mounts = MOUNTS, owners: frozenset[int] = OWNERS, name: str = ""
-    ) -> Look:
-        top = Top(state, (name or str(self.path),))
+    ) -> WalkResult:
+        top = SandboxKey(state, (name or str(self.path),))
         return self.sandboxes.look(self.fd, top, owners, mounts)
 
-    def kept(self, mounts: Mounts = MOUNTS) -> Look | None:
-        return self.sandboxes.kept(Top("state", (str(self.path),)), OWNERS, mounts)
+    def kept(self, mounts: Mounts = MOUNTS) -> WalkResult | None:
+        return self.sandboxes.kept(SandboxKey("state", (str(self.path),)), OWNERS, mounts)
 
     def weaken(self) -> None:
         os.chmod(self.path / "file", 0o666)
@@ -172,7 +172,7 @@ def test_a_new_mount_below_ends_a_clean_result(box: Box) -> None:
 
 def test_the_root_directory_has_mounts_below(box: Box) -> None:
     box.look(name="/")
-    assert box.sandboxes.kept(Top("state", ("/",)), OWNERS, table("/tmp", "/mnt")) is None
+    assert box.sandboxes.kept(SandboxKey("state", ("/",)), OWNERS, table("/tmp", "/mnt")) is None
 
 
 def test_no_more_results_are_kept_than_the_limit(box: Box) -> None:
@@ -220,10 +220,10 @@ def test_callers_at_the_same_time_share_one_walk(box: Box) -> None:
 
 
 def test_who_shares_a_walk_waits_no_longer_than_a_walk_may_take(box: Box) -> None:
-    found: list[Look] = []
+    found: list[WalkResult] = []
 
     def ask_too() -> None:
-        found.append(box.sandboxes.look(box.fd, Top("state", ()), OWNERS, MOUNTS, Bounds(seconds=0)))
+        found.append(box.sandboxes.look(box.fd, SandboxKey("state", ()), OWNERS, MOUNTS, Bounds(seconds=0)))
 
     box.entering = ask_too  # while the walk is under way
     assert box.look().weak is None

@@ -1,4 +1,4 @@
-"""Which file systems are believed, by their mount points, their sources, and what the configuration says."""
+"""Which file systems are trusted, by their mount points, their sources, and what the configuration says."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from eclctl.files.mounts import Mounts, parse_mountinfo
-from eclctl.files.trusted_filesystems import Believed, Filesystems, device_groups
+from eclctl.files.trusted_filesystems import FilesystemJudge, Filesystems, device_groups
 from tests.helpers.file_systems import ROOT, Host, mounts_of
 
 DATA = "30 22 8:17 / /data rw,relatime - ext4 /dev/sdb1 rw"
@@ -61,43 +61,43 @@ def listed(host: Host) -> Host:
 
 
 @pytest.mark.parametrize("kind", ["ext4", "overlay", "nfs4", "tmpfs", "zfs"])
-def test_the_file_system_of_the_root_directory_is_believed(host: Host, kind: str) -> None:
+def test_the_file_system_of_the_root_directory_is_trusted(host: Host, kind: str) -> None:
     assert host.objection("/", root=f"22 1 0:20 / / rw - {kind} any rw") is None
 
 
-def test_a_fuse_root_is_not_believed_until_it_is_listed(host: Host) -> None:
+def test_a_fuse_root_is_not_trusted_until_it_is_listed(host: Host) -> None:
     root = "22 1 0:20 / / rw - fuse.any any rw"
     assert "FUSE" in str(host.objection("/", root=root))
     assert host.objection("/", root=root, words=Filesystems(fuse=frozenset({"/"}))) is None
 
 
-def test_in_a_chroot_the_file_system_that_the_root_directory_lies_on_is_believed(host: Host) -> None:
+def test_in_a_chroot_the_file_system_that_the_root_directory_lies_on_is_trusted(host: Host) -> None:
     table = parse_mountinfo(f"{ROOT}\n{DATA}")
     unlisted = parse_mountinfo("99 0 8:33 / / rw - xfs x rw")[0]
-    believed = Believed(Filesystems(), frozenset({0}), frozenset({0}))
-    assert believed(Mounts(table, unlisted, settled=True)).trusted == {unlisted.superblock}
+    judged = FilesystemJudge(Filesystems(), frozenset({0}), frozenset({0}))
+    assert judged(Mounts(table, unlisted, settled=True)).trusted == {unlisted.superblock}
 
 
-def test_a_mount_of_the_roots_file_system_elsewhere_is_believed(host: Host) -> None:
+def test_a_mount_of_the_roots_file_system_elsewhere_is_trusted(host: Host) -> None:
     assert host.objection("/bound", "31 22 8:1 /srv /bound rw,relatime - ext4 /dev/sda1 rw") is None
 
 
 # What root has written down.
 
 
-def test_what_fstab_lists_at_its_point_and_of_its_source_is_believed(listed: Host) -> None:
+def test_what_fstab_lists_at_its_point_and_of_its_source_is_trusted(listed: Host) -> None:
     assert listed.objection("/data", DATA) is None
 
 
-def test_a_bind_mount_of_what_is_believed_is_believed(listed: Host) -> None:
+def test_a_bind_mount_of_what_is_trusted_is_trusted(listed: Host) -> None:
     bound = "31 22 8:17 /inner /elsewhere rw,relatime - ext4 /dev/sdb1 rw"
     assert listed.objection("/elsewhere", DATA, bound) is None
 
 
 def test_a_sandbox_that_mounts_everything_again_changes_nothing(listed: Host) -> None:
     again = "230 22 8:17 / /data ro,relatime - ext4 /dev/sdb1 rw"
-    mounts, belief = listed.belief(DATA, again, "231 22 8:17 /state /var/lib/state rw - ext4 /dev/sdb1 rw")
-    assert {each.superblock for each in mounts.all if each.superblock not in belief.trusted} == set()
+    mounts, trust = listed.trust(DATA, again, "231 22 8:17 /state /var/lib/state rw - ext4 /dev/sdb1 rw")
+    assert {each.superblock for each in mounts.all if each.superblock not in trust.trusted} == set()
 
 
 def fstab(text: str) -> Callable[[Host], object]:
@@ -166,7 +166,7 @@ CONDITIONS: dict[str, tuple[Callable[[Host], object], str]] = {
 
 
 @pytest.mark.parametrize("name", CONDITIONS)
-def test_without_any_one_condition_what_fstab_lists_is_not_believed(listed: Host, name: str) -> None:
+def test_without_any_one_condition_what_fstab_lists_is_not_trusted(listed: Host, name: str) -> None:
     spoil, reason = CONDITIONS[name]
     spoil(listed)
     objection = listed.objection("/data", DATA)
@@ -175,17 +175,17 @@ def test_without_any_one_condition_what_fstab_lists_is_not_believed(listed: Host
     assert reason in objection
 
 
-def test_devices_without_sysfs_directories_of_lower_ones_are_not_believed(listed: Host) -> None:
+def test_devices_without_sysfs_directories_of_lower_ones_are_not_trusted(listed: Host) -> None:
     (listed.sysfs / "devices/sdb/slaves").rmdir()
     assert "slaves does not exist" in str(listed.objection("/data", DATA))
 
 
-def test_another_mount_of_the_same_type_at_another_point_is_not_believed(listed: Host) -> None:
+def test_another_mount_of_the_same_type_at_another_point_is_not_trusted(listed: Host) -> None:
     listed.disk("sdc", "8:32")
     assert listed.objection("/mnt", DATA, "31 22 8:32 / /mnt rw - ext4 /dev/sdc rw") is not None
 
 
-def test_what_a_user_has_mounted_over_a_listed_point_is_not_believed(listed: Host) -> None:
+def test_what_a_user_has_mounted_over_a_listed_point_is_not_trusted(listed: Host) -> None:
     over = "31 30 0:50 / /data rw,nosuid,nodev - fuse.sshfs host:/ rw,user_id=1000,group_id=1000"
     assert "FUSE" in str(listed.objection("/data", DATA, over))
 
@@ -218,7 +218,7 @@ def test_a_root_device_without_a_node_of_its_name_is_known_by_its_number(listed:
     assert listed.objection("/data", "30 22 8:17 / /data rw,relatime - ext4 /dev/root rw") is None
 
 
-def test_a_file_system_with_a_second_device_is_not_believed(listed: Host) -> None:
+def test_a_file_system_with_a_second_device_is_not_trusted(listed: Host) -> None:
     listed.fstab.write_text(f"UUID={UUID} /data xfs defaults\n")
     assert listed.objection("/data", "30 22 8:17 / /data rw - xfs /dev/sdb1 rw,attr2") is None
     objection = listed.objection("/data", "30 22 8:17 / /data rw - xfs /dev/sdb1 rw,logdev=/dev/sdc1")
@@ -240,7 +240,7 @@ def unit(listed: Host) -> Host:
     return listed
 
 
-def test_what_a_mount_unit_lists_is_believed(unit: Host) -> None:
+def test_what_a_mount_unit_lists_is_trusted(unit: Host) -> None:
     assert unit.objection("/data", DATA) is None
 
 
@@ -285,7 +285,7 @@ UNITS: dict[str, tuple[Callable[[Host], object], str]] = {
 
 
 @pytest.mark.parametrize("name", UNITS)
-def test_without_any_one_condition_what_a_unit_lists_is_not_believed(unit: Host, name: str) -> None:
+def test_without_any_one_condition_what_a_unit_lists_is_not_trusted(unit: Host, name: str) -> None:
     spoil, reason = UNITS[name]
     spoil(unit)
     objection = unit.objection("/data", DATA)
@@ -294,10 +294,10 @@ def test_without_any_one_condition_what_a_unit_lists_is_not_believed(unit: Host,
 
 
 def test_a_unit_that_the_service_manager_made_up_is_not_read() -> None:
-    assert not [each for each in Believed.__init__.__globals__["UNIT_DIRECTORIES"] if "transient" in each]
+    assert not [each for each in FilesystemJudge.__init__.__globals__["UNIT_DIRECTORIES"] if "transient" in each]
 
 
-def test_a_link_to_a_unit_of_roots_is_believed(unit: Host) -> None:
+def test_a_link_to_a_unit_of_roots_is_trusted(unit: Host) -> None:
     target = unit.write("opt/data.mount", unit_text(f"{unit.dev}/disk/by-uuid/{UUID}"))
     (unit.units[0] / "data.mount").symlink_to(target)
     assert unit.objection("/data", DATA) is None
@@ -306,14 +306,14 @@ def test_a_link_to_a_unit_of_roots_is_believed(unit: Host) -> None:
 # Automounters.
 
 
-def test_what_is_mounted_on_an_automounters_mount_is_not_believed(listed: Host) -> None:
+def test_what_is_mounted_on_an_automounters_mount_is_not_trusted(listed: Host) -> None:
     listed.fstab.write_text(f"UUID={UUID} /auto/data ext4 defaults\n")
     autofs = "29 22 0:70 / /auto rw - autofs /etc/auto.x rw,indirect"
     on_it = "30 29 8:17 / /auto/data rw - ext4 /dev/sdb1 rw"
     assert "comes from an automounter" in str(listed.objection("/auto/data", autofs, on_it))
 
 
-def test_what_is_mounted_over_an_automounters_mount_is_not_believed(listed: Host) -> None:
+def test_what_is_mounted_over_an_automounters_mount_is_not_trusted(listed: Host) -> None:
     autofs = "29 22 0:70 / /data rw - autofs systemd-1 rw,direct"
     on_it = "30 29 8:17 / /data rw - ext4 /dev/sdb1 rw"
     assert "comes from an automounter" in str(listed.objection("/data", autofs, on_it))
@@ -321,7 +321,7 @@ def test_what_is_mounted_over_an_automounters_mount_is_not_believed(listed: Host
     assert "comes from an automounter" in str(listed.objection("/data", autofs, again))
 
 
-def test_where_an_automounters_point_is_listed_what_it_mounts_is_believed(host: Host) -> None:
+def test_where_an_automounters_point_is_listed_what_it_mounts_is_trusted(host: Host) -> None:
     lines = (
         "29 22 0:70 / /home rw - autofs /etc/auto.home rw,indirect",
         "30 29 0:71 / /home/joe rw - nfs4 filer:/joe rw",
@@ -334,7 +334,7 @@ def test_where_an_automounters_point_is_listed_what_it_mounts_is_believed(host: 
     assert host.objection("/home/joe/inner", *lines, words=words) is not None
 
 
-def test_a_direct_automount_that_is_listed_is_believed(host: Host) -> None:
+def test_a_direct_automount_that_is_listed_is_trusted(host: Host) -> None:
     lines = ("29 22 0:70 / /data rw - autofs systemd-1 rw,direct", "30 29 0:71 / /data rw - nfs4 filer:/d rw")
     assert host.objection("/data", *lines) is not None
     assert host.objection("/data", *lines, words=Filesystems(trusted=frozenset({"/data"}))) is None
@@ -354,7 +354,7 @@ def looped(host: Host) -> Host:
     return host
 
 
-def test_what_fstab_lists_in_a_file_of_roots_is_believed(looped: Host) -> None:
+def test_what_fstab_lists_in_a_file_of_roots_is_trusted(looped: Host) -> None:
     assert looped.objection("/apps", LOOP) is None
 
 
@@ -386,7 +386,7 @@ LOOPS: dict[str, tuple[Callable[[Host], object], str]] = {
 
 
 @pytest.mark.parametrize("name", LOOPS)
-def test_without_any_one_condition_what_lies_in_a_file_is_not_believed(looped: Host, name: str) -> None:
+def test_without_any_one_condition_what_lies_in_a_file_is_not_trusted(looped: Host, name: str) -> None:
     spoil, reason = LOOPS[name]
     spoil(looped)
     objection = looped.objection("/apps", LOOP)
@@ -406,22 +406,22 @@ def test_a_loop_device_counts_by_its_file_alone(looped: Host, source: str) -> No
     assert "is not listed by the file behind that" in str(looped.objection("/apps", LOOP))
 
 
-def test_a_deleted_loop_file_is_not_believed_by_its_device_either(looped: Host) -> None:
+def test_a_deleted_loop_file_is_not_trusted_by_its_device_either(looped: Host) -> None:
     looped.fstab.write_text(f"{looped.dev}/loop3 /apps squashfs ro\n")
     deleted = looped.write("srv/apps.img (deleted)")
     backed_by(f"{deleted}\n")(looped)
     assert "has no name any more" in str(looped.objection("/apps", LOOP))
 
 
-def test_a_loop_device_over_another_device_is_not_believed(looped: Host) -> None:
+def test_a_loop_device_over_another_device_is_not_trusted(looped: Host) -> None:
     looped.fstab.write_text(f"{looped.dev}/loop3 /apps squashfs ro\n")
     looped.show("srv/apps.img", mode=NODE | 0o600)
     assert "is not a regular file" in str(looped.objection("/apps", LOOP))
 
 
-def test_a_file_on_a_file_system_that_is_not_believed_is_not_believed(looped: Host) -> None:
+def test_a_file_on_a_file_system_that_is_not_trusted_is_not_trusted(looped: Host) -> None:
     under = f"29 22 8:33 / {looped.folder}/srv rw - ext4 /dev/sdc1 rw"
-    assert f"nothing is believed: ext4 at {looped.folder}/srv" in str(looped.objection("/apps", under, LOOP))
+    assert f"that is not trusted: ext4 at {looped.folder}/srv" in str(looped.objection("/apps", under, LOOP))
     words = Filesystems(trusted=frozenset({f"{looped.folder}/srv"}))
     assert looped.objection("/apps", under, LOOP, words=words) is None
 
@@ -434,7 +434,7 @@ def test_a_file_on_a_network_file_system_is_not_even_looked_at(looped: Host) -> 
     assert not [path for path in looped.looked_at if path.startswith(f"{looped.folder}/srv")]
 
 
-def test_files_that_lie_in_one_another_are_not_believed(host: Host) -> None:
+def test_files_that_lie_in_one_another_are_not_trusted(host: Host) -> None:
     one, two = host.write("a/image"), host.write("b/image")
     host.loop("loop1", "7:1", one)
     host.loop("loop2", "7:2", two)
@@ -458,7 +458,7 @@ def test_what_a_mapped_device_lies_on_counts_too(host: Host) -> None:
     assert host.objection("/data", mapped) is not None
 
 
-def test_a_mapped_device_on_a_loop_device_is_not_believed(host: Host) -> None:
+def test_a_mapped_device_on_a_loop_device_is_not_trusted(host: Host) -> None:
     host.loop("loop3", "7:3", host.write("srv/apps.img"))
     host.disk("dm-0", "253:0", below=("loop3",))
     host.fstab.write_text(f"{host.dev}/dm-0 /data xfs\n")
@@ -474,7 +474,7 @@ def test_devices_that_lie_on_one_another_come_to_an_end(host: Host) -> None:
     assert "too many devices" in str(host.objection("/data", "30 22 253:0 / /data rw - xfs /dev/dm-0 rw"))
 
 
-def test_all_devices_of_a_btrfs_count_and_any_subvolume_is_believed(host: Host) -> None:
+def test_all_devices_of_a_btrfs_count_and_any_subvolume_is_trusted(host: Host) -> None:
     for name, device in (("sdb", "8:16"), ("sdc", "8:32")):
         host.disk(name, device)
         link = host.sysfs / "fs/btrfs/6f1c/devices" / name
@@ -493,7 +493,7 @@ def test_all_devices_of_a_btrfs_count_and_any_subvolume_is_believed(host: Host) 
     assert "sdc can be written by others" in str(host.objection("/data", *lines))
 
 
-def test_a_btrfs_whose_devices_sysfs_does_not_show_is_not_believed(host: Host) -> None:
+def test_a_btrfs_whose_devices_sysfs_does_not_show_is_not_trusted(host: Host) -> None:
     host.disk("sdb", "8:16")
     host.fstab.write_text(f"{host.dev}/sdb /data btrfs\n")
     line = f"30 22 0:35 / /data rw - btrfs {host.dev}/sdb rw"
@@ -501,16 +501,16 @@ def test_a_btrfs_whose_devices_sysfs_does_not_show_is_not_believed(host: Host) -
 
 
 @pytest.mark.parametrize("source", ["tmpfs", "none"])
-def test_a_tmpfs_that_is_listed_and_on_top_is_believed(host: Host, source: str) -> None:
+def test_a_tmpfs_that_is_listed_and_on_top_is_trusted(host: Host, source: str) -> None:
     host.fstab.write_text(f"{source} /tmp tmpfs size=4G 0 0\n")
     assert host.objection("/tmp", RECORDED["/tmp"]) is None
 
 
-def test_another_tmpfs_or_another_type_at_the_point_of_one_is_not_believed(host: Host) -> None:
+def test_another_tmpfs_or_another_type_at_the_point_of_one_is_not_trusted(host: Host) -> None:
     host.fstab.write_text("tmpfs /tmp tmpfs size=4G 0 0\n")
     over = "44 43 0:49 / /tmp rw - ramfs x rw"
-    mounts, belief = host.belief(RECORDED["/tmp"], over)
-    assert [each.superblock in belief.trusted for each in mounts.all] == [True, False, False]
+    mounts, trust = host.trust(RECORDED["/tmp"], over)
+    assert [each.superblock in trust.trusted for each in mounts.all] == [True, False, False]
     host.fstab.write_text("/dev/sdc /tmp ext4 size=4G 0 0\n")
     assert "lists something else there" in str(host.objection("/tmp", RECORDED["/tmp"]))
 
@@ -519,7 +519,7 @@ def test_another_tmpfs_or_another_type_at_the_point_of_one_is_not_believed(host:
 
 
 @pytest.mark.parametrize("point", [*RECORDED, *FUSE])
-def test_no_other_file_system_is_believed_unless_its_point_is_listed(host: Host, point: str) -> None:
+def test_no_other_file_system_is_trusted_unless_its_point_is_listed(host: Host, point: str) -> None:
     lines = RECORDED | FUSE
     objection = host.objection(point, *lines.values())
     kind = mounts_of(ROOT, lines[point]).all[1].type
@@ -528,17 +528,17 @@ def test_no_other_file_system_is_believed_unless_its_point_is_listed(host: Host,
 
 
 @pytest.mark.parametrize("point", RECORDED)
-def test_what_is_listed_as_trusted_is_believed(host: Host, point: str) -> None:
+def test_what_is_listed_as_trusted_is_trusted(host: Host, point: str) -> None:
     words = Filesystems(trusted=frozenset({point}))
-    mounts, belief = host.belief(*RECORDED.values(), *FUSE.values(), words=words)
+    mounts, trust = host.trust(*RECORDED.values(), *FUSE.values(), words=words)
     mount = mounts.at(point)
     assert mount is not None
-    assert belief.trusted == {mounts.root.superblock, mount.superblock}
-    assert belief.vouched == frozenset()
+    assert trust.trusted == {mounts.root.superblock, mount.superblock}
+    assert trust.vouched == frozenset()
 
 
 @pytest.mark.parametrize("point", FUSE)
-def test_fuse_is_believed_under_its_own_word_alone(host: Host, point: str) -> None:
+def test_fuse_is_trusted_under_its_own_word_alone(host: Host, point: str) -> None:
     point_alone = frozenset({point})
     assert "FUSE" in str(host.objection(point, *FUSE.values(), words=Filesystems(trusted=point_alone)))
     assert "not read-only" in str(host.objection(point, *FUSE.values(), words=Filesystems(read_only=point_alone)))
@@ -554,11 +554,11 @@ def test_a_point_that_is_listed_says_nothing_of_mounts_below_it(host: Host, abov
     assert host.objection("/home/joe/mnt", FUSE["/home/joe/mnt"], words=words) is not None
 
 
-def test_what_is_not_fuse_is_not_believed_under_the_word_for_fuse(host: Host) -> None:
+def test_what_is_not_fuse_is_not_trusted_under_the_word_for_fuse(host: Host) -> None:
     assert host.objection("/home", RECORDED["/home"], words=Filesystems(fuse=frozenset({"/home"}))) is not None
 
 
-def test_a_listed_kind_of_file_system_in_fstab_is_not_believed_for_that(host: Host) -> None:
+def test_a_listed_kind_of_file_system_in_fstab_is_not_trusted_for_that(host: Host) -> None:
     host.disk("sda", "8:0")
     host.disk("sda2", "8:2", part_of="sda")
     host.fstab.write_text(f"{host.dev}/sda2 /boot/efi vfat defaults\nfiler:/export/home /home nfs4 defaults\n")
@@ -572,11 +572,11 @@ READ_ONLY = Filesystems(read_only=frozenset({"/cvmfs", "/sw", "/data"}))
 
 
 def test_cvmfs_below_its_automounter_is_vouched_for_and_not_trusted(host: Host) -> None:
-    mounts, belief = host.belief(*CVMFS, words=READ_ONLY)
+    mounts, trust = host.trust(*CVMFS, words=READ_ONLY)
     repository = mounts.at("/cvmfs/repo.example")
     assert repository is not None
-    assert belief.vouched == {repository.superblock}
-    assert belief.trusted == {mounts.root.superblock}
+    assert trust.vouched == {repository.superblock}
+    assert trust.trusted == {mounts.root.superblock}
 
 
 def test_a_read_only_file_system_at_the_listed_point_is_vouched_for(host: Host) -> None:
@@ -672,12 +672,12 @@ def test_a_file_that_has_just_changed_is_read_again_even_if_it_looks_the_same(li
 
 
 def test_what_is_not_mounted_here_is_named_as_that(host: Host) -> None:
-    _, belief = host.belief()
+    _, trust = host.trust()
     other = parse_mountinfo("99 0 8:99 / /x rw - ext4 x rw")[0]
-    assert belief.why_not(other) == "its file system (ext4 at /x) is not one that is mounted here"
+    assert trust.why_not(other) == "its file system (ext4 at /x) is not one that is mounted here"
 
 
-def test_the_group_of_disks_is_believed_as_root_is() -> None:
+def test_the_group_of_disks_is_trusted_as_root_is() -> None:
     assert 0 in device_groups()
 
 

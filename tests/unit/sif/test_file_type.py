@@ -8,7 +8,7 @@ import tarfile
 
 import pytest
 
-from eclctl.sif.file_type import look_at, look_at_directory
+from eclctl.sif.file_type import recognise, recognise_directory
 
 
 def archive(*names):
@@ -59,7 +59,7 @@ LAUNCH = b"#!/usr/bin/env run-singularity\n"
     ],
 )
 def test_a_file_is_told_by_its_first_bytes(data, kind):
-    look = look_at(data[: 64 * 1024], len(data))
+    look = recognise(data[: 64 * 1024], len(data))
     assert look.kind == kind
     assert look.advice.format(image="x")
 
@@ -75,4 +75,4 @@ def test_a_file_is_told_by_its_first_bytes(data, kind):
     ],
 )
 def test_a_directory_is_told_by_what_is_in_it(names, kind):
-    assert look_at_directory(names.__contains__).kind == kind
+    assert recognise_directory(names.__contains__).kind == kind

@@ -29,7 +29,7 @@ from tests.helpers.support import CORPUS
 def layout_of(image: OciBuilder | SifBuilder | bytes) -> Layout:
     data = image.build() if isinstance(image, OciBuilder) else image
     with opened(data) as fd:
-        return oci_sif.read(reader.read(fd))
+        return oci_sif.read_layout(reader.read(fd))
 
 
 def ids(layout: Layout) -> list[int]:
@@ -40,7 +40,7 @@ def ids(layout: Layout) -> list[int]:
 
 def test_the_image_of_the_corpus_is_its_manifest_config_and_layers():
     fd = os.open(CORPUS / "oci" / "layers-ci.oci.sif", os.O_RDONLY)
-    layout = oci_sif.read(reader.read(fd))
+    layout = oci_sif.read_layout(reader.read(fd))
     os.close(fd)
     assert layout.problem is None
     assert layout.image is not None
@@ -347,7 +347,7 @@ def test_no_more_carries_signatures_than_may_be_hashed_of_what_nobody_signed(tmp
     path.write_bytes(finished.build())
     os.truncate(path, end + len(holes) * each)
     with opened(path) as fd:
-        found = oci_sif.read(reader.read(fd))
+        found = oci_sif.read_layout(reader.read(fd))
         sizes = {descriptor.id: descriptor.size for descriptor in reader.read(fd).descriptors}
     carriers = [sizes[identity] for identity in carried(found)]
     assert carriers.count(each) == MAX_ALL_CARRIED // each == 4

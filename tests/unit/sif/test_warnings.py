@@ -7,7 +7,7 @@ import struct
 import pytest
 
 from eclctl.sif.inspect import inspect
-from eclctl.sif.warnings import oddities
+from eclctl.sif.warnings import unusual_values
 from tests.helpers.edits import CASES, SIGNED, begun
 from tests.helpers.sifbuilder import GROUP_BITS, OCI_BLOB, PARTITION, SifBuilder, opened, sample
 from tests.helpers.signing import note
@@ -19,7 +19,7 @@ HALF_BITS = "0x70000001, neither object nor group"
 
 def notes(image):
     with opened(image) as fd:
-        return [(note.descriptor, note.field, note.wrong, note.right) for note in oddities(inspect(fd))]
+        return [(note.descriptor, note.field, note.wrong, note.right) for note in unusual_values(inspect(fd))]
 
 
 def patched(at, data):
@@ -74,7 +74,7 @@ def test_a_signature_s_unknown_hash_and_missing_link_are_remarked_on():
     builder.attach(b"x", link=0, hash_type=77)
     assert notes(builder) == [
         (4, "link", "0: a signature of nothing", "what the signature is for"),
-        (4, "hash type", "77, which nobody knows", "a number that is in use"),
+        (4, "hash type", "77, which is not known", "a number that is in use"),
     ]
 
 
@@ -117,7 +117,7 @@ def test_a_partition_s_place_in_the_file_is_said():
     builder = sample()
     builder.add(b"x", PARTITION, extra=struct.pack("<ii3s", 1, 9, b"02\0"))
     with opened(builder) as fd:
-        (note,) = oddities(inspect(fd))
+        (note,) = unusual_values(inspect(fd))
     assert (note.at, note.object) == (TABLE + 3 * 585 + 201 + 4, 4)
 
 
@@ -128,5 +128,5 @@ def test_what_an_edit_left_that_was_cut_short_is_told_from_other_bytes(edit, tmp
     with path.open("r+b") as file:
         begun(file.fileno(), edit)
     (found,) = notes(path)
-    assert found[2].endswith("bytes that an edit left which was cut short; the image is whole")
+    assert found[2].endswith("bytes that an interrupted edit left; the image is whole")
     assert found[3] == "the last object ends the file; the next `eclctl sign` removes them"

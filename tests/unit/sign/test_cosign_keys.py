@@ -221,15 +221,15 @@ def test_both_files_are_replaced_or_neither(tmp_path):
 def test_a_disk_that_fills_up_takes_no_private_key_away(tmp_path, room, monkeypatch):
     """Whichever write is the first for which there is no room, and although there is none to undo anything either."""
     write_pair(str(tmp_path / "ci"), KeyPair(b"old", b"old"))
-    write, left = os.write, [room]
+    write, left = os.pwrite, [room]
 
-    def full(fd: int, data: bytes) -> int:
+    def full(fd: int, data: bytes, offset: int) -> int:
         left[0] -= 1
         if left[0] < 0:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return write(fd, data)
+        return write(fd, data, offset)
 
-    monkeypatch.setattr(os, "write", full)
+    monkeypatch.setattr(os, "pwrite", full)
     with suppress(KeyMaterialError):
         write_pair(str(tmp_path / "ci"), KeyPair(b"new", b"new"), overwrite=True)
     found = {path.name: path.read_bytes() for path in tmp_path.iterdir()}

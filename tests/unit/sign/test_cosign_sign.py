@@ -45,7 +45,7 @@ def written(folder: Path, image: OciBuilder | SifBuilder | bytes) -> Path:
 
 def subject(path: Path) -> Subject:
     with editing(str(path)) as edited:
-        return cosign_sign.subject(edited.image)
+        return cosign_sign.signing_subject(edited.image)
 
 
 def blobs(path: Path) -> dict[str, bytes]:
@@ -328,7 +328,7 @@ def test_who_looks_at_the_signed_file_can_keep_it_from_its_name(tmp_path):
         raise SigningError("no")
 
     with editing(str(path)) as edited, pytest.raises(SigningError, match="no"):
-        cosign_sign.sign(edited, [CI], {}, WHEN, witness=witness)
+        cosign_sign.sign_cosign(edited, [CI], {}, WHEN, witness=witness)
     assert path.read_bytes() == before
 
 

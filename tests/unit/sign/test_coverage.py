@@ -6,7 +6,7 @@ import pytest
 
 from eclctl.errors import SigningError
 from eclctl.sif import reader
-from eclctl.sign.coverage import already_signed, caveats, plan
+from eclctl.sign.coverage import already_signed, plan_coverage, signing_warnings
 from tests.helpers.sifbuilder import OCI_BLOB, ROOT_INDEX, corpus_pgp_key, corpus_store, opened, pem_key, sample
 from tests.helpers.support import CORPUS
 
@@ -20,19 +20,19 @@ def two_groups(**fields):
 
 def planned(builder, groups=(), objects=()):
     with opened(builder) as fd:
-        return [(part.group, part.ids, part.whole) for part in plan(reader.read(fd), groups, objects)]
+        return [(part.group, part.ids, part.whole) for part in plan_coverage(reader.read(fd), groups, objects)]
 
 
 def warned(builder, groups=(), objects=()):
     with opened(builder) as fd:
         image = reader.read(fd)
-        return {found.code: found.message for found in caveats(image, plan(image, groups, objects))}
+        return {found.code: found.message for found in signing_warnings(image, plan_coverage(image, groups, objects))}
 
 
 def signed_before(image, store, groups=(), objects=(), purposes=frozenset()):
     with opened(image) as fd:
         found = reader.read(fd)
-        return [each.message for each in already_signed(found, plan(found, groups, objects), store, purposes)]
+        return [each.message for each in already_signed(found, plan_coverage(found, groups, objects), store, purposes)]
 
 
 def test_every_group_gets_a_signature_of_its_own():

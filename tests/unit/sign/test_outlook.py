@@ -9,7 +9,7 @@ import pytest
 
 from eclctl.decide.snapshot import Snapshot
 from eclctl.model import Caller, Code
-from eclctl.sign.coverage import plan
+from eclctl.sign.coverage import plan_coverage
 from eclctl.sign.outlook import outcome_at, unknown_keys, with_signatures
 from eclctl.trust.keyring import KeyStore
 from eclctl.verify.examine import examine
@@ -97,7 +97,7 @@ def parts_of(path, groups=(), objects=()):
 
     fd = os.open(path, os.O_RDONLY)
     try:
-        return plan(reader.read(fd), groups, objects)
+        return plan_coverage(reader.read(fd), groups, objects)
     finally:
         os.close(fd)
 

@@ -69,8 +69,8 @@ def test_an_encrypted_key_is_opened_with_its_passphrase_alone(form):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (corpus("pem", "p256-public.pem"), "a public key, with which nobody can sign; give the private key"),
-        (corpus("pgp", "builder.asc"), "a public key, with which nobody can sign"),
+        (corpus("pem", "p256-public.pem"), "a public key, which cannot sign; give the private key"),
+        (corpus("pgp", "builder.asc"), "a public key, which cannot sign"),
         (corpus("pgp", "builder-secret.asc"), "an OpenPGP key; import it with `eclctl keys import`"),
         (corpus("x509", "leaf.pem"), "a certificate; give the private key that belongs to it"),
         (plain(pem_key("ed25519").private, PrivateFormat.OpenSSH), "an OpenSSH key; convert a copy"),

@@ -19,7 +19,7 @@ from eclctl.cli.verify import command as verify
 from eclctl.config.keyservers import Keyserver, Keyservers
 from eclctl.errors import ConfigError, RemoteError
 from eclctl.remote.keyservers.index import parse_index
-from eclctl.sign.keyrings.rings import Ring
+from eclctl.sign.keyrings.rings import UserRing
 from tests.helpers.keyservers import Keyserver as Fake
 from tests.helpers.keyservers import index_answer, key_answer
 from tests.helpers.pgp import CERTIFY, SIGN, Key, armor, certificate, flags, packet, sub, subkey, user_id
@@ -35,7 +35,7 @@ INDEX = f"info:1:1\npub:{ALICE.fingerprint}:22:256:1735689600::\nuid:Alice <alic
 
 
 @pytest.fixture(autouse=True)
-def ring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ring:
+def ring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> UserRing:
     """An empty ring, no configuration, and nobody at the terminal."""
     for name in ("http_proxy", "https_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
@@ -44,7 +44,7 @@ def ring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ring:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setattr(keyservers, "SYSTEM_CONFIG", str(tmp_path / "none.yaml"))
     monkeypatch.setattr("sys.stdin", io.StringIO())
-    return Ring(str(tmp_path / "ring"))
+    return UserRing(str(tmp_path / "ring"))
 
 
 def run(*arguments: str, status: int = 0) -> None:
@@ -211,7 +211,7 @@ def test_search_in_json(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_name_is_confirmed_by_somebody_at_the_terminal(
-    ring: Ring, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ring: UserRing, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with Fake({ALICE.fingerprint: key_answer(BLOCK)}, index=index_answer(INDEX)) as server:
         run("pull", "--url", server.url, "alice", status=1)
@@ -261,7 +261,7 @@ def test_several_servers_are_tried_in_their_order(capsys: pytest.CaptureFixture[
 
 
 def test_a_server_that_did_not_answer_is_told_of_beside_what_another_says(
-    ring: Ring, capsys: pytest.CaptureFixture[str]
+    ring: UserRing, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Else a key that only the first one has seems to be nowhere."""
     gone = f"http://127.0.0.1:{free_port()}"
@@ -278,7 +278,7 @@ def test_a_server_that_did_not_answer_is_told_of_beside_what_another_says(
 # -- push
 
 
-def test_push_says_what_it_sent(ring: Ring, capsys: pytest.CaptureFixture[str]) -> None:
+def test_push_says_what_it_sent(ring: UserRing, capsys: pytest.CaptureFixture[str]) -> None:
     ring.add(certificate(ALICE) + subkey(ALICE, Key()))
     with Fake({"": answer(b"thanks")}) as server:
         run("push", "--url", server.url, "alice@example.org")
@@ -291,7 +291,7 @@ def test_push_says_what_it_sent(ring: Ring, capsys: pytest.CaptureFixture[str]) 
     assert (shape["v"], shape["fingerprint"], shape["subkeys"]) == (1, ALICE.fingerprint, 1)
 
 
-def test_a_key_without_a_name_of_its_own_is_not_sent(ring: Ring, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_key_without_a_name_of_its_own_is_not_sent(ring: UserRing, capsys: pytest.CaptureFixture[str]) -> None:
     ring.add(packet(6, ALICE.body) + packet(13, b"Alice"))
     with Fake({"": answer(b"thanks")}) as server:
         run("push", "--url", server.url, ALICE.fingerprint, status=1)
@@ -307,7 +307,7 @@ def test_a_key_that_is_not_in_the_ring_is_not_sent(capsys: pytest.CaptureFixture
 # -- refresh
 
 
-def test_refresh_says_of_each_key_what_came_of_it(ring: Ring, capsys: pytest.CaptureFixture[str]) -> None:
+def test_refresh_says_of_each_key_what_came_of_it(ring: UserRing, capsys: pytest.CaptureFixture[str]) -> None:
     revoked_key, absent, wrong = Key(), Key(), Key()
     for key in (ALICE, revoked_key, absent, wrong):
         ring.add(certificate(key))
@@ -333,7 +333,7 @@ def test_refresh_says_of_each_key_what_came_of_it(ring: Ring, capsys: pytest.Cap
 
 
 def test_a_revocation_that_the_first_server_holds_back_is_taken_from_the_second(
-    ring: Ring, capsys: pytest.CaptureFixture[str]
+    ring: UserRing, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ring.add(certificate(ALICE))
     revoked = packet(6, ALICE.body) + packet(2, ALICE.sign(0x20, ALICE.prefix)) + user_id(ALICE)
@@ -345,7 +345,7 @@ def test_a_revocation_that_the_first_server_holds_back_is_taken_from_the_second(
     assert json.loads(capsys.readouterr().out)["keys"][0]["problem"]["code"] == "key-revoked"
 
 
-def test_keys_are_refreshed_at_the_same_time(ring: Ring, capsys: pytest.CaptureFixture[str]) -> None:
+def test_keys_are_refreshed_at_the_same_time(ring: UserRing, capsys: pytest.CaptureFixture[str]) -> None:
     """A server that says nothing costs the time that it is given once, not once for each key."""
     keys, together = [Key() for _ in range(8)], threading.Barrier(8)
 
@@ -402,7 +402,7 @@ def test_a_server_that_does_not_answer_is_not_said_to_lack_the_key(
 
 
 def test_a_key_from_a_server_is_revoked_by_whom_its_owner_let_revoke_it(
-    ring: Ring, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ring: UserRing, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(verify, "SYSTEM_KEYS", str(tmp_path / "none"))
     builder, revoker = corpus_pgp_key("builder"), Key()

@@ -13,8 +13,8 @@ import pytest
 from eclctl.cli.inputs import keyrings, keyservers
 from eclctl.cli.keys import command as keys
 from eclctl.cli.verify import command as verify
-from eclctl.sign.keyrings.rings import Ring
-from eclctl.sign.keyrings.transferable import parse
+from eclctl.sign.keyrings.rings import UserRing
+from eclctl.sign.keyrings.transferable import parse_keys
 from tests.helpers.pgp import Key, armor, certificate, packet
 from tests.helpers.support import CORPUS
 
@@ -29,7 +29,7 @@ def ring(tmp_path, monkeypatch):
     """The user's ring, empty."""
     monkeypatch.setenv("ECLCTL_KEYS", str(tmp_path / "keys"))
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
-    return Ring(str(tmp_path / "keys"))
+    return UserRing(str(tmp_path / "keys"))
 
 
 @pytest.fixture
@@ -178,7 +178,7 @@ def test_an_export_can_be_imported_and_is_armored_when_asked(run, tmp_path):
             status, out, err = run("export", *armored, *secret, "-o", path, "builder@site101.example")
             assert status == 0
             assert str(path) in out
-            (found,) = parse(path.read_bytes()).keys.values()
+            (found,) = parse_keys(path.read_bytes()).keys.values()
             assert (found.fingerprint, found.has_secret) == (BUILDER, bool(secret))
             assert path.read_bytes().startswith(b"-----BEGIN PGP P") == bool(armored)
             assert stat.S_IMODE(path.stat().st_mode) == (0o600 if secret else 0o644)
@@ -205,7 +205,7 @@ def test_what_is_about_an_exports_file_needs_one(run, option):
 def test_an_export_goes_to_standard_output(ring, capfdbinary):
     ring.add((PGP / "builder.asc").read_bytes())
     assert keys.run(["export", BUILDER]) == 0
-    assert parse(capfdbinary.readouterr().out).keys.keys() == {BUILDER}
+    assert parse_keys(capfdbinary.readouterr().out).keys.keys() == {BUILDER}
 
 
 def test_an_export_of_one_of_several_is_refused_and_writes_nothing(run, ring, tmp_path):
@@ -221,7 +221,7 @@ def test_an_export_replaces_a_file_only_by_force(run, tmp_path):
     status, _, err = run("export", "-o", tmp_path / "out", BUILDER)
     assert (status, "--force" in err, (tmp_path / "out").read_bytes()) == (1, True, b"mine")
     assert run("export", "-F", "-o", tmp_path / "out", BUILDER)[0] == 0
-    assert parse((tmp_path / "out").read_bytes()).keys.keys() == {BUILDER}
+    assert parse_keys((tmp_path / "out").read_bytes()).keys.keys() == {BUILDER}
 
 
 def test_a_public_key_is_not_exported_as_secret(run):

@@ -90,6 +90,16 @@ def test_a_file_that_cannot_be_written_leaves_nothing_behind(ecl: Path, tmp_path
     assert sorted(os.listdir(tmp_path)) == ["ecl.toml", "out"]
 
 
+def test_a_link_or_a_device_is_not_replaced(ecl: Path, tmp_path: Path) -> None:
+    (tmp_path / "victim").write_text("precious")
+    target = tmp_path / "policy.yaml"
+    target.symlink_to("victim")
+    with pytest.raises(OSError, match="not a regular file"):
+        run(["import-ecl", "-o", str(target), str(ecl)])
+    assert (tmp_path / "victim").read_text() == "precious"
+    assert target.is_symlink()
+
+
 def test_what_ecl_would_not_load_is_1_with_every_error_and_no_policy(
     ecl: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -112,6 +112,22 @@ def test_junit_is_written_also_when_nothing_loads(tmp_path: Path, capsys: pytest
     assert case.find("error") is not None
 
 
+def test_junit_may_be_a_link_or_a_pipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A link to a file stays, and /dev/stdout is a link to a pipe."""
+    policy, link, pipe = write(tmp_path, GOOD), tmp_path / "link.xml", tmp_path / "pipe"
+    link.symlink_to("out.xml")
+    assert run(["test", "--junit", str(link), policy]) == 0
+    assert link.is_symlink()
+    assert ET.parse(tmp_path / "out.xml").getroot().tag == "testsuites"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        assert run(["test", "--junit", str(pipe), policy]) == 0
+        assert b"<testsuite" in os.read(reader, 65536)
+    finally:
+        os.close(reader)
+
+
 def test_junit_that_cannot_be_written_is_3_and_the_results_are_still_printed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -266,7 +266,7 @@ def test_a_key_of_cosigns_signs_natively_too(capsys, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--key", str(PEM / "p256-public.pem")], "holds a public key, with which nobody can sign"),
+        (["--key", str(PEM / "p256-public.pem")], "holds a public key, which cannot sign"),
         (["--key", "/nowhere/k.pem"], "/nowhere/k.pem: No such file or directory"),
         (["--key", KEY, "--key", KEY], "the same key is given twice"),
         (["--secret-keyring", str(CORPUS / "keys" / "pgp" / "builder.asc")], "only public keys"),
@@ -357,7 +357,7 @@ def test_that_an_edit_was_cut_short_is_said_once(capsys, tmp_path):
     with path.open("r+b") as file:
         begun(file.fileno(), note())
     status, _, errors = run_text(capsys, "--key", KEY, path)
-    assert (status, errors.count("was cut short; it was undone")) == (0, 1)
+    assert (status, errors.count("was interrupted; it was undone")) == (0, 1)
 
 
 def test_what_an_edit_left_that_was_cut_short_is_undone_before_anything_is_shown(capsys, tmp_path):
@@ -368,7 +368,7 @@ def test_what_an_edit_left_that_was_cut_short_is_undone_before_anything_is_shown
     run_json(capsys, "--key", OTHER, clean)
     assert (status, report["signed"], report["signatures"][0]["id"]) == (0, True, 4)
     assert report["warnings"] == [
-        {"code": "note", "message": "an earlier edit of the image was cut short; it was undone"}
+        {"code": "note", "message": "an earlier edit of the image was interrupted; it was undone"}
     ]
     assert objects_of(path)[:3] == objects_of(clean)[:3]
     assert path.stat().st_size == clean.stat().st_size

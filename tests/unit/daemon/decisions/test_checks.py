@@ -27,8 +27,8 @@ from eclctl.decide.engine import Engine
 from eclctl.decide.questions import Question
 from eclctl.decide.snapshot import Snapshot, build
 from eclctl.errors import AuditError
+from eclctl.files.locating import Locator
 from eclctl.files.mounts import MountTable
-from eclctl.files.trusted_path import Locator
 from eclctl.model import Caller, Identity
 from eclctl.trust.revocation import Known, Status
 from eclctl.verify.hashing import HashPool

@@ -16,8 +16,8 @@ from eclctl.daemon.observing.metrics import Metrics
 from eclctl.decide.cache import FactCache
 from eclctl.decide.engine import Engine
 from eclctl.decide.snapshot import Snapshot
+from eclctl.files.locating import Locator
 from eclctl.files.mounts import MountTable
-from eclctl.files.trusted_path import Locator
 from eclctl.signature.openpgp import Keyring
 from eclctl.verify.hashing import HashPool
 from tests.helpers.support import CORPUS

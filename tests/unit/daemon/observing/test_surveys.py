@@ -11,7 +11,7 @@ import pytest
 
 from eclctl.daemon.observing.surveys import Surveyor, page
 from eclctl.decide.facts import Facts
-from eclctl.files.trusted_path import FileKey
+from eclctl.files.locating import FileKey
 from tests.helpers.engines import Site
 from tests.helpers.support import NOW
 

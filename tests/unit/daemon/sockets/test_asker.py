@@ -9,8 +9,8 @@ import pytest
 
 from eclctl.daemon.sockets.permissions import asker_of
 from eclctl.errors import UnsupportedFileError
+from eclctl.files.locating import Locator
 from eclctl.files.mounts import MountTable
-from eclctl.files.trusted_path import Locator
 from eclctl.model import Caller
 
 DAEMON, STRANGER = 4242, 4343

@@ -215,8 +215,9 @@ def test_a_file_that_does_not_change_is_not_read_again(tmp_path, monkeypatch):
 
     async def scenario(desk):
         ids = desk.callers.ids
-        reads, read = [], module.subordinate_id_files.read
-        monkeypatch.setattr(module.subordinate_id_files, "read", lambda *arguments: reads.append(1) or read(*arguments))
+        reads, read = [], module.subordinate_id_files.read_subordinate_ids
+        counted = lambda *arguments: reads.append(1) or read(*arguments)  # noqa: E731
+        monkeypatch.setattr(module.subordinate_id_files, "read_subordinate_ids", counted)
         looks, look = [], module.subordinate_id_files.state_of
         monkeypatch.setattr(module.subordinate_id_files, "state_of", lambda *a: looks.append(1) or look(*a))
         desk.callers.watch()

@@ -13,7 +13,7 @@ import pytest
 from eclctl.daemon.watching.sandboxes import SandboxWatch
 from eclctl.files import sandbox_walk
 from eclctl.files.mounts import Mounts, parse_mountinfo
-from eclctl.files.sandboxes import Sandboxes, Top
+from eclctl.files.sandboxes import Sandboxes, SandboxKey
 from tests.helpers.watching import WAIT
 
 
@@ -147,7 +147,7 @@ def test_what_is_kept_of_a_sandbox_ends_with_a_change_and_gives_its_watches_back
     mounts = parse_mountinfo("22 1 8:1 / / rw - ext4 /dev/sda1 rw")
     table = Mounts(mounts, mounts[0], settled=True)
     fd = os.open(top, os.O_PATH)
-    question = Top("state", (str(top),)), frozenset({0}), table
+    question = SandboxKey("state", (str(top),)), frozenset({0}), table
     assert sandboxes.look(fd, *question).weak is None
     assert sandboxes.kept(*question) is not None
     assert watch.watched == 4

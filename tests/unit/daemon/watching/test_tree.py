@@ -10,7 +10,7 @@ import pytest
 
 from eclctl.daemon.observing.metrics import Metrics
 from eclctl.daemon.watching import tree as module
-from eclctl.files.temporary_names import continued_name
+from eclctl.files.resumable import partial_name
 from tests.helpers.watching import Clock, Examiner, drain, image, tree
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def test_the_first_rescan_has_everything_examined(tmp_path: Path, clock: Clock, 
 def test_a_file_that_is_to_become_an_image_is_not_examined_until_it_has_its_name(
     tmp_path: Path, clock: Clock, engine: Examiner
 ) -> None:
-    part = image(tmp_path / continued_name("image.sif", "sha256:0"))
+    part = image(tmp_path / partial_name("image.sif", "sha256:0"))
     watched = tree(tmp_path, engine, clock)
     watched.changed(str(part), closed=True)
     drain(watched)

@@ -21,7 +21,7 @@ from eclctl.remote.registry.credentials import ANONYMOUS, Credentials
 from eclctl.remote.registry.images import find_image
 from eclctl.remote.registry.names import parse_reference
 from eclctl.remote.registry.transfer import Source, fill, push_blob
-from eclctl.sign.creating import Placed
+from eclctl.sign.new_oci_sif import PlacedBlob
 from tests.helpers.registries import INDEX_TYPE, MANIFEST_TYPE, OCI, Ask, FakeRegistry, answer, digest_of, in_turn, on
 from tests.helpers.servers import Server, free_port, says
 
@@ -47,7 +47,7 @@ def download(server: FakeRegistry, path: Path, data: bytes = DATA, **options: ob
     """Fill a file with one blob, behind a head of 10 bytes; return how many bytes of it were kept."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT)
     try:
-        piece = Placed(digest_of(data), len(data), 10, None)
+        piece = PlacedBlob(digest_of(data), len(data), 10, None)
         return fill(registry(server, **options), fd, [piece], b"HEADHEAD..", lambda _: None)  # type: ignore[arg-type]
     finally:
         os.close(fd)

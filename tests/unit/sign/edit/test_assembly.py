@@ -11,16 +11,16 @@ import pytest
 from eclctl.errors import MalformedImageError, SigningError
 from eclctl.sif import reader
 from eclctl.sif.reader import Sif
-from eclctl.sign.edit.assembly import YEAR_ONE, Edit, NewObject, Plan, plan
+from eclctl.sign.edit.assembly import YEAR_ONE, Edit, EditPlan, NewObject, plan_edit
 from tests.helpers.sifbuilder import GENERIC, PARTITION, PRIMARY, SIGNATURE, SifBuilder, opened, sample
 
 NOW = 1_800_000_000
 
 
-def planned(image: SifBuilder, edit: Edit) -> Plan:
+def planned(image: SifBuilder, edit: Edit) -> EditPlan:
     with opened(image) as fd:
         found = reader.read(fd)
-        return plan(found, table(found), edit, NOW)
+        return plan_edit(found, table(found), edit, NOW)
 
 
 def table(image: Sif) -> bytes:
@@ -126,7 +126,7 @@ def test_a_deterministic_image_keeps_its_times_at_year_one() -> None:
     with opened(image) as fd:
         found = reader.read(fd)
         header = found.header._replace(created=YEAR_ONE, modified=YEAR_ONE)
-        steps = plan(found._replace(header=header), table(found), Edit(add=(NewObject(GENERIC, b"x"),)), NOW)
+        steps = plan_edit(found._replace(header=header), table(found), Edit(add=(NewObject(GENERIC, b"x"),)), NOW)
     slots, head = steps.table[1], steps.header
     assert struct.unpack_from("<qq", slots, 3 * 585 + 41) == (YEAR_ONE, YEAR_ONE)
     assert struct.unpack_from("<qq", head, 64) == (YEAR_ONE, YEAR_ONE)
@@ -159,12 +159,12 @@ def test_a_data_section_outside_the_file_is_refused(data_offset: int) -> None:
         found = reader.read(fd)
         lying = found._replace(header=found.header._replace(data_offset=data_offset))
         with pytest.raises(MalformedImageError, match="outside the file"):
-            plan(lying, table(found), Edit(add=(NewObject(GENERIC, b"x"),)), NOW)
+            plan_edit(lying, table(found), Edit(add=(NewObject(GENERIC, b"x"),)), NOW)
 
 
 def test_a_data_section_that_claims_to_begin_in_the_table_is_not_written_there() -> None:
     with opened(SifBuilder()) as fd:
         found = reader.read(fd)
         lying = found._replace(header=found.header._replace(data_offset=0))
-        steps = plan(lying, table(found), Edit(add=(NewObject(GENERIC, b"x"),)), NOW)
+        steps = plan_edit(lying, table(found), Edit(add=(NewObject(GENERIC, b"x"),)), NOW)
     assert steps.data[0][0] == found.header.table_offset + found.header.table_size

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from eclctl.errors import BusyImageError, EclctlError, SigningError
-from eclctl.sign.edit.detached_write import CutShortError, apart
+from eclctl.sign.edit.detached_write import WriterKilledError, write_detached
 from tests.helpers.support import ROOT
 
 
 def test_it_is_done_elsewhere_and_waited_for(tmp_path: Path) -> None:
     path = tmp_path / "done"
-    apart(lambda: path.write_text(str(os.getpid())) and None)
+    write_detached(lambda: path.write_text(str(os.getpid())) and None)
     assert int(path.read_text()) != os.getpid()
 
 
@@ -28,12 +28,12 @@ def test_what_it_raises_is_raised_here(error: EclctlError) -> None:
         raise error
 
     with pytest.raises(type(error), match=str(error)):
-        apart(work)
+        write_detached(work)
 
 
 def test_it_is_known_to_have_been_killed() -> None:
-    with pytest.raises(CutShortError):
-        apart(lambda: os.kill(os.getpid(), signal.SIGKILL))
+    with pytest.raises(WriterKilledError):
+        write_detached(lambda: os.kill(os.getpid(), signal.SIGKILL))
 
 
 def test_where_no_process_can_be_had_nothing_is_done_and_nothing_stays_open(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,19 +43,19 @@ def test_where_no_process_can_be_had_nothing_is_done_and_nothing_stays_open(monk
     monkeypatch.setattr(os, "fork", none_left)
     before = os.listdir("/proc/self/fd")
     with pytest.raises(SigningError, match="Resource temporarily unavailable; the image is as it was"):
-        apart(lambda: None)
+        write_detached(lambda: None)
     assert os.listdir("/proc/self/fd") == before
 
 
 def test_a_mistake_in_it_is_not_taken_for_success() -> None:
-    with pytest.raises(CutShortError):
-        apart(lambda: 1 // 0 and None)
+    with pytest.raises(WriterKilledError):
+        write_detached(lambda: 1 // 0 and None)
 
 
 def test_whoever_ignores_the_end_of_children_hears_of_it_all_the_same(tmp_path: Path) -> None:
     before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     try:
-        apart((tmp_path / "done").touch)
+        write_detached((tmp_path / "done").touch)
     finally:
         signal.signal(signal.SIGCHLD, before)
     assert (tmp_path / "done").exists()
@@ -64,7 +64,7 @@ def test_whoever_ignores_the_end_of_children_hears_of_it_all_the_same(tmp_path: 
 SCRIPT = """
 import os, signal, sys
 from pathlib import Path
-from eclctl.sign.edit.detached_write import apart
+from eclctl.sign.edit.detached_write import write_detached
 folder, name = Path(sys.argv[1]), sys.argv[2]
 
 def work():
@@ -77,7 +77,7 @@ def work():
 
 os.setpgid(0, 0)
 parent = os.getpid()
-apart(work)
+write_detached(work)
 """
 
 

@@ -223,7 +223,7 @@ def test_what_was_read_is_compared_with_what_is_there_before_it_is_written(
     image: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where times do not tell: as if the clock had been set back between two writes."""
-    monkeypatch.setattr("eclctl.files.trusted_path.unchanged", lambda _fd, _before: True)
+    monkeypatch.setattr("eclctl.files.locating.unchanged", lambda _fd, _before: True)
     with editing(str(image)) as opened:
         overwrite(image, 4096 + 73, b"X")
         state = image.read_bytes()

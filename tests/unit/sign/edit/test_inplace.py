@@ -20,8 +20,8 @@ from eclctl.sif import edit_journal, reader
 from eclctl.sif.edit_journal import Stage
 from eclctl.sif.layout import DESCRIPTOR_SIZE, HEADER
 from eclctl.sign.edit import inplace
-from eclctl.sign.edit.assembly import Edit, NewObject, plan
-from eclctl.sign.edit.inplace import carry_out, mend
+from eclctl.sign.edit.assembly import Edit, NewObject, plan_edit
+from eclctl.sign.edit.inplace import carry_out, recover
 from tests.helpers.edits import CASES, NOW, SIGNED, Case, changed, content
 from tests.helpers.sifbuilder import GENERIC, SIGNATURE, sample
 from tests.helpers.signing import note
@@ -85,10 +85,10 @@ def edited(path: Path, edit: Edit, monkeypatch: pytest.MonkeyPatch, recorder: Re
     return recorder
 
 
-def mended(path: Path) -> Stage | None:
+def recovered(path: Path) -> Stage | None:
     fd = os.open(path, os.O_RDWR)
     try:
-        return mend(fd)
+        return recover(fd)
     finally:
         os.close(fd)
 
@@ -98,7 +98,7 @@ def expected(case: Case) -> bytes:
     fd = os.memfd_create("before")
     os.write(fd, case.image)
     image = reader.read(fd)
-    steps = plan(image, reader.pread(fd, image.header.table_size, image.header.table_offset), case.edit, NOW)
+    steps = plan_edit(image, reader.pread(fd, image.header.table_size, image.header.table_offset), case.edit, NOW)
     os.close(fd)
     data = bytearray(case.image.ljust(steps.size, b"\0"))
     for offset, size in steps.zero:
@@ -114,7 +114,7 @@ def test_an_edit_makes_the_file_that_was_planned_and_nothing_else(
 ) -> None:
     edited(image, case.edit, monkeypatch)
     assert image.read_bytes() == expected(case)
-    assert mended(image) is None
+    assert recovered(image) is None
 
 
 class Disk:
@@ -177,7 +177,7 @@ def test_a_crash_at_any_point_leaves_one_of_the_two_images_and_the_next_edit_cle
         there = content(image)
         assert there in {old, new}
         seen["old" if there == old else "new"] += 1
-        stage = mended(image)
+        stage = recovered(image)
         assert content(image) == there
         left = image.read_bytes()
         if stage is not None:
@@ -185,7 +185,7 @@ def test_a_crash_at_any_point_leaves_one_of_the_two_images_and_the_next_edit_cle
             seen["undone" if there == old else "finished"] += 1
         else:  # the disk has not even half of a record
             assert there == new or left.startswith(case.image)
-        assert mended(image) is None
+        assert recovered(image) is None
     assert min(seen.values()) > 0
 
 
@@ -207,11 +207,11 @@ def test_a_crash_while_the_edit_of_a_killed_process_is_made_up_for_leaves_one_of
         recorder = Recorder()
         with monkeypatch.context() as patches:
             recorder.install(patches)
-            mended(image)
+            recovered(image)
         for state in Disk(case.image, done[:killed] + recorder.done).states(random.Random(killed), samples=5):
             image.write_bytes(state)
             assert content(image) in {old, new}
-            mended(image)
+            recovered(image)
             assert content(image) in {old, new}
 
 
@@ -235,18 +235,18 @@ def test_a_crash_while_what_failed_is_undone_leaves_one_of_the_two_images(
         for count in range(len(after) + 1):  # killed
             image.write_bytes(Disk._after(flushed, [s for s in before[start:] + after[:count] if s[0] != "fsync"]))
             assert content(image) in {old, new}
-            mended(image)
+            recovered(image)
             assert content(image) in {old, new}
         for _ in range(5):
             lost = Disk._some(flushed, before[start:], chance)
             for state in Disk(lost, after).states(chance, samples=5):
                 image.write_bytes(state)
                 assert content(image) in {old, new}
-                mended(image)
+                recovered(image)
                 assert content(image) in {old, new}
 
 
-OUTCOMES = ("as it was", "that it was", "changed all the same")
+OUTCOMES = ("as it was", "the old image", "changed all the same")
 
 
 @pytest.mark.parametrize("lasting", [False, True], ids=["once", "from then on"])
@@ -271,9 +271,9 @@ def test_a_write_that_fails_at_any_point_leaves_the_image_as_it_was(
         assert content(image) == (new if said in {"done", "changed all the same"} else old)
         if not lasting and "done" not in outcomes:
             assert image.read_bytes() == case.image
-        mended(image)
+        recovered(image)
         assert image.read_bytes() == (case.image if content(image) == old else expected(case))
-    assert outcomes == {"as it was", "done"} | ({"that it was", "changed all the same"} if lasting else set())
+    assert outcomes == {"as it was", "done"} | ({"the old image", "changed all the same"} if lasting else set())
 
 
 def between(path: Path, edit: Edit, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -296,7 +296,7 @@ def test_what_the_reference_adds_to_an_image_that_a_crash_left_is_kept(
         assert found.header.table_offset > found.size / 2
         end = max(each.offset + each.size for each in found.descriptors)
         table = reader.pread(file.fileno(), found.header.table_size, found.header.table_offset)
-        steps = plan(found, table, Edit(add=(NewObject(SIGNATURE, b"theirs" * 1000, link=1),)), NOW)
+        steps = plan_edit(found, table, Edit(add=(NewObject(SIGNATURE, b"theirs" * 1000, link=1),)), NOW)
         slot = bytearray(steps.table[1])
         at = 4 * DESCRIPTOR_SIZE + 17
         slot[at : at + 8] = end.to_bytes(8, "little")
@@ -304,7 +304,7 @@ def test_what_the_reference_adds_to_an_image_that_a_crash_left_is_kept(
             os.pwrite(file.fileno(), data, offset)
     there = content(path)
     assert len(there[2]) == 5
-    assert mended(path) is None
+    assert recovered(path) is None
     assert content(path) == there
 
 
@@ -313,7 +313,7 @@ def test_a_file_that_grows_while_it_is_edited_is_not_cut(tmp_path: Path, monkeyp
     path.write_bytes(SIGNED)
     real = inplace._write_all
 
-    def theirs(fd: int, what: inplace.Change) -> None:
+    def theirs(fd: int, what: inplace.PreparedEdit) -> None:
         real(fd, what)
         with path.open("ab") as file:
             file.write(b"theirs")
@@ -334,8 +334,8 @@ def test_an_edit_that_would_have_to_keep_too_much_is_refused(tmp_path: Path, mon
 
 
 FORGED = {
-    "another digest": lambda seal: seal[:-1] + bytes([seal[-1] ^ 1]),
-    "another magic": lambda seal: b"X" + seal[1:],
+    "another digest": lambda trailer: trailer[:-1] + bytes([trailer[-1] ^ 1]),
+    "another magic": lambda trailer: b"X" + trailer[1:],
 }
 
 
@@ -349,7 +349,7 @@ def test_what_is_no_whole_seal_is_left_alone(
     data = path.read_bytes()
     path.write_bytes(data[:-SECTOR] + forge(data[-SECTOR:]))
     state = path.read_bytes()
-    assert mended(path) is None
+    assert recovered(path) is None
     assert path.read_bytes() == state
 
 
@@ -373,12 +373,12 @@ def test_a_record_that_cannot_be_is_left_alone(
     between(path, note(), monkeypatch)
     data = path.read_bytes()
     fd = os.open(path, os.O_RDWR)
-    found = edit_journal.cut_short(fd, len(data))
+    found = edit_journal.find_interrupted(fd, len(data))
     assert found is not None
     forged = found[0]._replace(**wrong)
     path.write_bytes(data[:-SECTOR] + forged.pack())
     state = path.read_bytes()
-    assert mend(fd) is None
+    assert recover(fd) is None
     os.close(fd)
     assert path.read_bytes() == state
 
@@ -392,9 +392,9 @@ def test_a_record_whose_regions_lie_outside_of_the_image_is_left_alone(
     monkeypatch.setattr(inplace, "_saved", lambda *_: ((-1, b"x"),))
     what = changed(fd, note())
     inplace._record(fd, what)
-    inplace._settle(fd, what.seal.between)
+    inplace._write_header(fd, what.trailer.between)
     state = path.read_bytes()
-    assert mend(fd) is None
+    assert recover(fd) is None
     os.close(fd)
     assert path.read_bytes() == state
 
@@ -405,10 +405,10 @@ def test_a_record_of_more_regions_than_an_edit_has_costs_nothing(tmp_path: Path)
     path.write_bytes(SIGNED)
     body, size, other = bytes(48 << 20), len(SIGNED), bytes(HEADER.size)
     digest = hashlib.sha256(body).digest()
-    seal = edit_journal.Seal(3 << 20, size, 0, len(body), size, size, other, SIGNED[: HEADER.size], other, digest)
+    trailer = edit_journal.Trailer(3 << 20, size, 0, len(body), size, size, other, SIGNED[: HEADER.size], other, digest)
     with path.open("r+b") as file:
-        os.pwrite(file.fileno(), seal.pack(), seal.at)
-        assert mend(file.fileno()) is None
+        os.pwrite(file.fileno(), trailer.pack(), trailer.at)
+        assert recover(file.fileno()) is None
 
 
 @pytest.mark.parametrize("stage", Stage)
@@ -421,11 +421,11 @@ def test_what_an_object_holds_is_no_record(stage: Stage, tmp_path: Path) -> None
     headers = {each.value: header if each is stage else bytes(HEADER.size) for each in Stage}
     start = size + -size % SECTOR - SECTOR
     empty = hashlib.sha256().digest()
-    seal = edit_journal.Seal(0, start, 0, 0, HEADER.size, HEADER.size, **headers, digest=empty)
-    last.data = last.data[:-SECTOR] + seal.pack()
+    trailer = edit_journal.Trailer(0, start, 0, 0, HEADER.size, HEADER.size, **headers, digest=empty)
+    last.data = last.data[:-SECTOR] + trailer.pack()
     path = tmp_path / "image.sif"
     path.write_bytes(builder.build())
-    assert path.read_bytes()[-SECTOR:] == seal.pack()
-    assert path.stat().st_size == seal.end
-    assert mended(path) is None
+    assert path.read_bytes()[-SECTOR:] == trailer.pack()
+    assert path.stat().st_size == trailer.end
+    assert recovered(path) is None
     assert path.read_bytes() == builder.build()

@@ -240,7 +240,7 @@ def test_whoever_comes_second_waits_and_both_edits_are_in_the_file(image: Path) 
     waits = threading.Event()
 
     def second() -> None:
-        with editing(str(image), patience=PATIENCE, waiting=waits.set) as opened:
+        with editing(str(image), timeout=PATIENCE, on_wait=waits.set) as opened:
             opened.commit(note(b"second"), WHEN)
 
     thread = threading.Thread(target=second)
@@ -253,7 +253,7 @@ def test_whoever_comes_second_waits_and_both_edits_are_in_the_file(image: Path) 
 
 
 def test_whoever_does_not_want_to_wait_is_told(image: Path) -> None:
-    with editing(str(image)), pytest.raises(BusyImageError, match="by another eclctl"), editing(str(image), patience=0):
+    with editing(str(image)), pytest.raises(BusyImageError, match="by another eclctl"), editing(str(image), timeout=0):
         pass
 
 
@@ -373,7 +373,7 @@ def test_where_a_lock_is_had_only_for_writing_that_is_no_writer(image: Path, mon
     monkeypatch.setattr(fcntl, "flock", as_nfs)
     monkeypatch.setattr(fcntl, "fcntl", records)
     with editing(str(image)) as opened:
-        with pytest.raises(BusyImageError, match="another eclctl"), editing(str(image), patience=0):
+        with pytest.raises(BusyImageError, match="another eclctl"), editing(str(image), timeout=0):
             pass
         opened.commit(note(), WHEN)
     assert objects(image) == 5
@@ -393,7 +393,7 @@ def test_a_lease_that_the_kernel_took_away_makes_no_failure_of_what_was_done(tmp
     (tmp_path / "file").write_bytes(b"x")
     fd = os.open(tmp_path / "file", os.O_RDONLY)
     done = False
-    with locks.barred_to_writers(fd):
+    with locks.no_writers(fd):
         with suppress(OSError):  # where the file system gives none
             fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
         done = True
@@ -417,7 +417,7 @@ def test_a_lease_that_ends_at_once_does_not_keep_anyone_from_writing(image: Path
     thread.start()
     try:
         assert began.wait(PATIENCE)
-        with locked_file.held(str(image), lambda _: None) as file:
+        with locked_file.open_locked(str(image), lambda _: None) as file:
             for _ in range(3000):
                 os.close(file._place.open_to_write())
     finally:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 import pytest
 
 from eclctl.errors import KeyMaterialError
+from eclctl.files.atomic import temporary_name
 from eclctl.sign.keyrings.guarded import GuardedDirectory, write_new
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give files to others")
@@ -202,7 +203,7 @@ def test_a_file_that_is_too_long_is_refused_and_not_read_whole(tmp_path):
 def test_a_shared_directory_that_anybody_writes_is_refused_and_one_of_a_group_told(tmp_path):
     (tmp_path / "keys.d").mkdir()
     (tmp_path / "keys.d").chmod(0o777)
-    with pytest.raises(KeyMaterialError, match="by anybody"), opened(tmp_path / "keys.d", private=False):
+    with pytest.raises(KeyMaterialError, match="by all users"), opened(tmp_path / "keys.d", private=False):
         pass
     (tmp_path / "keys.d").chmod(0o775)
     with opened(tmp_path / "keys.d", private=False) as directory:
@@ -212,9 +213,9 @@ def test_a_shared_directory_that_anybody_writes_is_refused_and_one_of_a_group_to
 
 def test_what_a_dead_writer_left_is_removed_by_the_next_one(tmp_path):
     with opened(tmp_path) as directory:
-        (tmp_path / ".new-0123").write_bytes(b"half a key")
+        (tmp_path / temporary_name("secret")).write_bytes(b"half a key")
         with directory.lock():
-            assert not (tmp_path / ".new-0123").exists()
+            assert os.listdir(tmp_path) == [".lock"]
 
 
 def test_a_second_writer_is_kept_out(tmp_path):
@@ -270,7 +271,7 @@ def test_an_export_replaces_nothing_unless_it_is_told_to_and_follows_no_link(tmp
     (tmp_path / "out").symlink_to(victim)
     with pytest.raises(KeyMaterialError, match="is there already"):
         write_new(str(tmp_path / "out"), b"key", 0o600)
-    with pytest.raises(KeyMaterialError, match="no regular file"):
+    with pytest.raises(KeyMaterialError, match="not a regular file"):
         write_new(str(tmp_path / "out"), b"key", 0o600, overwrite=True)
     assert victim.read_bytes() == b"victim"
     with pytest.raises(KeyMaterialError):
@@ -281,7 +282,7 @@ def test_an_export_replaces_nothing_unless_it_is_told_to_and_follows_no_link(tmp
 def test_an_export_by_force_replaces_files_alone_and_leaves_no_secret_beside(tmp_path, make):
     make(tmp_path / "out")
     before = os.lstat(tmp_path / "out")
-    with pytest.raises(KeyMaterialError, match="no regular file: it is not replaced"):
+    with pytest.raises(KeyMaterialError, match="not a regular file, so it is not replaced"):
         write_new(str(tmp_path / "out"), b"key", 0o600, overwrite=True)
     assert os.path.samestat(os.lstat(tmp_path / "out"), before)
     assert os.listdir(tmp_path) == ["out"]
@@ -299,11 +300,12 @@ def test_an_export_that_is_interrupted_leaves_nothing(tmp_path, overwrite, monke
 
 
 def test_what_cannot_be_swept_is_left(tmp_path):
+    left = temporary_name("secret")
     with opened(tmp_path / "keys") as directory, directory.lock():
-        (tmp_path / "keys" / ".new-x").mkdir()
+        (tmp_path / "keys" / left).mkdir()
     with opened(tmp_path / "keys") as directory, directory.lock():
         directory.replace("secret", b"1")
-    assert (tmp_path / "keys" / ".new-x").is_dir()
+    assert (tmp_path / "keys" / left).is_dir()
 
 
 @pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
@@ -314,10 +316,11 @@ def test_where_there_are_no_locks_it_is_told_and_nothing_of_another_writer_is_re
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(fcntl, "flock", refuse)
+    other = temporary_name("secret")
     with opened(tmp_path / "keys") as directory, directory.lock():
-        (tmp_path / "keys" / ".new-1").write_bytes(b"another writer's")
+        (tmp_path / "keys" / other).write_bytes(b"another writer's")
         directory.replace("secret", b"1")
         assert "has no locks" in directory.warnings[0]
     with opened(tmp_path / "keys") as directory, directory.lock():
         directory.replace("secret", b"2")
-    assert {name for name in os.listdir(tmp_path / "keys") if name != ".lock"} == {".new-1", "secret"}
+    assert {name for name in os.listdir(tmp_path / "keys") if name != ".lock"} == {other, "secret"}

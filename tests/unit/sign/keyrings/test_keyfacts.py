@@ -8,7 +8,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
 
 from eclctl.sign.keyrings.keyfacts import facts, signing_keys
-from eclctl.sign.keyrings.transferable import Protection, parse
+from eclctl.sign.keyrings.transferable import Protection, parse_keys
 from eclctl.signature import openpgp
 from tests.helpers.pgp import CREATED, SIGN, Key, certificate, flags, packet, sub, subkey, time, user_id
 from tests.helpers.support import CORPUS, NOW
@@ -18,7 +18,7 @@ DAY = 86400
 
 
 def of(blob, now=NOW):
-    (key,) = parse(blob).keys.values()
+    (key,) = parse_keys(blob).keys.values()
     return facts(key, openpgp.Keyring.parse(blob), now)
 
 
@@ -113,5 +113,5 @@ def test_a_designated_revoker_in_the_ring_revokes():
     named = user_id(primary, b"A", flags(SIGN), sub(12, b"\x80" + bytes((revoker.algorithm,)) + revoker.raw))
     blob = certificate(primary, packet(2, revoker.sign(0x20, primary.prefix)), named)
     ring = openpgp.Keyring.parse(blob, certificate(revoker))
-    key = parse(blob).keys[primary.fingerprint]
+    key = parse_keys(blob).keys[primary.fingerprint]
     assert facts(key, ring, NOW + timedelta(days=1)).problem.message == "it is revoked"

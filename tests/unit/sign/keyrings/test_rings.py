@@ -9,8 +9,8 @@ import stat
 import pytest
 
 from eclctl.errors import KeyMaterialError
-from eclctl.sign.keyrings.rings import Change, Removed, Ring, only_match, user_ring_directory, user_ring_file
-from eclctl.sign.keyrings.transferable import Protection, parse
+from eclctl.sign.keyrings.rings import Removed, RingChange, UserRing, only_match, user_ring_directory, user_ring_file
+from eclctl.sign.keyrings.transferable import Protection, parse_keys
 from eclctl.signature import openpgp
 from tests.helpers.pgp import Key, armor, certificate, packet, user_id
 from tests.helpers.support import CORPUS
@@ -24,7 +24,7 @@ REVOKED = certificate(ALICE, REVOCATION, user_id(ALICE))
 
 @pytest.fixture
 def ring(tmp_path):
-    return Ring(str(tmp_path / "keys"))
+    return UserRing(str(tmp_path / "keys"))
 
 
 def fault(keyring, key=ALICE):
@@ -39,11 +39,11 @@ def test_an_empty_ring_is_empty_and_is_not_made_by_looking(ring):
 
 
 def test_adding_says_what_was_new_updated_and_unchanged(ring):
-    assert ring.add(certificate(ALICE)).changes == (Change(ALICE.fingerprint, "new"),)
-    assert ring.add(certificate(ALICE)).changes == (Change(ALICE.fingerprint, "unchanged"),)
-    assert ring.add(SECRET).changes == (Change(ALICE.fingerprint, "unchanged", "new"),)
-    assert ring.add(SECRET).changes == (Change(ALICE.fingerprint, "unchanged", "unchanged"),)
-    assert ring.add(REVOKED + certificate(BOB)).changes[1] == Change(BOB.fingerprint, "new")
+    assert ring.add(certificate(ALICE)).changes == (RingChange(ALICE.fingerprint, "new"),)
+    assert ring.add(certificate(ALICE)).changes == (RingChange(ALICE.fingerprint, "unchanged"),)
+    assert ring.add(SECRET).changes == (RingChange(ALICE.fingerprint, "unchanged", "new"),)
+    assert ring.add(SECRET).changes == (RingChange(ALICE.fingerprint, "unchanged", "unchanged"),)
+    assert ring.add(REVOKED + certificate(BOB)).changes[1] == RingChange(BOB.fingerprint, "new")
 
 
 def test_adding_what_is_there_writes_nothing(ring):
@@ -82,7 +82,7 @@ def test_a_revocation_that_another_program_wrote_outlives_the_certificate(ring):
 def test_a_revocation_alone_revokes_a_key_of_the_ring(ring):
     ring.add(SECRET)
     added = ring.add(armor("PUBLIC KEY BLOCK", REVOCATION))
-    assert added.changes == (Change(ALICE.fingerprint, "updated"),)
+    assert added.changes == (RingChange(ALICE.fingerprint, "updated"),)
     assert fault(ring.secret_certificates()) == "key-revoked"
 
 
@@ -93,7 +93,7 @@ def test_a_revocation_of_a_stranger_is_counted_and_changes_nothing(ring):
 
 
 def test_public_only_leaves_secret_parts_out(ring):
-    assert ring.add(SECRET, public_only=True).changes == (Change(ALICE.fingerprint, "new"),)
+    assert ring.add(SECRET, public_only=True).changes == (RingChange(ALICE.fingerprint, "new"),)
     assert ring.secret_keys() == {}
 
 
@@ -121,7 +121,7 @@ def test_a_ring_in_the_place_of_singularitys_keeps_what_only_singularity_knows(r
     os.chmod(ring.public_path, 0o600)
     ring.add(certificate(ALICE))
     with open(ring.public_path, "rb") as file:
-        assert len(parse(file.read()).unreadable) == 1
+        assert len(parse_keys(file.read()).unreadable) == 1
     assert list(ring.keys()) == [BOB.fingerprint, ALICE.fingerprint]
 
 
@@ -144,9 +144,9 @@ def test_a_key_that_is_not_there_is_named(ring):
 
 def test_a_secret_key_comes_out_as_it_went_in(ring):
     ring.add(SECRET)
-    found = parse(ring.secret(ALICE.fingerprint)).keys[ALICE.fingerprint]
+    found = parse_keys(ring.secret(ALICE.fingerprint)).keys[ALICE.fingerprint]
     assert found.protections == {ALICE.fingerprint: Protection.NONE}
-    assert parse(ring.certificate(ALICE.fingerprint)).keys[ALICE.fingerprint].protections == {}
+    assert parse_keys(ring.certificate(ALICE.fingerprint)).keys[ALICE.fingerprint].protections == {}
 
 
 def test_what_revokes_a_new_key_is_kept_beside_the_ring(ring):

@@ -8,9 +8,9 @@ import stat
 import pytest
 
 from eclctl.errors import KeyMaterialError
-from eclctl.sign.keyrings.rings import Change, Removed
-from eclctl.sign.keyrings.site_rings import SiteRing, without
-from eclctl.sign.keyrings.transferable import parse
+from eclctl.sign.keyrings.rings import Removed, RingChange
+from eclctl.sign.keyrings.site_rings import SiteRing, without_key
+from eclctl.sign.keyrings.transferable import parse_keys
 from eclctl.trust.keyring import load_keyring
 from tests.helpers.pgp import Key, armor, certificate, packet, user_id
 
@@ -42,8 +42,8 @@ def daemons(ring):
 
 def test_each_certificate_has_a_file_of_its_own_that_all_can_read(ring, folder):
     assert ring.add(certificate(ALICE) + certificate(BOB)).changes == (
-        Change(ALICE.fingerprint, "new"),
-        Change(BOB.fingerprint, "new"),
+        RingChange(ALICE.fingerprint, "new"),
+        RingChange(BOB.fingerprint, "new"),
     )
     files = [name for name in os.listdir(folder) if not name.startswith(".")]
     assert sorted(files) == sorted([f"{ALICE.fingerprint}.asc", f"{BOB.fingerprint}.asc"])
@@ -59,9 +59,9 @@ def test_a_secret_key_leaves_nothing_secret_there(ring, folder):
 
 def test_what_is_in_another_file_is_unchanged_and_written_again_only_when_updated(ring, folder):
     (folder / "site-ring.asc").write_bytes(b"The site's keys\n" + block(ALICE, BOB))
-    assert ring.add(certificate(ALICE)).changes == (Change(ALICE.fingerprint, "unchanged"),)
+    assert ring.add(certificate(ALICE)).changes == (RingChange(ALICE.fingerprint, "unchanged"),)
     assert not (folder / f"{ALICE.fingerprint}.asc").exists()
-    assert ring.add(REVOKED).changes == (Change(ALICE.fingerprint, "updated"),)
+    assert ring.add(REVOKED).changes == (RingChange(ALICE.fingerprint, "updated"),)
     status = load_keyring([folder]).status(ALICE.fingerprint, ALICE.fingerprint)
     assert status.fault.code == "key-revoked"
 
@@ -75,7 +75,7 @@ def test_removing_takes_a_key_out_of_every_file_and_leaves_the_rest(ring, folder
     left = (folder / "many.asc").read_bytes()
     assert left.startswith(b"first\nbetween\n")
     assert left.endswith(b"last\n" + block(CAROL))
-    assert list(parse((folder / "binary.pgp").read_bytes()).keys) == [BOB.fingerprint]
+    assert list(parse_keys((folder / "binary.pgp").read_bytes()).keys) == [BOB.fingerprint]
     assert not (folder / "alone.asc").exists()
     assert daemons(ring) == {BOB.fingerprint, CAROL.fingerprint}
     assert ring.remove(ALICE.fingerprint) == Removed(public=False, secret=False)
@@ -124,6 +124,6 @@ def test_the_directory_is_made_where_there_is_none(tmp_path):
 
 
 def test_nothing_is_left_of_a_file_without_keys():
-    assert without(certificate(ALICE), ALICE.fingerprint) is None
-    assert without(b"# mine\n" + block(ALICE), ALICE.fingerprint) is None
-    assert without(block(ALICE).replace(b"\n", b"\r\n") + block(BOB), ALICE.fingerprint) == block(BOB)
+    assert without_key(certificate(ALICE), ALICE.fingerprint) is None
+    assert without_key(b"# mine\n" + block(ALICE), ALICE.fingerprint) is None
+    assert without_key(block(ALICE).replace(b"\n", b"\r\n") + block(BOB), ALICE.fingerprint) == block(BOB)

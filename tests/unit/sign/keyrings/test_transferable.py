@@ -7,7 +7,7 @@ import hashlib
 import pytest
 
 from eclctl.errors import KeyMaterialError
-from eclctl.sign.keyrings.transferable import Protection, armored, holds_armor, parse, protection
+from eclctl.sign.keyrings.transferable import Protection, armored, holds_armor, parse_keys, protection
 from eclctl.signature import openpgp
 from tests.helpers.pgp import Key, armor, certificate, packet, subkey, user_id, user_id_content
 from tests.helpers.support import CORPUS
@@ -26,14 +26,14 @@ def secret(key: Key = ALICE, how: bytes = b"\0\0\x08\x01\0\x01") -> bytes:
 
 
 def only(blob):
-    (key,) = parse(blob).keys.values()
+    (key,) = parse_keys(blob).keys.values()
     return key
 
 
 @pytest.mark.parametrize("path", KEYS, ids=lambda path: path.name)
 def test_what_is_read_and_written_again_is_the_same_to_our_verifier(path):
     blob = path.read_bytes()
-    file = parse(blob)
+    file = parse_keys(blob)
     again = openpgp.Keyring.parse(*(key.public() for key in file.keys.values()))
     assert again.digest == openpgp.Keyring.parse(blob).digest
     assert again.secret == ()
@@ -43,10 +43,10 @@ def test_what_is_read_and_written_again_is_the_same_to_our_verifier(path):
 
 @pytest.mark.parametrize("path", KEYS, ids=lambda path: path.name)
 def test_armor_holds_what_was_put_into_it(path):
-    keys = [key.whole() for key in parse(path.read_bytes()).keys.values()]
+    keys = [key.whole() for key in parse_keys(path.read_bytes()).keys.values()]
     text = armored(keys, secret=False)
     assert holds_armor(text)
-    assert b"".join(key.whole() for key in parse(text).keys.values()) == b"".join(keys)
+    assert b"".join(key.whole() for key in parse_keys(text).keys.values()) == b"".join(keys)
     assert max(len(line) for line in text.split(b"\n")) <= 64
 
 
@@ -68,7 +68,9 @@ def test_merging_two_copies_keeps_what_either_has():
 
 
 def test_two_copies_in_one_file_are_one_key():
-    file = parse(certificate(ALICE) + certificate(MALLORY) + certificate(ALICE, packet(2, REVOCATION), user_id(ALICE)))
+    file = parse_keys(
+        certificate(ALICE) + certificate(MALLORY) + certificate(ALICE, packet(2, REVOCATION), user_id(ALICE))
+    )
     assert list(file.keys) == [ALICE.fingerprint, MALLORY.fingerprint]
     assert REVOCATION in file.keys[ALICE.fingerprint].public()
 
@@ -99,14 +101,14 @@ def test_what_strangers_certified_can_be_left_out_and_revocations_not():
     strange = MALLORY.sign(0x10, content)
     designated = MALLORY.sign(0x20, ALICE.prefix)
     blob = certificate(ALICE, packet(2, designated), user_id(ALICE) + packet(2, strange))
-    cleaned = only(blob).without_others().public()
+    cleaned = only(blob).without_foreign_signatures().public()
     assert strange not in cleaned
     assert designated in cleaned
     assert openpgp.Keyring.parse(cleaned).certificates[0].name == "Alice <alice@example.org>"
 
 
 def test_a_revocation_alone_is_taken_by_the_key_that_made_it_and_by_no_other():
-    (loose,) = parse(packet(2, REVOCATION)).revocations
+    (loose,) = parse_keys(packet(2, REVOCATION)).revocations
     assert only(certificate(MALLORY)).revoked_by(loose) is None
     revoked = only(certificate(ALICE)).revoked_by(loose)
     assert openpgp.Keyring.parse(revoked.public()).status(*[ALICE.fingerprint] * 2).fault.code == "key-revoked"
@@ -124,7 +126,7 @@ def test_signatures_that_revoke_nothing_are_not_taken_as_revocations():
 
 def test_a_key_of_an_unknown_version_is_kept_as_it_is_and_the_others_are_read():
     old = packet(6, b"\x03" + bytes(20)) + packet(13, b"Old")
-    file = parse(certificate(ALICE) + old + certificate(MALLORY))
+    file = parse_keys(certificate(ALICE) + old + certificate(MALLORY))
     assert list(file.keys) == [ALICE.fingerprint, MALLORY.fingerprint]
     (kept,) = file.unreadable
     assert hashlib.sha256(bytes(kept)).digest() == hashlib.sha256(_legacy(old)).digest()
@@ -151,7 +153,7 @@ def _legacy(blob: bytes) -> bytes:
 )
 def test_what_is_no_file_of_keys_is_refused(blob):
     with pytest.raises(KeyMaterialError):
-        parse(blob)
+        parse_keys(blob)
 
 
 def test_a_damaged_subkey_costs_nothing_but_itself():

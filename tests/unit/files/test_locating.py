@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 
 from eclctl.errors import BusyImageError, UnreadableImageError, UnsupportedFileError
-from eclctl.files import trusted_path
-from eclctl.files.askers import Asker
-from eclctl.files.mounts import Belief, Mounts, MountTable
-from eclctl.files.resolving import Unnamed
+from eclctl.files import locating
+from eclctl.files.canonical_name import NoName
+from eclctl.files.locating import Locator, Recheck
+from eclctl.files.lookup_rights import LookupRights
+from eclctl.files.mounts import FilesystemTrust, Mounts, MountTable
 from eclctl.files.syscalls import Credentials
-from eclctl.files.trusted_path import Locator, Second
 from eclctl.files.writers import Writers
 from eclctl.model import Alias, Assurance
 
@@ -43,17 +43,17 @@ def library(tmp_path: Path) -> Path:
     return tmp_path
 
 
-STRANGER = Asker(Credentials(12345, 12345)) if os.getuid() == 0 else Asker()
+STRANGER = LookupRights(Credentials(12345, 12345)) if os.getuid() == 0 else LookupRights()
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="needs root")
 
 
-def located(locator: Locator, path: Path | str, asker: Asker = STRANGER) -> trusted_path.Located:
+def located(locator: Locator, path: Path | str, asker: LookupRights = STRANGER) -> locating.Located:
     found = locator.by_name(str(path), anywhere=True, asker=asker)
     found.close()
     return found
 
 
-def opened(locator: Locator, name: Path | str, fd: int, asker: Asker = STRANGER) -> trusted_path.Located:
+def opened(locator: Locator, name: Path | str, fd: int, asker: LookupRights = STRANGER) -> locating.Located:
     return locator.by_descriptor(str(name), fd, anywhere=True, asker=asker)
 
 
@@ -323,9 +323,9 @@ def test_a_file_that_was_written_before_the_look_for_writers_and_after_all_else_
 
 def test_a_change_within_the_clock_tick_leaves_a_file_unsettled(library: Path) -> None:
     fd = os.open(library / "image.sif", os.O_RDONLY)
-    found = trusted_path.syscalls.attributes(fd)
-    assert not trusted_path.settled(found, now_ns=found.ctime_ns + 1_000_000)
-    assert trusted_path.settled(found, now_ns=found.ctime_ns + 1_000_000_000)
+    found = locating.syscalls.attributes(fd)
+    assert not locating.settled(found, now_ns=found.ctime_ns + 1_000_000)
+    assert locating.settled(found, now_ns=found.ctime_ns + 1_000_000_000)
     os.close(fd)
 
 
@@ -349,11 +349,11 @@ def _lease_breaks_do_not_kill() -> Iterator[None]:
 
 def test_a_file_that_was_renamed_over_is_not_found_again(locator: Locator, library: Path) -> None:
     found = locator.by_name(str(library / "image.sif"), anywhere=True)
-    assert locator.again(found, Second(str(library / "image.sif"))).assurance is Assurance.TRUSTED_PATH
+    assert locator.again(found, Recheck(str(library / "image.sif"))).assurance is Assurance.TRUSTED_PATH
     (library / "new").write_bytes(b"content")
     (library / "new").rename(library / "image.sif")
     with pytest.raises(BusyImageError):
-        locator.again(found, Second(str(library / "image.sif")))
+        locator.again(found, Recheck(str(library / "image.sif")))
     found.close()
 
 
@@ -361,7 +361,7 @@ def test_a_file_that_was_written_meanwhile_is_not_found_again(locator: Locator, 
     found = locator.by_name(str(library / "image.sif"), anywhere=True)
     (library / "image.sif").write_bytes(b"CONTENT")
     with pytest.raises(BusyImageError):
-        locator.again(found, Second(str(library / "image.sif")))
+        locator.again(found, Recheck(str(library / "image.sif")))
     found.close()
 
 
@@ -382,8 +382,8 @@ def test_a_directory_is_named_only_to_those_who_may_see_it(locator: Locator, lib
     private.chmod(0o700)
     fd = os.open(private / "image.sif", os.O_RDONLY)
     found = opened(locator, private / "image.sif", fd)
-    assert (found.path, found.unnamed) == (None, Unnamed.MAY_NOT_LOOK)
-    owner = opened(locator, private / "image.sif", fd, Asker(Credentials(54321, 54321)))
+    assert (found.path, found.unnamed) == (None, NoName.MAY_NOT_LOOK)
+    owner = opened(locator, private / "image.sif", fd, LookupRights(Credentials(54321, 54321)))
     assert owner.path == str(private / "image.sif")
     assert owner.weak is not None
     assert owner.weak.text == f"the directory {private} belongs to user 54321"
@@ -424,20 +424,20 @@ def test_what_another_users_directory_holds_does_not_show(locator: Locator, libr
 
 
 class Restless(MountTable):
-    """A table that changes while it is read, as often as `restless` says; nothing is believed of such a one."""
+    """A table that changes while it is read, as often as `restless` says; only the root file system is trusted then."""
 
     restless = 0
 
-    def _read(self) -> tuple[Mounts, Belief]:
+    def _read(self) -> tuple[Mounts, FilesystemTrust]:
         mounts, belief = super()._read()
         if not self.restless:
             return mounts, belief
         self.restless -= 1
-        return Mounts(mounts.all, mounts.root, settled=False), Belief(frozenset())
+        return Mounts(mounts.all, mounts.root, settled=False), FilesystemTrust(frozenset())
 
 
 @pytest.mark.parametrize(("times", "trusted"), [(0, True), (3, True), (100, False)])
-def test_a_table_that_changes_while_it_is_read_is_read_again_before_nothing_is_believed(
+def test_a_table_that_changes_while_it_is_read_is_read_again_before_nothing_is_trusted(
     library: Path, times: int, trusted: bool
 ) -> None:
     mounts = Restless()

@@ -25,12 +25,12 @@ pytestmark = [
 # Runs in a mount namespace of its own: what it mounts, and the loop devices below, go with it.
 SCRIPT = """
 import json, os, subprocess, sys
-from eclctl.files.trusted_filesystems import Believed, Filesystems, Places
+from eclctl.files.trusted_filesystems import FilesystemJudge, Filesystems, SystemPaths
 from eclctl.files.mounts import MountTable
 
 folder, steps = sys.argv[1], json.loads(sys.argv[2])
-places = Places(fstab=f"{folder}/fstab", units=(f"{folder}/units",))
-table = MountTable(Believed(Filesystems(), frozenset({0}), frozenset({0, 6}), places))
+places = SystemPaths(fstab=f"{folder}/fstab", units=(f"{folder}/units",))
+table = MountTable(FilesystemJudge(Filesystems(), frozenset({0}), frozenset({0, 6}), places))
 for step in steps:
     if isinstance(step, list):
         subprocess.run(step, check=True)
@@ -92,21 +92,21 @@ def mounted(image: str, point: str) -> list[str]:
     return ["mount", "-o", "loop", image, point]
 
 
-def test_a_file_of_roots_that_fstab_lists_is_believed_and_stays_so_when_it_is_bound(disks: Disks) -> None:
+def test_a_file_of_roots_that_fstab_lists_is_trusted_and_stays_so_when_it_is_bound(disks: Disks) -> None:
     image, point = disks.make("apps", listed="defaults")
     (disks.folder / "bound").mkdir()
     bound = str(disks.folder / "bound")
     assert disks.reasons(mounted(image, point), point, ["mount", "--bind", point, bound], bound) == [None, None]
 
 
-def test_what_a_user_brings_as_udisks_mounts_it_is_not_believed(disks: Disks) -> None:
+def test_what_a_user_brings_as_udisks_mounts_it_is_not_trusted(disks: Disks) -> None:
     image, point = disks.make("stick")
     options = ["mount", "-o", "loop,nosuid,nodev", image, point]
     (reason,) = disks.reasons(["chown", "1000", image], options, point)
     assert reason == f"its file system (ext4 at {point}) is mounted by neither /etc/fstab nor a unit of root's"
 
 
-def test_a_file_that_a_user_may_write_is_not_believed_though_fstab_lists_it(disks: Disks) -> None:
+def test_a_file_that_a_user_may_write_is_not_trusted_though_fstab_lists_it(disks: Disks) -> None:
     image, point = disks.make("apps", listed="defaults")
     reasons = disks.reasons(
         mounted(image, point),
@@ -131,22 +131,22 @@ def test_a_file_that_a_user_may_write_is_not_believed_though_fstab_lists_it(disk
     assert "(deleted) does not exist" in str(reasons[5])
 
 
-def test_an_entry_for_users_is_not_believed(disks: Disks) -> None:
+def test_an_entry_for_users_is_not_trusted(disks: Disks) -> None:
     image, point = disks.make("apps", listed="user")
     (reason,) = disks.reasons(mounted(image, point), point)
     assert "lets users mount it (option user)" in str(reason)
 
 
-def test_a_file_inside_of_what_a_user_brought_is_not_believed(disks: Disks) -> None:
+def test_a_file_inside_of_what_a_user_brought_is_not_trusted(disks: Disks) -> None:
     outer, outer_point = disks.make("outer")
     inner, point = disks.make("inner")
     disks.fstab.write_text(f"{outer_point}/inner.img {point} ext4 loop 0 0\n")
     steps = [mounted(outer, outer_point), ["cp", "--sparse=always", inner, f"{outer_point}/inner.img"]]
     (reason,) = disks.reasons(*steps, mounted(f"{outer_point}/inner.img", point), point, ["umount", point])
-    assert f"lies where nothing is believed: ext4 at {outer_point}" in str(reason)
+    assert f"lies on a file system that is not trusted: ext4 at {outer_point}" in str(reason)
 
 
-def test_a_mount_unit_is_believed_and_one_with_drop_ins_is_not(disks: Disks) -> None:
+def test_a_mount_unit_is_trusted_and_one_with_drop_ins_is_not(disks: Disks) -> None:
     image, point = disks.make("apps")
     name = point.strip("/").replace("-", "\\x2d").replace("/", "-")
     (disks.folder / "units" / f"{name}.mount").write_text(f"[Mount]\nWhat={image}\nWhere={point}\nOptions=loop\n")
@@ -156,7 +156,7 @@ def test_a_mount_unit_is_believed_and_one_with_drop_ins_is_not(disks: Disks) -> 
     assert "has drop-ins" in str(reasons[1])
 
 
-def test_a_tmpfs_that_is_listed_is_believed_until_something_lies_over_it(disks: Disks) -> None:
+def test_a_tmpfs_that_is_listed_is_trusted_until_something_lies_over_it(disks: Disks) -> None:
     _, point = disks.make("tmp")
     disks.fstab.write_text(f"tmpfs {point} tmpfs size=1m 0 0\n")
     tmpfs = ["mount", "-t", "tmpfs", "tmpfs", point]

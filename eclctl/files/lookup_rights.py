@@ -1,4 +1,4 @@
-"""Whose rights files are looked up and opened with, and what they are told when that fails."""
+"""With whose rights files are looked up and opened, and the errors when that fails."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ from dataclasses import dataclass
 
 from eclctl.errors import BusyImageError, UnreadableImageError, UnsupportedFileError
 from eclctl.files.syscalls import Attributes, Credentials, assumed
-from eclctl.files.writers import READ, leased
+from eclctl.files.writers import READ, lease_error
 
-__all__ = ["ITSELF", "NO_DESCRIPTORS", "Asker", "not_opened", "open_named", "readable"]
+__all__ = ["NO_DESCRIPTORS", "OWN_RIGHTS", "LookupRights", "not_opened", "open_named", "readable"]
 
 NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE})
-"""What tells that this process, or the host, can open no more files."""
+"""The errors of open(2) when this process, or the host, can open no more files."""
 
 _SEALED = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK
 
 
 @dataclass(frozen=True, slots=True)
-class Asker:
-    """The rights that names are looked up with: the asker's, and, when the asker is root, those of the user asked for.
+class LookupRights:
+    """The rights that names are looked up with.
 
-    None stands for this process itself. `opens`: whether O_PATH descriptors are opened for them; where this process
-    cannot take over their rights, it would do so with its own.
+    own: Those of the asker; None for those of this process itself.
+    subject: Those of the user whom a question of root's is about; None without such a user.
+    opens: Whether O_PATH descriptors are opened. A process that cannot take over the rights would use its own.
     """
 
     own: Credentials | None = None
@@ -36,10 +37,10 @@ class Asker:
         return (self.own,) if self.subject is None else (self.own, self.subject)
 
 
-ITSELF = Asker()
+OWN_RIGHTS = LookupRights()
 
 
-def readable(fd: int, found: Attributes, asker: Asker) -> tuple[int, bool]:
+def readable(fd: int, found: Attributes, asker: LookupRights) -> tuple[int, bool]:
     """Return a descriptor that the image can be read from, and whether it is a new one.
 
     An O_PATH descriptor is opened with the rights of its sender. Refused are descriptors for writing alone, and
@@ -57,15 +58,15 @@ def readable(fd: int, found: Attributes, asker: Asker) -> tuple[int, bool]:
     return fd, False
 
 
-def _open_as(fd: int, asker: Asker) -> int:
-    """Open what an O_PATH descriptor is of, as modes and ACLs let those who ask."""
+def _open_as(fd: int, asker: LookupRights) -> int:
+    """Open the file of an O_PATH descriptor with the asker's rights."""
     refused = OSError(errno.EACCES, os.strerror(errno.EACCES))
     for rights in asker.rights():
         try:
             with assumed(rights):
                 return os.open(f"/proc/self/fd/{fd}", READ)
         except BlockingIOError as error:
-            raise leased() from error
+            raise lease_error() from error
         except OSError as error:
             refused = error
             if error.errno in NO_DESCRIPTORS:
@@ -73,8 +74,8 @@ def _open_as(fd: int, asker: Asker) -> int:
     raise UnreadableImageError(f"you may not read it: {refused.strerror}") from refused
 
 
-def open_named(name: str, fd: int, asker: Asker) -> int:
-    """Open what those who ask by name could read; else raise what is said of a file that is not there."""
+def open_named(name: str, fd: int, asker: LookupRights) -> int:
+    """Open a file that the asker may read; otherwise raise the same error as for a file that is not there."""
     try:
         return _open_as(fd, asker)
     except UnreadableImageError as error:
@@ -89,7 +90,7 @@ def _is_sealed(fd: int) -> bool:
 
 
 def not_opened(name: str, error: OSError) -> UnreadableImageError | BusyImageError:
-    """Tell a file that is not there from a process that can open no more files."""
+    """Return the error for a file that is not there, or for a process that can open no more files."""
     if error.errno in NO_DESCRIPTORS:
         return BusyImageError("too many files are open here; ask again later")
     return _unreadable(name)

@@ -19,7 +19,7 @@ from tests.places.policies import SANDBOXES
 # A desktop service puts a loop device over what a user opened, under the name of a file of root's, and root mounts it.
 LOOP = """
 import json, os, socket, sys
-from eclctl.files.trusted_filesystems import Believed, Filesystems, Places
+from eclctl.files.trusted_filesystems import FilesystemJudge, Filesystems, SystemPaths
 from eclctl.files.mounts import MountTable
 from tests.places import linux
 
@@ -46,8 +46,8 @@ os.symlink(node, f"{folder}/dev/disk/by-label/data")
 for source in ("LABEL=data", node):
     with open(f"{folder}/fstab", "w") as fstab:
         fstab.write(f"{source} {point} ext4 defaults 0 0\\n")
-    places = Places(fstab=f"{folder}/fstab", units=(), dev=f"{folder}/dev")
-    mounts, belief = MountTable(Believed(Filesystems(), frozenset({0}), frozenset({0, 6}), places)).current()
+    places = SystemPaths(fstab=f"{folder}/fstab", units=(), dev=f"{folder}/dev")
+    mounts, belief = MountTable(FilesystemJudge(Filesystems(), frozenset({0}), frozenset({0, 6}), places)).current()
     found = mounts.at(point)
     print(json.dumps(None if belief.trusts(found) else belief.why_not(found)))
 linux.umount(point)
@@ -58,7 +58,7 @@ ours.send(b"x")
 @needs_arena
 @needs_ext4
 @pytest.mark.skipif(not Path("/dev/loop-control").exists(), reason="needs loop devices")
-def test_a_loop_device_over_what_a_user_opened_under_the_name_of_a_file_of_root_s_is_not_believed(
+def test_a_loop_device_over_what_a_user_opened_under_the_name_of_a_file_of_root_s_is_not_trusted(
     tmp_path: Path,
 ) -> None:
     for name in ("disks", "point"):

@@ -1,4 +1,4 @@
-"""A new OCI-SIF, laid out as SingularityCE lays one out, before there is a byte of it.
+"""Plans a new OCI-SIF with the layout that SingularityCE gives it, before any of it is written.
 
 Where each blob goes follows from their sizes alone, so that a file can be filled in any order, and half a file can be
 completed. In SingularityCE (`oci-tools`, `pkg/sif/write.go`) such a file is deterministic: nil UUID, no launch script,
@@ -20,7 +20,7 @@ from eclctl.sif.layout import DESCRIPTOR_SIZE, GROUP_MASK, HEADER, MAGIC, NO_ARC
 from eclctl.sif.oci import Content, Manifest
 from eclctl.sif.reader import MAX_SLOTS, DataType
 
-__all__ = ["Drawn", "Member", "Placed", "compact", "draw", "root_index"]
+__all__ = ["Member", "PlacedBlob", "PlannedImage", "compact", "plan_oci_sif", "root_index"]
 
 _INDEX_TYPE: Final = "application/vnd.oci.image.index.v1+json"
 _REF_NAME: Final = "org.opencontainers.image.ref.name"
@@ -51,7 +51,7 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
+class PlacedBlob:
     """A blob and where it goes in the file. `data` is None for one that is still to be fetched."""
 
     digest: str
@@ -61,11 +61,11 @@ class Placed:
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
+class PlannedImage:
     """A file before it is there: what stands at its beginning, and the blobs behind, by offset. `size` is in bytes."""
 
     head: bytes
-    placed: tuple[Placed, ...]
+    placed: tuple[PlacedBlob, ...]
     size: int
 
 
@@ -103,7 +103,7 @@ def _entry(member: Member) -> dict[str, Any]:
     }
 
 
-def draw(members: Sequence[Member]) -> Drawn:
+def plan_oci_sif(members: Sequence[Member]) -> PlannedImage:
     """Lay out an OCI-SIF that holds an image and, behind it, at most one with its signatures.
 
     A blob that is listed twice is in the file once, as a reader wants it (`sif.oci_sif`).
@@ -124,11 +124,11 @@ def draw(members: Sequence[Member]) -> Drawn:
     start = offset = USUAL_TABLE + slots * DESCRIPTOR_SIZE
     placed = []
     for digest, (size, data) in (*blobs.items(), (_digest(root), (len(root), root))):
-        placed.append(Placed(digest, size, offset, data))
+        placed.append(PlacedBlob(digest, size, offset, data))
         offset += size
         if size > _LARGEST or offset > _LARGEST:
             raise MalformedImageError("the sizes in the manifest are no sizes of blobs")
-    return Drawn(_head(slots, start, offset, placed), tuple(placed), offset)
+    return PlannedImage(_head(slots, start, offset, placed), tuple(placed), offset)
 
 
 def _add(blobs: dict[str, tuple[int, bytes | None]], digest: str, size: int, data: bytes | None) -> None:
@@ -138,7 +138,7 @@ def _add(blobs: dict[str, tuple[int, bytes | None]], digest: str, size: int, dat
     blobs[digest] = (size, data if known is None or known[1] is None else known[1])
 
 
-def _head(slots: int, start: int, end: int, placed: Sequence[Placed]) -> bytes:
+def _head(slots: int, start: int, end: int, placed: Sequence[PlacedBlob]) -> bytes:
     free = slots - len(placed)
     sizes = (free, slots, USUAL_TABLE, slots * DESCRIPTOR_SIZE, start, end - start)
     header = HEADER.pack(bytes(32), MAGIC, VERSION, NO_ARCHITECTURE, bytes(16), _ZERO_TIME, _ZERO_TIME, *sizes)
@@ -148,7 +148,7 @@ def _head(slots: int, start: int, end: int, placed: Sequence[Placed]) -> bytes:
     return header.ljust(USUAL_TABLE, b"\0") + table.ljust(slots * DESCRIPTOR_SIZE, b"\0")
 
 
-def _descriptor(number: int, blob: Placed, *, last: bool) -> bytes:
+def _descriptor(number: int, blob: PlacedBlob, *, last: bool) -> bytes:
     kind = DataType.OCI_ROOT_INDEX if last else DataType.OCI_BLOB
     place = (blob.offset, blob.size, blob.size)
     return SLOT.pack(kind, 1, number, _GROUP, 0, *place, _ZERO_TIME, _ZERO_TIME, 0, 0, b"", blob.digest.encode("ascii"))

@@ -309,7 +309,6 @@ class Engine:
         store, found = snapshot.store, facts.verification
         if (
             not waited
-            and store.credentials
             and found is not None
             and facts.judgements.kept(store, now, self.statuses) is None
             and (links := unasked(store, found.claims, now, self.statuses))

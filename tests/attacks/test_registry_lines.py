@@ -18,17 +18,17 @@ from eclctl.cli.registry import pull, push
 from eclctl.errors import RemoteError
 from eclctl.remote.http import limits
 from eclctl.remote.registry.client import Access, Registry
-from eclctl.remote.registry.credentials import ANONYMOUS, Credentials
+from eclctl.remote.registry.credentials import ANONYMOUS, RegistryCredentials
 from eclctl.remote.registry.images import find_image
 from eclctl.remote.registry.names import parse_reference
-from eclctl.remote.registry.transfer import Source, fill, push_blob
+from eclctl.remote.registry.transfer import BlobSource, fill, push_blob
 from eclctl.sign.new_oci_sif import PlacedBlob
 from tests.helpers.registries import INDEX_TYPE, MANIFEST_TYPE, OCI, Ask, FakeRegistry, Rule, answer, digest_of, on
 from tests.helpers.servers import Server, says
 from tests.helpers.site import Site
 from tests.helpers.support import CORPUS
 
-USER = Credentials("joe", "secret", source="a file")
+USER = RegistryCredentials("joe", "secret", source="a file")
 SECRETS = (b"secret", base64.b64encode(b"joe:secret"), b"t0ken", b"Authorization", b"authorization")
 DATA = b"squashfs" * 1000
 IMAGE = OCI / "app-ci.oci.sif"
@@ -42,7 +42,11 @@ def _nothing_of_this_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
 
 
 def registry(
-    server: FakeRegistry, credentials: Credentials = ANONYMOUS, *, roots: Path | None = None, seconds: float = 20.0
+    server: FakeRegistry,
+    credentials: RegistryCredentials = ANONYMOUS,
+    *,
+    roots: Path | None = None,
+    seconds: float = 20.0,
 ) -> Registry:
     """A client with a login, that waits for nothing between tries."""
     way = Access(
@@ -126,7 +130,7 @@ def test_registry_redirects_a_manifest(tmp_path: Path) -> None:
 def test_registry_redirects_what_is_pushed(method: str) -> None:
     with Server(says(answer(status="201 Created"))) as elsewhere:
         with FakeRegistry(on(method, "/uploads/", redirect(elsewhere.url))) as server, pytest.raises(RemoteError):
-            push_blob(registry(server, USER), Source(digest_of(DATA), len(DATA), data=DATA), lambda _: None)
+            push_blob(registry(server, USER), BlobSource(digest_of(DATA), len(DATA), data=DATA), lambda _: None)
         assert elsewhere.requests == []
 
 
@@ -139,7 +143,7 @@ def test_registry_redirects_an_upload_by_its_location(method: str) -> None:
             FakeRegistry(logged_in(on(method, "/uploads/", reply))) as server,
             pytest.raises(RemoteError, match="nothing is sent to others than the registry"),
         ):
-            push_blob(registry(server, USER), Source(digest_of(DATA), len(DATA), data=DATA), lambda _: None)
+            push_blob(registry(server, USER), BlobSource(digest_of(DATA), len(DATA), data=DATA), lambda _: None)
         assert elsewhere.requests == []
 
 
@@ -219,8 +223,10 @@ def challenge(realm: str, more: str = "") -> Rule:
     return lambda ask: None if "/token" in ask.path else answer(status="401 Unauthorized", WWW_Authenticate=kind)
 
 
-@pytest.mark.parametrize("credentials", [USER, Credentials(identity="secret-refresh")], ids=["password", "refresh"])
-def test_registry_login_elsewhere_learnt_without_tls(credentials: Credentials) -> None:
+@pytest.mark.parametrize(
+    "credentials", [USER, RegistryCredentials(identity="secret-refresh")], ids=["password", "refresh"]
+)
+def test_registry_login_elsewhere_learnt_without_tls(credentials: RegistryCredentials) -> None:
     with Server(says(answer(b'{"token":"t"}'))) as elsewhere, FakeRegistry(challenge(elsewhere.url)) as server:
         with pytest.raises(RemoteError, match="may be an attacker's answer, so no credentials are sent there"):
             registry(server, credentials).manifest("1")
@@ -357,7 +363,7 @@ def test_registry_digests_after_a_push_that_are_others() -> None:
         with pytest.raises(RemoteError, match="the registry says"):
             registry(server).put_manifest(b"{}", MANIFEST_TYPE, "1")
         with pytest.raises(RemoteError, match="the registry says"):
-            push_blob(registry(server), Source(digest_of(DATA), len(DATA), data=DATA), lambda _: None)
+            push_blob(registry(server), BlobSource(digest_of(DATA), len(DATA), data=DATA), lambda _: None)
 
 
 def test_registry_digests_a_tag_that_means_another_image_the_second_time(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from eclctl.remote.ocsp.client import Reply, ask
+from eclctl.remote.ocsp.client import ResponderReply, ask
 from eclctl.trust.revocation import Link, Status
 from tests.helpers.openssl import Responder, needs_openssl, responder, write_index
 from tests.helpers.pki import CODE_SIGNING, INTERMEDIATE, OCSP_SIGNING, Authority, Issued
@@ -31,7 +31,7 @@ X509 = CORPUS / "keys" / "x509"
 CORPUS_PORT = 18080
 
 
-def ask_about(link: Link, what: str, timeout: float = TIMEOUT) -> Reply:
+def ask_about(link: Link, what: str, timeout: float = TIMEOUT) -> ResponderReply:
     """Ask, and print how long that took; it must be over when its time is."""
     begun = time.perf_counter()
     reply = asyncio.run(ask(link, now=lambda: datetime.now(UTC), timeout=timeout))

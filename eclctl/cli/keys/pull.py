@@ -116,7 +116,7 @@ def _pull(keyservers: Keyservers, ring: UserRing | SiteRing, fingerprint: str) -
 
 def _resolved(keyservers: Keyservers, text: str, *, yes: bool) -> str:
     """Return the whole fingerprint of the one key that is meant, as the user confirms."""
-    reply = asyncio.run(hkp.find(keyservers, search_term(text)))
+    reply = asyncio.run(hkp.search(keyservers, search_term(text)))
     url, index = reply.url, reply.content
     print_warnings(reply.failed)
     digits = hex_digits(text)

@@ -89,7 +89,7 @@ def send(ring: UserRing | SiteRing, keyservers: Keyservers, name: str) -> tuple[
         RemoteError: No keyserver took it.
     """
     sent = _to_send(ring, name)
-    reply = asyncio.run(hkp.add(keyservers, armored([sent.packets], secret=False)))
+    reply = asyncio.run(hkp.submit(keyservers, armored([sent.packets], secret=False)))
     print_warnings(reply.failed)
     return sent, reply.url
 

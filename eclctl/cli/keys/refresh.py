@@ -146,7 +146,7 @@ def _took(ring: UserRing | SiteRing, own: openpgp.Keyring, fingerprint: str, tri
     return _Refreshed(fingerprint, name, states[url], url)
 
 
-def _take(ring: UserRing | SiteRing, own: openpgp.Keyring, fingerprint: str, answer: hkp.Answer) -> str:
+def _take(ring: UserRing | SiteRing, own: openpgp.Keyring, fingerprint: str, answer: hkp.KeyReply) -> str:
     """Take what one server says into the ring; return what that changed."""
     new = additions(own, openpgp.Keyring.parse(answer.packets), fingerprint)
     if new is None:

@@ -14,7 +14,7 @@ from eclctl.cli.inputs.keyservers import add_keyserver_options, chosen_keyserver
 from eclctl.cli.terminal.exit_codes import FAILED, OK
 from eclctl.errors import EclctlError, RemoteError
 from eclctl.remote.keyservers import hkp
-from eclctl.remote.keyservers.index import Index, IndexedKey
+from eclctl.remote.keyservers.index import IndexedKey, SearchIndex
 from eclctl.text import printable
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
     """Run `eclctl keys search`; return its exit status."""
     try:
         wanted = search_term(options.term)
-        reply = asyncio.run(hkp.find(chosen_keyservers(options), wanted))
+        reply = asyncio.run(hkp.search(chosen_keyservers(options), wanted))
     except EclctlError as error:
         return print_failure("search", error, as_json=options.json)
     url, index = reply.url, reply.content
@@ -89,7 +89,7 @@ def search_term(text: str) -> str:
     return words
 
 
-def _print(index: Index, *, long: bool) -> None:
+def _print(index: SearchIndex, *, long: bool) -> None:
     print(f"Showing {len(index.keys)} results\n")
     for line in key_table(index.keys, long=long):
         print(line)

@@ -25,7 +25,7 @@ from eclctl.remote.http.limits import CHUNK
 from eclctl.remote.registry.client import Registry
 from eclctl.remote.registry.images import EMPTY_CONFIG, SIF_CONFIG, SIF_LAYERS, find_signatures, signature_tag
 from eclctl.remote.registry.names import Reference, parse_reference
-from eclctl.remote.registry.transfer import Source, push_blob
+from eclctl.remote.registry.transfer import BlobSource, push_blob
 from eclctl.sif import oci_sif, reader
 from eclctl.sif.oci_sif import Attachment, Blob, Layout
 from eclctl.sif.reader import Sif
@@ -65,7 +65,7 @@ class _Manifest:
     raw: bytes
     media_type: str
     tag: str
-    blobs: tuple[Source, ...]
+    blobs: tuple[BlobSource, ...]
 
     @property
     def digest(self) -> str:
@@ -148,8 +148,8 @@ def _image(path: str, fd: int) -> Sif:
 
 def _sif_manifest(path: str, tag: str, fd: int, size: int) -> _Manifest:
     """The manifest of a whole SIF file, as SingularityCE and Apptainer write it."""
-    blob = Source(_hash(fd, size, os.path.basename(path)), size, fd)
-    config = Source(f"sha256:{hashlib.sha256(EMPTY_CONFIG).hexdigest()}", len(EMPTY_CONFIG), data=EMPTY_CONFIG)
+    blob = BlobSource(_hash(fd, size, os.path.basename(path)), size, fd)
+    config = BlobSource(f"sha256:{hashlib.sha256(EMPTY_CONFIG).hexdigest()}", len(EMPTY_CONFIG), data=EMPTY_CONFIG)
     title = os.fsencode(os.path.basename(path)).decode("utf-8", "replace")
     layer = {"mediaType": SIF_LAYERS[0], "size": size, "digest": blob.digest, "annotations": {_TITLE: title}}
     raw = compact(
@@ -200,7 +200,7 @@ def _signature_manifest(image: Sif, attachments: tuple[Attachment, ...], tag: st
     blobs = [descriptor for descriptor in image.descriptors if descriptor.id in dict(attachment.carries)]
     digests = dict(attachment.carries)
     sources = tuple(
-        Source(digests[each.id], each.size, image.fd, each.offset)
+        BlobSource(digests[each.id], each.size, image.fd, each.offset)
         for each in blobs
         if digests[each.id] != attachment.manifest.content.digest
     )
@@ -222,11 +222,11 @@ def _warn_of_what_stays(image: Sif, layout: Layout, tell: Callable[[str], None],
         tell(f"{others} data objects outside the OCI image stay behind")
 
 
-def _sources(image: Sif, parts: tuple[Blob, ...]) -> tuple[Source, ...]:
+def _sources(image: Sif, parts: tuple[Blob, ...]) -> tuple[BlobSource, ...]:
     found = {}
     for part in parts:
         assert part.object is not None
-        found[part.content.digest] = Source(part.content.digest, part.object.size, image.fd, part.object.offset)
+        found[part.content.digest] = BlobSource(part.content.digest, part.object.size, image.fd, part.object.offset)
     return tuple(found.values())
 
 

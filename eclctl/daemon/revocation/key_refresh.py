@@ -237,7 +237,7 @@ class KeyRefresh:
             self._in_a_row = 0
             _log.info("keyservers answer again")
 
-    async def _refresh_key(self, key: str) -> hkp.Answer | None:
+    async def _refresh_key(self, key: str) -> hkp.KeyReply | None:
         """Ask about one key, and take what each server says; return the last answer when there is nothing to take."""
         tried = await self._ask(self._keyservers, key, self._engine.snapshot.store.pgp)
         for answer in tried.answers:
@@ -253,7 +253,7 @@ class KeyRefresh:
         self._due[key] = self._loop.time() + self._interval()
         return None
 
-    async def _take(self, key: str, found: hkp.Answer | None) -> None:
+    async def _take(self, key: str, found: hkp.KeyReply | None) -> None:
         packets = b"" if found is None else found.packets
         own, now = self._engine.snapshot.store.pgp, self._clock()
         news = await self._workers.result(lambda: self._cache.take(key, packets, now, own))

@@ -1,7 +1,7 @@
 """One small HTTP client for everything that eclctl fetches and sends.
 
-`request` asks for small things and returns the whole answer. `exchange` is for what is too large for memory: it gives
-an answer while it comes in, and sends a body in parts.
+`request_url` asks for small things and returns the whole answer. `exchange` is for what is too large for memory: it
+gives an answer while it comes in, and sends a body in parts.
 
 Rules:
 
@@ -46,8 +46,8 @@ __all__ = [
     "MAX_REDIRECTS",
     "MAX_URL",
     "REDIRECTS",
-    "Answer",
     "Exchange",
+    "IncomingResponse",
     "NoThreadError",
     "NoTlsError",
     "Response",
@@ -56,11 +56,11 @@ __all__ = [
     "UntrustedServerError",
     "Upload",
     "allow_any_address",
+    "escaped",
     "exchange",
     "in_thread",
     "parse_url",
-    "request",
-    "shown",
+    "request_url",
 ]
 
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
@@ -166,7 +166,7 @@ class Exchange:
     line_limit: int = MAX_HEADER_LINE
 
 
-class Answer:
+class IncomingResponse:
     """An answer that is coming in: status, headers, and a body that is read once, by `next_part` or `read`.
 
     Args:
@@ -223,7 +223,7 @@ class Answer:
             RemoteError: It has more than `limit` bytes, or as `next_part`.
         """
         self._require_not_compressed()
-        too_long = RemoteError(f"{shown(self.url)} sent more than {limit} bytes")
+        too_long = RemoteError(f"{escaped(self.url)} sent more than {limit} bytes")
         if self._length > limit:
             raise too_long
         body = bytearray()
@@ -235,10 +235,10 @@ class Answer:
 
     def _require_not_compressed(self) -> None:
         if self.headers.get("content-encoding", "").lower() not in _NOT_COMPRESSED:
-            raise RemoteError(f"{shown(self.url)} sent a compressed answer, which was not asked for")
+            raise RemoteError(f"{escaped(self.url)} sent a compressed answer, which was not asked for")
 
 
-async def request(
+async def request_url(
     method: str,
     url: str,
     *,
@@ -273,7 +273,7 @@ async def request(
 
 
 @asynccontextmanager
-async def exchange(wanted: Exchange, *, seconds: float, stall: float) -> AsyncIterator[Answer]:
+async def exchange(wanted: Exchange, *, seconds: float, stall: float) -> AsyncIterator[IncomingResponse]:
     """Send one request and give its answer, of any status. With the end of the block the connection ends.
 
     Args:
@@ -287,7 +287,7 @@ async def exchange(wanted: Exchange, *, seconds: float, stall: float) -> AsyncIt
     """
     async with _time_limit(wanted.target.url, seconds, stall) as progress:
         transport = await _transport()
-        async with transport.exchange(wanted, progress) as answer:
+        async with transport.open_exchange(wanted, progress) as answer:
             yield answer
 
 
@@ -308,8 +308,8 @@ async def _time_limit(url: str, seconds: float, stall: float) -> AsyncIterator[C
         if not timer.expired():
             raise  # it is an error of the block's own
         if stall < seconds and timer.when() != end:
-            raise TransientError(f"{shown(url)}: nothing came for {stall:.3g} s", slow=True) from error
-        raise TransientError(f"{shown(url)} did not answer in full within {seconds:.3g} s", slow=True) from error
+            raise TransientError(f"{escaped(url)}: nothing came for {stall:.3g} s", slow=True) from error
+        raise TransientError(f"{escaped(url)} did not answer in full within {seconds:.3g} s", slow=True) from error
 
 
 def parse_url(url: str, limit: int = MAX_URL) -> Target:
@@ -323,23 +323,23 @@ def parse_url(url: str, limit: int = MAX_URL) -> Target:
         RemoteError: It is no http or https URL that may be asked.
     """
     if len(url) > limit:
-        raise RemoteError(f"{shown(url)} is longer than {limit} characters")
+        raise RemoteError(f"{escaped(url)} is longer than {limit} characters")
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        raise RemoteError(f"{shown(url)} is no URL") from None
+        raise RemoteError(f"{escaped(url)} is no URL") from None
     if parts.scheme not in _PORTS:
-        raise RemoteError(f"{shown(url)} is neither http nor https")
+        raise RemoteError(f"{escaped(url)} is neither http nor https")
     if _URL.fullmatch(url) is None or not parts.hostname or _HOST.fullmatch(parts.hostname) is None or port == 0:
-        raise RemoteError(f"{shown(url)} is no URL that can be asked")
+        raise RemoteError(f"{escaped(url)} is no URL that can be asked")
     if "@" in parts.netloc:
-        raise RemoteError(f"{shown(url)} holds credentials, which are never sent")
+        raise RemoteError(f"{escaped(url)} holds credentials, which are never sent")
     whole = parts._replace(fragment="").geturl()
     return Target(whole, parts.scheme, parts.hostname.lower(), port or _PORTS[parts.scheme])
 
 
-def shown(url: str) -> str:
+def escaped(url: str) -> str:
     """Return a URL as messages show it: printable, without credentials, not endless."""
     text = printable_ascii(re.sub(r"//[^/?#]*@", "//", url))
     return text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "…"
@@ -351,13 +351,13 @@ async def _follow(
     transport = await _transport()
     for left in range(redirects, -1, -1):
         wanted = _through_proxy(wanted)
-        async with transport.exchange(wanted, progress) as answer:
+        async with transport.open_exchange(wanted, progress) as answer:
             response = Response(answer.status, answer.headers, await answer.read(limit), answer.url)
         if response.status not in REDIRECTS or "location" not in response.headers:
             return response
         if left:
             wanted = _redirected(wanted, response, same_origin=same_origin)
-    raise RemoteError(f"{shown(wanted.target.url)} redirects once more after {redirects} redirects")
+    raise RemoteError(f"{escaped(wanted.target.url)} redirects once more after {redirects} redirects")
 
 
 def _redirected(wanted: Exchange, response: Response, *, same_origin: bool) -> Exchange:
@@ -389,7 +389,7 @@ def _redirected(wanted: Exchange, response: Response, *, same_origin: bool) -> E
 
 
 def _refuse(before: Target, where: str, why: str) -> NoReturn:
-    raise RemoteError(f"{shown(before.url)} redirects to {shown(where)}, which is not followed: {why}")
+    raise RemoteError(f"{escaped(before.url)} redirects to {escaped(where)}, which is not followed: {why}")
 
 
 def _through_proxy(wanted: Exchange) -> Exchange:

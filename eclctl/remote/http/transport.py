@@ -20,21 +20,21 @@ from yarl import URL
 from eclctl import __version__
 from eclctl.errors import RemoteError
 from eclctl.remote.http.client import (
-    Answer,
     Exchange,
+    IncomingResponse,
     NoThreadError,
     NoTlsError,
     TransientError,
     UntrustedServerError,
     Upload,
+    escaped,
     in_thread,
-    shown,
 )
 
 if TYPE_CHECKING:
     from aiohttp.typedefs import LooseHeaders
 
-__all__ = ["exchange"]
+__all__ = ["open_exchange"]
 
 _MAX_HEADERS: Final = 64
 _BUFFER: Final = 1 << 18
@@ -134,7 +134,7 @@ class _Sending:
 
 
 @asynccontextmanager
-async def exchange(wanted: Exchange, progress: Callable[[], None]) -> AsyncIterator[Answer]:
+async def open_exchange(wanted: Exchange, progress: Callable[[], None]) -> AsyncIterator[IncomingResponse]:
     """Ask once, and give the answer once its headers are here. No redirect is followed.
 
     Args:
@@ -160,7 +160,7 @@ async def exchange(wanted: Exchange, progress: Callable[[], None]) -> AsyncItera
                 with _explained(wanted, sockets, sending):
                     return await response.content.readany()
 
-            yield Answer(
+            yield IncomingResponse(
                 wanted,
                 response.status,
                 list(response.headers.items()),
@@ -201,7 +201,7 @@ def _tls(wanted: Exchange) -> ssl.SSLContext:
             raise
         why = "it holds no certificates" if isinstance(error, ssl.SSLError) else error.strerror
         raise RemoteError(
-            f"{shown(wanted.target.url)}: cannot use the trusted roots in {shown(wanted.roots)}: {why}"
+            f"{escaped(wanted.target.url)}: cannot use the trusted roots in {escaped(wanted.roots)}: {why}"
         ) from error
 
 
@@ -243,8 +243,8 @@ def _explained(wanted: Exchange, sockets: _Sockets, sending: _Sending | None) ->
     except (aiohttp.ClientError, OSError, ValueError) as error:
         if sending is not None and sending.failed is not None:
             raise sending.failed from None
-        through = "" if wanted.proxy is None else f"through the proxy {shown(wanted.proxy.url)}: "
-        url = f"{shown(wanted.target.url)}: {through}"
+        through = "" if wanted.proxy is None else f"through the proxy {escaped(wanted.proxy.url)}: "
+        url = f"{escaped(wanted.target.url)}: {through}"
         if sockets.refused is not None and isinstance(error, aiohttp.ClientConnectorError):
             raise RemoteError(f"{url}that is not followed: {sockets.refused}") from error
         raise _explain(url, error) from error
@@ -290,4 +290,4 @@ def _system_words(error: OSError) -> str:
 
 
 def _printable(text: str) -> str:
-    return shown(" ".join(text.split()))
+    return escaped(" ".join(text.split()))

@@ -1,7 +1,7 @@
 """Asking one keyserver, over HTTP or HTTPS (HKP, draft-gallagher-openpgp-hkp).
 
 A keyserver is believed nothing: what it sends under a fingerprint is read with our own parser, and of it only the
-certificate with that fingerprint is ever returned (`Answer`), as far as its own primary key vouches for what is in it
+certificate with that fingerprint is ever returned (`KeyReply`), as far as its own primary key vouches for what is in it
 (`signature.openpgp.proven`). Redirects stay within the server's own scheme, host and port, and a token is sent
 there alone.
 """
@@ -22,7 +22,7 @@ from urllib.parse import quote, urlencode
 from eclctl.config.keyservers import Keyserver, Keyservers
 from eclctl.errors import EclctlError, KeyMaterialError, RemoteError
 from eclctl.remote.http import client as http
-from eclctl.remote.keyservers.index import MAX_INDEX, Index, parse_index
+from eclctl.remote.keyservers.index import MAX_INDEX, SearchIndex, parse_search_index
 from eclctl.signature.openpgp import Keyring
 from eclctl.signature.openpgp.armor import split_blocks
 from eclctl.signature.openpgp.packets import read_packets
@@ -31,16 +31,16 @@ from eclctl.signature.openpgp.proven import Proven, proven
 __all__ = [
     "MAX_ANSWER",
     "MAX_PACKETS",
-    "Answer",
-    "Reply",
+    "KeyReply",
     "Result",
+    "ServerReply",
     "Tried",
-    "add",
     "fetch",
     "fetch_all",
-    "find",
     "get",
     "index",
+    "search",
+    "submit",
 ]
 
 MAX_ANSWER: Final = 4 << 20
@@ -71,7 +71,7 @@ class Result(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class KeyReply:
     """What one server said of one fingerprint. `why` is one printable sentence about what was left out or went wrong.
 
     `found` is set with `Result.FOUND` alone.
@@ -92,15 +92,15 @@ class Answer:
 class Tried:
     """What came of trying several servers. `answers` are in the order in which they were asked."""
 
-    answers: tuple[Answer, ...]
+    answers: tuple[KeyReply, ...]
 
     @property
-    def found(self) -> Answer | None:
+    def found(self) -> KeyReply | None:
         """The answer with the key, None where no server had it."""
         return next(iter(self.having), None)
 
     @property
-    def having(self) -> tuple[Answer, ...]:
+    def having(self) -> tuple[KeyReply, ...]:
         """Every answer with the key."""
         return tuple(answer for answer in self.answers if answer.result is Result.FOUND)
 
@@ -118,7 +118,7 @@ async def fetch(keyservers: Keyservers, fingerprint: str, revokers: Keyring | No
         fingerprint: The primary fingerprint, whole, upper-case hex.
         revokers: Where designated revokers are looked for; left out, their revocations are not taken.
     """
-    answers: list[Answer] = []
+    answers: list[KeyReply] = []
     for server in keyservers.servers:
         answers.append(await get(server, fingerprint, timeout=keyservers.timeout, revokers=revokers))
         if answers[-1].result is Result.FOUND:
@@ -141,41 +141,43 @@ async def get(
     *,
     timeout: float,  # noqa: ASYNC109 - `http` keeps it
     revokers: Keyring | None = None,
-) -> Answer:
+) -> KeyReply:
     """Ask one keyserver for the certificate with a primary fingerprint. Never raises for what it says."""
     url = _lookup(server, "get", f"0x{fingerprint}")
     try:
         response = await _request(server, "GET", url, timeout=timeout, limit=MAX_ANSWER)
         if response is None or _NO_SUCH_KEY.match(response.body):
-            return Answer(server.url, Result.ABSENT)
+            return KeyReply(server.url, Result.ABSENT)
         _require_type(response, _KEY_TYPES)
     except RemoteError as error:
-        return Answer(server.url, Result.UNAVAILABLE, why=str(error))
-    answer: Answer = await http.in_thread(lambda: _read(server.url, fingerprint, response.body, revokers))
+        return KeyReply(server.url, Result.UNAVAILABLE, why=str(error))
+    answer: KeyReply = await http.in_thread(lambda: _read(server.url, fingerprint, response.body, revokers))
     return answer
 
 
-def _read(url: str, fingerprint: str, body: bytes, revokers: Keyring | None) -> Answer:
+def _read(url: str, fingerprint: str, body: bytes, revokers: Keyring | None) -> KeyReply:
     """Take the one certificate that was asked for out of an answer; in a thread, for that may take a while."""
     if b"-----BEGIN PGP" not in body and body[:1] < b"\x80":
-        return Answer(url, Result.INVALID, why=f"{url} sent no OpenPGP certificate")
+        return KeyReply(url, Result.INVALID, why=f"{url} sent no OpenPGP certificate")
     try:
         _require_few_packets(body)
         ring = Keyring.parse(body)
     except EclctlError as error:
-        return Answer(url, Result.INVALID, why=f"{url} sent no usable certificate: {error}")
+        return KeyReply(url, Result.INVALID, why=f"{url} sent no usable certificate: {error}")
     if fingerprint in ring.secret:
-        return Answer(
+        return KeyReply(
             url, Result.INVALID, why=f"{url} sent the private key of {fingerprint}: it is in strangers' hands"
         )
     strangers = [each.fingerprint for each in ring.certificates if each.fingerprint != fingerprint]
     why = _left_out(url, strangers)
     found = proven(ring, fingerprint, revokers)
     if found is None:
-        return Answer(url, Result.INVALID, why=why or f"{url} sent another certificate than {fingerprint}")
+        return KeyReply(url, Result.INVALID, why=why or f"{url} sent another certificate than {fingerprint}")
     if not found.user_ids and not found.direct:
-        return Answer(url, Result.INVALID, why=f"{url} sent {fingerprint} with nothing in it that its key vouches for")
-    return Answer(url, Result.FOUND, found, why)
+        return KeyReply(
+            url, Result.INVALID, why=f"{url} sent {fingerprint} with nothing in it that its key vouches for"
+        )
+    return KeyReply(url, Result.FOUND, found, why)
 
 
 def _require_few_packets(body: bytes) -> None:
@@ -195,7 +197,7 @@ def _left_out(url: str, strangers: Sequence[str]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Reply(Generic[_Content]):
+class ServerReply(Generic[_Content]):
     """What one server of several answered. `failed` has a sentence for each that was asked before, and did not."""
 
     url: str
@@ -203,7 +205,7 @@ class Reply(Generic[_Content]):
     failed: tuple[str, ...]
 
 
-async def find(keyservers: Keyservers, term: str) -> Reply[Index]:
+async def search(keyservers: Keyservers, term: str) -> ServerReply[SearchIndex]:
     """Search the first keyserver that lists something; return that, else the last empty index.
 
     Raises:
@@ -214,7 +216,7 @@ async def find(keyservers: Keyservers, term: str) -> Reply[Index]:
     )
 
 
-async def index(server: Keyserver, term: str, *, timeout: float) -> Index:  # noqa: ASYNC109 - `http` keeps it
+async def index(server: Keyserver, term: str, *, timeout: float) -> SearchIndex:  # noqa: ASYNC109 - `http` keeps it
     """Ask one keyserver which keys it has for a name, an address, or `0x` with a key ID or fingerprint.
 
     Raises:
@@ -222,12 +224,12 @@ async def index(server: Keyserver, term: str, *, timeout: float) -> Index:  # no
     """
     response = await _request(server, "GET", _lookup(server, "index", term), timeout=timeout, limit=MAX_INDEX)
     if response is None or _NO_SUCH_KEY.match(response.body):
-        return Index(())
+        return SearchIndex(())
     _require_type(response, frozenset({"text/plain", "application/octet-stream", ""}))
-    return parse_index(response.body, server.url)
+    return parse_search_index(response.body, server.url)
 
 
-async def add(keyservers: Keyservers, armored: bytes) -> Reply[None]:
+async def submit(keyservers: Keyservers, armored: bytes) -> ServerReply[None]:
     """Send a certificate to the first keyserver that takes it.
 
     Args:
@@ -253,7 +255,7 @@ async def _first(
     keyservers: Keyservers,
     ask: Callable[[Keyserver], Awaitable[_Content]],
     good: Callable[[_Content], bool],
-) -> Reply[_Content]:
+) -> ServerReply[_Content]:
     """Return the first good answer, else the last one there was."""
     errors: list[str] = []
     last: tuple[str, _Content] | None = None
@@ -268,7 +270,7 @@ async def _first(
             break
     if last is None:
         raise RemoteError("; ".join(errors) or "no keyserver is named")
-    return Reply(*last, tuple(errors))
+    return ServerReply(*last, tuple(errors))
 
 
 def _lookup(server: Keyserver, operation: str, search: str) -> str:
@@ -290,7 +292,7 @@ async def _request(
         headers["Content-Type"] = "application/x-www-form-urlencoded"
     if server.token_file is not None:
         headers["Authorization"] = f"Bearer {_token(server.token_file)}"
-    response = await http.request(
+    response = await http.request_url(
         method, url, timeout=timeout, limit=limit, body=body, headers=headers, roots=server.ca, same_origin=True
     )
     if response.status == _NOT_FOUND:
@@ -309,7 +311,7 @@ def _hint(server: Keyserver, status: int) -> str:
 def _require_type(response: http.Response, accepted: frozenset[str]) -> None:
     kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind not in accepted:
-        raise RemoteError(f"{http.shown(response.url)} answered with {http.shown(kind)}; is it a keyserver?")
+        raise RemoteError(f"{http.escaped(response.url)} answered with {http.escaped(kind)}; is it a keyserver?")
 
 
 def _token(path: str) -> str:
@@ -317,15 +319,15 @@ def _token(path: str) -> str:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
-        raise RemoteError(f"the token file {http.shown(path)}: {error.strerror}") from error
+        raise RemoteError(f"the token file {http.escaped(path)}: {error.strerror}") from error
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
-        raise RemoteError(f"the token file {http.shown(path)} is no regular file")
+        raise RemoteError(f"the token file {http.escaped(path)} is no regular file")
     with os.fdopen(descriptor, "rb") as file:
         if status.st_mode & _OTHERS or status.st_uid not in {0, os.geteuid()}:
-            raise RemoteError(f"the token file {http.shown(path)} is not yours alone; chmod 600 it")
+            raise RemoteError(f"the token file {http.escaped(path)} is not yours alone; chmod 600 it")
         text = file.read(_MAX_TOKEN + 1).decode("ascii", "replace").strip()
     if len(text) > _MAX_TOKEN or _TOKEN.fullmatch(text) is None:
-        raise RemoteError(f"the token file {http.shown(path)} holds no bearer token")
+        raise RemoteError(f"the token file {http.escaped(path)} holds no bearer token")
     return text

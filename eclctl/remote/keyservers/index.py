@@ -20,13 +20,13 @@ from urllib.parse import unquote_to_bytes
 from eclctl.errors import RemoteError
 from eclctl.signature.openpgp.algorithms import KEY_ALGORITHMS
 
-__all__ = ["MAX_INDEX", "MAX_KEYS", "MAX_USER_IDS", "Index", "IndexedKey", "parse_index"]
+__all__ = ["MAX_INDEX", "MAX_KEYS", "MAX_USER_IDS", "IndexedKey", "SearchIndex", "parse_search_index"]
 
 MAX_INDEX: Final = 1 << 20
 """Bytes of an index that are read."""
 
 MAX_KEYS: Final = 500
-"""Keys of an index that are kept; `Index.more` counts the others."""
+"""Keys of an index that are kept; `SearchIndex.more` counts the others."""
 
 MAX_USER_IDS: Final = 32
 """User IDs of one key that are kept; `IndexedKey.more` counts the others."""
@@ -81,7 +81,7 @@ class IndexedKey:
 
 
 @dataclass(frozen=True, slots=True)
-class Index:
+class SearchIndex:
     """What a keyserver lists, in its order. `more` counts the keys that were left out."""
 
     keys: tuple[IndexedKey, ...]
@@ -103,7 +103,7 @@ class _Entry:
         )
 
 
-def parse_index(body: bytes, url: str) -> Index:
+def parse_search_index(body: bytes, url: str) -> SearchIndex:
     """Read an index.
 
     Args:
@@ -124,7 +124,7 @@ class _Reader:
     def __init__(self, url: str) -> None:
         self._url = url
 
-    def read(self, lines: list[str], announced: int) -> Index:
+    def read(self, lines: list[str], announced: int) -> SearchIndex:
         entries: list[_Entry] = []
         count, kept = 0, True
         for line in lines:
@@ -140,7 +140,7 @@ class _Reader:
                 self._user_id(entries[-1], rest.split(":", 1)[0])
         if count != announced:
             raise RemoteError(f"{self._url} sent a damaged index: it announces {announced} keys and lists {count}")
-        return Index(tuple(entry.done() for entry in entries), count - len(entries))
+        return SearchIndex(tuple(entry.done() for entry in entries), count - len(entries))
 
     def _key(self, fields: list[str]) -> IndexedKey:
         name, algorithm, bits, created, expires, flags = (fields + [""] * 6)[:6]

@@ -29,7 +29,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
-from eclctl.remote.ocsp.client import MAX_AGE, TIMEOUT, Reply, ask
+from eclctl.remote.ocsp.client import MAX_AGE, TIMEOUT, ResponderReply, ask
 from eclctl.trust.revocation import Known, Link, Status, StatusSubject
 
 __all__ = ["AT_ONCE", "OcspCache", "OcspStats"]
@@ -144,7 +144,7 @@ class OcspCache:
         clock: Callable[[], datetime],
         timeout: float = TIMEOUT,
         max_age: timedelta = MAX_AGE,
-        question: Callable[[Link], Awaitable[Reply]] | None = None,
+        question: Callable[[Link], Awaitable[ResponderReply]] | None = None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._clock = clock
@@ -293,7 +293,7 @@ class OcspCache:
             reply = await self._ask(entry.link)
         except Exception:  # noqa: BLE001 - a bug must not keep anybody waiting
             _log.exception("asking OCSP responders failed")
-            reply = Reply(Status.UNAVAILABLE, "asking failed; the daemon's log says more", self._clock())
+            reply = ResponderReply(Status.UNAVAILABLE, "asking failed; the daemon's log says more", self._clock())
         entry.asking = False
         self._count(reply)
         self._take(entry, reply)
@@ -301,14 +301,14 @@ class OcspCache:
         for wait in waiting:
             wait.one()
 
-    def _count(self, reply: Reply) -> None:
+    def _count(self, reply: ResponderReply) -> None:
         for asked in reply.answers:
             self._requests[asked.answer.status] += 1
         self._failures += reply.status not in _SETTLED
 
     # -- what was said ---------------------------------------------------------------------------------------------
 
-    def _take(self, entry: _Entry, reply: Reply) -> None:
+    def _take(self, entry: _Entry, reply: ResponderReply) -> None:
         if reply.status is Status.REVOKED and any(asked.answer.final for asked in reply.answers):
             entry.revoked = reply.reason
         if reply.status not in _SETTLED:
@@ -321,14 +321,14 @@ class OcspCache:
             self._answered(entry, reply)
 
     @staticmethod
-    def _replayed(entry: _Entry, reply: Reply) -> bool:
+    def _replayed(entry: _Entry, reply: ResponderReply) -> bool:
         if entry.newest is None or reply.this_update is None:
             return False
         return reply.this_update < entry.newest or (
             reply.this_update == entry.newest and entry.said is not None and entry.said is not Status.GOOD
         )
 
-    def _answered(self, entry: _Entry, reply: Reply) -> None:
+    def _answered(self, entry: _Entry, reply: ResponderReply) -> None:
         if entry.said is not reply.status or entry.failures:
             level = logging.INFO if reply.status is Status.GOOD else logging.WARNING
             _log.log(level, "OCSP: %s is %s (%s)", _name(entry), reply.status, reply.reason)

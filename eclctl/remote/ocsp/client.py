@@ -27,7 +27,7 @@ from eclctl.remote.http import client as http
 from eclctl.trust import ocsp
 from eclctl.trust.revocation import Known, Link, Status, StatusSubject
 
-__all__ = ["MAX_AGE", "TIMEOUT", "Asked", "Reply", "Told", "ask", "ask_all"]
+__all__ = ["MAX_AGE", "TIMEOUT", "Asked", "ResponderReply", "Told", "ask", "ask_all"]
 
 TIMEOUT: Final = 5.0
 """Seconds for each responder, POST and GET together."""
@@ -52,7 +52,7 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class ResponderReply:
     """What the responders of one certificate said, taken together.
 
     `until` is how long it may be relied on; `this_update` is since when the responder knows it, None without an answer.
@@ -69,7 +69,7 @@ class Reply:
 class Told:
     """A `StatusSource` of what was asked once, for a command that ends with its answer."""
 
-    replies: Mapping[str, Reply]
+    replies: Mapping[str, ResponderReply]
     version: int = 0
 
     def known(self, subject: StatusSubject, now: datetime) -> Known | None:
@@ -87,7 +87,7 @@ async def ask(
     timeout: float = TIMEOUT,  # noqa: ASYNC109 - it is each exchange's deadline
     max_age: timedelta = MAX_AGE,
     nonce: bytes | None = None,
-) -> Reply:
+) -> ResponderReply:
     """Ask every responder of one certificate. Never raises for what responders do.
 
     Args:
@@ -99,7 +99,7 @@ async def ask(
     """
     urls = ocsp.responders(link.certificate)
     if not urls:
-        return Reply(Status.UNAVAILABLE, "the certificate names no OCSP responder", now())
+        return ResponderReply(Status.UNAVAILABLE, "the certificate names no OCSP responder", now())
     answers = await asyncio.gather(*(_ask_one(url, link, now, timeout, nonce) for url in urls))
     return _together(answers, now(), max_age)
 
@@ -140,11 +140,13 @@ async def _exchange(method: str, url: str, body: bytes | None, seconds: float) -
     """The response that a responder sent, or why there is none."""
     headers = _GET if body is None else _POST
     try:
-        response = await http.request(method, url, body=body, headers=headers, timeout=seconds, limit=ocsp.MAX_RESPONSE)
+        response = await http.request_url(
+            method, url, body=body, headers=headers, timeout=seconds, limit=ocsp.MAX_RESPONSE
+        )
     except RemoteError as error:
         return ocsp.Answer(Status.UNAVAILABLE, str(error))
     if response.status != 200:  # noqa: PLR2004 - OK: there is no other status of a response (RFC 6960 appendix A.2)
-        return ocsp.Answer(Status.UNAVAILABLE, f"{http.shown(response.url)} answered with status {response.status}")
+        return ocsp.Answer(Status.UNAVAILABLE, f"{http.escaped(response.url)} answered with status {response.status}")
     return response.body
 
 
@@ -156,7 +158,7 @@ def _get_url(url: str, question: bytes) -> str | None:
     return url.rstrip("/") + "/" + quote(encoded, safe="")
 
 
-def _together(answers: Iterable[Asked], now: datetime, max_age: timedelta) -> Reply:
+def _together(answers: Iterable[Asked], now: datetime, max_age: timedelta) -> ResponderReply:
     """See the rules of this module; of several equal answers, the newest counts."""
     asked = tuple(answers)
     status = min((each.answer.status for each in asked), key=_WEIGHT.index)
@@ -166,10 +168,10 @@ def _together(answers: Iterable[Asked], now: datetime, max_age: timedelta) -> Re
     until = now
     if status in _SETTLED:
         until = now + max_age if answer.next_update is None else min(answer.next_update, now + max_age)
-    return Reply(status, _reason(newest), until, answer.this_update, asked)
+    return ResponderReply(status, _reason(newest), until, answer.this_update, asked)
 
 
 def _reason(asked: Asked) -> str:
     """One sentence; the client's own already names the URL."""
-    url = http.shown(asked.url)
+    url = http.escaped(asked.url)
     return asked.answer.reason if url in asked.answer.reason else f"{url}: {asked.answer.reason}"

@@ -7,7 +7,7 @@ from typing import Final
 from urllib.parse import quote, urljoin
 
 from eclctl.errors import RemoteError
-from eclctl.remote.http.client import Answer, Response, Target, TransientError, parse_url, shown
+from eclctl.remote.http.client import IncomingResponse, Response, Target, TransientError, escaped, parse_url
 from eclctl.remote.http.limits import MAX_LOCATION
 from eclctl.sif.oci import INDEX_TYPES, MANIFEST_TYPES
 
@@ -30,7 +30,7 @@ _LEGAL_IN_URL: Final = "-._~:/?#[]@!$&'()*+,;=%"
 """What RFC 3986 allows besides letters and digits; anything else in a `Location` is percent-encoded."""
 
 
-def require_one_meaning(answer: Answer) -> None:
+def require_one_meaning(answer: IncomingResponse) -> None:
     """Require that no header on which a decision rests has two values.
 
     Raises:
@@ -38,10 +38,10 @@ def require_one_meaning(answer: Answer) -> None:
     """
     for name in _SINGLE:
         if len(set(answer.values(name))) > 1:
-            raise RemoteError(f"{shown(answer.url)} sent several headers {name}, which differ")
+            raise RemoteError(f"{escaped(answer.url)} sent several headers {name}, which differ")
 
 
-def require_not_transient(answer: Answer) -> None:
+def require_not_transient(answer: IncomingResponse) -> None:
     """Require that the status does not say that the server is in trouble.
 
     Raises:
@@ -50,7 +50,7 @@ def require_not_transient(answer: Answer) -> None:
     if answer.status in _TRANSIENT:
         after = answer.headers.get("retry-after", "")
         pause = float(after) if after.isascii() and after.isdigit() and len(after) <= _MAX_PAUSE_DIGITS else 0.0
-        raise TransientError(f"{shown(answer.url)} answered with status {answer.status}", pause)
+        raise TransientError(f"{escaped(answer.url)} answered with status {answer.status}", pause)
 
 
 def require_same_digest(response: Response, digest: str) -> None:
@@ -61,7 +61,7 @@ def require_same_digest(response: Response, digest: str) -> None:
     """
     stated = response.headers.get("docker-content-digest", digest)
     if stated != digest:
-        raise RemoteError(f"{shown(response.url)}: the registry says {shown(stated)} of what is {digest}")
+        raise RemoteError(f"{escaped(response.url)}: the registry says {escaped(stated)} of what is {digest}")
 
 
 def media_type(response: Response) -> str:
@@ -78,8 +78,8 @@ def media_type(response: Response) -> str:
     inside = members.get("mediaType", stated) if isinstance(members, dict) else None
     known = isinstance(inside, str) and inside in MANIFEST_TYPES | INDEX_TYPES
     if not known or stated not in {"", inside}:
-        found = f"{shown(str(inside))} as {shown(stated) or 'nothing'}"
-        raise RemoteError(f"{shown(response.url)} sent {found}: no manifest")
+        found = f"{escaped(str(inside))} as {escaped(stated) or 'nothing'}"
+        raise RemoteError(f"{escaped(response.url)} sent {found}: no manifest")
     return str(inside)
 
 
@@ -91,10 +91,10 @@ def error_messages(body: bytes) -> str:
         said = [f"{each.get('code', '')} {each.get('message', '')}".strip() for each in errors]
     except (ValueError, RecursionError, TypeError, KeyError, AttributeError):
         return ""
-    return f" ({shown('; '.join(said))})" if said else ""
+    return f" ({escaped('; '.join(said))})" if said else ""
 
 
-def location(answer: Answer | Response) -> Target:
+def location(answer: IncomingResponse | Response) -> Target:
     """Return the URL that an answer's `Location` names.
 
     Raises:
@@ -102,10 +102,10 @@ def location(answer: Answer | Response) -> Target:
     """
     named = answer.headers.get("location", "")
     if not named or not named.isascii() or not named.isprintable() or " " in named:
-        raise RemoteError(f"{shown(answer.url)} does not say where it continues")
+        raise RemoteError(f"{escaped(answer.url)} does not say where it continues")
     try:
         return parse_url(urljoin(answer.url, quote(named, safe=_LEGAL_IN_URL)), MAX_LOCATION)
     except (RemoteError, ValueError) as error:
         raise RemoteError(
-            f"{shown(answer.url)} says that it continues at {shown(named)}, which is not asked"
+            f"{escaped(answer.url)} says that it continues at {escaped(named)}, which is not asked"
         ) from error

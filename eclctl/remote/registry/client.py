@@ -32,7 +32,7 @@ from eclctl.errors import RemoteError
 from eclctl.remote.http import client as http
 from eclctl.remote.http import proxies
 from eclctl.remote.http.addresses import is_numeric, why_refused
-from eclctl.remote.http.client import REDIRECTS, Answer, Response, Target, TransientError, shown
+from eclctl.remote.http.client import REDIRECTS, IncomingResponse, Response, Target, TransientError, escaped
 from eclctl.remote.http.limits import (
     EXCHANGE_SECONDS,
     MAX_ERROR,
@@ -52,12 +52,12 @@ from eclctl.remote.registry.answers import (
     require_one_meaning,
     require_same_digest,
 )
-from eclctl.remote.registry.credentials import ANONYMOUS, Credentials
+from eclctl.remote.registry.credentials import ANONYMOUS, RegistryCredentials
 from eclctl.remote.registry.login import Login
 from eclctl.remote.registry.names import Reference
 from eclctl.sif.oci import INDEX_TYPES, MANIFEST_TYPES, is_digest
 
-__all__ = ["Access", "Document", "MissingError", "NoRangeError", "Registry"]
+__all__ = ["Access", "ManifestDocument", "MissingError", "NoRangeError", "Registry"]
 
 _ACCEPT: Final = {"Accept": ", ".join(sorted(MANIFEST_TYPES | INDEX_TYPES))}
 _BINARY: Final = {"Content-Type": "application/octet-stream"}
@@ -86,7 +86,7 @@ class _LoginWantedError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Document:
+class ManifestDocument:
     """A manifest or index as it came. `digest` is of `raw`."""
 
     raw: bytes
@@ -108,7 +108,7 @@ class Access:
     """
 
     environment: Mapping[str, str]
-    credentials: Credentials = ANONYMOUS
+    credentials: RegistryCredentials = ANONYMOUS
     plain: bool = False
     roots: str | None = None
     seconds: float = EXCHANGE_SECONDS
@@ -167,7 +167,7 @@ class Registry:
         """Wait before the next try; the first attempt is 0."""
         self._access.sleep(min(max(PAUSE_SECONDS * 2**attempt, error.pause), MAX_PAUSE_SECONDS))
 
-    def manifest(self, chosen: str) -> Document:
+    def manifest(self, chosen: str) -> ManifestDocument:
         """Return the manifest or index that a tag or a digest names.
 
         Raises:
@@ -183,7 +183,7 @@ class Registry:
         if is_digest(chosen) and digest != chosen:
             raise RemoteError(f"{self._named(chosen)}: the registry sent something else, whose digest is {digest}")
         require_same_digest(response, digest)
-        return Document(raw, media_type(response), digest)
+        return ManifestDocument(raw, media_type(response), digest)
 
     def put_manifest(self, raw: bytes, media_type: str, tag: str) -> None:
         """Write a manifest under a tag, byte by byte as it is."""
@@ -268,11 +268,13 @@ class Registry:
                 if answer.status not in REDIRECTS:
                     return await self._receive_blob(answer, size, take, start)
                 target = self._redirect_target(answer)
-        raise RemoteError(f"{shown(url)} redirects once more after {MAX_REDIRECTS} redirects")
+        raise RemoteError(f"{escaped(url)} redirects once more after {MAX_REDIRECTS} redirects")
 
-    async def _receive_blob(self, answer: Answer, size: int, take: Callable[[bytes], None], start: int) -> None:
+    async def _receive_blob(
+        self, answer: IncomingResponse, size: int, take: Callable[[bytes], None], start: int
+    ) -> None:
         require_not_transient(answer)
-        url = shown(answer.url)
+        url = escaped(answer.url)
         if start and answer.status in {_OK, _NO_RANGE}:
             raise NoRangeError(f"{url} has no parts of blobs")
         if answer.status == _NOT_FOUND:
@@ -295,7 +297,7 @@ class Registry:
         async with self._open_at_registry("PATCH", url, _BINARY, body, seconds=seconds) as answer:
             require_not_transient(answer)
             if answer.status == _UNAUTHORIZED:
-                raise TransientError(f"{shown(url)}: the login ran out")
+                raise TransientError(f"{escaped(url)}: the login ran out")
             if answer.status not in {_ACCEPTED, _CREATED, _NO_CONTENT}:
                 raise self._refused(answer.status, await answer.read(MAX_ERROR), url)
             return self._upload_url(answer)
@@ -320,7 +322,7 @@ class Registry:
         *,
         seconds: float | None = None,
         may_log_in: bool = False,
-    ) -> AsyncIterator[Answer]:
+    ) -> AsyncIterator[IncomingResponse]:
         """Ask the registry, with what logs in there.
 
         Raises:
@@ -328,7 +330,7 @@ class Registry:
         """
         target = http.parse_url(url, _URL_LIMIT)
         if target.origin != self._origin:
-            raise RemoteError(f"{shown(url)} is not the registry {self._reference.host}, so nothing is sent there")
+            raise RemoteError(f"{escaped(url)} is not the registry {self._reference.host}, so nothing is sent there")
         headers = {**(headers or {}), **self._login.headers}
         async with self._open(method, target, headers, body, refuse=self._remember, seconds=seconds) as answer:
             if answer.status == _UNAUTHORIZED and may_log_in:
@@ -345,11 +347,11 @@ class Registry:
         *,
         refuse: Callable[[str], str | None],
         seconds: float | None = None,
-    ) -> AsyncIterator[Answer]:
+    ) -> AsyncIterator[IncomingResponse]:
         """Do one exchange with any server; `headers` are all that it is told of who asks."""
         proxy = proxies.choose(*target.origin, self._access.environment)
         if proxy is not None and is_numeric(target.host) and (why := refuse(target.host)) is not None:
-            raise RemoteError(f"{shown(target.url)}: that is not followed: {why}")
+            raise RemoteError(f"{escaped(target.url)}: that is not followed: {why}")
         wanted = http.Exchange(
             method,
             target,
@@ -395,21 +397,21 @@ class Registry:
             return None
         return why
 
-    def _redirect_target(self, answer: Answer) -> Target:
+    def _redirect_target(self, answer: IncomingResponse) -> Target:
         """Return the URL that a blob's content is said to be at."""
         target = location(answer)
         if target.scheme != "https" and not self._access.plain:
             raise RemoteError(
-                f"{shown(answer.url)} redirects to {shown(target.url)}, which is not followed: it has no TLS"
+                f"{escaped(answer.url)} redirects to {escaped(target.url)}, which is not followed: it has no TLS"
             )
         return target
 
-    def _upload_url(self, answer: Answer | Response) -> str:
+    def _upload_url(self, answer: IncomingResponse | Response) -> str:
         """Return the URL at which an upload continues, which is at the registry itself."""
         target = location(answer)
         if target.origin != self._origin:
             raise RemoteError(
-                f"{shown(answer.url)} wants the image sent to {shown(target.url)}; nothing is sent to others than the "
+                f"{escaped(answer.url)} wants the image sent to {escaped(target.url)}; nothing is sent to others than the "
                 "registry. If that is a registry behind a proxy, it has to know its own address (`http.relativeurls`)"
             )
         return target.url
@@ -421,12 +423,12 @@ class Registry:
     def _refused(self, status: int, body: bytes, url: str) -> RemoteError:
         said = error_messages(body[:MAX_ERROR])
         if status == _NOT_FOUND:
-            return MissingError(f"{shown(url)} does not exist{said}")
+            return MissingError(f"{escaped(url)} does not exist{said}")
         if status in {_UNAUTHORIZED, _FORBIDDEN}:
-            return RemoteError(f"{shown(url)}: the registry refuses {self._login.who}{said}")
+            return RemoteError(f"{escaped(url)}: the registry refuses {self._login.who}{said}")
         if status in REDIRECTS:
-            return RemoteError(f"{shown(url)} redirects; that is followed for the content of blobs alone")
-        return RemoteError(f"{shown(url)} answered with status {status}{said}")
+            return RemoteError(f"{escaped(url)} redirects; that is followed for the content of blobs alone")
+        return RemoteError(f"{escaped(url)} answered with status {status}{said}")
 
     def _blob_url(self, digest: str) -> str:
         return f"{self._base}/blobs/{digest}"

@@ -29,7 +29,7 @@ from typing import Any, Final
 from eclctl.errors import RemoteError
 from eclctl.remote.registry.names import Reference
 
-__all__ = ["ANONYMOUS", "Credentials", "find_credentials"]
+__all__ = ["ANONYMOUS", "RegistryCredentials", "find_credentials"]
 
 _MAX_FILE: Final = 1 << 20
 _MAX_SECRET: Final = 64 * 1024
@@ -40,7 +40,7 @@ _OTHERS_READ: Final = stat.S_IRGRP | stat.S_IROTH
 
 
 @dataclass(frozen=True, slots=True)
-class Credentials:
+class RegistryCredentials:
     """What there is to log in with. `identity` is a refresh token of OAuth 2, `bearer` a token ready to be sent."""
 
     username: str = ""
@@ -65,12 +65,12 @@ class Credentials:
         return bool(self.username or self.identity or self.bearer)
 
 
-ANONYMOUS: Final = Credentials()
+ANONYMOUS: Final = RegistryCredentials()
 
 
 def find_credentials(
     reference: Reference, environment: Mapping[str, str], *, file: str | None, warn: Callable[[str], None]
-) -> Credentials:
+) -> RegistryCredentials:
     """Return what the user has for a registry; `ANONYMOUS` when nothing is known of it.
 
     Args:
@@ -85,7 +85,7 @@ def find_credentials(
     for prefix in ("SINGULARITY", "APPTAINER"):
         name, word = (environment.get(f"{prefix}_DOCKER_{part}", "") for part in ("USERNAME", "PASSWORD"))
         if name and word:
-            return Credentials(name, word, source=f"{prefix}_DOCKER_USERNAME")
+            return RegistryCredentials(name, word, source=f"{prefix}_DOCKER_USERNAME")
     for path in [file] if file is not None else _usual(environment):
         members = _read(path, wanted=file is not None, warn=warn)
         if members is not None and (found := _in_file(members, reference.keys, path)):
@@ -135,7 +135,7 @@ def _has_secrets(members: Mapping[str, Any]) -> bool:
     return any(_text(_mapping(entry), name) for entry in auths.values() for name in secret)
 
 
-def _in_file(members: Mapping[str, Any], keys: Sequence[str], path: str) -> Credentials:
+def _in_file(members: Mapping[str, Any], keys: Sequence[str], path: str) -> RegistryCredentials:
     helpers, auths = _mapping(members.get("credHelpers")), _mapping(members.get("auths"))
     for key in keys:
         if (helper := _text(helpers, key)) and (found := _from_helper(helper, key)):
@@ -149,7 +149,7 @@ def _in_file(members: Mapping[str, Any], keys: Sequence[str], path: str) -> Cred
     return ANONYMOUS
 
 
-def _from_entry(entry: Mapping[str, Any], path: str) -> Credentials:
+def _from_entry(entry: Mapping[str, Any], path: str) -> RegistryCredentials:
     name, word = _text(entry, "username"), _text(entry, "password")
     if auth := _text(entry, "auth"):
         try:
@@ -160,10 +160,10 @@ def _from_entry(entry: Mapping[str, Any], path: str) -> Credentials:
             raise RemoteError(f"{path}: an `auth` in it is not the base64 of name:password; log in anew")
         word = word.rstrip("\0")
     identity, bearer = _text(entry, "identitytoken"), _text(entry, "registrytoken")
-    return Credentials(name, word, _plain(identity, path), _plain(bearer, path), path)
+    return RegistryCredentials(name, word, _plain(identity, path), _plain(bearer, path), path)
 
 
-def _from_helper(helper: str, key: str) -> Credentials:
+def _from_helper(helper: str, key: str) -> RegistryCredentials:
     if _HELPER.fullmatch(helper) is None:
         raise RemoteError(f"{helper[:64]!r} is no name of a credential helper")
     program = f"docker-credential-{helper}"
@@ -187,8 +187,8 @@ def _from_helper(helper: str, key: str) -> Credentials:
     if not name or not secret:
         raise RemoteError(f"{program} answered with something that is no credentials for {key}")
     if name == "<token>":
-        return Credentials(identity=_plain(secret, program), source=program)
-    return Credentials(name, secret, source=program)
+        return RegistryCredentials(identity=_plain(secret, program), source=program)
+    return RegistryCredentials(name, secret, source=program)
 
 
 def _plain(token: str, source: str) -> str:

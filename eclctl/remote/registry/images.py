@@ -11,8 +11,8 @@ from typing import Any, Final
 
 from eclctl import strictjson
 from eclctl.errors import RemoteError
-from eclctl.remote.http.client import shown
-from eclctl.remote.registry.client import Document, MissingError, Registry
+from eclctl.remote.http.client import escaped
+from eclctl.remote.registry.client import ManifestDocument, MissingError, Registry
 from eclctl.sif.oci import INDEX_TYPES, Content, Index, Manifest, parse_index, parse_manifest
 from eclctl.sif.oci_sif import MAX_CARRIED, MAX_PAYLOAD, SIMPLE_SIGNING
 from eclctl.terms import Finding
@@ -50,7 +50,7 @@ _MAX_SIGNATURES: Final = 256
 class FoundManifest:
     """A manifest of the registry. `root` is the digest that the name led to: another, where that is an index."""
 
-    document: Document
+    document: ManifestDocument
     manifest: Manifest
     root: str
 
@@ -69,7 +69,7 @@ def find_image(registry: Registry, chosen: str, architecture: str) -> FoundManif
         if len(document.raw) != entry.size:
             raise RemoteError(f"{entry.digest} has {len(document.raw)} bytes; the index says {entry.size}")
         if document.media_type != entry.media_type:
-            raise RemoteError(f"{entry.digest} is {document.media_type}; the index says {shown(entry.media_type)}")
+            raise RemoteError(f"{entry.digest} is {document.media_type}; the index says {escaped(entry.media_type)}")
     return FoundManifest(document, _manifest(document), root)
 
 
@@ -89,7 +89,7 @@ def find_signatures(registry: Registry, digest: str) -> FoundManifest | None:
     for layer in manifest.layers:
         if layer.media_type != SIMPLE_SIGNING or layer.size > MAX_PAYLOAD:
             raise RemoteError(
-                f"{signature_tag(digest)} holds {shown(layer.media_type)} of {layer.size} bytes, which is no signature "
+                f"{signature_tag(digest)} holds {escaped(layer.media_type)} of {layer.size} bytes, which is no signature "
                 "that an OCI-SIF carries; pull without --with-cosign"
             )
     return FoundManifest(document, manifest, document.digest)
@@ -115,7 +115,7 @@ def require_runnable_layers(manifest: Manifest) -> None:
         if layer.media_type in SIF_LAYERS:
             raise RemoteError("this is a whole SIF file, not an OCI image: pull it by oras://")
         raise RemoteError(
-            f"layer {number} of {len(manifest.layers)} is {shown(layer.media_type)}, and an OCI-SIF holds squashfs. "
+            f"layer {number} of {len(manifest.layers)} is {escaped(layer.media_type)}, and an OCI-SIF holds squashfs. "
             "What is converted has another digest than what was signed: have it converted where it is built "
             "(singularity pull --oci, then eclctl sign and push), and pull that"
         )
@@ -133,7 +133,7 @@ def sif_layer(manifest: Manifest) -> Content:
         )
     layer = manifest.layers[0]
     if layer.media_type not in SIF_LAYERS:
-        raise RemoteError(f"invalid layer mediatype: {shown(layer.media_type)}; OCI images are pulled by docker://")
+        raise RemoteError(f"invalid layer mediatype: {escaped(layer.media_type)}; OCI images are pulled by docker://")
     return layer
 
 
@@ -153,7 +153,7 @@ def _architecture(members: Any) -> str:
     return "/".join(words) if words and words[0] == names[0] else ""
 
 
-def _for_architecture(document: Document, architecture: str) -> Content:
+def _for_architecture(document: ManifestDocument, architecture: str) -> Content:
     index = parse_index(document.raw)
     if isinstance(index, Finding):
         raise RemoteError(index.message)
@@ -161,11 +161,11 @@ def _for_architecture(document: Document, architecture: str) -> Content:
     for system, wanted, entry in offered:
         if system in {"linux", ""} and architecture in {wanted, wanted.partition("/")[0]}:
             return entry
-    names = ", ".join(sorted({shown(name) for _, name, _ in offered if name and name != "unknown"})) or "none"
+    names = ", ".join(sorted({escaped(name) for _, name, _ in offered if name and name != "unknown"})) or "none"
     raise RemoteError(f"there is no image for linux on {architecture}; there are: {names}; choose one with --arch")
 
 
-def _platforms(document: Document, index: Index) -> Iterator[tuple[str, str, Content]]:
+def _platforms(document: ManifestDocument, index: Index) -> Iterator[tuple[str, str, Content]]:
     members = strictjson.loads(document.raw, any_number=True)
     for entry, raw in zip(index.manifests, members["manifests"], strict=True):
         found = raw.get("platform")
@@ -174,7 +174,7 @@ def _platforms(document: Document, index: Index) -> Iterator[tuple[str, str, Con
         yield system if isinstance(system, str) else "", _architecture(found), entry
 
 
-def _manifest(document: Document) -> Manifest:
+def _manifest(document: ManifestDocument) -> Manifest:
     manifest = parse_manifest(document.raw)
     if isinstance(manifest, Finding):
         raise RemoteError(f"{document.digest}: {manifest.message}")

@@ -20,9 +20,9 @@ from urllib.parse import urlencode
 from urllib.request import parse_http_list, parse_keqv_list
 
 from eclctl.errors import RemoteError
-from eclctl.remote.http.client import parse_url, shown
+from eclctl.remote.http.client import escaped, parse_url
 from eclctl.remote.http.limits import MAX_TOKEN, MAX_TOKEN_ANSWER
-from eclctl.remote.registry.credentials import Credentials
+from eclctl.remote.registry.credentials import RegistryCredentials
 
 __all__ = ["Ask", "Login"]
 
@@ -51,7 +51,9 @@ class Login:
         ask: how a server is asked.
     """
 
-    def __init__(self, name: str, origin: tuple[str, str, int], scope: str, credentials: Credentials, ask: Ask) -> None:
+    def __init__(
+        self, name: str, origin: tuple[str, str, int], scope: str, credentials: RegistryCredentials, ask: Ask
+    ) -> None:
         self._name = name
         self._origin = origin
         self._scope = scope
@@ -72,8 +74,8 @@ class Login:
                 "requests without a login; log in (`docker login`, `singularity registry login`), or set "
                 "SINGULARITY_DOCKER_USERNAME and SINGULARITY_DOCKER_PASSWORD"
             )
-        name = shown(self._credentials.username) or "a token"
-        return f"{name}, whose credentials are from {shown(self._credentials.source)}"
+        name = escaped(self._credentials.username) or "a token"
+        return f"{name}, whose credentials are from {escaped(self._credentials.source)}"
 
     def respond(self, challenges: Sequence[str]) -> None:
         """Find out what to send from now on, from the registry's `WWW-Authenticate` headers.
@@ -123,29 +125,29 @@ class Login:
         except RemoteError:
             origin = None
         if origin is None or set("#'") & set(realm):
-            raise RemoteError(f"{self._name}: the registry says to log in at {shown(realm)}, which is no URL to ask")
+            raise RemoteError(f"{self._name}: the registry says to log in at {escaped(realm)}, which is no URL to ask")
         if origin == self._origin:
             return
         if self._origin[0] == "https" and origin[0] != "https":
-            raise RemoteError(f"{self._name}: the registry says to log in at {shown(realm)}, which has no TLS")
+            raise RemoteError(f"{self._name}: the registry says to log in at {escaped(realm)}, which has no TLS")
         if self._origin[0] != "https" and self._credentials:
             raise RemoteError(
-                f"{self._name}: the registry, which was reached without TLS, says to log in at {shown(realm)}; that "
+                f"{self._name}: the registry, which was reached without TLS, says to log in at {escaped(realm)}; that "
                 "may be an attacker's answer, so no credentials are sent there"
             )
 
     def _read(self, realm: str, status: int, body: bytes) -> str:
         if status != _OK:
-            raise RemoteError(f"{shown(realm)} answered with status {status}: it refuses {self.who}")
+            raise RemoteError(f"{escaped(realm)} answered with status {status}: it refuses {self.who}")
         try:
             members = json.loads(body)
         except (ValueError, RecursionError):
             members = None
         token = (members.get("token") or members.get("access_token")) if isinstance(members, dict) else None
         if not isinstance(token, str) or not token.isascii() or not token.isprintable() or " " in token:
-            raise RemoteError(f"{shown(realm)} gave no token")
+            raise RemoteError(f"{escaped(realm)} gave no token")
         if len(token) > MAX_TOKEN:
-            raise RemoteError(f"{shown(realm)} gave a token of {len(token)} characters, which no registry would take")
+            raise RemoteError(f"{escaped(realm)} gave a token of {len(token)} characters, which no registry would take")
         return token
 
 

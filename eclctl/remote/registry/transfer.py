@@ -20,7 +20,7 @@ from eclctl.remote.http.limits import CHUNK, TRIES
 from eclctl.remote.registry.client import NoRangeError, Registry
 from eclctl.sif.reader import pread
 
-__all__ = ["Piece", "Source", "fill", "push_blob"]
+__all__ = ["BlobSource", "Piece", "fill", "push_blob"]
 
 _PROGRESS: Final = 1 << 20  # after this many more bytes, tries count anew
 _PART: Final = 1 << 18  # a blob is sent in parts of this size, each of which has to go within the time for no progress
@@ -45,7 +45,7 @@ class Piece(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class BlobSource:
     """A blob to send: `size` bytes of an open file from `offset` on, or `data`."""
 
     digest: str
@@ -169,7 +169,7 @@ class _Outgoing:
         sent: How many these are.
     """
 
-    def __init__(self, source: Source, advance: Advance) -> None:
+    def __init__(self, source: BlobSource, advance: Advance) -> None:
         self._source = source
         self._advance = advance
         self.hash = hashlib.sha256()
@@ -198,7 +198,7 @@ class _Outgoing:
             )
 
 
-def push_blob(registry: Registry, source: Source, advance: Advance) -> bool:
+def push_blob(registry: Registry, source: BlobSource, advance: Advance) -> bool:
     """Send a blob to a registry that does not have it; return whether it had to be sent.
 
     A blob that the registry has is hashed all the same: a push of a damaged file must not succeed.
@@ -216,7 +216,7 @@ def push_blob(registry: Registry, source: Source, advance: Advance) -> bool:
     return True
 
 
-def _upload(registry: Registry, source: Source, advance: Advance) -> None:
+def _upload(registry: Registry, source: BlobSource, advance: Advance) -> None:
     blob = _Outgoing(source, advance)
     try:
         url = registry.begin_upload()

@@ -18,7 +18,7 @@ from eclctl.cli.keys.search import key_table, search_term
 from eclctl.cli.verify import command as verify
 from eclctl.config.keyservers import Keyserver, Keyservers
 from eclctl.errors import ConfigError, RemoteError
-from eclctl.remote.keyservers.index import parse_index
+from eclctl.remote.keyservers.index import parse_search_index
 from eclctl.sign.keyrings.rings import UserRing
 from tests.helpers.keyservers import Keyserver as Fake
 from tests.helpers.keyservers import index_answer, key_answer
@@ -145,7 +145,7 @@ def test_the_table_is_that_of_singularity(capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_the_long_table_has_fingerprints_dates_and_status() -> None:
-    index = parse_index(f"info:1:1\npub:{BUILDER}:1:4096:1764547200:1796083200:r\nuid:B\n".encode(), "u")
+    index = parse_search_index(f"info:1:1\npub:{BUILDER}:1:4096:1764547200:1796083200:r\nuid:B\n".encode(), "u")
     head, row = key_table(index.keys, long=True)
     assert [cell.strip() for cell in head.split("  ") if cell.strip()] == [
         "FINGERPRINT",

@@ -18,7 +18,7 @@ from eclctl.daemon.revocation.key_refresh import AT_ONCE, KeyRefresh, used
 from eclctl.daemon.revocation.keyserver_cache import CachedKey, KeyChange, KeyserverCache
 from eclctl.errors import ConfigError
 from eclctl.remote.keyservers import hkp
-from eclctl.remote.keyservers.hkp import Answer, Result, Tried
+from eclctl.remote.keyservers.hkp import KeyReply, Result, Tried
 from eclctl.signature.openpgp import Keyring
 from eclctl.signature.openpgp.proven import proven
 from eclctl.trust.keyring import KeyStore
@@ -43,12 +43,12 @@ def revoked(key: Key) -> bytes:
 
 def found(blob: bytes, key: Key) -> Tried:
     part = proven(Keyring.parse(blob), key.fingerprint)
-    return Tried((Answer("https://keys.example", Result.FOUND, part),))
+    return Tried((KeyReply("https://keys.example", Result.FOUND, part),))
 
 
-ABSENT = Tried((Answer("https://keys.example", Result.ABSENT),))
-GONE = Tried((Answer("https://keys.example", Result.UNAVAILABLE, why="nobody is there"),))
-WRONG = Tried((Answer("https://keys.example", Result.INVALID, why="another key"),))
+ABSENT = Tried((KeyReply("https://keys.example", Result.ABSENT),))
+GONE = Tried((KeyReply("https://keys.example", Result.UNAVAILABLE, why="nobody is there"),))
+WRONG = Tried((KeyReply("https://keys.example", Result.INVALID, why="another key"),))
 
 
 class Site:

@@ -17,7 +17,16 @@ from pathlib import Path
 import pytest
 
 from eclctl.errors import RemoteError
-from eclctl.remote.http.client import Exchange, Response, TransientError, Upload, exchange, parse_url, request, shown
+from eclctl.remote.http.client import (
+    Exchange,
+    Response,
+    TransientError,
+    Upload,
+    escaped,
+    exchange,
+    parse_url,
+    request_url,
+)
 from tests.helpers.servers import PATIENCE, Server, answer, free_port, says
 
 LIMIT = 1000
@@ -25,7 +34,7 @@ SHORT = 0.5  # seconds that a request may take which is meant to run into its de
 
 
 def fetch(url: str, method: str = "GET", *, timeout: float = PATIENCE, **more: object) -> Response:
-    return asyncio.run(request(method, url, timeout=timeout, limit=LIMIT, **more))  # type: ignore[arg-type]
+    return asyncio.run(request_url(method, url, timeout=timeout, limit=LIMIT, **more))  # type: ignore[arg-type]
 
 
 def why(url: str, method: str = "GET", *, timeout: float = PATIENCE, **more: object) -> str:
@@ -145,7 +154,7 @@ def test_hanging_name_services_take_a_bounded_number_of_threads(monkeypatch: pyt
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answered.wait(PATIENCE) and [])
 
     async def many() -> list[BaseException | Response]:
-        asked = (request("GET", f"http://{n}.example", timeout=SHORT, limit=1) for n in range(100))
+        asked = (request_url("GET", f"http://{n}.example", timeout=SHORT, limit=1) for n in range(100))
         return await asyncio.gather(*asked, return_exceptions=True)
 
     before = threading.active_count()
@@ -245,7 +254,7 @@ def test_only_plain_http_urls_are_asked(url: str, words: str) -> None:
 
 
 def test_a_url_is_shown_without_what_is_secret_or_unprintable() -> None:
-    assert shown("http://me:secret@a.example/\x1b\n€") == "http://a.example/\\x1b\\x0a\\u20ac"
+    assert escaped("http://me:secret@a.example/\x1b\n€") == "http://a.example/\\x1b\\x0a\\u20ac"
 
 
 # -- bodies in parts

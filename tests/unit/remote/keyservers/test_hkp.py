@@ -11,7 +11,7 @@ import pytest
 from eclctl.config.keyservers import Keyserver, Keyservers
 from eclctl.errors import RemoteError
 from eclctl.remote.keyservers import hkp
-from eclctl.remote.keyservers.hkp import Answer, Result, Tried
+from eclctl.remote.keyservers.hkp import KeyReply, Result, Tried
 from eclctl.signature.openpgp import Keyring
 from tests.helpers.keyservers import Keyserver as Fake
 from tests.helpers.keyservers import index_answer, key_answer
@@ -33,12 +33,12 @@ def fetch(*fakes: Fake | Keyserver | str, fingerprint: str = ALICE.fingerprint) 
     return asyncio.run(hkp.fetch(servers(*fakes), fingerprint))
 
 
-def only(tried: Tried) -> Answer:
+def only(tried: Tried) -> KeyReply:
     (one,) = tried.answers
     return one
 
 
-def of(reply: bytes) -> Answer:
+def of(reply: bytes) -> KeyReply:
     """What comes of an answer to the question about Alice's key."""
     with Fake({ALICE.fingerprint: reply}) as server:
         return only(fetch(server))
@@ -127,7 +127,7 @@ def test_a_key_is_absent_only_when_every_server_says_so() -> None:
 def test_a_search_takes_the_first_server_that_lists_something() -> None:
     text = f"info:1:1\npub:{ALICE.fingerprint}:22:256:::\nuid:Alice\n"
     with Fake(index=index_answer("info:1:0\n")) as empty, Fake(index=index_answer(text)) as full:
-        reply = asyncio.run(hkp.find(servers(empty, full), "alice <a&b=c#d?>"))
+        reply = asyncio.run(hkp.search(servers(empty, full), "alice <a&b=c#d?>"))
         assert (reply.url, reply.failed) == (full.url, ())
         assert [key.id for key in reply.content.keys] == [ALICE.fingerprint]
         assert full.log == [("index", "alice <a&b=c#d?>")]
@@ -135,14 +135,14 @@ def test_a_search_takes_the_first_server_that_lists_something() -> None:
 
 def test_a_search_that_no_server_answers_is_an_error_that_names_them() -> None:
     with Fake(index=answer(b"<html>", Content_Type="text/html")) as page, pytest.raises(RemoteError) as caught:
-        asyncio.run(hkp.find(servers(page, f"http://127.0.0.1:{free_port()}"), "x"))
+        asyncio.run(hkp.search(servers(page, f"http://127.0.0.1:{free_port()}"), "x"))
     assert "text/html; is it a keyserver?" in str(caught.value)
     assert "Connection refused" in str(caught.value)
 
 
 def test_a_key_is_sent_as_a_form() -> None:
     with Fake({"": answer(b"thanks")}) as server:
-        assert asyncio.run(hkp.add(servers(server), BLOCK)).url == server.url
+        assert asyncio.run(hkp.submit(servers(server), BLOCK)).url == server.url
     head, _, body = server.requests[0].partition(b"\r\n\r\n")
     assert head.startswith(b"POST /pks/add HTTP/1.1\r\n")
     assert b"Content-Type: application/x-www-form-urlencoded\r\n" in head
@@ -151,7 +151,7 @@ def test_a_key_is_sent_as_a_form() -> None:
 
 def test_a_server_that_takes_no_keys_says_so() -> None:
     with Fake() as server, pytest.raises(RemoteError, match="takes no keys"):
-        asyncio.run(hkp.add(servers(server), BLOCK))
+        asyncio.run(hkp.submit(servers(server), BLOCK))
 
 
 # -- tokens

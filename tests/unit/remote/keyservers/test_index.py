@@ -7,14 +7,14 @@ from datetime import UTC, datetime
 import pytest
 
 from eclctl.errors import RemoteError
-from eclctl.remote.keyservers.index import MAX_KEYS, MAX_USER_IDS, Index, parse_index
+from eclctl.remote.keyservers.index import MAX_KEYS, MAX_USER_IDS, SearchIndex, parse_search_index
 
 FINGERPRINT = "81F111F6190C46143937EF7C22BC3A3BC942487F"
 V6 = "CB186C4F0609A697E4D52DFA6C722B0C1F1E27C18A56708F6525EC27BAD9ACC9"
 
 
-def read(text: str | bytes) -> Index:
-    return parse_index(text if isinstance(text, bytes) else text.encode(), "http://keys.example")
+def read(text: str | bytes) -> SearchIndex:
+    return parse_search_index(text if isinstance(text, bytes) else text.encode(), "http://keys.example")
 
 
 def refused(text: str | bytes) -> str:
@@ -63,7 +63,7 @@ def test_times_that_cannot_be_are_unknown(time: str) -> None:
 
 
 def test_nothing_found_is_an_empty_index() -> None:
-    assert read("info:1:0\n") == Index(())
+    assert read("info:1:0\n") == SearchIndex(())
 
 
 def test_bytes_that_are_no_text_are_replaced_never_an_error() -> None:

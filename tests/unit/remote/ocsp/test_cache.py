@@ -12,7 +12,7 @@ from itertools import pairwise
 import pytest
 
 from eclctl.remote.ocsp.cache import AT_ONCE, OcspCache
-from eclctl.remote.ocsp.client import Asked, Reply
+from eclctl.remote.ocsp.client import Asked, ResponderReply
 from eclctl.trust.ocsp import Answer
 from eclctl.trust.revocation import Known, Link, Status
 from tests.helpers.pki import Authority
@@ -46,16 +46,16 @@ class Site:
     ) -> None:
         """What comes back from now on: `since` is thisUpdate, else the moment of the answer."""
 
-        def reply() -> Reply:
+        def reply() -> ResponderReply:
             now = self.loop.clock()
             asked = (Asked("http://a.example", Answer(status, "said", final=final), 0.1),)
             if status in {Status.INVALID, Status.UNAVAILABLE}:
-                return Reply(status, "said", now, answers=asked)
-            return Reply(status, "said", now + timedelta(seconds=life), since or now, asked)
+                return ResponderReply(status, "said", now, answers=asked)
+            return ResponderReply(status, "said", now + timedelta(seconds=life), since or now, asked)
 
         self.reply = reply
 
-    async def question(self, link: Link) -> Reply:
+    async def question(self, link: Link) -> ResponderReply:
         self.asked.append((self.loop.now, link))
         self.under_way += 1
         self.most = max(self.most, self.under_way)
@@ -151,7 +151,7 @@ async def test_a_wait_for_several_ends_when_the_last_has_been_asked_about(site: 
 
 @scenario()
 async def test_a_bug_in_asking_keeps_nobody_waiting(site: Site, link: Link) -> None:
-    def bug() -> Reply:
+    def bug() -> ResponderReply:
         raise ZeroDivisionError
 
     site.reply = bug

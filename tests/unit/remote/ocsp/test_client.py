@@ -15,7 +15,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 
-from eclctl.remote.ocsp.client import MAX_AGE, Reply, ask, ask_all
+from eclctl.remote.ocsp.client import MAX_AGE, ResponderReply, ask, ask_all
 from eclctl.trust.ocsp import request
 from eclctl.trust.revocation import Status
 from tests.helpers.pki import HOUR, Authority, Issued
@@ -56,7 +56,7 @@ class Responders:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def ask(self, *, nonce: bytes | None = None, max_age: timedelta = MAX_AGE) -> Reply:
+    def ask(self, *, nonce: bytes | None = None, max_age: timedelta = MAX_AGE) -> ResponderReply:
         timeout = SHORT if None in self._said else 60.0
         return asyncio.run(ask(self.leaf.link, now=now, timeout=timeout, nonce=nonce, max_age=max_age))
 

@@ -17,22 +17,22 @@ from eclctl.errors import RemoteError
 from eclctl.remote.http import limits
 from eclctl.remote.http.client import TransientError
 from eclctl.remote.registry.client import Access, MissingError, Registry
-from eclctl.remote.registry.credentials import ANONYMOUS, Credentials
+from eclctl.remote.registry.credentials import ANONYMOUS, RegistryCredentials
 from eclctl.remote.registry.images import find_image
 from eclctl.remote.registry.names import parse_reference
-from eclctl.remote.registry.transfer import Source, fill, push_blob
+from eclctl.remote.registry.transfer import BlobSource, fill, push_blob
 from eclctl.sign.new_oci_sif import PlacedBlob
 from tests.helpers.registries import INDEX_TYPE, MANIFEST_TYPE, OCI, Ask, FakeRegistry, answer, digest_of, in_turn, on
 from tests.helpers.servers import Server, free_port, says
 
-USER = Credentials("joe", "secret", source="a file")
+USER = RegistryCredentials("joe", "secret", source="a file")
 BASIC = "Basic " + base64.b64encode(b"joe:secret").decode()
 DATA = bytes(range(256)) * 8192
 
 
 def registry(
     server: FakeRegistry,
-    credentials: Credentials = ANONYMOUS,
+    credentials: RegistryCredentials = ANONYMOUS,
     *,
     push: bool = False,
     paused: list[float] | None = None,
@@ -156,7 +156,7 @@ def test_a_blob_is_sent_once(tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b"xx" + DATA)
     done: list[int] = []
     with FakeRegistry() as server, (tmp_path / "f").open("rb") as file:
-        source = Source(digest_of(DATA), len(DATA), file.fileno(), 2)
+        source = BlobSource(digest_of(DATA), len(DATA), file.fileno(), 2)
         assert push_blob(registry(server, push=True), source, done.append) is True
         assert server.store.blobs[digest_of(DATA)] == DATA
         assert push_blob(registry(server, push=True), source, done.append) is False
@@ -166,7 +166,7 @@ def test_a_blob_is_sent_once(tmp_path: Path) -> None:
 
 def test_an_empty_blob_is_sent_too() -> None:
     with FakeRegistry() as server:
-        push_blob(registry(server, push=True), Source(digest_of(b""), 0, data=b""), lambda _: None)
+        push_blob(registry(server, push=True), BlobSource(digest_of(b""), 0, data=b""), lambda _: None)
         assert server.store.blobs == {digest_of(b""): b""}
 
 
@@ -175,7 +175,7 @@ def test_an_upload_that_breaks_is_begun_anew(tmp_path: Path) -> None:
     done: list[int] = []
     with FakeRegistry(in_turn("PATCH", "/uploads/", answer(status="502 Bad Gateway"))) as server:
         with (tmp_path / "f").open("rb") as file:
-            push_blob(registry(server, push=True), Source(digest_of(DATA), len(DATA), file.fileno()), done.append)
+            push_blob(registry(server, push=True), BlobSource(digest_of(DATA), len(DATA), file.fileno()), done.append)
         assert server.store.blobs == {digest_of(DATA): DATA}
     assert sum(done) == len(DATA)
 
@@ -183,7 +183,7 @@ def test_an_upload_that_breaks_is_begun_anew(tmp_path: Path) -> None:
 def test_what_is_not_what_its_digest_says_is_not_pushed() -> None:
     with FakeRegistry() as server:
         with pytest.raises(RemoteError, match="has another digest, and is not pushed"):
-            push_blob(registry(server, push=True), Source(digest_of(b"other"), 4, data=b"data"), lambda _: None)
+            push_blob(registry(server, push=True), BlobSource(digest_of(b"other"), 4, data=b"data"), lambda _: None)
         assert server.store.blobs == {}
         assert "PUT" not in {ask.method for ask in server.asked}
 
@@ -279,7 +279,7 @@ def test_a_refresh_token_is_posted() -> None:
         server.rules.append(on("POST", "/token", answer(b'{"access_token":"t0ken"}')))
         server.rules.append(lambda ask: asks_for_a_token(ask, f"{server.url}/token"))
         server.store.add_image(OCI / "app-ci.oci.sif")
-        registry(server, Credentials(identity="refresh-me")).manifest("1")
+        registry(server, RegistryCredentials(identity="refresh-me")).manifest("1")
         form = parse_qs(next(ask for ask in server.asked if ask.path == "/token").body.decode())
         assert (form["grant_type"], form["refresh_token"]) == (["refresh_token"], ["refresh-me"])
 
@@ -296,7 +296,7 @@ def test_who_is_refused_is_told_as_whom_and_how_to_log_in() -> None:
 # -- TLS
 
 
-def by_tls(server: FakeRegistry, root: Path | None, credentials: Credentials = ANONYMOUS) -> Registry:
+def by_tls(server: FakeRegistry, root: Path | None, credentials: RegistryCredentials = ANONYMOUS) -> Registry:
     way = Access({}, credentials, roots=None if root is None else str(root), seconds=20.0, sleep=lambda _: None)
     return Registry(parse_reference(f"docker://localhost:{server.port}/prod/app:1"), way)
 

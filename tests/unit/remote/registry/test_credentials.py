@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from eclctl.errors import RemoteError
-from eclctl.remote.registry.credentials import ANONYMOUS, Credentials, find_credentials
+from eclctl.remote.registry.credentials import ANONYMOUS, RegistryCredentials, find_credentials
 from eclctl.remote.registry.names import parse_reference
 
 WHERE = parse_reference("docker://registry.example:5000/prod/app:1")
@@ -28,12 +28,14 @@ def write(path: Path, members: object, mode: int = 0o600) -> str:
     return str(path)
 
 
-def find(home: Path, *, file: str | None = None, said: list[str] | None = None, **environment: str) -> Credentials:
+def find(
+    home: Path, *, file: str | None = None, said: list[str] | None = None, **environment: str
+) -> RegistryCredentials:
     warned = [] if said is None else said
     return find_credentials(WHERE, {"HOME": str(home), **environment}, file=file, warn=warned.append)
 
 
-def names(credentials: Credentials) -> tuple[str, str]:
+def names(credentials: RegistryCredentials) -> tuple[str, str]:
     return credentials.username, credentials.password
 
 
@@ -173,6 +175,6 @@ def test_a_token_cannot_become_another_header(tmp_path: Path) -> None:
 
 
 def test_passwords_do_not_show_in_what_is_printed_of_credentials() -> None:
-    shown = repr(Credentials("joe", "p4ss", "1dent", "b3ar"))
+    shown = repr(RegistryCredentials("joe", "p4ss", "1dent", "b3ar"))
     assert "joe" in shown
     assert not any(secret in shown for secret in ("p4ss", "1dent", "b3ar"))

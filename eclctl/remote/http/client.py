@@ -30,10 +30,11 @@ import os
 import re
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from types import ModuleType
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 from eclctl.errors import RemoteError
@@ -43,12 +44,9 @@ from eclctl.remote.http.proxies import Proxy, choose
 from eclctl.text import printable_ascii
 
 __all__ = [
-    "MAX_REDIRECTS",
-    "MAX_URL",
     "REDIRECTS",
     "Exchange",
     "IncomingResponse",
-    "NoThreadError",
     "NoTlsError",
     "Response",
     "Target",
@@ -75,6 +73,8 @@ _KEEPING_METHOD: Final = frozenset({307, 308})
 _CREDENTIALS: Final = frozenset({"authorization", "cookie", "proxy-authorization"})
 _NOT_COMPRESSED: Final = frozenset({"", "identity"})
 
+_Result = TypeVar("_Result")
+
 
 class TransientError(RemoteError):
     """An exchange failed in a way that the next try may not: no connection, no whole answer, a server in trouble.
@@ -96,10 +96,6 @@ class UntrustedServerError(RemoteError):
 
 class NoTlsError(RemoteError):
     """The server does not speak TLS."""
-
-
-class NoThreadError(OSError):
-    """The system gave out no thread; what should have run in it has not begun."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,42 +162,34 @@ class Exchange:
     line_limit: int = MAX_HEADER_LINE
 
 
+@dataclass(frozen=True, slots=True)
 class IncomingResponse:
     """An answer that is coming in: status, headers, and a body that is read once, by `next_part` or `read`.
 
-    Args:
-        exchange: What was sent.
+    Attributes:
+        url: What was asked.
         status: The status code.
-        fields: The headers as they came.
+        fields: The headers as they came, names in lower case.
         length: How long the body says that it is, 0 when it does not.
         receive: Returns the next part of the body, b"" at its end.
         progress: Is called when something has moved.
     """
 
-    def __init__(
-        self,
-        exchange: Exchange,
-        status: int,
-        fields: Sequence[tuple[str, str]],
-        *,
-        length: int,
-        receive: Callable[[], Awaitable[bytes]],
-        progress: Callable[[], None],
-    ) -> None:
-        self.url = exchange.target.url
-        self.status = status
-        self.headers: dict[str, str] = {}
-        """By lower-case name; the first of a name counts."""
-        self._fields = fields
-        self._length = length
-        self._receive = receive
-        self._progress = progress
-        for name, value in fields:
-            self.headers.setdefault(name.lower(), value)
+    url: str
+    status: int
+    fields: Sequence[tuple[str, str]]
+    length: int
+    receive: Callable[[], Awaitable[bytes]]
+    progress: Callable[[], None]
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers by lower-case name; the first of a name counts."""
+        return dict(reversed(self.fields))
 
     def values(self, name: str) -> list[str]:
         """Return every value of a header, in order; `name` is lower-case."""
-        return [value for found, value in self._fields if found.lower() == name]
+        return [value for found, value in self.fields if found == name]
 
     async def next_part(self) -> bytes:
         """Return the next part of the body, b"" at its end.
@@ -211,9 +199,9 @@ class IncomingResponse:
             RemoteError: It is compressed, or cannot be read.
         """
         self._require_not_compressed()
-        self._progress()  # the time that the caller took for the part before does not count
-        part = await self._receive()
-        self._progress()
+        self.progress()  # the time that the caller took for the part before does not count
+        part = await self.receive()
+        self.progress()
         return part
 
     async def read(self, limit: int) -> bytes:
@@ -224,7 +212,7 @@ class IncomingResponse:
         """
         self._require_not_compressed()
         too_long = RemoteError(f"{escaped(self.url)} sent more than {limit} bytes")
-        if self._length > limit:
+        if self.length > limit:
             raise too_long
         body = bytearray()
         while part := await self.next_part():
@@ -350,8 +338,10 @@ async def _follow(
 ) -> Response:
     transport = await _transport()
     for left in range(redirects, -1, -1):
-        wanted = _through_proxy(wanted)
-        async with transport.open_exchange(wanted, progress) as answer:
+        sent, proxy = wanted, choose(*wanted.target.origin, os.environ)
+        if proxy is not None:  # the address that is connected to is the proxy's, which may be anywhere
+            sent = replace(wanted, proxy=proxy, refuse=allow_any_address)
+        async with transport.open_exchange(sent, progress) as answer:
             response = Response(answer.status, answer.headers, await answer.read(limit), answer.url)
         if response.status not in REDIRECTS or "location" not in response.headers:
             return response
@@ -371,8 +361,7 @@ def _redirected(wanted: Exchange, response: Response, *, same_origin: bool) -> E
         _refuse(before, target.url, "it has another scheme")
     if before.origin != target.origin and same_origin:
         _refuse(before, target.url, "it is another host than the one that was asked")
-    proxy = _proxy(target)
-    if proxy is not None and target.origin != before.origin:
+    if target.origin != before.origin and choose(*target.origin, os.environ) is not None:
         _refuse(before, target.url, "which address a proxy would connect to cannot be seen")
     refuse = wanted.refuse if same_origin else why_refused
     if is_numeric(target.host) and (why := refuse(target.host)) is not None:
@@ -385,23 +374,11 @@ def _redirected(wanted: Exchange, response: Response, *, same_origin: bool) -> E
         and (kept or not name.lower().startswith("content-"))
     }
     method, body = (wanted.method, wanted.body) if kept else ("GET", None)
-    return replace(wanted, method=method, target=target, body=body, headers=headers, proxy=proxy, refuse=refuse)
+    return replace(wanted, method=method, target=target, body=body, headers=headers, refuse=refuse)
 
 
 def _refuse(before: Target, where: str, why: str) -> NoReturn:
     raise RemoteError(f"{escaped(before.url)} redirects to {escaped(where)}, which is not followed: {why}")
-
-
-def _through_proxy(wanted: Exchange) -> Exchange:
-    """Behind a proxy, the address that is connected to is the proxy's, which may be anywhere."""
-    proxy = _proxy(wanted.target)
-    if proxy is None:
-        return wanted
-    return replace(wanted, proxy=proxy, refuse=allow_any_address)
-
-
-def _proxy(target: Target) -> Proxy | None:
-    return choose(*target.origin, os.environ)
 
 
 _imported: ModuleType | None = None
@@ -415,36 +392,25 @@ async def _transport() -> Any:
     return _imported
 
 
-async def in_thread(work: Callable[[], Any]) -> Any:
-    """Run what may block in a thread of its own. Nothing has to wait for it, not even the end of the process.
+async def in_thread(work: Callable[[], _Result]) -> _Result:
+    """Run what may block in a thread of its own. The end of the process does not wait for it.
+
+    The event loop's own pool does not serve for this: `asyncio.run` waits for its threads.
 
     Raises:
-        NoThreadError: there is no thread for it. Else what `work` raised.
+        OSError: There is no thread for it. Else what `work` raised.
     """
-    loop = asyncio.get_running_loop()
-    found: asyncio.Future[Any] = loop.create_future()
-
-    def settle(result: Any, error: BaseException | None) -> None:
-        if found.done():
-            return
-        if error is None:
-            found.set_result(result)
-        else:
-            found.set_exception(error)
+    found: Future[_Result] = Future()
 
     def run() -> None:
-        result, error = None, None
-        try:
-            result = work()
-        except Exception as raised:  # noqa: BLE001 - it is raised where it is waited for
-            error = raised
-        try:
-            loop.call_soon_threadsafe(settle, result, error)
-        except RuntimeError:
-            return  # the loop has ended: nothing waits for the result
+        if found.set_running_or_notify_cancel():
+            try:
+                found.set_result(work())
+            except Exception as error:  # noqa: BLE001 - it is raised where it is waited for
+                found.set_exception(error)
 
     try:
         threading.Thread(target=run, name="remote", daemon=True).start()
     except RuntimeError as error:
-        raise NoThreadError(errno.EAGAIN, "the system gives out no more threads") from error
-    return await found
+        raise OSError(errno.EAGAIN, "the system gives out no more threads") from error
+    return await asyncio.wrap_future(found)

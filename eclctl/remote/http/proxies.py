@@ -35,7 +35,8 @@ def choose(scheme: str, host: str, port: int, environment: Mapping[str, str]) ->
         RemoteError: the proxy's own URL is not one that can be used.
     """
     named = _variable(environment, f"{scheme}_proxy")
-    if not named or _is_self(host) or _exempt(host, port, _variable(environment, "no_proxy")):
+    exempt = _variable(environment, "no_proxy").split(",")
+    if not named or _is_self(host) or any(_matches(entry.strip().lower(), host, port) for entry in exempt):
         return None
     return _parse(named, f"{scheme}_proxy")
 
@@ -66,10 +67,6 @@ def _is_self(host: str) -> bool:
         return True
     address = _address(host)
     return address is not None and address.is_loopback
-
-
-def _exempt(host: str, port: int, listed: str) -> bool:
-    return any(_matches(entry.strip().lower(), host, port) for entry in listed.split(","))
 
 
 def _matches(entry: str, host: str, port: int) -> bool:

@@ -9,9 +9,9 @@ import os
 import socket
 import ssl
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -22,7 +22,6 @@ from eclctl.errors import RemoteError
 from eclctl.remote.http.client import (
     Exchange,
     IncomingResponse,
-    NoThreadError,
     NoTlsError,
     TransientError,
     UntrustedServerError,
@@ -30,9 +29,6 @@ from eclctl.remote.http.client import (
     escaped,
     in_thread,
 )
-
-if TYPE_CHECKING:
-    from aiohttp.typedefs import LooseHeaders
 
 __all__ = ["open_exchange"]
 
@@ -49,13 +45,7 @@ class _Resolver(AbstractResolver):
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
         """Return the addresses of a host; raises OSError when there are none."""
-        if not _LOOKUPS.acquire(blocking=False):
-            raise OSError(errno.EAGAIN, "too many names are being looked up")
-        try:
-            found = await in_thread(lambda: _look_up(host, port, family))
-        except NoThreadError:
-            _LOOKUPS.release()
-            raise
+        found = await in_thread(lambda: _look_up(host, port, family))
         return [
             ResolveResult(
                 hostname=host,
@@ -73,6 +63,8 @@ class _Resolver(AbstractResolver):
 
 
 def _look_up(host: str, port: int, family: socket.AddressFamily) -> Any:
+    if not _LOOKUPS.acquire(blocking=False):
+        raise OSError(errno.EAGAIN, "too many names are being looked up")
     try:
         return socket.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
     except UnicodeError as error:  # a part of the name is empty or too long: it has no address either
@@ -81,23 +73,24 @@ def _look_up(host: str, port: int, family: socket.AddressFamily) -> Any:
         _LOOKUPS.release()
 
 
-class _Sockets:
-    """Makes the sockets of one exchange, none to an address that is refused, and ends them all.
+class _Attempt:
+    """One exchange: it makes the sockets, none to an address that is refused, and tells what went wrong.
 
-    Attributes:
-        refused: Why the last address that was refused is refused, None where none was.
+    aiohttp hides what the body of the request raises, so it is kept here.
     """
 
-    def __init__(self, wanted: Exchange) -> None:
-        self.refused: str | None = None
-        self._refuse = wanted.refuse
+    def __init__(self, wanted: Exchange, progress: Callable[[], None]) -> None:
+        self._wanted = wanted
+        self._progress = progress
         self._made: list[socket.socket] = []
+        self._refused: str | None = None  # why the last address was, that was
+        self._failed: Exception | None = None  # what `Upload.parts` raised
 
-    def make(self, info: tuple[Any, ...]) -> socket.socket:
+    def make_socket(self, info: tuple[Any, ...]) -> socket.socket:
         """Make the socket for an entry of getaddrinfo's, whose address is the one that will be connected to."""
         family, kind, proto, _, address = info
-        if (why := self._refuse(address[0])) is not None:
-            self.refused = why
+        if (why := self._wanted.refuse(address[0])) is not None:
+            self._refused = why
             raise OSError(errno.EACCES, why)
         made = socket.socket(family, kind, proto)
         self._made.append(made)
@@ -109,28 +102,30 @@ class _Sockets:
             with contextlib.suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
 
-
-class _Sending:
-    """The body of a request on its way. aiohttp hides what the body raises, so it is kept here.
-
-    Attributes:
-        failed: What `Upload.parts` raised.
-    """
-
-    def __init__(self, upload: Upload, progress: Callable[[], None]) -> None:
-        self.failed: Exception | None = None
-        self._upload = upload
-        self._progress = progress
-
-    async def parts(self) -> AsyncIterator[bytes]:
-        """Yield the parts. The next one is asked for when nearly all of the one before is with the kernel."""
+    async def parts(self, parts: Iterable[bytes]) -> AsyncIterator[bytes]:
+        """Yield the parts of a body. The next one is asked for when nearly all of the last one is with the kernel."""
         try:
-            for part in self._upload.parts:
+            for part in parts:
                 self._progress()
                 yield part
         except Exception as error:
-            self.failed = error
+            self._failed = error
             raise
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """Raise errors of aiohttp and of the system as errors that name the URL."""
+        try:
+            yield
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            if self._failed is not None:
+                raise self._failed from None
+            proxy = self._wanted.proxy
+            through = "" if proxy is None else f"through the proxy {escaped(proxy.url)}: "
+            url = f"{escaped(self._wanted.target.url)}: {through}"
+            if self._refused is not None and isinstance(error, aiohttp.ClientConnectorError):
+                raise RemoteError(f"{url}that is not followed: {self._refused}") from error
+            raise _explain(url, error) from error
 
 
 @asynccontextmanager
@@ -145,25 +140,26 @@ async def open_exchange(wanted: Exchange, progress: Callable[[], None]) -> Async
         TransientError: There is no answer this time.
         RemoteError: There will be none. Else what `Upload.parts` raises.
     """
-    sockets = _Sockets(wanted)
-    sending = _Sending(wanted.body, progress) if isinstance(wanted.body, Upload) else None
-    with _explained(wanted, sockets, sending):
-        tls = await in_thread(lambda: _tls(wanted)) if _needs_tls(wanted) else True
-    session = _session(wanted, sockets, tls=tls)
+    attempt = _Attempt(wanted, progress)
+    with attempt.explained():
+        tls: ssl.SSLContext | bool = True
+        if wanted.target.scheme == "https" or (wanted.proxy is not None and wanted.proxy.url.startswith("https")):
+            tls = await in_thread(lambda: _tls(wanted))
+    session = _session(wanted, attempt, tls=tls)
     try:
-        with _explained(wanted, sockets, sending):
-            response = await _ask(session, wanted, sending)
+        with attempt.explained():
+            response = await _ask(session, wanted, attempt)
         progress()
         try:
 
             async def receive() -> bytes:
-                with _explained(wanted, sockets, sending):
+                with attempt.explained():
                     return await response.content.readany()
 
             yield IncomingResponse(
-                wanted,
+                wanted.target.url,
                 response.status,
-                list(response.headers.items()),
+                [(name.lower(), value) for name, value in response.headers.items()],
                 length=0 if wanted.method == "HEAD" else response.content_length or 0,
                 receive=receive,
                 progress=progress,
@@ -171,14 +167,14 @@ async def open_exchange(wanted: Exchange, progress: Callable[[], None]) -> Async
         finally:
             response.close()
     finally:
-        sockets.end()
+        attempt.end()
         await session.close()
 
 
-def _session(wanted: Exchange, sockets: _Sockets, *, tls: ssl.SSLContext | bool) -> aiohttp.ClientSession:
+def _session(wanted: Exchange, attempt: _Attempt, *, tls: ssl.SSLContext | bool) -> aiohttp.ClientSession:
     """Return a session for one exchange: it keeps nothing, remembers nothing and unpacks nothing."""
     connector = aiohttp.TCPConnector(
-        resolver=_Resolver(), use_dns_cache=False, force_close=True, socket_factory=sockets.make, ssl=tls
+        resolver=_Resolver(), use_dns_cache=False, force_close=True, socket_factory=attempt.make_socket, ssl=tls
     )
     return aiohttp.ClientSession(
         connector=connector,
@@ -205,24 +201,19 @@ def _tls(wanted: Exchange) -> ssl.SSLContext:
         ) from error
 
 
-def _needs_tls(wanted: Exchange) -> bool:
-    return wanted.target.scheme == "https" or (wanted.proxy is not None and wanted.proxy.url.startswith("https"))
-
-
-async def _ask(session: aiohttp.ClientSession, wanted: Exchange, sending: _Sending | None) -> aiohttp.ClientResponse:
-    headers: dict[str, str] = {"User-Agent": f"eclctl/{__version__}", "Accept-Encoding": "identity"}
-    through: Mapping[str, Any] = {}
+async def _ask(session: aiohttp.ClientSession, wanted: Exchange, attempt: _Attempt) -> aiohttp.ClientResponse:
+    headers = {"User-Agent": f"eclctl/{__version__}", "Accept-Encoding": "identity"}
+    through: dict[str, Any] = {}
     if wanted.proxy is not None:
-        for_proxy: LooseHeaders = {}
-        if wanted.proxy.authorization is not None:
-            for_proxy = {"Proxy-Authorization": wanted.proxy.authorization}
-            if wanted.target.scheme == "http":  # there is no CONNECT that could carry it
-                headers |= for_proxy
+        login = wanted.proxy.authorization
+        for_proxy = {} if login is None else {"Proxy-Authorization": login}
+        if wanted.target.scheme == "http":  # there is no CONNECT that could carry it
+            headers |= for_proxy
         through = {"proxy": URL(wanted.proxy.url), "proxy_headers": for_proxy}
     body: Any = None
     if isinstance(wanted.body, Upload):
         headers["Content-Length"] = str(wanted.body.size)
-        body = sending and sending.parts()
+        body = attempt.parts(wanted.body.parts)
     elif wanted.body is not None:
         body = io.BytesIO(wanted.body)
     return await session.request(
@@ -233,21 +224,6 @@ async def _ask(session: aiohttp.ClientSession, wanted: Exchange, sending: _Sendi
         allow_redirects=False,
         **through,
     )
-
-
-@contextmanager
-def _explained(wanted: Exchange, sockets: _Sockets, sending: _Sending | None) -> Iterator[None]:
-    """Raise errors of aiohttp and of the system as errors that name the URL."""
-    try:
-        yield
-    except (aiohttp.ClientError, OSError, ValueError) as error:
-        if sending is not None and sending.failed is not None:
-            raise sending.failed from None
-        through = "" if wanted.proxy is None else f"through the proxy {escaped(wanted.proxy.url)}: "
-        url = f"{escaped(wanted.target.url)}: {through}"
-        if sockets.refused is not None and isinstance(error, aiohttp.ClientConnectorError):
-            raise RemoteError(f"{url}that is not followed: {sockets.refused}") from error
-        raise _explain(url, error) from error
 
 
 def _explain(url: str, error: Exception) -> RemoteError:

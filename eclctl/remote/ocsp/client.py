@@ -8,8 +8,8 @@ then taken together:
 2. Else `good` if any does: each answer is signed for the issuer, so one is enough.
 3. Else `unknown`, `invalid`, `unavailable`, whichever of them comes first in this order among the answers.
 
-No nonce is sent unless the caller has one: most responders answer with responses made ahead of time, which cannot hold
-it (RFC 5019 section 2.2.1), and thisUpdate and nextUpdate bound how old a replayed response can be.
+No nonce is sent: most responders answer with responses made ahead of time, which cannot hold it (RFC 5019 section
+2.2.1), and thisUpdate and nextUpdate bound how old a replayed response can be.
 """
 
 from __future__ import annotations
@@ -86,7 +86,6 @@ async def ask(
     now: Callable[[], datetime],
     timeout: float = TIMEOUT,  # noqa: ASYNC109 - it is each exchange's deadline
     max_age: timedelta = MAX_AGE,
-    nonce: bytes | None = None,
 ) -> ResponderReply:
     """Ask every responder of one certificate. Never raises for what responders do.
 
@@ -95,12 +94,11 @@ async def ask(
         now: the time of day, aware, UTC; read once the answers are there.
         timeout: seconds for each responder; all are asked at once.
         max_age: how long an answer may be kept at most, from now.
-        nonce: sent, and then demanded back.
     """
     urls = ocsp.responders(link.certificate)
     if not urls:
         return ResponderReply(Status.UNAVAILABLE, "the certificate names no OCSP responder", now())
-    answers = await asyncio.gather(*(_ask_one(url, link, now, timeout, nonce) for url in urls))
+    answers = await asyncio.gather(*(_ask_one(url, link, now, timeout) for url in urls))
     return _together(answers, now(), max_age)
 
 
@@ -111,43 +109,31 @@ async def ask_all(certificates: Iterable[Link], *, now: Callable[[], datetime], 
     return Told(dict(zip(unique, replies, strict=True)))
 
 
-async def _ask_one(
-    url: str,
-    link: Link,
-    now: Callable[[], datetime],
-    timeout: float,  # noqa: ASYNC109 - as for ask
-    nonce: bytes | None,
-) -> Asked:
+async def _ask_one(url: str, link: Link, now: Callable[[], datetime], timeout: float) -> Asked:  # noqa: ASYNC109 - as for ask
     loop = asyncio.get_running_loop()
     begun = loop.time()
-    question = ocsp.request(link, nonce)
+    question = ocsp.request(link, None)
 
-    async def exchange(method: str, where: str, body: bytes | None) -> ocsp.Answer:
+    async def answer_of(method: str, where: str, body: bytes | None) -> ocsp.Answer:
         left = begun + timeout - loop.time()
-        found = await _exchange(method, where, body, left)
-        if isinstance(found, ocsp.Answer):
-            return found
-        return ocsp.examine(found, link.certificate, link.issuer, now=now(), nonce=nonce)
+        headers = _GET if body is None else _POST
+        try:
+            response = await http.request_url(
+                method, where, body=body, headers=headers, timeout=left, limit=ocsp.MAX_RESPONSE
+            )
+        except RemoteError as error:
+            return ocsp.Answer(Status.UNAVAILABLE, str(error))
+        if response.status != 200:  # noqa: PLR2004 - OK is the only status of a response (RFC 6960 appendix A.2)
+            return ocsp.Answer(
+                Status.UNAVAILABLE, f"{http.escaped(response.url)} answered with status {response.status}"
+            )
+        return ocsp.examine(response.body, link.certificate, link.issuer, now=now())
 
-    answer = await exchange("POST", url, question)
+    answer = await answer_of("POST", url, question)
     short = _get_url(url, question)
     if answer.status not in _SETTLED and short is not None and loop.time() < begun + timeout:
-        answer = min(answer, await exchange("GET", short, None), key=lambda each: _WEIGHT.index(each.status))
+        answer = min(answer, await answer_of("GET", short, None), key=lambda each: _WEIGHT.index(each.status))
     return Asked(url, answer, loop.time() - begun)
-
-
-async def _exchange(method: str, url: str, body: bytes | None, seconds: float) -> bytes | ocsp.Answer:
-    """The response that a responder sent, or why there is none."""
-    headers = _GET if body is None else _POST
-    try:
-        response = await http.request_url(
-            method, url, body=body, headers=headers, timeout=seconds, limit=ocsp.MAX_RESPONSE
-        )
-    except RemoteError as error:
-        return ocsp.Answer(Status.UNAVAILABLE, str(error))
-    if response.status != 200:  # noqa: PLR2004 - OK: there is no other status of a response (RFC 6960 appendix A.2)
-        return ocsp.Answer(Status.UNAVAILABLE, f"{http.escaped(response.url)} answered with status {response.status}")
-    return response.body
 
 
 def _get_url(url: str, question: bytes) -> str | None:
@@ -168,10 +154,6 @@ def _together(answers: Iterable[Asked], now: datetime, max_age: timedelta) -> Re
     until = now
     if status in _SETTLED:
         until = now + max_age if answer.next_update is None else min(answer.next_update, now + max_age)
-    return ResponderReply(status, _reason(newest), until, answer.this_update, asked)
-
-
-def _reason(asked: Asked) -> str:
-    """One sentence; the client's own already names the URL."""
-    url = http.escaped(asked.url)
-    return asked.answer.reason if url in asked.answer.reason else f"{url}: {asked.answer.reason}"
+    url = http.escaped(newest.url)
+    reason = answer.reason if url in answer.reason else f"{url}: {answer.reason}"  # the client's own names the URL
+    return ResponderReply(status, reason, until, answer.this_update, asked)

@@ -56,9 +56,9 @@ class Responders:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def ask(self, *, nonce: bytes | None = None, max_age: timedelta = MAX_AGE) -> ResponderReply:
+    def ask(self, *, max_age: timedelta = MAX_AGE) -> ResponderReply:
         timeout = SHORT if None in self._said else 60.0
-        return asyncio.run(ask(self.leaf.link, now=now, timeout=timeout, nonce=nonce, max_age=max_age))
+        return asyncio.run(ask(self.leaf.link, now=now, timeout=timeout, max_age=max_age))
 
 
 def said(status: ocsp.OCSPCertStatus, since: datetime = NOW) -> Callable[[Issued], bytes]:
@@ -176,15 +176,6 @@ def test_an_answer_is_relied_on_for_no_longer_than_the_greatest_age() -> None:
         before = now()
         reply = responders.ask(max_age=timedelta(seconds=10))
         assert before + timedelta(seconds=10) <= reply.until <= now() + timedelta(seconds=10)
-
-
-def test_a_nonce_that_was_sent_must_come_back() -> None:
-    with Responders(said(GOOD)) as responders:
-        assert responders.ask(nonce=b"n" * 16).status is Status.INVALID
-        server = responders.servers[0]
-        assert b"n" * 16 in server.requests[0].partition(b"\r\n\r\n")[2]
-        server._behave = says(answer(AUTHORITY.response(responders.leaf, nonce=b"n" * 16)))
-        assert responders.ask(nonce=b"n" * 16).status is Status.GOOD
 
 
 def test_a_whole_path_is_asked_about_at_once() -> None:

@@ -139,7 +139,7 @@ def test_keyserver_sends_other_keys_beside_it(user: User) -> None:
     with serving(key_answer(blocks)) as server:
         assert user.pull(server) == 0
     assert set(user.ring.keys()) == {ALICE.fingerprint}
-    assert "also sent what nobody asked for" in user.said
+    assert "also sent keys that were not asked for" in user.said
 
 
 def test_keyserver_puts_another_s_subkey_and_names_into_it(user: User) -> None:

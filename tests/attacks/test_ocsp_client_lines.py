@@ -16,6 +16,7 @@ from cryptography.x509 import ocsp
 
 from eclctl.remote.ocsp.cache import OcspCache
 from eclctl.trust.revocation import Known, Link, Status
+from tests.helpers.ocsp import ready
 from tests.helpers.pki import HOUR, Authority
 from tests.helpers.servers import PATIENCE, Server, answer, says
 
@@ -40,7 +41,7 @@ def known(link: Link, timeout: float = TIMEOUT) -> Known:
     async def main() -> Known | None:
         keeper = OcspCache(clock=now, timeout=timeout)
         async with asyncio.timeout(PATIENCE):
-            await keeper.ready([link])
+            await ready(keeper, [link])
         keeper.stop()
         return keeper.known(link, now())
 
@@ -139,7 +140,7 @@ def test_ocsp_stale_a_recorded_good_answer_undoes_no_revocation() -> None:
     async def main() -> list[Status]:
         keeper = OcspCache(clock=now, max_age=timedelta(seconds=2), jitter=lambda: 0.0)
         keeper.watch([leaf.link])
-        await keeper.ready([leaf.link])
+        await ready(keeper, [leaf.link])
         before = len(server.requests)
         server._behave = says(answer(recorded))
         seen = []

@@ -15,7 +15,7 @@ MAX_LOCATION: Final = 16 * 1024
 """The longest URL of a redirect or an upload that a registry may name: those that a cloud's storage signs are long."""
 
 MAX_MANIFEST: Final = 1024 * 1024
-"""The longest OCI manifest or index, in bytes: as much as is read of one in an image (`image.ocisif`)."""
+"""The longest OCI manifest or index, in bytes: as much as is read of one in an image (`sif.oci`)."""
 
 MAX_TOKEN_ANSWER: Final = 256 * 1024
 MAX_TOKEN: Final = 64 * 1024

@@ -1,7 +1,7 @@
 """Asking one keyserver, over HTTP or HTTPS (HKP, draft-gallagher-openpgp-hkp).
 
-A keyserver is believed nothing: what it sends under a fingerprint is read with our own parser, and of it only the
-certificate with that fingerprint is ever returned (`KeyReply`), as far as its own primary key vouches for what is in it
+A keyserver is not trusted. What it sends under a fingerprint is read with our own parser. Of that, only the certificate
+with that fingerprint is returned (`KeyReply`), as far as its own primary key vouches for what is in it
 (`signature.openpgp.proven`). Redirects stay within the server's own scheme, host and port, and a token is sent
 there alone.
 """
@@ -29,30 +29,23 @@ from eclctl.signature.openpgp.packets import read_packets
 from eclctl.signature.openpgp.proven import Proven, proven
 
 __all__ = [
-    "MAX_ANSWER",
-    "MAX_PACKETS",
     "KeyReply",
     "Result",
     "ServerReply",
     "Tried",
     "fetch",
     "fetch_all",
-    "get",
-    "index",
     "search",
     "submit",
 ]
 
-MAX_ANSWER: Final = 4 << 20
-"""Bytes that a keyserver may send for one key."""
-
-MAX_PACKETS: Final = 20_000
-"""OpenPGP packets in an answer: a certificate that very many people certified has a few thousand."""
-
+_MAX_ANSWER: Final = 4 << 20  # bytes that a keyserver may send for one key
+_MAX_PACKETS: Final = 20_000  # in an answer: a certificate that very many people certified has a few thousand
 _MAX_SAID: Final = 64 << 10  # of what it says to a key that was sent
 _MAX_TOKEN: Final = 4096
 _TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # RFC 6750 section 2.1
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
+_INDEX_TYPES: Final = frozenset({"text/plain", "application/octet-stream", ""})
 _KEY_TYPES: Final = frozenset({"application/pgp-keys", "application/octet-stream", "text/plain", ""})
 _NO_SUCH_KEY: Final = re.compile(rb"\A\s*(?:<[^>]*>\s*)*(?:Key not found|No results found|Not found)", re.IGNORECASE)
 _FOUND, _NOT_FOUND = 200, 404
@@ -114,13 +107,13 @@ async def fetch(keyservers: Keyservers, fingerprint: str, revokers: Keyring | No
     """Ask keyservers for one certificate, in their order, until one has it. Never raises for what they say.
 
     Args:
-        keyservers: Whom to ask.
+        keyservers: The servers to ask.
         fingerprint: The primary fingerprint, whole, upper-case hex.
         revokers: Where designated revokers are looked for; left out, their revocations are not taken.
     """
     answers: list[KeyReply] = []
     for server in keyservers.servers:
-        answers.append(await get(server, fingerprint, timeout=keyservers.timeout, revokers=revokers))
+        answers.append(await _get(server, fingerprint, keyservers.timeout, revokers))
         if answers[-1].result is Result.FOUND:
             break
     return Tried(tuple(answers))
@@ -131,28 +124,20 @@ async def fetch_all(keyservers: Keyservers, fingerprint: str, revokers: Keyring 
 
     Arguments are as for `fetch`. Never raises for what they say.
     """
-    asked = (get(each, fingerprint, timeout=keyservers.timeout, revokers=revokers) for each in keyservers.servers)
+    asked = (_get(each, fingerprint, keyservers.timeout, revokers) for each in keyservers.servers)
     return Tried(tuple(await asyncio.gather(*asked)))
 
 
-async def get(
-    server: Keyserver,
-    fingerprint: str,
-    *,
-    timeout: float,  # noqa: ASYNC109 - `http` keeps it
-    revokers: Keyring | None = None,
-) -> KeyReply:
+async def _get(server: Keyserver, fingerprint: str, seconds: float, revokers: Keyring | None) -> KeyReply:
     """Ask one keyserver for the certificate with a primary fingerprint. Never raises for what it says."""
-    url = _lookup(server, "get", f"0x{fingerprint}")
     try:
-        response = await _request(server, "GET", url, timeout=timeout, limit=MAX_ANSWER)
+        response = await _request(server, _lookup("get", f"0x{fingerprint}"), seconds, _MAX_ANSWER)
         if response is None or _NO_SUCH_KEY.match(response.body):
             return KeyReply(server.url, Result.ABSENT)
         _require_type(response, _KEY_TYPES)
     except RemoteError as error:
         return KeyReply(server.url, Result.UNAVAILABLE, why=str(error))
-    answer: KeyReply = await http.in_thread(lambda: _read(server.url, fingerprint, response.body, revokers))
-    return answer
+    return await http.in_thread(lambda: _read(server.url, fingerprint, response.body, revokers))
 
 
 def _read(url: str, fingerprint: str, body: bytes, revokers: Keyring | None) -> KeyReply:
@@ -183,9 +168,9 @@ def _read(url: str, fingerprint: str, body: bytes, revokers: Keyring | None) -> 
 def _require_few_packets(body: bytes) -> None:
     """Refuse what would take seconds to read, before it does."""
     blocks = [body] if body[:1] >= b"\x80" else [data for _, data in split_blocks(body)]
-    count = sum(1 for data in blocks for _ in islice(read_packets(data), MAX_PACKETS + 1))
-    if count > MAX_PACKETS:
-        raise KeyMaterialError(f"more than {MAX_PACKETS} packets")
+    count = sum(1 for data in blocks for _ in islice(read_packets(data), _MAX_PACKETS + 1))
+    if count > _MAX_PACKETS:
+        raise KeyMaterialError(f"more than {_MAX_PACKETS} packets")
 
 
 def _left_out(url: str, strangers: Sequence[str]) -> str:
@@ -193,7 +178,7 @@ def _left_out(url: str, strangers: Sequence[str]) -> str:
         return ""
     more = len(strangers) - _SHOWN_STRANGERS
     names = ", ".join(strangers[:_SHOWN_STRANGERS]) + (f" and {more} more" if more > 0 else "")
-    return f"{url} also sent what nobody asked for: {names}"
+    return f"{url} also sent keys that were not asked for: {names}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,33 +193,30 @@ class ServerReply(Generic[_Content]):
 async def search(keyservers: Keyservers, term: str) -> ServerReply[SearchIndex]:
     """Search the first keyserver that lists something; return that, else the last empty index.
 
+    Args:
+        keyservers: The servers to ask, in their order.
+        term: A name, an address, or `0x` with a key ID or fingerprint.
+
     Raises:
         RemoteError: None answers.
     """
-    return await _first(
-        keyservers, lambda server: index(server, term, timeout=keyservers.timeout), lambda found: bool(found.keys)
-    )
 
+    async def index(server: Keyserver) -> SearchIndex:
+        response = await _request(server, _lookup("index", term), keyservers.timeout, MAX_INDEX)
+        if response is None or _NO_SUCH_KEY.match(response.body):
+            return SearchIndex(())
+        _require_type(response, _INDEX_TYPES)
+        return parse_search_index(response.body, server.url)
 
-async def index(server: Keyserver, term: str, *, timeout: float) -> SearchIndex:  # noqa: ASYNC109 - `http` keeps it
-    """Ask one keyserver which keys it has for a name, an address, or `0x` with a key ID or fingerprint.
-
-    Raises:
-        RemoteError: It does not answer, or with no index.
-    """
-    response = await _request(server, "GET", _lookup(server, "index", term), timeout=timeout, limit=MAX_INDEX)
-    if response is None or _NO_SUCH_KEY.match(response.body):
-        return SearchIndex(())
-    _require_type(response, frozenset({"text/plain", "application/octet-stream", ""}))
-    return parse_search_index(response.body, server.url)
+    return await _first(keyservers, index, lambda found: bool(found.keys))
 
 
 async def submit(keyservers: Keyservers, armored: bytes) -> ServerReply[None]:
     """Send a certificate to the first keyserver that takes it.
 
     Args:
-        keyservers: Whom to send it to.
-        armored: The certificate; whoever calls answers for there being nothing secret in it.
+        keyservers: The servers to send it to.
+        armored: The certificate; the caller has made sure that it holds no secret key.
 
     Raises:
         RemoteError: None takes it.
@@ -242,10 +224,7 @@ async def submit(keyservers: Keyservers, armored: bytes) -> ServerReply[None]:
     body = urlencode({"keytext": armored.decode("ascii")}).encode("ascii")
 
     async def send(server: Keyserver) -> None:
-        said = await _request(
-            server, "POST", f"{server.url}/pks/add", timeout=keyservers.timeout, limit=_MAX_SAID, body=body
-        )
-        if said is None:
+        if await _request(server, "/pks/add", keyservers.timeout, _MAX_SAID, body) is None:
             raise RemoteError(f"{server.url} takes no keys: there is no {server.url}/pks/add")
 
     return await _first(keyservers, send, lambda _: True)
@@ -273,27 +252,28 @@ async def _first(
     return ServerReply(*last, tuple(errors))
 
 
-def _lookup(server: Keyserver, operation: str, search: str) -> str:
-    return f"{server.url}/pks/lookup?op={operation}&options=mr&search={quote(search, safe='')}"
+def _lookup(operation: str, search: str) -> str:
+    return f"/pks/lookup?op={operation}&options=mr&search={quote(search, safe='')}"
 
 
 async def _request(
-    server: Keyserver,
-    method: str,
-    url: str,
-    *,
-    timeout: float,  # noqa: ASYNC109 - `http` keeps it
-    limit: int,
-    body: bytes | None = None,
+    server: Keyserver, path: str, seconds: float, limit: int, body: bytes | None = None
 ) -> http.Response | None:
-    """Ask, and return the answer; None when the server knows nothing of the kind."""
+    """Send a body, or ask, and return the answer; None when the server knows nothing of the kind."""
     headers = {"Accept": "application/pgp-keys, text/plain;q=0.9"}
     if body is not None:
         headers["Content-Type"] = "application/x-www-form-urlencoded"
     if server.token_file is not None:
         headers["Authorization"] = f"Bearer {_token(server.token_file)}"
     response = await http.request_url(
-        method, url, timeout=timeout, limit=limit, body=body, headers=headers, roots=server.ca, same_origin=True
+        "GET" if body is None else "POST",
+        server.url + path,
+        timeout=seconds,
+        limit=limit,
+        body=body,
+        headers=headers,
+        roots=server.ca,
+        same_origin=True,
     )
     if response.status == _NOT_FOUND:
         return None
@@ -315,19 +295,18 @@ def _require_type(response: http.Response, accepted: frozenset[str]) -> None:
 
 
 def _token(path: str) -> str:
-    """Read a token out of a file that is nobody else's to read."""
+    """Read a token out of a file that no other user can read."""
+    name = f"the token file {http.escaped(path)}"
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        with open(path, "rb", opener=lambda file, flags: os.open(file, flags | os.O_NONBLOCK)) as file:
+            status = os.fstat(file.fileno())
+            text = file.read(_MAX_TOKEN + 1).decode("ascii", "replace").strip() if stat.S_ISREG(status.st_mode) else ""
     except OSError as error:
-        raise RemoteError(f"the token file {http.escaped(path)}: {error.strerror}") from error
-    status = os.fstat(descriptor)
+        raise RemoteError(f"{name}: {error.strerror}") from error
     if not stat.S_ISREG(status.st_mode):
-        os.close(descriptor)
-        raise RemoteError(f"the token file {http.escaped(path)} is no regular file")
-    with os.fdopen(descriptor, "rb") as file:
-        if status.st_mode & _OTHERS or status.st_uid not in {0, os.geteuid()}:
-            raise RemoteError(f"the token file {http.escaped(path)} is not yours alone; chmod 600 it")
-        text = file.read(_MAX_TOKEN + 1).decode("ascii", "replace").strip()
+        raise RemoteError(f"{name} is no regular file")
+    if status.st_mode & _OTHERS or status.st_uid not in {0, os.geteuid()}:
+        raise RemoteError(f"{name} is not yours alone; chmod 600 it")
     if len(text) > _MAX_TOKEN or _TOKEN.fullmatch(text) is None:
-        raise RemoteError(f"the token file {http.escaped(path)} holds no bearer token")
+        raise RemoteError(f"{name} holds no bearer token")
     return text

@@ -4,15 +4,16 @@
     pub:<fingerprint or key ID>:<algorithm>:<bits>:<created>:<expires>:<flags>
     uid:<percent-encoded user ID>:<created>:<expires>:<flags>
 
-What is read here is what somebody says about keys, never a key: it is shown, and chooses what may be asked for by its
-full fingerprint. Lines of other sorts are passed over, as the draft demands; a field that is not what it must be is an
-error, for a server that writes one is none that can be relied on in the rest.
+An index holds statements about keys, never a key. It is shown, and chooses what may be asked for by its full
+fingerprint. Lines of other sorts are passed over, as the draft demands. A field that is not what it must be is an
+error: the rest of such an index cannot be relied on either.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 from urllib.parse import unquote_to_bytes
@@ -88,19 +89,8 @@ class SearchIndex:
     more: int = 0
 
 
-@dataclass(slots=True)
-class _Entry:
-    """A key whose user IDs are being read."""
-
-    key: IndexedKey
-    user_ids: list[str] = field(default_factory=list)
-    more: int = 0
-
-    def done(self) -> IndexedKey:
-        key = self.key
-        return IndexedKey(
-            key.id, key.algorithm, key.bits, key.created, key.expires, key.flags, tuple(self.user_ids), self.more
-        )
+class _DamagedError(Exception):
+    """A line or a field of an index is not what it must be."""
 
 
 def parse_search_index(body: bytes, url: str) -> SearchIndex:
@@ -117,68 +107,62 @@ def parse_search_index(body: bytes, url: str) -> SearchIndex:
     info = next((match for line in lines if (match := _INFO.fullmatch(line.rstrip()))), None)
     if info is None:
         raise RemoteError(f"{url} sent no machine-readable index; is it a keyserver?")
-    return _Reader(url).read(lines, int(info[1]))
+    try:
+        return _read(lines, int(info[1]))
+    except _DamagedError as error:
+        raise RemoteError(f"{url} sent a damaged index: {error}") from None
 
 
-class _Reader:
-    def __init__(self, url: str) -> None:
-        self._url = url
+def _read(lines: Sequence[str], announced: int) -> SearchIndex:
+    listed: list[tuple[str, list[str]]] = []  # a key's line, and its user IDs
+    for line in lines:
+        sort, _, rest = line.rstrip(" \t").partition(":")
+        if sort == "pub":
+            listed.append((rest, []))
+        elif sort == "uid":
+            if not listed:
+                raise _DamagedError("a user ID before any key")
+            listed[-1][1].append(rest.partition(":")[0])
+    if len(listed) != announced:
+        raise _DamagedError(f"it announces {announced} keys and lists {len(listed)}")
+    keys = tuple(_key(rest.split(":"), user_ids) for rest, user_ids in listed[:MAX_KEYS])
+    return SearchIndex(keys, len(listed) - len(keys))
 
-    def read(self, lines: list[str], announced: int) -> SearchIndex:
-        entries: list[_Entry] = []
-        count, kept = 0, True
-        for line in lines:
-            sort, _, rest = line.rstrip(" \t").partition(":")
-            if sort == "pub":
-                count += 1
-                kept = len(entries) < MAX_KEYS
-                if kept:
-                    entries.append(_Entry(self._key(rest.split(":"))))
-            elif sort == "uid" and kept:
-                if not entries:
-                    raise RemoteError(f"{self._url} sent a damaged index: a user ID before any key")
-                self._user_id(entries[-1], rest.split(":", 1)[0])
-        if count != announced:
-            raise RemoteError(f"{self._url} sent a damaged index: it announces {announced} keys and lists {count}")
-        return SearchIndex(tuple(entry.done() for entry in entries), count - len(entries))
 
-    def _key(self, fields: list[str]) -> IndexedKey:
-        name, algorithm, bits, created, expires, flags = (fields + [""] * 6)[:6]
-        name = name.upper()
-        if _KEY.fullmatch(name) is None:
-            raise RemoteError(f"{self._url} sent a damaged index: a key without a fingerprint")
-        if _FLAGS.fullmatch(flags) is None:
-            raise RemoteError(f"{self._url} sent a damaged index: unknown flags of the key {name}")
-        return IndexedKey(
-            name,
-            self._number(algorithm, name),
-            self._number(bits, name),
-            self._time(created, name),
-            self._time(expires, name),
-            frozenset(flags),
-        )
+def _key(fields: Sequence[str], user_ids: Sequence[str]) -> IndexedKey:
+    name, algorithm, bits, created, expires, flags = (*fields, *[""] * 6)[:6]
+    name = name.upper()
+    if _KEY.fullmatch(name) is None:
+        raise _DamagedError("a key without a fingerprint")
+    if _FLAGS.fullmatch(flags) is None:
+        raise _DamagedError(f"unknown flags of the key {name}")
+    decoded = [data for data in map(unquote_to_bytes, user_ids) if len(data) <= _MAX_USER_ID][:MAX_USER_IDS]
+    return IndexedKey(
+        name,
+        _number(algorithm, name),
+        _number(bits, name),
+        _time(created, name),
+        _time(expires, name),
+        frozenset(flags),
+        tuple(data.decode("utf-8", "replace") for data in decoded),
+        len(user_ids) - len(decoded),
+    )
 
-    def _number(self, text: str, name: str) -> int | None:
-        if text and _NUMBER.fullmatch(text) is None:
-            raise RemoteError(f"{self._url} sent a damaged index: a number of the key {name} is none")
-        return int(text) if text else None
 
-    def _time(self, text: str, name: str) -> datetime | None:
-        """Read seconds since 1970; what lies outside of the calendar is unknown, like what is before OpenPGP's time."""
-        if text in {"", "none"}:
-            return None
-        if _TIME.fullmatch(text) is None:
-            raise RemoteError(f"{self._url} sent a damaged index: a time of the key {name} is none")
-        seconds = int(text)
-        try:
-            return _EPOCH + timedelta(seconds=seconds) if seconds > 0 else None
-        except OverflowError:
-            return None
+def _number(text: str, name: str) -> int | None:
+    if text and _NUMBER.fullmatch(text) is None:
+        raise _DamagedError(f"a number of the key {name} is none")
+    return int(text) if text else None
 
-    @staticmethod
-    def _user_id(entry: _Entry, text: str) -> None:
-        decoded = unquote_to_bytes(text)
-        if len(entry.user_ids) >= MAX_USER_IDS or len(decoded) > _MAX_USER_ID:
-            entry.more += 1
-        else:
-            entry.user_ids.append(decoded.decode("utf-8", "replace"))
+
+def _time(text: str, name: str) -> datetime | None:
+    """Read seconds since 1970; what lies outside of the calendar is unknown, like what is before OpenPGP's time."""
+    if text in {"", "none"}:
+        return None
+    if _TIME.fullmatch(text) is None:
+        raise _DamagedError(f"a time of the key {name} is none")
+    seconds = int(text)
+    try:
+        return _EPOCH + timedelta(seconds=seconds) if seconds > 0 else None
+    except OverflowError:
+        return None

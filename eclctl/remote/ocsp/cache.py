@@ -10,9 +10,9 @@ Rules:
    status of the same moment: an old response, sent again, undoes no revocation.
    A revocation is final but for `certificateHold`: a good answer that comes later is a lagging or a bribed responder's.
 4. Where nothing valid is kept, a failure is what is known, until the next try. Nothing is known of a certificate that
-   nobody asked about, or whose answer has run out since: then `wait` has it asked about.
-5. There is one question under way for each certificate, whoever waits for it, and few altogether; those that somebody
-   waits for go first.
+   was never asked about, or whose answer has run out since: then `wait` has it asked about.
+5. There is one question under way for each certificate, however many wait for it, and few altogether. Those with
+   waiters go first.
 
 All but `known`, `version` and `stats` is for the event loop's thread.
 """
@@ -37,13 +37,13 @@ __all__ = ["AT_ONCE", "OcspCache", "OcspStats"]
 AT_ONCE: Final = 32
 """Certificates that are asked about at the same time."""
 
-_AHEAD: Final = 16  # of these, at most so many that nobody waits for
+_AHEAD: Final = 16  # of these, at most so many without a waiter
 _SOONEST: Final = 5.0  # seconds between two refreshes, however short-lived the answers
 _FIRST_RETRY: Final = 2.0  # seconds, when nothing is known meanwhile; doubled each time
 _LAST_RETRY: Final = 60.0
 _FIRST_REFRESH_RETRY: Final = 60.0  # sooner when the answer would run out before
 _LAST_REFRESH_RETRY: Final = 900.0
-_FORGET: Final = 3600.0  # seconds after nobody wants a certificate any more
+_FORGET: Final = 3600.0  # seconds after a certificate was last wanted
 _SETTLED: Final = frozenset({Status.GOOD, Status.REVOKED, Status.UNKNOWN})
 
 _log = logging.getLogger(__name__)
@@ -85,46 +85,28 @@ class _Entry:
     revoked: str | None = None  # once, and for good: what was said then
     failures: int = 0  # in a row
     watched: bool = False
-    wanted: float = 0.0  # when somebody last did, by the loop's time
+    wanted: float = 0.0  # when it last was, by the loop's time
     asking: bool = False
     queued: bool = False
     timer: asyncio.TimerHandle | None = None
     running_out: asyncio.TimerHandle | None = None
-    waiting: list[_Wait] = field(default_factory=list)
+    answered: asyncio.Future[None] | None = None  # set for those who wait
 
     def rest(self) -> None:
         """Let no timer ask about it."""
-        if self.timer is not None:
-            self.timer.cancel()
-            self.timer = None
+        _cancel(self.timer)
+        self.timer = None
+
+    def tell(self) -> None:
+        """Tell those who wait that it has been asked about."""
+        if self.answered is not None:
+            self.answered.set_result(None)
+            self.answered = None
 
     def answer(self) -> _Kept | None:
         """What is kept, if it is an answer that has not run out."""
         kept = self.kept
         return kept if kept is not None and kept.known.status in _SETTLED and not kept.over else None
-
-
-class _Wait:
-    """Somebody who waits for several certificates, for a bounded time."""
-
-    def __init__(self, count: int, told: Callable[[], None]) -> None:
-        self._left = count
-        self._told: Callable[[], None] | None = told
-        self.timer: asyncio.TimerHandle | None = None
-
-    def one(self) -> None:
-        """One of them has been asked about."""
-        self._left -= 1
-        if self._left <= 0:
-            self.end()
-
-    def end(self) -> None:
-        """Tell, once."""
-        told, self._told = self._told, None
-        if self.timer is not None:
-            self.timer.cancel()
-        if told is not None:
-            asyncio.get_running_loop().call_soon(told)
 
 
 class OcspCache:
@@ -158,6 +140,7 @@ class OcspCache:
         self._urgent: deque[_Entry] = deque()
         self._calm: deque[_Entry] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._waits: set[asyncio.Task[object]] = set()
         self._requests = dict.fromkeys(Status, 0)
         self._failures = 0
         self._version = 0
@@ -167,11 +150,11 @@ class OcspCache:
 
     @property
     def version(self) -> int:
-        """Changes with whatever is known."""
+        """A number that changes with everything that is known."""
         return self._version
 
     def known(self, subject: StatusSubject, now: datetime) -> Known | None:
-        """Return what is known of a certificate at `now`; None when nobody has asked, or it has run out."""
+        """Return what is known of a certificate at `now`; None when it was not asked about, or that has run out."""
         entry = self._entries.get(subject.id)
         kept = None if entry is None else entry.kept
         if kept is None or kept.over:
@@ -227,30 +210,31 @@ class OcspCache:
         if not cold or self._stopped:
             self._loop.call_soon(told)
             return
-        wait = _Wait(len(cold), told)
-        wait.timer = self._loop.call_later(self._patience, wait.end)
+        answers = []
         for link in cold:
             entry = self._entry(link)
-            entry.waiting.append(wait)
+            entry.answered = entry.answered or self._loop.create_future()
+            answers.append(entry.answered)
             self._want(entry, urgent=True)
         self._start()
+        task: asyncio.Task[object] = self._loop.create_task(asyncio.wait(answers, timeout=self._patience))
+        self._waits.add(task)  # the loop itself does not keep it
+        task.add_done_callback(partial(self._waited, told))
 
-    async def ready(self, links: Sequence[Link]) -> None:
-        """Do as `wait`, and return when it would call back."""
-        done = self._loop.create_future()
-        self.wait(links, lambda: None if done.done() else done.set_result(None))
-        await done
+    def _waited(self, told: Callable[[], None], task: asyncio.Task[object]) -> None:
+        self._waits.discard(task)
+        if not task.cancelled():  # as it is when the loop ends
+            told()
 
     def stop(self) -> None:
-        """Ask nobody any more. What is known stays known until it runs out; nobody is left waiting."""
+        """Ask no responder any more, and end every wait. What is known stays known until it runs out."""
         self._stopped = True
         for entry in self._entries.values():
             entry.rest()
+            entry.tell()
             _cancel(entry.running_out)
         for task in self._tasks:
             task.cancel()
-        for wait in [wait for entry in self._entries.values() for wait in entry.waiting]:
-            wait.end()
 
     # -- asking ----------------------------------------------------------------------------------------------------
 
@@ -291,20 +275,15 @@ class OcspCache:
     async def _question(self, entry: _Entry) -> None:
         try:
             reply = await self._ask(entry.link)
-        except Exception:  # noqa: BLE001 - a bug must not keep anybody waiting
+        except Exception:  # noqa: BLE001 - a bug must not keep callers waiting
             _log.exception("asking OCSP responders failed")
             reply = ResponderReply(Status.UNAVAILABLE, "asking failed; the daemon's log says more", self._clock())
         entry.asking = False
-        self._count(reply)
-        self._take(entry, reply)
-        waiting, entry.waiting = entry.waiting, []
-        for wait in waiting:
-            wait.one()
-
-    def _count(self, reply: ResponderReply) -> None:
         for asked in reply.answers:
             self._requests[asked.answer.status] += 1
         self._failures += reply.status not in _SETTLED
+        self._take(entry, reply)
+        entry.tell()
 
     # -- what was said ---------------------------------------------------------------------------------------------
 
@@ -347,7 +326,7 @@ class OcspCache:
             kept = "nothing is known of it" if answer is None else f"it is taken for {answer.known.status} meanwhile"
             _log.warning("OCSP: %s: %s (%s); %s", _name(entry), status, reason, kept)
         if answer is None:
-            # While it is asked about again in the background, nobody has to wait for that.
+            # While it is asked about again in the background, no caller has to wait for that.
             lasts = delay + self._patience if entry.watched else delay
             self._keep(entry, Known(status, self._clock() + timedelta(seconds=lasts), reason), lasts)
         self._again_in(entry, delay)
@@ -360,7 +339,7 @@ class OcspCache:
         entry.running_out = self._loop.call_later(max(0.0, life), self._run_out, kept)
 
     def _run_out(self, kept: _Kept) -> None:
-        """By the time that has gone by; whoever remembers a judgement by the clock must judge again."""
+        """It runs out by the time that has gone by: a judgement that was kept by the clock must be made again."""
         kept.over = True
         self._version += 1
 
@@ -394,7 +373,7 @@ class OcspCache:
             self._start()
 
     def _forget(self) -> None:
-        """Drop what nobody has wanted for a while."""
+        """Drop what has not been wanted for a while."""
         past = self._time() - _FORGET
         for entry in list(self._entries.values()):
             if not entry.watched and entry.wanted < past and not entry.asking and not entry.queued:

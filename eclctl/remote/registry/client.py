@@ -1,4 +1,4 @@
-"""A registry by the OCI distribution specification 1.1: what it is asked, and what is believed of its answers.
+"""A registry by the OCI distribution specification 1.1: what it is asked, and what is accepted of its answers.
 
 Rules:
 
@@ -9,7 +9,7 @@ Rules:
    loopback address may redirect to loopback. An upload continues only at the registry itself.
 3. What comes back is what was asked for: manifests of at most 1 MiB by their digest, blobs by digest and size. What a
    tag means is asked once. A header that names another digest is an error.
-4. Logging in is the part of `registry_login`. No blob is mounted from another repository, deleted or listed.
+4. Logging in is the part of `login`. No blob is mounted from another repository, deleted or listed.
 5. What may succeed at the next try (no connection, 5xx, too many requests) is tried a few times, with pauses.
 
 The methods block. Each exchange runs in an event loop of its own (`asyncio.run`), so Ctrl-C ends it at once. Pauses
@@ -24,6 +24,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import ip_address
 from typing import Any, Final, TypeVar
 from urllib.parse import urlencode
@@ -78,11 +79,7 @@ class NoRangeError(RemoteError):
 
 
 class _LoginWantedError(Exception):
-    """The registry wants a login before it answers. `challenges` are its `WWW-Authenticate` headers."""
-
-    def __init__(self, challenges: list[str]) -> None:
-        super().__init__()
-        self.challenges = challenges
+    """The registry wants a login before it answers. `args` are its `WWW-Authenticate` headers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,11 +222,7 @@ class Registry:
             NoRangeError: The registry gives only the whole of it.
             RemoteError: It is no blob, or another one.
         """
-
-        async def once(*, may_log_in: bool) -> None:
-            await self._fetch_blob(digest, size, take, start, may_log_in=may_log_in)
-
-        self._logged_in(once)
+        self._logged_in(partial(self._fetch_blob, digest, size, take, start))
 
     def begin_upload(self) -> str:
         """Return the URL that a blob can be sent to."""
@@ -259,15 +252,13 @@ class Registry:
         url = self._blob_url(digest)
         headers = {"Range": f"bytes={start}-"} if start else {}
         seconds = self._access.seconds + (size - start) / MIN_BYTES_PER_SECOND
-        async with self._open_at_registry("GET", url, headers, seconds=seconds, may_log_in=may_log_in) as answer:
-            if answer.status not in REDIRECTS:
-                return await self._receive_blob(answer, size, take, start)
-            target = self._redirect_target(answer)
-        for _ in range(MAX_REDIRECTS):
-            async with self._open("GET", target, headers, refuse=self._why_refused, seconds=seconds) as answer:
+        opened = self._open_at_registry("GET", url, headers, seconds=seconds, may_log_in=may_log_in)
+        for _ in range(MAX_REDIRECTS + 1):
+            async with opened as answer:
                 if answer.status not in REDIRECTS:
                     return await self._receive_blob(answer, size, take, start)
                 target = self._redirect_target(answer)
+            opened = self._open("GET", target, headers, refuse=self._why_refused, seconds=seconds)
         raise RemoteError(f"{escaped(url)} redirects once more after {MAX_REDIRECTS} redirects")
 
     async def _receive_blob(
@@ -309,7 +300,7 @@ class Registry:
         try:
             return asyncio.run(once(may_log_in=True))
         except _LoginWantedError as wanted:
-            self._login.respond(wanted.challenges)
+            self._login.respond(wanted.args)
         return asyncio.run(once(may_log_in=False))
 
     @asynccontextmanager
@@ -334,7 +325,7 @@ class Registry:
         headers = {**(headers or {}), **self._login.headers}
         async with self._open(method, target, headers, body, refuse=self._remember, seconds=seconds) as answer:
             if answer.status == _UNAUTHORIZED and may_log_in:
-                raise _LoginWantedError(answer.values("www-authenticate"))
+                raise _LoginWantedError(*answer.values("www-authenticate"))
             yield answer
 
     @asynccontextmanager
@@ -411,8 +402,8 @@ class Registry:
         target = location(answer)
         if target.origin != self._origin:
             raise RemoteError(
-                f"{escaped(answer.url)} wants the image sent to {escaped(target.url)}; nothing is sent to others than the "
-                "registry. If that is a registry behind a proxy, it has to know its own address (`http.relativeurls`)"
+                f"{escaped(answer.url)} wants the image sent to {escaped(target.url)}; nothing is sent to others than "
+                "the registry. A registry behind a proxy has to know its own address (`http.relativeurls`)"
             )
         return target.url
 

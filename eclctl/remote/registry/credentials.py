@@ -36,6 +36,7 @@ _MAX_SECRET: Final = 64 * 1024
 _HELPER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _HELPER_SECONDS: Final = 60.0
 _NOT_FOUND: Final = "credentials not found"
+_SECRETS: Final = ("auth", "password", "identitytoken", "registrytoken")
 _OTHERS_READ: Final = stat.S_IRGRP | stat.S_IROTH
 
 
@@ -124,15 +125,10 @@ def _read(path: str, *, wanted: bool, warn: Callable[[str], None]) -> Mapping[st
         members = None
     if not isinstance(members, dict):
         raise RemoteError(f"{path}: no file of credentials (JSON, at most 1 MiB); correct it or move it away")
-    if status.st_mode & _OTHERS_READ and _has_secrets(members):
+    entries = map(_mapping, _mapping(members.get("auths")).values())
+    if status.st_mode & _OTHERS_READ and any(_text(entry, name) for entry in entries for name in _SECRETS):
         warn(f"{path}: others can read the passwords in it; chmod 600 it, and change them")
     return members
-
-
-def _has_secrets(members: Mapping[str, Any]) -> bool:
-    auths = _mapping(members.get("auths"))
-    secret = ("auth", "password", "identitytoken", "registrytoken")
-    return any(_text(_mapping(entry), name) for entry in auths.values() for name in secret)
 
 
 def _in_file(members: Mapping[str, Any], keys: Sequence[str], path: str) -> RegistryCredentials:

@@ -1,11 +1,10 @@
 """What a registry holds under a name: which manifest, and what may be done with its layers.
 
-An index leads to the one image for an architecture. What is read is read as strictly as in a file (`image.oci`).
+An index leads to the one image for an architecture. What is read is read as strictly as in a file (`sif.oci`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,7 +12,7 @@ from eclctl import strictjson
 from eclctl.errors import RemoteError
 from eclctl.remote.http.client import escaped
 from eclctl.remote.registry.client import ManifestDocument, MissingError, Registry
-from eclctl.sif.oci import INDEX_TYPES, Content, Index, Manifest, parse_index, parse_manifest
+from eclctl.sif.oci import INDEX_TYPES, Content, Manifest, parse_index, parse_manifest
 from eclctl.sif.oci_sif import MAX_CARRIED, MAX_PAYLOAD, SIMPLE_SIGNING
 from eclctl.terms import Finding
 
@@ -89,8 +88,8 @@ def find_signatures(registry: Registry, digest: str) -> FoundManifest | None:
     for layer in manifest.layers:
         if layer.media_type != SIMPLE_SIGNING or layer.size > MAX_PAYLOAD:
             raise RemoteError(
-                f"{signature_tag(digest)} holds {escaped(layer.media_type)} of {layer.size} bytes, which is no signature "
-                "that an OCI-SIF carries; pull without --with-cosign"
+                f"{signature_tag(digest)} holds {escaped(layer.media_type)} of {layer.size} bytes, which is no "
+                "signature that an OCI-SIF carries; pull without --with-cosign"
             )
     return FoundManifest(document, manifest, document.digest)
 
@@ -157,21 +156,18 @@ def _for_architecture(document: ManifestDocument, architecture: str) -> Content:
     index = parse_index(document.raw)
     if isinstance(index, Finding):
         raise RemoteError(index.message)
-    offered = list(_platforms(document, index))
-    for system, wanted, entry in offered:
-        if system in {"linux", ""} and architecture in {wanted, wanted.partition("/")[0]}:
-            return entry
-    names = ", ".join(sorted({escaped(name) for _, name, _ in offered if name and name != "unknown"})) or "none"
-    raise RemoteError(f"there is no image for linux on {architecture}; there are: {names}; choose one with --arch")
-
-
-def _platforms(document: ManifestDocument, index: Index) -> Iterator[tuple[str, str, Content]]:
     members = strictjson.loads(document.raw, any_number=True)
+    offered = set()
     for entry, raw in zip(index.manifests, members["manifests"], strict=True):
-        found = raw.get("platform")
-        found = found if isinstance(found, dict) else {}
-        system = found.get("os", "")
-        yield system if isinstance(system, str) else "", _architecture(found), entry
+        platform = raw.get("platform")
+        system = platform.get("os") if isinstance(platform, dict) else None
+        name = _architecture(platform)
+        on_linux = system in ("linux", "") or not isinstance(system, str)
+        if on_linux and architecture in {name, name.partition("/")[0]}:
+            return entry
+        offered.add(escaped(name))
+    names = ", ".join(sorted(offered - {"", "unknown"})) or "none"
+    raise RemoteError(f"there is no image for linux on {architecture}; there are: {names}; choose one with --arch")
 
 
 def _manifest(document: ManifestDocument) -> Manifest:

@@ -14,8 +14,8 @@ A registry names its own authorization server, mostly on another host (`auth.doc
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import Final, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, TypeAlias
 from urllib.parse import urlencode
 from urllib.request import parse_http_list, parse_keqv_list
 
@@ -28,16 +28,10 @@ __all__ = ["Ask", "Login"]
 
 _OK: Final = 200
 _MAX_SERVICE: Final = 256
-_CLIENT: Final = "eclctl"
 
 
-class Ask(Protocol):
-    """Asks an authorization server once."""
-
-    def __call__(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, limit: int
-    ) -> tuple[int, bytes]:
-        """Return status and body, which is at most `limit` bytes."""
+Ask: TypeAlias = Callable[[str, str, Mapping[str, str], bytes | None, int], tuple[int, bytes]]
+"""Asks an authorization server once: by method, URL, headers, body and limit; returns status and body."""
 
 
 class Login:
@@ -106,7 +100,7 @@ class Login:
         if self._credentials.identity:
             form = wanted | {
                 "grant_type": "refresh_token",
-                "client_id": _CLIENT,
+                "client_id": "eclctl",
                 "refresh_token": self._credentials.identity,
             }
             headers = {"Content-Type": "application/x-www-form-urlencoded"}

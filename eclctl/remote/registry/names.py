@@ -73,7 +73,8 @@ def parse_reference(text: str) -> Reference:
     name, at, digest = rest.removeprefix("//").partition("@")
     if at and not is_digest(digest):
         raise RemoteError(f"{digest[:96]!r} is no digest; one is sha256: and 64 hex digits in small letters")
-    name, tag = _tag(name)
+    before, colon, last = name.rpartition(":")
+    name, tag = (before, last) if colon and "/" not in last else (name, "latest")
     host, path = _host(name)
     if not _is_host(host) or _REPOSITORY.fullmatch(path) is None or len(path) > _MAX_NAME:
         raise RemoteError(
@@ -97,11 +98,6 @@ def _is_host(text: str) -> bool:
     except ValueError:  # a port beyond 65535, or brackets around no address
         return False
     return port != 0
-
-
-def _tag(name: str) -> tuple[str, str]:
-    before, colon, last = name.rpartition(":")
-    return (before, last) if colon and "/" not in last else (name, "latest")
 
 
 def _host(name: str) -> tuple[str, str]:

@@ -55,7 +55,7 @@ class BlobSource:
     data: bytes | None = None
 
     def parts(self) -> Iterator[bytes]:
-        """Yield the bytes, at most 256 KiB at a time; raises as `image.sif.pread`."""
+        """Yield the bytes, at most 256 KiB at a time; raises as `sif.reader.pread`."""
         for start in range(0, self.size, _PART):
             end = min(start + _PART, self.size)
             yield pread(self.fd, end - start, self.offset + start) if self.data is None else self.data[start:end]
@@ -141,7 +141,7 @@ class _Download:
         tried, at = 0, self._have
         while self._have < self._piece.size:
             try:
-                self._fetch_once()
+                self._registry.fetch_blob(self._piece.digest, self._piece.size, self._add, self._have)
             except NoRangeError:
                 self._start_over()
             except TransientError as error:
@@ -150,9 +150,6 @@ class _Download:
                 if tried >= TRIES:
                     raise
                 self._registry.pause(tried - 1, error)
-
-    def _fetch_once(self) -> None:
-        self._registry.fetch_blob(self._piece.digest, self._piece.size, self._add, self._have)
 
     def _add(self, part: bytes) -> None:
         write_at(self._fd, part, self._piece.offset + self._have)

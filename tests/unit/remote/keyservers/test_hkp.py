@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 from pathlib import Path
 
@@ -82,7 +83,7 @@ def test_of_several_keys_in_an_answer_only_the_one_asked_for_is_taken_and_the_ot
     found = of(key_answer(both))
     assert found.found is not None
     assert found.found.packets == certificate(ALICE)
-    assert f"also sent what nobody asked for: {STRANGER.fingerprint}" in found.why
+    assert f"also sent keys that were not asked for: {STRANGER.fingerprint}" in found.why
 
 
 def test_another_key_is_no_answer() -> None:
@@ -191,7 +192,9 @@ def test_what_is_no_token_is_not_sent(token: Path, text: str) -> None:
 def test_a_token_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     found = only(fetch(Keyserver("http://127.0.0.1:1", token_file=str(tmp_path / "none"))))
     assert "No such file or directory" in found.why
-    assert "is no regular file" in only(fetch(Keyserver("http://127.0.0.1:1", token_file=str(tmp_path)))).why
+    assert "Is a directory" in only(fetch(Keyserver("http://127.0.0.1:1", token_file=str(tmp_path)))).why
+    os.mkfifo(tmp_path / "pipe")
+    assert "is no regular file" in only(fetch(Keyserver("http://127.0.0.1:1", token_file=str(tmp_path / "pipe")))).why
 
 
 @pytest.mark.parametrize("status", ["401 Unauthorized", "403 Forbidden"])

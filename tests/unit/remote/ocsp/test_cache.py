@@ -15,6 +15,7 @@ from eclctl.remote.ocsp.cache import AT_ONCE, OcspCache
 from eclctl.remote.ocsp.client import Asked, ResponderReply
 from eclctl.trust.ocsp import Answer
 from eclctl.trust.revocation import Known, Link, Status
+from tests.helpers.ocsp import ready
 from tests.helpers.pki import Authority
 from tests.helpers.virtual_time import START, Loop, run
 
@@ -109,32 +110,32 @@ async def test_of_a_certificate_that_nobody_asked_about_nothing_is_known(site: S
 @scenario()
 async def test_whoever_waits_is_told_once_the_responder_was_asked(site: Site, link: Link) -> None:
     before = site.keeper.version
-    await site.keeper.ready([link])
+    await ready(site.keeper, [link])
     assert site.known(link) == Known(Status.GOOD, START + timedelta(seconds=0.1 + 2 * HOUR), "said")
     assert site.keeper.version != before
 
 
 @scenario()
 async def test_however_many_wait_for_one_certificate_it_is_asked_about_once(site: Site, link: Link) -> None:
-    await asyncio.gather(*(site.keeper.ready([link, link]) for _ in range(1000)))
+    await asyncio.gather(*(ready(site.keeper, [link, link]) for _ in range(1000)))
     assert len(site.asked) == 1
 
 
 @scenario()
 async def test_what_is_known_is_not_asked_again(site: Site, link: Link) -> None:
-    await site.keeper.ready([link])
-    await site.keeper.ready([link])
+    await ready(site.keeper, [link])
+    await ready(site.keeper, [link])
     assert len(site.asked) == 1
 
 
 @scenario()
 async def test_waiting_has_an_end_and_the_question_goes_on(site: Site, link: Link) -> None:
     site.hang.clear()
-    await site.keeper.ready([link])
+    await ready(site.keeper, [link])
     assert site.loop.now == pytest.approx(1006)
     assert site.known(link) is None
     site.hang.set()
-    await site.keeper.ready([link])
+    await ready(site.keeper, [link])
     assert site.status(link) is Status.GOOD
     assert len(site.asked) == 1
 
@@ -143,7 +144,7 @@ async def test_waiting_has_an_end_and_the_question_goes_on(site: Site, link: Lin
 async def test_a_wait_for_several_ends_when_the_last_has_been_asked_about(site: Site, link: Link) -> None:
     told: list[str] = []
     site.keeper.wait(links(5), lambda: told.append("all"))
-    await site.keeper.ready([link])
+    await ready(site.keeper, [link])
     await asyncio.sleep(1)
     assert told == ["all"]
     assert all(site.status(each) is Status.GOOD for each in links(5))
@@ -155,7 +156,7 @@ async def test_a_bug_in_asking_keeps_nobody_waiting(site: Site, link: Link) -> N
         raise ZeroDivisionError
 
     site.reply = bug
-    await site.keeper.ready([link])
+    await ready(site.keeper, [link])
     assert site.status(link) is Status.UNAVAILABLE
     assert site.loop.now < 1001
 
@@ -167,10 +168,10 @@ async def test_a_bug_in_asking_keeps_nobody_waiting(site: Site, link: Link) -> N
 async def test_a_failure_is_known_until_the_next_try(site: Site, link: Link) -> None:
     for status in (Status.UNAVAILABLE, Status.INVALID):
         site.say(status)
-        await site.keeper.ready([link])
+        await ready(site.keeper, [link])
         assert site.status(link) is status
         asked = len(site.asked)
-        await site.keeper.ready([link])
+        await ready(site.keeper, [link])
         assert len(site.asked) == asked
         await asyncio.sleep(60)
         assert site.known(link) is None
@@ -225,7 +226,7 @@ async def test_what_is_watched_is_refreshed_at_half_of_its_life_and_never_runs_o
 @scenario(max_age=600)
 async def test_no_answer_is_kept_for_longer_than_the_site_wants(site: Site, link: Link) -> None:
     site.say(Status.GOOD, life=DAY)
-    await site.keeper.ready([link])
+    await ready(site.keeper, [link])
     await asyncio.sleep(599)
     assert site.status(link) is Status.GOOD
     await asyncio.sleep(2)
@@ -416,7 +417,7 @@ async def test_the_same_response_again_is_no_replay(site: Site, link: Link) -> N
 
 @scenario()
 async def test_setting_the_clock_back_extends_no_answer(site: Site, link: Link) -> None:
-    await site.keeper.ready([link])
+    await ready(site.keeper, [link])
     site.loop.clock_set_by = timedelta(days=-365)
     await asyncio.sleep(2 * HOUR - 1)
     version = site.keeper.version
@@ -428,7 +429,7 @@ async def test_setting_the_clock_back_extends_no_answer(site: Site, link: Link) 
 
 @scenario()
 async def test_nor_does_it_while_the_loop_is_too_busy_to_notice(site: Site, link: Link) -> None:
-    await site.keeper.ready([link])
+    await ready(site.keeper, [link])
     site.loop.clock_set_by = timedelta(days=-365)
     site.loop.now += 2 * HOUR + 1
     assert site.known(link) is None
@@ -436,7 +437,7 @@ async def test_nor_does_it_while_the_loop_is_too_busy_to_notice(site: Site, link
 
 @scenario()
 async def test_an_answer_that_has_run_out_by_the_clock_does_not_revive(site: Site, link: Link) -> None:
-    await site.keeper.ready([link])
+    await ready(site.keeper, [link])
     site.loop.clock_set_by = timedelta(days=365)
     assert site.known(link) is None
     site.loop.clock_set_by = timedelta()
@@ -470,11 +471,11 @@ async def test_few_are_asked_about_at_once_and_those_that_somebody_waits_for_fir
 @scenario()
 async def test_after_the_end_nobody_is_asked_and_nobody_waits(site: Site, link: Link) -> None:
     site.hang.clear()
-    waiting = asyncio.ensure_future(site.keeper.ready([link]))
+    waiting = asyncio.ensure_future(ready(site.keeper, [link]))
     await asyncio.sleep(0.01)
     site.keeper.stop()
     await waiting
-    await site.keeper.ready(links(3))
+    await ready(site.keeper, links(3))
     assert len(site.asked) == 1
     assert site.loop.now < 1001
 

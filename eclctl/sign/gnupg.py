@@ -10,15 +10,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final, Protocol
+from typing import Final
 
-from eclctl.sign.gnupg_run import (
-    Gnupg,
-    GnupgError,
-    GnupgResult,
-    WrongPassphraseError,
-    temporary_gnupg,
-)
+from eclctl.sign.gnupg_run import Gnupg, GnupgError, GnupgResult, WrongPassphraseError, temporary_gnupg
 from eclctl.sign.keyrings.keyfacts import signing_keys, unusable
 from eclctl.sign.keyrings.transferable import KeyFile, Protection, TransferableKey, parse_keys
 from eclctl.signature import openpgp
@@ -27,15 +21,7 @@ from eclctl.signature.openpgp.keys import PublicKey
 from eclctl.signature.openpgp.signature import PURPOSE_NOTATION
 from eclctl.terms import is_purpose
 
-__all__ = [
-    "GnupgError",
-    "GnupgIdentity",
-    "PgpSigner",
-    "WrongPassphraseError",
-    "gnupg_keys",
-    "gnupg_signer",
-    "ring_signer",
-]
+__all__ = ["GnupgError", "PgpSigner", "WrongPassphraseError", "gnupg_keys", "gnupg_signer", "ring_signer"]
 
 _HASHES: Final = {
     "sha224": ("SHA224", 28),
@@ -61,31 +47,28 @@ _REMEDY: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class GnupgIdentity:
-    """Who signs: the primary fingerprint in upper-case hex, and the user ID. Unescaped; callers escape."""
+class PgpSigner:
+    """An OpenPGP key that is unlocked, in a GnuPG home.
 
+    Attributes:
+        gnupg: The home.
+        fingerprint: The primary fingerprint, in upper-case hex.
+        keyring: The certificate, which verifies what the key signs.
+        key: The primary key or the subkey that signs.
+        passphrase: Of a key in a throw-away home.
+    """
+
+    gnupg: Gnupg
     fingerprint: str
-    user_id: str
-
-
-class PgpSigner(Protocol):
-    """An OpenPGP key that is unlocked."""
-
-    @property
-    def identity(self) -> GnupgIdentity:
-        """Who signs."""
-
-    @property
-    def keyring(self) -> openpgp.Keyring:
-        """The certificate, which verifies what the key signs."""
-
-    @property
-    def certificate(self) -> bytes:
-        """The certificate, binary, as far as it is known where the key is."""
+    keyring: openpgp.Keyring
+    key: PublicKey
+    passphrase: str | None = None
 
     @property
     def hash_names(self) -> tuple[str, ...]:
         """The hashes that the key may sign under (RFC 9580 section 5.2.3), shortest first, as hashlib calls them."""
+        least = load_verifier(self.key.algorithm, self.key.material).min_digest
+        return tuple(name for name, (_, size) in _HASHES.items() if size >= least)
 
     def clear_sign(self, text: bytes, *, hash_name: str, purpose: str | None) -> bytes:
         """Return a clear-signed message (RFC 9580 section 7) that our own code has verified.
@@ -98,27 +81,6 @@ class PgpSigner(Protocol):
         Raises:
             GnupgError: There is no signature.
         """
-
-
-@dataclass(frozen=True, slots=True)
-class _Signer:
-    """A key in a GnuPG home. `key` is the primary key or the subkey that signs."""
-
-    gnupg: Gnupg
-    certificate: bytes
-    keyring: openpgp.Keyring
-    identity: GnupgIdentity
-    key: PublicKey
-    passphrase: str | None = None
-
-    @property
-    def hash_names(self) -> tuple[str, ...]:
-        """As the protocol has it."""
-        least = load_verifier(self.key.algorithm, self.key.material).min_digest
-        return tuple(name for name, (_, size) in _HASHES.items() if size >= least)
-
-    def clear_sign(self, text: bytes, *, hash_name: str, purpose: str | None) -> bytes:
-        """As the protocol has it."""
         if hash_name not in self.hash_names:
             names = ", ".join(self.hash_names)
             raise GnupgError(f"the key {self.key.fingerprint} signs under {names}, not under {hash_name}")
@@ -151,7 +113,7 @@ class _Signer:
             raise GnupgError(f"what GnuPG made does not count: {judged.message}")
         made = (found.certificate, found.hash, found.purposes, checked.text)
         wanted = (
-            self.identity.fingerprint,
+            self.fingerprint,
             hash_name,
             frozenset(() if purpose is None else (purpose,)),
             _canonical(text),
@@ -191,9 +153,8 @@ def ring_signer(secret: bytes, fingerprint: str, passphrase: Callable[[], str]) 
     key, protection = _choose(certificate, keyring, file)
     given = passphrase() if protection is Protection.PASSPHRASE else None
     with temporary_gnupg() as gnupg:
-        own = file.keys[fingerprint]
-        gnupg.run("--import", stdin=own.whole(), what="GnuPG does not take the key")
-        signer = _Signer(gnupg, own.public(), keyring, GnupgIdentity(fingerprint, certificate.name), key, given)
+        gnupg.run("--import", stdin=file.keys[fingerprint].whole(), what="GnuPG does not take the key")
+        signer = PgpSigner(gnupg, fingerprint, keyring, key, given)
         _try(signer)
         yield signer
 
@@ -214,7 +175,7 @@ def _choose(certificate: openpgp.Certificate, keyring: openpgp.Keyring, file: Ke
     raise GnupgError(f"the key {name} cannot sign: {unusable(certificate, keyring, now).message}")
 
 
-def _try(signer: _Signer) -> None:
+def _try(signer: PgpSigner) -> None:
     signer.clear_sign(_TRIAL, hash_name=signer.hash_names[-1], purpose=None)
 
 
@@ -245,7 +206,7 @@ def gnupg_signer(user: str | None, home: str | None) -> Iterator[PgpSigner]:
     if key is None:
         reason = "it has no secret part here" if able else unusable(certificate, keyring, now).message
         raise GnupgError(f"the key {fingerprint} cannot sign: {reason}")
-    signer = _Signer(gnupg, exported, keyring, GnupgIdentity(fingerprint, certificate.name), key)
+    signer = PgpSigner(gnupg, fingerprint, keyring, key)
     if secrets[key.fingerprint] in {"", "+"}:
         _try(signer)
     yield signer

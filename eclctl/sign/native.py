@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
 
 from eclctl.errors import KeyMaterialError, SigningError
 from eclctl.model import Verification
@@ -29,7 +28,7 @@ from eclctl.trust.keyring import KeyStore, judge
 from eclctl.verify.examine import examine_image
 from eclctl.verify.hashing import DigestCache, Want
 
-__all__ = ["PemMaterial", "PgpMaterial", "Signing", "sign", "signature_objects"]
+__all__ = ["Signing", "sign", "signing_with_pem", "signing_with_pgp"]
 
 _EXTRA = struct.Struct("<i")
 _HASH_NUMBERS = {"sha256": 1, "sha384": 2, "sha512": 3}
@@ -37,160 +36,89 @@ _OPENPGP_HASHES = {"sha224": "sha256", "sha512_224": "sha512", "sha512_256": "sh
 _V4_HEX = 40
 
 
-class Signing(Protocol):
-    """A key, or several, with which native signatures are made."""
-
-    @property
-    def format(self) -> SignatureFormat:
-        """What the signatures are."""
-
-    @property
-    def store(self) -> KeyStore:
-        """The public halves, and nothing else: what verifies the signatures."""
-
-    @property
-    def refs(self) -> tuple[KeyRef, ...]:
-        """Who signs."""
-
-    @property
-    def purposes(self) -> frozenset[str]:
-        """What the signatures will say that they approve; none is everything."""
-
-    @property
-    def extra(self) -> bytes:
-        """What a signature's descriptor says of hash and key."""
-
-    def seal(self, text: bytes) -> bytes:
-        """Return the signed text."""
-
-
 @dataclass(frozen=True, slots=True)
-class PgpMaterial:
-    """An OpenPGP key that is unlocked.
+class Signing:
+    """A key, or several, with which native signatures are made.
 
-    `hash_name` is the digest of the metadata; the signature itself is under the same, or the nearest that the key may
-    sign under and SIF has a number for. `purpose` is what the signature approves, None everything. A fingerprint of
-    version 6 has 32 bytes and fits no reader that expects 20, so such a key signs only with `allow_v6`.
+    Attributes:
+        format: What the signatures are.
+        store: The public halves, and nothing else: what verifies the signatures.
+        refs: The keys that sign.
+        extra: What a signature's descriptor says of hash and key.
+        seal: Returns the signed text.
+        purposes: What the signatures will say that they approve; none is everything.
+    """
+
+    format: SignatureFormat
+    store: KeyStore
+    refs: tuple[KeyRef, ...]
+    extra: bytes
+    seal: Callable[[bytes], bytes]
+    purposes: frozenset[str] = frozenset()
+
+
+def signing_with_pgp(
+    signer: PgpSigner, hash_name: str, purpose: str | None = None, *, allow_v6: bool = False
+) -> Signing:
+    """Return what signs with an OpenPGP key that is unlocked.
+
+    Args:
+        signer: The key.
+        hash_name: The digest of the metadata. The signature itself is under the same, or the nearest that the key may
+            sign under and SIF has a number for; it says so itself. The number in the descriptor stays, as the
+            reference's does.
+        purpose: What the signature approves, None everything.
+        allow_v6: Sign with a key of version 6: its fingerprint has 32 bytes and fits no reader that expects 20.
 
     Raises:
         KeyMaterialError: The key is of another version, and that was not asked for.
     """
+    if len(signer.fingerprint) != _V4_HEX and not allow_v6:
+        raise KeyMaterialError(
+            f"{signer.fingerprint} is a key of version 6: its fingerprint does not fit where SIF has it. Policies count"
+            " its signatures, but SingularityCE, Apptainer and `eclctl verify` never do; --allow-v6 signs all the same"
+        )
+    asked = _OPENPGP_HASHES.get(hash_name, hash_name)
+    able = [name for name in signer.hash_names if name in _HASH_NUMBERS]
+    used = asked if asked in able or not able else able[0]
 
-    signer: PgpSigner
-    hash_name: str
-    purpose: str | None = None
-    allow_v6: bool = False
-    store: KeyStore = field(init=False)
+    def seal(text: bytes) -> bytes:
+        # The reference writes no newline at the end.
+        return signer.clear_sign(text, hash_name=used, purpose=purpose).rstrip(b"\n")
 
-    def __post_init__(self) -> None:
-        if len(self.signer.identity.fingerprint) != _V4_HEX and not self.allow_v6:
-            raise KeyMaterialError(
-                f"{self.signer.identity.fingerprint} is a key of version 6: its fingerprint does not fit where SIF has"
-                " it. Policies count its signatures, but SingularityCE, Apptainer and `eclctl verify` never do;"
-                " --allow-v6 signs all the same"
-            )
-        object.__setattr__(self, "store", KeyStore(self.signer.keyring))
-
-    @property
-    def format(self) -> SignatureFormat:
-        """Clear-signed."""
-        return SignatureFormat.PGP
-
-    @property
-    def refs(self) -> tuple[KeyRef, ...]:
-        """The certificate."""
-        return (KeyRef(SignerKind.PGP, self.signer.identity.fingerprint),)
-
-    @property
-    def purposes(self) -> frozenset[str]:
-        """The purpose, if there is one."""
-        return frozenset() if self.purpose is None else frozenset({self.purpose})
-
-    @property
-    def extra(self) -> bytes:
-        """The number of the hash that was asked for, and the primary fingerprint.
-
-        Under a key that may not sign so short a hash, the signature is under a longer one, and says so itself. The
-        number stays, as the reference's does.
-        """
-        return _EXTRA.pack(_HASH_NUMBERS[self._wanted]) + bytes.fromhex(self.signer.identity.fingerprint)
-
-    @property
-    def _wanted(self) -> str:
-        return _OPENPGP_HASHES.get(self.hash_name, self.hash_name)
-
-    @property
-    def _hash(self) -> str:
-        able = [name for name in self.signer.hash_names if name in _HASH_NUMBERS]
-        return self._wanted if self._wanted in able or not able else able[0]
-
-    def seal(self, text: bytes) -> bytes:
-        """Return a clear-signed message, without the newline at its end that the reference does not write."""
-        return self.signer.clear_sign(text, hash_name=self._hash, purpose=self.purpose).rstrip(b"\n")
+    return Signing(
+        SignatureFormat.PGP,
+        KeyStore(signer.keyring),
+        (KeyRef(SignerKind.PGP, signer.fingerprint),),
+        _EXTRA.pack(_HASH_NUMBERS[asked]) + bytes.fromhex(signer.fingerprint),
+        seal,
+        frozenset() if purpose is None else frozenset({purpose}),
+    )
 
 
-@dataclass(frozen=True, slots=True)
-class PemMaterial:
-    """PEM keys, all of which sign one envelope. They sign SHA-256; the metadata may have other digests."""
+def signing_with_pem(keys: Sequence[PrivateKey]) -> Signing:
+    """Return what signs with PEM keys, all of which sign one envelope.
 
-    keys: tuple[PrivateKey, ...]
-    store: KeyStore = field(init=False)
-
-    def __post_init__(self) -> None:
-        store = KeyStore.of(openpgp.Keyring.parse(), tuple(key.public for key in self.keys))
-        object.__setattr__(self, "store", store)
-
-    @property
-    def format(self) -> SignatureFormat:
-        """A DSSE envelope."""
-        return SignatureFormat.DSSE
-
-    @property
-    def refs(self) -> tuple[KeyRef, ...]:
-        """Each key."""
-        return tuple(KeyRef(SignerKind.KEY, key.id) for key in self.store.dsse_keys)
-
-    @property
-    def purposes(self) -> frozenset[str]:
-        """None: an envelope cannot say any."""
-        return frozenset()
-
-    @property
-    def extra(self) -> bytes:
-        """SHA-256, and no fingerprint."""
-        return _EXTRA.pack(_HASH_NUMBERS["sha256"])
-
-    def seal(self, text: bytes) -> bytes:
-        """Return an envelope."""
-        return dsse.seal(text, self.keys)
+    They sign SHA-256; the metadata may have other digests. An envelope cannot say a purpose.
+    """
+    store = KeyStore.of(openpgp.Keyring.parse(), tuple(key.public for key in keys))
+    refs = tuple(KeyRef(SignerKind.KEY, key.id) for key in store.dsse_keys)
+    extra = _EXTRA.pack(_HASH_NUMBERS["sha256"])
+    return Signing(SignatureFormat.DSSE, store, refs, extra, lambda text: dsse.seal(text, keys))
 
 
-def signature_objects(
+def _signature_objects(
     image: Sif, parts: Sequence[Part], signing: Signing, digests: Mapping[tuple[int, str], bytes], algorithm: str
 ) -> tuple[NewObject, ...]:
-    """Return a signature object for each part.
-
-    Args:
-        image: The image as it is.
-        parts: What to sign, from `coverage.plan_coverage`.
-        signing: The keys.
-        digests: Of the data of every object that is signed, by object ID and algorithm.
-        algorithm: One of `metadata.HASHES`.
-
-    Raises:
-        KeyMaterialError: A key did not sign.
-    """
-    return tuple(_signature_object(image, part, signing, digests, algorithm) for part in parts)
-
-
-def _signature_object(
-    image: Sif, part: Part, signing: Signing, digests: Mapping[tuple[int, str], bytes], algorithm: str
-) -> NewObject:
-    data = {each.id: digests[each.id, algorithm] for each in part.objects}
-    text = metadata.write(image.header, part.objects, data, algorithm)
-    return NewObject(
-        DataType.SIGNATURE, signing.seal(text), link=part.group, links_group=True, extra=signing.extra, alignment=1
-    )
+    """Return a signature object for each part, by the digests of all that is signed; raises as `sign`."""
+    made = []
+    for part in parts:
+        data = {each.id: digests[each.id, algorithm] for each in part.objects}
+        sealed = signing.seal(metadata.write(image.header, part.objects, data, algorithm))
+        made.append(
+            NewObject(DataType.SIGNATURE, sealed, link=part.group, links_group=True, extra=signing.extra, alignment=1)
+        )
+    return tuple(made)
 
 
 def sign(
@@ -217,7 +145,7 @@ def sign(
     """
     ids = {each.id for part in parts for each in part.objects}
     work = _Work(opened.image, tuple(parts), signing, opened.digests(ids, (algorithm,), progress))
-    objects = signature_objects(work.image, work.parts, signing, work.digests, algorithm)
+    objects = _signature_objects(work.image, work.parts, signing, work.digests, algorithm)
     made: list[int] = []
     opened.commit(Edit(add=objects), clock(), lambda after: made.extend(work.checked(after, clock())))
     return tuple(made)

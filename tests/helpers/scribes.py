@@ -10,8 +10,7 @@ from pathlib import Path
 from eclctl.sif import reader
 from eclctl.sign.coverage import plan_coverage
 from eclctl.sign.edit.editing import editing
-from eclctl.sign.gnupg import GnupgIdentity
-from eclctl.sign.native import PemMaterial, PgpMaterial, Signing, sign
+from eclctl.sign.native import Signing, sign, signing_with_pem, signing_with_pgp
 from eclctl.sign.pem import PrivateKey, read_private_key
 from eclctl.signature import openpgp
 from eclctl.signature.openpgp.signature import PURPOSE_NOTATION
@@ -39,8 +38,7 @@ class Scribe:
         self.keyring = openpgp.Keyring.parse(certificate)
         self.now = now
         self.said = said
-        found = self.keyring.get(key.fingerprint)
-        self.identity = GnupgIdentity(key.fingerprint, "" if found is None else found.name)
+        self.fingerprint = key.fingerprint
 
     def clear_sign(self, text: bytes, *, hash_name: str, purpose: str | None) -> bytes:
         """Return a clear-signed message."""
@@ -61,9 +59,9 @@ def scribe(name: str = "builder", **options: object) -> Scribe:
 
 def pgp_signing(
     name: str = "builder", algorithm: str = "sha256", purpose: str | None = None, *, now: datetime = SIGNED
-) -> PgpMaterial:
+) -> Signing:
     """Return what signs with an OpenPGP key of the corpus."""
-    return PgpMaterial(scribe(name, now=now), algorithm, purpose)
+    return signing_with_pgp(scribe(name, now=now), algorithm, purpose)
 
 
 def private_pem_key(name: str) -> PrivateKey:
@@ -72,9 +70,9 @@ def private_pem_key(name: str) -> PrivateKey:
     return read_private_key(path.read_bytes(), lambda: b"", source=str(path))
 
 
-def pem_signing(*names: str) -> PemMaterial:
+def pem_signing(*names: str) -> Signing:
     """Return what signs with PEM keys of the corpus."""
-    return PemMaterial(tuple(private_pem_key(name) for name in names))
+    return signing_with_pem(tuple(private_pem_key(name) for name in names))
 
 
 def sign_file(

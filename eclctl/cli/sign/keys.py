@@ -15,7 +15,7 @@ from eclctl.cli.terminal.prompts import ask_line
 from eclctl.errors import KeyMaterialError
 from eclctl.sign.keyrings.rings import UserRing, only_match, user_ring_directory
 from eclctl.sign.keyrings.transferable import TransferableKey, parse_keys
-from eclctl.sign.native import PemMaterial, PgpMaterial, Signing
+from eclctl.sign.native import Signing, signing_with_pem, signing_with_pgp
 from eclctl.sign.pem import COSIGN_KINDS, PrivateKey, pem_kind, read_private_key
 from eclctl.signature import openpgp
 from eclctl.signature.keys import MAX_KEY_FILE
@@ -41,7 +41,7 @@ def open_signing(options: argparse.Namespace, passphrases: Passphrases) -> Itera
         keys = tuple(_pem_key(path, passphrases) for path in options.key)
         if len({key.public.id for key in keys}) != len(keys):
             raise KeyMaterialError("the same key is given twice with --key; one key signs once")
-        yield PemMaterial(keys)
+        yield signing_with_pem(keys)
     elif options.gnupg:
         yield from _gnupg(options)
     else:
@@ -73,7 +73,7 @@ def _gnupg(options: argparse.Namespace) -> Iterator[Signing]:
     from eclctl.sign.gnupg import gnupg_signer  # noqa: PLC0415 - only --gnupg needs it
 
     with gnupg_signer(options.local_user or options.fingerprint, None) as signer:
-        yield _material(signer, options)
+        yield _signing(signer, options)
 
 
 def _own(options: argparse.Namespace, passphrases: Passphrases) -> Iterator[Signing]:
@@ -86,7 +86,7 @@ def _own(options: argparse.Namespace, passphrases: Passphrases) -> Iterator[Sign
         return passphrases.get(f"the key {key.fingerprint}")
 
     with ring_signer(key.whole(), key.fingerprint, ask) as signer:
-        yield _material(signer, options)
+        yield _signing(signer, options)
 
 
 def _secret_keys(options: argparse.Namespace) -> tuple[str, list[TransferableKey]]:
@@ -104,8 +104,8 @@ def _secret_keys(options: argparse.Namespace) -> tuple[str, list[TransferableKey
     return ring.secret_path, keys
 
 
-def _material(signer: PgpSigner, options: argparse.Namespace) -> PgpMaterial:
-    return PgpMaterial(signer, options.hash, options.purpose, options.allow_v6)
+def _signing(signer: PgpSigner, options: argparse.Namespace) -> Signing:
+    return signing_with_pgp(signer, options.hash, options.purpose, allow_v6=options.allow_v6)
 
 
 def _chosen(options: argparse.Namespace, where: str, keys: Sequence[TransferableKey], *, ask: bool) -> TransferableKey:

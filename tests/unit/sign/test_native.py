@@ -12,7 +12,7 @@ from eclctl.errors import KeyMaterialError, SigningError
 from eclctl.model import SignatureFormat, SignerKind
 from eclctl.sif.reader import DataType
 from eclctl.sign.edit.editing import Edit
-from eclctl.sign.native import PemMaterial, PgpMaterial
+from eclctl.sign.native import signing_with_pgp
 from eclctl.trust.keyring import KeyStore
 from eclctl.verify.examine import examine
 from eclctl.verify.reference import Material, Scope, verify_scope
@@ -25,6 +25,7 @@ from tests.helpers.scribes import (
     objects_of,
     pem_signing,
     pgp_signing,
+    private_pem_key,
     scribe,
     sign_file,
     signature_data,
@@ -162,7 +163,7 @@ def test_a_key_that_may_not_sign_under_a_short_hash_signs_under_the_next_with_th
     made = scribe("lab")  # on P-384
     made.hash_names = ("sha384", "sha512")
     path = corpus_copy("one-unsigned.sif", tmp_path)
-    sign_file(path, PgpMaterial(made, "sha256"))
+    sign_file(path, signing_with_pgp(made, "sha256"))
     assert b"Hash: SHA384\n" in signature_data(path, 4)
     assert objects_of(path)[-1][0].tail == objects_of(IMAGES / "one-lab.sif")[-1][0].tail
     assert verified(path, corpus_store("lab")).verified
@@ -180,9 +181,9 @@ def test_a_key_of_version_6_signs_only_on_request(tmp_path):
     key = pgp.Key(version=6)
     made = Scribe(key, pgp.certificate(key))
     with pytest.raises(KeyMaterialError, match="is a key of version 6: its fingerprint does not fit"):
-        PgpMaterial(made, "sha256")
+        signing_with_pgp(made, "sha256")
     path = built(sample(), tmp_path)
-    signing = PgpMaterial(made, "sha256", allow_v6=True)
+    signing = signing_with_pgp(made, "sha256", allow_v6=True)
     sign_file(path, signing)
     assert objects_of(path)[-1][0].entity.startswith(key.raw)
     with opened(path) as fd:
@@ -193,17 +194,19 @@ def test_a_key_of_version_6_signs_only_on_request(tmp_path):
 
 def test_who_signs_is_named_by_the_primary_key(tmp_path):
     signing = pem_signing("p256", "ed25519")
-    assert [(ref.kind, ref.id) for ref in signing.refs] == [(SignerKind.KEY, key.public.id) for key in signing.keys]
+    assert [(ref.kind, ref.id) for ref in signing.refs] == [
+        (SignerKind.KEY, private_pem_key(name).public.id) for name in ("p256", "ed25519")
+    ]
     assert (pgp_signing().format, signing.format) == (SignatureFormat.PGP, SignatureFormat.DSSE)
 
 
 @pytest.mark.parametrize(
     ("signing", "message"),
     [
-        (PgpMaterial(scribe(said=b'{"version":1}'), "sha256"), "'header' is missing"),
-        (PgpMaterial(scribe(said=sample().metadata()), "sha256"), "header integrity compromised"),
-        (PgpMaterial(scribe("expired"), "sha256"), "openpgp: key expired"),
-        (PgpMaterial(scribe("revoked"), "sha256"), "openpgp: signature made by revoked key"),
+        (signing_with_pgp(scribe(said=b'{"version":1}'), "sha256"), "'header' is missing"),
+        (signing_with_pgp(scribe(said=sample().metadata()), "sha256"), "header integrity compromised"),
+        (signing_with_pgp(scribe("expired"), "sha256"), "openpgp: key expired"),
+        (signing_with_pgp(scribe("revoked"), "sha256"), "openpgp: signature made by revoked key"),
     ],
     ids=["no-metadata", "another-image", "expired", "revoked"],
 )
@@ -224,7 +227,7 @@ def test_a_key_that_signs_as_another_leaves_the_image_as_it_was(tmp_path):
     path = corpus_copy("one-unsigned.sif", tmp_path)
     before = path.read_bytes()
     with pytest.raises(SigningError, match="unknown entity"):
-        sign_file(path, PgpMaterial(made, "sha256"))
+        sign_file(path, signing_with_pgp(made, "sha256"))
     assert path.read_bytes() == before
 
 
@@ -233,22 +236,18 @@ def test_part_of_what_was_to_be_signed_is_not_enough(tmp_path):
     builder = sample()
     path = built(builder, tmp_path)
     before = path.read_bytes()
-    signing = PgpMaterial(scribe(said=builder.metadata(only=(1,))), "sha256")
+    signing = signing_with_pgp(scribe(said=builder.metadata(only=(1,))), "sha256")
     with pytest.raises(SigningError, match="not over what was to be signed"):
         sign_file(path, signing)
     assert path.read_bytes() == before
 
 
 def test_one_of_two_keys_is_not_enough(tmp_path):
-    @dataclasses.dataclass(frozen=True)
-    class Lazy(PemMaterial):
-        def seal(self, text: bytes) -> bytes:
-            return PemMaterial(self.keys[:1]).seal(text)
-
+    lazy = dataclasses.replace(pem_signing("p256", "p384"), seal=pem_signing("p256").seal)
     path = corpus_copy("one-unsigned.sif", tmp_path)
     before = path.read_bytes()
     with pytest.raises(SigningError, match="not by every key"):
-        sign_file(path, Lazy(pem_signing("p256", "p384").keys))
+        sign_file(path, lazy)
     assert path.read_bytes() == before
 
 

@@ -131,7 +131,7 @@ def test_ring_file_of_another_is_refused(ring):
     ring.add(SECRET)
     os.chown(ring.secret_path, 12345, 12345)
     with pytest.raises(KeyMaterialError, match="12345, not to you"):
-        ring.secret(ALICE.fingerprint)
+        ring.secret_keys()[ALICE.fingerprint].whole()
 
 
 def test_ring_file_that_is_a_link_is_refused_and_never_written_through(ring, tmp_path):
@@ -151,7 +151,7 @@ def test_ring_revocation_cannot_be_undone_by_an_older_copy(ring, tmp_path):
     ring.remove(ALICE.fingerprint)
     for older in (certificate(ALICE), SECRET, armor("PRIVATE KEY BLOCK", SECRET)):
         ring.add(older)
-        found = openpgp.Keyring.parse(ring.secret(ALICE.fingerprint))
+        found = openpgp.Keyring.parse(ring.secret_keys()[ALICE.fingerprint].whole())
         assert found.status(ALICE.fingerprint, ALICE.fingerprint).fault.code == "key-revoked"
     site = SiteRing([str(tmp_path / "keys.d")])
     site.add(revoked)
@@ -163,13 +163,13 @@ def test_ring_revocation_cannot_be_undone_by_an_older_copy(ring, tmp_path):
 def test_ring_secret_key_is_not_replaced_by_what_somebody_sends(ring):
     ring.add(SECRET)
     ring.add(packet(5, ALICE.body + b"\0\0\x08\xff\0\xff") + user_id(ALICE))
-    assert b"\0\0\x08\x01\0\x01" in ring.secret(ALICE.fingerprint)
-    assert b"\0\0\x08\xff\0\xff" not in ring.secret(ALICE.fingerprint)
+    assert b"\0\0\x08\x01\0\x01" in ring.secret_keys()[ALICE.fingerprint].whole()
+    assert b"\0\0\x08\xff\0\xff" not in ring.secret_keys()[ALICE.fingerprint].whole()
 
 
 def test_ring_never_gives_secret_parts_away_with_a_certificate(ring, tmp_path, capsys):
     ring.add(SECRET)
-    SiteRing([str(tmp_path / "keys.d")]).add(ring.secret(ALICE.fingerprint))
+    SiteRing([str(tmp_path / "keys.d")]).add(ring.secret_keys()[ALICE.fingerprint].whole())
     assert keys.run(["export", "-o", str(tmp_path / "out"), ALICE.fingerprint]) == 0
     for path in (tmp_path / "out", tmp_path / "keys.d" / f"{ALICE.fingerprint}.asc", ring.public_path):
         with open(path, "rb") as file:

@@ -147,7 +147,7 @@ def test_keyserver_puts_another_s_subkey_and_names_into_it(user: User) -> None:
     forged = packet(6, ALICE.body) + user_id(ALICE, NAMED) + packet(14, MALLORY.body) + user_id(MALLORY, b"Mallory")
     with serving(key_answer(armor("PUBLIC KEY BLOCK", forged))) as server:
         assert user.pull(server) == 0
-    held = user.ring.certificate(ALICE.fingerprint)
+    held = user.ring.keys()[ALICE.fingerprint].public()
     assert MALLORY.body not in held
     assert b"Mallory" not in held
 
@@ -172,7 +172,7 @@ def test_keyserver_sends_a_million_user_ids(user: User) -> None:
     assert "more than 20000 packets" in user.said
     with serving(key_answer(certificate(ALICE) + unsigned(19_000))) as server:
         assert user.pull(server) == 0
-    assert len(user.ring.certificate(ALICE.fingerprint)) < 1000
+    assert len(user.ring.keys()[ALICE.fingerprint].public()) < 1000
 
 
 def test_keyserver_strips_the_revocation(user: User, tmp_path: Path) -> None:
@@ -349,7 +349,7 @@ def test_keyserver_prolongs_nothing_that_the_owner_did_not(user: User) -> None:
         + packet(2, MALLORY.sign(0x13, ALICE.prefix, flags(SIGN | CERTIFY), created=CREATED + 5, issuer=ALICE.issuer()))
     )
     user.ring.add(short)
-    before = user.ring.certificate(ALICE.fingerprint)
+    before = user.ring.keys()[ALICE.fingerprint].public()
     with serving(key_answer(longer)) as server:
         assert user.run("refresh", "--url", server.url) == 1
-    assert user.ring.certificate(ALICE.fingerprint) == before
+    assert user.ring.keys()[ALICE.fingerprint].public() == before

@@ -12,7 +12,7 @@ The format leaves freedom, and readers and other writers have grown used to what
    whose times all stay at year 1.
 
 Unlike the reference, it never gives out an ID that another object already has (slots of images that others wrote need
-not be in the order of their IDs), and counts the free slots instead of believing the header.
+not be in the order of their IDs), and counts the free slots instead of trusting the header.
 """
 
 from __future__ import annotations
@@ -183,7 +183,9 @@ class _Draft:
         free = sum(not slot[_USED] for slot in self._slots)
         table = self._header.table_offset, b"".join(self._slots)
         end = max((offset + len(data) for offset, data in self._data), default=0)
-        return EditPlan(zero, tuple(self._data), table, _packed(self._header._replace(free=free)), max(size, end))
+        launch_script, *others = self._header._replace(free=free)
+        header = HEADER.pack(launch_script, MAGIC, *others)
+        return EditPlan(zero, tuple(self._data), table, header, max(size, end))
 
     def _free_slot(self) -> tuple[int, int]:
         """Return the place of a slot that is free, and the ID that goes with it."""
@@ -223,21 +225,3 @@ def _slot(new: NewObject, identity: int, offset: int, start: int, when: int) -> 
 
 def _identity(slot: bytes) -> int:
     return int(_IDENTITY.unpack_from(slot, DESCRIPTOR_FIELDS["id"])[0])
-
-
-def _packed(header: Header) -> bytes:
-    return HEADER.pack(
-        header.launch_script,
-        MAGIC,
-        header.version,
-        header.architecture,
-        header.uuid,
-        header.created,
-        header.modified,
-        header.free,
-        header.total,
-        header.table_offset,
-        header.table_size,
-        header.data_offset,
-        header.data_size,
-    )

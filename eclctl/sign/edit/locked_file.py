@@ -11,22 +11,24 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import signal
 import stat
+import struct
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
+from enum import Enum
 
 from eclctl.errors import BusyImageError, SigningError, UnreadableImageError, UnsupportedFileError
 from eclctl.files import locating
 from eclctl.files import syscalls as attributes_of
 from eclctl.files.opening import open_exactly
 from eclctl.sif.edit_journal import Stage, find_interrupted
-from eclctl.sign.edit import locks
-from eclctl.sign.edit.locks import Lock
 
-__all__ = ["LOCK_TIMEOUT", "LockedFile", "open_locked"]
+__all__ = ["LOCK_TIMEOUT", "LockedFile", "no_writers", "open_locked"]
 
 LOCK_TIMEOUT = 60.0
 """How long to wait for another eclctl that edits the same file, in seconds."""
@@ -36,6 +38,8 @@ _LEASE_SECONDS = 1.0
 _LEASE_POLL_SECONDS = 0.001
 _ABANDONED_SECONDS = 10.0  # an edit writes for milliseconds, and flushes five times
 _CLOCK_TICKS_NS = 20_000_000  # two ticks of a 100 Hz kernel: a change after them has another change time
+_FLOCK = struct.Struct("hhqqi4x")
+_DENIED = frozenset({errno.EAGAIN, errno.EACCES})
 _FLAGS = os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
@@ -179,7 +183,7 @@ def open_locked(
     with ExitStack() as stack:
         place = _acquire(path, stack, time.monotonic() + timeout, on_wait)
         # On the descriptor that is locked: to an NFS server both are record locks, and only of one owner no conflict.
-        locks.refuse_if_mounted(place.fd if place.writable is None else place.writable)
+        _refuse_if_mounted(place.fd if place.writable is None else place.writable)
         with _no_writers(place):
             pass  # so that a writer is found now, not after all the work
         with place.writing() as writable:
@@ -228,14 +232,14 @@ def _open(path: str, stack: ExitStack) -> _Place:
 
 def _lock(place: _Place, stack: ExitStack) -> _Place | None:
     """Lock the file; None when another process has the lock. Without locks, only the check for changes protects it."""
-    holder = locks.lock(place.fd)
-    if holder is not Lock.UNKNOWN:
-        return place if holder is Lock.OURS else None
+    holder = _flock(place.fd)
+    if holder is not _Lock.UNKNOWN:
+        return place if holder is _Lock.OURS else None
     writable = place.open_to_write()
-    holder = locks.lock(writable)
-    if holder is not Lock.OURS:
+    holder = _flock(writable)
+    if holder is not _Lock.OURS:
         os.close(writable)
-        return replace(place, locked=False) if holder is Lock.UNKNOWN else None
+        return replace(place, locked=False) if holder is _Lock.UNKNOWN else None
     stack.callback(os.close, writable)
     return replace(place, writable=writable)
 
@@ -253,7 +257,7 @@ def _require_abandoned(place: _Place) -> None:
 
 
 def _no_writers(place: _Place) -> AbstractContextManager[None]:
-    return nullcontext() if place.writable is not None else locks.no_writers(place.fd)
+    return nullcontext() if place.writable is not None else no_writers(place.fd)
 
 
 def _leads_to(path: str, status: os.stat_result) -> bool:
@@ -281,3 +285,73 @@ def _unwritable_error(path: str, error: OSError) -> SigningError:
     return SigningError(
         f"{path} cannot be opened for writing: {error.strerror}; let its owner or root do it (also see chmod, lsattr)"
     )
+
+
+class _Lock(Enum):
+    """The result of asking for a lock.
+
+    OURS: this process has it.
+    THEIRS: another process has it.
+    UNKNOWN: the file system has no locks.
+    """
+
+    OURS = "ours"
+    THEIRS = "theirs"
+    UNKNOWN = "unknown"
+
+
+def _flock(fd: int) -> _Lock:
+    """Try to take the lock that every eclctl takes to edit a file (flock, exclusive), without waiting.
+
+    The lock ends with the open file, so a dead process holds none. On NFS the kernel makes it a record lock, which
+    needs a descriptor that is open for writing.
+    """
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return _Lock.THEIRS if error.errno in _DENIED else _Lock.UNKNOWN
+    return _Lock.OURS
+
+
+def _refuse_if_mounted(fd: int) -> None:
+    """Raise BusyImageError when a container runs that may write into the image.
+
+    SingularityCE and Apptainer hold a record lock for writing on a writable overlay in an image. This function takes
+    one for reading, on the open file description. As long as `fd` is open, no such container can start.
+    """
+    try:
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0))
+    except OSError as error:
+        if error.errno in _DENIED:
+            raise BusyImageError("a container runs that writes into the image; end it first") from error
+
+
+@contextmanager
+def no_writers(fd: int) -> Iterator[None]:
+    """Require that no process writes, and delay a process that opens the file to write, by a read lease (fcntl(2)).
+
+    The kernel gives leases to the file's owner and to root, on local file systems, while no process has the file open
+    or mapped for writing. Where it gives none, the body runs all the same, and the file's times have to show a change.
+
+    Raises:
+        BusyImageError: A process has the file open or mapped for writing.
+    """
+    try:
+        # The kernel announces by a signal that a lease has to be given up; most signals end the process. SIGURG is
+        # ignored by default.
+        fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+    except OSError as error:
+        if error.errno in {errno.EAGAIN, errno.EBUSY}:
+            raise BusyImageError(
+                "another program has the image open for writing; end it, or wait until it is done"
+            ) from error
+        yield
+        return
+    try:
+        yield
+    finally:
+        # The kernel takes a lease away that is not given up in time (lease-break-time), from a stopped process for
+        # example. The body has ended, so this is not an error.
+        with suppress(OSError):
+            fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 from eclctl.errors import KeyMaterialError
 from eclctl.sign.keyrings.guarded import GuardedDirectory
-from eclctl.sign.keyrings.transferable import KeyFile, TransferableKey, key_id, parse_keys
+from eclctl.sign.keyrings.transferable import KeyFile, TransferableKey, parse_keys
 from eclctl.signature import openpgp
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "Removed",
     "RingChange",
     "UserRing",
+    "load_keys",
     "matching",
     "merge",
     "only_match",
@@ -42,7 +43,7 @@ MAX_RING: Final = 64 * 1024 * 1024
 _MARKS: Final = (PUBLIC, SECRET)
 _REVOCATION: Final = ".rev"
 _HEX: Final = re.compile(r"[0-9A-F]{8}|[0-9A-F]{16}|[0-9A-F]{40}|[0-9A-F]{64}")
-_SHORT: Final = 8
+_KEY_ID_DIGITS: Final = 16
 _ADDRESS: Final = re.compile(r"<([^<>]*)>\s*\Z")
 
 
@@ -104,6 +105,8 @@ class UserRing:
     def secret_keys(self) -> Keys:
         """Return the secret keys, with all that their certificates say, such as revocations.
 
+        Their secret parts are as they are kept; `ring_signer` takes such a key whole.
+
         Raises:
             KeyMaterialError: As for `keys`.
         """
@@ -117,30 +120,6 @@ class UserRing:
             KeyMaterialError: As for `keys`.
         """
         return openpgp.Keyring.parse(*(key.public() for key in self.keys().values()))
-
-    def secret_certificates(self) -> openpgp.Keyring:
-        """Return the public parts of the secret keys, for judging.
-
-        Raises:
-            KeyMaterialError: As for `keys`.
-        """
-        return openpgp.Keyring.parse(*(key.public() for key in self.secret_keys().values()))
-
-    def certificate(self, fingerprint: str) -> bytes:
-        """Return a certificate, binary.
-
-        Raises:
-            KeyMaterialError: It is not in the ring.
-        """
-        return _get(self.keys(), fingerprint, self.public_path).public()
-
-    def secret(self, fingerprint: str) -> bytes:
-        """Return a secret key with its certificate, binary, its secret parts as they are kept. `ring_signer` takes it.
-
-        Raises:
-            KeyMaterialError: It is not in the ring.
-        """
-        return _get(self.secret_keys(), fingerprint, self.secret_path).whole()
 
     def add(self, blob: bytes, *, self_only: bool = False, public_only: bool = False) -> Added:
         """Add a file of keys, merging what is there already. Nothing that is there is lost, a revocation least of all.
@@ -199,7 +178,7 @@ class UserRing:
             return self._files(directory)
 
     def _files(self, directory: GuardedDirectory) -> tuple[KeyFile, KeyFile]:
-        files = _load(directory, PUBLIC), _load(directory, SECRET)
+        files = load_keys(directory, PUBLIC), load_keys(directory, SECRET)
         self._note(directory)
         return files
 
@@ -219,42 +198,37 @@ class UserRing:
     def _write(directory: GuardedDirectory, public: KeyFile, secret: KeyFile, beside: Mapping[str, bytes]) -> None:
         """Write what changed, secret keys first: there is never a certificate to trust whose key was lost."""
         merged = _with_public(secret.keys, public.keys)
+        # What is not known here stays in a file: another program may know it.
         files = {
-            SECRET: _serialized((key.whole() for key in merged.values()), secret),
-            PUBLIC: _serialized((key.public() for key in public.keys.values()), public),
+            SECRET: b"".join([*(key.whole() for key in merged.values()), *secret.unreadable]),
+            PUBLIC: b"".join([*(key.public() for key in public.keys.values()), *public.unreadable]),
         }
-        changed = {name: data for name, data in files.items() if _changed(directory, name, data)}
+        changed = {}
+        for name, data in files.items():
+            if len(data) > MAX_RING:
+                raise KeyMaterialError(f"{directory.file(name)} would become larger than {MAX_RING} bytes")
+            if data != (directory.read(name, MAX_RING) or b""):
+                changed[name] = data
         directory.replace_all({**beside, **changed})
 
 
-def _load(directory: GuardedDirectory, name: str) -> KeyFile:
+def load_keys(directory: GuardedDirectory, name: str) -> KeyFile:
+    """Return the keys in a file of a directory; none where there is no file, or an empty one in a user's ring.
+
+    Raises:
+        KeyMaterialError: It cannot be read or is damaged; the message names it.
+    """
     data = directory.read(name, MAX_RING)
+    if data is None or (directory.private and not data):
+        return KeyFile({})
     try:
-        return parse_keys(data) if data else KeyFile({})
+        return parse_keys(data)
     except KeyMaterialError as error:
         raise KeyMaterialError(f"{directory.file(name)}: {error}") from error
 
 
-def _serialized(keys: Iterable[bytes], file: KeyFile) -> bytes:
-    """Return a file's content. What is not known here stays in it: another program may know it."""
-    return b"".join([*keys, *file.unreadable])
-
-
-def _changed(directory: GuardedDirectory, name: str, data: bytes) -> bool:
-    if len(data) > MAX_RING:
-        raise KeyMaterialError(f"{directory.file(name)} would become larger than {MAX_RING} bytes")
-    return data != (directory.read(name, MAX_RING) or b"")
-
-
 def _with_public(secret: Keys, public: Keys) -> Keys:
     return {name: key.merge(public[name]) if name in public else key for name, key in secret.items()}
-
-
-def _get(keys: Keys, fingerprint: str, where: str) -> TransferableKey:
-    found = keys.get(fingerprint.upper())
-    if found is None:
-        raise KeyMaterialError(f"{where} has no key {fingerprint}")
-    return found
 
 
 def merge(keys: Keys, found: KeyFile, *, self_only: bool = False) -> tuple[list[RingChange], int]:
@@ -309,15 +283,10 @@ def matching(keys: Iterable[TransferableKey], text: str) -> list[TransferableKey
     """
     digits = re.sub(r"\s", "", text).upper().removeprefix("0X")
     if _HEX.fullmatch(digits):
-        return [key for key in keys if _goes_by(key, digits)]
+        whole = len(digits) > _KEY_ID_DIGITS
+        return [key for key in keys if (key.fingerprint == digits if whole else key.key_id.endswith(digits))]
     wanted = text.strip().casefold()
     return [key for key in keys if any(wanted in _names(user_id) for user_id in key.user_ids)]
-
-
-def _goes_by(key: TransferableKey, digits: str) -> bool:
-    if len(digits) > _SHORT * 2:
-        return key.fingerprint == digits
-    return key_id(key.primary).endswith(digits) if len(digits) == _SHORT else key_id(key.primary) == digits
 
 
 def _names(user_id: str) -> set[str]:

@@ -16,7 +16,7 @@ from typing import Final
 
 from eclctl.errors import KeyMaterialError
 from eclctl.sign.keyrings.guarded import GuardedDirectory
-from eclctl.sign.keyrings.rings import MAX_RING, Added, Keys, Removed, merge
+from eclctl.sign.keyrings.rings import MAX_RING, Added, Keys, Removed, load_keys, merge
 from eclctl.sign.keyrings.transferable import KeyFile, TransferableKey, armored, holds_armor, parse_keys
 from eclctl.signature import openpgp
 
@@ -56,9 +56,11 @@ class SiteRing:
         """
         keys: Keys = {}
         for folder, names in self._folders():
-            with _opened(folder) as directory:
-                for name in _listed(directory, names):
-                    merge(keys, _load(directory, name))
+            with GuardedDirectory.open(folder, private=False) as directory:
+                if directory is None:
+                    raise KeyMaterialError(f"{folder}: it is gone")
+                for name in directory.names() if names is None else names:
+                    merge(keys, load_keys(directory, name))
         return keys
 
     def certificates(self) -> openpgp.Keyring:
@@ -68,17 +70,6 @@ class SiteRing:
             KeyMaterialError: As for `keys`.
         """
         return openpgp.Keyring.parse(*(key.public() for key in self.keys().values()))
-
-    def certificate(self, fingerprint: str) -> bytes:
-        """Return a certificate, binary.
-
-        Raises:
-            KeyMaterialError: It is not in the ring.
-        """
-        found = self.keys().get(fingerprint.upper())
-        if found is None:
-            raise KeyMaterialError(f"{', '.join(self.paths)}: no key {fingerprint}")
-        return found.public()
 
     def add(self, blob: bytes, *, self_only: bool = False) -> Added:
         """Add certificates; of secret keys the public part alone. Nothing that is there is lost.
@@ -107,10 +98,15 @@ class SiteRing:
         removed = False
         for folder, names in self._folders():
             with self._writing(folder) as directory:
-                holding = [name for name in _listed(directory, names) if fingerprint in _load(directory, name).keys]
-                for name in holding:
-                    _remove_from(directory, name, fingerprint)
-                removed = removed or bool(holding)
+                for name in directory.names() if names is None else names:
+                    if fingerprint not in load_keys(directory, name).keys:
+                        continue
+                    removed = True
+                    rest = without_key(directory.read(name, MAX_RING) or b"", fingerprint)
+                    if rest is None:
+                        directory.remove(name)
+                    else:
+                        directory.replace(name, rest)
         return Removed(removed, secret=False)
 
     def _folders(self) -> Iterator[tuple[str, Sequence[str] | None]]:
@@ -130,34 +126,6 @@ class SiteRing:
             with directory.lock():
                 yield directory
             self.warnings += directory.warnings
-
-
-@contextmanager
-def _opened(folder: str) -> Iterator[GuardedDirectory]:
-    with GuardedDirectory.open(folder, private=False) as directory:
-        if directory is None:
-            raise KeyMaterialError(f"{folder}: it is gone")
-        yield directory
-
-
-def _listed(directory: GuardedDirectory, names: Sequence[str] | None) -> Sequence[str]:
-    return directory.names() if names is None else names
-
-
-def _load(directory: GuardedDirectory, name: str) -> KeyFile:
-    data = directory.read(name, MAX_RING)
-    try:
-        return parse_keys(data) if data is not None else KeyFile({})
-    except KeyMaterialError as error:
-        raise KeyMaterialError(f"{directory.file(name)}: {error}") from error
-
-
-def _remove_from(directory: GuardedDirectory, name: str, fingerprint: str) -> None:
-    rest = without_key(directory.read(name, MAX_RING) or b"", fingerprint)
-    if rest is None:
-        directory.remove(name)
-    else:
-        directory.replace(name, rest)
 
 
 def without_key(blob: bytes, fingerprint: str) -> bytes | None:

@@ -22,7 +22,7 @@ from eclctl.signature.openpgp.keys import PublicKey, public_part
 from eclctl.signature.openpgp.packets import Tag, read_packets
 from eclctl.signature.openpgp.signature import Signature, SignatureType
 
-__all__ = ["KeyFile", "Protection", "TransferableKey", "armored", "holds_armor", "key_id", "parse_keys", "protection"]
+__all__ = ["KeyFile", "Protection", "TransferableKey", "armored", "holds_armor", "parse_keys", "protection"]
 
 _SECRET: Final = {Tag.SECRET_KEY: Tag.PUBLIC_KEY, Tag.SECRET_SUBKEY: Tag.PUBLIC_SUBKEY}
 _PUBLIC: Final = {public: secret for secret, public in _SECRET.items()}
@@ -91,6 +91,11 @@ class TransferableKey:
         return self.primary.fingerprint
 
     @property
+    def key_id(self) -> str:
+        """The 16 digits by which keys are often called, in upper-case hex."""
+        return self.primary.key_id.hex().upper()
+
+    @property
     def user_ids(self) -> tuple[str, ...]:
         """Every user ID, whether anything binds it or not. Unescaped."""
         return tuple(
@@ -123,8 +128,8 @@ class TransferableKey:
         if not _revokes(self.primary, signature):
             return None
         merged = dict(self._components)
-        name = (int(Tag.PUBLIC_KEY), self.primary_body)
-        merged[name] = replace(merged[name], signatures=merged[name].signatures | {signature: None})
+        name, part = next(item for item in merged.items() if item[1].tag == Tag.PUBLIC_KEY)
+        merged[name] = replace(part, signatures=part.signatures | {signature: None})
         return replace(self, _components=merged)
 
     def without_foreign_signatures(self) -> TransferableKey:
@@ -145,11 +150,6 @@ class TransferableKey:
     def whole(self) -> bytes:
         """Return the certificate with every secret part that is here, binary."""
         return self._write(secret=True)
-
-    @property
-    def primary_body(self) -> bytes:
-        """The body of the primary key's public packet."""
-        return next(part.body for part in self._components.values() if part.tag == Tag.PUBLIC_KEY)
 
     def _write(self, *, secret: bool) -> bytes:
         parts = sorted(self._components.values(), key=lambda part: _ORDER[part.tag])
@@ -196,7 +196,8 @@ def parse_keys(blob: bytes) -> KeyFile:
     """
     reader = _Reader()
     try:
-        for data in _binaries(blob):
+        binary = blob[:1] >= b"\x80"
+        for data in [blob] if binary else [data for kind, data in split_blocks(blob) if kind in _BLOCKS]:
             reader.read(data)
     except PacketError as error:
         raise KeyMaterialError(f"the keys are damaged: {error}") from error
@@ -204,13 +205,6 @@ def parse_keys(blob: bytes) -> KeyFile:
     if not found.keys and not found.revocations and not found.unreadable:
         raise KeyMaterialError("no OpenPGP key found")
     return found
-
-
-def _binaries(blob: bytes) -> Iterator[bytes]:
-    if blob[:1] >= b"\x80":
-        yield blob
-        return
-    yield from (data for kind, data in split_blocks(blob) if kind in _BLOCKS)
 
 
 @dataclass(slots=True)
@@ -228,31 +222,27 @@ class _Reader:
         self._raw = None
         for tag, body in read_packets(data):
             self._packet(tag, body)
-        self._end()
+        self._key = None
 
     def _packet(self, tag: int, body: bytes) -> None:
         public = _SECRET.get(tag, tag)
         if public == Tag.PUBLIC_KEY:
-            self._end()
             self._begin(tag, body)
         elif self._raw is not None:
             self._raw += _packet(tag, body)
         elif self._key is None:
             if tag == Tag.SIGNATURE:
-                self._unattached(body)
+                if len(self.loose) == _MOST_LOOSE:
+                    raise PacketError(f"more than {_MOST_LOOSE} signatures without a key")
+                self.loose.append(body)
         elif tag == Tag.SIGNATURE:
             if self._signatures is not None:
                 self._signatures[body] = None
         elif public in _ORDER:
             self._signatures = _add(self._key, tag, body)
 
-    def _unattached(self, body: bytes) -> None:
-        if len(self.loose) == _MOST_LOOSE:
-            raise PacketError(f"more than {_MOST_LOOSE} signatures without a key")
-        self.loose.append(body)
-
     def _begin(self, tag: int, body: bytes) -> None:
-        self._raw = None
+        self._key = self._raw = None
         try:
             part = _component(tag, body)
             primary = PublicKey.parse(part.body)
@@ -263,9 +253,6 @@ class _Reader:
         # A copy joins the one before in place: merging would copy that once for each copy, of which a file has many.
         self._key = self.keys.setdefault(primary.fingerprint, TransferableKey(primary, {}))
         self._signatures = _join(self._key, part)
-
-    def _end(self) -> None:
-        self._key = None
 
 
 def _add(key: TransferableKey, tag: int, body: bytes) -> dict[bytes, None] | None:
@@ -309,11 +296,6 @@ def protection(secret: bytes) -> Protection:
     if rest[2:3] == b"\x65" and rest[4:7] == b"GNU":
         return Protection.CARD if rest[7:8] == b"\x02" else Protection.ABSENT
     return Protection.PASSPHRASE
-
-
-def key_id(key: PublicKey) -> str:
-    """Return the 16 digits by which keys are often called, in upper-case hex."""
-    return key.key_id.hex().upper()
 
 
 def _packet(tag: int, body: bytes) -> bytes:

@@ -23,7 +23,7 @@ import pytest
 from eclctl.errors import BusyImageError, SigningError, UnreadableImageError, UnsupportedFileError
 from eclctl.files.writers import ignore_broken_leases, look_for_writers
 from eclctl.sif import reader
-from eclctl.sign.edit import locked_file, locks
+from eclctl.sign.edit import locked_file
 from eclctl.sign.edit.editing import editing
 from tests.helpers.edits import begun
 from tests.helpers.signing import WHEN, as_user, data_of, edit, note, signed_once
@@ -340,7 +340,7 @@ def test_where_locks_cannot_be_had_only_a_dead_edit_is_undone(
     image: Path, alive: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of one that still writes, what was undone would be overwritten in part."""
-    monkeypatch.setattr(locks, "lock", lambda _: locks.Lock.UNKNOWN)
+    monkeypatch.setattr(locked_file, "_flock", lambda _: locked_file._Lock.UNKNOWN)
     before = image.read_bytes()
     with image.open("r+b") as file:
         begun(file.fileno(), note())
@@ -393,7 +393,7 @@ def test_a_lease_that_the_kernel_took_away_makes_no_failure_of_what_was_done(tmp
     (tmp_path / "file").write_bytes(b"x")
     fd = os.open(tmp_path / "file", os.O_RDONLY)
     done = False
-    with locks.no_writers(fd):
+    with locked_file.no_writers(fd):
         with suppress(OSError):  # where the file system gives none
             fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
         done = True

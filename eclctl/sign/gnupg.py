@@ -180,7 +180,7 @@ def _try(signer: PgpSigner) -> None:
 
 
 @contextmanager
-def gnupg_signer(user: str | None, home: str | None) -> Iterator[PgpSigner]:
+def gnupg_signer(user: str | None) -> Iterator[PgpSigner]:
     """Open a key of the user's own GnuPG. Its agent asks for the passphrase, or for the PIN of a card.
 
     A key that is not on a card is tried before anything else happens; a card might want a touch each time.
@@ -188,12 +188,11 @@ def gnupg_signer(user: str | None, home: str | None) -> Iterator[PgpSigner]:
     Args:
         user: A fingerprint, key ID, email address or user ID as GnuPG takes them; None is GnuPG's `default-key`, or
             the only secret key that there is.
-        home: GNUPGHOME; None is the user's.
 
     Raises:
         GnupgError: There is no such key, or several; none of its keys may sign now; GnuPG failed.
     """
-    gnupg = Gnupg.of_user(home)
+    gnupg = Gnupg.of_user()
     fingerprint, secrets = _one_secret(gnupg, gnupg.default_key() if user is None else user)
     exported = gnupg.run("--export", fingerprint, what="GnuPG does not export the certificate").output
     keyring = openpgp.Keyring.parse(exported)
@@ -212,13 +211,13 @@ def gnupg_signer(user: str | None, home: str | None) -> Iterator[PgpSigner]:
     yield signer
 
 
-def gnupg_keys(home: str | None, *, secret: bool = False) -> dict[str, TransferableKey]:
+def gnupg_keys(*, secret: bool = False) -> dict[str, TransferableKey]:
     """Return the certificates in the user's own GnuPG by primary fingerprint; with `secret`, of those with secret keys.
 
     Raises:
         GnupgError: There is no GnuPG, or it failed.
     """
-    gnupg = Gnupg.of_user(home)
+    gnupg = Gnupg.of_user()
     wanted = _read_secrets(gnupg.attempt(*_LIST_SECRETS)) if secret else {}
     if secret and not wanted:
         return {}
@@ -242,9 +241,7 @@ def _one_secret(gnupg: Gnupg, user: str | None) -> tuple[str, dict[str, str]]:
 
     That is `+` for here, `#` for nowhere, or a card's serial number.
     """
-    name = () if user is None else ("--", user)
-    listed = gnupg.attempt(*_LIST_SECRETS, *name)
-    found = _read_secrets(listed)
+    found = _read_secrets(gnupg.attempt(*_LIST_SECRETS, *(() if user is None else ("--", user))))
     if not found:
         whose = "" if user is None else f" for {user!r}"
         raise GnupgError(f"GnuPG has no secret key{whose} (see `gpg --list-secret-keys`)")

@@ -81,15 +81,20 @@ class GnupgResult:
 
 @dataclass(frozen=True, slots=True)
 class Gnupg:
-    """GnuPG in one home. In a throw-away one passphrases come from us, in the user's own from their agent."""
+    """GnuPG in one home. In a throw-away one passphrases come from us, in the user's own from their agent.
+
+    Attributes:
+        program: What is run.
+        home: The throw-away home; None is the user's own.
+        environment: Of what is run.
+    """
 
     program: str
     home: str | None
     environment: Mapping[str, str]
-    temporary_gnupg: bool
 
     @classmethod
-    def of_user(cls, home: str | None) -> Gnupg:
+    def of_user(cls) -> Gnupg:
         """Return the user's own GnuPG, with its agent, its pinentry and its cards.
 
         Raises:
@@ -97,10 +102,10 @@ class Gnupg:
         """
         # An agent that this starts lives on, and users who may look at it would see them.
         environment = {name: text for name, text in os.environ.items() if name not in _SECRETS}
-        if "GPG_TTY" not in environment:
-            terminal = _terminal()
-            environment |= {"GPG_TTY": terminal} if terminal else {}
-        return cls(_program(), home, environment, temporary_gnupg=False)
+        for fd in (0, 2, 1):
+            with suppress(OSError):
+                environment.setdefault("GPG_TTY", os.ttyname(fd))
+        return cls(_program(), None, environment)
 
     def run(
         self, *arguments: str, stdin: bytes = b"", passphrase: str | None = None, what: str = "GnuPG could not do it"
@@ -146,10 +151,8 @@ class Gnupg:
         yield from ("--trust-model", "always", "--no-auto-check-trustdb", "--no-auto-key-locate")
         yield from ("--charset", "utf-8", "--no-comments", "--no-emit-version")
         if self.home is not None:
-            yield from ("--homedir", self.home)
-        if self.temporary_gnupg:
             # Without a passphrase an empty one is given, so that the user is never asked.
-            yield from ("--pinentry-mode", "loopback")
+            yield from ("--homedir", self.home, "--pinentry-mode", "loopback")
             yield from ("--passphrase", "") if secret is None else ("--passphrase-fd", str(secret))
 
     def _spawn(self, command: Sequence[str], stdin: bytes, handed: Sequence[int]) -> subprocess.CompletedProcess[bytes]:
@@ -170,32 +173,25 @@ class Gnupg:
 
     def default_key(self) -> str | None:
         """Return the `default-key` of the user's gpg.conf, or None."""
-        home = [] if self.home is None else ["--homedir", self.home]
-        try:
-            found = subprocess.run(  # noqa: S603 - as above
-                ["gpgconf", *home, "--list-options", "gpg"],  # noqa: S607 - as above
-                capture_output=True,
-                check=False,
-                timeout=_CLEANING,
-                env=dict(self.environment),
-            )
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-        records = (line.split(":") for line in found.stdout.decode("utf-8", "replace").split("\n"))
+        listed = _output(["gpgconf", "--list-options", "gpg"], self.environment)
+        records = (line.split(":") for line in listed.decode("utf-8", "replace").split("\n"))
         value = next((record[9] for record in records if record[0] == "default-key" and len(record) > 9), "")  # noqa: PLR2004
         return unquote(value.removeprefix('"').partition(',"')[0]) or None
 
     def close(self) -> None:
         """End what runs for a throw-away home, and remove the sockets that GnuPG keeps elsewhere for it."""
         for action in (("--kill", "all"), ("--remove-socketdir",)):
-            with suppress(OSError, subprocess.TimeoutExpired):
-                subprocess.run(  # noqa: S603 - as above
-                    ["gpgconf", "--homedir", self.home or "", *action],  # noqa: S607 - as above
-                    capture_output=True,
-                    check=False,
-                    timeout=_CLEANING,
-                    env=dict(self.environment),
-                )
+            _output(["gpgconf", "--homedir", self.home or "", *action], self.environment)
+
+
+def _output(command: Sequence[str], environment: Mapping[str, str] | None = None) -> bytes:
+    """Return what a program prints that ends at once; nothing when it does not start or does not end."""
+    try:
+        return subprocess.run(  # noqa: S603 - as above
+            command, capture_output=True, check=False, timeout=_CLEANING, env=environment
+        ).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return b""
 
 
 @contextmanager
@@ -211,10 +207,11 @@ def temporary_gnupg() -> Iterator[Gnupg]:
     with _signals_end_the_body():
         try:
             home = tempfile.mkdtemp(prefix=_HOME, dir=base)
-            held = _hold(home)
+            held = os.open(home, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)  # for as long as this process lives
         except OSError as error:
             raise GnupgError(f"{base}: no place for GnuPG's files: {error.strerror}") from error
-        gnupg = Gnupg(program, home, _plain_environment(home), temporary_gnupg=True)
+        gnupg = Gnupg(program, home, _plain_environment(home))
         try:
             _forget_passphrases(home)
             yield gnupg
@@ -278,24 +275,16 @@ def _plain_environment(home: str) -> dict[str, str]:
     return {**kept, "HOME": home, "LC_ALL": "C"}
 
 
-def _hold(home: str) -> int:
-    """Lock a home for as long as this process lives."""
-    fd = os.open(home, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    return fd
-
-
 def _base() -> str:
     """Return the directory for a home: the user's own in memory, else what Python proposes, else /tmp."""
     own = os.environ.get("XDG_RUNTIME_DIR", "")
     places = [own, tempfile.gettempdir(), "/tmp"]  # noqa: S108 - mkdtemp makes a directory for this user alone
-    return next(place for place in places if place == places[-1] or _suits(place, private=place == own))
-
-
-def _suits(place: str, *, private: bool) -> bool:
-    if not os.path.isabs(place) or len(os.fsencode(place)) > _LONGEST_HOME or not os.access(place, os.W_OK | os.X_OK):
-        return False
-    return not private or os.stat(place).st_uid == os.geteuid()
+    for place in places[:-1]:
+        short = os.path.isabs(place) and len(os.fsencode(place)) <= _LONGEST_HOME
+        usable = short and os.access(place, os.W_OK | os.X_OK)
+        if usable and (place != own or os.stat(place).st_uid == os.geteuid()):
+            return place
+    return places[-1]
 
 
 def _sweep(base: str) -> None:
@@ -315,7 +304,7 @@ def _sweep_home(home: str) -> None:
         if young or found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) != stat.S_IRWXU:
             return
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        Gnupg("", home, _plain_environment(home), temporary_gnupg=True).close()
+        Gnupg("", home, _plain_environment(home)).close()
         shutil.rmtree(home, ignore_errors=True)
     finally:
         os.close(fd)
@@ -334,21 +323,8 @@ def _program() -> str:
 
 @lru_cache
 def _version(program: str) -> tuple[int, int] | None:
-    try:
-        found = subprocess.run(  # noqa: S603 - as above
-            [program, "--no-options", "--version"], capture_output=True, check=False, timeout=_CLEANING
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    match = _VERSION.match(found.stdout)
+    match = _VERSION.match(_output([program, "--no-options", "--version"]))
     return None if match is None else (int(match[1]), int(match[2]))
-
-
-def _terminal() -> str | None:
-    for fd in (0, 2, 1):
-        with suppress(OSError):
-            return os.ttyname(fd)
-    return None
 
 
 def _pipe(passphrase: str) -> int:
@@ -424,15 +400,12 @@ def _error(outcome: GnupgResult, what: str) -> GnupgError:
 
 def _codes(outcome: GnupgResult) -> list[int]:
     """Return the error codes of the status lines, those that say most first."""
-    card = [
-        _CARD[words[1]] for words in outcome.status if words[0] == "SC_OP_FAILURE" and words[1:2] and words[1] in _CARD
-    ]
-    signers = [
-        _SIGNERS[words[1]] for words in outcome.status if words[0] == "INV_SGNR" and words[1:] and words[1] in _SIGNERS
-    ]
-    told = [
-        int(words[2]) & _CODE
-        for words in outcome.status
-        if words[0] in {"FAILURE", "ERROR"} and len(words) > 2 and words[2].isdigit()  # noqa: PLR2004 - a word and a code
-    ]
+    card, signers, told = [], [], []
+    for keyword, *words in outcome.status:
+        if keyword == "SC_OP_FAILURE":
+            card += [_CARD[reason] for reason in words[:1] if reason in _CARD]
+        elif keyword == "INV_SGNR":
+            signers += [_SIGNERS[reason] for reason in words[:1] if reason in _SIGNERS]
+        elif keyword in {"FAILURE", "ERROR"}:
+            told += [int(code) & _CODE for code in words[1:2] if code.isdigit()]
     return [*card, *signers, *told]

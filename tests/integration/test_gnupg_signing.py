@@ -340,15 +340,16 @@ def test_a_gpg_that_does_not_end_is_ended(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def own():
+def own(monkeypatch):
     with gnupg_home() as home:
+        monkeypatch.setenv("GNUPGHOME", str(home.path))
         yield home
 
 
 def test_the_agent_asks_through_its_pinentry(own: Home):
     name = own.make("Alice <alice@example.org>", passphrase=SECRET)
     log = own.answer_with(SECRET)
-    with gnupg_signer("alice@example.org", str(own.path)) as signer:
+    with gnupg_signer("alice@example.org") as signer:
         message = signer.clear_sign(TEXT, hash_name="sha256", purpose="scan")
     assert signer.fingerprint == name
     (found,) = openpgp.check(message, openpgp.Keyring.parse(own.run("--export"))).signatures
@@ -359,7 +360,7 @@ def test_the_agent_asks_through_its_pinentry(own: Home):
 def test_a_wrong_answer_to_the_pinentry_is_told(own: Home):
     own.make("Alice <alice@example.org>", passphrase=SECRET)
     own.answer_with("wrong")
-    with pytest.raises(WrongPassphraseError, match="the passphrase is wrong"), gnupg_signer(None, str(own.path)):
+    with pytest.raises(WrongPassphraseError, match="the passphrase is wrong"), gnupg_signer(None):
         pass
 
 
@@ -367,7 +368,7 @@ def test_without_a_pinentry_the_error_says_so(own: Home):
     own.make("Alice <alice@example.org>", passphrase=SECRET)
     own.answer_with(SECRET)
     (own.path / "pinentry").unlink()
-    with pytest.raises(GnupgError, match="pinentry"), gnupg_signer(None, str(own.path)):
+    with pytest.raises(GnupgError, match="pinentry"), gnupg_signer(None):
         pass
 
 
@@ -381,7 +382,7 @@ def test_the_users_configuration_changes_no_signature(own: Home):
         "textmode",
     ]
     (own.path / "gpg.conf").write_text("\n".join(options) + "\n")
-    with gnupg_signer(None, str(own.path)) as signer:
+    with gnupg_signer(None) as signer:
         message = signer.clear_sign(TEXT, hash_name="sha256", purpose=None)
     assert b"Hash: SHA256" in message
     assert b"Comment" not in message
@@ -391,42 +392,42 @@ def test_the_users_configuration_changes_no_signature(own: Home):
 
 def test_of_several_keys_one_must_be_named_or_be_the_default(own: Home):
     alice, bob = own.make("Alice <alice@example.org>"), own.make("Bob <bob@example.org>")
-    with pytest.raises(GnupgError, match="several secret keys") as caught, gnupg_signer(None, str(own.path)):
+    with pytest.raises(GnupgError, match="several secret keys") as caught, gnupg_signer(None):
         pass
     assert alice in str(caught.value)
     assert bob in str(caught.value)
     (own.path / "gpg.conf").write_text(f"default-key {bob}\n")
-    with gnupg_signer(None, str(own.path)) as signer:
+    with gnupg_signer(None) as signer:
         assert signer.fingerprint == bob
     for user in (alice, f"0x{alice[-16:]}", "alice@example.org"):
-        with gnupg_signer(user, str(own.path)) as signer:
+        with gnupg_signer(user) as signer:
             assert signer.fingerprint == alice
-    with pytest.raises(GnupgError, match="no secret key for"), gnupg_signer("carol", str(own.path)):
+    with pytest.raises(GnupgError, match="no secret key for"), gnupg_signer("carol"):
         pass
 
 
 def test_options_in_place_of_a_user_are_a_user(own: Home):
     own.make("Alice <alice@example.org>")
-    with pytest.raises(GnupgError, match="no secret key for"), gnupg_signer("--version", str(own.path)):
+    with pytest.raises(GnupgError, match="no secret key for"), gnupg_signer("--version"):
         pass
 
 
 @pytest.mark.parametrize(("name", "why"), [("expired", "it has expired"), ("revoked", "it is revoked")])
 def test_a_key_of_gnupg_that_does_not_count_does_not_sign(own: Home, name, why):
     own.run("--import", PGP / f"{name}-secret.asc")
-    with pytest.raises(GnupgError, match=why), gnupg_signer(None, str(own.path)):
+    with pytest.raises(GnupgError, match=why), gnupg_signer(None):
         pass
 
 
 def test_gnupgs_keys_are_listed(own: Home):
-    assert gnupg_keys(str(own.path)) == gnupg_keys(str(own.path), secret=True) == {}
+    assert gnupg_keys() == gnupg_keys(secret=True) == {}
     alice = own.make("Alice <alice@example.org>")
     own.run("--import", PGP / "builder.asc")
-    assert gnupg_keys(str(own.path)).keys() == {alice, fingerprint((PGP / "builder.asc").read_bytes())}
-    assert gnupg_keys(str(own.path), secret=True).keys() == {alice}
+    assert gnupg_keys().keys() == {alice, fingerprint((PGP / "builder.asc").read_bytes())}
+    assert gnupg_keys(secret=True).keys() == {alice}
 
 
 def test_the_users_agent_is_started_without_our_passphrases(monkeypatch):
     monkeypatch.setenv(VARIABLE, SECRET)
     monkeypatch.setenv(COSIGN_VARIABLE, SECRET)
-    assert SECRET not in gnupg_run.Gnupg.of_user(None).environment.values()
+    assert SECRET not in gnupg_run.Gnupg.of_user().environment.values()

@@ -98,7 +98,7 @@ def _gnupg(options: argparse.Namespace) -> tuple[str, Keys, Sequence[str]]:
 
     if options.site or options.keyring_dir:
         raise KeyMaterialError("--gnupg lists GnuPG's keys: leave out --site and --keyring-dir")
-    return "GnuPG", gnupg_keys(None, secret=options.secret), ()
+    return "GnuPG", gnupg_keys(secret=options.secret), ()
 
 
 def _chosen(keys: Keys, names: Sequence[str]) -> Iterable[str]:

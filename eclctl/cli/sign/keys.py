@@ -72,7 +72,7 @@ def _pem_key(path: str, passphrases: Passphrases) -> PrivateKey:
 def _gnupg(options: argparse.Namespace) -> Iterator[Signing]:
     from eclctl.sign.gnupg import gnupg_signer  # noqa: PLC0415 - only --gnupg needs it
 
-    with gnupg_signer(options.local_user or options.fingerprint, None) as signer:
+    with gnupg_signer(options.local_user or options.fingerprint) as signer:
         yield _signing(signer, options)
 
 

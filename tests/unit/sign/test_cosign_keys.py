@@ -179,14 +179,14 @@ def test_imported_keys_sign_as_they_are_verified_here(key):
     assert parse_public_key(public).verify(read.sign(b"m"), b"m")
 
 
-def test_a_key_that_nobody_would_verify_with_is_refused():
+def test_a_key_that_no_verifier_takes_is_refused():
     key = ec.generate_private_key(ec.SECP256K1())
     secret = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
     with pytest.raises(KeyMaterialError, match="secp256k1"):
         read_cosign_key(sealed(secret), lambda: b"pw")
 
 
-def test_the_private_file_is_its_owner_s_alone_whatever_the_umask_is(tmp_path):
+def test_the_private_file_is_its_owner_s_alone_under_any_umask(tmp_path):
     old = os.umask(0)
     try:
         write_pair(str(tmp_path / "ci"), KeyPair(b"secret", b"public"))

@@ -260,7 +260,7 @@ def test_an_image_whose_layer_is_missing_is_not_signed(tmp_path):
 
 def test_an_image_with_a_damaged_blob_beside_it_is_not_signed(tmp_path):
     image = oci_sample()
-    image.blob(b"what nobody names", stated=digest_of(b"other"))
+    image.blob(b"what is not named", stated=digest_of(b"other"))
     refused(written(tmp_path, image), "OCI blob digest mismatch")
 
 

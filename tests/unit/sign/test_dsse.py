@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from eclctl.errors import SigningError
-from eclctl.sign.dsse import seal
+from eclctl.sign.native import seal_envelope as seal
 from eclctl.sign.pem import private_key
 from eclctl.signature import dsse
 from tests.helpers.scribes import private_pem_key, signature_data

@@ -151,7 +151,7 @@ def test_every_digest_verifies_and_the_descriptor_names_its_hash(algorithm, numb
     assert f'"digest":"{algorithm}:'.encode() in signature_data(path, ids[0])
 
 
-def test_an_envelope_is_over_sha256_whatever_digests_the_text_has(tmp_path):
+def test_an_envelope_is_over_sha256_with_any_digests_in_the_text(tmp_path):
     path = corpus_copy("one-unsigned.sif", tmp_path)
     sign_file(path, pem_signing("p384"), algorithm="sha512")
     signature = objects_of(path)[-1][0]

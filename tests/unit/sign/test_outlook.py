@@ -137,7 +137,7 @@ def test_what_is_foretold_is_what_the_policy_says_of_the_signed_image(name, rule
     after = facts(path, made)
     assert set(foretold.claims) == set(after.claims)
     assert [each.signature for each in foretold.failures] == [each.signature for each in after.failures]
-    worded = replace(foretold, failures=after.failures)  # why a signature is nobody's has other words beforehand
+    worded = replace(foretold, failures=after.failures)  # why a signature has no signer has other words beforehand
     assert outcome_at(made, worded, PATH, CALLER, NOW) == outcome_at(made, after, PATH, CALLER, NOW)
 
 

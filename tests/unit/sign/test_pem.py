@@ -100,7 +100,7 @@ def test_what_is_no_private_key_is_called_what_it_is(text, message):
     ],
     ids=["rsa1024", "secp256k1", "secp224r1", "dsa", "ed448", "x25519"],
 )
-def test_a_key_that_nobody_would_verify_with_does_not_sign(key, message):
+def test_a_key_that_no_verifier_takes_does_not_sign(key, message):
     with pytest.raises(KeyMaterialError, match=message):
         read_private_key(plain(key), never)
 

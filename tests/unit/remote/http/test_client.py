@@ -45,7 +45,7 @@ def why(url: str, method: str = "GET", *, timeout: float = PATIENCE, **more: obj
 
 @pytest.fixture(autouse=True)
 def _nothing_stays_open() -> Iterator[None]:
-    """Whatever a server does, no descriptor is left behind."""
+    """No server can have a descriptor left behind."""
     fetch_once()
     before = len(os.listdir("/proc/self/fd"))
     yield
@@ -62,7 +62,7 @@ def fetch_once() -> None:
 
 
 @pytest.mark.parametrize("status", ["200 OK", "404 Not Found", "500 Oh", "304 Not Modified", "302 Found"])
-def test_an_answer_is_returned_whatever_its_status(status: str) -> None:
+def test_an_answer_of_any_status_is_returned(status: str) -> None:
     with Server(says(answer(b"" if status.startswith("304") else b"body", status, X_Some="thing"))) as server:
         response = fetch(server.url)
     assert response.status == int(status[:3])
@@ -114,7 +114,7 @@ def drip(start: bytes, drop: bytes) -> Callable[[socket.socket, bytes], None]:
         ),
     ],
 )
-def test_whatever_is_slow_ends_at_the_deadline(behave: Callable[[socket.socket, bytes], None]) -> None:
+def test_any_slow_part_ends_at_the_deadline(behave: Callable[[socket.socket, bytes], None]) -> None:
     with Server(behave) as server:
         said = why(server.url, timeout=SHORT)
     assert said == f"{server.url} did not answer in full within 0.5 s"
@@ -169,7 +169,7 @@ def test_a_name_that_does_not_exist_is_said_to_be_so() -> None:
     assert why("http://nobody.invalid/") == "http://nobody.invalid/: the name does not resolve"
 
 
-def test_a_port_where_nobody_listens_is_said_to_be_so() -> None:
+def test_a_port_without_a_server_is_said_to_be_so() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     assert why(url) == f"{url}: Connection refused"

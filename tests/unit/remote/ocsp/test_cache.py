@@ -102,13 +102,13 @@ def scenario(max_age: float = DAY) -> Callable[[Callable[[Site, Link], Awaitable
 
 
 @scenario()
-async def test_of_a_certificate_that_nobody_asked_about_nothing_is_known(site: Site, link: Link) -> None:
+async def test_of_a_certificate_that_was_not_asked_about_nothing_is_known(site: Site, link: Link) -> None:
     assert site.known(link) is None
     assert site.asked == []
 
 
 @scenario()
-async def test_whoever_waits_is_told_once_the_responder_was_asked(site: Site, link: Link) -> None:
+async def test_a_waiter_is_told_once_the_responder_was_asked(site: Site, link: Link) -> None:
     before = site.keeper.version
     await ready(site.keeper, [link])
     assert site.known(link) == Known(Status.GOOD, START + timedelta(seconds=0.1 + 2 * HOUR), "said")
@@ -151,7 +151,7 @@ async def test_a_wait_for_several_ends_when_the_last_has_been_asked_about(site: 
 
 
 @scenario()
-async def test_a_bug_in_asking_keeps_nobody_waiting(site: Site, link: Link) -> None:
+async def test_a_bug_in_asking_ends_the_wait(site: Site, link: Link) -> None:
     def bug() -> ResponderReply:
         raise ZeroDivisionError
 
@@ -190,7 +190,7 @@ async def test_a_dead_responder_is_asked_ever_less_often(site: Site, link: Link)
 
 
 @scenario()
-async def test_while_a_dead_responder_is_asked_again_nobody_waits(site: Site, link: Link) -> None:
+async def test_while_a_dead_responder_is_asked_again_no_caller_waits(site: Site, link: Link) -> None:
     site.say(Status.UNAVAILABLE)
     site.keeper.watch([link])
     await asyncio.sleep(1)
@@ -306,7 +306,7 @@ async def test_what_was_watched_until_a_moment_ago_is_not_forgotten(site: Site, 
 
 
 @pytest.mark.parametrize("later", [Status.GOOD, Status.UNKNOWN])
-def test_a_final_revocation_is_taken_back_by_nobody(later: Status) -> None:
+def test_a_final_revocation_is_never_taken_back(later: Status) -> None:
     @scenario()
     async def check(site: Site, link: Link) -> None:
         site.say(Status.REVOKED, final=True)
@@ -366,10 +366,10 @@ def test_a_good_answer_that_is_not_newer_undoes_no_bad_news(news: Status, age: f
 
 
 @scenario()
-async def test_an_old_response_that_says_revoked_is_believed_and_then_not_undone_by_replay(
+async def test_an_old_response_that_says_revoked_counts_and_is_then_not_undone_by_replay(
     site: Site, link: Link
 ) -> None:
-    """Of two responders, one may lag behind; whoever sends old responses again can deny, never allow."""
+    """Of two responders, one may lag behind. An attacker who sends old responses again can deny, never allow."""
     since = site.loop.clock()
     site.say(Status.GOOD, since=since)
     site.keeper.watch([link])
@@ -424,7 +424,7 @@ async def test_setting_the_clock_back_extends_no_answer(site: Site, link: Link) 
     assert site.status(link) is Status.GOOD
     await asyncio.sleep(2)
     assert site.known(link) is None
-    assert site.keeper.version != version  # whoever remembers a judgement by the clock must judge again
+    assert site.keeper.version != version  # a judgement that was kept by the clock must be made again
 
 
 @scenario()
@@ -448,7 +448,7 @@ async def test_an_answer_that_has_run_out_by_the_clock_does_not_revive(site: Sit
 
 
 @scenario()
-async def test_few_are_asked_about_at_once_and_those_that_somebody_waits_for_first(site: Site, link: Link) -> None:
+async def test_few_are_asked_about_at_once_and_those_with_waiters_first(site: Site, link: Link) -> None:
     several = links(200)
     site.hang.clear()
     site.keeper.watch(several[:-1])
@@ -469,7 +469,7 @@ async def test_few_are_asked_about_at_once_and_those_that_somebody_waits_for_fir
 
 
 @scenario()
-async def test_after_the_end_nobody_is_asked_and_nobody_waits(site: Site, link: Link) -> None:
+async def test_after_the_end_no_responder_is_asked_and_no_caller_waits(site: Site, link: Link) -> None:
     site.hang.clear()
     waiting = asyncio.ensure_future(ready(site.keeper, [link]))
     await asyncio.sleep(0.01)

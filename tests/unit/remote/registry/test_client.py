@@ -1,4 +1,4 @@
-"""The registry client: what it asks, what it believes, what it tries again, and whom it logs in to."""
+"""The registry client: what it asks, what it accepts, what it tries again, and where it logs in."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ def test_what_is_not_what_its_digest_says_is_not_pushed() -> None:
         assert "PUT" not in {ask.method for ask in server.asked}
 
 
-def test_a_name_that_does_not_resolve_and_a_port_where_nobody_listens_are_not_tried_for_long() -> None:
+def test_a_name_that_does_not_resolve_and_a_port_without_a_server_are_not_tried_for_long() -> None:
     paused: list[float] = []
     way = Access({}, plain=True, seconds=20.0, sleep=paused.append)
     with pytest.raises(RemoteError, match="the name does not resolve"):
@@ -301,7 +301,7 @@ def by_tls(server: FakeRegistry, root: Path | None, credentials: RegistryCredent
     return Registry(parse_reference(f"docker://localhost:{server.port}/prod/app:1"), way)
 
 
-def test_a_server_is_believed_for_its_certificate_alone(tls: tuple[ssl.SSLContext, Path]) -> None:
+def test_a_server_is_trusted_for_its_certificate_alone(tls: tuple[ssl.SSLContext, Path]) -> None:
     with FakeRegistry(tls=tls[0]) as server:
         server.store.add_image(OCI / "app-ci.oci.sif")
         with pytest.raises(RemoteError, match="certificate is not trusted"):

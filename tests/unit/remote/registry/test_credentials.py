@@ -130,7 +130,7 @@ def test_a_helper_is_told_the_registry_and_gives_name_and_password(
     ("script", "why"),
     [("exit 3", "status 3"), ("echo nonsense", "no credentials"), ('echo \'{"Username":"joe"}\'', "no credentials")],
 )
-def test_a_helper_that_fails_is_an_error_and_never_nobody(
+def test_a_helper_that_fails_is_an_error_and_never_anonymous(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, why: str
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=":")

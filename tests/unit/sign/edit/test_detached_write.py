@@ -22,7 +22,7 @@ def test_it_is_done_elsewhere_and_waited_for(tmp_path: Path) -> None:
     assert int(path.read_text()) != os.getpid()
 
 
-@pytest.mark.parametrize("error", [SigningError("no room"), BusyImageError("somebody's")], ids=["signing", "busy"])
+@pytest.mark.parametrize("error", [SigningError("no room"), BusyImageError("in use")], ids=["signing", "busy"])
 def test_what_it_raises_is_raised_here(error: EclctlError) -> None:
     def work() -> None:
         raise error
@@ -52,7 +52,7 @@ def test_a_mistake_in_it_is_not_taken_for_success() -> None:
         write_detached(lambda: 1 // 0 and None)
 
 
-def test_whoever_ignores_the_end_of_children_hears_of_it_all_the_same(tmp_path: Path) -> None:
+def test_a_process_that_ignores_the_end_of_children_is_told_all_the_same(tmp_path: Path) -> None:
     before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     try:
         write_detached((tmp_path / "done").touch)

@@ -1,4 +1,4 @@
-"""Editing in place: whatever ends it, and whatever of it the disk has by then, there is one of the two images."""
+"""Editing in place: wherever it ends, and with any part of it on the disk, there is one of the two images."""
 
 from __future__ import annotations
 
@@ -287,7 +287,7 @@ def between(path: Path, edit: Edit, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_the_reference_adds_to_an_image_that_a_crash_left_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its library writes behind the last object and into whatever table the header names."""
+    """Its library writes behind the last object and into the table that the header names."""
     path = tmp_path / "image.sif"
     path.write_bytes(SIGNED)
     between(path, note(), monkeypatch)
@@ -367,7 +367,7 @@ IMPOSSIBLE = {
 def test_a_record_that_cannot_be_is_left_alone(
     wrong: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Somebody wrote it by hand: whoever signs the image lets nothing be written outside of it, or cut off it."""
+    """An attacker wrote it by hand: signing the image writes nothing outside of it, and cuts nothing off it."""
     path = tmp_path / "image.sif"
     path.write_bytes(SIGNED)
     between(path, note(), monkeypatch)
@@ -413,7 +413,7 @@ def test_a_record_of_more_regions_than_an_edit_has_costs_nothing(tmp_path: Path)
 
 @pytest.mark.parametrize("stage", Stage)
 def test_what_an_object_holds_is_no_record(stage: Stage, tmp_path: Path) -> None:
-    """Who gives data to somebody that builds an image with a header that is known before writes nothing else of it."""
+    """An attacker may give data to a builder of images whose headers are known; that writes nothing else of them."""
     builder = sample()
     size = len(builder.build()) + SECTOR
     last = builder.add(bytes(SECTOR + -size % SECTOR), GENERIC)

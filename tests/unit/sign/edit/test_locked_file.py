@@ -65,8 +65,8 @@ def acl(*entries: tuple[int, int, int]) -> bytes:
     return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
 
 
-NOBODY = 0xFFFFFFFF
-USER_1234_READS = acl((1, 6, NOBODY), (2, 4, 1234), (4, 0, NOBODY), (0x10, 4, NOBODY), (0x20, 0, NOBODY))
+NO_ID = 0xFFFFFFFF
+USER_1234_READS = acl((1, 6, NO_ID), (2, 4, 1234), (4, 0, NO_ID), (0x10, 4, NO_ID), (0x20, 0, NO_ID))
 
 
 # -- what is kept
@@ -159,7 +159,7 @@ def test_a_link_that_is_led_elsewhere_meanwhile_stops_the_edit(image: Path, tmp_
     assert (objects(image), objects(other)) == (4, 4)
 
 
-def test_a_directory_that_is_renamed_meanwhile_leads_nobody_elsewhere(tmp_path: Path) -> None:
+def test_a_directory_that_is_renamed_meanwhile_does_not_lead_elsewhere(tmp_path: Path) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
     here.mkdir()
     (here / "image.sif").write_bytes(signed_once().build())
@@ -167,10 +167,10 @@ def test_a_directory_that_is_renamed_meanwhile_leads_nobody_elsewhere(tmp_path: 
         opened.digests([1, 3], ["sha256"])
         here.rename(there)
         here.mkdir()
-        (here / "image.sif").write_bytes(b"somebody else's")
+        (here / "image.sif").write_bytes(b"another user's")
         with pytest.raises(BusyImageError):
             opened.commit(note(), WHEN)
-    assert (here / "image.sif").read_bytes() == b"somebody else's"
+    assert (here / "image.sif").read_bytes() == b"another user's"
     assert os.listdir(here) == os.listdir(there) == ["image.sif"]
 
 
@@ -202,7 +202,7 @@ def test_in_a_directory_that_cannot_be_written_an_image_can_be_signed(shared: Pa
 
 
 @needs_root
-@pytest.mark.parametrize(("user", "mode"), [(4321, 0o644), (1234, 0o444)], ids=["somebody else's", "read-only"])
+@pytest.mark.parametrize(("user", "mode"), [(4321, 0o644), (1234, 0o444)], ids=["another user's", "read-only"])
 def test_a_file_that_may_not_be_written_is_named_before_any_work(shared: Path, user: int, mode: int) -> None:
     shared.chmod(0o777)
     path = of(shared / "image.sif", 1234, 1234)
@@ -236,7 +236,7 @@ def test_an_immutable_file_is_named_before_any_work(image: Path) -> None:
 # -- others
 
 
-def test_whoever_comes_second_waits_and_both_edits_are_in_the_file(image: Path) -> None:
+def test_the_second_editor_waits_and_both_edits_are_in_the_file(image: Path) -> None:
     waits = threading.Event()
 
     def second() -> None:
@@ -252,7 +252,7 @@ def test_whoever_comes_second_waits_and_both_edits_are_in_the_file(image: Path) 
     assert (data_of(image, 5), data_of(image, 6)) == (b"first", b"second")
 
 
-def test_whoever_does_not_want_to_wait_is_told(image: Path) -> None:
+def test_an_editor_that_does_not_want_to_wait_is_told(image: Path) -> None:
     with editing(str(image)), pytest.raises(BusyImageError, match="by another eclctl"), editing(str(image), timeout=0):
         pass
 
@@ -269,12 +269,12 @@ def test_many_processes_at_once_lose_nothing(image: Path) -> None:
     assert os.listdir(image.parent) == ["image.sif"]
 
 
-def test_a_file_that_somebody_has_open_for_writing_is_refused(image: Path) -> None:
+def test_a_file_that_is_open_for_writing_is_refused(image: Path) -> None:
     with image.open("r+b"), pytest.raises(BusyImageError, match="open for writing"), editing(str(image)):
         pass
 
 
-def test_a_file_that_somebody_opens_for_writing_meanwhile_is_refused(image: Path) -> None:
+def test_a_file_that_is_opened_for_writing_meanwhile_is_refused(image: Path) -> None:
     """A store into a page of a shared mapping that is dirty already would leave no trace in the file's times."""
     with editing(str(image)) as opened:
         opened.digests([1, 3], ["sha256"])
@@ -340,7 +340,7 @@ def test_where_locks_cannot_be_had_only_a_dead_edit_is_undone(
     image: Path, alive: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of one that still writes, what was undone would be overwritten in part."""
-    monkeypatch.setattr(locked_file, "_flock", lambda _: locked_file._Lock.UNKNOWN)
+    monkeypatch.setattr(locked_file, "_flock", lambda _: None)
     before = image.read_bytes()
     with image.open("r+b") as file:
         begun(file.fileno(), note())
@@ -379,7 +379,7 @@ def test_where_a_lock_is_had_only_for_writing_that_is_no_writer(image: Path, mon
     assert objects(image) == 5
 
 
-def test_the_descriptors_of_an_edit_are_closed_whatever_happens(image: Path) -> None:
+def test_the_descriptors_of_an_edit_are_closed_in_any_case(image: Path) -> None:
     before = os.listdir("/proc/self/fd")
     edit(image, note())
     with pytest.raises(SigningError), editing(str(image)) as opened:

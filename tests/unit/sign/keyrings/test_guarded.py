@@ -1,4 +1,4 @@
-"""Directories whose files are nobody else's: modes, owners, links, and what a crash leaves."""
+"""Directories of files that no other user may read: modes, owners, links, and what a crash leaves."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def watched(folder) -> Iterator[set[tuple[str, int]]]:
 
 
 @pytest.mark.parametrize("mask", [0, 0o022, 0o077, 0o777])
-def test_a_private_file_is_never_open_to_others_whatever_the_umask(tmp_path, mask):
+def test_a_private_file_is_never_open_to_others_under_any_umask(tmp_path, mask):
     ring = tmp_path / "home" / "keys"
     with umask(mask), watched(tmp_path) as seen, opened(ring) as directory, directory.lock():
         directory.replace("secret", b"1")
@@ -82,7 +82,7 @@ def test_files_of_a_shared_directory_can_be_read_by_all_and_written_by_none(tmp_
     assert (mode(tmp_path / "keys.d"), mode(tmp_path / "keys.d" / "a.asc")) == (0o755, 0o644)
 
 
-def test_the_lock_can_be_held_by_nobody_else(tmp_path):
+def test_the_lock_can_be_held_by_no_other_user(tmp_path):
     with opened(tmp_path / "keys.d", private=False) as directory, directory.lock():
         assert mode(tmp_path / "keys.d" / ".lock") == 0o600
 
@@ -134,14 +134,14 @@ def test_what_cannot_be_closed_to_others_can_be_read_and_is_told(tmp_path, monke
 
 
 @needs_root
-def test_a_private_directory_of_somebody_else_is_refused(tmp_path):
+def test_a_private_directory_of_another_user_is_refused(tmp_path):
     os.chown(tmp_path, 12345, 12345)
     with pytest.raises(KeyMaterialError, match="12345, not to you"), opened(tmp_path):
         pass
 
 
 @needs_root
-def test_a_link_to_a_directory_of_somebody_else_is_refused(tmp_path):
+def test_a_link_to_a_directory_of_another_user_is_refused(tmp_path):
     (tmp_path / "theirs").mkdir()
     os.chown(tmp_path / "theirs", 12345, 12345)
     (tmp_path / "keys").symlink_to("theirs")
@@ -158,7 +158,7 @@ def test_a_link_to_a_directory_of_our_own_is_followed(tmp_path):
 
 
 @needs_root
-def test_a_private_file_of_somebody_else_is_refused(tmp_path):
+def test_a_private_file_of_another_user_is_refused(tmp_path):
     (tmp_path / "secret").write_bytes(b"theirs")
     os.chown(tmp_path / "secret", 12345, 12345)
     with opened(tmp_path) as directory, pytest.raises(KeyMaterialError, match="12345, not to you"):
@@ -200,7 +200,7 @@ def test_a_file_that_is_too_long_is_refused_and_not_read_whole(tmp_path):
             directory.read("huge", 1000)
 
 
-def test_a_shared_directory_that_anybody_writes_is_refused_and_one_of_a_group_told(tmp_path):
+def test_a_shared_directory_that_all_users_write_is_refused_and_one_of_a_group_told(tmp_path):
     (tmp_path / "keys.d").mkdir()
     (tmp_path / "keys.d").chmod(0o777)
     with pytest.raises(KeyMaterialError, match="by all users"), opened(tmp_path / "keys.d", private=False):

@@ -59,7 +59,7 @@ def test_the_keys_of_the_corpus_are_described(name, algorithm, bits, problem):
         (dsa.generate_private_key(1024), 4, "DSA", 1024),
     ],
 )
-def test_lengths_are_in_bits_whatever_the_algorithm(private, version, algorithm, bits):
+def test_lengths_are_in_bits_with_every_algorithm(private, version, algorithm, bits):
     found = of(certificate(Key(private, version)))
     assert (found.algorithm, found.bits) == (algorithm, bits)
 

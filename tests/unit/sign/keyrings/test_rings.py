@@ -158,7 +158,7 @@ def sizes(ring):
 
 @pytest.mark.parametrize("too_long", ["revocation", "certificates"])
 def test_a_full_disk_leaves_nothing_of_a_new_pair(ring, too_long):
-    """Else whoever is told that it failed makes a second one, and has two."""
+    """Else a user who is told that it failed makes a second one, and has two."""
     ring.add(certificate(BOB) + packet(13, bytes(5000)))
     before = sizes(ring)
     limit = 1000 if too_long == "certificates" else 8000

@@ -7,17 +7,16 @@ member for member, for signatures by both lie in one manifest. What they would l
 from __future__ import annotations
 
 import base64
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from eclctl import strictjson
 from eclctl.errors import SigningError
 from eclctl.sif.oci_sif import REF_NAME, SIMPLE_SIGNING
-from eclctl.sign.new_oci_sif import compact
+from eclctl.sign.new_oci_sif import compact, oci_digest
 from eclctl.signature.cosign import ANNOTATION, PAYLOAD_TYPE
 
-__all__ = ["MANIFEST_TYPE", "config_with", "layer", "manifest_with", "oci_digest", "payload", "root_with"]
+__all__ = ["MANIFEST_TYPE", "config_with", "layer", "manifest_with", "payload", "root_with"]
 
 MANIFEST_TYPE: Final = "application/vnd.oci.image.manifest.v1+json"
 """The media type of a manifest that is made here."""
@@ -29,11 +28,6 @@ _MANIFEST = ("schemaVersion", "mediaType", "config", "layers", "annotations", "s
 _INDEX = ("schemaVersion", "mediaType", "manifests", "annotations", "subject")
 _CONFIG = ("architecture", "author", "container", "created", "docker_version", "history", "os", "rootfs", "config")
 _EMPTY_CONFIG = {"architecture": "", "created": _ZERO_TIME, "os": "", "config": {}}
-
-
-def oci_digest(data: bytes) -> str:
-    """Return `sha256:` and the lower-case hex digest of a blob."""
-    return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
 def payload(image: str, optional: Mapping[str, str | int]) -> bytes:

@@ -64,16 +64,6 @@ class KeyPair:
     public: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class _Box:
-    """What an encrypted key file holds, once it is well-formed."""
-
-    cost: tuple[int, int, int]
-    salt: bytes
-    nonce: bytes
-    ciphertext: bytes
-
-
 class _InvalidError(Exception):
     """The text is no encrypted key."""
 
@@ -129,10 +119,10 @@ def read_cosign_key(text: bytes, password: Callable[[], bytes], *, source: str =
             verifiers refuse. An unencrypted key is refused, as cosign and SingularityCE refuse it.
     """
     try:
-        box = _box(_block(text, source))
+        cost, salt, nonce, ciphertext = _box(_block(text, source))
     except _InvalidError as error:
         raise KeyMaterialError(f"{source}: the encrypted key is not valid: {error}") from None
-    secret = _opened(box, password())
+    secret = _opened(_derived(password(), salt, cost), nonce, ciphertext)
     if secret is None:
         raise KeyMaterialError(f"{source}: wrong password, or the file has been changed")
     try:
@@ -164,8 +154,8 @@ def _block(text: bytes, source: str) -> bytes:
 _IMPORT = "`cosign import-key-pair --key FILE` makes one of its own of it"
 
 
-def _box(data: bytes) -> _Box:
-    """Return the parts of an encrypted key."""
+def _box(data: bytes) -> tuple[tuple[int, int, int], bytes, bytes, bytes]:
+    """Return the parts of an encrypted key: what scrypt may spend, salt, nonce and ciphertext."""
     try:
         members = _members(strictjson.loads(data), ("kdf", "cipher", "ciphertext"))
     except strictjson.JsonError as error:
@@ -179,7 +169,7 @@ def _box(data: bytes) -> _Box:
     salt, nonce = _bytes(kdf["salt"], "salt"), _bytes(cipher["nonce"], "nonce")
     if not 0 < len(salt) <= _MAX_SALT or len(nonce) != _NONCE_SIZE:
         raise _InvalidError(f"a salt of {len(salt)} bytes and a nonce of {len(nonce)}")
-    return _Box(_cost(kdf["params"]), salt, nonce, _bytes(members["ciphertext"], "ciphertext"))
+    return _cost(kdf["params"]), salt, nonce, _bytes(members["ciphertext"], "ciphertext")
 
 
 def _cost(params: Any) -> tuple[int, int, int]:
@@ -209,13 +199,13 @@ def _bytes(text: Any, what: str) -> bytes:
         raise _InvalidError(f"{what} is no base64") from None
 
 
-def _opened(box: _Box, password: bytes) -> bytes | None:
-    """Return what a box holds, None when the password is not the one, or the box is not as it was closed."""
+def _opened(key: bytes, nonce: bytes, ciphertext: bytes) -> bytes | None:
+    """Return what a box holds, None when the key is not the one, or the box is not as it was closed."""
     from nacl.exceptions import CryptoError  # noqa: PLC0415 - most commands have no use for libsodium
     from nacl.secret import SecretBox  # noqa: PLC0415 - as above
 
     try:
-        return bytes(SecretBox(_derived(password, box.salt, box.cost)).decrypt(box.ciphertext, box.nonce))
+        return bytes(SecretBox(key).decrypt(ciphertext, nonce))
     except (CryptoError, ValueError):  # libsodium refuses some lengths, such as none at all, by ValueError
         return None
 

@@ -23,16 +23,9 @@ from eclctl.sif import oci_sif
 from eclctl.sif.oci import Manifest, parse_manifest
 from eclctl.sif.oci_sif import Attachment, Image, Layout
 from eclctl.sif.reader import DataType, Descriptor, Sif
-from eclctl.sign.cosign_documents import (
-    MANIFEST_TYPE,
-    config_with,
-    layer,
-    manifest_with,
-    oci_digest,
-    payload,
-    root_with,
-)
+from eclctl.sign.cosign_documents import MANIFEST_TYPE, config_with, layer, manifest_with, payload, root_with
 from eclctl.sign.edit.editing import Edit, Editing, NewObject, Progress
+from eclctl.sign.new_oci_sif import oci_digest
 from eclctl.sign.pem import PrivateKey
 from eclctl.signature.dsse import Effort
 from eclctl.terms import Kind
@@ -96,7 +89,9 @@ def signing_subject(image: Sif) -> Subject:
     _require_sound(held)
     removes = _superseded(image, layout, found, held)
     count = 0 if held is None else len(held.layers)
-    return Subject(found.digest, _objects(found), count, _broken(image, removes), removes, layout.root, held)
+    blobs = (found.manifest, *found.parts)
+    objects = tuple(dict.fromkeys(each.object.id for each in blobs if each.object is not None))
+    return Subject(found.digest, objects, count, _broken(image, removes), removes, layout.root, held)
 
 
 def repeated(image: Sif, keys: Iterable[PrivateKey], purpose: str | None) -> tuple[PrivateKey, ...]:
@@ -173,12 +168,6 @@ def _the_image(layout: Layout) -> Image:
         # The reference looks for an image without a name, and would find none to verify.
         raise SigningError("while fetching image from OCI-SIF: no matching image / index found: the only one is named")
     return layout.image
-
-
-def _objects(found: Image) -> tuple[int, ...]:
-    """Return the IDs of manifest, config and layers, each once."""
-    blobs = (found.manifest, *found.parts)
-    return tuple(dict.fromkeys(each.object.id for each in blobs if each.object is not None))
 
 
 def _require_sound(held: Attachment | None) -> None:

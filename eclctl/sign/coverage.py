@@ -5,7 +5,7 @@ Nothing here needs a key. What is worth knowing before signing is returned as fi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from eclctl.errors import SigningError
@@ -17,7 +17,7 @@ from eclctl.trust.keyring import KeyStore
 from eclctl.verify.content import Groups, absolute_ids
 from eclctl.verify.opening import Opened, load, open_signature
 
-__all__ = ["Part", "already_signed", "native_signatures", "plan_coverage", "signing_warnings"]
+__all__ = ["Part", "already_signed", "plan_coverage", "signing_warnings"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,19 +61,36 @@ def plan_coverage(image: Sif, groups: Sequence[int] = (), objects: Sequence[int]
     return (*parts, *_single(image, members, objects))
 
 
-def signing_warnings(image: Sif, parts: Sequence[Part]) -> tuple[Finding, ...]:
-    """Return warnings for the signer of these parts: what such signatures do not do."""
+def signing_warnings(image: Sif, parts: Sequence[Part]) -> Iterator[Finding]:
+    """Yield warnings for the signer of these parts: what such signatures do not do."""
     members = Groups(image).members
-    found = [_partly(parts), _groups_left_out(members, parts), _nil_uuid_warning(image, members)]
-    loose = [each.id for each in image.descriptors if not each.group and not each.is_signature]
-    if loose:
+    if partial := [identity for part in parts if not part.whole for identity in part.ids]:
+        ids = _listed(partial)
+        message = (
+            f"a signature over single objects ({ids}) approves nothing by itself: only a requirement that names them"
+        )
+        yield Finding("single-objects", message)
+    left_out = members.keys() - {part.group for part in parts}
+    if left_out and any(part.whole for part in parts):
+        message = f"nothing is signed of group {_listed(left_out)}: who approves an image signs all of its groups"
+        yield Finding("groups-left-out", message)
+    if not image.header.tied and len(members) != 1:
+        message = (
+            "the image has several groups and no UUID, so that groups of other images could be put in their place: its"
+            " signatures never approve the whole image. Build it again with a UUID"
+        )
+        yield Finding("not-tied", message)
+    if loose := [each.id for each in image.descriptors if not each.group and not each.is_signature]:
         message = (
             f"non-signature object not associated with object group: {_listed(loose)}; no signature covers it, and"
             " neither the image nor any part of it will verify"
         )
-        found.append(Finding("ungrouped-object", message))
-    found += _oci(image)
-    return tuple(each for each in found if each is not None)
+        yield Finding("ungrouped-object", message)
+    if image.kind is Kind.OCI_SIF:
+        lost = "a push to a registry leaves native signatures behind; sign with --cosign what is to be pushed"
+        yield Finding("lost-by-push", lost)
+        last = "a cosign signature that is added later breaks this one: cosign first, native last"
+        yield Finding("cosign-first", last)
 
 
 def already_signed(image: Sif, parts: Sequence[Part], store: KeyStore, purposes: frozenset[str]) -> tuple[Finding, ...]:
@@ -83,7 +100,8 @@ def already_signed(image: Sif, parts: Sequence[Part], store: KeyStore, purposes:
     """
     effort = dsse.Effort()
     members = Groups(image)
-    opened = [open_signature(signature, store, effort) for signature in load(image, native_signatures(image))]
+    signatures = load(image, tuple(each for each in image.descriptors if each.is_signature))
+    opened = [open_signature(signature, store, effort) for signature in signatures]
     found: list[Finding] = []
     for part in parts:
         again = [each.signature.descriptor.id for each in opened if _covers(each, part, members, purposes)]
@@ -92,11 +110,6 @@ def already_signed(image: Sif, parts: Sequence[Part], store: KeyStore, purposes:
             message = f"this key has signed {what} before (signature {_listed(again)}); one key counts once"
             found.append(Finding("signed-before", message))
     return tuple(found)
-
-
-def native_signatures(image: Sif) -> tuple[Descriptor, ...]:
-    """Return the signature objects of an image: an object that is added to a group breaks those that cover it."""
-    return tuple(each for each in image.descriptors if each.is_signature)
 
 
 def _single(image: Sif, members: dict[int, tuple[Descriptor, ...]], objects: Sequence[int]) -> list[Part]:
@@ -112,41 +125,6 @@ def _single(image: Sif, members: dict[int, tuple[Descriptor, ...]], objects: Seq
         Part(group, tuple(each for each in members[group] if each.id in ids), whole=len(ids) == len(members[group]))
         for group, ids in sorted(chosen.items())
     ]
-
-
-def _partly(parts: Sequence[Part]) -> Finding | None:
-    partial = [part for part in parts if not part.whole]
-    if not partial:
-        return None
-    ids = _listed(identity for part in partial for identity in part.ids)
-    message = f"a signature over single objects ({ids}) approves nothing by itself: only a requirement that names them"
-    return Finding("single-objects", message)
-
-
-def _groups_left_out(members: dict[int, list[Descriptor]], parts: Sequence[Part]) -> Finding | None:
-    left_out = sorted(members.keys() - {part.group for part in parts})
-    if not left_out or not any(part.whole for part in parts):
-        return None
-    message = f"nothing is signed of group {_listed(left_out)}: who approves an image signs all of its groups"
-    return Finding("groups-left-out", message)
-
-
-def _nil_uuid_warning(image: Sif, members: dict[int, list[Descriptor]]) -> Finding | None:
-    if image.header.tied or len(members) == 1:
-        return None
-    message = (
-        "the image has several groups and no UUID, so that groups of other images could be put in their place: its"
-        " signatures never approve the whole image. Build it again with a UUID"
-    )
-    return Finding("not-tied", message)
-
-
-def _oci(image: Sif) -> list[Finding]:
-    if image.kind is not Kind.OCI_SIF:
-        return []
-    lost = "a push to a registry leaves native signatures behind; sign with --cosign what is to be pushed"
-    last = "a cosign signature that is added later breaks this one: cosign first, native last"
-    return [Finding("lost-by-push", lost), Finding("cosign-first", last)]
 
 
 def _covers(opened: Opened, part: Part, members: Groups, purposes: frozenset[str]) -> bool:

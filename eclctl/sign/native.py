@@ -9,6 +9,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,18 +19,19 @@ from datetime import datetime
 from eclctl.errors import KeyMaterialError, SigningError
 from eclctl.model import Verification
 from eclctl.sif.reader import DataType, Descriptor, Sif
-from eclctl.sign import dsse, metadata
+from eclctl.sign import metadata
 from eclctl.sign.coverage import Part
 from eclctl.sign.edit.editing import Edit, Editing, NewObject, Progress
 from eclctl.sign.gnupg import PgpSigner
 from eclctl.sign.pem import PrivateKey
 from eclctl.signature import openpgp
+from eclctl.signature.dsse import MAX_SIGNATURES, PAYLOAD_TYPE, pae
 from eclctl.terms import KeyRef, SignatureFormat, SignerKind
 from eclctl.trust.keyring import KeyStore, judge
 from eclctl.verify.examine import examine_image
 from eclctl.verify.hashing import DigestCache, Want
 
-__all__ = ["Signing", "sign", "signing_with_pem", "signing_with_pgp"]
+__all__ = ["Signing", "seal_envelope", "sign", "signing_with_pem", "signing_with_pgp"]
 
 _EXTRA = struct.Struct("<i")
 _HASH_NUMBERS = {"sha256": 1, "sha384": 2, "sha512": 3}
@@ -104,7 +107,33 @@ def signing_with_pem(keys: Sequence[PrivateKey]) -> Signing:
     store = KeyStore.of(openpgp.Keyring.parse(), tuple(key.public for key in keys))
     refs = tuple(KeyRef(SignerKind.KEY, key.id) for key in store.dsse_keys)
     extra = _EXTRA.pack(_HASH_NUMBERS["sha256"])
-    return Signing(SignatureFormat.DSSE, store, refs, extra, lambda text: dsse.seal(text, keys))
+    return Signing(SignatureFormat.DSSE, store, refs, extra, lambda text: seal_envelope(text, keys))
+
+
+def seal_envelope(payload: bytes, keys: Sequence[PrivateKey]) -> bytes:
+    """Return a DSSE envelope of SIF metadata with a signature by each key, in their order.
+
+    A key that is given twice signs once. Each signs the pre-authentication encoding of payload and payload type, never
+    the payload alone. The envelope is written as the reference writes it: compact JSON in this order of members,
+    standard base64, the SSH fingerprint of each key as its `keyid`.
+
+    Raises:
+        SigningError: There is no key, or there are more than any reader looks at.
+    """
+    signers = list({key.public.id: key for key in keys}.values())
+    if not 0 < len(signers) <= MAX_SIGNATURES:
+        raise SigningError(f"an envelope has 1 to {MAX_SIGNATURES} signatures; there are {len(signers)} keys")
+    message = pae(PAYLOAD_TYPE, payload)
+    document = {
+        "payloadType": PAYLOAD_TYPE,
+        "payload": _base64(payload),
+        "signatures": [{"keyid": key.public.keyid, "sig": _base64(key.sign(message))} for key in signers],
+    }
+    return json.dumps(document, separators=(",", ":")).encode("ascii")
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
 
 
 def _signature_objects(
@@ -143,42 +172,39 @@ def sign(
     Raises:
         EclctlError: A key did not sign, a signature does not verify, or the file cannot be written.
     """
-    ids = {each.id for part in parts for each in part.objects}
-    work = _Work(opened.image, tuple(parts), signing, opened.digests(ids, (algorithm,), progress))
-    objects = _signature_objects(work.image, work.parts, signing, work.digests, algorithm)
+    image = opened.image
+    digests = opened.digests({each.id for part in parts for each in part.objects}, (algorithm,), progress)
+    objects = _signature_objects(image, parts, signing, digests, algorithm)
+    known = DigestCache()
+    for (identity, name), digest in digests.items():
+        known.put(Want(name, (identity,)), digest)
     made: list[int] = []
-    opened.commit(Edit(add=objects), clock(), lambda after: made.extend(work.checked(after, clock())))
+    opened.commit(
+        Edit(add=objects),
+        clock(),
+        lambda after: made.extend(_checked(image, after, parts, signing, known=known, now=clock())),
+    )
     return tuple(made)
 
 
-@dataclass(frozen=True, slots=True)
-class _Work:
-    """What is signed in one image, as it was before."""
+def _checked(
+    before: Sif, after: Sif, parts: Sequence[Part], signing: Signing, *, known: DigestCache, now: datetime
+) -> list[int]:
+    """Return the IDs of the new signatures of the image as it will be, once they verify.
 
-    image: Sif
-    parts: tuple[Part, ...]
-    signing: Signing
-    digests: Mapping[tuple[int, str], bytes]
-
-    def checked(self, after: Sif, now: datetime) -> list[int]:
-        """Return the IDs of the new signatures of the image as it will be, once they verify.
-
-        The digests of data are those that were found for signing. All that was there before is still there, unchanged.
-        """
-        kept, there = _by_id(self.image), _by_id(after)
-        new = sorted(there.keys() - kept.keys())
-        old = {identity: each for identity, each in there.items() if identity in kept}
-        if len(new) != len(self.parts) or old != kept or after.header.signed_bytes != self.image.header.signed_bytes:
-            raise SigningError("it would not be what was there and new signatures; the image stays as it was")
-        known = DigestCache()
-        for (identity, name), digest in self.digests.items():
-            known.put(Want(name, (identity,)), digest)
-        found = examine_image(after, self.signing.store, known=known)
-        for identity, part in zip(new, self.parts, strict=True):
-            why = _fault(found, identity, part, self.signing, now)
-            if why is not None:
-                raise SigningError(f"signature {identity} does not verify, so the image stays as it was: {why}")
-        return new
+    The digests of data are those that were found for signing. All that was there before is still there, unchanged.
+    """
+    kept, there = _by_id(before), _by_id(after)
+    new = sorted(there.keys() - kept.keys())
+    old = {identity: each for identity, each in there.items() if identity in kept}
+    if len(new) != len(parts) or old != kept or after.header.signed_bytes != before.header.signed_bytes:
+        raise SigningError("it would not be what was there and new signatures; the image stays as it was")
+    found = examine_image(after, signing.store, known=known)
+    for identity, part in zip(new, parts, strict=True):
+        why = _fault(found, identity, part, signing, now)
+        if why is not None:
+            raise SigningError(f"signature {identity} does not verify, so the image stays as it was: {why}")
+    return new
 
 
 def _by_id(image: Sif) -> dict[int, Descriptor]:

@@ -20,7 +20,7 @@ from eclctl.sif.layout import DESCRIPTOR_SIZE, GROUP_MASK, HEADER, MAGIC, NO_ARC
 from eclctl.sif.oci import Content, Manifest
 from eclctl.sif.reader import MAX_SLOTS, DataType
 
-__all__ = ["Member", "PlacedBlob", "PlannedImage", "compact", "plan_oci_sif", "root_index"]
+__all__ = ["Member", "PlacedBlob", "PlannedImage", "compact", "oci_digest", "plan_oci_sif"]
 
 _INDEX_TYPE: Final = "application/vnd.oci.image.index.v1+json"
 _REF_NAME: Final = "org.opencontainers.image.ref.name"
@@ -69,6 +69,11 @@ class PlannedImage:
     size: int
 
 
+def oci_digest(data: bytes) -> str:
+    """Return `sha256:` and the lower-case hex digest of a blob."""
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
 def compact(document: Mapping[str, Any]) -> bytes:
     """Return JSON as Go writes it.
 
@@ -86,18 +91,13 @@ def compact(document: Mapping[str, Any]) -> bytes:
         ) from None
 
 
-def root_index(members: Sequence[Member]) -> bytes:
-    """Return the root index that lists the members."""
-    return compact({"schemaVersion": 2, "mediaType": _INDEX_TYPE, "manifests": [_entry(member) for member in members]})
-
-
 def _entry(member: Member) -> dict[str, Any]:
     annotations = {"annotations": {_REF_NAME: member.name}} if member.name else {}
     artifact = member.manifest.artifact_type or member.manifest.config.media_type
     return {
         "mediaType": member.media_type,
         "size": len(member.raw),
-        "digest": _digest(member.raw),
+        "digest": oci_digest(member.raw),
         **annotations,
         **({"artifactType": artifact} if artifact else {}),
     }
@@ -111,19 +111,20 @@ def plan_oci_sif(members: Sequence[Member]) -> PlannedImage:
     Raises:
         MalformedImageError: there are more blobs than a SIF may hold, or what is said of their sizes cannot be.
     """
-    root = root_index(members)
+    entries = [_entry(member) for member in members]
+    root = compact({"schemaVersion": 2, "mediaType": _INDEX_TYPE, "manifests": entries})
     blobs: dict[str, tuple[int, bytes | None]] = {}
     for member in members:
         for content in member.contents:
             _add(blobs, content.digest, content.size, None)
-        _add(blobs, _digest(member.raw), len(member.raw), member.raw)
+        _add(blobs, oci_digest(member.raw), len(member.raw), member.raw)
     used = len(blobs) + 1
     slots = max(len(members[0].contents) + 2 + _SPARE, used)
     if slots > MAX_SLOTS:
         raise MalformedImageError(f"{used} blobs; a SIF of at most {MAX_SLOTS} is read")
     start = offset = USUAL_TABLE + slots * DESCRIPTOR_SIZE
     placed = []
-    for digest, (size, data) in (*blobs.items(), (_digest(root), (len(root), root))):
+    for digest, (size, data) in (*blobs.items(), (oci_digest(root), (len(root), root))):
         placed.append(PlacedBlob(digest, size, offset, data))
         offset += size
         if size > _LARGEST or offset > _LARGEST:
@@ -152,7 +153,3 @@ def _descriptor(number: int, blob: PlacedBlob, *, last: bool) -> bytes:
     kind = DataType.OCI_ROOT_INDEX if last else DataType.OCI_BLOB
     place = (blob.offset, blob.size, blob.size)
     return SLOT.pack(kind, 1, number, _GROUP, 0, *place, _ZERO_TIME, _ZERO_TIME, 0, 0, b"", blob.digest.encode("ascii"))
-
-
-def _digest(data: bytes) -> str:
-    return f"sha256:{hashlib.sha256(data).hexdigest()}"

@@ -67,7 +67,11 @@ def with_signatures(
         now: When it is signed.
     """
     made = [_template(name, signing, store, now) for ref in signing.refs for name in store.names_of(ref)]
-    claims = [_over(part, number, claim) for number, part in enumerate(parts, _next_id(image)) for claim in made]
+    claims = [
+        replace(claim, signature=number, group=part.group, objects=frozenset(part.ids), whole_group=part.whole)
+        for number, part in enumerate(parts, _next_id(image))
+        for claim in made
+    ]
     numbers = range(_next_id(image), _next_id(image) + len(parts)) if not made else ()
     failures = [Failure(number, signing.format, _STRANGER) for number in numbers]
     return replace(image, claims=(*image.claims, *claims), failures=(*image.failures, *failures))
@@ -93,10 +97,6 @@ def _template(name: KeyRef, signing: Signing, store: KeyStore, now: datetime) ->
         created=now if entry.carries_time else None,
         purposes=signing.purposes,
     )
-
-
-def _over(part: Part, number: int, claim: Claim) -> Claim:
-    return replace(claim, signature=number, group=part.group, objects=frozenset(part.ids), whole_group=part.whole)
 
 
 def _next_id(image: Verification) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from ipaddress import IPv4Address, IPv6Address
 
-__all__ = ["is_numeric", "why_refused"]
+__all__ = ["is_loopback", "is_numeric", "parse_address", "why_refused"]
 
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052
 _LOW_32_BITS = 0xFFFF_FFFF
@@ -16,15 +16,28 @@ def is_numeric(host: str) -> bool:
     return ":" in host or host.replace(".", "").isdigit()
 
 
+def parse_address(text: str) -> IPv4Address | IPv6Address | None:
+    """Return a numeric address (IPv6 without brackets), None for anything else."""
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        return None
+
+
+def is_loopback(text: str) -> bool:
+    """Return whether this is a numeric address of the host itself."""
+    address = parse_address(text)
+    return address is not None and address.is_loopback
+
+
 def why_refused(address: str) -> str | None:
     """Return why a redirect may not lead to a numeric address, None when it may.
 
     Refused are loopback, link-local (which is where clouds keep the secrets of their machines), unspecified, multicast
     and reserved addresses, also where an IPv6 address carries an IPv4 one. What is no numeric address is refused too.
     """
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
+    parsed = parse_address(address)
+    if parsed is None:
         return "it is no numeric address"
     for each in (parsed, *_embedded(parsed)):
         if (what := _what(each)) is not None:

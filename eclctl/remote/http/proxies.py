@@ -3,8 +3,8 @@
 `http_proxy`, `https_proxy` and `no_proxy` count, and so do their names in capitals where those in small letters are not
 set. `no_proxy` lists host names (with all names below them; a leading dot changes nothing), addresses, networks
 (`10.0.0.0/8`), each optionally with `:port`, or `*`. The host itself (`localhost`, loopback addresses) is never asked
-through a proxy, whose own self it would be. A proxy of a kind that is not supported is an error, never a reason to go
-without it.
+through a proxy: to the proxy, these names mean the proxy itself. A proxy of a kind that is not supported is an error,
+never a reason to go without it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
 from eclctl.errors import RemoteError
+from eclctl.remote.http.addresses import is_loopback, parse_address
 
 __all__ = ["Proxy", "choose"]
 
@@ -63,10 +64,7 @@ def _parse(text: str, variable: str) -> Proxy:
 
 
 def _is_self(host: str) -> bool:
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    address = _address(host)
-    return address is not None and address.is_loopback
+    return host == "localhost" or host.endswith(".localhost") or is_loopback(host)
 
 
 def _matches(entry: str, host: str, port: int) -> bool:
@@ -80,17 +78,10 @@ def _matches(entry: str, host: str, port: int) -> bool:
     entry = entry.strip("[]").removeprefix("*").removeprefix(".")
     if not entry:
         return False
-    address = _address(host)
+    address = parse_address(host)
     if address is None:
         return host == entry or host.endswith("." + entry)
     try:
         return address in ipaddress.ip_network(entry, strict=False)
     except ValueError:
         return False
-
-
-def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        return ipaddress.ip_address(host)
-    except ValueError:
-        return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote, urljoin
 
 from eclctl.errors import RemoteError
@@ -13,6 +13,7 @@ from eclctl.sif.oci import INDEX_TYPES, MANIFEST_TYPES
 
 __all__ = [
     "error_messages",
+    "json_object",
     "location",
     "media_type",
     "require_not_transient",
@@ -71,11 +72,8 @@ def media_type(response: Response) -> str:
         RemoteError: Header and content name different types, or it is none of the known ones.
     """
     stated = response.headers.get("content-type", "").partition(";")[0].strip()
-    try:
-        members = json.loads(response.body)
-    except (ValueError, RecursionError):
-        members = None
-    inside = members.get("mediaType", stated) if isinstance(members, dict) else None
+    members = json_object(response.body)
+    inside = None if members is None else members.get("mediaType", stated)
     known = isinstance(inside, str) and inside in MANIFEST_TYPES | INDEX_TYPES
     if not known or stated not in {"", inside}:
         found = f"{escaped(str(inside))} as {escaped(stated) or 'nothing'}"
@@ -83,13 +81,21 @@ def media_type(response: Response) -> str:
     return str(inside)
 
 
+def json_object(data: bytes) -> dict[str, Any] | None:
+    """Return the members of a JSON object, None when the data is anything else."""
+    try:
+        members = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    return members if isinstance(members, dict) else None
+
+
 def error_messages(body: bytes) -> str:
     """Return what a registry says of an error (distribution-spec, error codes), escaped; "" when that is nothing."""
     try:
-        members = json.loads(body)
-        errors = members["errors"][:_MAX_MESSAGES]
+        errors = (json_object(body) or {})["errors"][:_MAX_MESSAGES]
         said = [f"{each.get('code', '')} {each.get('message', '')}".strip() for each in errors]
-    except (ValueError, RecursionError, TypeError, KeyError, AttributeError):
+    except (TypeError, KeyError, AttributeError):
         return ""
     return f" ({escaped('; '.join(said))})" if said else ""
 

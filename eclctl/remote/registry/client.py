@@ -25,14 +25,13 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mappin
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from ipaddress import ip_address
 from typing import Any, Final, TypeVar
 from urllib.parse import urlencode
 
 from eclctl.errors import RemoteError
 from eclctl.remote.http import client as http
 from eclctl.remote.http import proxies
-from eclctl.remote.http.addresses import is_numeric, why_refused
+from eclctl.remote.http.addresses import is_loopback, is_numeric, why_refused
 from eclctl.remote.http.client import REDIRECTS, IncomingResponse, Response, Target, TransientError, escaped
 from eclctl.remote.http.limits import (
     EXCHANGE_SECONDS,
@@ -64,8 +63,7 @@ _ACCEPT: Final = {"Accept": ", ".join(sorted(MANIFEST_TYPES | INDEX_TYPES))}
 _BINARY: Final = {"Content-Type": "application/octet-stream"}
 _OK, _CREATED, _ACCEPTED, _NO_CONTENT, _PARTIAL = 200, 201, 202, 204, 206
 _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _NO_RANGE = 401, 403, 404, 416
-_LINE_LIMIT: Final = MAX_LOCATION + 1024
-_URL_LIMIT: Final = MAX_LOCATION + 1024  # a place to upload to, with the digest behind it
+_URL_LIMIT: Final = MAX_LOCATION + 1024  # a place to upload to, with the digest behind it; also of a header line
 
 _Result = TypeVar("_Result")
 
@@ -351,7 +349,7 @@ class Registry:
             proxy,
             refuse=refuse if proxy is None else http.allow_any_address,
             roots=self._access.roots,
-            line_limit=_LINE_LIMIT,
+            line_limit=_URL_LIMIT,
         )
         stall = self._access.seconds
         try:
@@ -384,7 +382,7 @@ class Registry:
     def _why_refused(self, address: str) -> str | None:
         """Return why a server that the registry names must not be at an address, None if it may."""
         why = why_refused(address)
-        if why is not None and self._addresses and all(map(_is_loopback, {*self._addresses, address})):
+        if why is not None and self._addresses and all(map(is_loopback, {*self._addresses, address})):
             return None
         return why
 
@@ -427,10 +425,3 @@ class Registry:
     def _named(self, chosen: str) -> str:
         separator = "@" if is_digest(chosen) else ":"
         return f"{self._reference.host}/{self._reference.repository}{separator}{chosen}"
-
-
-def _is_loopback(address: str) -> bool:
-    try:
-        return ip_address(address).is_loopback
-    except ValueError:
-        return False

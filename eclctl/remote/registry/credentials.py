@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import os
 import re
 import stat
@@ -27,6 +26,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from eclctl.errors import RemoteError
+from eclctl.remote.registry.answers import json_object
 from eclctl.remote.registry.names import Reference
 
 __all__ = ["ANONYMOUS", "RegistryCredentials", "find_credentials"]
@@ -119,11 +119,8 @@ def _read(path: str, *, wanted: bool, warn: Callable[[str], None]) -> Mapping[st
         return None
     except OSError as error:
         raise RemoteError(f"{path}: the credentials cannot be read: {error.strerror}") from error
-    try:
-        members = json.loads(data) if len(data) <= _MAX_FILE else None
-    except (ValueError, RecursionError):
-        members = None
-    if not isinstance(members, dict):
+    members = json_object(data) if len(data) <= _MAX_FILE else None
+    if members is None:
         raise RemoteError(f"{path}: no file of credentials (JSON, at most 1 MiB); correct it or move it away")
     entries = map(_mapping, _mapping(members.get("auths")).values())
     if status.st_mode & _OTHERS_READ and any(_text(entry, name) for entry in entries for name in _SECRETS):
@@ -175,10 +172,7 @@ def _from_helper(helper: str, key: str) -> RegistryCredentials:
         if _NOT_FOUND in done.stdout.decode(errors="replace"):
             return ANONYMOUS
         raise RemoteError(f"{program} gave no credentials for {key}: it ended with status {done.returncode}")
-    try:
-        answer = _mapping(json.loads(done.stdout[:_MAX_FILE]))
-    except (ValueError, RecursionError):
-        answer = {}
+    answer = json_object(done.stdout[:_MAX_FILE]) or {}
     name, secret = _text(answer, "Username"), _text(answer, "Secret")
     if not name or not secret:
         raise RemoteError(f"{program} answered with something that is no credentials for {key}")

@@ -18,11 +18,9 @@ from eclctl.terms import Finding
 
 __all__ = [
     "EMPTY_CONFIG",
-    "EXT3_LAYER",
     "MAX_CONFIG",
     "SIF_CONFIG",
     "SIF_LAYERS",
-    "SQUASHFS_LAYER",
     "FoundManifest",
     "architecture_of",
     "find_image",
@@ -32,8 +30,8 @@ __all__ = [
     "signature_tag",
 ]
 
-SQUASHFS_LAYER: Final = "application/vnd.sylabs.image.layer.v1.squashfs"
-EXT3_LAYER: Final = "application/vnd.sylabs.image.layer.v1.ext3"
+_SQUASHFS_LAYER: Final = "application/vnd.sylabs.image.layer.v1.squashfs"
+_EXT3_LAYER: Final = "application/vnd.sylabs.image.layer.v1.ext3"
 SIF_LAYERS: Final = ("application/vnd.sylabs.sif.layer.v1.sif", "appliciation/vnd.sylabs.sif.layer.tar")
 """Media types of a layer that is a whole SIF file: today's, and the misspelt one of Singularity before 3.7."""
 
@@ -109,7 +107,7 @@ def require_runnable_layers(manifest: Manifest) -> None:
         raise RemoteError("the image has no layers")
     for number, layer in enumerate(manifest.layers, start=1):
         last = number == len(manifest.layers)
-        if layer.media_type == SQUASHFS_LAYER or (last and layer.media_type == EXT3_LAYER):
+        if layer.media_type == _SQUASHFS_LAYER or (last and layer.media_type == _EXT3_LAYER):
             continue
         if layer.media_type in SIF_LAYERS:
             raise RemoteError("this is a whole SIF file, not an OCI image: pull it by oras://")

@@ -13,7 +13,6 @@ A registry names its own authorization server, mostly on another host (`auth.doc
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeAlias
 from urllib.parse import urlencode
@@ -22,6 +21,7 @@ from urllib.request import parse_http_list, parse_keqv_list
 from eclctl.errors import RemoteError
 from eclctl.remote.http.client import escaped, parse_url
 from eclctl.remote.http.limits import MAX_TOKEN, MAX_TOKEN_ANSWER
+from eclctl.remote.registry.answers import json_object
 from eclctl.remote.registry.credentials import RegistryCredentials
 
 __all__ = ["Ask", "Login"]
@@ -53,12 +53,8 @@ class Login:
         self._scope = scope
         self._credentials = credentials
         self._ask = ask
-        self._authorization = f"Bearer {credentials.bearer}" if credentials.bearer else ""
-
-    @property
-    def headers(self) -> Mapping[str, str]:
+        self.headers = {"Authorization": f"Bearer {credentials.bearer}"} if credentials.bearer else {}
         """What says who we are, once the registry has asked."""
-        return {"Authorization": self._authorization} if self._authorization else {}
 
     @property
     def who(self) -> str:
@@ -82,12 +78,12 @@ class Login:
             scheme, _, rest = challenge.strip().partition(" ")
             asked.setdefault(scheme.lower(), rest)
         if "bearer" in asked:
-            self._authorization = f"Bearer {self._token(_parameters(asked['bearer']))}"
+            self.headers = {"Authorization": f"Bearer {self._token(_parameters(asked['bearer']))}"}
         elif "basic" in asked:
             basic = self._credentials.basic
             if basic is None:
                 raise RemoteError(f"{self._name}: the registry refuses {self.who}")
-            self._authorization = f"Basic {basic}"
+            self.headers = {"Authorization": f"Basic {basic}"}
         else:
             raise RemoteError(f"{self._name}: the registry wants a login of a kind that is not supported")
 
@@ -133,11 +129,8 @@ class Login:
     def _read(self, realm: str, status: int, body: bytes) -> str:
         if status != _OK:
             raise RemoteError(f"{escaped(realm)} answered with status {status}: it refuses {self.who}")
-        try:
-            members = json.loads(body)
-        except (ValueError, RecursionError):
-            members = None
-        token = (members.get("token") or members.get("access_token")) if isinstance(members, dict) else None
+        members = json_object(body) or {}
+        token = members.get("token") or members.get("access_token")
         if not isinstance(token, str) or not token.isascii() or not token.isprintable() or " " in token:
             raise RemoteError(f"{escaped(realm)} gave no token")
         if len(token) > MAX_TOKEN:

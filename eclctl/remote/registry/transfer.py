@@ -54,11 +54,11 @@ class BlobSource:
     offset: int = 0
     data: bytes | None = None
 
-    def parts(self) -> Iterator[bytes]:
-        """Yield the bytes, at most 256 KiB at a time; raises as `sif.reader.pread`."""
-        for start in range(0, self.size, _PART):
-            end = min(start + _PART, self.size)
-            yield pread(self.fd, end - start, self.offset + start) if self.data is None else self.data[start:end]
+    def read(self, start: int, size: int) -> bytes:
+        """Return a part of the bytes; raises as `sif.reader.pread`."""
+        if self.data is not None:
+            return self.data[start : start + size]
+        return pread(self.fd, size, self.offset + start)
 
 
 def fill(registry: Registry, fd: int, pieces: Sequence[Piece], head: bytes, advance: Advance) -> int:
@@ -173,7 +173,8 @@ class _Outgoing:
         self.sent = 0
 
     def __iter__(self) -> Iterator[bytes]:
-        for part in self._source.parts():
+        for start in range(0, self._source.size, _PART):
+            part = self._source.read(start, min(_PART, self._source.size - start))
             self.hash.update(part)
             self.sent += len(part)
             self._advance(len(part))

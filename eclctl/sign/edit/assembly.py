@@ -155,7 +155,9 @@ class _Draft:
             extents.append((found.offset, found.size))
             if found.is_primary_partition:
                 self._header = self._header._replace(architecture=NO_ARCHITECTURE)
-        self._slots = [_EMPTY if slot[_USED] and _identity(slot) in identities else slot for slot in self._slots]
+        for index, slot in enumerate(self._slots):
+            if slot[_USED] and _IDENTITY.unpack_from(slot, DESCRIPTOR_FIELDS["id"])[0] in identities:
+                self._slots[index] = _EMPTY
         self._ids -= identities
         return tuple(extents)
 
@@ -221,7 +223,3 @@ def _slot(new: NewObject, identity: int, offset: int, start: int, when: int) -> 
     times = (when, when) if new.created is None else (new.created, new.created)
     numbers = (new.data_type, 1, identity, new.group | GROUP_MASK, link, offset, size)
     return SLOT.pack(*numbers, offset - start + size, *times, 0, 0, name, new.extra)
-
-
-def _identity(slot: bytes) -> int:
-    return int(_IDENTITY.unpack_from(slot, DESCRIPTOR_FIELDS["id"])[0])

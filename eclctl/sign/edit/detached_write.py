@@ -46,7 +46,11 @@ def write_detached(work: Callable[[], None]) -> None:
             os.waitpid(child, 0)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    _raise(said)
+    if not said:
+        raise WriterKilledError
+    code, message = json.loads(said)
+    if code != "done":
+        raise _ERRORS.get(code, SigningError)(message)
 
 
 def _fork(*pipe: int) -> int:
@@ -72,11 +76,3 @@ def _work(work: Callable[[], None], writing: int) -> NoReturn:
         os.write(writing, json.dumps(said).encode())
     finally:
         os._exit(0)
-
-
-def _raise(said: bytes) -> None:
-    if not said:
-        raise WriterKilledError
-    code, message = json.loads(said)
-    if code != "done":
-        raise _ERRORS.get(code, SigningError)(message)

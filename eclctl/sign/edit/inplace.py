@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from eclctl.errors import BusyImageError, SigningError
@@ -78,7 +78,11 @@ def change(image: Sif, table: bytes, steps: EditPlan) -> PreparedEdit:
     start = max(image.size, steps.size) + _GAP
     start += -start % _PAGE
     regions = _saved(image, steps)
-    places = dict(_places(regions, start + edit_journal.regions_at(len(table), len(regions))))
+    at = start + edit_journal.regions_at(len(table), len(regions))
+    places = {}  # where in the file the record holds which extent
+    for offset, data in regions:
+        places[offset, offset + len(data)] = at
+        at += len(data)
     body = edit_journal.body_of(_table_with_copies(table, image.descriptors, places), regions)
     trailer = Trailer(
         regions=len(regions),
@@ -101,15 +105,12 @@ def _saved(image: Sif, steps: EditPlan) -> tuple[Region, ...]:
     written += [(offset, offset + len(data)) for offset, data in (*steps.data, steps.table)]
     written = [(start, min(end, image.size)) for start, end in written if start < min(end, image.size)]
     objects = [(each.offset, each.offset + each.size) for each in image.descriptors if each.size]
-    extents = _merged([*written, *(each for each in objects if any(_overlap(each, other) for other in written))])
+    hit = [each for each in objects if any(each[0] < end and start < each[1] for start, end in written)]
+    extents = _merged([*written, *hit])
     size = sum(end - start for start, end in extents)
     if size > MAX_RECORD // 2:
         raise SigningError(f"the edit overwrites {size} bytes of the image; at most {MAX_RECORD // 2} can be kept")
     return tuple((start, pread(image.fd, end - start, start)) for start, end in extents)
-
-
-def _overlap(one: Extent, other: Extent) -> bool:
-    return one[0] < other[1] and other[0] < one[1]
 
 
 def _merged(extents: Iterable[Extent]) -> list[Extent]:
@@ -121,13 +122,6 @@ def _merged(extents: Iterable[Extent]) -> list[Extent]:
         else:
             united.append((start, end))
     return united
-
-
-def _places(regions: Sequence[Region], at: int) -> Iterator[tuple[Extent, int]]:
-    """Yield the extent of each region, and where in the file the record holds it."""
-    for offset, data in regions:
-        yield (offset, offset + len(data)), at
-        at += len(data)
 
 
 def _table_with_copies(table: bytes, descriptors: Iterable[Descriptor], places: dict[Extent, int]) -> bytes:
@@ -186,9 +180,8 @@ def is_done(fd: int, what: PreparedEdit) -> bool:
 
 
 def _record(fd: int, what: PreparedEdit) -> None:
-    trailer = what.trailer
-    write_at(fd, trailer.pack(), trailer.at)  # first, so that an incomplete record can be recognised
-    write_at(fd, what.body, trailer.start)
+    write_at(fd, what.trailer.pack(), what.trailer.at)  # first, so that an incomplete record can be recognised
+    write_at(fd, what.body, what.trailer.start)
     os.fsync(fd)
 
 

@@ -20,7 +20,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
-from enum import Enum
 
 from eclctl.errors import BusyImageError, SigningError, UnreadableImageError, UnsupportedFileError
 from eclctl.files import locating
@@ -93,7 +92,10 @@ class _Place:
         except OSError as error:
             if error.errno == errno.ETXTBSY:
                 raise BusyImageError(f"{self.path} is being executed; try again when it has started") from error
-            raise _unwritable_error(self.path, error) from error
+            raise SigningError(
+                f"{self.path} cannot be opened for writing: {error.strerror}; let its owner or root do it (also see "
+                "chmod, lsattr)"
+            ) from error
         if not os.path.samestat(os.fstat(fd), os.fstat(self.fd)):
             os.close(fd)
             raise _replaced_error(self.path)
@@ -146,16 +148,9 @@ class LockedFile:
             raise BusyImageError(
                 f"{self.path} changed meanwhile and was left as it is now; try again when it is finished"
             )
-        if not self._is_ours(self._place.name) or not _leads_to(self._place.asked, self._status):
+        place = self._place
+        if not _leads_to(place.name, self._status, place.directory) or not _leads_to(place.asked, self._status):
             raise _replaced_error(self.path)
-
-    def _is_ours(self, name: str) -> bool:
-        """Whether a name in the directory is that of the file that was opened."""
-        try:
-            found = os.stat(name, dir_fd=self._place.directory, follow_symlinks=False)
-        except FileNotFoundError:
-            return False
-        return os.path.samestat(found, self._status)
 
 
 @contextmanager
@@ -232,14 +227,14 @@ def _open(path: str, stack: ExitStack) -> _Place:
 
 def _lock(place: _Place, stack: ExitStack) -> _Place | None:
     """Lock the file; None when another process has the lock. Without locks, only the check for changes protects it."""
-    holder = _flock(place.fd)
-    if holder is not _Lock.UNKNOWN:
-        return place if holder is _Lock.OURS else None
+    taken = _flock(place.fd)
+    if taken is not None:
+        return place if taken else None
     writable = place.open_to_write()
-    holder = _flock(writable)
-    if holder is not _Lock.OURS:
+    taken = _flock(writable)
+    if not taken:
         os.close(writable)
-        return replace(place, locked=False) if holder is _Lock.UNKNOWN else None
+        return replace(place, locked=False) if taken is None else None
     stack.callback(os.close, writable)
     return replace(place, writable=writable)
 
@@ -260,9 +255,11 @@ def _no_writers(place: _Place) -> AbstractContextManager[None]:
     return nullcontext() if place.writable is not None else no_writers(place.fd)
 
 
-def _leads_to(path: str, status: os.stat_result) -> bool:
+def _leads_to(path: str, status: os.stat_result, directory: int | None = None) -> bool:
+    """Whether a path leads to a file, or a name in an open directory is that of the file itself."""
     try:
-        return os.path.samestat(os.stat(path), status)
+        found = os.stat(path) if directory is None else os.stat(path, dir_fd=directory, follow_symlinks=False)
+        return os.path.samestat(found, status)
     except OSError:
         return False
 
@@ -281,36 +278,18 @@ def _replaced_error(path: str) -> BusyImageError:
     return BusyImageError(f"{path} was replaced by another file meanwhile, which was left as it is; try again")
 
 
-def _unwritable_error(path: str, error: OSError) -> SigningError:
-    return SigningError(
-        f"{path} cannot be opened for writing: {error.strerror}; let its owner or root do it (also see chmod, lsattr)"
-    )
-
-
-class _Lock(Enum):
-    """The result of asking for a lock.
-
-    OURS: this process has it.
-    THEIRS: another process has it.
-    UNKNOWN: the file system has no locks.
-    """
-
-    OURS = "ours"
-    THEIRS = "theirs"
-    UNKNOWN = "unknown"
-
-
-def _flock(fd: int) -> _Lock:
+def _flock(fd: int) -> bool | None:
     """Try to take the lock that every eclctl takes to edit a file (flock, exclusive), without waiting.
 
-    The lock ends with the open file, so a dead process holds none. On NFS the kernel makes it a record lock, which
-    needs a descriptor that is open for writing.
+    Returns whether this process has it now, or another one; None when the file system has no locks. The lock ends with
+    the open file, so a dead process holds none. On NFS the kernel makes it a record lock, which needs a descriptor that
+    is open for writing.
     """
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        return _Lock.THEIRS if error.errno in _DENIED else _Lock.UNKNOWN
-    return _Lock.OURS
+        return False if error.errno in _DENIED else None
+    return True
 
 
 def _refuse_if_mounted(fd: int) -> None:

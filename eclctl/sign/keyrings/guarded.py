@@ -128,21 +128,18 @@ class GuardedDirectory:
             KeyMaterialError: It is not a regular file, belongs to another user, is longer than `limit` bytes, or
                 cannot be read.
         """
-        try:
-            # A shared directory may be made of links; in a private one a link was planted by another user.
-            fd = os.open(name, _READ | (os.O_NOFOLLOW if self.private else 0), dir_fd=self.fd)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise KeyMaterialError(f"{self.file(name)}: {_why(error)}") from error
-        try:
-            self._check_file(fd, name)
-            with os.fdopen(os.dup(fd), "rb") as file:
-                data = file.read(limit + 1)
-        except OSError as error:
-            raise KeyMaterialError(f"{self.file(name)}: {_why(error)}") from error
-        finally:
-            os.close(fd)
+        with _as_key_error(self.file(name)):
+            try:
+                # A shared directory may be made of links; in a private one a link was planted by another user.
+                fd = os.open(name, _READ | (os.O_NOFOLLOW if self.private else 0), dir_fd=self.fd)
+            except FileNotFoundError:
+                return None
+            try:
+                self._check_file(fd, name)
+                with os.fdopen(fd, "rb", closefd=False) as file:
+                    data = file.read(limit + 1)
+            finally:
+                os.close(fd)
         if len(data) > limit:
             raise KeyMaterialError(f"{self.file(name)}: larger than {limit} bytes")
         return data
@@ -170,11 +167,9 @@ class GuardedDirectory:
         Raises:
             KeyMaterialError: The directory cannot be written.
         """
-        try:
+        with _as_key_error(self.path):
             # Other users must not open it: they could hold the lock for ever.
             fd = os.open(_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600, dir_fd=self.fd)
-        except OSError as error:
-            raise KeyMaterialError(f"{self.path}: {_why(error)}") from error
         try:
             if self._locked(fd):
                 self._sweep()
@@ -230,11 +225,9 @@ class GuardedDirectory:
         Raises:
             KeyMaterialError: It cannot be removed.
         """
-        try:
+        with _as_key_error(self.file(name)):
             os.unlink(name, dir_fd=self.fd)
             flush_directory(self.fd)
-        except OSError as error:
-            raise KeyMaterialError(f"{self.file(name)}: {_why(error)}") from error
 
 
 def write_new(path: str, data: bytes, mode: int, *, overwrite: bool = False) -> None:
@@ -278,15 +271,12 @@ def _as_key_error(path: str) -> Iterator[None]:
 
 
 def _open(path: str, *, private: bool, create: bool) -> int | None:
-    try:
+    with _as_key_error(path), suppress(FileNotFoundError):
         if create:
             _make(path, 0o700 if private else 0o755)
         # A link to another directory of our own is followed: what is opened is what is checked.
         return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise KeyMaterialError(f"{path}: {_why(error)}") from error
+    return None
 
 
 def _make(path: str, mode: int) -> None:

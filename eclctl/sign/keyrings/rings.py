@@ -20,8 +20,6 @@ from eclctl.signature import openpgp
 
 __all__ = [
     "MAX_RING",
-    "PUBLIC",
-    "SECRET",
     "Added",
     "Removed",
     "RingChange",
@@ -34,13 +32,10 @@ __all__ = [
     "user_ring_file",
 ]
 
-PUBLIC, SECRET = "pgp-public", "pgp-secret"
-"""The files of a ring."""
-
 MAX_RING: Final = 64 * 1024 * 1024
 """The longest file of keys that is read, in bytes; as for the keyrings of the daemon."""
 
-_MARKS: Final = (PUBLIC, SECRET)
+_PUBLIC, _SECRET = _MARKS = ("pgp-public", "pgp-secret")  # the files of a ring
 _REVOCATION: Final = ".rev"
 _HEX: Final = re.compile(r"[0-9A-F]{8}|[0-9A-F]{16}|[0-9A-F]{40}|[0-9A-F]{64}")
 _KEY_ID_DIGITS: Final = 16
@@ -87,12 +82,12 @@ class UserRing:
     @property
     def public_path(self) -> str:
         """Where the certificates are."""
-        return os.path.join(self.directory, PUBLIC)
+        return os.path.join(self.directory, _PUBLIC)
 
     @property
     def secret_path(self) -> str:
         """Where the secret keys are."""
-        return os.path.join(self.directory, SECRET)
+        return os.path.join(self.directory, _SECRET)
 
     def keys(self) -> Keys:
         """Return the certificates, by primary fingerprint, in the order in which they came.
@@ -178,7 +173,7 @@ class UserRing:
             return self._files(directory)
 
     def _files(self, directory: GuardedDirectory) -> tuple[KeyFile, KeyFile]:
-        files = load_keys(directory, PUBLIC), load_keys(directory, SECRET)
+        files = load_keys(directory, _PUBLIC), load_keys(directory, _SECRET)
         self._note(directory)
         return files
 
@@ -200,8 +195,8 @@ class UserRing:
         merged = _with_public(secret.keys, public.keys)
         # What is not known here stays in a file: another program may know it.
         files = {
-            SECRET: b"".join([*(key.whole() for key in merged.values()), *secret.unreadable]),
-            PUBLIC: b"".join([*(key.public() for key in public.keys.values()), *public.unreadable]),
+            _SECRET: b"".join([*(key.whole() for key in merged.values()), *secret.unreadable]),
+            _PUBLIC: b"".join([*(key.public() for key in public.keys.values()), *public.unreadable]),
         }
         changed = {}
         for name, data in files.items():
@@ -328,4 +323,4 @@ def user_ring_file(environ: Mapping[str, str]) -> str | None:
     """
     path = user_ring_directory(environ)
     with GuardedDirectory.open(path, private=True, marks=_MARKS) as directory:
-        return None if directory is None or not directory.read(PUBLIC, MAX_RING) else os.path.join(path, PUBLIC)
+        return None if directory is None or not directory.read(_PUBLIC, MAX_RING) else os.path.join(path, _PUBLIC)

@@ -333,13 +333,12 @@ def _crc24(data: bytes) -> int:
 
 @cache
 def _crc24_table() -> tuple[int, ...]:
-    return tuple(_crc24_of(octet) for octet in range(256))
-
-
-def _crc24_of(octet: int) -> int:
-    crc = octet << 16
-    for _ in range(8):
-        crc <<= 1
-        if crc & 0x1000000:
-            crc ^= 0x1864CFB
-    return crc
+    table = []
+    for octet in range(256):
+        crc = octet << 16
+        for _ in range(8):
+            crc <<= 1
+            if crc & 0x1000000:
+                crc ^= 0x1864CFB
+        table.append(crc)
+    return tuple(table)

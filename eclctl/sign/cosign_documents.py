@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from eclctl import strictjson
@@ -62,7 +63,9 @@ def config_with(old: bytes | None, held: Sequence[str], added: Sequence[str]) ->
         held: The digests of the layers until now.
         added: Those of the layers that join them.
     """
-    members = {**_EMPTY_CONFIG, **_config(old)}
+    members: dict[str, Any] = dict(_EMPTY_CONFIG)
+    with suppress(SigningError):
+        members |= _object(old, "config")
     rootfs = members.get("rootfs")
     rootfs = rootfs if isinstance(rootfs, dict) else {}
     history, known = members.get("history"), rootfs.get("diff_ids")
@@ -111,13 +114,6 @@ def root_with(old: bytes, name: str, manifest: bytes, media_type: str) -> bytes:
     }
     members["manifests"] = [_content(each) for each in (*kept, entry)]
     return compact(_ordered(members, _INDEX))
-
-
-def _config(old: bytes | None) -> dict[str, Any]:
-    try:
-        return _object(old, "config")
-    except SigningError:
-        return {}
 
 
 def _object(data: bytes | None, what: str) -> dict[str, Any]:

@@ -129,7 +129,10 @@ def sign_cosign(
     signed = payload(what.digest, optional)
     if len(signed) > oci_sif.MAX_PAYLOAD:
         raise SigningError(f"a payload of {len(signed)} bytes; at most {oci_sif.MAX_PAYLOAD} are read. Annotate less")
-    known = _digests(edited, progress)
+    blobs = _blobs(edited.image)
+    hashed = edited.digests([each.id for each in blobs], ("sha256",), progress)
+    known = {each.id: hashed[each.id, "sha256"] for each in blobs}
+    _require_intact(blobs, known)
     edit = _edit(edited.image, what, signed, [layer(signed, key.sign(signed)) for key in keys])
     result: list[CosignSigned] = []
 
@@ -146,15 +149,6 @@ def sign_cosign(
 def blob_ids(image: Sif) -> tuple[int, ...]:
     """Return the IDs of what is hashed before an image is signed."""
     return tuple(each.id for each in _blobs(image))
-
-
-def _digests(edited: Editing, progress: Progress | None) -> Mapping[int, bytes]:
-    """Return the digests of a file's blobs, by ID, once each is what it states."""
-    blobs = _blobs(edited.image)
-    hashed = edited.digests([each.id for each in blobs], ("sha256",), progress)
-    known = {each.id: hashed[each.id, "sha256"] for each in blobs}
-    _require_intact(blobs, known)
-    return known
 
 
 def _the_image(layout: Layout) -> Image:

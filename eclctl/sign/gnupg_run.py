@@ -138,8 +138,20 @@ class Gnupg:
         try:
             command = [self.program, *self._options(status, secret), *arguments]
             handed = [status] if secret is None else [status, secret]
-            found = self._spawn(command, stdin, handed)
+            found = subprocess.run(  # noqa: S603 - a list, the program found on the PATH
+                command,
+                input=stdin,
+                capture_output=True,
+                check=False,
+                timeout=_PATIENCE,
+                env=dict(self.environment),
+                pass_fds=handed,
+            )
             lines = _status_lines(os.pread(status, os.fstat(status).st_size, 0))
+        except subprocess.TimeoutExpired:
+            raise GnupgError(f"GnuPG took longer than {_PATIENCE:.0f} seconds") from None
+        except (OSError, ValueError) as error:
+            raise GnupgError(f"GnuPG does not start ({self.program}): {error}") from error
         finally:
             os.close(status)
             if secret is not None:
@@ -154,22 +166,6 @@ class Gnupg:
             # Without a passphrase an empty one is given, so that the user is never asked.
             yield from ("--homedir", self.home, "--pinentry-mode", "loopback")
             yield from ("--passphrase", "") if secret is None else ("--passphrase-fd", str(secret))
-
-    def _spawn(self, command: Sequence[str], stdin: bytes, handed: Sequence[int]) -> subprocess.CompletedProcess[bytes]:
-        try:
-            return subprocess.run(  # noqa: S603 - a list, the program found on the PATH
-                command,
-                input=stdin,
-                capture_output=True,
-                check=False,
-                timeout=_PATIENCE,
-                env=dict(self.environment),
-                pass_fds=handed,
-            )
-        except subprocess.TimeoutExpired:
-            raise GnupgError(f"GnuPG took longer than {_PATIENCE:.0f} seconds") from None
-        except (OSError, ValueError) as error:
-            raise GnupgError(f"GnuPG does not start ({self.program}): {error}") from error
 
     def default_key(self) -> str | None:
         """Return the `default-key` of the user's gpg.conf, or None."""

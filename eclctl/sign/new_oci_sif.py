@@ -143,13 +143,10 @@ def _head(slots: int, start: int, end: int, placed: Sequence[PlacedBlob]) -> byt
     free = slots - len(placed)
     sizes = (free, slots, USUAL_TABLE, slots * DESCRIPTOR_SIZE, start, end - start)
     header = HEADER.pack(bytes(32), MAGIC, VERSION, NO_ARCHITECTURE, bytes(16), _ZERO_TIME, _ZERO_TIME, *sizes)
-    table = b"".join(
-        _descriptor(number, blob, last=number == len(placed)) for number, blob in enumerate(placed, start=1)
-    )
+    table = bytearray()
+    for number, blob in enumerate(placed, start=1):
+        kind = DataType.OCI_ROOT_INDEX if number == len(placed) else DataType.OCI_BLOB
+        place = (blob.offset, blob.size, blob.size)
+        times, digest = (_ZERO_TIME, _ZERO_TIME), blob.digest.encode("ascii")
+        table += SLOT.pack(kind, 1, number, _GROUP, 0, *place, *times, 0, 0, b"", digest)
     return header.ljust(USUAL_TABLE, b"\0") + table.ljust(slots * DESCRIPTOR_SIZE, b"\0")
-
-
-def _descriptor(number: int, blob: PlacedBlob, *, last: bool) -> bytes:
-    kind = DataType.OCI_ROOT_INDEX if last else DataType.OCI_BLOB
-    place = (blob.offset, blob.size, blob.size)
-    return SLOT.pack(kind, 1, number, _GROUP, 0, *place, _ZERO_TIME, _ZERO_TIME, 0, 0, b"", blob.digest.encode("ascii"))

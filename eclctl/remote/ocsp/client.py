@@ -6,7 +6,9 @@ then taken together:
 
 1. `revoked` if any of them says so: a responder that has not heard of a revocation must not hide it.
 2. Else `good` if any does: each answer is signed for the issuer, so one is enough.
-3. Else `unknown`, `invalid`, `unavailable`, whichever of them comes first in this order among the answers.
+3. Else `unknown`, `invalid`, `unavailable`, the first in this order that is among the answers.
+
+Of several equal answers, the newest counts.
 
 No nonce is sent: most responders answer with responses made ahead of time, which cannot hold it (RFC 5019 section
 2.2.1), and thisUpdate and nextUpdate bound how old a replayed response can be.
@@ -33,7 +35,7 @@ TIMEOUT: Final = 5.0
 """Seconds for each responder, POST and GET together."""
 
 MAX_AGE: Final = timedelta(days=1)
-"""For how long an answer is kept at most, whatever its nextUpdate."""
+"""For how long an answer is kept at most, even if its nextUpdate is later."""
 
 _MAX_GET: Final = 255  # bytes that the encoded request may have (RFC 6960 appendix A.1)
 _SETTLED: Final = frozenset({Status.GOOD, Status.REVOKED, Status.UNKNOWN})
@@ -73,7 +75,7 @@ class Told:
     version: int = 0
 
     def known(self, subject: StatusSubject, now: datetime) -> Known | None:
-        """Return what was said of a certificate, None when nobody was asked or it has run out."""
+        """Return what was said of a certificate, None when it was not asked about, or that has run out."""
         reply = self.replies.get(subject.id)
         if reply is None or (reply.status in _SETTLED and reply.until <= now):
             return None
@@ -98,8 +100,17 @@ async def ask(
     urls = ocsp.responders(link.certificate)
     if not urls:
         return ResponderReply(Status.UNAVAILABLE, "the certificate names no OCSP responder", now())
-    answers = await asyncio.gather(*(_ask_one(url, link, now, timeout) for url in urls))
-    return _together(answers, now(), max_age)
+    asked = await asyncio.gather(*(_ask_one(url, link, now, timeout) for url in urls))
+    until = judged = now()
+    status = min((each.answer.status for each in asked), key=_WEIGHT.index)
+    same = [each for each in asked if each.answer.status is status]
+    newest = max(same, key=lambda each: each.answer.this_update.timestamp() if each.answer.this_update else 0.0)
+    answer = newest.answer
+    if status in _SETTLED:
+        until = judged + max_age if answer.next_update is None else min(answer.next_update, judged + max_age)
+    shown = http.escaped(newest.url)
+    reason = answer.reason if shown in answer.reason else f"{shown}: {answer.reason}"  # the client's own names the URL
+    return ResponderReply(status, reason, until, answer.this_update, tuple(asked))
 
 
 async def ask_all(certificates: Iterable[Link], *, now: Callable[[], datetime], timeout: float = TIMEOUT) -> Told:  # noqa: ASYNC109 - as for ask
@@ -142,18 +153,3 @@ def _get_url(url: str, question: bytes) -> str | None:
     if len(encoded) > _MAX_GET or "?" in url or "#" in url:
         return None
     return url.rstrip("/") + "/" + quote(encoded, safe="")
-
-
-def _together(answers: Iterable[Asked], now: datetime, max_age: timedelta) -> ResponderReply:
-    """See the rules of this module; of several equal answers, the newest counts."""
-    asked = tuple(answers)
-    status = min((each.answer.status for each in asked), key=_WEIGHT.index)
-    same = [each for each in asked if each.answer.status is status]
-    newest = max(same, key=lambda each: each.answer.this_update.timestamp() if each.answer.this_update else 0.0)
-    answer = newest.answer
-    until = now
-    if status in _SETTLED:
-        until = now + max_age if answer.next_update is None else min(answer.next_update, now + max_age)
-    url = http.escaped(newest.url)
-    reason = answer.reason if url in answer.reason else f"{url}: {answer.reason}"  # the client's own names the URL
-    return ResponderReply(status, reason, until, answer.this_update, asked)

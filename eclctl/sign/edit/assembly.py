@@ -56,7 +56,7 @@ class NewObject:
     `group` and `link` are numbers without the group bits, 0 for none; `links_group` says that `link` names a group.
     The group bits are added, to "no group" too.
     `extra` is what the data type adds, at most 384 bytes; `name` at most 128 bytes of UTF-8. `alignment` is in bytes.
-    `created` is in seconds since 1970; None is the moment of the edit. User and group ID are 0, as the reference's.
+    It is created at the moment of the edit. User and group ID are 0, as the reference's.
     """
 
     data_type: int
@@ -67,7 +67,6 @@ class NewObject:
     name: str = ""
     extra: bytes = b""
     alignment: int = 1
-    created: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +219,5 @@ def _slot(new: NewObject, identity: int, offset: int, start: int, when: int) -> 
         )
     link = new.link | GROUP_MASK if new.links_group and new.link else new.link
     size = len(new.data)
-    times = (when, when) if new.created is None else (new.created, new.created)
     numbers = (new.data_type, 1, identity, new.group | GROUP_MASK, link, offset, size)
-    return SLOT.pack(*numbers, offset - start + size, *times, 0, 0, name, new.extra)
+    return SLOT.pack(*numbers, offset - start + size, when, when, 0, 0, name, new.extra)

@@ -195,14 +195,6 @@ class GuardedDirectory:
                 with suppress(OSError):  # what cannot be removed, a directory for example, was not written here
                     os.unlink(name, dir_fd=self.fd)
 
-    def replace(self, name: str, data: bytes) -> None:
-        """Make `data` the content of a file in one step; a crash leaves the old file or the new one. Needs `lock`.
-
-        Raises:
-            KeyMaterialError: It cannot be written; the file is as it was.
-        """
-        self.replace_all({name: data})
-
     def replace_all(self, files: Mapping[str, bytes]) -> None:
         """Make each of `files` the content of the file of its name, one after the other. Needs `lock`.
 

@@ -17,7 +17,7 @@ from typing import Final
 from eclctl.errors import KeyMaterialError
 from eclctl.sign.keyrings.guarded import GuardedDirectory
 from eclctl.sign.keyrings.rings import MAX_RING, Added, Keys, Removed, load_keys, merge
-from eclctl.sign.keyrings.transferable import KeyFile, TransferableKey, armored, holds_armor, parse_keys
+from eclctl.sign.keyrings.transferable import KeyFile, armored, holds_armor, parse_keys
 from eclctl.signature import openpgp
 
 __all__ = ["SiteRing", "without_key"]
@@ -86,7 +86,7 @@ class SiteRing:
             keys = self.keys()
             changes, strangers = merge(keys, found, self_only=self_only)
             for name in {change.fingerprint: None for change in changes if change.public != "unchanged"}:
-                directory.replace(name + _SUFFIX, armored([keys[name].public()], secret=False))
+                directory.replace_all({name + _SUFFIX: armored([keys[name].public()], secret=False)})
         return Added(tuple(changes), len(found.unreadable), strangers)
 
     def remove(self, fingerprint: str) -> Removed:
@@ -106,7 +106,7 @@ class SiteRing:
                     if rest is None:
                         directory.remove(name)
                     else:
-                        directory.replace(name, rest)
+                        directory.replace_all({name: rest})
         return Removed(removed, secret=False)
 
     def _folders(self) -> Iterator[tuple[str, Sequence[str] | None]]:
@@ -135,25 +135,22 @@ def without_key(blob: bytes, fingerprint: str) -> bytes | None:
         blob: Armored, where blocks without the key and the text around all blocks stay as they are; or binary.
         fingerprint: The primary fingerprint.
     """
+
+    def rest_of(file: KeyFile) -> list[bytes]:
+        return [*(key.public() for name, key in file.keys.items() if name != fingerprint), *file.unreadable]
+
     if not holds_armor(blob):
-        file = parse_keys(blob)
-        rest = [key.public() for key in _keys_without(file, fingerprint)]
-        return b"".join([*rest, *file.unreadable]) or None
+        return b"".join(rest_of(parse_keys(blob))) or None
     left = 0
 
     def shortened(block: re.Match[bytes]) -> bytes:
         nonlocal left
         file = parse_keys(block[0])
-        if fingerprint not in file.keys:
-            left += 1
-            return block[0]
-        rest = [*(key.public() for key in _keys_without(file, fingerprint)), *file.unreadable]
+        rest = rest_of(file)
         left += bool(rest)
+        if fingerprint not in file.keys:
+            return block[0]
         return armored(rest, secret=False) if rest else b""
 
     text = _BLOCK.sub(shortened, blob)
     return text if left else None
-
-
-def _keys_without(file: KeyFile, fingerprint: str) -> Iterator[TransferableKey]:
-    return (key for name, key in file.keys.items() if name != fingerprint)

@@ -68,8 +68,8 @@ def watched(folder) -> Iterator[set[tuple[str, int]]]:
 def test_a_private_file_is_never_open_to_others_under_any_umask(tmp_path, mask):
     ring = tmp_path / "home" / "keys"
     with umask(mask), watched(tmp_path) as seen, opened(ring) as directory, directory.lock():
-        directory.replace("secret", b"1")
-        directory.replace("secret", b"2")
+        directory.replace_all({"secret": b"1"})
+        directory.replace_all({"secret": b"2"})
     assert len(seen) > 4
     assert [(name, oct(found)) for name, found in seen if found & 0o077] == []
     assert (mode(ring), mode(ring / "secret")) == (0o700, 0o600)
@@ -78,7 +78,7 @@ def test_a_private_file_is_never_open_to_others_under_any_umask(tmp_path, mask):
 @pytest.mark.parametrize("mask", [0, 0o077])
 def test_files_of_a_shared_directory_can_be_read_by_all_and_written_by_none(tmp_path, mask):
     with umask(mask), opened(tmp_path / "keys.d", private=False) as directory, directory.lock():
-        directory.replace("a.asc", b"1")
+        directory.replace_all({"a.asc": b"1"})
     assert (mode(tmp_path / "keys.d"), mode(tmp_path / "keys.d" / "a.asc")) == (0o755, 0o644)
 
 
@@ -153,7 +153,7 @@ def test_a_link_to_a_directory_of_our_own_is_followed(tmp_path):
     (tmp_path / "elsewhere").mkdir(mode=0o700)
     (tmp_path / "keys").symlink_to("elsewhere")
     with opened(tmp_path / "keys") as directory, directory.lock():
-        directory.replace("a", b"1")
+        directory.replace_all({"a": b"1"})
     assert (tmp_path / "elsewhere" / "a").read_bytes() == b"1"
 
 
@@ -178,7 +178,7 @@ def test_writing_over_a_link_replaces_the_link(tmp_path):
     (tmp_path / "other").write_bytes(b"other")
     with opened(tmp_path / "keys") as directory, directory.lock():
         (tmp_path / "keys" / "secret").symlink_to(tmp_path / "other")
-        directory.replace("secret", b"mine")
+        directory.replace_all({"secret": b"mine"})
     assert (tmp_path / "other").read_bytes() == b"other"
     assert (tmp_path / "keys" / "secret").read_bytes() == b"mine"
 
@@ -232,12 +232,12 @@ def test_a_full_disk_leaves_the_old_file(tmp_path):
     import resource
 
     with opened(tmp_path) as directory, directory.lock():
-        directory.replace("secret", b"old")
+        directory.replace_all({"secret": b"old"})
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
         try:
             with pytest.raises(KeyMaterialError, match="too large"):
-                directory.replace("secret", bytes(2000))
+                directory.replace_all({"secret": bytes(2000)})
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         assert sorted(os.listdir(tmp_path)) == [".lock", "secret"]
@@ -304,7 +304,7 @@ def test_what_cannot_be_swept_is_left(tmp_path):
     with opened(tmp_path / "keys") as directory, directory.lock():
         (tmp_path / "keys" / left).mkdir()
     with opened(tmp_path / "keys") as directory, directory.lock():
-        directory.replace("secret", b"1")
+        directory.replace_all({"secret": b"1"})
     assert (tmp_path / "keys" / left).is_dir()
 
 
@@ -319,8 +319,8 @@ def test_where_there_are_no_locks_it_is_told_and_nothing_of_another_writer_is_re
     other = temporary_name("secret")
     with opened(tmp_path / "keys") as directory, directory.lock():
         (tmp_path / "keys" / other).write_bytes(b"another writer's")
-        directory.replace("secret", b"1")
+        directory.replace_all({"secret": b"1"})
         assert "has no locks" in directory.warnings[0]
     with opened(tmp_path / "keys") as directory, directory.lock():
-        directory.replace("secret", b"2")
+        directory.replace_all({"secret": b"2"})
     assert {name for name in os.listdir(tmp_path / "keys") if name != ".lock"} == {other, "secret"}

@@ -77,7 +77,7 @@ class KeyReply:
 
     @property
     def packets(self) -> bytes:
-        """The certificate; nothing of one when there is none."""
+        """The certificate, b"" when there is none."""
         return b"" if self.found is None else self.found.packets
 
 

@@ -44,10 +44,17 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class IndexedKey:
-    """A key as a keyserver's index describes it. All of it is hearsay; texts are unescaped.
+    """A key as a keyserver's index describes it. Nothing of it is proven; texts are unescaped.
 
-    `id` is upper-case hex: the primary fingerprint, or from servers that know no better a key ID. `algorithm` and
-    `bits` are None where the server does not say, times where they are not given or cannot be.
+    Attributes:
+        id: The primary fingerprint in upper-case hex; from some servers only a key ID.
+        algorithm: Its number (RFC 9580 section 9.1), None where the server does not say.
+        bits: Its length, None where the server does not say.
+        created: None where the server gives no time, or one outside of the calendar.
+        expires: As `created`; also None for never.
+        flags: `r` for revoked, `d` for disabled, `e` for expired.
+        user_ids: The first of them.
+        more: How many user IDs were left out.
     """
 
     id: str
@@ -151,7 +158,7 @@ def _key(fields: Sequence[str], user_ids: Sequence[str]) -> IndexedKey:
 
 def _number(text: str, name: str) -> int | None:
     if text and _NUMBER.fullmatch(text) is None:
-        raise _DamagedError(f"a number of the key {name} is none")
+        raise _DamagedError(f"the key {name} has a length or algorithm that is not a number")
     return int(text) if text else None
 
 
@@ -160,7 +167,7 @@ def _time(text: str, name: str) -> datetime | None:
     if text in {"", "none"}:
         return None
     if _TIME.fullmatch(text) is None:
-        raise _DamagedError(f"a time of the key {name} is none")
+        raise _DamagedError(f"the key {name} has a time that is not a number of seconds")
     seconds = int(text)
     try:
         return _EPOCH + timedelta(seconds=seconds) if seconds > 0 else None

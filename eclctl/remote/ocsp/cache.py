@@ -8,7 +8,7 @@ Rules:
    age, should that be shorter). A refresh that fails leaves the answer until it runs out, and is tried again.
 3. `revoked` and `unknown` replace what was known at once. `good` replaces only what is not newer, and never another
    status of the same moment: an old response, sent again, undoes no revocation.
-   A revocation is final but for `certificateHold`: a good answer that comes later is a lagging or a bribed responder's.
+   A revocation is final, except `certificateHold`: a good answer that comes later does not count.
 4. Where nothing valid is kept, a failure is what is known, until the next try. Nothing is known of a certificate that
    was never asked about, or whose answer has run out since: then `wait` has it asked about.
 5. There is one question under way for each certificate, however many wait for it, and few altogether. Those with
@@ -53,10 +53,12 @@ _log = logging.getLogger(__name__)
 class OcspStats:
     """What a scrape shows.
 
-    `requests` counts questions to responders by what came of them, `failures` certificates for which none of their
-    responders gave a valid answer. `statuses` counts watched certificates by what is known of them now, `none` for
-    nothing. `oldest` is how many seconds ago the oldest answer in use came, `soonest` in how many the first runs out;
-    0 and infinity when none is in use.
+    Attributes:
+        requests: Questions to responders, by status of the answer.
+        failures: Certificates for which no responder gave a valid answer.
+        statuses: Watched certificates by what is known of them now, `none` for nothing.
+        oldest: How many seconds ago the oldest answer in use came; 0 when none is in use.
+        soonest: In how many seconds the first of them runs out; infinity when none is in use.
     """
 
     requests: Mapping[str, int] = field(default_factory=dict)

@@ -182,9 +182,9 @@ def _from_helper(helper: str, key: str) -> RegistryCredentials:
 
 
 def _plain(token: str, source: str) -> str:
-    """A token that can stand in a header: a line break in one would make another header."""
+    """Return a token that can stand in a header. A line break in it would make another header."""
     if token and (len(token) > _MAX_SECRET or not token.isascii() or not token.isprintable() or " " in token):
-        raise RemoteError(f"{source}: a token in it is none")
+        raise RemoteError(f"{source}: a token in it is no token: it has white space or is too long")
     return token
 
 

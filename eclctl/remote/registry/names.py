@@ -65,7 +65,7 @@ def parse_reference(text: str) -> Reference:
     """Read a reference. Without a host it is Docker Hub's, without tag and digest its tag is `latest`, as everywhere.
 
     Raises:
-        RemoteError: it is none; the message says what a reference looks like.
+        RemoteError: This is no reference; the message says what one looks like.
     """
     scheme, colon, rest = text.partition(":")
     if not colon or scheme not in SCHEMES:

@@ -170,7 +170,7 @@ def test_a_file_that_is_none_is_an_error_that_names_it(tmp_path: Path, text: str
 
 
 def test_a_token_cannot_become_another_header(tmp_path: Path) -> None:
-    with pytest.raises(RemoteError, match="a token in it is none"):
+    with pytest.raises(RemoteError, match="a token in it is no token"):
         find(tmp_path, file=write(tmp_path / "f", {"auths": {HOST: {"registrytoken": "a\r\nX: y"}}}))
 
 

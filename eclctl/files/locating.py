@@ -24,7 +24,7 @@ from eclctl.files.canonical_name import (
     NotLocalError,
     StaleError,
     aliases_of,
-    find,
+    find_named_file,
     first_name_that_leads,
     follow,
     normalised,
@@ -250,7 +250,7 @@ class Locator:
         """Name an open file and judge it, both by one state of the mount table, read after all was opened."""
         fresh = False
         for tries_left in reversed(range(_TRIES)):
-            named = find(passed.name, passed.fd, passed.found, passed.asker, basis, anywhere=passed.anywhere)
+            named = find_named_file(passed.name, passed.fd, passed.found, passed.asker, basis, anywhere=passed.anywhere)
             if isinstance(named, NoName):
                 return self._unnamed(passed, named)
             try:

@@ -3,7 +3,7 @@
 Rules of this module:
 
 1. Everything is read from one open descriptor by `pread`, at explicit offsets; nothing is opened, nothing seeks.
-2. No count, size or offset of the file is believed before it has been compared with the size of the file and with
+2. No count, size or offset of the file is used before it has been compared with the size of the file and with
    the bounds below. Nothing is allocated by a number from the file.
 3. An image whose structure contradicts itself is malformed as a whole, whichever part was asked for.
 

@@ -318,7 +318,7 @@ def test_a_directory_that_cannot_be_listed_is_found(top: Path) -> None:
 
 
 def test_what_root_alone_may_read_is_not_passed_over(top: Path) -> None:
-    """As another user, to whom root's modes mean something."""
+    """As another user, who is bound by root's modes."""
     os.chmod(top / "usr/lib/deep", 0o700)
     allow_all(top)
     assert as_user(top) == "usr/lib/deep: it cannot be looked at: Permission denied"

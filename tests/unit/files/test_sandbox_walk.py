@@ -360,7 +360,7 @@ def test_a_fuse_server_that_never_answers_is_not_asked(top: Path) -> None:
 MOVED = "it was moved or exchanged while the sandbox was looked at"
 MOUNTED = "another file system or a bind mount is mounted on it"
 WITHOUT_MOUNTS = """
-from eclctl.files import sandbox_walk, syscalls
+from eclctl.files import syscalls
 def before_5_8(real):
     def statx(directory, name, flags, wanted, buffer):
         result = real(directory, name, flags, wanted, buffer)
@@ -368,8 +368,7 @@ def before_5_8(real):
         buffer[144:152] = bytes(8)
         return result
     return statx
-for module in (sandbox_walk, syscalls):
-    module._statx = before_5_8(module._statx)
+syscalls._statx = before_5_8(syscalls._statx)
 """
 LOOK = """
 import os, sys, time

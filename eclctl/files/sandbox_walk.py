@@ -185,17 +185,16 @@ class _Walk:
         _release(done)
 
     def _back(self, fd: int, wanted: Attributes) -> int:
+        above = -1
         try:
             above = os.open("..", _LIST, dir_fd=fd)
-        except OSError as error:
-            raise self._unknown(None, error) from error
-        try:
             found = attributes(above)
-            if (found.device, found.inode, found.mount) == (wanted.device, wanted.inode, wanted.mount):
-                return above
         except OSError as error:
-            os.close(above)
+            if above >= 0:
+                os.close(above)
             raise self._unknown(None, error) from error
+        if (found.device, found.inode, found.mount) == (wanted.device, wanted.inode, wanted.mount):
+            return above
         os.close(above)
         raise self._moved(None)
 

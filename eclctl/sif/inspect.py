@@ -11,7 +11,6 @@ whole. Rules of this module:
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -125,7 +124,10 @@ def inspect(fd: int) -> Inspection:
     status = regular_status(fd)
     size = status.st_size
     prefix = pread(fd, min(size, _PREFIX), 0)
-    faults = list(_sparseness(status))
+    faults: list[Remark] = []
+    if is_sparse(status):
+        wrong = f"{size} bytes long, and it holds {status.st_blocks * 512} of them: almost all is holes"
+        faults.append(Remark("file", None, wrong, "a whole file"))
     if len(prefix) < HEADER.size:
         whole = f"a header of {HEADER.size} bytes, and what belongs to it"
         faults.append(Remark("file", size, f"ends after {size} bytes", whole))
@@ -158,17 +160,6 @@ class _Place(NamedTuple):
     offset: int
     table: bytes
     plausible: int
-
-
-def _sparseness(status: os.stat_result) -> Iterator[Remark]:
-    if is_sparse(status):
-        held = status.st_blocks * 512
-        yield Remark(
-            "file",
-            None,
-            f"{status.st_size} bytes long, and it holds {held} of them: almost all is holes",
-            "a whole file",
-        )
 
 
 def _begins_as_sif(prefix: bytes) -> bool:

@@ -56,4 +56,6 @@ def _memory(image: Path) -> Result:
     _sign(image)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    return Result("most memory while 1 GiB is signed, MiB", peak / MIB, 16, at_least=False, detail="whatever its size")
+    return Result(
+        "most memory while 1 GiB is signed, MiB", peak / MIB, 16, at_least=False, detail="at any size of the image"
+    )

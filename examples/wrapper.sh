@@ -2,7 +2,7 @@
 # Runs a container only when eclctl allows its image:  wrapper.sh IMAGE [ARGUMENT...]
 #
 # 0 is the only exit status of `eclctl check` that lets an image run. 1 is deny, 2 a wrong command line, 3 no decision
-# (the daemon is down or late), 127 no eclctl; whatever else there may be is deny too.
+# (the daemon is down or late), 127 no eclctl; every other status is deny too.
 set -u
 
 ECLCTL=/usr/bin/eclctl

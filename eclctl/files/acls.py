@@ -28,7 +28,7 @@ class WithoutAcl:
         key = found.device, found.inode
         if self._seen.get(key) == found.ctime_ns:
             return True
-        if _has_acl(fd):
+        if has_acl(f"/proc/self/fd/{fd}"):
             return False
         if found.ctime_ns < self._clock() - _SETTLED_NS:
             if len(self._seen) >= _MAX_REMEMBERED:
@@ -37,9 +37,9 @@ class WithoutAcl:
         return True
 
 
-def _has_acl(fd: int) -> bool:
-    """Whether there is one. One that cannot be looked for counts as there."""
+def has_acl(path: str, attributes: Callable[[str], list[str]] = os.listxattr) -> bool:
+    """Whether a file has an ACL, by what `attributes` (listxattr(2)) says. True where that is not known."""
     try:
-        return "system.posix_acl_access" in os.listxattr(f"/proc/self/fd/{fd}")
+        return "system.posix_acl_access" in attributes(path)
     except OSError as error:
-        return error.errno != errno.ENOTSUP
+        return error.errno != errno.ENOTSUP  # a file system without attributes has no ACLs either

@@ -26,7 +26,7 @@ import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Final
+from typing import Final, Required, TypedDict, Unpack
 
 from eclctl.errors import EclctlError
 
@@ -73,6 +73,17 @@ class Existing(enum.Enum):
     FILE_OR_LINK = enum.auto()
 
 
+class _How(TypedDict, total=False):
+    """How a file is written: the arguments of `atomic_writer`."""
+
+    existing: Required[Existing]
+    mode: int
+    exact_mode: bool
+    keep_attributes: bool
+    sole_writer: bool
+    folder: int | None
+
+
 @contextmanager
 def atomic_writer(
     path: str,
@@ -92,14 +103,12 @@ def atomic_writer(
         mode: Permissions of the new file, which it has from its first moment on.
         exact_mode: Whether the umask has no effect on `mode`.
         keep_attributes: Whether owner, group and mode are taken from the file that is replaced, if there is one.
-        sole_writer: Whether no other process writes this file. The temporary name is then always the same, so that
-            the file a killed process left is replaced by the next one.
+        sole_writer: Whether no other process writes this file. The next run then replaces what a killed one left.
         folder: A descriptor of the directory, for a caller that holds one. It stays open.
 
     Raises:
         FileExistsError: The name is taken, and `existing` refuses that.
-        OSError: What has the name must not be replaced, or writing failed. The name is as it was, unless only the
-            last fsync of the directory failed.
+        OSError: The name must not be replaced, or writing failed. The old file stays, unless only the last fsync did.
     """
     with _directory(path, folder) as (directory, name):
         old = require_replaceable(directory, name, existing)
@@ -128,46 +137,20 @@ def atomic_writer(
 
 
 @contextmanager
-def prepared_file(
-    path: str,
-    data: bytes,
-    *,
-    existing: Existing,
-    mode: int = 0o666,
-    exact_mode: bool = False,
-    folder: int | None = None,
-) -> Iterator[None]:
+def prepared_file(path: str, data: bytes, **how: Unpack[_How]) -> Iterator[None]:
     """Write a file to disk, run the body, then give the file its name; until then the name is as it was.
 
     All that needs room on the disk is done before the body runs. Arguments and errors are those of `atomic_writer`.
     """
-    with atomic_writer(path, existing=existing, mode=mode, exact_mode=exact_mode, folder=folder) as fd:
+    with atomic_writer(path, **how) as fd:
         write_at(fd, data, 0)
         os.fsync(fd)
         yield
 
 
-def write_file(
-    path: str,
-    data: bytes,
-    *,
-    existing: Existing,
-    mode: int = 0o666,
-    exact_mode: bool = False,
-    keep_attributes: bool = False,
-    sole_writer: bool = False,
-    folder: int | None = None,
-) -> None:
+def write_file(path: str, data: bytes, **how: Unpack[_How]) -> None:
     """Write `data` as the whole content of a file. Arguments and errors are those of `atomic_writer`."""
-    with atomic_writer(
-        path,
-        existing=existing,
-        mode=mode,
-        exact_mode=exact_mode,
-        keep_attributes=keep_attributes,
-        sole_writer=sole_writer,
-        folder=folder,
-    ) as fd:
+    with atomic_writer(path, **how) as fd:
         write_at(fd, data, 0)
 
 

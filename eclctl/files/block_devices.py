@@ -6,19 +6,18 @@ a mapped one, and the file behind a loop device. What sysfs or /dev do not show 
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from eclctl.files.acls import has_acl
 from eclctl.files.local_lookup import LocalFiles, LocalLookupError
 from eclctl.files.mounts import Mount
 
 _TAGS = {"UUID": "uuid", "LABEL": "label", "PARTUUID": "partuuid", "PARTLABEL": "partlabel", "ID": "id"}
 _NODE_PLAIN = frozenset(b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ#+-.:=@_")
 _ASCII = 0x80
-_ACL = "system.posix_acl_access"
 _DELETED = " (deleted)"
 _SERVED = ("nbd", "ublk")
 _MOST_DEVICES = 256
@@ -119,16 +118,10 @@ class Devices:
         if status.st_uid not in self.owners:
             return f"the device {path} belongs to user {status.st_uid}"
         group = status.st_mode & stat.S_IWGRP and status.st_gid not in self.groups
-        if group or status.st_mode & stat.S_IWOTH or self._has_acl(path):
+        # With an ACL, the group bits show the most that it can grant to any user.
+        if group or status.st_mode & stat.S_IWOTH or has_acl(path, self.attributes):
             return f"the device {path} can be written by others"
         return None
-
-    def _has_acl(self, path: str) -> bool:
-        """Whether there is an access list: the group bits then show what all that it names may do at most."""
-        try:
-            return _ACL in self.attributes(path)
-        except OSError as error:
-            return error.errno != errno.ENOTSUP  # a file system without attributes has no lists either
 
     def _exposed_loop(self, directory: str, meant: int | tuple[int, int]) -> str | None:
         path = self._backing(directory)

@@ -19,7 +19,7 @@ __all__ = [
     "NotLocalError",
     "StaleError",
     "aliases_of",
-    "find",
+    "find_named_file",
     "first_name_that_leads",
     "follow",
     "normalised",
@@ -45,7 +45,7 @@ class StaleError(Exception):
     """The mount table has names from before a directory was renamed, which the kernel does not report."""
 
 
-def find(
+def find_named_file(
     name: str, fd: int, found: Attributes, asker: LookupRights, basis: TrustBasis, *, anywhere: bool
 ) -> Named | NoName:
     """Return the file of a passed descriptor as a name in this namespace leads to it, or why none does.

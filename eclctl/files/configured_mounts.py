@@ -133,11 +133,12 @@ class MountsReader:
         for directory in self._directories:
             try:
                 path = local_files.resolve(directory)
-                names = self._names.get(local_files, path, lambda path: tuple(_mounts_among(local_files.names(path))))
+                names = self._names.get(local_files, path, lambda path: tuple(local_files.names(path)))
             except LocalLookupError:
                 continue
             for name in names:
-                found.setdefault(name, path)
+                if name.endswith(_KINDS) or name == _FOR_ALL_MOUNTS:
+                    found.setdefault(name, path)
         return found
 
     def _from_unit(self, local_files: LocalFiles, name: str, directory: str, units: Iterable[str]) -> tuple[Entry, ...]:
@@ -156,10 +157,6 @@ class MountsReader:
             )
         except LocalLookupError as error:
             return (_flawed(point, where, f"cannot be read: {error}"),)
-
-
-def _mounts_among(names: Iterable[str]) -> Iterator[str]:
-    return (name for name in names if name.endswith(_KINDS) or name == _FOR_ALL_MOUNTS)
 
 
 def _flawed(point: str, where: str, flaw: str) -> Entry:

@@ -15,12 +15,11 @@ import os
 import stat
 from collections.abc import Callable
 
-from eclctl.files.mounts import Mount, Mounts
-from eclctl.files.opening import open_exactly
+from eclctl.files.mounts import Mount, Mounts, ancestors
+from eclctl.files.opening import MAX_LINKS, open_exactly
 
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _KERNELS_OWN = frozenset({"devtmpfs", "sysfs"})  # as quick as any of `mounts.LOCAL`; no image lies there
-_MAX_LINKS = 40  # as the kernel's own limit (path_resolution(7))
 
 Lstat = Callable[[str], os.stat_result]
 
@@ -65,7 +64,7 @@ class LocalFiles:
                 continue
             target = self.target(here)
             links += 1
-            if links > _MAX_LINKS:
+            if links > MAX_LINKS:
                 raise LocalLookupError(f"{path} has too many symbolic links")
             todo += _parts(target)
             done = "" if target.startswith("/") else done
@@ -111,13 +110,9 @@ class LocalFiles:
         A sticky directory does not let others replace what an owner put there. POSIX ACLs need no look of their own:
         where there is one, the group bits show the most that it grants.
         """
-        end = path.find("/", 1)
-        while end > 0:
-            if (found := self._directory_exposure(path[:end], owners)) is not None:
+        for directory in ancestors(path):
+            if directory != path and (found := self._directory_exposure(directory, owners)) is not None:
                 return found
-            end = path.find("/", end + 1)
-        if path != "/" and (found := self._directory_exposure("/", owners)) is not None:
-            return found
         status = self.status(path)
         if stat.S_ISLNK(status.st_mode):
             return f"{path} is a symbolic link"

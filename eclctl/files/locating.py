@@ -24,7 +24,7 @@ from eclctl.files.canonical_name import (
     NotLocalError,
     StaleError,
     aliases_of,
-    find,
+    find_named_file,
     first_name_that_leads,
     follow,
     normalised,
@@ -234,14 +234,6 @@ class Locator:
         self.sandboxes.look(located.fd, located.top, self.owners, self.mounts.current()[0], probe=located.local)
         return None
 
-    def _sandbox(
-        self, look: WalkResult | None, top: SandboxKey | None, basis: TrustBasis
-    ) -> tuple[Weakness | None, bool]:
-        """Return the weakness of a sandbox, and whether that is only because nothing is known of it."""
-        if look is None and top is not None and self.sandboxes is not None:
-            look = self.sandboxes.kept(top, basis.owners, basis.mounts)
-        return sandbox_weakness(look), look is None
-
     def _basis(self) -> TrustBasis:
         mounts, trust = self.mounts.current()
         return TrustBasis(mounts, trust, self.owners)
@@ -250,7 +242,7 @@ class Locator:
         """Name an open file and judge it, both by one state of the mount table, read after all was opened."""
         fresh = False
         for tries_left in reversed(range(_TRIES)):
-            named = find(passed.name, passed.fd, passed.found, passed.asker, basis, anywhere=passed.anywhere)
+            named = find_named_file(passed.name, passed.fd, passed.found, passed.asker, basis, anywhere=passed.anywhere)
             if isinstance(named, NoName):
                 return self._unnamed(passed, named)
             try:
@@ -293,13 +285,15 @@ class Locator:
         if weak is None and walked:
             if key is not None and self.mounts.is_the_hosts(passed.found.mount):
                 top = SandboxKey((key, syscalls.unique_mount(passed.fd)), (path, *(alias.path for alias in aliases)))
-            weak, unwalked = self._sandbox(passed.look, top, basis)
+            look = passed.look
+            if look is None and top is not None and self.sandboxes is not None:
+                look = self.sandboxes.kept(top, basis.owners, basis.mounts)
+            weak, unwalked = sandbox_weakness(look), look is None
         if weak is None and found.is_file and mount.local and not vouched:
             writers = self.look_for_writers(named.fd)
             weak = writers_weakness(writers)
-            if changed(
-                named.fd, found
-            ):  # checked last: a writer from before the look for writers has left a change time
+            # Checked last: a writer from before the look for writers has left a change time.
+            if changed(named.fd, found):
                 raise _changing()
         return Located(
             passed.fd,

@@ -24,7 +24,7 @@ class LookupRights:
     """The rights that names are looked up with.
 
     own: Those of the asker; None for those of this process itself.
-    subject: Those of the user whom a question of root's is about; None without such a user.
+    subject: Those of the user that a question of root's is about; None without such a user.
     opens: Whether O_PATH descriptors are opened. A process that cannot take over the rights would use its own.
     """
 

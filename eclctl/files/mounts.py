@@ -276,7 +276,7 @@ class Mounts:
         if inside is None:
             return None
         found: dict[str, Spelling] = {}
-        for top in _ancestors(inside):
+        for top in ancestors(inside):
             for other in by_root.get(top, ()):
                 name = _joined(other.point, _below(inside, top) or "")
                 if other is not mount and self.above(name)[-1] is not other:
@@ -321,7 +321,12 @@ def _joined(top: str, rest: str) -> str:
     return rest or "/" if top == "/" else top + rest
 
 
-def _ancestors(path: str) -> Iterator[str]:
+def is_below(path: str, top: str) -> bool:
+    """Whether an absolute path is `top`, or lies below it."""
+    return _below(path, top) is not None
+
+
+def ancestors(path: str) -> Iterator[str]:
     """Yield the root, every directory above an absolute path, and the path."""
     yield "/"
     if path == "/":
@@ -401,17 +406,12 @@ class MountTable:
     def current(self) -> tuple[Mounts, FilesystemTrust]:
         """Return the table as the kernel has it now, and which of its file systems are trusted."""
         with self._lock:  # a poll object serves one thread at a time, and reports a change once
-            if self._changed() or not self._now[0].settled:
+            own = self._own.changed()
+            # A file system that becomes writable in the host's does so here, too: the kernel reports that only there.
+            hosts = self._hosts_changes is not None and self._hosts_changes.changed()
+            if own or hosts or not self._now[0].settled:
                 self._now = self._read()
             return self._now
-
-    def _changed(self) -> bool:
-        """Whether anything changed in this namespace, or in the host's.
-
-        A file system that becomes writable there does so here, too, and the kernel does not report that here.
-        """
-        own, hosts = self._own.changed(), self._hosts_changes is not None and self._hosts_changes.changed()
-        return own or hosts
 
     def forget(self) -> None:
         """Read and judge the table again: the configuration or the name of a directory may have changed."""
@@ -447,10 +447,6 @@ class MountTable:
     def local(self, path: str) -> bool:
         """Whether opening this path cannot wait for another machine (symbolic links aside)."""
         return self.current()[0].local(path)
-
-    def local_device(self, device: int) -> bool:
-        """Whether a device number is that of a local file system mounted in this namespace."""
-        return self.current()[0].local_device(device)
 
     def local_descriptor(self, found: syscalls.Attributes) -> bool:
         """Whether what an open descriptor shows lies on a local file system. Its mount may be of another namespace."""

@@ -12,7 +12,7 @@ import os
 from eclctl.files import syscalls
 from eclctl.files.syscalls import AT_FDCWD, RESOLVE_CACHED, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS
 
-_MAX_LINKS = 40  # as the kernel's own limit (path_resolution(7))
+MAX_LINKS = 40  # as the kernel's own limit (path_resolution(7))
 _MAX_PARTS = 4096
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _EXACT = RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS
@@ -132,7 +132,7 @@ def _walk_following(path: str) -> int:
 
 
 def _require_bounds(links: int, parts: int, path: str) -> None:
-    if links > _MAX_LINKS or parts > _MAX_PARTS:
+    if links > MAX_LINKS or parts > _MAX_PARTS:
         raise _loop(path)
 
 

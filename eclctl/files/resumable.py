@@ -18,7 +18,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Final
 
 from eclctl.files.atomic import Existing, NewFileError, flush_directory, give_name, require_replaceable
@@ -153,8 +153,9 @@ def open_partial(path: str, content: str, *, replace: bool) -> Iterator[PartialF
     directory = os.path.realpath(os.path.dirname(path) or ".")
     if name in {"", ".", ".."}:
         raise NewFileError(f"{path}: this names no file")
-    folder = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    with ExitStack() as opened:
+        folder = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        opened.callback(os.close, folder)
         _require_nameable(folder, name, path, replace=replace)
         temporary = partial_name(name, content)
         try:
@@ -162,18 +163,14 @@ def open_partial(path: str, content: str, *, replace: bool) -> Iterator[PartialF
         except OSError as error:
             beside = os.path.join(directory, temporary)
             raise NewFileError(f"{os.path.join(directory, name)}: {beside}: {error.strerror}") from error
+        opened.callback(os.close, fd)
+        _remove_stale_partials(folder, name, temporary)
+        file = PartialFile(directory, folder, name, temporary, fd)
         try:
-            _remove_stale_partials(folder, name, temporary)
-            file = PartialFile(directory, folder, name, temporary, fd)
-            try:
-                yield file
-            finally:
-                if not os.fstat(fd).st_size:
-                    file.remove()  # there is nothing to continue
+            yield file
         finally:
-            os.close(fd)
-    finally:
-        os.close(folder)
+            if not os.fstat(fd).st_size:
+                file.remove()  # there is nothing to continue
 
 
 def _require_nameable(folder: int, name: str, path: str, *, replace: bool) -> None:

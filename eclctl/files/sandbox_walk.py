@@ -14,16 +14,14 @@ A mode is enough for POSIX ACLs: where there is one, the group bits show its mas
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import fcntl
 import os
-import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from stat import S_IMODE, S_ISBLK, S_ISCHR, S_ISDIR, S_ISLNK, S_ISREG, S_ISVTX, S_IWGRP, S_IWOTH
 from typing import TYPE_CHECKING, NamedTuple
 
-from eclctl.files import syscalls
+from eclctl.files.syscalls import Attributes, attributes, entry_attributes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,17 +33,6 @@ _OTHERS_WRITE = S_IWGRP | S_IWOTH
 _LISTED = 0o555  # what every user may list and enter
 _LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-_LOCATE = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
-
-_AT_SYMLINK_NOFOLLOW = 0x100
-_AT_NO_AUTOMOUNT = 0x800
-_AT_FLAGS = _AT_SYMLINK_NOFOLLOW | _AT_NO_AUTOMOUNT | syscalls.AT_STATX_DONT_SYNC
-_WANTED = syscalls.STATX_BASIC_STATS | syscalls.STATX_MNT_ID
-# struct statx (include/uapi/linux/stat.h): mask, uid, mode, inode, device, mount.
-_STATX = struct.Struct("=I16xI4xH2xQ96xIIQ")
-_STATX_SIZE = 256
-_statx = ctypes.CDLL(None, use_errno=True).statx
-_statx.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_uint, ctypes.c_char_p]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,23 +75,13 @@ class _FoundError(Exception):
         self.weak = SandboxWeakness(path, why, advice, public)
 
 
-class _Entry(NamedTuple):
-    """What is looked at of an entry."""
-
-    mode: int
-    uid: int
-    inode: int
-    device: int
-    mount: int
-
-
 @dataclass(slots=True)
 class _Directory:
     """A directory that the walk is in. `fd` is -1 while it is not held open, `todo` names what to enter yet."""
 
     name: str
     fd: int
-    entry: _Entry
+    entry: Attributes
     todo: list[str]
 
 
@@ -132,7 +109,7 @@ def look(
     on each regular file.
     """
     begun = clock()
-    walk = _Walk(owners, clock, begun + bounds.seconds, bounds, entered or _ignore, probe=probe)
+    walk = _Walk(owners, clock, begun + bounds.seconds, bounds, entered or (lambda _: None), probe)
     weak = None
     try:
         walk.run(fd)
@@ -143,33 +120,19 @@ def look(
     return WalkResult(weak, walk.entries, clock() - begun)
 
 
-def _ignore(_fd: int) -> None:
-    """Watch nothing."""
-
-
+@dataclass(slots=True)
 class _Walk:
     """One walk. Depth first, with a stack of its own; of the stack only the last `HELD` directories are open."""
 
-    def __init__(
-        self,
-        owners: frozenset[int],
-        clock: Callable[[], float],
-        end: float,
-        bounds: Bounds,
-        entered: Callable[[int], None],
-        *,
-        probe: bool,
-    ) -> None:
-        self.entries = 0
-        self._probes = probe
-        self._owners = owners
-        self._clock = clock
-        self._end = end
-        self._bounds = bounds
-        self._entered = entered
-        self._stack: list[_Directory] = []
-        self._mount = -1
-        self._buffer = ctypes.create_string_buffer(_STATX_SIZE)
+    owners: frozenset[int]
+    clock: Callable[[], float]
+    end: float
+    bounds: Bounds
+    entered: Callable[[int], None]
+    probes: bool
+    entries: int = 0
+    _stack: list[_Directory] = field(default_factory=list)
+    _mount: int = -1
 
     def run(self, top: int) -> None:
         """Look at everything. Raises _FoundError at the first thing that is weak."""
@@ -189,27 +152,25 @@ class _Walk:
 
     def _enter(self, name: str, parent: int) -> None:
         """Open a directory, look at it and at all its entries, and put it on the stack."""
-        if len(self._stack) > self._bounds.depth:
-            raise self._too_large(f"more than {self._bounds.depth} directories lie in one another")
+        if len(self._stack) > self.bounds.depth:
+            raise self._too_large(f"more than {self.bounds.depth} directories lie in one another")
         try:
             fd = os.open(name, _LIST, dir_fd=parent)
         except OSError as error:
             raise self._unknown(name, error) from error
         try:
-            self._entered(fd)
-            found = syscalls.attributes(fd)
+            self.entered(fd)
+            found = attributes(fd)
+            if not self._stack:
+                self._mount = found.mount
+            self._judge(name, found)
         except OSError as error:
             os.close(fd)
             raise self._unknown(name, error) from error
-        if not self._stack:
-            self._mount = found.mount
-        entry = _Entry(found.mode, found.uid, found.inode, found.device, found.mount)
-        here = _Directory(name, fd, entry, [])
-        try:
-            self._judge(name, entry)
         except _FoundError:
             os.close(fd)
             raise
+        here = _Directory(name, fd, found, [])
         self._stack.append(here)
         if len(self._stack) > HELD:
             _release(self._stack[-HELD - 1])
@@ -223,18 +184,17 @@ class _Walk:
         self._stack.pop()
         _release(done)
 
-    def _back(self, fd: int, wanted: _Entry) -> int:
+    def _back(self, fd: int, wanted: Attributes) -> int:
+        above = -1
         try:
             above = os.open("..", _LIST, dir_fd=fd)
+            found = attributes(above)
         except OSError as error:
+            if above >= 0:
+                os.close(above)
             raise self._unknown(None, error) from error
-        try:
-            found = syscalls.attributes(above)
-            if (found.device, found.inode, found.mount) == (wanted.device, wanted.inode, wanted.mount):
-                return above
-        except OSError as error:
-            os.close(above)
-            raise self._unknown(None, error) from error
+        if (found.device, found.inode, found.mount) == (wanted.device, wanted.inode, wanted.mount):
+            return above
         os.close(above)
         raise self._moved(None)
 
@@ -250,39 +210,28 @@ class _Walk:
 
     def _count(self) -> None:
         self.entries += 1
-        if self.entries > self._bounds.entries:
-            raise self._too_large(f"it has more than {self._bounds.entries} entries")
-        if self._clock() >= self._end:
-            raise self._too_large(f"{self._bounds.seconds:g} seconds were not enough")
+        if self.entries > self.bounds.entries:
+            raise self._too_large(f"it has more than {self.bounds.entries} entries")
+        if self.clock() >= self.end:
+            raise self._too_large(f"{self.bounds.seconds:g} seconds were not enough")
 
     def _look_at(self, here: _Directory, fd: int, name: str) -> None:
         try:
-            found = self._attributes(fd, name)
+            found = entry_attributes(fd, name)
         except OSError as error:
             raise self._unknown(name, error) from error
         self._judge(name, found)
         if S_ISDIR(found.mode):
             here.todo.append(name)
-        elif self._probes and S_ISREG(found.mode):
+        elif self.probes and S_ISREG(found.mode):
             self._probe(fd, name, found)
 
-    def _attributes(self, directory: int, name: str) -> _Entry:
-        """Return what an entry is, and what is mounted over it, without opening it."""
-        buffer = self._buffer
-        if _statx(directory, os.fsencode(name), _AT_FLAGS, _WANTED, buffer) != 0:
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number))
-        mask, uid, mode, inode, major, minor, mount = _STATX.unpack_from(buffer)
-        if mask & syscalls.STATX_MNT_ID:
-            return _Entry(mode, uid, inode, os.makedev(major, minor), mount)
-        return _by_descriptor(directory, name)  # before Linux 5.8
-
-    def _judge(self, name: str, found: _Entry) -> None:
+    def _judge(self, name: str, found: Attributes) -> None:
         """Whether only trusted owners can write this."""
         mode = found.mode
         if found.mount != self._mount:
             raise self._found(name, "another file system or a bind mount is mounted on it", "unmount it")
-        if found.uid not in self._owners:
+        if found.uid not in self.owners:
             raise self._found(name, f"it belongs to user ID {found.uid}", "chown it to a trusted owner (chown -R root)")
         # A link's mode means nothing, and that of a character device guards the device, which is no content.
         if not mode & _OTHERS_WRITE or S_ISLNK(mode) or S_ISCHR(mode):
@@ -295,7 +244,7 @@ class _Walk:
         what = "device" if S_ISBLK(mode) else "file"
         raise self._found(name, f"{who} can write this {what} {shown}", "chmod go-w")
 
-    def _probe(self, directory: int, name: str, found: _Entry) -> None:
+    def _probe(self, directory: int, name: str, found: Attributes) -> None:
         """Whether a process has a regular file open, or mapped, for writing: then the kernel grants no read lease.
 
         A file that this process may not open, or may have no lease on, is no sign of a writer.
@@ -358,13 +307,3 @@ def _has_writer(fd: int) -> bool:
         return error.errno in {errno.EAGAIN, errno.EBUSY}
     fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
     return False
-
-
-def _by_descriptor(directory: int, name: str) -> _Entry:
-    """Return what an entry is, with its mount from fdinfo."""
-    fd = os.open(name, _LOCATE, dir_fd=directory)
-    try:
-        found = syscalls.attributes(fd)
-    finally:
-        os.close(fd)
-    return _Entry(found.mode, found.uid, found.inode, found.device, found.mount)

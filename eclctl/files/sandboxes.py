@@ -26,6 +26,7 @@ WEAK_SECONDS = 10.0
 """How long another result is kept, or `WEAK_TIMES` as long as the walk took, if that is longer."""
 WEAK_TIMES = 20.0
 KEPT_LIMIT = 4096
+_LONGEST_WALK = Bounds().seconds
 
 
 class Watched(Protocol):
@@ -48,7 +49,7 @@ class Watching(Protocol):
 class SandboxKey(NamedTuple):
     """The top directory of a sandbox.
 
-    `state` names the directory and its state (`identity.FileKey`), `paths` are the names that it has here.
+    `state` names the directory and its state (`locating.FileKey`), `paths` are the names that it has here.
     """
 
     state: Hashable
@@ -109,7 +110,6 @@ class Sandboxes:
         top: SandboxKey,
         owners: frozenset[int],
         mounts: Mounts,
-        bounds: Bounds = Bounds(),  # noqa: B008 - frozen
         *,
         probe: bool = True,
     ) -> WalkResult:
@@ -127,9 +127,9 @@ class Sandboxes:
             if other is None:
                 own = self._under_way[key] = _Walked(key, top.paths, Future())
         if other is not None:
-            return _wait_for(other, bounds)
+            return _wait_for(other)
         try:
-            result = self._walk(own, fd, owners, bounds, probe=probe)
+            result = self._walk(own, fd, owners, probe=probe)
         except BaseException as error:
             self._end(own, None, mounts)
             own.future.set_exception(error)
@@ -152,11 +152,11 @@ class Sandboxes:
         """Return how many results are kept."""
         return len(self._kept)
 
-    def _walk(self, walked: _Walked, fd: int, owners: frozenset[int], bounds: Bounds, *, probe: bool) -> WalkResult:
+    def _walk(self, walked: _Walked, fd: int, owners: frozenset[int], *, probe: bool) -> WalkResult:
         if self._watching is None:
-            return look(fd, owners, clock=self._clock, bounds=bounds, probe=probe)
+            return self.walk_once(fd, owners, probe=probe)
         walked.watched = self._watching.begin(lambda: self._invalidate(walked))
-        return look(fd, owners, clock=self._clock, bounds=bounds, entered=walked.watched.add, probe=probe)
+        return look(fd, owners, clock=self._clock, entered=walked.watched.add, probe=probe)
 
     def _end(self, walked: _Walked, result: WalkResult | None, mounts: Mounts) -> None:
         """Keep a result, if nothing changed since its walk began."""
@@ -194,13 +194,13 @@ class Sandboxes:
         _close(walked)
 
 
-def _wait_for(other: _Walked, bounds: Bounds) -> WalkResult:
+def _wait_for(other: _Walked) -> WalkResult:
     """Return what the walk of another caller finds."""
     try:
-        return other.future.result(bounds.seconds)
+        return other.future.result(_LONGEST_WALK)
     except TimeoutError:
-        why = f"the sandbox could not be looked at: {bounds.seconds:g} seconds were not enough"
-        return WalkResult(SandboxWeakness(".", why, "ask again"), 0, bounds.seconds)
+        why = f"the sandbox could not be looked at: {_LONGEST_WALK:g} seconds were not enough"
+        return WalkResult(SandboxWeakness(".", why, "ask again"), 0, _LONGEST_WALK)
 
 
 def _close(walked: _Walked) -> None:

@@ -21,6 +21,8 @@ from stat import S_ISDIR, S_ISLNK, S_ISREG
 from typing import NamedTuple
 
 AT_FDCWD = -100
+AT_SYMLINK_NOFOLLOW = 0x100
+AT_NO_AUTOMOUNT = 0x800
 AT_EMPTY_PATH = 0x1000
 AT_STATX_DONT_SYNC = 0x4000
 AT_STATX_FORCE_SYNC = 0x2000
@@ -42,6 +44,10 @@ PROC_SUPER_MAGIC = 0x9FA0
 _HANDLE_BYTES = 128
 _STATX_SIZE = 256
 _STATFS_SIZE = 256
+_LOCATE = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_OF_DESCRIPTOR = AT_EMPTY_PATH | AT_STATX_DONT_SYNC
+_OF_ENTRY = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC
+_NO_MOUNT = -1  # the ID of no mount
 _WANTED = STATX_BASIC_STATS | STATX_BTIME | STATX_MNT_ID
 # struct statx up to the mount ID (include/uapi/linux/stat.h); x skips what is not used.
 _STATX = struct.Struct("=I4x8xIIIHxxQQ8x8x16xqI4xqI4xqI4x8xIIQ")
@@ -140,10 +146,27 @@ def attributes(fd: int, *, fresh: bool = False) -> Attributes:
 
     With `fresh`, a network file system is asked; otherwise what the kernel has is enough.
     """
-    buffer = _buffers.statx
-    flags = AT_EMPTY_PATH | (AT_STATX_FORCE_SYNC if fresh else AT_STATX_DONT_SYNC)
-    if _statx(fd, b"", flags, _WANTED, buffer) != 0:
-        raise _fail()
+    flags = AT_EMPTY_PATH | AT_STATX_FORCE_SYNC if fresh else _OF_DESCRIPTOR
+    found = _attributes(_filled_statx(fd, b"", flags, _WANTED))
+    return found if found.mount != _NO_MOUNT else found._replace(mount=_mount_by_fdinfo(fd))
+
+
+def entry_attributes(directory: int, name: str) -> Attributes:
+    """Return the attributes of an entry of an open directory (surrogateescape), and the mount that is on top of it.
+
+    The entry is not opened, and its server is not asked. A symbolic link is not followed.
+    """
+    found = _attributes(_filled_statx(directory, os.fsencode(name), _OF_ENTRY, _WANTED))
+    if found.mount != _NO_MOUNT:
+        return found
+    fd = os.open(name, _LOCATE, dir_fd=directory)
+    try:
+        return attributes(fd)
+    finally:
+        os.close(fd)
+
+
+def _attributes(buffer: ctypes.Array[ctypes.c_char]) -> Attributes:
     mask, links, uid, gid, mode, inode, size, b_s, b_ns, c_s, c_ns, m_s, m_ns, major, minor, mount = _STATX.unpack_from(
         buffer
     )
@@ -158,7 +181,7 @@ def attributes(fd: int, *, fresh: bool = False) -> Attributes:
         m_s * 1_000_000_000 + m_ns,
         b_s * 1_000_000_000 + b_ns if mask & STATX_BTIME else None,
         os.makedev(major, minor),
-        mount if mask & STATX_MNT_ID else _mount_by_fdinfo(fd),
+        mount if mask & STATX_MNT_ID else _NO_MOUNT,
     )
 
 
@@ -174,16 +197,15 @@ class DirectoryAttributes(NamedTuple):
 
 def directory_attributes(fd: int) -> DirectoryAttributes:
     """Return mode, owner, device and change time of an open descriptor as the kernel has them: no server is asked."""
-    uid, mode, inode, seconds, nanoseconds, major, minor = _DIRECTORY_STATX.unpack_from(_basic_statx(fd))
+    uid, mode, inode, seconds, nanoseconds, major, minor = _DIRECTORY_STATX.unpack_from(
+        _filled_statx(fd, b"", _OF_DESCRIPTOR, STATX_BASIC_STATS)
+    )
     return DirectoryAttributes(mode, uid, inode, os.makedev(major, minor), seconds * 1_000_000_000 + nanoseconds)
 
 
 def unique_mount(fd: int) -> int:
     """Return an ID of a descriptor's mount that no later mount gets; before Linux 6.8, the one in mountinfo."""
-    buffer = _buffers.statx
-    if _statx(fd, b"", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_MNT_ID_UNIQUE, buffer) != 0:
-        raise _fail()
-    mask, *_, mount = _STATX.unpack_from(buffer)
+    mask, *_, mount = _STATX.unpack_from(_filled_statx(fd, b"", _OF_DESCRIPTOR, STATX_MNT_ID_UNIQUE))
     return int(mount) if mask & STATX_MNT_ID_UNIQUE else attributes(fd).mount
 
 
@@ -192,12 +214,13 @@ def is_link(fd: int) -> bool:
 
     Does not ask for the mount: before Linux 5.14, a thread with the rights of another user may not read fdinfo.
     """
-    return S_ISLNK(_MODE.unpack_from(_basic_statx(fd))[0])
+    return S_ISLNK(_MODE.unpack_from(_filled_statx(fd, b"", _OF_DESCRIPTOR, STATX_BASIC_STATS))[0])
 
 
-def _basic_statx(fd: int) -> ctypes.Array[ctypes.c_char]:
+def _filled_statx(fd: int, name: bytes, flags: int, wanted: int) -> ctypes.Array[ctypes.c_char]:
+    """Return this thread's buffer with a struct statx in it, which the next call overwrites."""
     buffer = _buffers.statx
-    if _statx(fd, b"", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_BASIC_STATS, buffer) != 0:
+    if _statx(fd, name, flags, wanted, buffer) != 0:
         raise _fail()
     return buffer
 
@@ -318,13 +341,8 @@ def _has_ids(wanted: Credentials) -> bool:
 
 
 def _take_groups(groups: frozenset[int]) -> bool:
-    packed = _packed(groups)
+    packed = array("I", sorted(groups)).tobytes()  # not kept: a user can come with ever other sets of 65,536 of them
     return _SYS_SETGROUPS is not None and bool(_setgroups(_SYS_SETGROUPS, len(packed) // 4, packed) == 0)
-
-
-def _packed(groups: frozenset[int]) -> bytes:
-    """Not kept: a user with subordinate gids can come with ever other sets of 65,536 of them."""
-    return array("I", sorted(groups)).tobytes()
 
 
 def _restore(own: Credentials) -> None:

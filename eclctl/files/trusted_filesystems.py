@@ -26,7 +26,7 @@ from typing import NamedTuple
 from eclctl.files.block_devices import Devices
 from eclctl.files.configured_mounts import UNIT_DIRECTORIES, ConfiguredMounts, Entry, MountsReader
 from eclctl.files.local_lookup import LocalFiles, LocalLookupError, Lstat
-from eclctl.files.mounts import FilesystemTrust, Mount, Mounts
+from eclctl.files.mounts import FilesystemTrust, Mount, Mounts, is_below
 
 __all__ = ["FilesystemJudge", "Filesystems", "SystemPaths", "device_groups"]
 
@@ -82,6 +82,7 @@ def device_groups() -> frozenset[int]:
         return frozenset({0})
 
 
+@dataclass(slots=True)
 class FilesystemJudge:
     """Decides which file systems of a mount table are trusted; a `mounts.JudgeFilesystems`.
 
@@ -95,34 +96,23 @@ class FilesystemJudge:
         files: how files are looked at.
     """
 
-    def __init__(
-        self,
-        listed: Filesystems,
-        owners: frozenset[int],
-        groups: frozenset[int],
-        places: SystemPaths | None = None,
-        files: SystemCalls | None = None,
-    ) -> None:
-        self._listed = listed
-        self._owners = owners
-        self._groups = groups
-        self._places = places or SystemPaths()
-        self._files = files or SystemCalls()
-        self._configured = MountsReader(self._places.fstab, self._places.units, self._files.clock)
+    listed: Filesystems
+    owners: frozenset[int]
+    groups: frozenset[int]
+    places: SystemPaths = SystemPaths()
+    files: SystemCalls = SystemCalls()
+    _configured: MountsReader = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._configured = MountsReader(self.places.fstab, self.places.units, self.files.clock)
 
     def __call__(self, mounts: Mounts) -> FilesystemTrust:
         """Return which file systems are trusted in this state of the mount table."""
-        local_files = LocalFiles(mounts, self._files.lstat)
-        judge = _Judge(mounts, self._listed, self._configured.read(local_files), local_files, self._owners)
-        judge.devices = Devices(
-            local_files,
-            self._places.sysfs,
-            self._places.dev,
-            self._owners,
-            self._groups,
-            judge.untrusted,
-            self._files.attributes,
-        )
+        local_files = LocalFiles(mounts, self.files.lstat)
+        listed = _ListedMounts(mounts, self.listed, self.owners)
+        judge = _Judge(mounts, listed, self._configured.read(local_files))
+        sysfs, dev, attributes = self.places.sysfs, self.places.dev, self.files.attributes
+        judge.devices = Devices(local_files, sysfs, dev, self.owners, self.groups, judge.untrusted, attributes)
         return judge.trust()
 
 
@@ -131,10 +121,8 @@ class _Judge:
     """Judges one state of the mount table."""
 
     mounts: Mounts
-    listed: Filesystems
+    listed: _ListedMounts
     configured: ConfiguredMounts
-    local_files: LocalFiles
-    owners: frozenset[int]
     devices: Devices = field(init=False)
     _trusted: frozenset[tuple[int, str]] = frozenset()
     _vouched: frozenset[tuple[int, str]] = frozenset()
@@ -144,12 +132,16 @@ class _Judge:
 
     def trust(self) -> FilesystemTrust:
         self._automounted = self.configured.automounts | {each.point for each in self.mounts.all if _is_autofs(each)}
-        listed = _ListedMounts(self.mounts, self.listed, self.owners)
-        self._trusted = frozenset(each.superblock for each in listed.trusted())
-        self._vouched = frozenset(each.superblock for each in self.mounts.all if listed.vouches(each))
+        self._trusted = frozenset(each.superblock for each in self.listed.trusted())
+        self._vouched = frozenset(each.superblock for each in self.mounts.all if self.listed.vouches(each))
         others = [each for each in self.mounts.all if each.superblock not in self._trusted]
         written = frozenset(each.superblock for each in others if self.reason(each) is None)
-        return FilesystemTrust(self._trusted | written, self._vouched, _WhyNotTrusted(listed, dict(self._reasons)))
+        return FilesystemTrust(self._trusted | written, self._vouched, self.why_not)
+
+    def why_not(self, mount: Mount) -> str:
+        """Return why a mount is not trusted: the part of a sentence that begins with "its"."""
+        flaw = self.listed.flaw(mount) or self._reasons.get(mount.id)
+        return flaw or f"its file system ({_where(mount)}) is not one that is mounted here"
 
     def untrusted(self, path: str) -> str | None:
         """Return why the file system that a path lies on is not trusted, or None."""
@@ -177,8 +169,9 @@ class _Judge:
             flaw += f" (/etc/fstab is not read: {self.configured.unread})"
         entries = self.configured.entries.get(mount.point, ())
         for entry in entries:
-            if (option := _option_for_users(entry)) is not None:  # mount(8) takes any line that fits
-                return f"its file system ({_where(mount)}): {entry.where} lets users mount it (option {option})"
+            options = [each for each in entry.options if each.partition("=")[0] in _FOR_USERS]
+            if options:  # mount(8) takes any line that fits
+                return f"its file system ({_where(mount)}): {entry.where} lets users mount it (option {min(options)})"
         for entry in entries:
             found = self._entry_mismatch(mount, entry)
             if found is None:
@@ -228,15 +221,12 @@ class _ListedMounts(NamedTuple):
             top = self.mounts.at(point)
             if top is not None and not top.fuse:
                 yield top
-            yield from (each for each in self._automounted_at(point) if not each.fuse)
+            automounters = {each.id for each in self.mounts.all if _is_autofs(each) and each.point == point}
+            yield from (each for each in self.mounts.all if each.parent in automounters and not each.fuse)
         for point in self.listed.fuse:
             top = self.mounts.at(point)
             if top is not None and top.fuse:
                 yield top
-
-    def _automounted_at(self, point: str) -> Iterator[Mount]:
-        automounters = {each.id for each in self.mounts.all if _is_autofs(each) and each.point == point}
-        return (each for each in self.mounts.all if each.parent in automounters)
 
     def vouches(self, mount: Mount) -> bool:
         """Whether `read_only` vouches for the content of a mount."""
@@ -247,7 +237,7 @@ class _ListedMounts(NamedTuple):
 
     def points_above(self, mount: Mount) -> Iterator[str]:
         """Yield the points under `read_only` that a mount is at or below."""
-        return (each for each in self.listed.read_only if _is_below(mount.point, each))
+        return (each for each in self.listed.read_only if is_below(mount.point, each))
 
     def writable_below(self, mount: Mount, point: str) -> Mount | None:
         """Return the mount at or below a listed point on which a user could have mounted another one, or None.
@@ -257,7 +247,7 @@ class _ListedMounts(NamedTuple):
         """
         seen = {mount.id}
         while (parent := self.mounts.of(mount.parent)) is not None and parent.id not in seen:
-            inside = _is_below(parent.point, point)
+            inside = is_below(parent.point, point)
             if not inside and mount.point == point:
                 return None
             if not (parent.read_only or _is_autofs(parent)):
@@ -274,7 +264,7 @@ class _ListedMounts(NamedTuple):
         What that is mounted on may have become read-only afterwards; an automounter's mounts nothing for users.
         """
         seen: set[int] = set()
-        while mount.id not in seen and mount.point != point and _is_below(mount.point, point):
+        while mount.id not in seen and mount.point != point and is_below(mount.point, point):
             seen.add(mount.id)
             parent = self.mounts.of(mount.parent)
             users = mount.fuse and not any(f"user_id={owner}" in mount.super_options for owner in self.owners)
@@ -283,58 +273,31 @@ class _ListedMounts(NamedTuple):
             mount = parent or mount
         return None
 
-
-@dataclass(frozen=True, slots=True)
-class _WhyNotTrusted:
-    """Says why a mount is not trusted."""
-
-    listed: _ListedMounts
-    reasons: dict[int, str | None]
-
-    def __call__(self, mount: Mount) -> str:
-        """Return the part of a sentence that begins with "its"."""
-        return self._of_lists(mount) or self.reasons.get(mount.id) or self._other(mount)
-
-    def _of_lists(self, mount: Mount) -> str | None:
+    def flaw(self, mount: Mount) -> str | None:
         """Say what is wrong where the configuration lists the point, or where FUSE is not listed."""
-        listed = self.listed.listed
         where = f"its file system ({_where(mount)})"
-        points = sorted(self.listed.points_above(mount), key=len)
+        points = sorted(self.points_above(mount), key=len)
         if points and not mount.read_only and mount.point in points:
             return f"{where} is listed under filesystems.read_only, and is not read-only"
         if points and mount.read_only:
-            other = self.listed.writable_below(mount, points[-1])
+            other = self.writable_below(mount, points[-1])
             on = "" if other is None else f", on {_where(other)}, which can be written"
-            if other is None and (users := self.listed.of_a_user_below(mount, points[-1])) is not None:
+            if other is None and (users := self.of_a_user_below(mount, points[-1])) is not None:
                 on = f", and {_where(users)} is a user's"
             return f"{where} is read-only{on}: list {mount.point} itself under filesystems.read_only"
         if not mount.fuse:
             return None
-        if mount.point in listed.trusted:
+        if mount.point in self.listed.trusted:
             return f"{where} is FUSE, which is trusted only under filesystems.fuse"
         return f"{where} is FUSE and not listed under filesystems.fuse"
-
-    @staticmethod
-    def _other(mount: Mount) -> str:
-        return f"its file system ({_where(mount)}) is not one that is mounted here"
 
 
 def _where(mount: Mount) -> str:
     return f"{mount.type} at {mount.point}"
 
 
-def _option_for_users(entry: Entry) -> str | None:
-    """Return the option of an entry that lets users mount it, or None."""
-    return min((each for each in entry.options if each.partition("=")[0] in _FOR_USERS), default=None)
-
-
 def _is_autofs(mount: Mount) -> bool:
     return mount.type == "autofs"
-
-
-def _is_below(path: str, top: str) -> bool:
-    """Whether a path is `top`, or lies below it."""
-    return top in {path, "/"} or path.startswith(f"{top}/")
 
 
 def _is_of_type(mounted: str, written: str) -> bool:

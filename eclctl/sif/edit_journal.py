@@ -53,7 +53,7 @@ class Stage(Enum):
 
 
 class Trailer(NamedTuple):
-    """The last part of a record: it describes the record and the edit.
+    """The last part of a record: it describes the record and the edit. Its fields are in the order of the file.
 
     Sizes and offsets are in bytes; `before`, `between` and `after` are the header, 128 bytes. `table_size` is how much
     of the record is the table, `digest` the SHA-256 of everything in it but the trailer.
@@ -96,20 +96,7 @@ class Trailer(NamedTuple):
 
     def pack(self) -> bytes:
         """Return the 512 bytes."""
-        text = _TRAILER.pack(
-            _MAGIC,
-            self.regions,
-            self.start,
-            self.table_size,
-            self.body_size,
-            self.size_before,
-            self.size_after,
-            self.before,
-            self.between,
-            self.after,
-            self.digest,
-        )
-        text = text.ljust(_TRAILER_SIZE - _DIGEST, b"\0")
+        text = _TRAILER.pack(_MAGIC, *self).ljust(_TRAILER_SIZE - _DIGEST, b"\0")
         return text + _sha256(text)
 
 

@@ -11,7 +11,6 @@ whole. Rules of this module:
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -81,13 +80,10 @@ class Slot(NamedTuple):
     whole: bool
     descriptor: Descriptor
 
-    def field_at(self, field: str) -> int:
-        """Return where a field of the descriptor stands, in bytes from the start of the file."""
-        return self.at + DESCRIPTOR_FIELDS[field]
-
     def remark(self, field: str, wrong: str, right: str, name: str = "") -> Remark:
         """Return a remark on a field, which is called `name` where its own name would not be understood."""
-        return Remark(name or field, self.field_at(field), wrong, right, self.number, self.descriptor.id)
+        at = self.at + DESCRIPTOR_FIELDS[field]
+        return Remark(name or field, at, wrong, right, self.number, self.descriptor.id)
 
 
 class Inspection(NamedTuple):
@@ -128,7 +124,10 @@ def inspect(fd: int) -> Inspection:
     status = regular_status(fd)
     size = status.st_size
     prefix = pread(fd, min(size, _PREFIX), 0)
-    faults = list(_sparseness(status))
+    faults: list[Remark] = []
+    if is_sparse(status):
+        wrong = f"{size} bytes long, and it holds {status.st_blocks * 512} of them: almost all is holes"
+        faults.append(Remark("file", None, wrong, "a whole file"))
     if len(prefix) < HEADER.size:
         whole = f"a header of {HEADER.size} bytes, and what belongs to it"
         faults.append(Remark("file", size, f"ends after {size} bytes", whole))
@@ -139,10 +138,13 @@ def inspect(fd: int) -> Inspection:
     if magic != MAGIC and not _might_be_sif(header, magic):
         faults.append(_magic_fault(magic))
         return Inspection(fd, size, None, (), tuple(faults), recognise(prefix, size))
-    faults += _preamble(header, magic)
+    if magic != MAGIC:
+        faults.append(_magic_fault(magic))
+    if header.version != VERSION:
+        faults.append(Remark("version", HEADER_FIELDS["version"], ascii(header.version), ascii(VERSION)))
     place = _place(fd, header, size)
     faults += _table_faults(header, place, size)
-    slots = _slots(place, size)
+    slots = tuple(_slots(place, size))
     full = max(size, header.data_offset + header.data_size)
     for slot in slots:
         faults += _extent_faults(slot, size, full)
@@ -159,21 +161,6 @@ class _Place(NamedTuple):
     table: bytes
     plausible: int
 
-    @property
-    def end(self) -> int:
-        return self.offset + len(self.table)
-
-
-def _sparseness(status: os.stat_result) -> Iterator[Remark]:
-    if is_sparse(status):
-        held = status.st_blocks * 512
-        yield Remark(
-            "file",
-            None,
-            f"{status.st_size} bytes long, and it holds {held} of them: almost all is holes",
-            "a whole file",
-        )
-
 
 def _begins_as_sif(prefix: bytes) -> bool:
     """Return whether a file that ends inside the header has what it has of the magic."""
@@ -187,13 +174,6 @@ def _might_be_sif(header: Header, magic: bytes) -> bool:
     alike = sum(map(int.__eq__, magic, MAGIC))
     fits = 0 < header.total <= MAX_SLOTS and header.table_size == header.total * DESCRIPTOR_SIZE
     return (fits and header.table_offset >= HEADER.size) or (alike >= _LIKE_THE_MAGIC and header.version == VERSION)
-
-
-def _preamble(header: Header, magic: bytes) -> Iterator[Remark]:
-    if magic != MAGIC:
-        yield _magic_fault(magic)
-    if header.version != VERSION:
-        yield Remark("version", HEADER_FIELDS["version"], ascii(header.version), ascii(VERSION))
 
 
 def _magic_fault(magic: bytes) -> Remark:
@@ -257,18 +237,12 @@ def _header_remark(field: str, name: str, wrong: int, right: str) -> Remark:
     return Remark(name, HEADER_FIELDS[field], str(wrong), right)
 
 
-def _slots(place: _Place, size: int) -> tuple[Slot, ...]:
-    return tuple(
-        _slot(place, index, descriptor, size)
-        for index, descriptor in zip(used_slots(place.table), unpack_table(place.table), strict=True)
-    )
-
-
-def _slot(place: _Place, index: int, descriptor: Descriptor, size: int) -> Slot:
-    at = index * DESCRIPTOR_SIZE
-    _, used, _, group, _, start, length, padded, *_ = DESCRIPTOR.unpack_from(place.table, at)
-    whole = start >= 0 and length >= 0 and start + length <= size
-    return Slot(index + 1, place.offset + at, used, group, padded, whole, descriptor)
+def _slots(place: _Place, size: int) -> Iterator[Slot]:
+    for index, descriptor in zip(used_slots(place.table), unpack_table(place.table), strict=True):
+        at = index * DESCRIPTOR_SIZE
+        _, used, _, group, _, start, length, padded, *_ = DESCRIPTOR.unpack_from(place.table, at)
+        whole = start >= 0 and length >= 0 and start + length <= size
+        yield Slot(index + 1, place.offset + at, used, group, padded, whole, descriptor)
 
 
 def _extent_faults(slot: Slot, size: int, full: int) -> Iterator[Remark]:
@@ -310,30 +284,30 @@ class _Extent(NamedTuple):
     start: int
     end: int
     name: str
+    slot: Slot | None = None
 
 
 def _overlaps(slots: Iterable[Slot], place: _Place) -> Iterator[Remark]:
     """Yield each object whose bytes begin inside those of another, of the header or of the table."""
-    fixed = [_Extent(0, HEADER.size, "the header")]
+    extents = [_Extent(0, HEADER.size, "the header")]
     if place.table:
-        fixed.append(_Extent(place.offset, place.end, "the descriptor table"))
-    extents: list[tuple[_Extent, Slot | None]] = [(extent, None) for extent in fixed]
+        extents.append(_Extent(place.offset, place.offset + len(place.table), "the descriptor table"))
     for slot in slots:
         start, length = slot.descriptor.offset, slot.descriptor.size
         if slot.whole and length:
             name = f"object {slot.descriptor.id} (descriptor {slot.number})"
-            extents.append((_Extent(start, start + length, name), slot))
-    extents.sort(key=lambda pair: pair[0])
+            extents.append(_Extent(start, start + length, name, slot))
+    extents.sort(key=lambda extent: (extent.start, extent.end, extent.name))
     furthest = extents[0]
     for extent in extents[1:]:
-        if extent[0].start < furthest[0].end:
+        if extent.start < furthest.end:
             yield from _overlap(furthest, extent)
-        furthest = max(furthest, extent, key=lambda pair: pair[0].end)
+        furthest = max(furthest, extent, key=lambda each: each.end)
 
 
-def _overlap(one: tuple[_Extent, Slot | None], other: tuple[_Extent, Slot | None]) -> Iterator[Remark]:
+def _overlap(one: _Extent, other: _Extent) -> Iterator[Remark]:
     """Yield the overlap of two extents as a remark on an object: on the later one, where both are objects."""
-    (mine, slot), (its, _) = (other, one) if other[1] is not None else (one, other)
-    if slot is not None:
+    mine, its = (other, one) if other.slot is not None else (one, other)
+    if mine.slot is not None:
         wrong = f"{mine.start}: the bytes up to {mine.end} overlap {its.name}, from {its.start} to {its.end}"
-        yield slot.remark("offset", wrong, f"bytes of its own, from {its.end} for instance")
+        yield mine.slot.remark("offset", wrong, f"bytes of its own, from {its.end} for instance")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 
+from eclctl.sif.layout import HEADER_FIELDS, MAGIC
 from eclctl.terms import Kind
 
-SIF_MAGIC = b"SIF_MAGIC\0"
-_SIF_MAGIC_AT = 32  # after the launch script
+_SIF_MAGIC_AT = HEADER_FIELDS["magic"]
 _SQUASHFS_MAGIC = b"hsqs"  # little-endian; Linux mounts no other
 _EXT_MAGIC = b"\x53\xef"
 _EXT_MAGIC_AT = 1080  # superblock at 1024, s_magic at 56
@@ -20,7 +20,7 @@ def sniff(fd: int) -> Kind:
     the file cannot be read.
     """
     head = os.pread(fd, _EXT_MAGIC_AT + len(_EXT_MAGIC), 0)
-    if head[_SIF_MAGIC_AT : _SIF_MAGIC_AT + len(SIF_MAGIC)] == SIF_MAGIC:
+    if head[_SIF_MAGIC_AT : _SIF_MAGIC_AT + len(MAGIC)] == MAGIC:
         return Kind.SIF
     if head.startswith(_SQUASHFS_MAGIC):
         return Kind.SQUASHFS

@@ -27,54 +27,36 @@ def media_types(inspection: Inspection) -> dict[str, tuple[str, ...]]:
     Raises:
         BusyImageError, UnreadableImageError: As `eclctl.sif.reader.pread`.
     """
-    return {digest: tuple(types) for digest, types in _Walk(inspection).walk().items()}
-
-
-class _Walk:
-    """One walk from the root indexes to all that they reach."""
-
-    __slots__ = ("_blobs", "_fd", "_found", "_left", "_roots", "_seen")
-
-    def __init__(self, inspection: Inspection) -> None:
-        self._fd = inspection.fd
-        self._left = MAX_DOCUMENTS
-        self._seen: set[int] = set()
-        self._found: dict[str, dict[str, None]] = {}
-        self._blobs: dict[str, Slot] = {}
-        self._roots: list[Slot] = []
-        for slot in inspection.slots:
-            if slot.descriptor.type == DataType.OCI_ROOT_INDEX:
-                self._roots.append(slot)
-            elif slot.descriptor.type == DataType.OCI_BLOB:
-                self._blobs.setdefault(stated_digest(slot.descriptor) or "", slot)
-
-    def walk(self) -> dict[str, dict[str, None]]:
-        waiting = [(slot, _INDEX) for slot in self._roots]
-        for slot, media_type in waiting:
-            document = self._document(slot, media_type)
-            for content in _contents(document):
-                self._found.setdefault(content.digest, {}).setdefault(content.media_type)
-                blob = self._blobs.get(content.digest)
-                if blob is not None and content.media_type in INDEX_TYPES | MANIFEST_TYPES:
-                    waiting.append((blob, content.media_type))
-        return self._found
-
-    def _document(self, slot: Slot, media_type: str) -> Index | Manifest | None:
-        """Read a document once, unless a bound is reached; None when it is none."""
+    waiting = [(slot, _INDEX) for slot in inspection.slots if slot.descriptor.type == DataType.OCI_ROOT_INDEX]
+    blobs: dict[str, Slot] = {}
+    for slot in inspection.slots:
+        if slot.descriptor.type == DataType.OCI_BLOB:
+            blobs.setdefault(stated_digest(slot.descriptor) or "", slot)
+    found: dict[str, dict[str, None]] = {}
+    seen: set[int] = set()
+    left = MAX_DOCUMENTS
+    for slot, media_type in waiting:
         size = slot.descriptor.size
-        if slot.number in self._seen or len(self._seen) >= _MOST_DOCUMENTS:
-            return None
-        self._seen.add(slot.number)
-        if not slot.whole or size > MAX_DOCUMENT or size > self._left:
-            return None
-        self._left -= size
-        data = pread(self._fd, size, slot.descriptor.offset)
-        document = parse_index(data) if media_type in INDEX_TYPES else parse_manifest(data)
-        return document if isinstance(document, Index | Manifest) else None
+        if slot.number in seen or len(seen) >= _MOST_DOCUMENTS:
+            continue
+        seen.add(slot.number)
+        if not slot.whole or size > MAX_DOCUMENT or size > left:
+            continue
+        left -= size
+        for content in _contents(pread(inspection.fd, size, slot.descriptor.offset), media_type):
+            found.setdefault(content.digest, {}).setdefault(content.media_type)
+            blob = blobs.get(content.digest)
+            if blob is not None and content.media_type in INDEX_TYPES | MANIFEST_TYPES:
+                waiting.append((blob, content.media_type))
+    return {digest: tuple(types) for digest, types in found.items()}
 
 
-def _contents(document: Index | Manifest | None) -> Iterator[Content]:
+def _contents(data: bytes, media_type: str) -> Iterator[Content]:
+    """Yield what an index or a manifest lists with a media type; nothing when the data is neither."""
+    document = parse_index(data) if media_type in INDEX_TYPES else parse_manifest(data)
+    listed: tuple[Content, ...] = ()
     if isinstance(document, Index):
-        yield from (content for content in document.manifests if content.media_type)
-    elif document is not None:
-        yield from (content for content in (document.config, *document.layers) if content.media_type)
+        listed = document.manifests
+    elif isinstance(document, Manifest):
+        listed = (document.config, *document.layers)
+    yield from (content for content in listed if content.media_type)

@@ -177,8 +177,6 @@ def read_layout(sif: Sif) -> Layout:
 class _Reader:
     """One reading of one file: where its blobs are, and how much more may be read."""
 
-    __slots__ = ("_blobs", "_carriers", "_commas", "_left", "_left_to_carry", "_sif")
-
     def __init__(self, sif: Sif) -> None:
         self._sif = sif
         self._left = MAX_DOCUMENTS
@@ -202,7 +200,10 @@ class _Reader:
         image = None if problem is not None else self._image(others[0])
         attachments = self._attachments(named, image)
         bundles = [attachment.manifest for attachment in attachments if _has_bundle(attachment)]
-        bundles += [blob for entry in _bundle_candidates(named, others) if (blob := self._bundle(entry)) is not None]
+        # What may hold bundles, too, and has not been looked into: what is no image and no attachment.
+        candidates = [entry for entry in named if entry.media_type not in MANIFEST_TYPES]
+        candidates += others if len(others) > 1 else []
+        bundles += [blob for entry in candidates if (blob := self._bundle(entry)) is not None]
         ids = tuple(dict.fromkeys(blob.object.id if blob.object is not None else root.id for blob in bundles))
         return Layout(root.id, image, problem, tuple(attachments), ids)
 
@@ -310,13 +311,6 @@ def _ambiguous(entries: list[Content]) -> Finding | None:
     if entries[0].media_type not in MANIFEST_TYPES:
         return Finding("no-image", f"the OCI index lists {entries[0].media_type[:96]!r}, which is no image")
     return None
-
-
-def _bundle_candidates(named: list[Content], others: list[Content]) -> Iterator[Content]:
-    """Yield the entries that may hold bundles and have not been looked into: what is no image and no attachment."""
-    yield from (entry for entry in named if entry.media_type not in MANIFEST_TYPES)
-    if len(others) > 1:
-        yield from others
 
 
 def _has_bundle(attachment: Attachment) -> bool:

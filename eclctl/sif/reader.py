@@ -3,7 +3,7 @@
 Rules of this module:
 
 1. Everything is read from one open descriptor by `pread`, at explicit offsets; nothing is opened, nothing seeks.
-2. No count, size or offset of the file is believed before it has been compared with the size of the file and with
+2. No count, size or offset of the file is used before it has been compared with the size of the file and with
    the bounds below. Nothing is allocated by a number from the file.
 3. An image whose structure contradicts itself is malformed as a whole, whichever part was asked for.
 
@@ -91,7 +91,7 @@ _HOLDS = {
     DataType.OCI_ROOT_INDEX: "oci-root-index",
     DataType.OCI_BLOB: "oci-blob",
 }
-_FILE_SYSTEMS = {1: "squashfs", 2: "ext3", 3: "archive", 4: "raw", 5: "encrypted-squashfs"}
+_FILE_SYSTEMS = {1: ("squashfs",), 2: ("ext3",), 3: ("archive",), 4: ("raw",), 5: ("encrypted-squashfs",)}
 _PARTITION_TYPES: dict[int, tuple[str, ...]] = {
     1: ("system",),
     2: ("system", "primary"),
@@ -185,9 +185,9 @@ class Descriptor(NamedTuple):
         """What the object is, in the words of a policy's `holds`."""
         if self.type == DataType.PARTITION:
             file_system, kind = _PARTITION.unpack_from(self.tail, NAME_SIZE)
-            return _partition_words(file_system, kind)
-        word = _HOLDS_SETS.get(self.type)
-        return frozenset() if word is None else word
+            words = ("partition", *_PARTITION_TYPES.get(kind, ()), *_FILE_SYSTEMS.get(file_system, ()))
+            return frozenset(words)
+        return _HOLDS_SETS.get(self.type, frozenset())
 
     @property
     def is_primary_partition(self) -> bool:
@@ -439,10 +439,3 @@ def _check_extents(header: Header, descriptors: Iterable[Descriptor], size: int)
     for (_, end, one), (start, _, other) in pairwise(extents):
         if start < end:
             raise MalformedImageError(f"{one} and {other} overlap")
-
-
-def _partition_words(file_system: int, kind: int) -> frozenset[str]:
-    words = {"partition", *_PARTITION_TYPES.get(kind, ())}
-    if file_system in _FILE_SYSTEMS:
-        words.add(_FILE_SYSTEMS[file_system])
-    return frozenset(words)

@@ -10,12 +10,10 @@ from collections.abc import Iterator, Sequence
 
 from eclctl.sif import labels
 from eclctl.sif.inspect import Inspection, Remark, Slot
-from eclctl.sif.layout import DESCRIPTOR_SIZE, GROUP_MASK, HEADER_FIELDS
+from eclctl.sif.layout import DESCRIPTOR_SIZE, GROUP_MASK, HEADER_FIELDS, NO_ARCHITECTURE
 from eclctl.sif.reader import DataType, Header
 
 __all__ = ["unusual_values"]
-
-_NO_ARCHITECTURE = b"00\0"
 
 
 def unusual_values(inspection: Inspection) -> tuple[Remark, ...]:
@@ -43,9 +41,9 @@ def _header(header: Header, slots: Sequence[Slot]) -> Iterator[Remark]:
     if primary and known not in stated:
         right = f"{' or '.join(stated)}, as in the primary partition"
         yield Remark("architecture", HEADER_FIELDS["architecture"], known, right)
-    elif not primary and known == "unknown" and header.architecture != _NO_ARCHITECTURE:
+    elif not primary and known == "unknown" and header.architecture != NO_ARCHITECTURE:
         wrong = f"{header.architecture!r}, which is none"
-        yield Remark("architecture", HEADER_FIELDS["architecture"], wrong, repr(_NO_ARCHITECTURE))
+        yield Remark("architecture", HEADER_FIELDS["architecture"], wrong, repr(NO_ARCHITECTURE))
     for slot in primary[1:]:
         wrong = f"a primary partition, as descriptor {primary[0].number}"
         yield slot.remark("extra", wrong, "one primary partition in a file", "partition type")

@@ -47,9 +47,9 @@ for source in ("LABEL=data", node):
     with open(f"{folder}/fstab", "w") as fstab:
         fstab.write(f"{source} {point} ext4 defaults 0 0\\n")
     places = SystemPaths(fstab=f"{folder}/fstab", units=(), dev=f"{folder}/dev")
-    mounts, belief = MountTable(FilesystemJudge(Filesystems(), frozenset({0}), frozenset({0, 6}), places)).current()
+    mounts, trust = MountTable(FilesystemJudge(Filesystems(), frozenset({0}), frozenset({0, 6}), places)).current()
     found = mounts.at(point)
-    print(json.dumps(None if belief.trusts(found) else belief.why_not(found)))
+    print(json.dumps(None if trust.trusts(found) else trust.why_not(found)))
 linux.umount(point)
 ours.send(b"x")
 """

@@ -16,6 +16,7 @@ from cryptography.x509 import ocsp
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID
 
 from eclctl.trust.revocation import Link
+from examples.responder import key_usage
 
 CODE_SIGNING = (ExtendedKeyUsageOID.CODE_SIGNING,)
 OCSP_SIGNING = (ExtendedKeyUsageOID.OCSP_SIGNING,)
@@ -104,7 +105,7 @@ class Authority:
             .not_valid_before(now - 24 * HOUR)
             .not_valid_after(now + 24 * 365 * HOUR)
             .add_extension(x509.BasicConstraints(ca, None), critical=True)
-            .add_extension(_key_usage(ca=ca), critical=True)
+            .add_extension(key_usage(ca=ca), critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(own.public_key()), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signing.public_key()), critical=False)
         )
@@ -148,20 +149,6 @@ class Authority:
         if nonce is not None:
             builder = builder.add_extension(x509.OCSPNonce(nonce), critical=False)
         return builder.sign(signer.key, SHA256()).public_bytes(Encoding.DER)
-
-
-def _key_usage(*, ca: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=True,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=ca,
-        crl_sign=ca,
-        encipher_only=False,
-        decipher_only=False,
-    )
 
 
 def _access(urls: Sequence[str]) -> x509.AuthorityInformationAccess:

@@ -242,7 +242,7 @@ def home() -> str:
 def filesystems(
     trusted: Sequence[Path | str] = (), read_only: Sequence[Path | str] = (), fuse: Sequence[Path | str] = ()
 ) -> str:
-    """The line of the configuration that says which mount points are believed."""
+    """The line of the configuration that says which mount points are trusted."""
     lists = {"trusted": trusted, "read_only": read_only, "fuse": fuse}
     return f"filesystems: { ({key: [str(point) for point in points] for key, points in lists.items()})!r}\n"
 

@@ -89,7 +89,7 @@ def _memory(point: str, source: str) -> int:
         os.close(descriptor)
 
 
-def _believe_in(*sources: str) -> Callable[[Mounts], FilesystemTrust]:
+def _trust_sources(*sources: str) -> Callable[[Mounts], FilesystemTrust]:
     """JudgeFilesystems the root's file system and those of the sources."""
     return lambda mounts: FilesystemTrust(
         frozenset({mounts.root.superblock, *(each.superblock for each in mounts.all if each.source in sources)})
@@ -97,8 +97,8 @@ def _believe_in(*sources: str) -> Callable[[Mounts], FilesystemTrust]:
 
 
 def look_at_a_mount_that_takes_a_number_over(point: str, other: str) -> str:
-    """Return the assurance of a passed file, whose mount gets the number of a believed one after the table was read."""
-    number = _memory(point, "believed")
+    """Return the assurance of a passed file, whose mount gets the number of a trusted one after the table was read."""
+    number = _memory(point, "trusted")
     _memory(other, "other")
     passed = os.open(f"{other}/a.sif", os.O_RDONLY)
 
@@ -115,7 +115,7 @@ def look_at_a_mount_that_takes_a_number_over(point: str, other: str) -> str:
                 _bind_as(number, other, point)
             return found
 
-    table = Late(_believe_in("believed"))
+    table = Late(_trust_sources("trusted"))
     locator = Locator(table, frozenset({0}))
     before = locator.by_name(f"{point}/a.sif", anywhere=True)
     assert before.assurance.value == "trusted-path"
@@ -147,8 +147,8 @@ def _reading(change: Callable[[bytes], bytes]) -> Iterator[None]:
 
 def look_by_a_table_that_lies(point: str) -> tuple[str, str | None]:
     """Return the assurance of a file on FUSE and what is weak, by a table that calls it a memory file system."""
-    with _reading(lambda data: data.replace(b" - fuse.test test ", b" - tmpfs believed ")):
-        table = MountTable(_believe_in("believed"))
+    with _reading(lambda data: data.replace(b" - fuse.test test ", b" - tmpfs trusted ")):
+        table = MountTable(_trust_sources("trusted"))
     found = Locator(table, frozenset({0})).by_name(f"{point}/a.sif", anywhere=True)
     return found.assurance.value, found.weak and found.weak.text
 
@@ -156,7 +156,7 @@ def look_by_a_table_that_lies(point: str) -> tuple[str, str | None]:
 def read_while_mounting(point: str, always: bool) -> tuple[bool, bool, bool]:
     """Read a table while a file system is mounted, the first time or each time.
 
-    Returns whether the table is one of one moment, whether it has the mount, and whether that is believed.
+    Returns whether the table is one of one moment, whether it has the mount, and whether that is trusted.
     """
     ends = 0
 
@@ -165,13 +165,13 @@ def read_while_mounting(point: str, always: bool) -> tuple[bool, bool, bool]:
         if not data:
             ends += 1
             if always or ends == 1:
-                linux.mount("believed", point, "tmpfs")
+                linux.mount("trusted", point, "tmpfs")
         return data
 
     with _reading(mounting):
-        mounts, belief = MountTable(_believe_in("believed")).current()
+        mounts, trust = MountTable(_trust_sources("trusted")).current()
     found = mounts.at(point)
-    return mounts.settled, found is not None, found is not None and belief.trusts(found)
+    return mounts.settled, found is not None, found is not None and trust.trusts(found)
 
 
 def ask_from_threads(root: str, point: str, threads: int, questions: int) -> Counter[str]:

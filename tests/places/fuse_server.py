@@ -25,7 +25,7 @@ _BUFFER = 1 << 18
 LOOKUP, FORGET, GETATTR, OPEN, READ, STATFS, RELEASE, LISTXATTR, FLUSH, INIT = 1, 2, 3, 14, 15, 17, 18, 23, 25, 26
 OPENDIR, READDIR, RELEASEDIR, ACCESS, INTERRUPT, DESTROY, BATCH_FORGET, STATX = 27, 28, 29, 34, 36, 38, 42, 52
 _SILENT = frozenset({FORGET, BATCH_FORGET, INTERRUPT})
-# What an NFS server that squashes root grants it all the same: attributes, and reading what somebody else has opened.
+# What an NFS server that squashes root grants it all the same: attributes, and reading what another user has opened.
 _FOR_ROOT_TOO = frozenset({INIT, GETATTR, STATX, STATFS, LISTXATTR, READ, RELEASE, RELEASEDIR, FLUSH, DESTROY})
 
 _IN = struct.Struct("=IIQQIIII")
@@ -139,7 +139,7 @@ class _Server:
             return None
         try:
             if uid == 0 and self._options.squash_root and opcode not in _FOR_ROOT_TOO:
-                raise PermissionError(errno.EACCES, "root is nobody here")
+                raise PermissionError(errno.EACCES, "root is squashed here")
             body = self._body(opcode, self._paths.get(node, ""), request[_IN.size :])
         except OSError as error:
             return _OUT.pack(_OUT.size, -(error.errno or errno.EIO), unique)

@@ -30,7 +30,7 @@ class User(NamedTuple):
 
 
 class Order(NamedTuple):
-    """What to run in a child: a function by module and name, or with `pid` whom to kill."""
+    """What to run in a child: a function by module and name, or with `pid` the process to kill."""
 
     function: tuple[str, str] = ("", "")
     arguments: tuple = ()

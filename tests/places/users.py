@@ -36,7 +36,7 @@ def attempt(path: str, flags: int = os.O_RDONLY) -> str:
 
 
 def file_system_in(image: Path, owner: User | None = None, size: int = 4 << 20) -> None:
-    """Make an ext4 file system in a file, as anybody can; the file is root's or a user's own."""
+    """Make an ext4 file system in a file, as every user can; the file is root's or a user's own."""
     with image.open("wb") as file:
         file.truncate(size)
     subprocess.run(["mkfs.ext4", "-q", "-F", "-E", "root_owner=0:0", image], check=True, capture_output=True)

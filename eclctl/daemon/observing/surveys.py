@@ -160,7 +160,7 @@ class Surveyor:
 
     def _still_there(self, kept: Kept) -> bool:
         """Return whether the file is still where it was. Only local file systems are asked; others may hang."""
-        if kept.path is None or not self._engine.locator.mounts.local_device(kept.key.device):
+        if kept.path is None or not self._engine.locator.mounts.current()[0].local_device(kept.key.device):
             return True
         try:
             status = os.lstat(kept.path)

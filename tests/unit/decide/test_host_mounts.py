@@ -39,8 +39,8 @@ def table() -> Mounts:
 
 def host(words: Filesystems | None = None, *, configured: bool = True, there: bool = True) -> HostMounts:
     mounts = table()
-    belief = FilesystemJudge(words or Filesystems(), frozenset({0}), frozenset({0}))(mounts)
-    return HostMounts(mounts, belief if configured else None, lambda _: there)
+    trust = FilesystemJudge(words or Filesystems(), frozenset({0}), frozenset({0}))(mounts)
+    return HostMounts(mounts, trust if configured else None, lambda _: there)
 
 
 def rule(*paths: str, assurance: Assurance = Assurance.TRUSTED_PATH, decision: Verdict | None = None) -> Rule:
@@ -89,7 +89,7 @@ def test_a_rule_that_finds_no_trusted_path_is_named_with_why_and_what_to_write(l
 
 
 @pytest.mark.parametrize("path", ["/srv/x/**", "/**", "/opt/*"])
-def test_of_a_believed_file_system_nothing_is_said(path: str) -> None:
+def test_of_a_trusted_file_system_nothing_is_said(path: str) -> None:
     assert remarks(host(), path) == []
 
 

@@ -144,7 +144,7 @@ def test_so_does_a_link_inside_a_private_directory_to_a_public_file(locator: Loc
     assert text_of(locator, private / "link.sif") == missing
 
 
-def test_so_does_a_file_that_an_acl_takes_from_somebody(locator: Locator, library: Path) -> None:
+def test_so_does_a_file_that_an_acl_takes_from_a_user(locator: Locator, library: Path) -> None:
     missing = text_of(locator, library / "missing.sif")
     if shutil.which("setfacl") is None:
         pytest.skip("needs setfacl")
@@ -267,7 +267,7 @@ def test_a_new_file_with_an_old_inode_number_has_another_key(locator: Locator, l
     assert first._replace(inode=0, ctime_ns=0) != second._replace(inode=0, ctime_ns=0)
 
 
-def test_a_file_that_nobody_writes_has_no_writers(locator: Locator, library: Path) -> None:
+def test_a_file_that_no_process_writes_has_no_writers(locator: Locator, library: Path) -> None:
     assert located(locator, library / "image.sif").writers is Writers.NONE
 
 
@@ -289,7 +289,7 @@ def test_where_a_lease_is_not_for_this_process_writers_are_not_known(library: Pa
     assert subprocess.run(argv, capture_output=True, text=True, check=True).stdout == "not known\n"
 
 
-def test_a_file_that_somebody_has_open_for_writing_is_not_on_a_trusted_path(locator: Locator, library: Path) -> None:
+def test_a_file_that_a_process_has_open_for_writing_is_not_on_a_trusted_path(locator: Locator, library: Path) -> None:
     with (library / "image.sif").open("r+b"):
         found = located(locator, library / "image.sif")
     assert (found.writers, found.assurance) == (Writers.SOME, Assurance.NONE)
@@ -297,7 +297,7 @@ def test_a_file_that_somebody_has_open_for_writing_is_not_on_a_trusted_path(loca
     assert "open for writing" in found.weak.text
 
 
-def test_nor_is_one_that_somebody_has_mapped_for_writing(locator: Locator, library: Path) -> None:
+def test_nor_is_one_that_a_process_has_mapped_for_writing(locator: Locator, library: Path) -> None:
     """A store into a dirty page of a shared mapping changes neither mtime nor ctime."""
     with (library / "image.sif").open("r+b") as file:
         mapping = mmap.mmap(file.fileno(), 0)
@@ -374,7 +374,7 @@ def test_what_is_weak_is_named(locator: Locator, library: Path) -> None:
 
 @needs_root
 def test_a_directory_is_named_only_to_those_who_may_see_it(locator: Locator, library: Path) -> None:
-    """The file's name goes through a private directory, which whoever passes a descriptor of it cannot look into."""
+    """The file's name goes through a private directory, which its caller cannot look into."""
     private = library / "private"
     private.mkdir()
     os.chown(private, 54321, 54321)
@@ -429,9 +429,9 @@ class Restless(MountTable):
     restless = 0
 
     def _read(self) -> tuple[Mounts, FilesystemTrust]:
-        mounts, belief = super()._read()
+        mounts, trust = super()._read()
         if not self.restless:
-            return mounts, belief
+            return mounts, trust
         self.restless -= 1
         return Mounts(mounts.all, mounts.root, settled=False), FilesystemTrust(frozenset())
 

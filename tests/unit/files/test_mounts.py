@@ -145,10 +145,10 @@ def test_bind_mounts_are_listed_with_what_lies_behind() -> None:
     assert list(mounts(LINES).binds()) == [("/bound", "/srv")]
 
 
-def test_only_the_root_file_system_is_trusted_unless_somebody_says_more(table: MountTable) -> None:
-    found, belief = table.current()
-    assert belief.trusted == {found.root.superblock}
-    assert belief.vouched == frozenset()
+def test_only_the_root_file_system_is_trusted_by_default(table: MountTable) -> None:
+    found, trust = table.current()
+    assert trust.trusted == {found.root.superblock}
+    assert trust.vouched == frozenset()
 
 
 def test_the_table_is_read_again_only_when_something_was_mounted(table: MountTable) -> None:

@@ -196,7 +196,7 @@ def test_a_filter_that_does_not_know_openat2_counts_as_a_kernel_without_it(tree:
     assert (done.stdout, done.stderr) == (f"{tree}/a/b\n" * 2, "")
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become somebody who is forbidden something")
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become a user who may not look")
 def test_what_the_kernel_itself_forbids_is_not_taken_for_a_filter(tree: Path) -> None:
     for directory in (tree, *tree.parents[:-1]):
         directory.chmod(directory.stat().st_mode | 0o011)

@@ -63,7 +63,7 @@ def test_no_entry_of_fstab_makes_a_file_system_trusted_whose_owners_are_not_its_
 
 
 @pytest.mark.parametrize("name", HOSTS)
-def test_each_point_that_is_listed_is_trusted_whatever_its_name_holds(host: Host, name: str) -> None:
+def test_each_point_that_is_listed_is_trusted_with_any_name(host: Host, name: str) -> None:
     mounts = mounts_of(*lines_of(name))
     points = frozenset(mount.point for mount in mounts.all)
     _, trust = judged(host, name, words=Filesystems(trusted=points, fuse=points))

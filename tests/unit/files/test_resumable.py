@@ -37,7 +37,7 @@ def test_until_it_is_published_the_watcher_passes_over_its_name_and_only_its_own
 
 
 @pytest.mark.parametrize("umask", [0o077, 0o027, 0o002, 0])
-def test_nobody_but_its_owner_may_write_it_whatever_the_umask(tmp_path: Path, umask: int) -> None:
+def test_only_its_owner_may_write_it_under_any_umask(tmp_path: Path, umask: int) -> None:
     before = os.umask(umask)
     try:
         pull(tmp_path / "a.sif")
@@ -56,7 +56,7 @@ def test_what_is_there_is_replaced_only_when_that_is_wanted(tmp_path: Path) -> N
     assert (tmp_path / "a.sif").read_bytes() == b"new"
 
 
-def test_what_somebody_put_there_meanwhile_is_not_replaced(tmp_path: Path) -> None:
+def test_what_another_process_put_there_meanwhile_is_not_replaced(tmp_path: Path) -> None:
     with open_partial(str(tmp_path / "a.sif"), "content", replace=False) as file:
         (tmp_path / "a.sif").write_bytes(b"theirs")
         with pytest.raises(NewFileError, match="already exists"):
@@ -204,7 +204,7 @@ def test_what_stands_in_the_way_is_named_with_the_file_that_was_wanted(tmp_path:
 def test_a_name_that_cannot_be_given_leaves_the_file_its_owners_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where a directory is sticky, say, nobody replaces another's file."""
+    """In a sticky directory, for instance, no user can replace another's file."""
 
     def refuse(*_: object, **_dirs: object) -> None:
         raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), ".eclctl-pull-x.part")

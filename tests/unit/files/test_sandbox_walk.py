@@ -318,7 +318,7 @@ def test_a_directory_that_cannot_be_listed_is_found(top: Path) -> None:
 
 
 def test_what_root_alone_may_read_is_not_passed_over(top: Path) -> None:
-    """As another user, to whom root's modes mean something."""
+    """As another user, who is bound by root's modes."""
     os.chmod(top / "usr/lib/deep", 0o700)
     allow_all(top)
     assert as_user(top) == "usr/lib/deep: it cannot be looked at: Permission denied"
@@ -360,7 +360,7 @@ def test_a_fuse_server_that_never_answers_is_not_asked(top: Path) -> None:
 MOVED = "it was moved or exchanged while the sandbox was looked at"
 MOUNTED = "another file system or a bind mount is mounted on it"
 WITHOUT_MOUNTS = """
-from eclctl.files import sandbox_walk, syscalls
+from eclctl.files import syscalls
 def before_5_8(real):
     def statx(directory, name, flags, wanted, buffer):
         result = real(directory, name, flags, wanted, buffer)
@@ -368,8 +368,7 @@ def before_5_8(real):
         buffer[144:152] = bytes(8)
         return result
     return statx
-for module in (sandbox_walk, syscalls):
-    module._statx = before_5_8(module._statx)
+syscalls._statx = before_5_8(syscalls._statx)
 """
 LOOK = """
 import os, sys, time

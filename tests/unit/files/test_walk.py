@@ -23,7 +23,7 @@ def root(tmp_path: Path) -> Path:
     return root
 
 
-def test_every_regular_file_is_found_whatever_its_name(root: Path) -> None:
+def test_every_regular_file_is_found_by_any_name(root: Path) -> None:
     assert found(root) == {"a.sif", "sub/b.sif", "sub/deep/c"}
 
 
@@ -110,7 +110,7 @@ def test_the_root_of_a_sandbox_is_yielded_when_asked_for_and_nothing_in_it(tmp_p
     assert found == {str(box), str(tmp_path / "a.sif")}
 
 
-def test_what_cannot_be_listed_is_told_when_somebody_wants_to_know(tmp_path: Path) -> None:
+def test_what_cannot_be_listed_is_told_to_a_caller_who_asks(tmp_path: Path) -> None:
     told: list[str] = []
     missing = str(tmp_path / "missing")
     assert list(walk(missing, recursive=True, refused=lambda directory, _: told.append(directory))) == []

@@ -26,6 +26,6 @@ def writing(tmp_path: Path) -> Iterator[int]:
     os.close(fd)
 
 
-def test_a_process_without_descriptors_does_not_say_that_nobody_is_known_to_write(writing: int) -> None:
+def test_a_process_without_descriptors_does_not_say_that_no_writer_is_known(writing: int) -> None:
     with pytest.raises(BusyImageError):
         look_for_writers(writing)

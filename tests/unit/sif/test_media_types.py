@@ -1,4 +1,4 @@
-"""What indexes and manifests in an image say of its blobs, within bounds and whatever they are."""
+"""What indexes and manifests in an image say of its blobs, within bounds and without errors."""
 
 from __future__ import annotations
 

@@ -333,7 +333,7 @@ def test_a_payload_that_is_too_large_carries_nothing():
     assert carried(layout_of(builder)) == {own + 2, own + 3}
 
 
-def test_no_more_carries_signatures_than_may_be_hashed_of_what_nobody_signed(tmp_path):
+def test_no_more_carries_signatures_than_may_be_hashed_of_unsigned_data(tmp_path):
     builder, each = OciBuilder(), 60 << 20
     builder.add_image(b"hsqs")
     layers = [{**builder.content(b"{}%d" % number, ATTESTATION), "size": each} for number in range(6)]

@@ -1,4 +1,4 @@
-"""The SIF reader believes no number of the file before it agrees with the file."""
+"""The SIF reader uses no number of the file before it agrees with the file."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_a_nil_uuid_ties_nothing():
     assert not read(sample(uuid=bytes(16))).header.tied
 
 
-def test_the_used_flag_is_signed_as_one_whatever_it_is():
+def test_the_used_flag_is_always_signed_as_one():
     builder = sample()
     plain = read(builder).descriptors[0].signed_bytes
     builder.entries[0].used = 0x41

@@ -63,7 +63,7 @@ def test_a_number_that_no_writer_writes_is_remarked_on(at, data, note):
         (OCI_BLOB, b"sha256:" + b"0" * 64, []),
     ],
 )
-def test_an_extra_field_that_nobody_knows_is_remarked_on(kind, extra, fields):
+def test_an_extra_field_of_unknown_meaning_is_remarked_on(kind, extra, fields):
     builder = sample()
     builder.add(b"x", kind, extra=extra)
     assert [note[1] for note in notes(builder)] == fields

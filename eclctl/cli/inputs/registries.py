@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -11,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from eclctl.cli.terminal.exit_codes import FAILED
-from eclctl.cli.terminal.output import error_as_json
+from eclctl.cli.terminal.output import error_as_json, print_json
 from eclctl.cli.terminal.parser import Parser, timeout
 from eclctl.cli.terminal.progress import progress_bar
 from eclctl.errors import EclctlError
@@ -55,11 +54,7 @@ def connect(options: argparse.Namespace, reference: Reference, tell: Callable[[s
 def show_progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
     """Show a progress bar on a terminal; yields a function to call with each number of bytes that are done."""
     with progress_bar(printable(what), total) as advance:
-        yield advance or _ignore
-
-
-def _ignore(_: int) -> None:
-    """Show no progress."""
+        yield advance or (lambda _: None)
 
 
 def warning_printer(command: str) -> Callable[[str], None]:
@@ -74,5 +69,5 @@ def print_transfer_failure(command: str, error: EclctlError | OSError, *, as_jso
         said = f"{os.fsdecode(error.filename)}: {said}"
     print(f"eclctl {command}: {printable(said)}", file=sys.stderr)
     if as_json:
-        print(json.dumps({"v": 1, **fields, "error": {**error_as_json(error), "message": printable(said)}}))
+        print_json({**fields, "error": {**error_as_json(error), "message": printable(said)}})
     return FAILED

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from eclctl.cli.terminal.exit_codes import FAILED, NO_RESULT, OK, USAGE
 from eclctl.cli.terminal.output import print_error
 from eclctl.cli.terminal.parser import Parser, timeout
-from eclctl.client import ADMIN_SOCKET, TIMEOUT, Client, NoAnswerError, Question
+from eclctl.client import ADMIN_SOCKET, TIMEOUT, Client, ClientRequest, NoAnswerError
 from eclctl.files.atomic import Existing, write_file
 from eclctl.report.page import render
 from eclctl.text import printable
@@ -160,7 +160,7 @@ class _Asking:
         return found if most is None else found[:most]
 
     def _ask(self, method: str, **parameters: object) -> dict[str, Any]:
-        return self._client.ask(Question(method, parameters))
+        return self._client.ask(ClientRequest(method, parameters))
 
 
 def _left_out(images: dict[str, int] | None, listed: int, most: int) -> int:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from eclctl.cli.admin.status_page import load_lines, status_lines
 from eclctl.cli.terminal.exit_codes import FAILED, NO_RESULT, OK
 from eclctl.cli.terminal.parser import Parser, timeout
-from eclctl.client import ADMIN_SOCKET, TIMEOUT, Client, NoAnswerError, Question
+from eclctl.client import ADMIN_SOCKET, TIMEOUT, Client, ClientRequest, NoAnswerError
 from eclctl.text import printable
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def _parser(name: str, text: str, examples: str) -> Parser:
 def _ask(method: str, options: argparse.Namespace) -> dict[str, Any] | None:
     try:
         with Client(options.socket, options.timeout) as client:
-            return client.ask(Question(method))
+            return client.ask(ClientRequest(method))
     except NoAnswerError as error:
         print(f"eclctl {method}: {printable(str(error))}", file=sys.stderr)
         if options.json:

@@ -11,7 +11,7 @@ from eclctl.cli.explain.advice import advice
 from eclctl.cli.terminal.exit_codes import NO_DECISION, USAGE, code_of_decision
 from eclctl.cli.terminal.parser import Parser, timeout
 from eclctl.cli.terminal.tree import Branch, Strokes, draw_tree, strokes_for
-from eclctl.client import CHECK_SOCKET, TIMEOUT, Client, NoAnswerError, Question, open_image, unreadable, wire_path
+from eclctl.client import CHECK_SOCKET, TIMEOUT, Client, ClientRequest, NoAnswerError, open_image, unreadable, wire_path
 from eclctl.text import printable
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def ask_for_explanation(image: str, role: str, path: str, patience: float) -> di
         return unreadable(error)
     try:
         with Client(path, patience) as client:
-            return client.ask(Question("explain", {"image": name, "role": role, "fd": True}, (descriptor,)))
+            return client.ask(ClientRequest("explain", {"image": name, "role": role, "fd": True}, (descriptor,)))
     except NoAnswerError as error:
         return error
     finally:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from eclctl.cli.inputs.images import open_regular_file
 from eclctl.cli.sign import options as sign_options
-from eclctl.cli.sign import policy as sign_policy
 from eclctl.cli.sign.keys import key_description, open_signing
 from eclctl.cli.sign.policy import Outlook, Policies, load_policies
-from eclctl.cli.sign.report import SigningReport, show_coverage, show_warnings
+from eclctl.cli.sign.report import SigningReport, refuse, show_coverage, show_outlook, show_warnings
 from eclctl.cli.terminal.exit_codes import FAILED, OK
 from eclctl.cli.terminal.output import print_note
 from eclctl.cli.terminal.passphrases import Passphrases, at_terminal
@@ -51,16 +49,7 @@ def run(argv: list[str]) -> int:
         with open_signing(options, passphrases) as signing:
             return _Command(options, signing, policies, ask=passphrases.asks and not options.yes).run()
     except (ConfigError, KeyMaterialError) as error:
-        return _refuse(options, error)
-
-
-def _refuse(options: argparse.Namespace, error: EclctlError) -> int:
-    """Say why nothing was signed at all."""
-    finding = Finding(error.code, str(error))
-    for image in options.images if options.json else ():
-        SigningReport(image, error=finding).show_json()
-    print_note(f"FATAL:   failed to sign container: {printable(str(error))}")
-    return FAILED
+        return refuse(options, error, SigningReport)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,17 +99,13 @@ class _Command:
                 *signing_warnings(sif, parts),
                 *already_signed(sif, parts, self._signing.store, self._signing.purposes),
             )
-            found = self._outlook(fd, image, parts)
+            place = os.path.realpath(self._options.place or image)
+            policies = self._policies
+            found = None if policies is None else policies.outlook(fd, place, parts, self._signing, _now())
         finally:
             os.close(fd)
         unknown = found.unknown if found is not None else ()
         return _Look(image, state, sif, parts, (*notes, *warnings, *unknown), found)
-
-    def _outlook(self, fd: int, image: str, parts: tuple[Part, ...]) -> Outlook | None:
-        if self._policies is None:
-            return None
-        place = self._options.place or image
-        return self._policies.outlook(fd, os.path.realpath(place), parts, self._signing, _now())
 
     def _signed(self, look: _Look) -> SigningReport:
         try:
@@ -152,9 +137,7 @@ class _Command:
         """Say what will be signed; with `--json` only what the user is asked about."""
         if not self._options.json:
             show_coverage(look.image, look.parts, self._signing, self._options.hash)
-            for line in sign_policy.outlook_lines(look.outlook) if look.outlook is not None else ():
-                print(line)
-            sys.stdout.flush()
+            show_outlook(look.outlook)
         if not self._options.json or self._ask:
             show_warnings(look.warnings)
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 import argparse
 from functools import partial
 
-from eclctl.cli.terminal.parser import Parser
+from eclctl.cli.terminal.parser import Parser, add_repeatable, integer
 from eclctl.cli.terminal.passphrases import VARIABLE, descriptor
 from eclctl.sign.metadata import HASHES
 from eclctl.terms import is_purpose
-from eclctl.text import bounded_integer, printable
+from eclctl.text import printable
 
 __all__ = ["parser", "signing_options_error"]
-
-"""Of the longest number that means anything. Python converts no number of thousands of digits."""
 
 _EXAMPLES = f"""\
 Passphrases are asked for at the terminal; scripts give them by --passphrase-fd
@@ -36,7 +34,7 @@ def parser() -> Parser:
     """Return the command's parser."""
     made = Parser(
         "eclctl sign",
-        "Add digital signatures to SIF images: one for each object group, unless groups\nor objects are chosen.",
+        "Adds digital signatures to SIF images: one for each object group, unless groups\nor objects are chosen.",
         _EXAMPLES,
     )
     made.add_argument("images", nargs="+", metavar="IMAGE", help="a SIF image")
@@ -50,13 +48,7 @@ def parser() -> Parser:
     what.add_argument(
         "-c", "--cosign", action="store_true", help="a cosign signature of the image in an OCI-SIF, with --key"
     )
-    what.add_argument(
-        "--annotation",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="with --cosign: say this of the image; repeatable",
-    )
+    add_repeatable(what, "--annotation", metavar="NAME=VALUE", text="with --cosign: say this of the image")
     _add_policy(made)
     made.add_argument("-y", "--yes", action="store_true", help="sign in spite of warnings, without asking")
     made.add_argument("--non-interactive", action="store_true", help="ask nothing, not even for a passphrase")
@@ -67,21 +59,22 @@ def parser() -> Parser:
 def _add_scope(parser: Parser) -> None:
     """Add what to sign, also by the names that the reference has given up."""
     scope = parser.add_argument_group("scope", "without these: every object group, one signature each")
-    number = partial(scope.add_argument, action="append", default=[], type=_number, metavar="ID")
-    number("-g", "--group-id", help="sign this object group; repeatable")
-    number("-i", "--sif-id", help="sign this data object alone; repeatable")
-    number("--groupid", dest="group_id", help=argparse.SUPPRESS)
-    number("--id", dest="sif_id", help=argparse.SUPPRESS)
+    number = integer(1, (1 << 28) - 1)
+    add_repeatable(scope, "-g", "--group-id", parse=number, metavar="ID", text="sign this object group")
+    add_repeatable(scope, "-i", "--sif-id", parse=number, metavar="ID", text="sign this data object alone")
+    hidden = partial(scope.add_argument, action="append", default=[], type=number, help=argparse.SUPPRESS)
+    hidden("--groupid", dest="group_id")
+    hidden("--id", dest="sif_id")
     scope.add_argument("-a", "--all", action="store_true", help=argparse.SUPPRESS)
 
 
 def _add_keys(parser: Parser) -> None:
     keys = parser.add_argument_group("keys", "without these: the only private key of `eclctl keys list --secret`")
-    keys.add_argument(
-        "--key", action="append", default=[], metavar="FILE", help="a PEM private key; several sign together"
-    )
+    add_repeatable(keys, "--key", metavar="FILE", text="a PEM private key")
     keys.add_argument("--fingerprint", metavar="KEY", help="a PGP key: its fingerprint, key ID or email address")
-    keys.add_argument("-k", "--keyidx", type=_index, metavar="N", help="its number in `eclctl keys list --secret`")
+    keys.add_argument(
+        "-k", "--keyidx", type=integer(0, 999_999_999), metavar="N", help="its number in `eclctl keys list --secret`"
+    )
     keys.add_argument("--secret-keyring", metavar="FILE", help="a file of private PGP keys instead of your ring")
     keys.add_argument("--gnupg", action="store_true", help="a key of your GnuPG, with its agent and cards")
     keys.add_argument("-u", "--local-user", metavar="USER", help="with --gnupg: which one, as gpg takes it")
@@ -91,24 +84,10 @@ def _add_keys(parser: Parser) -> None:
 
 def _add_policy(parser: Parser) -> None:
     policy = parser.add_argument_group("policy", "say first what the image will still miss; nothing depends on it")
-    policy.add_argument("--policy", action="append", default=[], metavar="FILE", help="a policy; repeatable")
-    policy.add_argument("--keyring", action="append", default=[], metavar="FILE", help="its certificates; repeatable")
+    add_repeatable(policy, "--policy", metavar="FILE", text="a policy")
+    add_repeatable(policy, "--keyring", metavar="FILE", text="its certificates")
     policy.add_argument("--config", metavar="FILE", help="the daemon's configuration, which names both")
     policy.add_argument("--as", dest="place", metavar="PATH", help="where the image will lie; else where it is")
-
-
-def _number(text: str) -> int:
-    number = bounded_integer(text, 1, (1 << 28) - 1)
-    if number is None:
-        raise argparse.ArgumentTypeError(f"{printable(text[:32])} is no number of a group or object")
-    return number
-
-
-def _index(text: str) -> int:
-    index = bounded_integer(text, 0, 999_999_999)
-    if index is None:
-        raise argparse.ArgumentTypeError(f"{printable(text[:32])} is no index of a key")
-    return index
 
 
 def _purpose(text: str) -> str:

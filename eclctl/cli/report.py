@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from eclctl.cli.terminal.exit_codes import FAILED, NO_RESULT, OK, USAGE
-from eclctl.cli.terminal.output import print_error
+from eclctl.cli.terminal.exit_codes import FAILED, NO_RESULT, OK
+from eclctl.cli.terminal.output import print_failure, print_json
 from eclctl.cli.terminal.parser import Parser, timeout
 from eclctl.client import ADMIN_SOCKET, TIMEOUT, Client, ClientRequest, NoAnswerError
 from eclctl.files.atomic import Existing, write_file
@@ -44,19 +43,17 @@ examples:
 
 def run(argv: list[str]) -> int:
     """Run `eclctl report`; return its exit status."""
-    options = _parser().parse_args(argv)
+    parser = _parser()
+    options = parser.parse_args(argv)
     if (wrong := _misused(options)) is not None:
-        print(f"eclctl report: {wrong}; `eclctl report --help` shows how", file=sys.stderr)
-        return USAGE
+        return parser.misused(wrong)
     try:
         report = _report(options)
     except NoAnswerError as error:
-        print(f"eclctl report: {printable(str(error))}", file=sys.stderr)
-        if options.json:
-            print_error(error)
+        print_failure("eclctl report", error, as_json=options.json)
         return NO_RESULT
     if options.json:
-        print(json.dumps(report).replace("\x7f", "\\u007f"))
+        print_json(report)
     if options.html is None:
         return OK
     return _write(options.html, render(report), 0o640 if options.group_readable else 0o600)
@@ -92,11 +89,10 @@ def _report(options: argparse.Namespace) -> dict[str, Any]:
         return ask_daemon(options.socket or ADMIN_SOCKET, options.timeout, options.images, options.decisions)
     from eclctl.local.report import report_here  # noqa: PLC0415 (asking a daemon needs none of it)
 
-    return report_here(options.config, options.images, options.decisions, _warn)
+    def warn(sentence: str) -> None:
+        print(f"eclctl report: {sentence}", file=sys.stderr)
 
-
-def _warn(sentence: str) -> None:
-    print(f"eclctl report: {sentence}", file=sys.stderr)
+    return report_here(options.config, options.images, options.decisions, warn)
 
 
 # -- asking a daemon -----------------------------------------------------------------------------------------------

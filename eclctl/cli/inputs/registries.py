@@ -20,7 +20,7 @@ from eclctl.remote.registry.credentials import find_credentials
 from eclctl.remote.registry.names import Reference
 from eclctl.text import printable
 
-__all__ = ["add_registry_options", "connect", "print_transfer_failure", "show_progress", "warning_printer"]
+__all__ = ["add_registry_options", "connect", "print_transfer_failure", "show_progress", "teller"]
 
 
 def add_registry_options(parser: Parser) -> None:
@@ -57,9 +57,15 @@ def show_progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
         yield advance or (lambda _: None)
 
 
-def warning_printer(command: str) -> Callable[[str], None]:
-    """Return what says a warning."""
-    return lambda text: print(f"eclctl {command}: warning: {printable(text)}", file=sys.stderr)
+def teller(command: str, known: dict[str, Any], *, as_json: bool) -> Callable[[str], None]:
+    """Return what takes note of a warning in `known["warnings"]`, and without `--json` prints it."""
+
+    def tell(text: str) -> None:
+        known["warnings"].append(text)
+        if not as_json:
+            print(f"eclctl {command}: warning: {printable(text)}", file=sys.stderr)
+
+    return tell
 
 
 def print_transfer_failure(command: str, error: EclctlError | OSError, *, as_json: bool, **fields: Any) -> int:

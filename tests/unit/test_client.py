@@ -13,7 +13,7 @@ from eclctl.client import Client, ClientRequest, NoAnswerError, ask_in_order, op
 def served(tmp_path, monkeypatch):
     """Serve one connection with fixed answer bytes, once so many request lines have come.
 
-    Its path is relative and short, whatever pytest's directory is called.
+    Its path is relative and short, for pytest's directories have long names.
     """
     monkeypatch.chdir(tmp_path)
     listener = socket.socket(socket.AF_UNIX)

@@ -288,7 +288,7 @@ def test_what_changes_in_the_sites_ring_is_said_to_need_a_reload(run, tmp_path):
 
 @pytest.mark.parametrize("command", ["list", "newpair", "import x"])
 def test_an_empty_name_is_no_ring(run, command):
-    """A script whose variable is not set would work on the ring of whoever runs it."""
+    """A script whose variable is not set would otherwise work on the ring of the user who runs it."""
     status, _, err = run(*command.split(), "--keyring-dir", "")
     assert (status, "an empty name is no directory" in err) == (2, True)
 

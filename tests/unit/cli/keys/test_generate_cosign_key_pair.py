@@ -107,7 +107,7 @@ def test_what_is_no_descriptor_is_a_usage_error(capsys, number):
 
 
 def typed(here: Path, *lines: str) -> tuple[int, str]:
-    """Run the command at a terminal of its own, where somebody types `lines`, each when it is asked for."""
+    """Run the command at a terminal of its own, where a user types `lines`, each when it is asked for."""
     master, slave = pty.openpty()
     code = "import sys; from eclctl.cli.keys.command import run; sys.exit(run(['generate-cosign-key-pair']))"
     login = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
@@ -167,6 +167,6 @@ def test_who_is_asked_decides_whether_files_are_replaced(here, answer, replaced)
 
 
 def test_libsodium_is_loaded_for_cosign_s_keys_alone():
-    commands = "eclctl.cli.keys.command, eclctl.cli.sign.command, eclctl.cli.sign.cosign, eclctl.cli.verify.command"
+    commands = "eclctl.cli.keys.command, eclctl.cli.sign.native, eclctl.cli.sign.cosign, eclctl.cli.verify.command"
     code = f"import sys; import {commands}; sys.exit('nacl' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from eclctl.cli.terminal.exit_codes import FAILED, NO_RESULT, OK
 from eclctl.cli.terminal.output import print_failure, print_json
-from eclctl.cli.terminal.parser import Parser, timeout
+from eclctl.cli.terminal.parser import Parser, integer, timeout
 from eclctl.client import ADMIN_SOCKET, TIMEOUT, Client, ClientRequest, NoAnswerError
 from eclctl.files.atomic import Existing, write_file
 from eclctl.report.page import render
@@ -46,7 +46,7 @@ def run(argv: list[str]) -> int:
     parser = _parser()
     options = parser.parse_args(argv)
     if (wrong := _misused(options)) is not None:
-        return parser.misused(wrong)
+        parser.error(wrong)
     try:
         report = _report(options)
     except NoAnswerError as error:
@@ -63,10 +63,11 @@ def _parser() -> Parser:
     parser = Parser("eclctl report", _OVERVIEW, _EXAMPLES)
     parser.add_argument("--html", metavar="FILE", help="write the page there")
     parser.add_argument("-j", "--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--images", metavar="N", type=int, default=IMAGES, help=f"at most so many images ({IMAGES})")
-    parser.add_argument(
-        "--decisions", metavar="N", type=int, default=DECISIONS, help=f"so many decisions ({DECISIONS})"
-    )
+    number, recent = integer(0, 999_999_999), integer(0, 500)  # a daemon remembers as many decisions
+    text = f"at most so many images ({IMAGES})"
+    parser.add_argument("--images", metavar="N", type=number, default=IMAGES, help=text)
+    text = f"so many decisions, at most 500 ({DECISIONS})"
+    parser.add_argument("--decisions", metavar="N", type=recent, default=DECISIONS, help=text)
     parser.add_argument("--group-readable", action="store_true", help="let the file's group read it (mode 0640)")
     parser.add_argument("--config", metavar="FILE", help="ask no daemon; verify the images in watched directories here")
     parser.add_argument("--socket", metavar="PATH", help=f"the admin socket ({ADMIN_SOCKET})")
@@ -79,8 +80,6 @@ def _misused(options: argparse.Namespace) -> str | None:
         return "give --html FILE, --json, or both"
     if options.config is not None and options.socket is not None:
         return "--config asks no daemon; give it without --socket"
-    if options.images < 0 or not 0 <= options.decisions <= 500:  # noqa: PLR2004 - as many as a daemon remembers
-        return "--images must not be negative, and --decisions from 0 to 500"
     return None
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 
-from eclctl.cli.terminal.cosign_passwords import Passwords
 from eclctl.cli.terminal.exit_codes import FAILED, OK
 from eclctl.cli.terminal.output import print_error, print_json, print_note
-from eclctl.cli.terminal.passphrases import descriptor
+from eclctl.cli.terminal.passphrases import Passwords, descriptor
 from eclctl.cli.terminal.prompts import confirmed
 from eclctl.cli.terminal.subcommands import Commands, add_command
 from eclctl.errors import KeyMaterialError

@@ -14,10 +14,9 @@ from functools import partial
 from eclctl import __version__
 from eclctl.cli.sign.policy import Outlook, Policies, load_policies
 from eclctl.cli.sign.report import CosignSigningReport, refuse, show_cosign_coverage, show_outlook, show_warnings
-from eclctl.cli.terminal.cosign_passwords import Passwords
 from eclctl.cli.terminal.exit_codes import FAILED, OK
 from eclctl.cli.terminal.output import print_note
-from eclctl.cli.terminal.passphrases import at_terminal
+from eclctl.cli.terminal.passphrases import Passwords, at_terminal
 from eclctl.cli.terminal.progress import progress_bar
 from eclctl.cli.terminal.prompts import confirmed
 from eclctl.errors import ConfigError, EclctlError, KeyMaterialError, SigningError

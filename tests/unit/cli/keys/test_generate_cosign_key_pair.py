@@ -103,7 +103,7 @@ def test_a_folder_that_is_not_there_is_named(capsys, monkeypatch):
 def test_what_is_no_descriptor_is_a_usage_error(capsys, number):
     status, err = run(capsys, "--password-fd", number)
     assert status == 2
-    assert "is no file descriptor" in err or "expected one argument" in err
+    assert "is no number from 0 to 1048576" in err or "expected one argument" in err
 
 
 def typed(here: Path, *lines: str) -> tuple[int, str]:

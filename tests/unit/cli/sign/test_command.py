@@ -318,7 +318,7 @@ def test_several_keys_are_listed_for_a_choice(capsys, tmp_path):
         (["--cosign"], "require a private --key"),
         (["--cosign", "--key", KEY, "--hash", "sha512"], "leave --hash out"),
         (["--cosign", "--key", KEY, "-g", "1"], "specifying SIF descriptors / groups is not supported"),
-        (["--passphrase-fd", "x"], "file descriptor"),
+        (["--passphrase-fd", "x"], "x is no number from 0 to"),
     ],
 )
 def test_options_that_do_not_go_together_are_usage_errors(options, message, capsys):

@@ -31,12 +31,12 @@ SYSTEM_KEYS = "/etc/eclctl/keys.d"
 
 def add_ring_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that choose a ring."""
-    rings = parser.add_argument_group("which ring", "without these: your own")
+    rings = parser.add_argument_group("which ring", "your own, unless one of these is given")
     rings.add_argument(
         "--site", "--global", action="store_true", help="the site's ring, which the daemon trusts; root changes it"
     )
     rings.add_argument("--keyring-dir", type=directory, metavar="DIR", help="the ring in this directory")
-    rings.add_argument("--config", metavar="FILE", help=f"with --site: what names the keyrings ({SYSTEM_CONFIG})")
+    rings.add_argument("--config", metavar="FILE", help=f"with --site: its configuration ({SYSTEM_CONFIG})")
 
 
 def directory(text: str) -> str:

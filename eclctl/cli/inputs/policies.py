@@ -18,10 +18,10 @@ SYSTEM_CONFIG = "/etc/eclctl/config.yaml"
 """What is looked at when nothing is named."""
 
 
-def add_policy_options(parser: argparse.ArgumentParser, config: str, keyring: str = "certificates") -> None:
-    """Add `paths`, `--config` and `--keyring`; `config` and `keyring` say what the options are for."""
+def add_policy_options(parser: argparse.ArgumentParser, keyring: str = "certificates of the signers") -> None:
+    """Add `paths`, `--config` and `--keyring`, with what the last is for."""
     parser.add_argument("paths", nargs="*", metavar="FILE_OR_DIR", help="policies, in the order of their rules")
-    parser.add_argument("--config", metavar="FILE", help=f"{config} ({SYSTEM_CONFIG})")
+    parser.add_argument("--config", metavar="FILE", help=f"or the configuration that names them ({SYSTEM_CONFIG})")
     add_repeatable(parser, "--keyring", metavar="FILE_OR_DIR", text=keyring)
 
 

@@ -42,7 +42,7 @@ def add(commands: Commands) -> None:
     parser = add_command(commands, "export", text, _EXAMPLES)
     parser.add_argument("keys", nargs="+", metavar="KEY", help="fingerprint, key ID or email address")
     parser.add_argument("-s", "--secret", "--private", action="store_true", help="the secret key, with its certificate")
-    parser.add_argument("-a", "--armor", action="store_true", help="as text; without it binary")
+    parser.add_argument("-a", "--armor", action="store_true", help="write text instead of binary data")
     parser.add_argument("-o", "--output", metavar="FILE", help="a new file; without it standard output")
     parser.add_argument("-F", "--force", action="store_true", help="replace the file if there is one")
     add_ring_options(parser)

@@ -49,8 +49,8 @@ def add(commands: Commands) -> None:
     """Add the command's parser to those of `eclctl keys`."""
     parser = add_command(commands, "list", "Lists the keys of a ring, and what is wrong with them.", _EXAMPLES)
     parser.add_argument("key", nargs="*", metavar="KEY", help="only these: fingerprint, key ID or email address")
-    parser.add_argument("-s", "--secret", "--private", action="store_true", help="secret keys instead")
-    parser.add_argument("--gnupg", action="store_true", help="the keys of your GnuPG instead")
+    parser.add_argument("-s", "--secret", "--private", action="store_true", help="list secret keys instead")
+    parser.add_argument("--gnupg", action="store_true", help="list the keys of your GnuPG instead")
     add_ring_options(parser)
 
 

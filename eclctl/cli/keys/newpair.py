@@ -55,10 +55,10 @@ examples:
 def add(commands: Commands) -> None:
     """Add the command's parser to those of `eclctl keys`."""
     parser = add_command(commands, "newpair", "Makes an OpenPGP key pair, and puts it into your ring.", _EXAMPLES)
-    parser.add_argument("-N", "--name", help="whose key it is")
-    parser.add_argument("-E", "--email", help="their email address")
+    parser.add_argument("-N", "--name", help="name of the key's owner")
+    parser.add_argument("-E", "--email", help="email address of the owner")
     parser.add_argument("-C", "--comment", help="a comment, as part of the user ID")
-    parser.add_argument("--type", choices=("rsa", "ed25519"), default="rsa", help="rsa as SingularityCE (default)")
+    parser.add_argument("--type", choices=("rsa", "ed25519"), default="rsa", help="kind of key (default: rsa)")
     parser.add_argument("-b", "--bit-length", type=_bits, metavar="BITS", help=f"for RSA: {_LENGTHS} (default 4096)")
     text = "days, weeks, months or years: 90d, 52w, 12m, 2y (default: never)"
     parser.add_argument("--expire", type=_days, default=0, metavar="TIME", help=text)
@@ -78,7 +78,7 @@ def add(commands: Commands) -> None:
         metavar="true|false",
         help="send it to the keyserver",
     )
-    parser.add_argument("-u", "--url", metavar="URL", help="with --push: which keyserver")
+    parser.add_argument("-u", "--url", metavar="URL", help="with --push: send it to this keyserver")
     parser.add_argument("--keyring-dir", type=directory, metavar="DIR", help="your ring, if it is at another place")
 
 

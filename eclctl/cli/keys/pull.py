@@ -49,8 +49,8 @@ def add(commands: Commands) -> None:
     """Add the command's parser to those of `eclctl keys`."""
     text = "Takes a public key from a keyserver into your ring, or the site's."
     parser = add_command(commands, "pull", text, _EXAMPLES)
-    parser.add_argument("key", metavar="KEY", help="whole fingerprint; or key ID, address or name, to be confirmed")
-    parser.add_argument("-y", "--yes", action="store_true", help="confirm the one key that was found")
+    parser.add_argument("key", metavar="KEY", help="whole fingerprint; or a key ID, address or name, which you confirm")
+    parser.add_argument("-y", "--yes", action="store_true", help="take the one key that is found, without asking")
     add_keyserver_options(parser)
     add_ring_options(parser)
 

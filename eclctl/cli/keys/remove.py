@@ -41,9 +41,9 @@ def add(commands: Commands) -> None:
     parser = add_command(commands, "remove", text, _EXAMPLES)
     parser.add_argument("fingerprint", metavar="FINGERPRINT", help="40 or 64 hex digits, with or without 0x")
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("-p", "--public", action="store_true", help="the certificate, as without any of these")
-    which.add_argument("-s", "--secret", "--private", action="store_true", help="the secret key alone")
-    which.add_argument("-b", "--both", action="store_true", help="the secret key and the certificate")
+    which.add_argument("-p", "--public", action="store_true", help="remove the certificate (the default)")
+    which.add_argument("-s", "--secret", "--private", action="store_true", help="remove the secret key alone")
+    which.add_argument("-b", "--both", action="store_true", help="remove the secret key and the certificate")
     parser.add_argument("-y", "--yes", action="store_true", help="do not ask")
     add_ring_options(parser)
 

@@ -43,7 +43,7 @@ def add(commands: Commands) -> None:
     """Add the command's parser."""
     text = "Loads policy files as the daemon would, and prints errors, warnings and notes."
     check = add_command(commands, "check", text, _EXAMPLES)
-    add_policy_options(check, "check what it names")
+    add_policy_options(check)
     check.add_argument("--strict", action="store_true", help="warnings fail too")
 
 

@@ -65,6 +65,11 @@ examples:
   eclctl policy exception check drain-node-12
 """
 
+_SHOWING = {
+    "list": "shows how each exception stands",
+    "check": "shows the same, and fails unless each is active or waits for its start",
+}
+
 
 def add(commands: Commands) -> None:
     """Add the subcommand's parser, with its own commands."""
@@ -76,31 +81,31 @@ def add(commands: Commands) -> None:
     )
     orders = parser.add_subparsers(dest="order", required=True, metavar="COMMAND")
     _add_new(orders)
-    for name, text in (("list", "show how each exception stands"), ("check", "likewise; fails when one does not")):
+    for name, text in _SHOWING.items():
         order = orders.add_parser(name, help=text, description=f"{text[:1].upper()}{text[1:]}.", examples=_LIST)
-        order.add_argument("names", nargs="*", metavar="NAME", help="which ones; all when left out")
+        order.add_argument("names", nargs="*", metavar="NAME", help="only these exceptions; without names, all")
         _add_common(order)
 
 
 def _add_new(orders: Commands) -> None:
     new = orders.add_parser(
-        "new", help="write the file of an exception, to be signed", description="Writes an exception.", examples=_NEW
+        "new", help="writes the file of an exception", description="Writes an exception, to be signed.", examples=_NEW
     )
     new.add_argument("name", metavar="NAME", help="what to call it: a-z, 0-9, dot, dash, underscore")
-    add_repeatable(new, "--image", metavar="FILE", text="what may run")
-    add_repeatable(new, "--path", metavar="PATTERN", text="or what lies there")
+    add_repeatable(new, "--image", metavar="FILE", text="an image that may run")
+    add_repeatable(new, "--path", metavar="PATTERN", text="or images that may run, by where they lie")
     new.add_argument("--for", dest="span", required=True, metavar="TIME", type=_duration, help="how long: 90m, 12h, 2d")
     new.add_argument("--starts", metavar="TIME", type=_time, help="from when: 2026-11-22T03:00:00Z (now)")
     new.add_argument("--reason", required=True, metavar="TEXT", help="why, for approvers and auditors")
     who = new.add_mutually_exclusive_group(required=True)
     add_repeatable(who, "--user", metavar="USER", text="who may run it")
     add_repeatable(who, "--group", metavar="GROUP", text="whose members may run it")
-    new.add_argument("-o", "--output", metavar="FILE", help="write there, or - for the output")
+    new.add_argument("-o", "--output", metavar="FILE", help="write to this file; - is standard output")
     _add_common(new)
 
 
 def _add_common(order: argparse.ArgumentParser) -> None:
-    order.add_argument("--config", metavar="FILE", default=SYSTEM_CONFIG, help=f"the daemon's ({SYSTEM_CONFIG})")
+    order.add_argument("--config", metavar="FILE", default=SYSTEM_CONFIG, help=f"configuration ({SYSTEM_CONFIG})")
     order.add_argument("-j", "--json", action="store_true", help="print one JSON object")
 
 

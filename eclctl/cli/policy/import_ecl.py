@@ -56,17 +56,13 @@ def add(commands: Commands) -> None:
     parser = add_command(commands, "import-ecl", "Makes a policy of an ecl.toml.", _EXAMPLES)
     parser.add_argument("file", metavar="FILE", help="the ecl.toml; - for the standard input")
     add_repeatable(parser, "--keyring", metavar="FILE_OR_DIR", text="ECL's global keyring")
-    parser.add_argument("-o", "--output", metavar="FILE", help="write the policy there, whole or not at all")
-    parser.add_argument("--permissive", action="store_true", help="rules that only observe; implies --modern")
-    parser.add_argument(
-        "--modern", action="store_true", help="for legacyinsecure: modern signatures by the same keys, not a deny"
-    )
-    parser.add_argument(
-        "--assurance",
-        choices=tuple(Assurance),
-        default=Assurance.TRUSTED_PATH,
-        help="the assurance level that rules ask for (trusted-path)",
-    )
+    parser.add_argument("-o", "--output", metavar="FILE", help="write the policy to this file, whole or not at all")
+    text = "rules that allow, and record what they would deny; implies --modern"
+    parser.add_argument("--permissive", action="store_true", help=text)
+    text = "for legacyinsecure: require modern signatures by the same keys, instead of a deny"
+    parser.add_argument("--modern", action="store_true", help=text)
+    text, levels = "the assurance level that rules ask for (trusted-path)", tuple(Assurance)
+    parser.add_argument("--assurance", choices=levels, default=Assurance.TRUSTED_PATH, help=text)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -39,7 +39,7 @@ def add(commands: Commands) -> None:
     """Add the command's parser."""
     text = "Prints the policy as the daemon understands it, and where each part is written."
     show = add_command(commands, "show", text, _EXAMPLES)
-    add_policy_options(show, "show what it names")
+    add_policy_options(show)
 
 
 def run(options: argparse.Namespace) -> int:

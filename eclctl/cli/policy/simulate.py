@@ -61,7 +61,7 @@ exit status:
   0  no answer turns from allow to deny, or from deny to allow
   1  some do
   2  the command line is wrong
-  3  it could not be done, or not for everything and nothing else flips
+  3  it could not be done, or only in part, and no answer seen turns
 
 examples:
   eclctl policy simulate new/policies.d
@@ -78,15 +78,15 @@ def add(commands: Commands) -> None:
     text = "Shows which answers a candidate policy, or a withdrawal, would change."
     parser = add_command(commands, "simulate", text, _EXAMPLES)
     parser.add_argument("new", nargs="*", metavar="NEW", help="files or directories of the candidate policy")
-    parser.add_argument("--new-config", metavar="FILE", help="the candidate is what this configuration names")
+    parser.add_argument("--new-config", metavar="FILE", help="the candidate is the policy of this configuration")
     text = "certificates of the candidate, instead of today's"
     add_repeatable(parser, "--keyring", metavar="FILE_OR_DIR", text=text)
     text = (
-        "today's policy without what a key or signer signed: a signer's name, a fingerprint, sha256:..., or "
-        "a file with a key or certificate"
+        "today's policy, with a key or signer withdrawn: a signer's name, a fingerprint, sha256:..., or a file "
+        "with a key or certificate"
     )
     add_repeatable(parser, "--revoke", metavar="KEY", text=text)
-    text = "today's policy without a data object or OCI manifest"
+    text = "today's policy, with this data object or OCI manifest withdrawn"
     add_repeatable(parser, "--withdraw", metavar="DIGEST", text=text)
     parser.add_argument("--config", metavar="FILE", default=SYSTEM_CONFIG, help=f"today's policy ({SYSTEM_CONFIG})")
     add_repeatable(parser, "--images", metavar="DIR", text="more directories of images")

@@ -55,13 +55,13 @@ examples:
 def add(commands: Commands) -> None:
     """Add the command's parser to those of `eclctl policy`."""
     parser = add_command(commands, "test", "Runs the tests that lie beside a policy.", _EXAMPLES)
-    add_policy_options(parser, "test the policy that it names", "certificates, instead of those that the tests name")
+    add_policy_options(parser, "certificates, instead of those that the tests name")
     text = f"tests, instead of those in `{FOLDER}` beside the policies"
     add_repeatable(parser, "--tests", metavar="FILE_OR_DIR", text=text)
-    parser.add_argument("-k", dest="filter", metavar="TEXT", help="only tests that have this in their name")
-    parser.add_argument("--all-rules", action="store_true", help="fail also when tests do not show all that rules do")
+    parser.add_argument("-k", dest="filter", metavar="TEXT", help="only tests with this text in their name")
+    parser.add_argument("--all-rules", action="store_true", help="fail also when tests leave out what a rule does")
     parser.add_argument("--junit", metavar="FILE", help="write the results as JUnit XML too")
-    parser.add_argument("-v", "--verbose", action="store_true", help="list the tests that pass, too")
+    parser.add_argument("-v", "--verbose", action="store_true", help="also list the tests that pass")
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,7 +64,7 @@ _USAGE = """eclctl policy withdraw [-h] (--signer NAME | --key KEY |
 
 def add(commands: Commands) -> None:
     """Add the command's parser to those of `eclctl policy`."""
-    text = "Withdraws a signer, a key, or an image: it may not run any more."
+    text = "Withdraws an image, or all that a signer or key signed: it may not run any more."
     parser = add_command(commands, "withdraw", text, _EXAMPLES)
     parser.usage = _USAGE  # what argparse makes of five alternatives is one line, however long
     what = parser.add_mutually_exclusive_group(required=True)

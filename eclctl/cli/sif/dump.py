@@ -25,9 +25,9 @@ _CHUNK = 1 << 20
 _MOST_SHOWN = 1 << 20
 _STDOUT = "-"
 
-_EXAMPLES = """A terminal shows only plain text; `-o -` writes any bytes. A file by -o appears
-when it is whole, and replaces another only with --force. Holes in the image are
-holes in the file. --json and --force go with -o FILE.
+_EXAMPLES = """A terminal shows only plain text; `-o -` writes any bytes. A file that -o names
+appears when it is whole, and replaces another only with --force. Holes in the
+image are holes in the file. --json and --force go with -o FILE.
 
 exit status:
   0  the object is written, and the image is sound
@@ -56,7 +56,7 @@ def add(commands: Commands) -> None:
     add_object_options(parser)
     parser.add_argument("-o", "--output", metavar="FILE", help="write a file; - is standard output")
     parser.add_argument("-F", "--force", action="store_true", help="replace the file if there is one")
-    parser.add_argument("--partial", action="store_true", help="write what there is of an object that was cut")
+    parser.add_argument("--partial", action="store_true", help="write what is there of an object that is cut off")
 
 
 def run(options: argparse.Namespace) -> int:

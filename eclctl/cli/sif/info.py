@@ -61,7 +61,7 @@ def add_object_options(parser: Parser) -> None:
     text = "the object's ID, as `eclctl sif list` shows it"
     parser.add_argument("id", type=integer(0, (1 << 32) - 1), metavar="ID", help=text)
     parser.add_argument("image", metavar="IMAGE", help="a SIF image")
-    text = "ID is the number of the descriptor, from 1, instead"
+    text = "ID is the number of a descriptor, counted from 1"
     parser.add_argument("-d", "--descriptor", action="store_true", help=text)
 
 

@@ -38,7 +38,7 @@ __all__ = [
 
 EXIT_STATUS = """exit status:
   0  the image is sound, and this is what is in it
-  1  it is damaged, and what is wrong is said; or it cannot be read at all
+  1  it is damaged, and each fault is listed; or it cannot be read at all
   2  the command line is wrong
   3  the output cannot be written
 """

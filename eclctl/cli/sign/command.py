@@ -66,7 +66,7 @@ def _parser() -> Parser:
     _add_policy(made)
     made.add_argument("-y", "--yes", action="store_true", help="sign in spite of warnings, without asking")
     made.add_argument("--non-interactive", action="store_true", help="ask nothing, not even for a passphrase")
-    made.add_argument("-j", "--json", action="store_true", help="one object a line, one for each image")
+    made.add_argument("-j", "--json", action="store_true", help="print one JSON object for each image, one a line")
     return made
 
 
@@ -84,24 +84,24 @@ def _add_scope(parser: Parser) -> None:
 
 def _add_keys(parser: Parser) -> None:
     keys = parser.add_argument_group("keys", "without these: the only private key of `eclctl keys list --secret`")
-    add_repeatable(keys, "--key", metavar="FILE", text="a PEM private key")
+    add_repeatable(keys, "--key", metavar="FILE", text="a PEM private key; several keys sign together")
     keys.add_argument("--fingerprint", metavar="KEY", help="a PGP key: its fingerprint, key ID or email address")
     keys.add_argument(
         "-k", "--keyidx", type=integer(0, 999_999_999), metavar="N", help="its number in `eclctl keys list --secret`"
     )
     keys.add_argument("--secret-keyring", metavar="FILE", help="a file of private PGP keys instead of your ring")
-    keys.add_argument("--gnupg", action="store_true", help="a key of your GnuPG, with its agent and cards")
+    keys.add_argument("--gnupg", action="store_true", help="sign with a key of your GnuPG, with its agent and cards")
     keys.add_argument("-u", "--local-user", metavar="USER", help="with --gnupg: which one, as gpg takes it")
-    keys.add_argument("--allow-v6", action="store_true", help="with a key of version 6, which only policies count")
+    keys.add_argument("--allow-v6", action="store_true", help="allow a PGP key of version 6, which only policies count")
     keys.add_argument("--passphrase-fd", type=descriptor, metavar="N", help="read passphrases here, one a line")
 
 
 def _add_policy(parser: Parser) -> None:
-    policy = parser.add_argument_group("policy", "say first what the image will still miss; nothing depends on it")
+    policy = parser.add_argument_group("policy", "show first what the image will lack; nothing depends on it")
     add_repeatable(policy, "--policy", metavar="FILE", text="a policy")
     add_repeatable(policy, "--keyring", metavar="FILE", text="its certificates")
     policy.add_argument("--config", metavar="FILE", help="the daemon's configuration, which names both")
-    policy.add_argument("--as", dest="place", metavar="PATH", help="where the image will lie; else where it is")
+    policy.add_argument("--as", dest="place", metavar="PATH", help="where the image will lie (where it is now)")
 
 
 def _purpose(text: str) -> str:

@@ -79,7 +79,7 @@ def _parser() -> Parser:
         _EXAMPLES,
     )
     parser.add_argument("images", nargs="*", metavar="IMAGE", help="a SIF image")
-    keys = parser.add_argument_group("keys", "once any key or certificate is given, there is no other keyring")
+    keys = parser.add_argument_group("keys", "with any key or certificate here, no other keyring is used")
     add_repeatable(keys, "--keyring", metavar="FILE", text="OpenPGP certificates")
     add_repeatable(keys, "--key", metavar="FILE", text="a PEM public key")
     verify_remote.add_remote_options(keys)
@@ -90,13 +90,13 @@ def _parser() -> Parser:
     add_repeatable(scope, "-i", "--sif-id", parse=number, metavar="ID", text="this data object")
     scope.add_argument("-a", "--all", action="store_true", help="with --legacy-insecure: every object")
     scope.add_argument(
-        "--legacy-insecure", action="store_true", help="signatures of before 2020, which cover data and nothing else"
+        "--legacy-insecure", action="store_true", help="verify signatures of before 2020, which cover only data"
     )
     parser.add_argument(
-        "-c", "--cosign", action="store_true", help="the cosign signatures of an OCI-SIF, with --key and nothing else"
+        "-c", "--cosign", action="store_true", help="verify the cosign signatures of an OCI-SIF; goes with --key only"
     )
     add_repeatable(parser, "--from-file", metavar="FILE", text="a file of paths, one a line; - is stdin")
-    parser.add_argument("-j", "--json", action="store_true", help="one object a line, one for each image")
+    parser.add_argument("-j", "--json", action="store_true", help="print one JSON object for each image, one a line")
     return parser
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from eclctl.cli.terminal.exit_codes import FAILED, NO_RESULT, OK
 from eclctl.cli.terminal.output import print_failure, print_json
-from eclctl.cli.terminal.parser import Parser, integer, timeout
+from eclctl.cli.terminal.parser import Parser, timeout, whole_number
 from eclctl.client import ADMIN_SOCKET, TIMEOUT, Client, ClientRequest, NoAnswerError
 from eclctl.files.atomic import Existing, write_file
 from eclctl.report.page import render
@@ -63,7 +63,7 @@ def _parser() -> Parser:
     parser = Parser("eclctl report", _OVERVIEW, _EXAMPLES)
     parser.add_argument("--html", metavar="FILE", help="write the page there")
     parser.add_argument("-j", "--json", action="store_true", help="print one JSON object")
-    number, recent = integer(0, 999_999_999), integer(0, 500)  # a daemon remembers as many decisions
+    number, recent = whole_number(0, 999_999_999), whole_number(0, 500)  # a daemon remembers as many decisions
     text = f"at most so many images ({IMAGES})"
     parser.add_argument("--images", metavar="N", type=number, default=IMAGES, help=text)
     text = f"so many decisions, at most 500 ({DECISIONS})"

@@ -20,7 +20,7 @@ from eclctl.cli.inputs.policies import SYSTEM_CONFIG
 from eclctl.cli.policy.simulation_text import Simulation, simulation_as_json, simulation_lines
 from eclctl.cli.terminal.exit_codes import FAILED, NO_RESULT, OK
 from eclctl.cli.terminal.output import print_failure, print_json
-from eclctl.cli.terminal.parser import UsageError, add_repeatable, integer
+from eclctl.cli.terminal.parser import UsageError, add_repeatable, whole_number
 from eclctl.cli.terminal.subcommands import Commands, add_command
 from eclctl.config.accounts import NAMES, subject
 from eclctl.decide.caller_identity import identifier
@@ -95,7 +95,7 @@ def add(commands: Commands) -> None:
     text = "decisions since a date (2026-11-01) or in the last 30d"
     parser.add_argument("--since", metavar="WHEN", type=_since, help=text)
     text = f"list at most N changes ({_LIMIT}); 0 is all"
-    parser.add_argument("--limit", metavar="N", type=integer(0, 999_999_999), default=_LIMIT, help=text)
+    parser.add_argument("--limit", metavar="N", type=whole_number(0, 999_999_999), default=_LIMIT, help=text)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -17,7 +17,7 @@ from eclctl.cli.sif.inspection import (
     print_inspection,
     utc,
 )
-from eclctl.cli.terminal.parser import Parser, integer
+from eclctl.cli.terminal.parser import Parser, whole_number
 from eclctl.cli.terminal.subcommands import Commands, add_command
 from eclctl.sif import labels
 from eclctl.sif.inspect import Inspection, Slot
@@ -59,7 +59,7 @@ def add(commands: Commands) -> None:
 def add_object_options(parser: Parser) -> None:
     """Add what names an object of an image."""
     text = "the object's ID, as `eclctl sif list` shows it"
-    parser.add_argument("id", type=integer(0, (1 << 32) - 1), metavar="ID", help=text)
+    parser.add_argument("id", type=whole_number(0, (1 << 32) - 1), metavar="ID", help=text)
     parser.add_argument("image", metavar="IMAGE", help="a SIF image")
     text = "ID is the number of a descriptor, counted from 1"
     parser.add_argument("-d", "--descriptor", action="store_true", help=text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from functools import partial
 
-from eclctl.cli.terminal.parser import Parser, add_repeatable, integer
+from eclctl.cli.terminal.parser import Parser, add_repeatable, whole_number
 from eclctl.cli.terminal.passphrases import VARIABLE, descriptor
 from eclctl.sign.metadata import HASHES
 from eclctl.terms import is_purpose
@@ -73,7 +73,7 @@ def _parser() -> Parser:
 def _add_scope(parser: Parser) -> None:
     """Add what to sign, also by the names that the reference has given up."""
     scope = parser.add_argument_group("scope", "without these: every object group, one signature each")
-    number = integer(1, (1 << 28) - 1)
+    number = whole_number(1, (1 << 28) - 1)
     add_repeatable(scope, "-g", "--group-id", parse=number, metavar="ID", text="sign this object group")
     add_repeatable(scope, "-i", "--sif-id", parse=number, metavar="ID", text="sign this data object alone")
     hidden = partial(scope.add_argument, action="append", default=[], type=number, help=argparse.SUPPRESS)
@@ -87,7 +87,11 @@ def _add_keys(parser: Parser) -> None:
     add_repeatable(keys, "--key", metavar="FILE", text="a PEM private key; several keys sign together")
     keys.add_argument("--fingerprint", metavar="KEY", help="a PGP key: its fingerprint, key ID or email address")
     keys.add_argument(
-        "-k", "--keyidx", type=integer(0, 999_999_999), metavar="N", help="its number in `eclctl keys list --secret`"
+        "-k",
+        "--keyidx",
+        type=whole_number(0, 999_999_999),
+        metavar="N",
+        help="its number in `eclctl keys list --secret`",
     )
     keys.add_argument("--secret-keyring", metavar="FILE", help="a file of private PGP keys instead of your ring")
     keys.add_argument("--gnupg", action="store_true", help="sign with a key of your GnuPG, with its agent and cards")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from _typeshed import SupportsWrite
 
-__all__ = ["Parser", "UsageError", "add_repeatable", "integer", "timeout"]
+__all__ = ["Parser", "UsageError", "add_repeatable", "timeout", "whole_number"]
 
 
 class UsageError(ValueError):
@@ -70,7 +70,7 @@ def add_repeatable(
     )
 
 
-def integer(low: int, high: int) -> Callable[[str], int]:
+def whole_number(low: int, high: int) -> Callable[[str], int]:
     """Return what parses a whole number from `low` to `high` for a parser."""
 
     def parse(text: str) -> int:

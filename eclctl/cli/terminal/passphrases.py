@@ -11,7 +11,7 @@ import resource
 import sys
 from collections.abc import MutableMapping
 
-from eclctl.cli.terminal.parser import integer
+from eclctl.cli.terminal.parser import whole_number
 from eclctl.errors import KeyMaterialError
 from eclctl.text import printable
 
@@ -137,7 +137,7 @@ class Passwords:
         return text.encode("utf-8", "surrogateescape")
 
 
-descriptor = integer(0, 1 << 20)
+descriptor = whole_number(0, 1 << 20)
 """Parses the number of a descriptor for a parser, as high as the kernel lets a process have it (fs.nr_open)."""
 
 

@@ -13,10 +13,10 @@ from eclctl.cli.inputs import certificates as credentials
 from eclctl.cli.inputs.images import open_regular_file
 from eclctl.cli.terminal.exit_codes import FAILED, OK
 from eclctl.cli.terminal.output import print_note
-from eclctl.cli.terminal.parser import Parser, add_repeatable, integer
+from eclctl.cli.terminal.parser import Parser, add_repeatable, whole_number
 from eclctl.cli.verify import cosign as verify_cosign
 from eclctl.cli.verify import remote as verify_remote
-from eclctl.cli.verify.results import Result, print_as_json, print_as_text, print_result
+from eclctl.cli.verify.results import ImageResult, print_as_json, print_as_text, print_result
 from eclctl.errors import ConfigError, EclctlError, KeyMaterialError
 from eclctl.signature import openpgp
 from eclctl.terms import Finding
@@ -85,7 +85,7 @@ def _parser() -> Parser:
     verify_remote.add_remote_options(keys)
     credentials.add_certificate_options(parser)
     scope = parser.add_argument_group("scope", "without these: every object group")
-    number = integer(1, (1 << 32) - 1)
+    number = whole_number(1, (1 << 32) - 1)
     add_repeatable(scope, "-g", "--group-id", parse=number, metavar="ID", text="this object group")
     add_repeatable(scope, "-i", "--sif-id", parse=number, metavar="ID", text="this data object")
     scope.add_argument("-a", "--all", action="store_true", help="with --legacy-insecure: every object")
@@ -119,7 +119,7 @@ def _verify_all(images: Sequence[str], options: argparse.Namespace) -> int:
     with HashPool.beside_caller() as pool:
         for image in images:
             report, material = _verify(image, material, scope, pool, remote)
-            show(Result(image, report, material.store, frozenset(remote.keys if remote else ())), options)
+            show(ImageResult(image, report, material.store, frozenset(remote.keys if remote else ())), options)
             status = status if report.verified else FAILED
     return status
 

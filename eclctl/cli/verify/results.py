@@ -17,11 +17,11 @@ from eclctl.trust.keyring import KeyStore
 from eclctl.trust.signer_types import SIGNER_TYPES
 from eclctl.verify.reference import Report, SignatureReport
 
-__all__ = ["Result", "print_as_json", "print_as_text", "print_result", "signature_as_json"]
+__all__ = ["ImageResult", "print_as_json", "print_as_text", "print_result", "signature_as_json"]
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class ImageResult:
     """How one image came out: a report, or the error that there is none.
 
     `store` are the keys that were used, `remote` the fingerprints of those that came from a keyserver.
@@ -50,7 +50,7 @@ class Result:
         return signature.signer is not None and signature.signer.id in self.remote
 
 
-def print_as_text(result: Result, options: argparse.Namespace) -> None:
+def print_as_text(result: ImageResult, options: argparse.Namespace) -> None:
     """Print a result as the reference does: what was verified, and notes on standard error."""
     image = printable(result.image)
     if len(options.images) + len(options.from_file) > 1 or options.from_file:
@@ -72,7 +72,7 @@ def print_as_text(result: Result, options: argparse.Namespace) -> None:
         print_note(f"FATAL:   failed to verify container '{image}': {printable(result.report.error.message)}")
 
 
-def _print_signature(result: Result, signature: SignatureReport) -> None:
+def _print_signature(result: ImageResult, signature: SignatureReport) -> None:
     if signature.signer is not None:
         identity, name = result.signer(signature)
         place = f"{'[REMOTE]' if result.is_remote(signature) else '[LOCAL]':<19}"
@@ -88,7 +88,7 @@ def _print_signature(result: Result, signature: SignatureReport) -> None:
     sys.stdout.flush()
 
 
-def print_as_json(result: Result, _: argparse.Namespace) -> None:
+def print_as_json(result: ImageResult, _: argparse.Namespace) -> None:
     """Print a result as one line of JSON."""
     signatures = []
     for signature in result.report.signatures:

@@ -31,7 +31,7 @@ _decode = JSONDecoder().decode
 
 
 class NoAnswerError(Exception):
-    """There is no decision: the daemon cannot be reached, does not answer in time, or refuses the question.
+    """There is no decision: the daemon cannot be reached, does not answer in time, or refuses the request.
 
     `code` is `no-daemon`, `no-answer`, `protocol`, or the code of the daemon's error answer.
     """
@@ -41,8 +41,8 @@ class NoAnswerError(Exception):
         self.code = code
 
 
-class Question:
-    """One request. `descriptors` go with it and stay the asker's to close."""
+class ClientRequest:
+    """One request to the daemon. `descriptors` go with it, and stay open until the caller closes them."""
 
     __slots__ = ("descriptors", "method", "parameters")
 
@@ -97,7 +97,7 @@ class Client:
         """End the connection."""
         self._socket.close()
 
-    def send(self, question: Question) -> str:
+    def send(self, request: ClientRequest) -> str:
         """Send one request.
 
         Returns:
@@ -108,9 +108,9 @@ class Client:
         """
         self._sent += 1
         request_id = str(self._sent)
-        request = {"v": 1, "id": request_id, "method": question.method, "parameters": question.parameters}
-        line = _encode(request).encode("ascii") + b"\n"
-        packed = b"".join(descriptor.to_bytes(4, sys.byteorder) for descriptor in question.descriptors)
+        shape = {"v": 1, "id": request_id, "method": request.method, "parameters": request.parameters}
+        line = _encode(shape).encode("ascii") + b"\n"
+        packed = b"".join(descriptor.to_bytes(4, sys.byteorder) for descriptor in request.descriptors)
         ancillary = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, packed)] if packed else []
         try:
             sent = self._socket.sendmsg([line], ancillary)
@@ -121,7 +121,7 @@ class Client:
         return request_id
 
     def receive(self) -> tuple[str, dict[str, Any] | NoAnswerError]:
-        """Wait for the next answer, to whichever request.
+        """Wait for the next answer, to any of the requests.
 
         Returns:
             The request's ID, and its result or why there is none.
@@ -139,7 +139,7 @@ class Client:
         if request_id is None and isinstance(outcome, NoAnswerError):
             raise outcome
         if not isinstance(request_id, str) or not isinstance(outcome, dict | NoAnswerError):
-            raise NoAnswerError("protocol", f"the daemon at {self._path} sent an answer to no question")
+            raise NoAnswerError("protocol", f"the daemon at {self._path} sent an answer to no request")
         return request_id, outcome
 
     def _line(self) -> bytes:
@@ -166,20 +166,20 @@ class Client:
             raise NoAnswerError("no-answer", "the daemon hung up without an answer")
         return part
 
-    def ask(self, question: Question) -> dict[str, Any]:
+    def ask(self, request: ClientRequest) -> dict[str, Any]:
         """Send one request and wait for its result.
 
         Raises:
             NoAnswerError: there is none.
         """
         try:
-            request_id = self.send(question)
+            request_id = self.send(request)
         except NoAnswerError:
             self.receive()  # a daemon that turns a client away says why before it hangs up, and this raises it
             raise
         answered, outcome = self.receive()
         if answered != request_id:
-            raise NoAnswerError("protocol", f"the daemon at {self._path} answered another question")
+            raise NoAnswerError("protocol", f"the daemon at {self._path} answered another request")
         if isinstance(outcome, NoAnswerError):
             raise outcome
         return outcome
@@ -209,24 +209,24 @@ def wire_path(image: str) -> str:
 
 
 def ask_in_order(
-    path: str, questions: Iterator[Question | None], timeout: float
+    path: str, requests: Iterator[ClientRequest | None], timeout: float
 ) -> Iterator[dict[str, Any] | NoAnswerError | None]:
-    """Ask many questions over one connection, several at a time, and yield the outcomes in the questions' order.
+    """Send many requests over one connection, several at a time, and yield the outcomes in the requests' order.
 
-    A question of None is not asked; its outcome is None. Descriptors may be closed when their outcome is yielded.
+    A request of None is not sent; its outcome is None. Descriptors may be closed when their outcome is yielded.
     Once the connection is lost, every outcome that is left is that error.
     """
     try:
         client = Client(path, timeout)
     except NoAnswerError as error:
-        yield from (None if question is None else error for question in questions)
+        yield from (None if request is None else error for request in requests)
         return
     with client:
-        yield from _Window(client).outcomes(questions)
+        yield from _Window(client).outcomes(requests)
 
 
 class _Window:
-    """Keeps at most `IN_FLIGHT` questions under way, and puts their outcomes into order."""
+    """Keeps at most `IN_FLIGHT` requests under way, and puts their outcomes into order."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -235,20 +235,20 @@ class _Window:
         self._unsent: NoAnswerError | None = None  # the daemon reads no further
         self._lost: NoAnswerError | None = None  # nothing more will come
 
-    def outcomes(self, questions: Iterator[Question | None]) -> Iterator[dict[str, Any] | NoAnswerError | None]:
-        for question in questions:
-            self._order.append(self._send(question))
+    def outcomes(self, requests: Iterator[ClientRequest | None]) -> Iterator[dict[str, Any] | NoAnswerError | None]:
+        for request in requests:
+            self._order.append(self._send(request))
             if len(self._order) >= IN_FLIGHT:
                 yield self._next()
         while self._order:
             yield self._next()
 
-    def _send(self, question: Question | None) -> str | None:
-        if question is None:
+    def _send(self, request: ClientRequest | None) -> str | None:
+        if request is None:
             return None
         if self._unsent is None:
             try:
-                return self._client.send(question)
+                return self._client.send(request)
             except NoAnswerError as error:
                 self._unsent = error
         return ""

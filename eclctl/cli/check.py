@@ -9,8 +9,8 @@ from eclctl.cli.terminal.exit_codes import ALLOW, NO_DECISION, USAGE, code_of_de
 from eclctl.client import (
     CHECK_SOCKET,
     TIMEOUT,
+    ClientRequest,
     NoAnswerError,
-    Question,
     ask_in_order,
     open_image,
     unreadable,
@@ -176,7 +176,7 @@ def ask_about(images: Iterable[str], options: Options) -> Iterator[tuple[str, di
 
 def _questions(
     images: Iterable[str], role: str, asked: list[tuple[str, int | None, dict[str, Any] | None]]
-) -> Iterator[Question | None]:
+) -> Iterator[ClientRequest | None]:
     for image in images:
         try:
             name = wire_path(image)
@@ -186,7 +186,7 @@ def _questions(
             yield None
             continue
         asked.append((image, descriptor, None))
-        yield Question("check", {"image": name, "role": role, "fd": True}, (descriptor,))
+        yield ClientRequest("check", {"image": name, "role": role, "fd": True}, (descriptor,))
 
 
 def _print(image: str, outcome: dict[str, Any] | NoAnswerError, *, as_json: bool) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from eclctl.cli.terminal.exit_codes import FAILED, NO_RESULT, OK, USAGE
-from eclctl.cli.terminal.output import print_error
-from eclctl.cli.terminal.parser import Parser, timeout
-from eclctl.client import ADMIN_SOCKET, TIMEOUT, Client, NoAnswerError, Question
+from eclctl.cli.terminal.exit_codes import FAILED, NO_RESULT, OK
+from eclctl.cli.terminal.output import print_failure, print_json
+from eclctl.cli.terminal.parser import Parser, timeout, whole_number
+from eclctl.client import ADMIN_SOCKET, TIMEOUT, Client, ClientRequest, NoAnswerError
 from eclctl.files.atomic import Existing, write_file
 from eclctl.report.page import render
 from eclctl.text import printable
@@ -44,19 +43,17 @@ examples:
 
 def run(argv: list[str]) -> int:
     """Run `eclctl report`; return its exit status."""
-    options = _parser().parse_args(argv)
+    parser = _parser()
+    options = parser.parse_args(argv)
     if (wrong := _misused(options)) is not None:
-        print(f"eclctl report: {wrong}; `eclctl report --help` shows how", file=sys.stderr)
-        return USAGE
+        parser.error(wrong)
     try:
         report = _report(options)
     except NoAnswerError as error:
-        print(f"eclctl report: {printable(str(error))}", file=sys.stderr)
-        if options.json:
-            print_error(error)
+        print_failure("eclctl report", error, as_json=options.json)
         return NO_RESULT
     if options.json:
-        print(json.dumps(report).replace("\x7f", "\\u007f"))
+        print_json(report)
     if options.html is None:
         return OK
     return _write(options.html, render(report), 0o640 if options.group_readable else 0o600)
@@ -66,10 +63,11 @@ def _parser() -> Parser:
     parser = Parser("eclctl report", _OVERVIEW, _EXAMPLES)
     parser.add_argument("--html", metavar="FILE", help="write the page there")
     parser.add_argument("-j", "--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--images", metavar="N", type=int, default=IMAGES, help=f"at most so many images ({IMAGES})")
-    parser.add_argument(
-        "--decisions", metavar="N", type=int, default=DECISIONS, help=f"so many decisions ({DECISIONS})"
-    )
+    number, recent = whole_number(0, 999_999_999), whole_number(0, 500)  # a daemon remembers as many decisions
+    text = f"at most so many images ({IMAGES})"
+    parser.add_argument("--images", metavar="N", type=number, default=IMAGES, help=text)
+    text = f"so many decisions, at most 500 ({DECISIONS})"
+    parser.add_argument("--decisions", metavar="N", type=recent, default=DECISIONS, help=text)
     parser.add_argument("--group-readable", action="store_true", help="let the file's group read it (mode 0640)")
     parser.add_argument("--config", metavar="FILE", help="ask no daemon; verify the images in watched directories here")
     parser.add_argument("--socket", metavar="PATH", help=f"the admin socket ({ADMIN_SOCKET})")
@@ -82,8 +80,6 @@ def _misused(options: argparse.Namespace) -> str | None:
         return "give --html FILE, --json, or both"
     if options.config is not None and options.socket is not None:
         return "--config asks no daemon; give it without --socket"
-    if options.images < 0 or not 0 <= options.decisions <= 500:  # noqa: PLR2004 - as many as a daemon remembers
-        return "--images must not be negative, and --decisions from 0 to 500"
     return None
 
 
@@ -92,11 +88,10 @@ def _report(options: argparse.Namespace) -> dict[str, Any]:
         return ask_daemon(options.socket or ADMIN_SOCKET, options.timeout, options.images, options.decisions)
     from eclctl.local.report import report_here  # noqa: PLC0415 (asking a daemon needs none of it)
 
-    return report_here(options.config, options.images, options.decisions, _warn)
+    def warn(sentence: str) -> None:
+        print(f"eclctl report: {sentence}", file=sys.stderr)
 
-
-def _warn(sentence: str) -> None:
-    print(f"eclctl report: {sentence}", file=sys.stderr)
+    return report_here(options.config, options.images, options.decisions, warn)
 
 
 # -- asking a daemon -----------------------------------------------------------------------------------------------
@@ -160,7 +155,7 @@ class _Asking:
         return found if most is None else found[:most]
 
     def _ask(self, method: str, **parameters: object) -> dict[str, Any]:
-        return self._client.ask(Question(method, parameters))
+        return self._client.ask(ClientRequest(method, parameters))
 
 
 def _left_out(images: dict[str, int] | None, listed: int, most: int) -> int:

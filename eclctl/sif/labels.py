@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from eclctl.sif.layout import DESCRIPTOR_FIELDS
 from eclctl.sif.reader import DataType, Descriptor
 
-__all__ = ["DATA_TYPES", "UNKNOWN", "Meaning", "architecture", "data_type", "meanings"]
+__all__ = ["DATA_TYPES", "UNKNOWN", "Meaning", "architecture", "data_type", "group", "link", "meanings"]
 
 UNKNOWN: Final = "Unknown"
 
@@ -95,6 +95,19 @@ _EXTRA_AT: Final = DESCRIPTOR_FIELDS["extra"]
 def data_type(descriptor: Descriptor) -> str:
     """Return what a data object is."""
     return DATA_TYPES.get(descriptor.type, UNKNOWN)
+
+
+def group(descriptor: Descriptor) -> str:
+    """Return the object group, or NONE."""
+    return str(descriptor.group) if descriptor.group else "NONE"
+
+
+def link(descriptor: Descriptor, *, wide: bool = False) -> str:
+    """Return what the object is linked to: an object, a group, or NONE. `wide` is how a table has a group."""
+    if not descriptor.link:
+        return "NONE"
+    number = f"{descriptor.link:<3}" if wide and descriptor.links_group else str(descriptor.link)
+    return f"{number} (G)" if descriptor.links_group else number
 
 
 def architecture(raw: bytes) -> str:

@@ -8,7 +8,7 @@ import os
 import shutil
 import time
 
-from eclctl.client import Client, NoAnswerError, Question
+from eclctl.client import Client, ClientRequest, NoAnswerError
 from tests.helpers.site import APPROVED, UNSIGNED
 from tests.helpers.support import CORPUS
 from tests.places import linux
@@ -36,7 +36,7 @@ def own_namespaces() -> None:
 
 def ask(client: Client, name: str, descriptor: int, method: str = "check") -> dict:
     try:
-        return client.ask(Question(method, {"image": name, "fd": True}, [descriptor]))
+        return client.ask(ClientRequest(method, {"image": name, "fd": True}, [descriptor]))
     except NoAnswerError as error:
         return {"error": error.code, "message": str(error)}
 

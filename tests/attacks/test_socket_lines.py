@@ -31,11 +31,11 @@ def descriptors_sent(sock, data, count):
 def as_nobody(code, *arguments):
     """Run Python code as nobody; what it prints is JSON. Its `ask` passes a descriptor, as users must."""
     prelude = (  # what is imported may lie where nobody cannot read
-        "import json, os, socket, sys\nfrom eclctl.client import Client, NoAnswerError, Question\n"
+        "import json, os, socket, sys\nfrom eclctl.client import Client, NoAnswerError, ClientRequest\n"
         f"os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})\n"
         "def ask(path, image, method='check', **more):\n"
         "    descriptor = os.open(image, os.O_RDONLY)\n"
-        "    return Client(path).ask(Question(method, {'image': image, 'fd': True, **more}, (descriptor,)))\n"
+        "    return Client(path).ask(ClientRequest(method, {'image': image, 'fd': True, **more}, (descriptor,)))\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", prelude + textwrap.dedent(code), *arguments],
@@ -236,7 +236,7 @@ def test_identity_the_admin_socket_is_closed_to_others_whatever_its_mode(site):
     os.chmod(site.admin_socket, 0o666)
     code = """
         try:
-            print(json.dumps(Client(sys.argv[1]).ask(Question('status'))))
+            print(json.dumps(Client(sys.argv[1]).ask(ClientRequest('status'))))
         except NoAnswerError as error:
             print(json.dumps(error.code))
     """
@@ -256,7 +256,7 @@ def test_another_s_file_cannot_be_asked_for_by_name(site, method):
         for image in images:
             asked = {'images': [{'image': image}]} if method == 'check_all' else {'image': image}
             try:
-                refusals.append(Client(path).ask(Question(method, asked)))
+                refusals.append(Client(path).ask(ClientRequest(method, asked)))
             except NoAnswerError as error:
                 refusals.append([error.code, str(error)])
         print(json.dumps(refusals))
@@ -274,7 +274,7 @@ def test_another_s_file_beside_one_that_is_passed_is_refused_with_it(site):
         path, image, other = sys.argv[1:]
         images = [{'image': image, 'fd': True}, {'image': other}]
         client = Client(path)
-        client.send(Question('check_all', {'images': images}, (os.open(image, os.O_RDONLY),)))
+        client.send(ClientRequest('check_all', {'images': images}, (os.open(image, os.O_RDONLY),)))
         _, refused = client.receive()
         try:
             client.receive()
@@ -296,9 +296,9 @@ def test_mounted_over_the_rule_of_the_path_does_not_apply(site):
     other = site.root / "other.sif"
     shutil.copy(site.image(APPROVED), other)
     code = (
-        "import json, os, sys\nfrom eclctl.client import Client, Question\n"
+        "import json, os, sys\nfrom eclctl.client import Client, ClientRequest\n"
         "fd = os.open(sys.argv[2], os.O_RDONLY)\n"
-        "print(json.dumps(Client(sys.argv[1]).ask(Question('check', {'image': sys.argv[2], 'fd': True}, (fd,)))))"
+        "print(json.dumps(Client(sys.argv[1]).ask(ClientRequest('check', {'image': sys.argv[2], 'fd': True}, (fd,)))))"
     )
     script = 'mount --bind "$1" "$2" && exec "$3" -c "$4" "$5" "$2"'
     done = subprocess.run(

@@ -37,7 +37,7 @@ FOR_TRUSTY = POLICY.replace("{last}", "nothing\n    match: {{paths: [/nowhere]}}
 BY_GROUP = FOR_ALL.replace("users: [daemon]", f"groups: ['{pwd.getpwnam(MALLORY).pw_gid}']")
 ASK = """
     fd = os.open(sys.argv[2], os.O_RDONLY)
-    print(json.dumps(Client(sys.argv[1]).ask(Question(METHOD, {'image': sys.argv[2], 'fd': True}, (fd,)))))
+    print(json.dumps(Client(sys.argv[1]).ask(ClientRequest(METHOD, {'image': sys.argv[2], 'fd': True}, (fd,)))))
 """
 UIDS = f"{MALLORY}:100000:65536\n{TRUSTY}:165536:65536\n{MALLORY}:300000:10\n{TRUSTY}:300000:10\nghost:400000:10\n"
 GIDS = f"{MALLORY}:500000:65536\n{TRUSTY}:600000:65536\n"
@@ -79,7 +79,7 @@ def owned():
 def as_user(site, uid, *, gid=None, groups=(), method="check", code=ASK):
     """Ask about the approved image as a uid; what is printed is JSON."""
     prelude = (  # what is imported may lie where that user cannot read
-        "import json, os, socket, sys\nfrom eclctl.client import Client, NoAnswerError, Question\n"
+        "import json, os, socket, sys\nfrom eclctl.client import Client, NoAnswerError, ClientRequest\n"
         f"METHOD = {method!r}\n"
         f"os.setgroups({groups!r}); os.setgid({uid if gid is None else gid}); os.setuid({uid})\n"
     )
@@ -254,7 +254,7 @@ def test_subordinate_uids_of_root_have_none_of_roots_rights(owned):
     os.chmod(owned.admin_socket, 0o666)
     code = """
         try:
-            print(json.dumps(Client(PATH).ask(Question(METHOD, PARAMETERS))))
+            print(json.dumps(Client(PATH).ask(ClientRequest(METHOD, PARAMETERS))))
         except NoAnswerError as error:
             print(json.dumps(error.code))
     """

@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from eclctl.client import Client, Question
+from eclctl.client import Client, ClientRequest
 from tests.helpers.support import CORPUS, ROOT, own_copy
 
 PATIENCE = 60.0
@@ -194,12 +194,12 @@ class Site:
     def ask(self, method: str, **parameters: object) -> dict:
         """Ask on the check socket, by name."""
         with Client(self.check_socket, PATIENCE) as client:
-            return client.ask(Question(method, parameters))
+            return client.ask(ClientRequest(method, parameters))
 
     def order(self, method: str, **parameters: object) -> dict:
         """Ask on the admin socket."""
         with Client(self.admin_socket, PATIENCE) as client:
-            return client.ask(Question(method, parameters))
+            return client.ask(ClientRequest(method, parameters))
 
     def check(self, name: str) -> dict:
         """Ask about one of the site's images as `eclctl check` does: with a descriptor."""
@@ -209,7 +209,7 @@ class Site:
         """Ask with a descriptor, which is closed."""
         try:
             with Client(self.check_socket, PATIENCE) as client:
-                return client.ask(Question(method, {"image": path, "fd": True}, (descriptor,)))
+                return client.ask(ClientRequest(method, {"image": path, "fd": True}, (descriptor,)))
         finally:
             os.close(descriptor)
 

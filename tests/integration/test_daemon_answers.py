@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from eclctl.client import Client, NoAnswerError, Question
+from eclctl.client import Client, ClientRequest, NoAnswerError
 from eclctl.model import ALLOWING, Code
 from tests.helpers.site import APPROVED, HALF, UNSIGNED, read_lines, request
 from tests.helpers.support import CORPUS
@@ -106,7 +106,7 @@ def test_descriptors_go_to_the_images_that_want_one_in_order(site):
     ]
     descriptors = [os.open(site.image(name), os.O_RDONLY) for name in (APPROVED, HALF)]
     with Client(site.check_socket) as client:
-        answer = client.ask(Question("check_all", {"images": images}, descriptors))
+        answer = client.ask(ClientRequest("check_all", {"images": images}, descriptors))
     for descriptor in descriptors:
         os.close(descriptor)
     assert [result["path"] if "path" in result else result["signers"] for result in answer["results"]] == [

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from eclctl.client import Client, NoAnswerError, Question
+from eclctl.client import Client, ClientRequest, NoAnswerError
 from tests.helpers.site import APPROVED, ECLCTL, HALF, LENIENT, POLICY, read_lines, request
 from tests.helpers.support import ROOT
 
@@ -170,7 +170,7 @@ def test_sockets_that_systemd_opened_are_served_and_left(quiet_site):
     listener.close()
     quiet_site.expect("READY=1")
     with Client(str(quiet_site.root / "activated")) as client:
-        assert client.ask(Question("ping"))["protocol"] == 1
+        assert client.ask(ClientRequest("ping"))["protocol"] == 1
     assert not os.path.exists(quiet_site.check_socket)
     assert quiet_site.stop() == 0
     assert os.path.exists(quiet_site.root / "activated")

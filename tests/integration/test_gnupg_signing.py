@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from eclctl.cli.terminal.cosign_passwords import COSIGN_VARIABLE
-from eclctl.cli.terminal.passphrases import VARIABLE
+from eclctl.cli.terminal.passphrases import COSIGN_VARIABLE, VARIABLE
 from eclctl.errors import KeyMaterialError
 from eclctl.sign import gnupg_run
 from eclctl.sign.gnupg import GnupgError, WrongPassphraseError, gnupg_keys, gnupg_signer, ring_signer

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from typing import NamedTuple
 
-from eclctl.client import Client, NoAnswerError, Question
+from eclctl.client import Client, ClientRequest, NoAnswerError
 
 PATIENCE = 60.0
 
@@ -54,7 +54,7 @@ def ask_with(client: Client, question: Ask) -> dict:
         name = name.replace("@FD@", str(descriptors[0]))
     parameters["image"] = os.fsencode(name).decode("utf-8", "surrogateescape")
     try:
-        return client.ask(Question(question.method, parameters, descriptors))
+        return client.ask(ClientRequest(question.method, parameters, descriptors))
     except NoAnswerError as error:
         return {"error": error.code, "message": str(error)}
     finally:

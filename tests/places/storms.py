@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from typing import NamedTuple
 
-from eclctl.client import Client, NoAnswerError, Question
+from eclctl.client import Client, ClientRequest, NoAnswerError
 from tests.helpers.site import APPROVED, HALF, POLICY, UNSIGNED, Site
 from tests.helpers.support import CORPUS
 from tests.places import linux
@@ -82,7 +82,7 @@ def _judged(client: Client, descriptor: int, truth: Truth, other: Truth, approve
     except OSError:
         size = -1  # its FUSE server has gone
     try:
-        answer = client.ask(Question("check", {"image": other.name, "fd": True}, [descriptor]))
+        answer = client.ask(ClientRequest("check", {"image": other.name, "fd": True}, [descriptor]))
     except NoAnswerError as error:
         return Seen(_label(truth, other), "error", error.code, "", "no answer")
     decision, code, assurance = answer["decision"], answer["code"], str(answer["assurance"])
@@ -206,7 +206,7 @@ def ask_warm(channel: Connection, daemon: str, image: str, count: int) -> Counte
         with Client(daemon) as client:
             while own["error", "no-answer"] == 0 and not (stop.is_set() and own.total() >= share):
                 try:
-                    answer = client.ask(Question("check", {"image": image, "fd": True}, [descriptor]))
+                    answer = client.ask(ClientRequest("check", {"image": image, "fd": True}, [descriptor]))
                     own[answer["decision"], answer["code"]] += 1
                 except NoAnswerError as error:
                     own["error", error.code] += 1

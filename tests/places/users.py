@@ -11,7 +11,7 @@ from collections import Counter
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from eclctl.client import Client, Question
+from eclctl.client import Client, ClientRequest
 from tests.places import linux
 from tests.places.inside import User
 
@@ -50,7 +50,7 @@ def hold_and_ask_later(channel: Connection, path: str, daemon: str) -> dict:
     channel.send("open")
     channel.recv()
     with Client(daemon) as client:
-        return client.ask(Question("explain", {"image": path, "fd": True}, [descriptor]))
+        return client.ask(ClientRequest("explain", {"image": path, "fd": True}, [descriptor]))
 
 
 _DEEP = "d" * 100
@@ -78,7 +78,7 @@ def hold_deep_and_ask(channel: Connection, top: str, depth: int, name: str, daem
     channel.send("open")
     channel.recv()
     with Client(daemon) as client:
-        return client.ask(Question("explain", {"image": f"{top}/{name}", "fd": True}, [descriptor]))
+        return client.ask(ClientRequest("explain", {"image": f"{top}/{name}", "fd": True}, [descriptor]))
 
 
 def ask_about_one_file(daemon: str, path: str, count: int) -> Counter[tuple[str, str, str]]:
@@ -92,7 +92,7 @@ def ask_about_one_file(daemon: str, path: str, count: int) -> Counter[tuple[str,
     counted: Counter[tuple[str, str, str]] = Counter()
     with Client(daemon) as client:
         for _ in range(count):
-            answer = client.ask(Question("check", {"image": path, "fd": True}, [descriptor]))
+            answer = client.ask(ClientRequest("check", {"image": path, "fd": True}, [descriptor]))
             counted[answer["decision"], answer["code"], str(answer["assurance"])] += 1
     return counted
 

@@ -6,14 +6,14 @@ import threading
 
 import pytest
 
-from eclctl.client import Client, NoAnswerError, Question, ask_in_order, open_image, wire_path
+from eclctl.client import Client, ClientRequest, NoAnswerError, ask_in_order, open_image, wire_path
 
 
 @pytest.fixture
 def served(tmp_path, monkeypatch):
     """Serve one connection with fixed answer bytes, once so many request lines have come.
 
-    Its path is relative and short, whatever pytest's directory is called.
+    Its path is relative and short, for pytest's directories have long names.
     """
     monkeypatch.chdir(tmp_path)
     listener = socket.socket(socket.AF_UNIX)
@@ -43,7 +43,7 @@ def served(tmp_path, monkeypatch):
 
 def test_an_answer_is_the_result(served):
     with Client(served(b'{"v":1,"id":"1","result":{"decision":"allow"}}\n')) as client:
-        assert client.ask(Question("check")) == {"decision": "allow"}
+        assert client.ask(ClientRequest("check")) == {"decision": "allow"}
 
 
 @pytest.mark.parametrize(
@@ -62,25 +62,25 @@ def test_an_answer_is_the_result(served):
 )
 def test_whatever_is_no_result_is_no_decision(served, answer, code):
     with Client(served(answer)) as client, pytest.raises(NoAnswerError) as caught:
-        client.ask(Question("check"))
+        client.ask(ClientRequest("check"))
     assert caught.value.code == code
 
 
 def test_an_answer_that_does_not_come_is_no_decision(served):
     with Client(served(b'{"v":1', hang_up=False), timeout=0.2) as client, pytest.raises(NoAnswerError) as caught:
-        client.ask(Question("check"))
+        client.ask(ClientRequest("check"))
     assert caught.value.code == "no-answer"
 
 
 def test_answers_in_another_order_come_in_the_order_of_the_questions(served):
     answers = b"".join(b'{"v":1,"id":"%d","result":{"n":%d}}\n' % (n, n) for n in (3, 1, 2))
-    questions = [Question("check"), None, Question("check"), Question("check")]
+    questions = [ClientRequest("check"), None, ClientRequest("check"), ClientRequest("check")]
     assert list(ask_in_order(served(answers, lines=3), iter(questions), 10)) == [{"n": 1}, None, {"n": 2}, {"n": 3}]
 
 
 def test_when_the_daemon_hangs_up_what_was_not_answered_is_no_decision(served):
     path = served(b'{"v":1,"id":"1","result":{"n":1}}\n')
-    first, second = ask_in_order(path, iter([Question("check"), Question("check")]), 10)
+    first, second = ask_in_order(path, iter([ClientRequest("check"), ClientRequest("check")]), 10)
     assert first == {"n": 1}
     assert isinstance(second, NoAnswerError)
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from typing import TYPE_CHECKING, Any
 
 from eclctl.cli.admin.status_page import load_lines, status_lines
 from eclctl.cli.terminal.exit_codes import FAILED, NO_RESULT, OK
+from eclctl.cli.terminal.output import print_failure, print_json
 from eclctl.cli.terminal.parser import Parser, timeout
-from eclctl.client import ADMIN_SOCKET, TIMEOUT, Client, NoAnswerError, Question
+from eclctl.client import ADMIN_SOCKET, TIMEOUT, Client, ClientRequest, NoAnswerError
 from eclctl.text import printable
 
 if TYPE_CHECKING:
@@ -49,7 +48,10 @@ def status(argv: list[str]) -> int:
     result = _ask("status", options)
     if result is None:
         return NO_RESULT
-    _print(result, status_lines(result), as_json=options.json)
+    if options.json:
+        print_json(result)
+    else:
+        print("\n".join(status_lines(result)))
     last = result.get("last_reload") or {}
     return OK if result.get("policy_loaded") and last.get("ok") else FAILED
 
@@ -61,7 +63,10 @@ def reload(argv: list[str]) -> int:
     result = _ask("reload", options)
     if result is None:
         return NO_RESULT
-    _print(result, _reload_lines(result), as_json=options.json)
+    if options.json:
+        print_json(result)
+    else:
+        print("\n".join(_reload_lines(result)))
     return OK if result.get("ok") else FAILED
 
 
@@ -76,19 +81,10 @@ def _parser(name: str, text: str, examples: str) -> Parser:
 def _ask(method: str, options: argparse.Namespace) -> dict[str, Any] | None:
     try:
         with Client(options.socket, options.timeout) as client:
-            return client.ask(Question(method))
+            return client.ask(ClientRequest(method))
     except NoAnswerError as error:
-        print(f"eclctl {method}: {printable(str(error))}", file=sys.stderr)
-        if options.json:
-            print(json.dumps({"v": 1, "error": {"code": error.code, "message": str(error)}}))
+        print_failure(f"eclctl {method}", error, as_json=options.json)
         return None
-
-
-def _print(result: Mapping[str, Any], lines: Iterator[str], *, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps({"v": 1} | dict(result)).replace("\x7f", "\\u007f"))
-    else:
-        print("\n".join(lines))
 
 
 def _reload_lines(result: Mapping[str, Any]) -> Iterator[str]:
@@ -98,4 +94,4 @@ def _reload_lines(result: Mapping[str, Any]) -> Iterator[str]:
         yield "the policy did not load, and there is none in force: every image is denied"
     else:
         yield f"the policy did not load; generation {result['generation']} stays in force"
-    yield from (line for line in load_lines({**result, "ok": True}))
+    yield from load_lines({**result, "ok": True})

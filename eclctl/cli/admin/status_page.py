@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import textwrap
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from eclctl.cli.terminal.output import wrapped
 from eclctl.text import counted, duration_in_words, printable
 
 if TYPE_CHECKING:
@@ -60,9 +60,7 @@ def _attention_lines(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         return
     yield f"ATTENTION   {counted(len(found), 'thing')} to look at"
     for each in found[:_PROBLEMS]:
-        yield from textwrap.wrap(
-            _text(each["message"]), 80, initial_indent="  ! ", subsequent_indent="    ", break_on_hyphens=False
-        )
+        yield from wrapped(_text(each["message"]), "  ! ", "    ")
     if len(found) > _PROBLEMS:
         yield f"  and {len(found) - _PROBLEMS} more: eclctl status --json | jq '.attention'"
 
@@ -86,7 +84,9 @@ def _rule_lines(rules: Mapping[str, Any]) -> Iterator[str]:
     yield f"rules       {rules['total']}; decisions since {time_text(rules['since'])}, and images as they stand"
     yield "   ALLOW   DENY  WOULD DENY | APPROVED PENDING DENIED | RULE"
     shown = _most_telling(rules["listed"])
-    yield from (_rule_line(rule) for rule in shown)
+    for rule in shown:
+        name = _text(rule["name"]) + (" (permissive)" if rule["mode"] == "permissive" else "")
+        yield _row(rule, rule["images"], name)
     if rules["no_rule"]["deny"]:
         yield _row(rules["no_rule"], {}, "(no rule)")
     if len(shown) < rules["total"]:
@@ -104,11 +104,6 @@ def _most_telling(rules: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]
 
     chosen = {id(rule) for rule in sorted(rules, key=weight)[:_RULES]}
     return [rule for rule in rules if id(rule) in chosen]
-
-
-def _rule_line(rule: Mapping[str, Any]) -> str:
-    name = _text(rule["name"]) + (" (permissive)" if rule["mode"] == "permissive" else "")
-    return _row(rule, rule["images"], name)
 
 
 def _row(decided: Mapping[str, int], images: Mapping[str, int], name: str) -> str:
@@ -236,10 +231,4 @@ def _watch_lines(trees: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         yield f"  {tree['queued']:<7} {overdue:<8} {_text(tree['mode']):<9} {last:<21} {took}"
         yield f"    {path}"
         if tree.get("why_not") is not None:
-            yield from textwrap.wrap(
-                f"no trusted-path: {_text(tree['why_not'])}",
-                80,
-                initial_indent="    ! ",
-                subsequent_indent="      ",
-                break_on_hyphens=False,
-            )
+            yield from wrapped(f"no trusted-path: {_text(tree['why_not'])}", "    ! ", "      ")

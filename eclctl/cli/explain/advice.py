@@ -51,22 +51,18 @@ def advice(result: Mapping[str, Any]) -> list[str]:
 
     The rule's own message comes last, where it stands out.
     """
-    found = [] if result.get("decision") == "allow" else _steps(result)
+    code, found = str(result.get("code")), []
+    if result.get("decision") != "allow":
+        found = _approvals(result)
+        if not found or code in {"object-not-approved", "tampered"}:
+            found = [_BY_CODE.get(code, _ADMINS)]
     if result.get("would"):
-        found = ["nothing, for now: once the rule is enforced, this image will not run"]
-        found += _approvals(result)
+        found = ["nothing, for now: once the rule is enforced, this image will not run", *_approvals(result)]
     if result.get("exception"):
         found = ["nothing, for now: when the exception ends, this image will not run", *_approvals(result)]
     if result.get("message") and (found or result.get("would")):
         found.append(f"the site says: {result['message']}")
     return found
-
-
-def _steps(result: Mapping[str, Any]) -> list[str]:
-    steps = _approvals(result)
-    if not steps or result.get("code") in {"object-not-approved", "tampered"}:
-        steps = [_BY_CODE.get(str(result.get("code")), _ADMINS)]
-    return steps
 
 
 def _approvals(result: Mapping[str, Any]) -> list[str]:

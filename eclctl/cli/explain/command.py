@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from typing import TYPE_CHECKING, Any
 
 from eclctl.cli.explain.advice import advice
-from eclctl.cli.terminal.exit_codes import NO_DECISION, USAGE, code_of_decision
+from eclctl.cli.terminal.exit_codes import NO_DECISION, code_of_decision
+from eclctl.cli.terminal.output import error_as_json, print_json
 from eclctl.cli.terminal.parser import Parser, timeout
 from eclctl.cli.terminal.tree import Branch, Strokes, draw_tree, strokes_for
-from eclctl.client import CHECK_SOCKET, TIMEOUT, Client, NoAnswerError, Question, open_image, unreadable, wire_path
+from eclctl.client import CHECK_SOCKET, TIMEOUT, Client, ClientRequest, NoAnswerError, open_image, unreadable, wire_path
 from eclctl.text import printable
 
 if TYPE_CHECKING:
@@ -40,13 +40,17 @@ examples:
 
 def run(argv: list[str]) -> int:
     """Run `eclctl explain`; return its exit status."""
-    options = _parser().parse_args(argv)
+    parser = _parser()
+    options = parser.parse_args(argv)
     if options.config is not None and options.socket is not None:
-        print("eclctl explain: --config asks no daemon; give it without --socket", file=sys.stderr)
-        return USAGE
+        return parser.misused("--config asks no daemon; give it without --socket")
     outcome = _outcome(options)
     if options.json:
-        print(json.dumps({"v": 1, "image": options.image} | _fields(outcome)).replace("\x7f", "\\u007f"))
+        if isinstance(outcome, NoAnswerError):
+            fields: dict[str, Any] = {"error": error_as_json(outcome)}
+        else:
+            fields = {**outcome, "next": advice(outcome)}
+        print_json({**fields, "image": options.image})
     elif isinstance(outcome, NoAnswerError):
         print(f"eclctl explain: no decision: {printable(str(outcome))}", file=sys.stderr)
         if outcome.code == "no-daemon":
@@ -89,17 +93,11 @@ def ask_for_explanation(image: str, role: str, path: str, patience: float) -> di
         return unreadable(error)
     try:
         with Client(path, patience) as client:
-            return client.ask(Question("explain", {"image": name, "role": role, "fd": True}, (descriptor,)))
+            return client.ask(ClientRequest("explain", {"image": name, "role": role, "fd": True}, (descriptor,)))
     except NoAnswerError as error:
         return error
     finally:
         os.close(descriptor)
-
-
-def _fields(outcome: dict[str, Any] | NoAnswerError) -> dict[str, Any]:
-    if isinstance(outcome, NoAnswerError):
-        return {"error": {"code": outcome.code, "message": str(outcome)}}
-    return {name: value for name, value in outcome.items() if name != "image"} | {"next": advice(outcome)}
 
 
 def tree(image: str, result: Mapping[str, Any], strokes: Strokes) -> Branch:
@@ -110,11 +108,19 @@ def tree(image: str, result: Mapping[str, Any], strokes: Strokes) -> Branch:
     if result.get("caller"):
         root.below.append(Branch(f"who asks: {_text(result, 'caller')}"))
     if result.get("signatures"):
-        root.below.append(_signatures(result["signatures"], strokes))
+        # Also those that count for nothing: unknown, broken, expired, and so on.
+        signatures = [_signature(each, strokes) for each in result["signatures"][:_MOST_SIGNATURES]]
+        if (more := len(result["signatures"]) - _MOST_SIGNATURES) > 0:
+            signatures.append(Branch(f"and {more} more; --json has them all"))
+        root.below.append(Branch("signatures", signatures))
     root.below.append(_image(image, result))
     if result.get("config"):
         root.below.append(Branch("no daemon was asked: decided here, by", note=_text(result, "config")))
-    root.below.append(_what_now(result))
+    steps = [printable(step) for step in advice(result)]
+    if len(steps) > 1:
+        root.below.append(Branch("what to do now", [Branch(step) for step in steps]))
+    else:
+        root.below.append(Branch(f"what to do now: {steps[0] if steps else 'nothing, it may run'}"))
     return root
 
 
@@ -150,7 +156,10 @@ def _requirement(
     mark = strokes.yes if report["met"] else strokes.no
     stage = f"stage {_text(report, 'stage')}: " if report.get("stage") else ""
     text = f"{mark} {stage}{_text(report, 'text')}: {report['have']} of {report['needed']}"
-    below = [_signer(each, strokes) for each in report["signers"]]
+    below = []
+    for each in report["signers"]:
+        why = f": {_text(each, 'why')}" if each.get("why") else ""
+        below.append(Branch(f"{strokes.yes if each['counts'] else strokes.no} {_text(each, 'signer')}{why}"))
     if unmet is not None:
         below.append(Branch(f"could still sign: {_names(unmet['could_sign'])}"))
     return Branch(text, below, _place(report.get("where"), rule_where))
@@ -162,20 +171,6 @@ def _place(where: object, rule_where: str) -> str:
         return ""
     file, _, line = printable(str(where)).rpartition(":")
     return f"(line {line})" if file == rule_where.rpartition(":")[0] else f"({file}:{line})"
-
-
-def _signer(report: Mapping[str, Any], strokes: Strokes) -> Branch:
-    mark = strokes.yes if report["counts"] else strokes.no
-    why = f": {_text(report, 'why')}" if report.get("why") else ""
-    return Branch(f"{mark} {_text(report, 'signer')}{why}")
-
-
-def _signatures(signatures: Sequence[Mapping[str, Any]], strokes: Strokes) -> Branch:
-    """Every signature with its key; also those that count for nothing: unknown, broken, expired, and so on."""
-    below = [_signature(each, strokes) for each in signatures[:_MOST_SIGNATURES]]
-    if len(signatures) > _MOST_SIGNATURES:
-        below.append(Branch(f"and {len(signatures) - _MOST_SIGNATURES} more; --json has them all"))
-    return Branch("signatures", below)
 
 
 def _signature(report: Mapping[str, Any], strokes: Strokes) -> Branch:
@@ -244,10 +239,3 @@ def _kind(kind: object) -> str:
     if kind == "other":
         return "of no known format (kind other)"
     return printable(str(kind))
-
-
-def _what_now(result: Mapping[str, Any]) -> Branch:
-    steps = [printable(step) for step in advice(result)]
-    if len(steps) <= 1:
-        return Branch(f"what to do now: {steps[0] if steps else 'nothing, it may run'}")
-    return Branch("what to do now", [Branch(step) for step in steps])

@@ -6,6 +6,7 @@ import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from eclctl.cli.terminal.parser import add_repeatable
 from eclctl.errors import KeyMaterialError
 from eclctl.signature.keys import MAX_CERTIFICATE_FILE
 from eclctl.trust.keyring import KeyStore, needed, read_file
@@ -26,23 +27,13 @@ def add_certificate_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
         "certificate", "an X.509 certificate for code signing, whose key signed envelopes"
     )
-    group.add_argument("--certificate", metavar="FILE", help="PEM; the first in it is the signer's")
+    group.add_argument("--certificate", metavar="FILE", help="PEM file; its first certificate is the signer's")
+    text = "PEM file with authorities between it and a root"
+    add_repeatable(group, "--certificate-intermediates", metavar="FILE", text=text)
+    text = "PEM file with trusted authorities; without it the system's"
+    add_repeatable(group, "--certificate-roots", metavar="FILE", text=text)
     group.add_argument(
-        "--certificate-intermediates",
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="authorities between it and a root, PEM; repeatable",
-    )
-    group.add_argument(
-        "--certificate-roots",
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="authorities that are trusted, PEM; repeatable; without it the system's",
-    )
-    group.add_argument(
-        "--ocsp-verify", action="store_true", help="ask the responders that the certificates name; only good is good"
+        "--ocsp-verify", action="store_true", help="ask the certificates' OCSP responders; any answer but good fails"
     )
 
 

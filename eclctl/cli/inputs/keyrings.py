@@ -7,10 +7,8 @@ import os
 import sys
 from collections.abc import Iterable
 
-from eclctl.cli.inputs.policies import SYSTEM_CONFIG
-from eclctl.cli.terminal.exit_codes import FAILED
-from eclctl.cli.terminal.output import print_error
-from eclctl.errors import EclctlError, KeyMaterialError
+from eclctl.cli.inputs.policies import SYSTEM_CONFIG, load_settings
+from eclctl.errors import KeyMaterialError
 from eclctl.sign.keyrings.rings import UserRing, user_ring_directory
 from eclctl.sign.keyrings.site_rings import SiteRing
 from eclctl.text import printable
@@ -20,9 +18,8 @@ __all__ = [
     "add_ring_options",
     "chosen_ring",
     "directory",
-    "print_failure",
-    "print_reload_reminder",
     "print_warnings",
+    "remind_of_reload",
     "ring_location",
     "site_ring",
     "user_ring",
@@ -34,12 +31,12 @@ SYSTEM_KEYS = "/etc/eclctl/keys.d"
 
 def add_ring_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that choose a ring."""
-    rings = parser.add_argument_group("which ring", "without these: your own")
+    rings = parser.add_argument_group("which ring", "your own, unless one of these is given")
     rings.add_argument(
         "--site", "--global", action="store_true", help="the site's ring, which the daemon trusts; root changes it"
     )
     rings.add_argument("--keyring-dir", type=directory, metavar="DIR", help="the ring in this directory")
-    rings.add_argument("--config", metavar="FILE", help=f"with --site: what names the keyrings ({SYSTEM_CONFIG})")
+    rings.add_argument("--config", metavar="FILE", help=f"with --site: its configuration ({SYSTEM_CONFIG})")
 
 
 def directory(text: str) -> str:
@@ -82,15 +79,9 @@ def site_ring(config: str | None) -> SiteRing:
     Raises:
         KeyMaterialError: it does not load.
     """
-    from eclctl.config import settings  # noqa: PLC0415 - likewise
-    from eclctl.config.accounts import NAMES  # noqa: PLC0415 - a user's own ring needs no daemon's configuration
-
     if config is None and not os.path.lexists(SYSTEM_CONFIG):
         return SiteRing([SYSTEM_KEYS])
-    loaded = settings.load(config or SYSTEM_CONFIG, resolve_user=NAMES.user)
-    if loaded.settings is None:
-        raise KeyMaterialError("; ".join(str(error) for error in loaded.errors[:3]))
-    return SiteRing(loaded.settings.keyrings or [SYSTEM_KEYS])
+    return SiteRing(load_settings(config or SYSTEM_CONFIG, KeyMaterialError).keyrings or [SYSTEM_KEYS])
 
 
 def ring_location(ring: UserRing | SiteRing, *, secret: bool = False) -> str:
@@ -100,7 +91,7 @@ def ring_location(ring: UserRing | SiteRing, *, secret: bool = False) -> str:
     return printable(ring.secret_path if secret else ring.public_path)
 
 
-def print_reload_reminder(ring: UserRing | SiteRing, *, changed: bool) -> None:
+def remind_of_reload(ring: UserRing | SiteRing, *, changed: bool) -> None:
     """Say that a daemon does not know yet what has changed in the site's ring, a revocation perhaps."""
     if changed and isinstance(ring, SiteRing):
         print("A daemon knows of it from its next reload: eclctl reload", file=sys.stderr)
@@ -110,11 +101,3 @@ def print_warnings(lines: Iterable[str]) -> None:
     """Print warnings beside the output."""
     for line in lines:
         print(f"WARNING: {printable(line)}", file=sys.stderr)
-
-
-def print_failure(command: str, error: EclctlError, *, as_json: bool) -> int:
-    """Print why a command did nothing, with `--json` as an object, too; return its exit status."""
-    print(f"eclctl keys {command}: {printable(str(error))}", file=sys.stderr)
-    if as_json:
-        print_error(error)
-    return FAILED

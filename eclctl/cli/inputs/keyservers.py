@@ -7,7 +7,8 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from eclctl.cli.inputs.keyrings import print_warnings
-from eclctl.cli.inputs.policies import SYSTEM_CONFIG
+from eclctl.cli.inputs.policies import SYSTEM_CONFIG, load_settings
+from eclctl.cli.terminal.parser import add_repeatable
 from eclctl.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -35,16 +36,10 @@ FULL: Final = frozenset({40, 64})
 _DIGITS: Final = re.compile(r"[0-9A-F]{8}|[0-9A-F]{16}|[0-9A-F]{40}|[0-9A-F]{64}")
 
 
-def add_keyserver_options(parser: argparse.ArgumentParser) -> None:
+def add_keyserver_options(parser: argparse._ActionsContainer) -> None:
     """Add the option that names keyservers."""
-    parser.add_argument(
-        "-u",
-        "--url",
-        action="append",
-        default=[],
-        metavar="URL",
-        help="this keyserver (hkps://HOST, hkp://HOST, https://…); repeatable, tried in order",
-    )
+    text = "ask this keyserver (hkps://HOST, hkp://HOST, https://…), in the order given"
+    add_repeatable(parser, "-u", "--url", metavar="URL", text=text)
 
 
 def user_file(environ: Mapping[str, str]) -> str:
@@ -102,13 +97,7 @@ def configured(environ: Mapping[str, str], *, config: str | None = None, site: b
     path = config or SYSTEM_CONFIG
     if config is None and not os.access(path, os.R_OK):
         return None
-    from eclctl.config import settings  # noqa: PLC0415 - with a file of their own, users need no daemon's
-    from eclctl.config.accounts import NAMES  # noqa: PLC0415 - likewise
-
-    loaded = settings.load(path, resolve_user=NAMES.user)
-    if loaded.settings is None:
-        raise ConfigError("; ".join(str(error) for error in loaded.errors[:3]))
-    return loaded.settings.keyservers
+    return load_settings(path, ConfigError).keyservers
 
 
 def hex_digits(text: str) -> str | None:

@@ -4,35 +4,37 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from eclctl.cli.terminal.parser import UsageError, add_repeatable
+from eclctl.errors import EclctlError
+
 if TYPE_CHECKING:
     import argparse
 
-    from eclctl.config.settings import LoadedSettings
+    from eclctl.config.settings import LoadedSettings, Settings
 
-__all__ = ["SYSTEM_CONFIG", "add_policy_options", "policy_options_error", "settings_from_options"]
+__all__ = ["SYSTEM_CONFIG", "add_policy_options", "load_settings", "settings_from_options"]
 
 SYSTEM_CONFIG = "/etc/eclctl/config.yaml"
 """What is looked at when nothing is named."""
 
 
-def add_policy_options(parser: argparse.ArgumentParser, config: str, keyring: str = "certificates; repeatable") -> None:
-    """Add `paths`, `--config` and `--keyring`; `config` and `keyring` say what the options are for."""
+def add_policy_options(parser: argparse.ArgumentParser, keyring: str = "certificates of the signers") -> None:
+    """Add `paths`, `--config` and `--keyring`, with what the last is for."""
     parser.add_argument("paths", nargs="*", metavar="FILE_OR_DIR", help="policies, in the order of their rules")
-    parser.add_argument("--config", metavar="FILE", help=f"{config} ({SYSTEM_CONFIG})")
-    parser.add_argument("--keyring", metavar="FILE_OR_DIR", action="append", default=[], help=keyring)
-
-
-def policy_options_error(options: argparse.Namespace) -> str | None:
-    """Return what is wrong with how these options go together, or None."""
-    if options.config is not None and (options.paths or options.keyring):
-        return "--config names policies and keyrings; give it alone"
-    if options.keyring and not options.paths:
-        return "--keyring needs policy files or directories after it"
-    return None
+    parser.add_argument("--config", metavar="FILE", help=f"or the configuration that names them ({SYSTEM_CONFIG})")
+    add_repeatable(parser, "--keyring", metavar="FILE_OR_DIR", text=keyring)
 
 
 def settings_from_options(options: argparse.Namespace) -> LoadedSettings:
-    """Return settings with just what the options name, or those of a configuration, the system's when none is named."""
+    """Return settings with just what the options name, or those of a configuration, the system's when none is named.
+
+    Raises:
+        UsageError: The options do not go together.
+    """
+    if options.config is not None and (options.paths or options.keyring):
+        raise UsageError("--config names policies and keyrings; give it alone")
+    if options.keyring and not options.paths:
+        raise UsageError("--keyring needs policy files or directories after it")
     from eclctl.config.settings import LoadedSettings, Settings, load  # noqa: PLC0415 - others need only the options
 
     if options.paths:
@@ -40,3 +42,14 @@ def settings_from_options(options: argparse.Namespace) -> LoadedSettings:
     from eclctl.config.accounts import NAMES  # noqa: PLC0415 - as above
 
     return load(options.config or SYSTEM_CONFIG, resolve_user=NAMES.user)
+
+
+def load_settings(config: str, error: type[EclctlError]) -> Settings:
+    """Return the settings of a configuration; raise such an error when it does not load."""
+    from eclctl.config.accounts import NAMES  # noqa: PLC0415 - as above
+    from eclctl.config.settings import load  # noqa: PLC0415 - as above
+
+    loaded = load(config, resolve_user=NAMES.user)
+    if loaded.settings is None:
+        raise error("; ".join(map(str, loaded.errors[:3])))
+    return loaded.settings

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -11,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from eclctl.cli.terminal.exit_codes import FAILED
-from eclctl.cli.terminal.output import error_as_json
+from eclctl.cli.terminal.output import error_as_json, print_json
 from eclctl.cli.terminal.parser import Parser, timeout
 from eclctl.cli.terminal.progress import progress_bar
 from eclctl.errors import EclctlError
@@ -21,7 +20,7 @@ from eclctl.remote.registry.credentials import find_credentials
 from eclctl.remote.registry.names import Reference
 from eclctl.text import printable
 
-__all__ = ["add_registry_options", "connect", "print_transfer_failure", "show_progress", "warning_printer"]
+__all__ = ["add_registry_options", "connect", "print_transfer_failure", "show_progress", "teller"]
 
 
 def add_registry_options(parser: Parser) -> None:
@@ -55,16 +54,18 @@ def connect(options: argparse.Namespace, reference: Reference, tell: Callable[[s
 def show_progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
     """Show a progress bar on a terminal; yields a function to call with each number of bytes that are done."""
     with progress_bar(printable(what), total) as advance:
-        yield advance or _ignore
+        yield advance or (lambda _: None)
 
 
-def _ignore(_: int) -> None:
-    """Show no progress."""
+def teller(command: str, known: dict[str, Any], *, as_json: bool) -> Callable[[str], None]:
+    """Return what takes note of a warning in `known["warnings"]`, and without `--json` prints it."""
 
+    def tell(text: str) -> None:
+        known["warnings"].append(text)
+        if not as_json:
+            print(f"eclctl {command}: warning: {printable(text)}", file=sys.stderr)
 
-def warning_printer(command: str) -> Callable[[str], None]:
-    """Return what says a warning."""
-    return lambda text: print(f"eclctl {command}: warning: {printable(text)}", file=sys.stderr)
+    return tell
 
 
 def print_transfer_failure(command: str, error: EclctlError | OSError, *, as_json: bool, **fields: Any) -> int:
@@ -74,5 +75,5 @@ def print_transfer_failure(command: str, error: EclctlError | OSError, *, as_jso
         said = f"{os.fsdecode(error.filename)}: {said}"
     print(f"eclctl {command}: {printable(said)}", file=sys.stderr)
     if as_json:
-        print(json.dumps({"v": 1, **fields, "error": {**error_as_json(error), "message": printable(said)}}))
+        print_json({**fields, "error": {**error_as_json(error), "message": printable(said)}})
     return FAILED

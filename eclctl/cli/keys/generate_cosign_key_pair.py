@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import sys
-from typing import Any
 
-from eclctl.cli.terminal.cosign_passwords import Passwords
 from eclctl.cli.terminal.exit_codes import FAILED, OK
-from eclctl.cli.terminal.output import print_error
-from eclctl.cli.terminal.passphrases import descriptor
+from eclctl.cli.terminal.output import print_error, print_json, print_note
+from eclctl.cli.terminal.passphrases import Passwords, descriptor
 from eclctl.cli.terminal.prompts import confirmed
+from eclctl.cli.terminal.subcommands import Commands, add_command
 from eclctl.errors import KeyMaterialError
 from eclctl.text import printable
 
 __all__ = ["add", "run"]
 
-_EXAMPLES = """
-The private key is encrypted with a password, as cosign encrypts it, and its
-file (PREFIX.key) can be read by its owner only. The public key (PREFIX.pub) is
-what a policy lists: `signers: {ci: {cosign: [ci.pub]}}`.
+_EXAMPLES = """The private key is encrypted with a password, as cosign does it. Only you can
+read its file, PREFIX.key. A policy lists the public key, PREFIX.pub:
+`signers: {ci: {cosign: [ci.pub]}}`.
 
 exit status: 0 both files are written, 1 neither is, 2 usage, 3 when the output
 cannot be written
@@ -36,14 +32,10 @@ examples:
 """
 
 
-def add(commands: argparse._SubParsersAction[Any]) -> None:
-    """Add the command to those of `eclctl keys`."""
-    parser = commands.add_parser(
-        "generate-cosign-key-pair",
-        description="Makes a key pair for cosign signatures of OCI images.",
-        examples=_EXAMPLES,
-        help="make a key pair for cosign signatures",
-    )
+def add(commands: Commands) -> None:
+    """Add the command's parser to those of `eclctl keys`."""
+    text = "Makes a key pair for cosign signatures of OCI images."
+    parser = add_command(commands, "generate-cosign-key-pair", text, _EXAMPLES)
     parser.add_argument(
         "--output-key-prefix",
         default="singularity-cosign",
@@ -57,7 +49,6 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
         metavar="N",
         help="read the password from this descriptor; else from COSIGN_PASSWORD, or it is asked for",
     )
-    parser.add_argument("-j", "--json", action="store_true", help="print one JSON object")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -70,19 +61,19 @@ def run(options: argparse.Namespace) -> int:
         replace = _may_write(prefix)
         password = Passwords(options.password_fd, os.environ).new(f"{prefix}.key")
         if not password:
-            _say("WARNING: the password is empty: everyone who can read the key file can sign with it")
-        _say(f"INFO:    Creating cosign key-pair {printable(prefix)}.key/.pub")
+            print_note("WARNING: the password is empty: everyone who can read the key file can sign with it")
+        print_note(f"INFO:    Creating cosign key-pair {printable(prefix)}.key/.pub")
         pair = generate_pair(password)
         write_pair(prefix, pair, overwrite=replace)
     except KeyMaterialError as error:
-        _say(f"FATAL:   {printable(str(error))}")
+        print_note(f"FATAL:   {printable(str(error))}")
         if options.json:
             print_error(error)
         return FAILED
     if options.json:
         key = parse_public_key(pair.public)
         files = {"private": f"{prefix}.key", "public": f"{prefix}.pub"}
-        print(json.dumps({"v": 1, **files, "id": key.id, "algorithm": key.algorithm}))
+        print_json({**files, "id": key.id, "algorithm": key.algorithm})
     return OK
 
 
@@ -97,7 +88,3 @@ def _may_write(prefix: str) -> bool:
             f"file exists, will not overwrite: {', '.join(there)}; choose another --output-key-prefix"
         )
     return True
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

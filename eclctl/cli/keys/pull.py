@@ -4,45 +4,35 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import sys
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
-from eclctl.cli.inputs.keyrings import (
-    add_ring_options,
-    chosen_ring,
-    print_failure,
-    print_reload_reminder,
-    print_warnings,
-    ring_location,
-)
+from eclctl.cli.inputs.keyrings import add_ring_options, chosen_ring, print_warnings, remind_of_reload, ring_location
 from eclctl.cli.inputs.keyservers import FULL, add_keyserver_options, chosen_keyservers, hex_digits, why_not_received
-from eclctl.cli.keys.list import key_as_json
+from eclctl.cli.keys.list import facts_now, key_as_json
 from eclctl.cli.keys.search import search_term
-from eclctl.cli.terminal.exit_codes import OK, USAGE
+from eclctl.cli.terminal.exit_codes import OK
+from eclctl.cli.terminal.output import print_json
+from eclctl.cli.terminal.parser import UsageError
 from eclctl.cli.terminal.prompts import confirmed
+from eclctl.cli.terminal.subcommands import Commands, add_command
 from eclctl.config.keyservers import Keyservers
-from eclctl.errors import EclctlError, KeyMaterialError, RemoteError
+from eclctl.errors import KeyMaterialError, RemoteError
 from eclctl.remote.keyservers import hkp
 from eclctl.remote.keyservers.index import IndexedKey
-from eclctl.sign.keyrings.keyfacts import KeyFacts, facts
-from eclctl.sign.keyrings.rings import RingChange, UserRing
+from eclctl.sign.keyrings.keyfacts import KeyFacts
+from eclctl.sign.keyrings.rings import UserRing
 from eclctl.sign.keyrings.site_rings import SiteRing
 from eclctl.sign.keyrings.transferable import parse_keys
-from eclctl.signature import openpgp
 from eclctl.text import printable
-
-if TYPE_CHECKING:
-    from eclctl.cli.terminal.parser import Parser
 
 __all__ = ["add", "run"]
 
 _EXAMPLES = """Only the key with the whole fingerprint is taken, and of it what its owner
 signed; all else that a keyserver sends is ignored. A name, an address or a key
-ID is looked up first and shown with whole fingerprints, to be confirmed; of
-several keys none is taken. A key on a keyserver can carry any name: compare the
-fingerprint with the owner, for the keys in a ring are trusted.
+ID is looked up first. The keys found are shown with their whole fingerprints:
+you confirm the one, and of several none is taken. A key on a keyserver can
+carry any name, and keys in a ring are trusted: compare the fingerprint with the
+owner first.
 
 exit status: 0 the key is in the ring, 1 it is not, 2 usage, 3 when the output
 cannot be written
@@ -55,19 +45,14 @@ examples:
 """
 
 
-def add(commands: argparse._SubParsersAction[Parser]) -> None:
+def add(commands: Commands) -> None:
     """Add the command's parser to those of `eclctl keys`."""
-    parser = commands.add_parser(
-        "pull",
-        help="take a key from a keyserver into a ring",
-        description="Takes a public key from a keyserver into your ring, or the site's.",
-        examples=_EXAMPLES,
-    )
-    parser.add_argument("key", metavar="KEY", help="whole fingerprint; or key ID, address or name, to be confirmed")
-    parser.add_argument("-y", "--yes", action="store_true", help="confirm the one key that was found")
+    text = "Takes a public key from a keyserver into your ring, or the site's."
+    parser = add_command(commands, "pull", text, _EXAMPLES)
+    parser.add_argument("key", metavar="KEY", help="whole fingerprint; or a key ID, address or name, which you confirm")
+    parser.add_argument("-y", "--yes", action="store_true", help="take the one key that is found, without asking")
     add_keyserver_options(parser)
     add_ring_options(parser)
-    parser.add_argument("-j", "--json", action="store_true", help="print one JSON object")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -75,24 +60,17 @@ def run(options: argparse.Namespace) -> int:
     digits = hex_digits(options.key)
     whole = digits is not None and len(digits) in FULL
     if options.site and not whole:
-        print("eclctl keys pull: the site's ring takes a key by its whole fingerprint alone", file=sys.stderr)
-        return USAGE
-    try:
-        ring, keyservers = chosen_ring(options), chosen_keyservers(options)
-        fingerprint = digits if digits is not None and whole else _resolved(keyservers, options.key, yes=options.yes)
-        change, found, server = _pull(keyservers, ring, fingerprint)
-    except EclctlError as error:
-        return print_failure("pull", error, as_json=options.json)
+        raise UsageError("the site's ring takes a key by its whole fingerprint alone")
+    ring, keyservers = chosen_ring(options), chosen_keyservers(options)
+    fingerprint = digits if digits is not None and whole else _resolved(keyservers, options.key, yes=options.yes)
+    change, found, server = _pull(keyservers, ring, fingerprint)
     print_warnings(ring.warnings)
     if options.json:
-        print(
-            json.dumps(
-                {"v": 1, "ring": ring_location(ring), "server": server, "key": {**key_as_json(found), "public": change}}
-            )
-        )
+        key = {**key_as_json(found), "public": change}
+        print_json({"ring": ring_location(ring), "server": server, "key": key})
     else:
         _print(change, found, ring_location(ring))
-    print_reload_reminder(ring, changed=change != "unchanged")
+    remind_of_reload(ring, changed=change != "unchanged")
     return OK
 
 
@@ -106,12 +84,9 @@ def _pull(keyservers: Keyservers, ring: UserRing | SiteRing, fingerprint: str) -
     if set(parse_keys(packets).keys) != {fingerprint}:  # `hkp` sees to it; nothing else may ever be added
         raise RemoteError(f"{tried.found.url} sent another key than {fingerprint}")
     added = ring.add(packets)
-    change = next(
-        (each for each in added.changes if each.fingerprint == fingerprint), RingChange(fingerprint, "unchanged")
-    )
+    change = next((each.public for each in added.changes if each.fingerprint == fingerprint), "unchanged")
     keys = ring.keys()
-    keyring = openpgp.Keyring.parse(*(key.public() for key in keys.values()))
-    return change.public, facts(keys[fingerprint], keyring, datetime.now(UTC)), tried.found.url
+    return change, facts_now([keys[fingerprint]], keys.values())[0], tried.found.url
 
 
 def _resolved(keyservers: Keyservers, text: str, *, yes: bool) -> str:

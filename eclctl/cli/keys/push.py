@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
-from typing import TYPE_CHECKING
 
-from eclctl.cli.inputs.keyrings import add_ring_options, chosen_ring, print_failure, print_warnings, ring_location
+from eclctl.cli.inputs.keyrings import add_ring_options, chosen_ring, print_warnings, ring_location
 from eclctl.cli.inputs.keyservers import add_keyserver_options, chosen_keyservers
 from eclctl.cli.terminal.exit_codes import OK
+from eclctl.cli.terminal.output import print_json
+from eclctl.cli.terminal.subcommands import Commands, add_command
 from eclctl.config.keyservers import Keyservers
-from eclctl.errors import EclctlError, KeyMaterialError
+from eclctl.errors import KeyMaterialError
 from eclctl.remote.keyservers import hkp
 from eclctl.sign.keyrings.rings import UserRing, only_match
 from eclctl.sign.keyrings.site_rings import SiteRing
@@ -20,14 +20,10 @@ from eclctl.signature import openpgp
 from eclctl.signature.openpgp.proven import Proven, proven
 from eclctl.text import counted, printable
 
-if TYPE_CHECKING:
-    from eclctl.cli.terminal.parser import Parser
-
 __all__ = ["add", "print_sent", "run", "send"]
 
-_EXAMPLES = """What is sent is the certificate alone: names and addresses, public keys, and
-what the owner signed. A keyserver shows it to everybody, and most never delete
-anything.
+_EXAMPLES = """Only the certificate is sent: names and addresses, public keys, and what the
+owner signed. A keyserver shows it to the world, and most never delete anything.
 
 exit status: 0 sent, 1 not sent, 2 usage, 3 when the output cannot be written
 
@@ -38,31 +34,23 @@ examples:
 """
 
 
-def add(commands: argparse._SubParsersAction[Parser]) -> None:
+def add(commands: Commands) -> None:
     """Add the command's parser to those of `eclctl keys`."""
-    parser = commands.add_parser(
-        "push",
-        help="send the public part of a key to a keyserver",
-        description="Sends a public key of your ring, or the site's, to a keyserver.",
-        examples=_EXAMPLES,
-    )
+    text = "Sends a public key of your ring, or the site's, to a keyserver."
+    parser = add_command(commands, "push", text, _EXAMPLES)
     parser.add_argument("key", metavar="KEY", help="fingerprint, key ID or email address of a key in the ring")
     add_keyserver_options(parser)
     add_ring_options(parser)
-    parser.add_argument("-j", "--json", action="store_true", help="print one JSON object")
 
 
 def run(options: argparse.Namespace) -> int:
     """Run `eclctl keys push`; return its exit status."""
-    try:
-        ring, keyservers = chosen_ring(options), chosen_keyservers(options)
-        sent, url = send(ring, keyservers, options.key)
-    except EclctlError as error:
-        return print_failure("push", error, as_json=options.json)
+    ring, keyservers = chosen_ring(options), chosen_keyservers(options)
+    sent, url = send(ring, keyservers, options.key)
     print_warnings(ring.warnings)
     if options.json:
         names, counts = _names(sent), {"subkeys": sent.subkeys, "bytes": len(sent.packets)}
-        print(json.dumps({"v": 1, "server": url, "fingerprint": sent.fingerprint, "users": names, **counts}))
+        print_json({"server": url, "fingerprint": sent.fingerprint, "users": names, **counts})
     else:
         print_sent(sent, url)
     return OK

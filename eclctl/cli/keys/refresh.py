@@ -4,41 +4,29 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from eclctl.cli.inputs.keyrings import (
-    add_ring_options,
-    chosen_ring,
-    print_failure,
-    print_reload_reminder,
-    print_warnings,
-    ring_location,
-)
+from eclctl.cli.inputs.keyrings import add_ring_options, chosen_ring, print_warnings, remind_of_reload, ring_location
 from eclctl.cli.inputs.keyservers import add_keyserver_options, chosen_keyservers, why_not_received
 from eclctl.cli.terminal.exit_codes import FAILED, OK
+from eclctl.cli.terminal.output import print_json
+from eclctl.cli.terminal.subcommands import Commands, add_command
 from eclctl.config.keyservers import Keyservers
-from eclctl.errors import EclctlError
 from eclctl.remote.keyservers import hkp
-from eclctl.sign.keyrings.rings import Keys, UserRing, only_match
+from eclctl.sign.keyrings.rings import UserRing, only_match
 from eclctl.sign.keyrings.site_rings import SiteRing
 from eclctl.signature import openpgp
 from eclctl.signature.openpgp.proven import additions, serialize
 from eclctl.signature.openpgp.signature import SignatureType
 from eclctl.text import printable
 
-if TYPE_CHECKING:
-    from eclctl.cli.terminal.parser import Parser
-
 __all__ = ["add", "run"]
 
-_EXAMPLES = """Revocations, other expiry dates and new names that a key's owner signed are
-taken; never a key, nor a subkey that the ring does not have (`keys pull` takes
-those). The daemon does the same by itself for the keys that its policy uses,
-with `keyservers` in its configuration, and needs no change of the ring for
-that.
+_EXAMPLES = """Takes revocations, new expiry dates and new names that a key's owner signed. It
+adds no key and no subkey that the ring does not have: that is for `keys pull`.
+With `keyservers` in its configuration, the daemon refreshes the keys that its
+policy uses by itself; the ring need not change for that.
 
 exit status: 0 a keyserver answered about every key, 1 not about some, 2 usage,
 3 when the output cannot be written
@@ -65,18 +53,13 @@ _NEWS = ("unchanged", "updated", "revoked")
 """What is said of a key where servers say different things: the last of these."""
 
 
-def add(commands: argparse._SubParsersAction[Parser]) -> None:
+def add(commands: Commands) -> None:
     """Add the command's parser to those of `eclctl keys`."""
-    parser = commands.add_parser(
-        "refresh",
-        help="ask keyservers for revocations and expiry of the keys in a ring",
-        description="Asks keyservers what is new of the keys in your ring, or the site's.",
-        examples=_EXAMPLES,
-    )
+    text = "Asks keyservers for revocations and expiry of the keys in a ring."
+    parser = add_command(commands, "refresh", text, _EXAMPLES)
     parser.add_argument("key", nargs="*", metavar="KEY", help="only these: fingerprint, key ID or email address")
     add_keyserver_options(parser)
     add_ring_options(parser)
-    parser.add_argument("-j", "--json", action="store_true", help="print one JSON object")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +75,10 @@ class _Refreshed:
 
 def run(options: argparse.Namespace) -> int:
     """Run `eclctl keys refresh`; return its exit status."""
-    try:
-        ring, keyservers = chosen_ring(options), chosen_keyservers(options)
-        chosen_keys = _chosen(ring.keys(), options.key, ring_location(ring))
-        results = asyncio.run(_refresh(keyservers, ring, chosen_keys))
-    except EclctlError as error:
-        return print_failure("refresh", error, as_json=options.json)
+    ring, keyservers = chosen_ring(options), chosen_keyservers(options)
+    keys, place = ring.keys(), ring_location(ring)
+    named = dict.fromkeys(only_match(keys.values(), name, place).fingerprint for name in options.key)
+    results = asyncio.run(_refresh(keyservers, ring, named if options.key else list(keys)))
     print_warnings(ring.warnings)
     if options.json:
         shapes = [
@@ -110,15 +91,11 @@ def run(options: argparse.Namespace) -> int:
             }
             for each in results
         ]
-        print(json.dumps({"v": 1, "ring": ring_location(ring), "keys": shapes}))
+        print_json({"ring": place, "keys": shapes})
     else:
-        _print(results, ring_location(ring))
-    print_reload_reminder(ring, changed=any(each.state in {"updated", "revoked"} for each in results))
+        _print(results, place)
+    remind_of_reload(ring, changed=any(each.state in {"updated", "revoked"} for each in results))
     return FAILED if any(each.state == "failed" for each in results) else OK
-
-
-def _chosen(keys: Keys, names: Sequence[str], place: str) -> Iterable[str]:
-    return dict.fromkeys(only_match(keys.values(), name, place).fingerprint for name in names) if names else list(keys)
 
 
 async def _refresh(keyservers: Keyservers, ring: UserRing | SiteRing, fingerprints: Iterable[str]) -> list[_Refreshed]:

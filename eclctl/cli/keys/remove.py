@@ -3,35 +3,26 @@
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import sys
-from typing import TYPE_CHECKING
 
-from eclctl.cli.inputs.keyrings import (
-    add_ring_options,
-    chosen_ring,
-    print_failure,
-    print_reload_reminder,
-    print_warnings,
-    ring_location,
-)
+from eclctl.cli.inputs.keyrings import add_ring_options, chosen_ring, print_warnings, remind_of_reload, ring_location
 from eclctl.cli.terminal.exit_codes import OK
+from eclctl.cli.terminal.output import print_json
 from eclctl.cli.terminal.prompts import confirmed
-from eclctl.errors import EclctlError, KeyMaterialError
-from eclctl.sign.keyrings.rings import Removed, UserRing, matching
+from eclctl.cli.terminal.subcommands import Commands, add_command
+from eclctl.errors import KeyMaterialError
+from eclctl.sign.keyrings.rings import UserRing, matching
 from eclctl.sign.keyrings.site_rings import SiteRing
 from eclctl.text import printable
-
-if TYPE_CHECKING:
-    from eclctl.cli.terminal.parser import Parser
 
 __all__ = ["add", "run"]
 
 _FINGERPRINT = re.compile(r"(?:0[xX])?([0-9A-Fa-f]{64}|[0-9A-Fa-f]{40})")
 
-_EXAMPLES = """Without --secret or --both only the certificate is removed. A secret key is gone
-for good: you are asked, or say --yes. Only a whole fingerprint is taken.
+_EXAMPLES = """Without --secret or --both only the certificate is removed. A secret key is
+removed for good: you are asked first, unless --yes is given. Only a whole
+fingerprint names the key.
 
 exit status: 0 removed, 1 not removed, 2 usage, 3 when the output cannot be
 written
@@ -44,36 +35,43 @@ examples:
 """
 
 
-def add(commands: argparse._SubParsersAction[Parser]) -> None:
+def add(commands: Commands) -> None:
     """Add the command's parser to those of `eclctl keys`."""
-    parser = commands.add_parser(
-        "remove",
-        help="take a key out of a ring",
-        description="Removes a certificate, a secret key or both from your ring.",
-        examples=_EXAMPLES,
-    )
+    text = "Removes a certificate, a secret key or both from a ring."
+    parser = add_command(commands, "remove", text, _EXAMPLES)
     parser.add_argument("fingerprint", metavar="FINGERPRINT", help="40 or 64 hex digits, with or without 0x")
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("-p", "--public", action="store_true", help="the certificate, as without any of these")
-    which.add_argument("-s", "--secret", "--private", action="store_true", help="the secret key alone")
-    which.add_argument("-b", "--both", action="store_true", help="the secret key and the certificate")
+    which.add_argument("-p", "--public", action="store_true", help="remove the certificate (the default)")
+    which.add_argument("-s", "--secret", "--private", action="store_true", help="remove the secret key alone")
+    which.add_argument("-b", "--both", action="store_true", help="remove the secret key and the certificate")
     parser.add_argument("-y", "--yes", action="store_true", help="do not ask")
     add_ring_options(parser)
-    parser.add_argument("-j", "--json", action="store_true", help="print one JSON object")
 
 
 def run(options: argparse.Namespace) -> int:
     """Run `eclctl keys remove`; return its exit status."""
-    try:
-        ring = chosen_ring(options)
-        fingerprint = _fingerprint(ring, options.fingerprint)
-        if not _agreed(ring, fingerprint, options):
-            raise KeyMaterialError("nothing was removed")
-        removed = _remove(ring, fingerprint, options)
-    except EclctlError as error:
-        return print_failure("remove", error, as_json=options.json)
+    ring = chosen_ring(options)
+    fingerprint = _fingerprint(ring, options.fingerprint)
+    if not _agreed(ring, fingerprint, options):
+        raise KeyMaterialError("nothing was removed")
+    if isinstance(ring, SiteRing):
+        removed = ring.remove(fingerprint)
+    else:
+        removed = ring.remove(fingerprint, public=not options.secret, secret=options.secret or options.both)
     print_warnings(ring.warnings)
-    return _report(ring, fingerprint, removed, options)
+    done = {"certificate": removed.public, "secret key": removed.secret}
+    what = " and ".join(word for word in done if done[word])
+    if not what:
+        raise KeyMaterialError(f"{ring_location(ring, secret=options.secret)}: no key {fingerprint}")
+    if options.json:
+        shape = {"fingerprint": fingerprint, "public": removed.public, "secret": removed.secret}
+        print_json({"ring": ring_location(ring), "removed": shape})
+    else:
+        print(f"Removed the {what} {fingerprint}")
+    remind_of_reload(ring, changed=True)
+    if isinstance(ring, UserRing) and removed.public and not removed.secret and fingerprint in ring.secret_keys():
+        print("The secret key is still there: add --secret to remove it too", file=sys.stderr)
+    return OK
 
 
 def _fingerprint(ring: UserRing | SiteRing, text: str) -> str:
@@ -97,31 +95,3 @@ def _agreed(ring: UserRing | SiteRing, fingerprint: str, options: argparse.Names
     if answer is None:
         raise KeyMaterialError("a secret key is removed for good, and there is no terminal to ask at: add --yes")
     return answer
-
-
-def _remove(ring: UserRing | SiteRing, fingerprint: str, options: argparse.Namespace) -> Removed:
-    if isinstance(ring, SiteRing):
-        return ring.remove(fingerprint)
-    return ring.remove(fingerprint, public=not options.secret, secret=options.secret or options.both)
-
-
-def _report(ring: UserRing | SiteRing, fingerprint: str, removed: Removed, options: argparse.Namespace) -> int:
-    if not (removed.public or removed.secret):
-        missing = KeyMaterialError(f"{ring_location(ring, secret=options.secret)}: no key {fingerprint}")
-        return print_failure("remove", missing, as_json=options.json)
-    if options.json:
-        shape = {"fingerprint": fingerprint, "public": removed.public, "secret": removed.secret}
-        print(json.dumps({"v": 1, "ring": ring_location(ring), "removed": shape}))
-    what = " and ".join(
-        word for word, done in (("certificate", removed.public), ("secret key", removed.secret)) if done
-    )
-    if not options.json:
-        print(f"Removed the {what} {fingerprint}")
-    _hints(ring, fingerprint, removed)
-    return OK
-
-
-def _hints(ring: UserRing | SiteRing, fingerprint: str, removed: Removed) -> None:
-    print_reload_reminder(ring, changed=True)
-    if isinstance(ring, UserRing) and removed.public and not removed.secret and fingerprint in ring.secret_keys():
-        print("The secret key is still there: add --secret to remove it too", file=sys.stderr)

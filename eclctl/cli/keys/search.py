@@ -4,30 +4,27 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
 
-from eclctl.cli.inputs.keyrings import print_failure, print_warnings
+from eclctl.cli.inputs.keyrings import print_warnings
 from eclctl.cli.inputs.keyservers import add_keyserver_options, chosen_keyservers, hex_digits, index_as_json
 from eclctl.cli.terminal.exit_codes import FAILED, OK
-from eclctl.errors import EclctlError, RemoteError
+from eclctl.cli.terminal.output import print_json
+from eclctl.cli.terminal.subcommands import Commands, add_command
+from eclctl.errors import RemoteError
 from eclctl.remote.keyservers import hkp
-from eclctl.remote.keyservers.index import IndexedKey, SearchIndex
+from eclctl.remote.keyservers.index import IndexedKey
 from eclctl.text import printable
-
-if TYPE_CHECKING:
-    from eclctl.cli.terminal.parser import Parser
 
 __all__ = ["add", "key_table", "run", "search_term"]
 
 _SHORT = ("KEY ID", "BITS", "NAME/EMAIL")
 _LONG = ("FINGERPRINT", "ALGORITHM", "BITS", "CREATION DATE", "EXPIRATION DATE", "STATUS", "NAME/EMAIL")
 
-_EXAMPLES = """Everyone can write to a keyserver: a name proves nothing, and a
-key ID of 8 digits can be made to order. Compare whole fingerprints (--long)
-with the owner before you pull a key.
+_EXAMPLES = """Anyone can write to a keyserver: a name proves nothing, and a key ID of 8 digits
+can be forged. Compare the whole fingerprint (--long) with the owner before you
+pull a key.
 
 exit status: 0 found, 1 nothing found or no answer, 2 usage, 3 when the output
 cannot be written
@@ -41,36 +38,32 @@ examples:
 """
 
 
-def add(commands: argparse._SubParsersAction[Parser]) -> None:
+def add(commands: Commands) -> None:
     """Add the command's parser to those of `eclctl keys`."""
-    parser = commands.add_parser(
-        "search",
-        help="look for keys on a keyserver",
-        description="Lists the keys that a keyserver has for a name or a fingerprint.",
-        examples=_EXAMPLES,
-    )
+    text = "Lists the keys that a keyserver has for a name or a fingerprint."
+    parser = add_command(commands, "search", text, _EXAMPLES)
     parser.add_argument("term", metavar="TERM", help="fingerprint, key ID, email address or name")
     parser.add_argument(
         "-l", "--long", "--long-list", action="store_true", help="whole fingerprints, algorithm, dates and status"
     )
     add_keyserver_options(parser)
-    parser.add_argument("-j", "--json", action="store_true", help="print one JSON object")
 
 
 def run(options: argparse.Namespace) -> int:
     """Run `eclctl keys search`; return its exit status."""
-    try:
-        wanted = search_term(options.term)
-        reply = asyncio.run(hkp.search(chosen_keyservers(options), wanted))
-    except EclctlError as error:
-        return print_failure("search", error, as_json=options.json)
+    wanted = search_term(options.term)
+    reply = asyncio.run(hkp.search(chosen_keyservers(options), wanted))
     url, index = reply.url, reply.content
     print_warnings(reply.failed)
     if options.json:
         keys = [index_as_json(key) for key in index.keys]
-        print(json.dumps({"v": 1, "server": url, "term": options.term, "keys": keys, "more": index.more}))
+        print_json({"server": url, "term": options.term, "keys": keys, "more": index.more})
     elif index.keys:
-        _print(index, long=options.long)
+        print(f"Showing {len(index.keys)} results\n")
+        for line in key_table(index.keys, long=options.long):
+            print(line)
+        if index.more:
+            print_warnings([f"{index.more} more keys are not shown; search for something narrower"])
     if not index.keys:
         print_warnings([f"{url} lists no key for {options.term}"])
     return OK if index.keys else FAILED
@@ -87,14 +80,6 @@ def search_term(text: str) -> str:
     if not words or len(words) > 256:  # noqa: PLR2004 - longer than any name, and a URL has to hold it
         raise RemoteError("give a fingerprint, a key ID, an email address or a name, of at most 256 characters")
     return words
-
-
-def _print(index: SearchIndex, *, long: bool) -> None:
-    print(f"Showing {len(index.keys)} results\n")
-    for line in key_table(index.keys, long=long):
-        print(line)
-    if index.more:
-        print_warnings([f"{index.more} more keys are not shown; search for something narrower"])
 
 
 def key_table(keys: Sequence[IndexedKey], *, long: bool) -> Iterator[str]:

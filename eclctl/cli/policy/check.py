@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
 
-from eclctl.cli.inputs.policies import add_policy_options, policy_options_error, settings_from_options
-from eclctl.cli.terminal.exit_codes import FAILED, OK, USAGE
-from eclctl.cli.terminal.output import print_problem
+from eclctl.cli.inputs.policies import add_policy_options, settings_from_options
+from eclctl.cli.terminal.exit_codes import FAILED, OK
+from eclctl.cli.terminal.output import print_json, print_problem
+from eclctl.cli.terminal.subcommands import Commands, add_command
 from eclctl.config.accounts import NAMES
 from eclctl.config.document import Problem
 from eclctl.decide.host_mounts import HostMounts, exists_here, trusted_file_systems
@@ -23,10 +22,9 @@ from eclctl.text import counted, json_text
 __all__ = ["add", "load_named", "problem_fields", "run"]
 
 _EXAMPLES = """Every problem is printed as SORT: FILE:LINE:COLUMN: MESSAGE, with the line
-itself, a caret below the column, and what to do. Errors keep a policy from
-loading, and a daemon that is told to reload one keeps the policy that it has.
-Warnings are about what the policy says and you may not mean; notes about what
-you should know.
+itself, a caret below the column, and what to do. A policy with errors does not
+load: a daemon that is told to reload it keeps the policy that it has. Warnings
+show where a policy may not say what you mean. Notes are good to know.
 
 exit status:
   0  the policy loads, with or without warnings
@@ -41,27 +39,19 @@ examples:
 """
 
 
-def add(commands: argparse._SubParsersAction[Any]) -> None:
+def add(commands: Commands) -> None:
     """Add the command's parser."""
-    check = commands.add_parser(
-        "check",
-        help="load policy files and print every error, warning and note",
-        description="Loads policy files as the daemon would, and prints everything that is wrong\nor suspicious.",
-        examples=_EXAMPLES,
-    )
-    add_policy_options(check, "check what it names")
+    text = "Loads policy files as the daemon would, and prints errors, warnings and notes."
+    check = add_command(commands, "check", text, _EXAMPLES)
+    add_policy_options(check)
     check.add_argument("--strict", action="store_true", help="warnings fail too")
-    check.add_argument("-j", "--json", action="store_true", help="print one JSON object")
 
 
 def run(options: argparse.Namespace) -> int:
     """Run the command; return its exit status."""
-    if (wrong := policy_options_error(options)) is not None:
-        print(f"eclctl policy check: {wrong}", file=sys.stderr)
-        return USAGE
     built = load_named(options, datetime.now(UTC), lint=True)
     if options.json:
-        print(json.dumps(_shape(built)))
+        print_json(_shape(built))
     else:
         _print(built)
     return FAILED if built.snapshot is None or (options.strict and built.warnings) else OK
@@ -90,10 +80,8 @@ def _print(built: Built) -> None:
         for problem in problems:
             print_problem(sort, problem)
     if built.snapshot is None or built.snapshot.policy is None:
-        found = counted(len(built.errors), "error") + (
-            f", {counted(len(built.warnings), 'warning')}" * bool(built.warnings)
-        )
-        print(f"the policy does not load: {found}", file=sys.stderr)
+        warnings = f", {counted(len(built.warnings), 'warning')}" if built.warnings else ""
+        print(f"the policy does not load: {counted(len(built.errors), 'error')}{warnings}", file=sys.stderr)
         return
     policy = built.snapshot.policy
     what = f"{counted(len(policy.rules), 'rule')}, {counted(len(policy.signers), 'signer')}"
@@ -103,7 +91,6 @@ def _print(built: Built) -> None:
 def _shape(built: Built) -> dict[str, object]:
     policy = built.snapshot.policy if built.snapshot is not None else None
     return {
-        "v": 1,
         "loads": policy is not None,
         "errors": [problem_fields(problem) for problem in built.errors],
         "warnings": [problem_fields(problem) for problem in built.warnings],

@@ -3,38 +3,32 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shlex
 import sys
-import textwrap
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
 
 from eclctl.cli.inputs.policies import SYSTEM_CONFIG
-from eclctl.cli.terminal.exit_codes import FAILED, OK, USAGE
-from eclctl.cli.terminal.output import print_error
-from eclctl.cli.terminal.parser import UsageError
-from eclctl.config import settings as configuration
+from eclctl.cli.terminal.exit_codes import FAILED, OK
+from eclctl.cli.terminal.output import print_json, wrapped
+from eclctl.cli.terminal.parser import UsageError, add_repeatable
+from eclctl.cli.terminal.subcommands import Commands
 from eclctl.config.accounts import NAMES
-from eclctl.config.document import Problem, Report
+from eclctl.config.document import Report
 from eclctl.decide.breakglass import Candidate, Standing, State, moment, standing
-from eclctl.decide.snapshot import Snapshot, build
+from eclctl.decide.snapshot import Snapshot
 from eclctl.errors import ConfigError, EclctlError
 from eclctl.files.atomic import Existing, write_file
+from eclctl.local.engine import load_site
 from eclctl.policy.breakglass import FILE_NAME, FileName, read_exception
 from eclctl.policy.breakglass_write import Draft, write_exception
 from eclctl.policy.language import ExceptionTerms
 from eclctl.text import duration_as_written, json_text, parse_duration, printable
 from eclctl.verify.hashing import hash_file
 
-if TYPE_CHECKING:
-    from eclctl.cli.terminal.parser import Parser
-
 __all__ = ["add", "run"]
 
-_WIDTH = 79
 _STATUS = """
 exit status:
   0  done; for `check`, each exception is active, or waits for its start
@@ -42,8 +36,9 @@ exit status:
   2  the command line is wrong
   3  the output cannot be written
 """
-_EXAMPLES = f"""An exception lets named images run for a while, for named users or groups,
-though a rule's requirements are not met. The policy says who approves one.
+_EXAMPLES = f"""An exception (break-glass) lets named images run for a while, for named users or
+groups, although a rule's requirements are not met. The policy says who approves
+an exception.
 {_STATUS}
 examples:
   eclctl policy exception new drain-node-12 --for 12h --user alice \\
@@ -51,9 +46,9 @@ examples:
   eclctl policy exception list
   eclctl policy exception check drain-node-12
 """
-_NEW = f"""With --image, a file is named by all of its bytes, which is what approvers then
-sign; with --path, by where it lies. The exception goes where the policy looks
-for them.
+_NEW = f"""--image names a file by its content, and approvers sign for just that content;
+--path names files by where they lie. The exception is written to the directory
+where the policy looks for exceptions.
 {_STATUS}
 examples:
   eclctl policy exception new drain-node-12 --for 12h --user alice \\
@@ -61,8 +56,8 @@ examples:
   eclctl policy exception new hotfix --for 1d --group hpc-admins -o - \\
       --reason "CVE-2026-1, ticket 4712" --path '/srv/containers/hotfix/*.sif'
 """
-_LIST = f"""Signatures are looked at as the daemon would now. What it has in force it says
-after `eclctl reload`.
+_LIST = f"""Signatures are judged as the daemon would judge them now. A running daemon knows
+of new exceptions and signatures after `eclctl reload`.
 {_STATUS}
 examples:
   eclctl policy exception list
@@ -70,42 +65,47 @@ examples:
   eclctl policy exception check drain-node-12
 """
 
+_SHOWING = {
+    "list": "shows how each exception stands",
+    "check": "shows the same, and fails unless each is active or waits for its start",
+}
 
-def add(commands: argparse._SubParsersAction[Parser]) -> None:
+
+def add(commands: Commands) -> None:
     """Add the subcommand's parser, with its own commands."""
     parser = commands.add_parser(
         "exception",
-        help="write exceptions (break-glass), and show how they stand",
-        description="Works on exceptions to the policy: docs/exceptions.md.",
+        help="writes exceptions (break-glass), and shows how they stand",
+        description="Writes exceptions to the policy, and shows how they stand: docs/exceptions.md.",
         examples=_EXAMPLES,
     )
     orders = parser.add_subparsers(dest="order", required=True, metavar="COMMAND")
     _add_new(orders)
-    for name, text in (("list", "show how each exception stands"), ("check", "likewise; fails when one does not")):
+    for name, text in _SHOWING.items():
         order = orders.add_parser(name, help=text, description=f"{text[:1].upper()}{text[1:]}.", examples=_LIST)
-        order.add_argument("names", nargs="*", metavar="NAME", help="which ones; all when left out")
+        order.add_argument("names", nargs="*", metavar="NAME", help="only these exceptions; without names, all")
         _add_common(order)
 
 
-def _add_new(orders: argparse._SubParsersAction[Parser]) -> None:
+def _add_new(orders: Commands) -> None:
     new = orders.add_parser(
-        "new", help="write the file of an exception, to be signed", description="Writes an exception.", examples=_NEW
+        "new", help="writes the file of an exception", description="Writes an exception, to be signed.", examples=_NEW
     )
     new.add_argument("name", metavar="NAME", help="what to call it: a-z, 0-9, dot, dash, underscore")
-    new.add_argument("--image", action="append", default=[], metavar="FILE", help="what may run; repeatable")
-    new.add_argument("--path", action="append", default=[], metavar="PATTERN", help="or what lies there; repeatable")
+    add_repeatable(new, "--image", metavar="FILE", text="an image that may run")
+    add_repeatable(new, "--path", metavar="PATTERN", text="or images that may run, by where they lie")
     new.add_argument("--for", dest="span", required=True, metavar="TIME", type=_duration, help="how long: 90m, 12h, 2d")
     new.add_argument("--starts", metavar="TIME", type=_time, help="from when: 2026-11-22T03:00:00Z (now)")
     new.add_argument("--reason", required=True, metavar="TEXT", help="why, for approvers and auditors")
     who = new.add_mutually_exclusive_group(required=True)
-    who.add_argument("--user", action="append", default=[], metavar="USER", help="who may run it; repeatable")
-    who.add_argument("--group", action="append", default=[], metavar="GROUP", help="whose members may; repeatable")
-    new.add_argument("-o", "--output", metavar="FILE", help="write there, or - for the output")
+    add_repeatable(who, "--user", metavar="USER", text="who may run it")
+    add_repeatable(who, "--group", metavar="GROUP", text="whose members may run it")
+    new.add_argument("-o", "--output", metavar="FILE", help="write to this file; - is standard output")
     _add_common(new)
 
 
 def _add_common(order: argparse.ArgumentParser) -> None:
-    order.add_argument("--config", metavar="FILE", default=SYSTEM_CONFIG, help=f"the daemon's ({SYSTEM_CONFIG})")
+    order.add_argument("--config", metavar="FILE", default=SYSTEM_CONFIG, help=f"configuration ({SYSTEM_CONFIG})")
     order.add_argument("-j", "--json", action="store_true", help="print one JSON object")
 
 
@@ -129,35 +129,12 @@ def _time(word: str) -> datetime:
 def run(options: argparse.Namespace) -> int:
     """Run the subcommand; return its exit status. An output that cannot be written raises OSError."""
     now = datetime.now(UTC)
-    try:
-        snapshot, terms = _site(options.config, now)
-        if options.order == "new":
-            return _new(options, terms, now)
-        return _show(options, snapshot, terms, now)
-    except UsageError as error:
-        print(f"eclctl policy exception: {printable(str(error))}", file=sys.stderr)
-        return USAGE
-    except EclctlError as error:
-        for line in str(error).splitlines():
-            print(f"eclctl policy exception: {printable(line)}", file=sys.stderr)
-        if options.json:
-            print_error(error)
-        return FAILED
-
-
-def _site(config: str, now: datetime) -> tuple[Snapshot, ExceptionTerms]:
-    """Load what the daemon would; as root as guardedly, so that nothing is called active that the daemon refuses."""
-    loaded = configuration.load(config, resolve_user=NAMES.user)
-    if loaded.settings is None:
-        raise ConfigError("\n".join(map(str, loaded.errors)))
-    built = build(loaded.settings, NAMES, generation=1, now=now)
-    if built.snapshot is None or built.snapshot.policy is None:
-        raise ConfigError("\n".join(map(str, built.errors)))
-    terms = built.snapshot.policy.exceptions
+    _, snapshot = load_site(options.config)  # as the daemon reads it: nothing is called active that the daemon refuses
+    terms = None if snapshot.policy is None else snapshot.policy.exceptions
     if terms is None:
         hint = "exceptions: {directory: exceptions.d, approvals: {count: 2, of: ROLE}, longest: 72h}"
-        raise ConfigError(f"the policy knows no exceptions; to have some, it needs\n{hint}")
-    return built.snapshot, terms
+        raise ConfigError(f"the policy knows no exceptions; to have some, it needs {hint}")
+    return _new(options, terms, now) if options.order == "new" else _show(options, snapshot, terms, now)
 
 
 # -- new ---------------------------------------------------------------------------------------------------------------
@@ -212,11 +189,7 @@ def _require_acceptable(name: str, text: bytes, terms: ExceptionTerms) -> None:
     report = Report()
     read_exception(name, text, terms, report, resolve_user=NAMES.user, resolve_group=NAMES.group)
     if report.errors:
-        raise ConfigError("\n".join(_sentence(problem) for problem in report.errors))
-
-
-def _sentence(problem: Problem) -> str:
-    return f"{problem.message} ({problem.hint})" if problem.hint else problem.message
+        raise ConfigError("; ".join(each.message + f" ({each.hint})" * bool(each.hint) for each in report.errors))
 
 
 def _write(path: str, text: bytes) -> None:
@@ -234,12 +207,12 @@ def _say(options: argparse.Namespace, draft: Draft, terms: ExceptionTerms, path:
     file = shlex.quote(path if path != "-" else f"{draft.name}.yaml")
     begin = draft.ends - timedelta(seconds=terms.longest)
     if options.json and path != "-":
-        print(json.dumps({"v": 1, "file": path, "ends": moment(draft.ends), "approvals": terms.count}))
+        print_json({"file": path, "ends": moment(draft.ends), "approvals": terms.count})
         return
     out = sys.stderr if path == "-" else sys.stdout
     who = f"{terms.count} of {terms.role} ({', '.join(terms.people)})"
     line = f"{path if path != '-' else draft.name}: until {moment(draft.ends)}, once {who} approve it:"
-    print(textwrap.fill(printable(line), _WIDTH, break_long_words=False, break_on_hyphens=False), file=out)
+    print("\n".join(wrapped(printable(line))), file=out)
     shown = printable(file)
     print(f"\n  gpg --armor --detach-sign \\\n      -o {shown}.$USER.asc \\\n      {shown}", file=out)
     if begin > now:
@@ -260,7 +233,7 @@ def _show(options: argparse.Namespace, snapshot: Snapshot, terms: ExceptionTerms
     chosen = [known[name] for name in options.names] if options.names else list(known.values())
     found = [(candidate, standing(candidate, policy, snapshot.store, now)) for candidate in chosen]
     if options.json:
-        print(json.dumps({"v": 1, "terms": _terms(terms), "exceptions": [_shape(*each) for each in found]}))
+        print_json({"terms": _terms(terms), "exceptions": [_shape(*each) for each in found]})
     else:
         _print(found, terms)
     stands = all(each.state in {State.ACTIVE, State.WAITING} for _, each in found)
@@ -273,30 +246,20 @@ def _print(found: Sequence[tuple[Candidate, Standing]], terms: ExceptionTerms) -
     for candidate, stands in found:
         print(f"{printable(candidate.name)}: {stands.state.value}")
         for line in _details(candidate, stands):
-            print(_filled(printable(line)))
-
-
-def _filled(text: str) -> str:
-    """Wrap a line, and leave paths and digests in one piece."""
-    return textwrap.fill(
-        text, _WIDTH, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False, break_long_words=False
-    )
+            print("\n".join(wrapped(printable(line), "  ", "    ")))
 
 
 def _details(candidate: Candidate, stands: Standing) -> list[str]:
     exception = candidate.exception
     if exception is None:
         return [str(problem) for problem in candidate.problems]
-    lines = [stands.why, f"because: {exception.reason}", f"for {_scope(exception.users, exception.groups)}"]
+    users, groups = exception.users, exception.groups
+    word, numbers = ("users", users) if users is not None else ("groups", groups or frozenset())
+    lines = [stands.why, f"because: {exception.reason}", f"for {word} {', '.join(map(str, sorted(numbers)))}"]
     lines.append(f"from {moment(exception.starts)} to {moment(exception.ends)}")
     lines += [f"the file {file.digest}, {file.size} bytes" for file in sorted(exception.files, key=lambda f: f.digest)]
     lines += [f"each file at {glob.pattern}" for glob in exception.paths]
     return [*lines, *stands.discounted]
-
-
-def _scope(users: frozenset[int] | None, groups: frozenset[int] | None) -> str:
-    word, numbers = ("users", users) if users is not None else ("groups", groups or frozenset())
-    return f"{word} {', '.join(map(str, sorted(numbers)))}"
 
 
 def _terms(terms: ExceptionTerms) -> dict[str, object]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
-import textwrap
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from contextlib import nullcontext
+from functools import partial
 
 from eclctl.cli.policy.check import problem_fields
 from eclctl.cli.terminal.exit_codes import FAILED, OK
+from eclctl.cli.terminal.output import print_json, wrapped
+from eclctl.cli.terminal.parser import add_repeatable
+from eclctl.cli.terminal.subcommands import Commands, add_command
 from eclctl.config.document import Problem
 from eclctl.ecl.differences import EXPLANATIONS, Difference, Relation
 from eclctl.ecl.importing import Choices, Imported, import_ecl
@@ -25,19 +27,15 @@ from eclctl.terms import Assurance
 from eclctl.text import counted, json_text, printable
 from eclctl.trust.keyring import load_keyring
 
-if TYPE_CHECKING:
-    from eclctl.cli.terminal.parser import Parser
-
 __all__ = ["add", "run"]
 
-_WIDTH = 79
-_DESCRIPTION = """\
-Makes a policy of an ecl.toml, the Execution Control List of SingularityCE and
-Apptainer. The policy goes to the output, the report to the error output: what
-became of each execgroup, and where eclctl would answer otherwise than ECL."""
-_EXAMPLES = """Give the keyring that ECL uses, global-pgp-public: a key that is not in it can
-be found in no image, by ECL as by eclctl, and is left out. In a policy made
-without it, such keys are errors that `eclctl policy check` shows.
+_EXAMPLES = """An ecl.toml is the Execution Control List of SingularityCE and Apptainer. The
+policy goes to standard output, a report to standard error: what became of each
+execgroup, and where eclctl would answer otherwise than ECL.
+
+Give the keyring that ECL uses, global-pgp-public. A key that is not in it
+verifies no signature, so it is left out. Without a keyring the policy keeps
+such keys, and `eclctl policy check` reports them as errors.
 
 exit status:
   0  a policy was made, with or without differences in the report
@@ -53,30 +51,18 @@ examples:
 """
 
 
-def add(commands: argparse._SubParsersAction[Parser]) -> None:
+def add(commands: Commands) -> None:
     """Add the subcommand's parser."""
-    parser = commands.add_parser(
-        "import-ecl",
-        help="make a policy of an ecl.toml",
-        description=_DESCRIPTION,
-        examples=_EXAMPLES,
-    )
+    parser = add_command(commands, "import-ecl", "Makes a policy of an ecl.toml.", _EXAMPLES)
     parser.add_argument("file", metavar="FILE", help="the ecl.toml; - for the standard input")
-    parser.add_argument(
-        "--keyring", metavar="FILE_OR_DIR", action="append", default=[], help="ECL's global keyring; repeatable"
-    )
-    parser.add_argument("-o", "--output", metavar="FILE", help="write the policy there, whole or not at all")
-    parser.add_argument("--permissive", action="store_true", help="rules that only observe; implies --modern")
-    parser.add_argument(
-        "--modern", action="store_true", help="for legacyinsecure: modern signatures by the same keys, not a deny"
-    )
-    parser.add_argument(
-        "--assurance",
-        choices=tuple(Assurance),
-        default=Assurance.TRUSTED_PATH,
-        help="what a file's place must be worth (trusted-path)",
-    )
-    parser.add_argument("-j", "--json", action="store_true", help="print one JSON object with policy and report")
+    add_repeatable(parser, "--keyring", metavar="FILE_OR_DIR", text="ECL's global keyring")
+    parser.add_argument("-o", "--output", metavar="FILE", help="write the policy to this file, whole or not at all")
+    text = "rules that allow, and record what they would deny; implies --modern"
+    parser.add_argument("--permissive", action="store_true", help=text)
+    text = "for legacyinsecure: require modern signatures by the same keys, instead of a deny"
+    parser.add_argument("--modern", action="store_true", help=text)
+    text, levels = "the assurance level that rules ask for (trusted-path)", tuple(Assurance)
+    parser.add_argument("--assurance", choices=levels, default=Assurance.TRUSTED_PATH, help=text)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -84,38 +70,27 @@ def run(options: argparse.Namespace) -> int:
     name = "standard input" if options.file == "-" else options.file
     ring: Keyring | None = None
     try:
-        content = _read(options.file)
+        with nullcontext(sys.stdin.buffer) if options.file == "-" else open(options.file, "rb") as file:
+            content = file.read(MAX_ECL_FILE + 1)
         ring = load_keyring(options.keyring) if options.keyring else None
     except OSError as error:
         parsed = Parsed(None, (Problem(name, 0, 0, f"cannot be read: {error.strerror}"),), ())
     except KeyMaterialError as error:
         parsed = Parsed(None, (Problem("the keyring", 0, 0, str(error), "give ECL's global-pgp-public"),), ())
     else:
-        parsed = read_ecl(name, content, _resolve)
+        parsed = read_ecl(name, content, partial(os.path.realpath, strict=True))
     made = None
     if parsed.config is not None:
         choices = Choices(Assurance(options.assurance), permissive=options.permissive, modern=options.modern)
         made = import_ecl(parsed.config, os.path.basename(name), ring, choices)
         if options.output is not None:
-            # Anybody may read a policy.
+            # Every user may read a policy.
             write_file(options.output, made.policy.encode(), existing=Existing.REGULAR, mode=0o644, exact_mode=True)
     if options.json:
-        print(json.dumps(_shape(name, parsed, made, ring)))
+        print_json(_shape(name, parsed, made, ring))
     else:
         _print(options, parsed, made, ring)
     return FAILED if made is None else OK
-
-
-def _read(path: str) -> bytes:
-    """Return the content of a file, or its beginning when it is larger than any that is read."""
-    if path == "-":
-        return sys.stdin.buffer.read(MAX_ECL_FILE + 1)
-    with open(path, "rb") as file:
-        return file.read(MAX_ECL_FILE + 1)
-
-
-def _resolve(path: str) -> str:
-    return os.path.realpath(path, strict=True)
 
 
 def _print(options: argparse.Namespace, parsed: Parsed, made: Imported | None, ring: Keyring | None) -> None:
@@ -144,10 +119,10 @@ def _report(config: EclConfig, made: Imported, ring: Keyring | None) -> Iterator
     for draft in made.rules:
         yield ""
         yield from _report_rule(draft)
-    yield from ("", "images that are no SIF", *_wrapped("  ", *differing((Difference.OTHER_KINDS,))))
+    yield from ("", "images that are no SIF", *_listed(*differing((Difference.OTHER_KINDS,))))
     yield from ("", "what these names mean")
     for each in made.differences:
-        yield from ("", f"  {each} ({each.relation})", *_wrapped("    ", EXPLANATIONS[each], hanging=0))
+        yield from ("", f"  {each} ({each.relation})", *wrapped(EXPLANATIONS[each], "    ", "    "))
     if ring is None:
         yield ""
         yield "No keyring was given, so the keys were not looked up."
@@ -161,29 +136,20 @@ def _report_rule(draft: RuleDraft) -> Iterator[str]:
         where = f"in {printable(group.directory)}" if group.directory else "for what is in no other"
         yield f"execgroup {group.number}{tag}{line}, {group.mode} {where}"
     yield f"  rule '{draft.name}'"
-    yield from _wrapped("  ", draft.says, *map(printable, draft.remarks), *differing(draft.differences))
+    yield from _listed(draft.says, *map(printable, draft.remarks), *differing(draft.differences))
     if not draft.differences:
         yield "  answers as ECL does"
 
 
-def _wrapped(indent: str, *texts: str, hanging: int = 2) -> Iterator[str]:
+def _listed(*texts: str) -> Iterator[str]:
     """Yield texts as lines; what does not fit on the first of one is indented further."""
-    more = indent + " " * hanging
     for text in texts:
-        yield from textwrap.wrap(
-            text,
-            _WIDTH,
-            initial_indent=indent,
-            subsequent_indent=more,
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
+        yield from wrapped(text, "  ", "    ")
 
 
 def _shape(name: str, parsed: Parsed, made: Imported | None, ring: Keyring | None) -> dict[str, object]:
     config, all_of_them = parsed.config, made.differences if made is not None else ()
     return {
-        "v": 1,
         "file": json_text(name),
         "imported": made is not None,
         "errors": [problem_fields(problem) for problem in parsed.errors],

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import Any
 
 from eclctl.cli.terminal.exit_codes import OK
+from eclctl.cli.terminal.subcommands import Commands, add_command
 from eclctl.policy.schema import policy_schema
 
 __all__ = ["add", "run"]
 
-_EXAMPLES = """An editor that knows schemas completes keys, explains them, and marks what
-cannot be. What depends on keyrings, key files and this host, only
-`eclctl policy check` finds.
+_EXAMPLES = """With the schema, an editor completes keys, explains them and marks errors. Only
+`eclctl policy check` finds errors that depend on keyrings, key files and this
+host. --json prints the schema on one line.
 
 In a policy, for editors with the YAML language server:
   # yaml-language-server: $schema=eclctl-policy.schema.json
@@ -28,15 +28,10 @@ examples:
 """
 
 
-def add(commands: argparse._SubParsersAction[Any]) -> None:
+def add(commands: Commands) -> None:
     """Add the command's parser."""
-    schema = commands.add_parser(
-        "schema",
-        help="print the JSON Schema of policy files, for editors",
-        description="Prints the JSON Schema (draft 2020-12) of policy files.",
-        examples=_EXAMPLES,
-    )
-    schema.add_argument("-j", "--json", action="store_true", help="print one line")
+    text = "Prints the JSON Schema (draft 2020-12) of policy files, for editors."
+    add_command(commands, "schema", text, _EXAMPLES)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from eclctl.cli.inputs.policies import add_policy_options, policy_options_error
+from eclctl.cli.inputs.policies import add_policy_options
 from eclctl.cli.policy.check import load_named, problem_fields
-from eclctl.cli.terminal.exit_codes import FAILED, OK, USAGE
-from eclctl.cli.terminal.output import print_problem
+from eclctl.cli.terminal.exit_codes import FAILED, OK
+from eclctl.cli.terminal.output import print_json, print_problem
+from eclctl.cli.terminal.subcommands import Commands, add_command
 from eclctl.policy.language import Match, Policy, Requirement, Rule, Signer
 from eclctl.report.shapes import condition_fields, match_fields
 from eclctl.text import printable
 
 __all__ = ["add", "run"]
 
-_EXAMPLES = """Users and groups are shown as the numbers that their names became, hosts with
-whether this is one of them, and rules in the order in which they are asked.
+_EXAMPLES = """Users and groups are shown by number. Where a rule names hosts, it says whether
+this host is one of them. Rules are in the order in which they are tried.
 
 exit status:
   0  the policy was printed
@@ -36,38 +35,32 @@ examples:
 """
 
 
-def add(commands: argparse._SubParsersAction[Any]) -> None:
+def add(commands: Commands) -> None:
     """Add the command's parser."""
-    show = commands.add_parser(
-        "show",
-        help="print the policy as it is understood, and where each part is written",
-        description="Loads policy files as the daemon would, and prints what they come to.",
-        examples=_EXAMPLES,
-    )
-    add_policy_options(show, "show what it names")
-    show.add_argument("-j", "--json", action="store_true", help="print one JSON object")
+    text = "Prints the policy as the daemon understands it, and where each part is written."
+    show = add_command(commands, "show", text, _EXAMPLES)
+    add_policy_options(show)
 
 
 def run(options: argparse.Namespace) -> int:
     """Run the command; return its exit status."""
-    if (wrong := policy_options_error(options)) is not None:
-        print(f"eclctl policy show: {wrong}", file=sys.stderr)
-        return USAGE
     built = load_named(options, datetime.now(UTC), lint=False)
     policy, digest = (None, None) if built.snapshot is None else (built.snapshot.policy, built.snapshot.digest)
     if policy is None or digest is None:
         for problem in built.errors:
             print_problem("error", problem)
         if options.json:
-            print(json.dumps({"v": 1, "policy": None, "errors": [problem_fields(each) for each in built.errors]}))
+            print_json({"policy": None, "errors": [problem_fields(each) for each in built.errors]})
         return FAILED
-    print(json.dumps(_shape(policy, digest)) if options.json else "\n".join(map(printable, _lines(policy, digest))))
+    if options.json:
+        print_json(_shape(policy, digest))
+    else:
+        print("\n".join(map(printable, _lines(policy, digest))))
     return OK
 
 
 def _shape(policy: Policy, digest: str) -> dict[str, Any]:
     return {
-        "v": 1,
         "policy": digest,
         "host": policy.host,
         "signers": {name: _signer(signer) for name, signer in policy.signers.items()},

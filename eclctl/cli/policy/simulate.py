@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import gzip
-import json
 import os
 import stat
 import sys
@@ -19,8 +18,10 @@ from typing import IO, TYPE_CHECKING, cast
 
 from eclctl.cli.inputs.policies import SYSTEM_CONFIG
 from eclctl.cli.policy.simulation_text import Simulation, simulation_as_json, simulation_lines
-from eclctl.cli.terminal.exit_codes import FAILED, NO_RESULT, OK, USAGE
-from eclctl.cli.terminal.output import print_error
+from eclctl.cli.terminal.exit_codes import FAILED, NO_RESULT, OK
+from eclctl.cli.terminal.output import print_failure, print_json
+from eclctl.cli.terminal.parser import UsageError, add_repeatable, whole_number
+from eclctl.cli.terminal.subcommands import Commands, add_command
 from eclctl.config.accounts import NAMES, subject
 from eclctl.decide.caller_identity import identifier
 from eclctl.decide.host_mounts import trusted_file_systems
@@ -37,11 +38,10 @@ from eclctl.preview.policy_pair import PolicyPair, Side
 from eclctl.preview.records import History
 from eclctl.preview.replay import ReplayResult, replay
 from eclctl.preview.withdrawing import digest_of, signatory, with_withdrawn
-from eclctl.text import bounded_integer, parse_duration, printable
+from eclctl.text import parse_duration, printable
 from eclctl.verify.hashing import HashPool
 
 if TYPE_CHECKING:
-    from eclctl.cli.terminal.parser import Parser
     from eclctl.config.settings import Settings
 
 __all__ = ["add", "run"]
@@ -50,18 +50,18 @@ _LONGEST_LINE = 1 << 20
 _LIMIT = 50
 _TICK_SECONDS = 0.2
 
-_EXAMPLES = """Today's policy is the one that the configuration names. Images are those in its
-watched directories, and all that its audit log has decisions on. Each image is
-read once. Both policies decide on it as: a user that no rule names, each named
-user, a member of each named group, and each user who asked. Images, groups of
-users and the time are taken as they are now: the log does not say what they
+_EXAMPLES = """Today's policy is the one that the configuration names. The images are those in
+its watched directories and those of its audit log. Each image is read once, and
+tried under both policies as: a user that no rule names, each named user, a
+member of each named group, and each user who asked for it. Images, users'
+groups and the time are taken as they are now: the log does not say what they
 were. No daemon is asked, and nothing changes.
 
 exit status:
   0  no answer turns from allow to deny, or from deny to allow
   1  some do
   2  the command line is wrong
-  3  it could not be done, or not for everything and nothing else flips
+  3  it could not be done, or only in part, and no answer seen turns
 
 examples:
   eclctl policy simulate new/policies.d
@@ -73,74 +73,49 @@ examples:
 """
 
 
-def add(commands: argparse._SubParsersAction[Parser]) -> None:
+def add(commands: Commands) -> None:
     """Add the command's parser to those of `eclctl policy`."""
-    parser = commands.add_parser(
-        "simulate",
-        help="show which images and recorded decisions a policy would change",
-        description="Shows which answers would change under a candidate policy, or if something\nwere withdrawn.",
-        examples=_EXAMPLES,
-    )
+    text = "Shows which answers a candidate policy, or a withdrawal, would change."
+    parser = add_command(commands, "simulate", text, _EXAMPLES)
     parser.add_argument("new", nargs="*", metavar="NEW", help="files or directories of the candidate policy")
-    parser.add_argument("--new-config", metavar="FILE", help="the candidate is what this configuration names")
-    parser.add_argument(
-        "--keyring",
-        metavar="FILE_OR_DIR",
-        action="append",
-        default=[],
-        help="certificates of the candidate, instead of today's; repeatable",
+    parser.add_argument("--new-config", metavar="FILE", help="the candidate is the policy of this configuration")
+    text = "certificates of the candidate, instead of today's"
+    add_repeatable(parser, "--keyring", metavar="FILE_OR_DIR", text=text)
+    text = (
+        "today's policy, with a key or signer withdrawn: a signer's name, a fingerprint, sha256:..., or a file "
+        "with a key or certificate"
     )
-    parser.add_argument(
-        "--revoke",
-        metavar="KEY",
-        action="append",
-        default=[],
-        help="today's policy without what a key or signer signed: a signer's name, a fingerprint, sha256:..., or "
-        "a file with a key or certificate; repeatable",
-    )
-    parser.add_argument(
-        "--withdraw",
-        metavar="DIGEST",
-        action="append",
-        default=[],
-        help="today's policy without a data object or OCI manifest; repeatable",
-    )
+    add_repeatable(parser, "--revoke", metavar="KEY", text=text)
+    text = "today's policy, with this data object or OCI manifest withdrawn"
+    add_repeatable(parser, "--withdraw", metavar="DIGEST", text=text)
     parser.add_argument("--config", metavar="FILE", default=SYSTEM_CONFIG, help=f"today's policy ({SYSTEM_CONFIG})")
-    parser.add_argument(
-        "--images", metavar="DIR", action="append", default=[], help="more directories of images; repeatable"
-    )
-    parser.add_argument(
-        "--audit",
-        metavar="FILE",
-        action="append",
-        default=[],
-        help="audit logs, also compressed ones (.gz), instead of today's; repeatable",
-    )
-    parser.add_argument(
-        "--since", metavar="WHEN", type=_since, help="decisions since a date (2026-11-01) or in the last 30d"
-    )
-    parser.add_argument(
-        "--limit", metavar="N", type=_limit, default=_LIMIT, help=f"list at most N changes ({_LIMIT}); 0 is all"
-    )
-    parser.add_argument("-j", "--json", action="store_true", help="print one JSON object")
+    add_repeatable(parser, "--images", metavar="DIR", text="more directories of images")
+    text = "audit logs, also compressed ones (.gz), instead of today's"
+    add_repeatable(parser, "--audit", metavar="FILE", text=text)
+    text = "decisions since a date (2026-11-01) or in the last 30d"
+    parser.add_argument("--since", metavar="WHEN", type=_since, help=text)
+    text = f"list at most N changes ({_LIMIT}); 0 is all"
+    parser.add_argument("--limit", metavar="N", type=whole_number(0, 999_999_999), default=_LIMIT, help=text)
 
 
 def run(options: argparse.Namespace) -> int:
     """Run `eclctl policy simulate`; return its exit status."""
     if wrong := _misuse(options):
-        print(f"eclctl policy simulate: {wrong}; `eclctl policy simulate --help` shows how", file=sys.stderr)
-        return USAGE
+        raise UsageError(wrong)
     try:
         made = _simulation(options, datetime.now(UTC))
     except (ConfigError, OSError) as error:
-        print(f"eclctl policy simulate: {printable(str(error))}", file=sys.stderr)
-        if options.json:
-            print_error(error)
+        print_failure(options.prog, error, as_json=options.json)
         return NO_RESULT
     if made is None:
         return NO_RESULT
-    print(json.dumps(simulation_as_json(made)) if options.json else "\n".join(simulation_lines(made)))
-    return _status(made)
+    if options.json:
+        print_json(simulation_as_json(made))
+    else:
+        print("\n".join(simulation_lines(made)))
+    if made.result.flips:
+        return FAILED  # some answers change
+    return NO_RESULT if made.incomplete else OK
 
 
 def _misuse(options: argparse.Namespace) -> str | None:
@@ -151,21 +126,15 @@ def _misuse(options: argparse.Namespace) -> str | None:
     if candidates > 1:
         return "give one of NEW, --new-config, and --revoke or --withdraw"
     if missing := next((each for each in options.images if not os.path.isdir(each)), None):
-        return f"--images {printable(missing)} is no directory"
+        return f"--images {missing} is no directory"
     if options.keyring and not options.new:
         return "--keyring needs the files of a candidate policy"
     try:
         for text in options.withdraw:
             digest_of(text)
     except ConfigError as error:
-        return printable(str(error))
+        return str(error)
     return None
-
-
-def _status(made: Simulation) -> int:
-    if made.result.flips:
-        return FAILED  # some answers change
-    return NO_RESULT if made.incomplete else OK
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,21 +174,17 @@ def _candidate(options: argparse.Namespace, settings: Settings, snapshot: Snapsh
     for problem in built.errors:
         print(f"error: {problem}", file=sys.stderr)
     if built.snapshot is None:
-        print("eclctl policy simulate: the candidate policy does not load", file=sys.stderr)
+        print(f"{options.prog}: the candidate policy does not load", file=sys.stderr)
         return None
     return _Named(named, built.snapshot, " ".join(options.new))
 
 
 def _withdrawn(options: argparse.Namespace, settings: Settings, snapshot: Snapshot) -> _Named:
-    found = tuple(signatory(snapshot, text, _read_key) for text in options.revoke)
+    found = tuple(signatory(snapshot, text, read_unguarded) for text in options.revoke)
     digests = frozenset(digest_of(text) for text in options.withdraw)
     named = ", ".join([*options.revoke, *options.withdraw])
     withdrawn = with_withdrawn(snapshot, signatories=found, digests=digests)
     return _Named(settings, withdrawn, f"today's policy, with {named} withdrawn")
-
-
-def _read_key(path: str) -> bytes:
-    return read_unguarded(path)
 
 
 def _replayed(
@@ -241,7 +206,9 @@ def _replayed(
         stack.callback(progress.clear)
         resolve, identify = lru_cache(maxsize=None)(subject), lru_cache(maxsize=None)(identifier())
         paths = _paths(roots, unread)
-        return replay(looker, paths, history, resolve, identify=identify, limit=options.limit, tick=progress.tick)
+        return replay(
+            looker, paths, history, resolve, identify=identify, limit=options.limit or None, tick=progress.tick
+        )
 
 
 def _locator(settings: Settings, stack: ExitStack) -> Locator:
@@ -280,7 +247,8 @@ def _read_log(path: str, history: History, since: datetime | None) -> None:
     """Add what a log holds; raise ConfigError when it cannot be read to its end."""
     try:
         with _opened(path) as log:
-            history.read(_lines(log), since)
+            # A line that is longer than any record comes in pieces, which are no records.
+            history.read(iter(lambda: log.readline(_LONGEST_LINE), b""), since)
     except (OSError, EOFError, zlib.error) as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise ConfigError(f"the audit log {path} could not be read: {why}") from error
@@ -298,12 +266,6 @@ def _opened(path: str) -> IO[bytes]:
     if path.endswith(".gz"):
         return cast("IO[bytes]", gzip.open(path))
     return open(path, "rb")
-
-
-def _lines(log: IO[bytes]) -> Iterator[bytes]:
-    """Yield lines; one that is longer than any record comes in pieces, which are no records."""
-    while line := log.readline(_LONGEST_LINE):
-        yield line
 
 
 class _Progress:
@@ -337,10 +299,3 @@ def _since(text: str) -> datetime:
     except (ValueError, OverflowError) as error:
         raise argparse.ArgumentTypeError(f"{text!r} is no date and no span: write 2026-11-01 or 30d") from error
     return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
-
-
-def _limit(text: str) -> int | None:
-    number = bounded_integer(text, 0, 999_999_999)
-    if number is None:
-        raise argparse.ArgumentTypeError(f"{printable(text[:32])} is not a number from 0 to 999999999")
-    return number or None

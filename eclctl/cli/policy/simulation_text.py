@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import grp
 import pwd
-import textwrap
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from eclctl.cli.terminal.output import wrapped
 from eclctl.decide.snapshot import Snapshot
 from eclctl.model import Code
 from eclctl.preview.callers import Probe
@@ -63,14 +63,15 @@ class Simulation:
 def simulation_lines(made: Simulation) -> Iterator[str]:
     """Yield the lines for people, 80 columns wide but for paths."""
     for label, (name, snapshot) in (("today", made.today), ("candidate", made.candidate)):
-        yield from _wrapped(f"{label:{_LABEL}}{printable(name)} ({_digest(snapshot)})", " " * _LABEL)
+        digest = "not written" if snapshot.digest is None else snapshot.digest[: len("sha256:") + 16]
+        yield from wrapped(f"{label:{_LABEL}}{printable(name)} ({digest})", later=" " * _LABEL)
     yield ""
     yield from _counts(made.result)
     notes = list(_notes(made))
     if notes:
         yield ""
     for note in notes:
-        yield from _wrapped(note, "  ")
+        yield from wrapped(note, later="  ")
     entries = made.result.top.first()
     heading = None
     for entry in entries:
@@ -86,17 +87,6 @@ def simulation_lines(made: Simulation) -> Iterator[str]:
     if left:
         yield ""
         yield f"{left} more; --limit 0 lists all"
-
-
-def _wrapped(text: str, indent: str) -> list[str]:
-    """Return lines at most 80 columns wide where words allow."""
-    return textwrap.wrap(
-        text, _WIDTH, subsequent_indent=indent, drop_whitespace=True, break_long_words=False, break_on_hyphens=False
-    )
-
-
-def _digest(snapshot: Snapshot) -> str:
-    return "not written" if snapshot.digest is None else snapshot.digest[: len("sha256:") + 16]
 
 
 def _counts(result: ReplayResult) -> Iterator[str]:
@@ -187,7 +177,7 @@ def _field(label: str, text: str, where: str | None = None) -> Iterator[str]:
     if place and len(start) + len(text) + len(place) <= _WIDTH:
         yield f"{start}{text}{place}"
         return
-    yield from _wrapped(f"{start}{text}", rest)
+    yield from wrapped(f"{start}{text}", later=rest)
     if place:
         yield f"{rest}{place.strip()}"
 
@@ -241,7 +231,6 @@ def simulation_as_json(made: Simulation) -> dict[str, Any]:
     result, history = made.result, made.history
     entries = result.top.first()
     return {
-        "v": 1,
         "flips": result.flips,
         "incomplete": made.incomplete,
         "at": made.now.strftime("%Y-%m-%dT%H:%M:%SZ"),

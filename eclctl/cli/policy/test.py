@@ -3,43 +3,39 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import sys
-import textwrap
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from itertools import groupby
-from typing import TYPE_CHECKING
 
-from eclctl.cli.inputs.policies import add_policy_options, policy_options_error, settings_from_options
+from eclctl.cli.inputs.policies import add_policy_options, settings_from_options
 from eclctl.cli.policy.check import problem_fields
-from eclctl.cli.terminal.exit_codes import FAILED, NO_RESULT, NOTHING_TESTED, OK, USAGE
-from eclctl.cli.terminal.output import print_problem
+from eclctl.cli.terminal.exit_codes import FAILED, NO_RESULT, NOTHING_TESTED, OK
+from eclctl.cli.terminal.output import print_json, print_problem, wrapped
+from eclctl.cli.terminal.parser import UsageError, add_repeatable
+from eclctl.cli.terminal.subcommands import Commands, add_command
 from eclctl.config.accounts import NAMES
 from eclctl.files.atomic import Existing, write_file
 from eclctl.files.guarded import read_guarded, read_unguarded
 from eclctl.policytest import junit
-from eclctl.policytest.cases import Case
 from eclctl.policytest.coverage import Reached, coverage
 from eclctl.policytest.junit import Timed
 from eclctl.policytest.loading import FOLDER, LoadedTests, beside_policies, load_tests
 from eclctl.policytest.running import CaseResult, Runner
 from eclctl.text import counted, json_text, printable
 
-if TYPE_CHECKING:
-    from eclctl.cli.terminal.parser import Parser
-
 __all__ = ["add", "run"]
 
-_WIDTH = 80
+_INDENT = " " * 8
+_FURTHER = " " * 18
 
 _EXAMPLES = f"""Tests are YAML files in the directory `{FOLDER}` beside a policy, which the daemon
-does not read. docs/policy-test.md says what they can say. Images are judged as
-if they lay where the test says; no daemon and no other host is asked.
+does not read; docs/policy-test.md explains them. An image is judged as if it
+lay where the test says. Neither a daemon nor another host is asked.
 
 exit status:
   0  every test passed
@@ -56,28 +52,16 @@ examples:
 """
 
 
-def add(commands: argparse._SubParsersAction[Parser]) -> None:
+def add(commands: Commands) -> None:
     """Add the command's parser to those of `eclctl policy`."""
-    parser = commands.add_parser(
-        "test",
-        help="run the tests that lie beside a policy",
-        description="Puts images and callers to a policy, and compares what it says with what is\nexpected.",
-        examples=_EXAMPLES,
-    )
-    keyring = "certificates, instead of those that the tests name; repeatable"
-    add_policy_options(parser, "test the policy that it names", keyring)
-    parser.add_argument(
-        "--tests",
-        metavar="FILE_OR_DIR",
-        action="append",
-        default=[],
-        help=f"tests, instead of those in `{FOLDER}` beside the policies; repeatable",
-    )
-    parser.add_argument("-k", dest="filter", metavar="TEXT", help="only tests that have this in their name")
-    parser.add_argument("--all-rules", action="store_true", help="fail also when tests do not show all that rules do")
+    parser = add_command(commands, "test", "Runs the tests that lie beside a policy.", _EXAMPLES)
+    add_policy_options(parser, "certificates, instead of those that the tests name")
+    text = f"tests, instead of those in `{FOLDER}` beside the policies"
+    add_repeatable(parser, "--tests", metavar="FILE_OR_DIR", text=text)
+    parser.add_argument("-k", dest="filter", metavar="TEXT", help="only tests with this text in their name")
+    parser.add_argument("--all-rules", action="store_true", help="fail also when tests leave out what a rule does")
     parser.add_argument("--junit", metavar="FILE", help="write the results as JUnit XML too")
-    parser.add_argument("-v", "--verbose", action="store_true", help="list the tests that pass, too")
-    parser.add_argument("-j", "--json", action="store_true", help="print one JSON object")
+    parser.add_argument("-v", "--verbose", action="store_true", help="also list the tests that pass")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,28 +81,21 @@ class Run:
 
 def run(options: argparse.Namespace) -> int:
     """Run `eclctl policy test`; return its exit status."""
-    if wrong := _misuse(options):
-        print(f"eclctl policy test: {wrong}; `eclctl policy test --help` shows how", file=sys.stderr)
-        return USAGE
+    if options.all_rules and options.filter is not None:
+        raise UsageError("--all-rules is about all tests, and -k leaves some out")
     started = datetime.now(UTC)
     made = _run(options, started)
     unwritten = None if options.junit is None else _write(options.junit, made, started)
     if options.json:
-        print(json.dumps(_shape(made)))
+        print_json(_shape(made))
     else:
         _print(made, verbose=options.verbose)
     if unwritten is not None:
         print(f"eclctl policy test: cannot write {printable(options.junit)}: {unwritten}", file=sys.stderr)
         return NO_RESULT
-    return _status(made, all_rules=options.all_rules)
-
-
-def _misuse(options: argparse.Namespace) -> str | None:
-    if (wrong := policy_options_error(options)) is not None:
-        return wrong
-    if options.all_rules and options.filter is not None:
-        return "--all-rules is about all tests, and -k leaves some out"
-    return None
+    if not made.timed:
+        return NOTHING_TESTED
+    return FAILED if made.failed or (options.all_rules and any(rule.gap for rule in made.rules)) else OK
 
 
 def _run(options: argparse.Namespace, now: datetime) -> Run:
@@ -128,18 +105,16 @@ def _run(options: argparse.Namespace, now: datetime) -> Run:
     wanted = (options.filter or "").casefold()
     chosen = [case for case in loaded.cases if wanted in case.name.casefold()]
     runner = Runner(loaded.snapshot, loaded.elsewhere)
+    timed = []
     try:
-        timed = tuple(_timed(runner, case) for case in chosen)
+        for case in chosen:
+            started = time.perf_counter()
+            result = runner.run(case)
+            timed.append(Timed(result, time.perf_counter() - started))
     finally:
         runner.close()
     rules = coverage(loaded.snapshot.policy, (each.result.decision for each in timed))
-    return Run(loaded, timed, rules, selected=options.filter is None)
-
-
-def _timed(runner: Runner, case: Case) -> Timed:
-    started = time.perf_counter()
-    result = runner.run(case)
-    return Timed(result, time.perf_counter() - started)
+    return Run(loaded, tuple(timed), rules, selected=options.filter is None)
 
 
 def _loaded(options: argparse.Namespace, now: datetime) -> LoadedTests:
@@ -165,12 +140,6 @@ def _write(path: str, made: Run, started: datetime) -> str | None:
     return None
 
 
-def _status(made: Run, *, all_rules: bool) -> int:
-    if not made.timed:
-        return NOTHING_TESTED
-    return FAILED if made.failed or (all_rules and any(rule.gap for rule in made.rules)) else OK
-
-
 def _print(made: Run, *, verbose: bool) -> None:
     for problem in made.loaded.errors:
         print_problem("error", problem)
@@ -184,10 +153,8 @@ def _print(made: Run, *, verbose: bool) -> None:
     for file, group in groupby(made.timed, key=lambda each: each.result.case.mark.file):
         results = [each.result for each in group]
         failed = sum(not result.passed for result in results)
-        print(
-            f"{printable(file)}: {counted(len(results) - failed, 'test')} passed"
-            + (f", {failed} FAILED" * (failed > 0))
-        )
+        also = f", {failed} FAILED" if failed else ""
+        print(f"{printable(file)}: {counted(len(results) - failed, 'test')} passed{also}")
         for result in results:
             if verbose or not result.passed:
                 print("\n".join(_lines(result)))
@@ -206,25 +173,12 @@ def _lines(result: CaseResult) -> Iterator[str]:
     yield f"        at {printable(result.case.mark.file)}:{result.case.mark.line}"
     for each in result.differences:
         label = "" if each.what == "decision" else f" {each.what}"
-        yield from _wrapped(f"expected{label}: {printable(each.expected)}")
-        yield from _wrapped(f"     got{label}: {printable(each.got)}")
+        yield from wrapped(f"expected{label}: {printable(each.expected)}", _INDENT, _FURTHER)
+        yield from wrapped(f"     got{label}: {printable(each.got)}", _INDENT, _FURTHER)
     rule, where = result.decision.rule, result.decision.rule_where
     if rule is not None and where is not None:
         yield f"        by rule {printable(rule)}, {printable(where)}"  # a path is not broken, however long
-    yield from _wrapped(f"reason: {printable(result.decision.reason)}")
-
-
-def _wrapped(text: str) -> list[str]:
-    indent = " " * 8
-    return textwrap.wrap(
-        text,
-        _WIDTH,
-        initial_indent=indent,
-        subsequent_indent=indent + " " * 10,
-        drop_whitespace=True,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+    yield from wrapped(f"reason: {printable(result.decision.reason)}", _INDENT, _FURTHER)
 
 
 def _print_gaps(rules: Sequence[Reached]) -> None:
@@ -249,7 +203,6 @@ def _print_summary(made: Run) -> None:
 def _shape(made: Run) -> dict[str, object]:
     snapshot = made.loaded.snapshot
     return {
-        "v": 1,
         "passed": len(made.timed) - made.failed,
         "failed": made.failed,
         "policy": snapshot.digest if snapshot is not None else None,

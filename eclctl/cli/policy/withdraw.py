@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import fcntl
-import json
 import os
 import pwd
 import sys
@@ -15,8 +14,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from eclctl.cli.inputs.policies import SYSTEM_CONFIG
-from eclctl.cli.terminal.exit_codes import NO_RESULT, OK, USAGE
-from eclctl.cli.terminal.output import print_error
+from eclctl.cli.terminal.exit_codes import NO_RESULT, OK
+from eclctl.cli.terminal.output import print_failure, print_json
+from eclctl.cli.terminal.parser import UsageError
+from eclctl.cli.terminal.subcommands import Commands, add_command
 from eclctl.config.accounts import NAMES
 from eclctl.decide.snapshot import Snapshot, build
 from eclctl.errors import ConfigError, EclctlError
@@ -29,7 +30,6 @@ from eclctl.text import json_text, printable
 from eclctl.trust.signer_types import SIGNER_TYPES, signer_type
 
 if TYPE_CHECKING:
-    from eclctl.cli.terminal.parser import Parser
     from eclctl.config.settings import Settings
 
 __all__ = ["add", "run"]
@@ -38,11 +38,11 @@ _NAME = "00-withdrawn.yaml"
 _SUFFIXES = (".yaml", ".yml")
 _LONGEST_REASON = 500
 
-_EXAMPLES = f"""The entry goes into a file of its own, {_NAME} beside the other
-policies unless -o names another. Comments in it stay. The whole policy is
-loaded with the entry first; if anything is wrong, nothing is written. A daemon
-knows of it from its next reload. `eclctl policy simulate` shows beforehand what
-will stop.
+_EXAMPLES = f"""The entry goes into the file {_NAME} beside the other policies, or
+into the one that -o names. Comments in that file stay. The whole policy is
+first loaded with the entry; on any error nothing is written. A running daemon
+denies what is withdrawn after its next reload. `eclctl policy simulate` shows
+before which images would stop.
 
 exit status:
   0  the entry is written, or was there
@@ -62,14 +62,10 @@ _USAGE = """eclctl policy withdraw [-h] (--signer NAME | --key KEY |
                               --reason TEXT [-o FILE] [--config FILE] [-j]"""
 
 
-def add(commands: argparse._SubParsersAction[Parser]) -> None:
+def add(commands: Commands) -> None:
     """Add the command's parser to those of `eclctl policy`."""
-    parser = commands.add_parser(
-        "withdraw",
-        help="write down what may not run any more",
-        description="Withdraws a signer, a key, or an image by what it holds.",
-        examples=_EXAMPLES,
-    )
+    text = "Withdraws an image, or all that a signer or key signed: it may not run any more."
+    parser = add_command(commands, "withdraw", text, _EXAMPLES)
     parser.usage = _USAGE  # what argparse makes of five alternatives is one line, however long
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--signer", metavar="NAME", help="everything that any key of a signer signed")
@@ -82,7 +78,6 @@ def add(commands: argparse._SubParsersAction[Parser]) -> None:
     parser.add_argument("--reason", metavar="TEXT", required=True, help="why, for readers of the file")
     parser.add_argument("-o", "--output", metavar="FILE", help=f"the policy file to write ({_NAME})")
     parser.add_argument("--config", metavar="FILE", default=SYSTEM_CONFIG, help=f"today's policy ({SYSTEM_CONFIG})")
-    parser.add_argument("-j", "--json", action="store_true", help="print one JSON object")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,18 +93,15 @@ def run(options: argparse.Namespace) -> int:
     """Run `eclctl policy withdraw`; return its exit status."""
     reason = options.reason.strip()
     if not reason or len(reason) > _LONGEST_REASON:
-        print(f"eclctl policy withdraw: --reason has 1 to {_LONGEST_REASON} characters", file=sys.stderr)
-        return USAGE
+        raise UsageError(f"--reason has 1 to {_LONGEST_REASON} characters")
     try:
         settings, snapshot = load_site(options.config)
         entry = _entry(options, snapshot)
         target = _target(options.output, settings)
         written = _withdraw(entry, reason, target, settings)
     except (EclctlError, OSError) as error:
-        print(f"eclctl policy withdraw: {printable(str(error))}", file=sys.stderr)
+        print_failure(options.prog, error, as_json=options.json)
         print("nothing has changed", file=sys.stderr)
-        if options.json:
-            print_error(error)
         return NO_RESULT
     _print(options, entry, target, written=written)
     return OK
@@ -262,8 +254,7 @@ def _print(options: argparse.Namespace, entry: _Entry, target: str, *, written: 
     if options.json:
         file = json_text(target)
         what = json_text(entry.what)
-        shape = {"v": 1, "written": written, "file": file, "list": entry.sort, "entry": entry.name, "what": what}
-        print(json.dumps(shape))
+        print_json({"written": written, "file": file, "list": entry.sort, "entry": entry.name, "what": what})
         return
     if not written:
         print(f"withdrawn already in {printable(target)}: {printable(entry.name)}")

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from eclctl.cli.inputs.policies import SYSTEM_CONFIG
 from eclctl.cli.inputs.registries import (
     add_registry_options,
     connect,
     print_transfer_failure,
     show_progress,
-    warning_printer,
+    teller,
 )
-from eclctl.cli.terminal.exit_codes import OK
+from eclctl.cli.terminal.exit_codes import OK, USAGE
+from eclctl.cli.terminal.output import print_json
 from eclctl.cli.terminal.parser import Parser
 from eclctl.decide.questions import Decision
 from eclctl.errors import EclctlError, MalformedImageError, RemoteError
@@ -71,7 +72,6 @@ examples:
   eclctl pull --no-https solver.sif oras://localhost:5000/solver:1.2"""
 
 _KEPT = "What has come is kept: the same command goes on from there"
-_CONFIG = "/etc/eclctl/config.yaml"
 _ARCHITECTURES = {
     "x86_64": "amd64",
     "aarch64": "arm64",
@@ -123,10 +123,8 @@ def run(argv: list[str]) -> int:
     try:
         reference = parse_reference(options.reference)
     except RemoteError as error:
-        return (
-            print_transfer_failure("pull", error, as_json=options.json, **_known(options.output, options.reference))
-            and 2
-        )
+        known = _known(options.output, options.reference)
+        return print_transfer_failure("pull", error, as_json=options.json, **known) and USAGE
     if options.with_cosign and reference.scheme != "docker":
         parser.error("--with-cosign is for docker://; oras:// pulls the whole file, with all signatures in it")
     if options.config is not None and not options.require_allow:
@@ -142,7 +140,7 @@ def run(argv: list[str]) -> int:
             _show_missing(denied)
         return print_transfer_failure("pull", error, as_json=options.json, **known)
     if options.json:
-        print(json.dumps({"v": 1, **known, "decision": decision and decision_fields(decision), "error": None}))
+        print_json({**known, "decision": decision and decision_fields(decision), "error": None})
     else:
         _report(known, decision)
     return OK
@@ -162,7 +160,7 @@ def _parser() -> Parser:
     parser.add_argument("--arch", type=_architecture, metavar="ARCH", help="amd64, arm64, ppc64le…; else this host's")
     parser.add_argument("-F", "--force", action="store_true", help="replace OUTPUT if it is there")
     parser.add_argument("--require-allow", action="store_true", help="only if the policy allows it under that name")
-    parser.add_argument("--config", metavar="FILE", help=f"whose policy ({_CONFIG})")
+    parser.add_argument("--config", metavar="FILE", help=f"whose policy ({SYSTEM_CONFIG})")
     add_registry_options(parser)
     return parser
 
@@ -180,15 +178,14 @@ def _default_name(reference: Reference) -> str:
 
 def _pull(options: argparse.Namespace, reference: Reference, path: str, known: dict[str, Any]) -> Decision | None:
     """Pull, and return what the policy decided if it was asked."""
-
-    def tell(text: str) -> None:
-        known["warnings"].append(text)
-        if not options.json:
-            warning_printer("pull")(text)
-
-    _require_absent(path, options)
+    tell = teller("pull", known, as_json=options.json)
+    # What would be refused at the end is refused before anything is fetched.
+    if os.path.isdir(path):
+        raise NewFileError(f"{path}: this is a directory; name the file in it")
+    if not options.force and os.path.lexists(path):
+        raise NewFileError(f"image file already exists: {path!r} - will not overwrite; --force does")
     if options.require_allow:
-        load_site(options.config or _CONFIG)  # what is wrong with it is said before anything is fetched
+        load_site(options.config or SYSTEM_CONFIG)  # what is wrong with it is said before anything is fetched
     registry = connect(options, reference, tell, push=False)
     plan = _plan(registry, reference, options, tell)
     known |= {"digest": plan.image.document.digest, "size": plan.file.size, "signatures": plan.signature_count}
@@ -206,14 +203,6 @@ def _pull(options: argparse.Namespace, reference: Reference, path: str, known: d
     return decision
 
 
-def _require_absent(path: str, options: argparse.Namespace) -> None:
-    """Refuse before anything is fetched what would be refused at the end."""
-    if os.path.isdir(path):
-        raise NewFileError(f"{path}: this is a directory; name the file in it")
-    if not options.force and os.path.lexists(path):
-        raise NewFileError(f"image file already exists: {path!r} - will not overwrite; --force does")
-
-
 def _plan(registry: Registry, reference: Reference, options: argparse.Namespace, tell: Callable[[str], None]) -> _Plan:
     """Return what the file will be, before anything large is fetched."""
     architecture = options.arch or _architecture(platform.machine())
@@ -226,7 +215,11 @@ def _plan(registry: Registry, reference: Reference, options: argparse.Namespace,
     signatures = find_signatures(registry, image.document.digest) if options.with_cosign else None
     if options.with_cosign and signatures is None:
         tell(f"the registry has no cosign signatures of {image.document.digest}")
-    drawn = plan_oci_sif(list(_members(image, signatures)))
+    members = [Member(image.document.raw, image.manifest, image.document.media_type)]
+    if signatures is not None:
+        name = f"_cosign:{image.document.digest.replace(':', '-')}.sig"
+        members.append(Member(signatures.document.raw, signatures.manifest, signatures.document.media_type, name))
+    drawn = plan_oci_sif(members)
     placed = tuple(replace(each, data=known.get(each.digest, each.data)) for each in drawn.placed)
     return _Plan(image, signatures, PlannedImage(drawn.head, placed, drawn.size))
 
@@ -241,13 +234,6 @@ def _config(registry: Registry, image: FoundManifest, architecture: str) -> dict
     if named and architecture not in {named, named.partition("/")[0]}:
         raise RemoteError(f"the image is for {printable(named)}, not for {printable(architecture)}; --arch chooses")
     return {content.digest: config}
-
-
-def _members(image: FoundManifest, signatures: FoundManifest | None) -> Iterator[Member]:
-    yield Member(image.document.raw, image.manifest, image.document.media_type)
-    if signatures is not None:
-        name = f"_cosign:{image.document.digest.replace(':', '-')}.sig"
-        yield Member(signatures.document.raw, signatures.manifest, signatures.document.media_type, name)
 
 
 def _download(registry: Registry, file: PartialFile, drawn: PlannedImage, advance: Callable[[int], None]) -> int:
@@ -274,7 +260,7 @@ def _require_readable(file: PartialFile, plan: _Plan, reference: Reference) -> N
 def _decision(options: argparse.Namespace, file: PartialFile) -> Decision | None:
     if not options.require_allow:
         return None
-    decision = decide_as_if_at(options.config or _CONFIG, file.path, file.final)
+    decision = decide_as_if_at(options.config or SYSTEM_CONFIG, file.path, file.final)
     if decision.verdict is not Verdict.ALLOW:
         raise _DeniedError(decision)
     return decision

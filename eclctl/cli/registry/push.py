@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,9 +15,10 @@ from eclctl.cli.inputs.registries import (
     connect,
     print_transfer_failure,
     show_progress,
-    warning_printer,
+    teller,
 )
-from eclctl.cli.terminal.exit_codes import OK
+from eclctl.cli.terminal.exit_codes import OK, USAGE
+from eclctl.cli.terminal.output import print_json
 from eclctl.cli.terminal.parser import Parser
 from eclctl.errors import BusyImageError, EclctlError, MalformedImageError, RemoteError
 from eclctl.remote.http.limits import CHUNK
@@ -75,13 +75,15 @@ class _Manifest:
 def run(argv: list[str]) -> int:
     """Run the command with the arguments after its name and return the exit status."""
     options = _parser().parse_args(argv)
-    known = _known(options)
+    # What is told as JSON however it ends; what comes to be known is put into it.
+    known = {"image": options.image, "reference": options.reference, "digest": None, "signatures": None}
+    known |= {"blobs": None, "sent": None, "warnings": []}
     try:
         reference = parse_reference(options.reference)
         if reference.digest:
             raise RemoteError("a push names a tag; the digest follows from the image")  # noqa: TRY301
     except RemoteError as error:
-        return print_transfer_failure("push", error, as_json=options.json, **known) and 2
+        return print_transfer_failure("push", error, as_json=options.json, **known) and USAGE
     known["reference"] = str(reference)
     try:
         fd = open_regular_file(options.image)
@@ -93,12 +95,6 @@ def run(argv: list[str]) -> int:
         return print_transfer_failure("push", error, as_json=options.json, **known)
     _report(known, as_json=options.json)
     return OK
-
-
-def _known(options: argparse.Namespace) -> dict[str, Any]:
-    """Return what is told as JSON however it ends; what comes to be known is put into it."""
-    known = {"image": options.image, "reference": options.reference, "digest": None, "signatures": None}
-    return {**known, "blobs": None, "sent": None, "warnings": []}
 
 
 def _parser() -> Parser:
@@ -115,13 +111,11 @@ def _parser() -> Parser:
 
 def _push(options: argparse.Namespace, reference: Reference, fd: int, known: dict[str, Any]) -> None:
     before = os.fstat(fd)
-    image = _image(options.image, fd)
-
-    def tell(text: str) -> None:
-        known["warnings"].append(text)
-        if not options.json:
-            warning_printer("push")(text)
-
+    try:
+        image = reader.read(fd)
+    except MalformedImageError as error:
+        raise MalformedImageError(f"{options.image}: {error}; `eclctl sif list` says what there is") from error
+    tell = teller("push", known, as_json=options.json)
     if reference.scheme == "oras":
         manifests = [_sif_manifest(options.image, reference.tag, fd, image.size)]
     else:
@@ -137,13 +131,6 @@ def _push(options: argparse.Namespace, reference: Reference, fd: int, known: dic
         raise BusyImageError(
             "the image changed while it was pushed; what arrived is what its digests say, push it again"
         )
-
-
-def _image(path: str, fd: int) -> Sif:
-    try:
-        return reader.read(fd)
-    except MalformedImageError as error:
-        raise MalformedImageError(f"{path}: {error}; `eclctl sif list` says what there is") from error
 
 
 def _sif_manifest(path: str, tag: str, fd: int, size: int) -> _Manifest:
@@ -248,13 +235,9 @@ def _require_nothing_lost(registry: Registry, digest: str, ours: _Manifest) -> N
     lost = sum(1 for layer in there.manifest.layers if layer.digest not in have)
     if lost:
         raise RemoteError(
-            f"the registry holds {_counted(lost)} of this image that the file does not have; pull it --with-cosign "
-            "and sign that, or give --force to lose them"
+            f"the registry holds {counted(lost, 'cosign signature')} of this image that the file does not have; "
+            "pull it --with-cosign and sign that, or give --force to lose them"
         )
-
-
-def _counted(number: int) -> str:
-    return counted(number, "cosign signature")
 
 
 def _send(registry: Registry, manifests: list[_Manifest], name: str) -> int:
@@ -269,7 +252,7 @@ def _send(registry: Registry, manifests: list[_Manifest], name: str) -> int:
 
 def _report(known: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
-        print(json.dumps({"v": 1, **known, "error": None}))
+        print_json({**known, "error": None})
         return
     print(f"pushed {printable(known['image'])} to {known['reference']}")
     print(f"digest {known['digest']}")

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import argparse
 import errno
-import json
 import os
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
-from eclctl.cli.sif.info import chosen_slots
-from eclctl.cli.sif.inspection import InspectedImage, NotFoundError, number, report_as_json, run_on_image
-from eclctl.cli.terminal.exit_codes import USAGE
+from eclctl.cli.sif.info import add_object_options, chosen_slots
+from eclctl.cli.sif.inspection import InspectedImage, NotFoundError, report_as_json, run_on_image
+from eclctl.cli.terminal.output import print_json
+from eclctl.cli.terminal.parser import UsageError
+from eclctl.cli.terminal.subcommands import Commands, add_command
 from eclctl.errors import EclctlError
 from eclctl.files.atomic import Existing, NewFileError, atomic_writer, write_at
 from eclctl.sif.inspect import Slot
 from eclctl.sif.reader import pread
 from eclctl.text import printable
-
-if TYPE_CHECKING:
-    from eclctl.cli.terminal.parser import Parser
 
 __all__ = ["add", "run"]
 
@@ -28,9 +25,9 @@ _CHUNK = 1 << 20
 _MOST_SHOWN = 1 << 20
 _STDOUT = "-"
 
-_EXAMPLES = """On a terminal only plain text is shown; `-o -` writes any bytes. A file by
--o appears when it is whole, and replaces nothing without --force. Holes in the
-image are holes in that file.
+_EXAMPLES = """A terminal shows only plain text; `-o -` writes any bytes. A file that -o names
+appears when it is whole, and replaces another only with --force. Holes in the
+image are holes in the file. --json and --force go with -o FILE.
 
 exit status:
   0  the object is written, and the image is sound
@@ -52,33 +49,21 @@ class _DumpError(EclctlError):
     code = "not-dumped"
 
 
-def add(commands: argparse._SubParsersAction[Parser]) -> None:
+def add(commands: Commands) -> None:
     """Add the command's parser to those of `eclctl sif`."""
-    parser = commands.add_parser(
-        "dump",
-        help="the bytes of one data object",
-        description="Writes the data of one object to standard output or a file.",
-        examples=_EXAMPLES,
-    )
-    parser.add_argument("id", type=number, metavar="ID", help="the object's ID, as `eclctl sif list` shows it")
-    parser.add_argument("image", metavar="IMAGE", help="a SIF image")
+    text = "Writes the data of one object to standard output or a file."
+    parser = add_command(commands, "dump", text, _EXAMPLES)
+    add_object_options(parser)
     parser.add_argument("-o", "--output", metavar="FILE", help="write a file; - is standard output")
     parser.add_argument("-F", "--force", action="store_true", help="replace the file if there is one")
-    parser.add_argument("--partial", action="store_true", help="write what there is of an object that was cut")
-    parser.add_argument(
-        "-d", "--descriptor", action="store_true", help="ID is the number of the descriptor, from 1, instead"
-    )
-    parser.add_argument("-j", "--json", action="store_true", help="with -o FILE: print one JSON object")
-    parser.set_defaults(prog=parser.prog)
+    parser.add_argument("--partial", action="store_true", help="write what is there of an object that is cut off")
 
 
 def run(options: argparse.Namespace) -> int:
     """Run `eclctl sif dump`; return its exit status."""
     to_file = options.output not in {None, _STDOUT}
     if not to_file and (options.json or options.force):
-        option = "--json" if options.json else "--force"
-        print(f"{options.prog}: {option} goes with -o FILE", file=sys.stderr)
-        return USAGE
+        raise UsageError(f"{'--json' if options.json else '--force'} goes with -o FILE")
     return run_on_image(options, lambda found: _dump(found, options, to_file=to_file))
 
 
@@ -90,7 +75,7 @@ def _dump(found: InspectedImage, options: argparse.Namespace, *, to_file: bool) 
         written = {"file": printable(options.output or _STDOUT), "bytes": size, "whole": size == slot.descriptor.size}
     if options.json:
         identity = None if slot is None else slot.descriptor.id
-        print(json.dumps({**report_as_json(options.image, found), "object": identity, "written": written}))
+        print_json({**report_as_json(options.image, found), "object": identity, "written": written})
 
 
 def _one(found: InspectedImage, options: argparse.Namespace) -> Slot:

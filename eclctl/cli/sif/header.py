@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
-from eclctl.cli.sif.inspection import EXIT_STATUS, InspectedImage, print_inspection, utc
-from eclctl.cli.sif.objects import NO_TIME, time_shape
+from eclctl.cli.sif.inspection import EXIT_STATUS, NO_TIME, InspectedImage, print_inspection, time_shape, utc
+from eclctl.cli.terminal.subcommands import Commands, add_command
 from eclctl.sif import labels
 from eclctl.sif.reader import Header
 from eclctl.text import printable
 
-if TYPE_CHECKING:
-    from eclctl.cli.terminal.parser import Parser
-
 __all__ = ["add", "readable_size", "run"]
 
-_EXAMPLES = f"""{EXIT_STATUS}
+_EXAMPLES = f"""Times are UTC.
+
+{EXIT_STATUS}
 examples:
   eclctl sif header app.sif
   eclctl sif header --json app.sif
@@ -28,17 +27,10 @@ _KIBI = 1024
 _UNITS = "KMGTPE"
 
 
-def add(commands: argparse._SubParsersAction[Parser]) -> None:
+def add(commands: Commands) -> None:
     """Add the command's parser to those of `eclctl sif`."""
-    parser = commands.add_parser(
-        "header",
-        help="the global header of an image",
-        description="Shows the global header of a SIF image. Times are UTC.",
-        examples=_EXAMPLES,
-    )
+    parser = add_command(commands, "header", "Shows the global header of a SIF image.", _EXAMPLES)
     parser.add_argument("image", metavar="IMAGE", help="a SIF image")
-    parser.add_argument("-j", "--json", action="store_true", help="print one JSON object")
-    parser.set_defaults(prog=parser.prog)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -94,11 +86,9 @@ def _text(raw: bytes) -> str:
 
 def _shape(found: InspectedImage) -> dict[str, Any]:
     header = found.inspection.header
-    return {"header": None if header is None else _header_shape(header)}
-
-
-def _header_shape(header: Header) -> dict[str, Any]:
-    return {
+    if header is None:
+        return {"header": None}
+    shape = {
         "launch_script": printable(_text(header.launch_script)),
         "version": printable(_text(header.version)),
         "architecture": labels.architecture(header.architecture),
@@ -112,3 +102,4 @@ def _header_shape(header: Header) -> dict[str, Any]:
         "data_offset": header.data_offset,
         "data_size": header.data_size,
     }
+    return {"header": shape}

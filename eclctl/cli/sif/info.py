@@ -4,10 +4,21 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from eclctl.cli.sif.inspection import EXIT_STATUS, InspectedImage, NotFoundError, number, print_inspection, utc
-from eclctl.cli.sif.objects import NO_TIME, claimed_entity, group, link, object_shape
+from eclctl.cli.sif.inspection import (
+    EXIT_STATUS,
+    NO_TIME,
+    OCI_TYPES,
+    InspectedImage,
+    NotFoundError,
+    claimed_entity,
+    object_shape,
+    print_inspection,
+    utc,
+)
+from eclctl.cli.terminal.parser import Parser, whole_number
+from eclctl.cli.terminal.subcommands import Commands, add_command
 from eclctl.sif import labels
 from eclctl.sif.inspect import Inspection, Slot
 from eclctl.sif.media_types import media_types
@@ -18,14 +29,11 @@ from eclctl.terms import SignatureFormat
 from eclctl.text import printable
 from eclctl.verify.opening import MAX_SIGNATURE_SIZE
 
-if TYPE_CHECKING:
-    from eclctl.cli.terminal.parser import Parser
+__all__ = ["add", "add_object_options", "chosen_slots", "run"]
 
-__all__ = ["add", "chosen_slots", "run"]
-
-_EXAMPLES = f"""The fingerprint of a signature (Entity) is what the file claims. Who signed is
-for `eclctl verify` to say. The media type of an OCI blob is what an index or
-manifest in the image says of it.
+_EXAMPLES = f"""Times are UTC. The fingerprint of a signature (Entity) is a claim of the file:
+`eclctl verify` shows who signed. The media type of an OCI blob is what an index
+or manifest in the image says of it.
 
 {EXIT_STATUS}
 examples:
@@ -40,31 +48,31 @@ _FORMATS = {
     SignatureFormat.LEGACY: "legacy (clear-signed SIFHASH, covers data only)",
     SignatureFormat.UNKNOWN: "not recognized",
 }
-_OCI = frozenset({DataType.OCI_ROOT_INDEX, DataType.OCI_BLOB})
 
 
-def add(commands: argparse._SubParsersAction[Parser]) -> None:
+def add(commands: Commands) -> None:
     """Add the command's parser to those of `eclctl sif`."""
-    parser = commands.add_parser(
-        "info",
-        help="one data object of an image",
-        description="Shows what the descriptor of one data object says. Times are UTC.",
-        examples=_EXAMPLES,
-    )
-    parser.add_argument("id", type=number, metavar="ID", help="the object's ID, as `eclctl sif list` shows it")
+    parser = add_command(commands, "info", "Shows what the descriptor of one data object says.", _EXAMPLES)
+    add_object_options(parser)
+
+
+def add_object_options(parser: Parser) -> None:
+    """Add what names an object of an image."""
+    text = "the object's ID, as `eclctl sif list` shows it"
+    parser.add_argument("id", type=whole_number(0, (1 << 32) - 1), metavar="ID", help=text)
     parser.add_argument("image", metavar="IMAGE", help="a SIF image")
-    parser.add_argument(
-        "-d", "--descriptor", action="store_true", help="ID is the number of the descriptor, from 1, instead"
-    )
-    parser.add_argument("-j", "--json", action="store_true", help="print one JSON object")
-    parser.set_defaults(prog=parser.prog)
+    text = "ID is the number of a descriptor, counted from 1"
+    parser.add_argument("-d", "--descriptor", action="store_true", help=text)
 
 
 def run(options: argparse.Namespace) -> int:
     """Run `eclctl sif info`; return its exit status."""
-    return print_inspection(
-        options, lambda found: _show(found, options), lambda found: {"objects": _shapes(found.inspection, options)}
-    )
+
+    def shapes(found: InspectedImage) -> dict[str, Any]:
+        inspection = found.inspection
+        return {"objects": [_shape(inspection, slot) for slot in chosen_slots(inspection, options)]}
+
+    return print_inspection(options, lambda found: _show(found, options), shapes)
 
 
 def chosen_slots(inspection: Inspection, options: argparse.Namespace) -> Sequence[Slot]:
@@ -99,8 +107,8 @@ def _reference_lines(slot: Slot) -> Iterator[tuple[str, str]]:
     descriptor = slot.descriptor
     yield "Data Type", labels.data_type(descriptor)
     yield "ID", str(descriptor.id)
-    yield "Group ID", group(descriptor)
-    yield "Linked ID", link(descriptor)
+    yield "Group ID", labels.group(descriptor)
+    yield "Linked ID", labels.link(descriptor)
     yield "Offset", str(descriptor.offset)
     yield "Size", str(descriptor.size)
     for label, seconds in (("Created At", descriptor.created), ("Modified At", descriptor.modified)):
@@ -112,7 +120,7 @@ def _reference_lines(slot: Slot) -> Iterator[tuple[str, str]]:
         yield meaning.name, meaning.text
     if descriptor.is_signature and (entity := claimed_entity(descriptor)):
         yield "Entity", f"{entity} (a claim, no proof)"
-    if descriptor.type in _OCI:
+    if descriptor.type in OCI_TYPES:
         yield "Digest", stated_digest(descriptor) or "none that is one"
 
 
@@ -126,15 +134,11 @@ def _own_lines(inspection: Inspection, slot: Slot) -> Iterator[tuple[str, str]]:
         yield "Damaged", "its data is not, or not wholly, in the file"
 
 
-def _shapes(inspection: Inspection, options: argparse.Namespace) -> list[dict[str, Any]]:
-    return [_shape(inspection, slot) for slot in chosen_slots(inspection, options)]
-
-
 def _shape(inspection: Inspection, slot: Slot) -> dict[str, Any]:
     shape = object_shape(slot)
     if slot.descriptor.is_signature:
         shape["signature_format"] = _format(inspection, slot).value
-    if slot.descriptor.type in _OCI:
+    if slot.descriptor.type in OCI_TYPES:
         shape["media_types"] = [printable(media_type) for media_type in _media_types(inspection, slot)]
     return shape
 

@@ -12,33 +12,45 @@ from typing import Any, NamedTuple
 
 from eclctl.cli.inputs.images import open_regular_file
 from eclctl.cli.terminal.exit_codes import FAILED, OK
+from eclctl.cli.terminal.output import print_json, wrapped
 from eclctl.errors import EclctlError
+from eclctl.sif import labels
 from eclctl.sif.file_type import RecognisedFile, recognise_directory
-from eclctl.sif.inspect import Inspection, Remark, inspect
+from eclctl.sif.inspect import Inspection, Remark, Slot, inspect
+from eclctl.sif.reader import DataType, Descriptor
 from eclctl.sif.warnings import unusual_values
-from eclctl.text import bounded_integer, printable
+from eclctl.text import counted, printable
 
 __all__ = [
     "EXIT_STATUS",
+    "NO_TIME",
+    "OCI_TYPES",
     "InspectedImage",
     "NotFoundError",
-    "number",
+    "claimed_entity",
+    "object_shape",
     "print_inspection",
     "report_as_json",
     "run_on_image",
+    "time_shape",
     "utc",
 ]
 
 EXIT_STATUS = """exit status:
   0  the image is sound, and this is what is in it
-  1  it is damaged, and what is wrong is said; or it cannot be read at all
+  1  it is damaged, and each fault is listed; or it cannot be read at all
   2  the command line is wrong
   3  the output cannot be written
 """
 
-_WIDTH = 80
+NO_TIME = -62_135_596_800
+"""The first second of the year 1, which images that are made the same each time have for a time."""
+
+OCI_TYPES = frozenset({DataType.OCI_ROOT_INDEX, DataType.OCI_BLOB})
+
+_FINGERPRINT = 20
+_LONG_FINGERPRINT = 32
 _MOST_SHOWN = 40
-_HIGHEST = (1 << 32) - 1
 
 
 class NotFoundError(EclctlError):
@@ -52,11 +64,6 @@ class InspectedImage(NamedTuple):
 
     inspection: Inspection
     notes: tuple[Remark, ...]
-
-    @property
-    def status(self) -> int:
-        """The exit status that this image gives."""
-        return FAILED if self.inspection.damaged else OK
 
 
 @contextmanager
@@ -83,7 +90,7 @@ def print_inspection(
 
     def answer(found: InspectedImage) -> None:
         if options.json:
-            _print_json({**report_as_json(options.image, found), **shape(found)})
+            print_json({**report_as_json(options.image, found), **shape(found)})
         elif found.inspection.look is None:
             text(found)
 
@@ -99,7 +106,7 @@ def run_on_image(options: argparse.Namespace, answer: Callable[[InspectedImage],
         with _opened(options.image) as found:
             try:
                 answer(found)
-                status = found.status
+                status = FAILED if found.inspection.damaged else OK
             except EclctlError as error:
                 status = _refuse(options, error, found)
             if not options.json:
@@ -117,7 +124,7 @@ def _refuse(options: argparse.Namespace, error: EclctlError, found: InspectedIma
         shape = report_as_json(options.image, found)
         shape["error"] = {"code": error.code, "message": str(error)}
         shape["look"] = shape["look"] or (look and _look(look, options.image))
-        _print_json(shape)
+        print_json(shape)
     elif look is not None:
         _say_look(options.prog, options.image, look)
     else:
@@ -125,18 +132,11 @@ def _refuse(options: argparse.Namespace, error: EclctlError, found: InspectedIma
     return FAILED
 
 
-def _print_json(shape: Mapping[str, Any]) -> None:
-    import json  # noqa: PLC0415 - only --json needs it
-
-    print(json.dumps(shape))
-
-
 def report_as_json(image: str, found: InspectedImage | None) -> dict[str, Any]:
     """Return what every command's JSON begins with; `found` is None for an image that could not be read."""
     inspection = None if found is None else found.inspection
     look = None if inspection is None else inspection.look
     return {
-        "v": 1,
         "image": printable(image),
         "error": None,
         "sif": None if inspection is None else look is None,
@@ -155,20 +155,58 @@ def _complain(options: argparse.Namespace, found: InspectedImage) -> None:
         _say_look(prog, options.image, inspection.look)
         return
     if inspection.damaged:
-        things = "finding" if len(inspection.faults) == 1 else "findings"
-        print(f"{prog}: {image} is damaged, {len(inspection.faults)} {things}:", file=sys.stderr)
+        print(f"{prog}: {image} is damaged, {counted(len(inspection.faults), 'finding')}:", file=sys.stderr)
         _say_remarks(inspection.faults)
     if found.notes:
         print(f"{prog}: {image}: what writers of SIF images do not write:", file=sys.stderr)
         _say_remarks(found.notes)
 
 
-def number(text: str) -> int:
-    """Parse an ID or a descriptor's number for a parser."""
-    value = bounded_integer(text, 0, _HIGHEST)
-    if value is None:
-        raise argparse.ArgumentTypeError(f"{printable(text)} is no number from 0 to {_HIGHEST}")
-    return value
+def claimed_entity(descriptor: Descriptor) -> str:
+    """Return the fingerprint that a signature's descriptor claims, in upper-case hex; "" when it claims none.
+
+    That is 20 bytes, or 32 where there is more: they are not checked, and the author of the file chose them.
+    """
+    entity = descriptor.entity
+    length = _LONG_FINGERPRINT if any(entity[_FINGERPRINT:_LONG_FINGERPRINT]) else _FINGERPRINT
+    return entity[:length].hex().upper() if any(entity[:length]) else ""
+
+
+def object_shape(slot: Slot) -> dict[str, Any]:
+    """Return a data object as JSON has it. Times are seconds since 1970 and, within reason, text."""
+    descriptor = slot.descriptor
+    link = {"kind": "group" if descriptor.links_group else "object", "id": descriptor.link}
+    shape: dict[str, Any] = {
+        "id": descriptor.id,
+        "descriptor": slot.number,
+        "type": labels.data_type(descriptor),
+        "type_number": descriptor.type,
+        "group": descriptor.group or None,
+        "link": link if descriptor.link else None,
+        "offset": descriptor.offset,
+        "size": descriptor.size,
+        "end": descriptor.offset + descriptor.size,
+        "whole": slot.whole,
+        "created": time_shape(descriptor.created),
+        "modified": time_shape(descriptor.modified),
+        "uid": descriptor.uid,
+        "gid": descriptor.gid,
+        "name": printable(descriptor.name),
+    }
+    for meaning in labels.meanings(descriptor):
+        shape[meaning.name.lower().replace(" ", "_")] = meaning.text
+    if descriptor.is_signature:
+        shape["claimed_entity"] = claimed_entity(descriptor) or None
+    if descriptor.type in OCI_TYPES:
+        from eclctl.sif.oci_sif import stated_digest  # noqa: PLC0415 - only an OCI-SIF states digests
+
+        shape["digest"] = stated_digest(descriptor)
+    return shape
+
+
+def time_shape(seconds: int) -> Mapping[str, Any] | None:
+    """Return a time as JSON has it; None where there is none."""
+    return None if seconds == NO_TIME else {"seconds": seconds, "utc": utc(seconds)}
 
 
 def utc(seconds: int) -> str:
@@ -219,20 +257,15 @@ def _advice(look: RecognisedFile, image: str) -> str:
 
 def _say_remarks(remarks: Sequence[Remark]) -> None:
     for remark in remarks[:_MOST_SHOWN]:
-        print(_wrapped(remark), file=sys.stderr)
+        print("\n".join(_lines(remark)), file=sys.stderr)
     if len(remarks) > _MOST_SHOWN:
         print(f"  and {len(remarks) - _MOST_SHOWN} more: --json has them all", file=sys.stderr)
 
 
-def _wrapped(remark: Remark) -> str:
-    import textwrap  # noqa: PLC0415 - a sound image has no remarks
-
+def _lines(remark: Remark) -> list[str]:
     where = "" if remark.descriptor is None else f"descriptor {remark.descriptor} (object {remark.object}), "
     at = "" if remark.at is None else f" at byte {remark.at}"
-    text = f"{where}{remark.field}{at}: {remark.wrong}; right: {remark.right}"
-    return textwrap.fill(
-        text, _WIDTH, initial_indent="  ", subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
-    )
+    return wrapped(f"{where}{remark.field}{at}: {remark.wrong}; right: {remark.right}", "  ", "    ")
 
 
 def _remark(remark: Remark) -> dict[str, Any]:

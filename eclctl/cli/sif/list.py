@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
 
-from eclctl.cli.sif.inspection import EXIT_STATUS, InspectedImage, print_inspection
-from eclctl.cli.sif.objects import group, link, object_shape
+from eclctl.cli.sif.inspection import EXIT_STATUS, InspectedImage, object_shape, print_inspection
+from eclctl.cli.terminal.subcommands import Commands, add_command
 from eclctl.sif import labels
 from eclctl.sif.inspect import Slot
-
-if TYPE_CHECKING:
-    from eclctl.cli.terminal.parser import Parser
 
 __all__ = ["add", "run"]
 
@@ -24,22 +20,17 @@ examples:
 """
 
 
-def add(commands: argparse._SubParsersAction[Parser]) -> None:
+def add(commands: Commands) -> None:
     """Add the command's parser to those of `eclctl sif`."""
-    parser = commands.add_parser(
-        "list",
-        help="the data objects of an image",
-        description="Lists the data objects of a SIF image, also of a damaged one.",
-        examples=_EXAMPLES,
-    )
+    parser = add_command(commands, "list", "Lists the data objects of a SIF image, also of a damaged one.", _EXAMPLES)
     parser.add_argument("image", metavar="IMAGE", help="a SIF image")
-    parser.add_argument("-j", "--json", action="store_true", help="print one JSON object")
-    parser.set_defaults(prog=parser.prog)
 
 
 def run(options: argparse.Namespace) -> int:
     """Run `eclctl sif list`; return its exit status."""
-    return print_inspection(options, _show, _shape)
+    return print_inspection(
+        options, _show, lambda found: {"objects": [object_shape(slot) for slot in found.inspection.slots]}
+    )
 
 
 def _show(found: InspectedImage) -> None:
@@ -56,8 +47,5 @@ def _line(slot: Slot) -> str:
     position = f"|{descriptor.offset}-{descriptor.offset + descriptor.size} "
     details = "/".join(meaning.text for meaning in labels.meanings(descriptor))
     kind = f"{labels.data_type(descriptor)} ({details})" if details else labels.data_type(descriptor)
-    return f"{descriptor.id:<4} |{group(descriptor):<7} |{link(descriptor, wide=True):<7} {position:<26} |{kind}"
-
-
-def _shape(found: InspectedImage) -> dict[str, Any]:
-    return {"objects": [object_shape(slot) for slot in found.inspection.slots]}
+    group, link = labels.group(descriptor), labels.link(descriptor, wide=True)
+    return f"{descriptor.id:<4} |{group:<7} |{link:<7} {position:<26} |{kind}"

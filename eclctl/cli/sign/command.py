@@ -1,169 +1,165 @@
-"""`eclctl sign`: signatures into SIF images, as `singularity sign` makes them."""
+"""`eclctl sign`: its options and how they go together. Making signatures is for `native` and `cosign`."""
 
 from __future__ import annotations
 
 import argparse
-import os
-import sys
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from functools import partial
 
-from eclctl.cli.inputs.images import open_regular_file
-from eclctl.cli.sign import options as sign_options
-from eclctl.cli.sign import policy as sign_policy
-from eclctl.cli.sign.keys import key_description, open_signing
-from eclctl.cli.sign.policy import Outlook, Policies, load_policies
-from eclctl.cli.sign.report import SigningReport, show_coverage, show_warnings
-from eclctl.cli.terminal.exit_codes import FAILED, OK
-from eclctl.cli.terminal.output import print_note
-from eclctl.cli.terminal.passphrases import Passphrases, at_terminal
-from eclctl.cli.terminal.progress import progress_bar
-from eclctl.cli.terminal.prompts import confirmed
-from eclctl.errors import ConfigError, EclctlError, KeyMaterialError, SigningError
-from eclctl.sif.reader import Sif, read
-from eclctl.sign import native
-from eclctl.sign.coverage import Part, already_signed, plan_coverage, signing_warnings
-from eclctl.sign.edit.editing import editing, prepare
-from eclctl.sign.native import Signing
-from eclctl.terms import Finding
+from eclctl.cli.terminal.parser import Parser, add_repeatable, whole_number
+from eclctl.cli.terminal.passphrases import VARIABLE, descriptor
+from eclctl.sign.metadata import HASHES
+from eclctl.terms import is_purpose
 from eclctl.text import printable
 
 __all__ = ["run"]
 
-_ASKED = frozenset({"signed-before", "not-tied", "ungrouped-object", "unknown-to-policy"})
-"""The warnings that the user at the terminal is asked about."""
+_EXAMPLES = f"""\
+Passphrases are asked for at the terminal; scripts give them by --passphrase-fd
+or in ${VARIABLE}, never on the command line.
+
+exit status: 0 when every image was signed, 1 when any was not (it is then as
+it was), 2 for usage, 3 when the output cannot be written
+
+examples:
+  eclctl sign app.sif
+  eclctl sign --fingerprint alice@site.example --purpose review app.sif
+  eclctl sign --gnupg --config /etc/eclctl/config.yaml --as /srv/a.sif a.sif
+  eclctl sign --key ci.pem --key release.pem *.sif
+  eclctl sign --sif-id 3 app.sif
+  eclctl sign --cosign --key cosign.key app.oci.sif
+"""
 
 
 def run(argv: list[str]) -> int:
     """Run the command with the arguments after its name and return the exit status."""
-    parser = sign_options.parser()
+    parser = _parser()
     options = parser.parse_args(argv)
-    if (wrong := sign_options.signing_options_error(options)) is not None:
+    if (wrong := _misused(options)) is not None:
         parser.error(wrong)
     if options.cosign:
-        from eclctl.cli.sign import cosign as sign_cosign  # noqa: PLC0415 - native signatures need none of it
+        from eclctl.cli.sign import cosign  # noqa: PLC0415 - native signatures need none of it
 
-        return sign_cosign.run(options)
-    passphrases = Passphrases(options.passphrase_fd, os.environ, ask=at_terminal() and not options.non_interactive)
-    try:
-        policies = load_policies(options, _now())
-        print_note(f"INFO:    Signing image with {key_description(options)}")
-        with open_signing(options, passphrases) as signing:
-            return _Command(options, signing, policies, ask=passphrases.asks and not options.yes).run()
-    except (ConfigError, KeyMaterialError) as error:
-        return _refuse(options, error)
+        return cosign.run(options)
+    from eclctl.cli.sign import native  # noqa: PLC0415 - `--help` needs none of it
+
+    return native.run(options)
 
 
-def _refuse(options: argparse.Namespace, error: EclctlError) -> int:
-    """Say why nothing was signed at all."""
-    finding = Finding(error.code, str(error))
-    for image in options.images if options.json else ():
-        SigningReport(image, error=finding).show_json()
-    print_note(f"FATAL:   failed to sign container: {printable(str(error))}")
-    return FAILED
+def _parser() -> Parser:
+    made = Parser(
+        "eclctl sign",
+        "Adds digital signatures to SIF images: one for each object group, unless groups\nor objects are chosen.",
+        _EXAMPLES,
+    )
+    made.add_argument("images", nargs="+", metavar="IMAGE", help="a SIF image")
+    _add_keys(made)
+    _add_scope(made)
+    what = made.add_argument_group("what is signed")
+    what.add_argument("--hash", choices=HASHES, default="sha256", help="digest of objects and header (sha256)")
+    what.add_argument(
+        "--purpose", type=_purpose, metavar="NAME", help="what the signature approves; policies can ask for it"
+    )
+    what.add_argument(
+        "-c", "--cosign", action="store_true", help="a cosign signature of the image in an OCI-SIF, with --key"
+    )
+    add_repeatable(what, "--annotation", metavar="NAME=VALUE", text="with --cosign: say this of the image")
+    _add_policy(made)
+    made.add_argument("-y", "--yes", action="store_true", help="sign in spite of warnings, without asking")
+    made.add_argument("--non-interactive", action="store_true", help="ask nothing, not even for a passphrase")
+    made.add_argument("-j", "--json", action="store_true", help="print one JSON object for each image, one a line")
+    return made
 
 
-@dataclass(frozen=True, slots=True)
-class _Look:
-    """An image that was looked at, and can be signed. `state` is which file it was, and which content of that."""
-
-    image: str
-    state: tuple[int, ...]
-    sif: Sif
-    parts: tuple[Part, ...]
-    warnings: tuple[Finding, ...]
-    outlook: Outlook | None
-
-
-class _Command:
-    """Signs images with keys that are unlocked, one after the other; each is looked at and shown before."""
-
-    def __init__(self, options: argparse.Namespace, signing: Signing, policies: Policies | None, *, ask: bool) -> None:
-        self._options = options
-        self._signing = signing
-        self._policies = policies
-        self._ask = ask
-
-    def run(self) -> int:
-        """Return the exit status."""
-        reports = [self._image(image) for image in self._options.images]
-        return OK if all(report.error is None for report in reports) else FAILED
-
-    def _image(self, image: str) -> SigningReport:
-        try:
-            look = self._looked_at(image)
-        except EclctlError as error:
-            report = SigningReport(image, error=Finding(error.code, str(error)))
-        else:
-            self._show(look)
-            report = self._signed(look)
-        report.show_json() if self._options.json else report.show_text()
-        return report
-
-    def _looked_at(self, image: str) -> _Look:
-        notes = tuple(Finding("note", note) for note in prepare(image))
-        fd = open_regular_file(image)
-        try:
-            state, sif = _state(fd), read(fd)
-            parts = plan_coverage(sif, self._options.group_id, self._options.sif_id)
-            warnings = (
-                *signing_warnings(sif, parts),
-                *already_signed(sif, parts, self._signing.store, self._signing.purposes),
-            )
-            found = self._outlook(fd, image, parts)
-        finally:
-            os.close(fd)
-        unknown = found.unknown if found is not None else ()
-        return _Look(image, state, sif, parts, (*notes, *warnings, *unknown), found)
-
-    def _outlook(self, fd: int, image: str, parts: tuple[Part, ...]) -> Outlook | None:
-        if self._policies is None:
-            return None
-        place = self._options.place or image
-        return self._policies.outlook(fd, os.path.realpath(place), parts, self._signing, _now())
-
-    def _signed(self, look: _Look) -> SigningReport:
-        try:
-            ids = self._sign(look)
-        except EclctlError as error:
-            return SigningReport(look.image, error=Finding(error.code, str(error)))
-        except OSError as error:
-            return SigningReport(look.image, error=Finding("signing", f"the image cannot be signed: {error.strerror}"))
-        made = tuple(zip(ids, look.parts, strict=True))
-        return SigningReport(look.image, self._signing, self._options.hash, made, look.warnings, look.outlook)
-
-    def _sign(self, look: _Look) -> tuple[int, ...]:
-        """Sign what was shown, once the user agrees; return the new signatures."""
-        doubtful = any(warning.code in _ASKED for warning in look.warnings)
-        if doubtful and self._ask and not confirmed(f"Sign {printable(look.image)} all the same?"):
-            raise SigningError("not signed, as you said; the image is as it was")
-        algorithm = self._options.hash
-        with editing(look.image) as opened:
-            # The file's state counts, too: data that was rewritten in place has the same descriptors, and the
-            # user was not asked about it.
-            same = (opened.image.header, opened.image.descriptors) == (look.sif.header, look.sif.descriptors)
-            if not same or _state(opened.fd) != look.state:
-                raise SigningError("the image is another than what was shown: it has changed meanwhile; sign it again")
-            size = opened.size_of({each.id for part in look.parts for each in part.objects})
-            with progress_bar("signing", size) as progress:
-                return native.sign(opened, look.parts, self._signing, algorithm, clock=_now, progress=progress)
-
-    def _show(self, look: _Look) -> None:
-        """Say what will be signed; with `--json` only what the user is asked about."""
-        if not self._options.json:
-            show_coverage(look.image, look.parts, self._signing, self._options.hash)
-            for line in sign_policy.outlook_lines(look.outlook) if look.outlook is not None else ():
-                print(line)
-            sys.stdout.flush()
-        if not self._options.json or self._ask:
-            show_warnings(look.warnings)
+def _add_scope(parser: Parser) -> None:
+    """Add what to sign, also by the names that the reference has given up."""
+    scope = parser.add_argument_group("scope", "without these: every object group, one signature each")
+    number = whole_number(1, (1 << 28) - 1)
+    add_repeatable(scope, "-g", "--group-id", parse=number, metavar="ID", text="sign this object group")
+    add_repeatable(scope, "-i", "--sif-id", parse=number, metavar="ID", text="sign this data object alone")
+    hidden = partial(scope.add_argument, action="append", default=[], type=number, help=argparse.SUPPRESS)
+    hidden("--groupid", dest="group_id")
+    hidden("--id", dest="sif_id")
+    scope.add_argument("-a", "--all", action="store_true", help=argparse.SUPPRESS)
 
 
-def _state(fd: int) -> tuple[int, ...]:
-    """Return what no change of the file's content leaves as it is; the time of change cannot be set."""
-    found = os.fstat(fd)
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+def _add_keys(parser: Parser) -> None:
+    keys = parser.add_argument_group("keys", "without these: the only private key of `eclctl keys list --secret`")
+    add_repeatable(keys, "--key", metavar="FILE", text="a PEM private key; several keys sign together")
+    keys.add_argument("--fingerprint", metavar="KEY", help="a PGP key: its fingerprint, key ID or email address")
+    keys.add_argument(
+        "-k",
+        "--keyidx",
+        type=whole_number(0, 999_999_999),
+        metavar="N",
+        help="its number in `eclctl keys list --secret`",
+    )
+    keys.add_argument("--secret-keyring", metavar="FILE", help="a file of private PGP keys instead of your ring")
+    keys.add_argument("--gnupg", action="store_true", help="sign with a key of your GnuPG, with its agent and cards")
+    keys.add_argument("-u", "--local-user", metavar="USER", help="with --gnupg: which one, as gpg takes it")
+    keys.add_argument("--allow-v6", action="store_true", help="allow a PGP key of version 6, which only policies count")
+    keys.add_argument("--passphrase-fd", type=descriptor, metavar="N", help="read passphrases here, one a line")
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
+def _add_policy(parser: Parser) -> None:
+    policy = parser.add_argument_group("policy", "show first what the image will lack; nothing depends on it")
+    add_repeatable(policy, "--policy", metavar="FILE", text="a policy")
+    add_repeatable(policy, "--keyring", metavar="FILE", text="its certificates")
+    policy.add_argument("--config", metavar="FILE", help="the daemon's configuration, which names both")
+    policy.add_argument("--as", dest="place", metavar="PATH", help="where the image will lie (where it is now)")
+
+
+def _purpose(text: str) -> str:
+    if not is_purpose(text):
+        raise argparse.ArgumentTypeError(
+            f"{printable(text)} is no purpose: 1 to 32 of a-z 0-9 . _ -, with a letter or digit at both ends"
+        )
+    return text
+
+
+def _misused(options: argparse.Namespace) -> str | None:
+    """Return what is wrong with how the options go together, or None."""
+    wrong = _misused_keys(options) or _misused_policy(options)
+    if wrong is not None:
+        return wrong
+    if options.cosign:
+        return _misused_cosign(options)
+    if options.annotation:
+        return "--annotation is for --cosign"
+    if options.purpose is not None and options.key:
+        return "--purpose is for PGP and cosign signatures: one with a PEM key has no place for it"
+    return None
+
+
+def _misused_keys(options: argparse.Namespace) -> str | None:
+    sources = {"--key": options.key, "--gnupg": options.gnupg, "--secret-keyring": options.secret_keyring}
+    given = [name for name, value in sources.items() if value]
+    if len(given) > 1:
+        return f"{' and '.join(given)} name keys in different places; give one of them"
+    chosen = [each for each in (options.fingerprint, options.keyidx, options.local_user) if each is not None]
+    if options.key and chosen:
+        return "--fingerprint, --keyidx and --local-user choose PGP keys, and --key is another kind"
+    if options.gnupg and options.keyidx is not None:
+        return "--keyidx counts the keys of your ring; with --gnupg, use --local-user"
+    if not options.gnupg and options.local_user is not None:
+        return "--local-user is for --gnupg; of your ring, choose with --fingerprint"
+    if len(chosen) > 1:
+        return "--fingerprint, --keyidx and --local-user each choose a key; give one of them"
+    return None
+
+
+def _misused_policy(options: argparse.Namespace) -> str | None:
+    if options.keyring and not options.policy:
+        return "--keyring is for --policy"
+    if options.policy and options.config is not None:
+        return "--config names policies; give it alone, or --policy"
+    if options.place is not None and not options.policy and options.config is None:
+        return "--as is for --policy and --config"
+    return None
+
+
+def _misused_cosign(options: argparse.Namespace) -> str | None:
+    from eclctl.cli.sign import cosign as sign_cosign  # noqa: PLC0415 - native signatures need none of it
+
+    if options.hash != "sha256":
+        return "--cosign signatures are over SHA-256 digests; leave --hash out"
+    return sign_cosign.cosign_signing_options_error(options)

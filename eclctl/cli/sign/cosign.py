@@ -12,14 +12,11 @@ from datetime import UTC, datetime
 from functools import partial
 
 from eclctl import __version__
-from eclctl.cli.sign.cosign_policy import keys_unknown_to_policy, outlook
-from eclctl.cli.sign.cosign_report import CosignSigningReport, show_cosign_coverage, show_outlook
 from eclctl.cli.sign.policy import Outlook, Policies, load_policies
-from eclctl.cli.sign.report import show_warnings
-from eclctl.cli.terminal.cosign_passwords import Passwords
+from eclctl.cli.sign.report import CosignSigningReport, refuse, show_cosign_coverage, show_outlook, show_warnings
 from eclctl.cli.terminal.exit_codes import FAILED, OK
 from eclctl.cli.terminal.output import print_note
-from eclctl.cli.terminal.passphrases import at_terminal
+from eclctl.cli.terminal.passphrases import Passwords, at_terminal
 from eclctl.cli.terminal.progress import progress_bar
 from eclctl.cli.terminal.prompts import confirmed
 from eclctl.errors import ConfigError, EclctlError, KeyMaterialError, SigningError
@@ -60,10 +57,7 @@ def run(options: argparse.Namespace) -> int:
         policies = load_policies(options, _now())
         keys = _keys(options, Passwords(options.passphrase_fd, os.environ, ask=ask))
     except (ConfigError, KeyMaterialError) as error:
-        for image in options.images if options.json else ():
-            CosignSigningReport(image, error=Finding(error.code, str(error))).show_json()
-        print_note(f"FATAL:   failed to sign container: {printable(str(error))}")
-        return FAILED
+        return refuse(options, error, CosignSigningReport)
     command = _Command(options, keys, policies, ask=ask and not options.yes)
     reports = [command.sign(image) for image in options.images]
     return OK if all(report.error is None for report in reports) else FAILED
@@ -136,9 +130,8 @@ class _Command:
         except EclctlError as error:
             report = CosignSigningReport(image, error=Finding(error.code, str(error)))
         except OSError as error:
-            report = CosignSigningReport(
-                image, error=Finding("unreadable", f"the image cannot be signed: {error.strerror}")
-            )
+            finding = Finding("unreadable", f"the image cannot be signed: {error.strerror}")
+            report = CosignSigningReport(image, error=finding)
         report.show_json() if self.options.json else report.show_text()
         return report
 
@@ -156,9 +149,8 @@ class _Command:
         return replace(self._report(image), made=made, subject=what, warnings=(*warnings, *notes), outlook=seen)
 
     def _report(self, image: str) -> CosignSigningReport:
-        return CosignSigningReport(
-            image, tuple(key.public for key in self.keys), self.options.purpose, self._annotations
-        )
+        keys = tuple(key.public for key in self.keys)
+        return CosignSigningReport(image, keys, self.options.purpose, self._annotations)
 
     @property
     def _annotations(self) -> Mapping[str, str]:
@@ -177,7 +169,7 @@ class _Command:
             message = f"the key {key.public.source} has signed this image before; one key counts once"
             found.append(Finding("signed-before", message))
         if self.policies is not None:
-            found += keys_unknown_to_policy(self.policies, self.keys)
+            found += self.policies.unknown_for_cosign(self.keys)
         return tuple(found)
 
     def _require_consent(self, image: str, what: Subject, warnings: Sequence[Finding]) -> None:
@@ -204,8 +196,8 @@ class _Command:
             bars.close()
             if self.policies is not None:
                 place = os.path.realpath(self.options.place or image)
-                seen.append(outlook(self.policies, place, (edited.image, before), (signed, after), now))
-                show_outlook(seen[0], as_json=self.options.json)
+                seen.append(self.policies.cosign_outlook(place, (edited.image, before), (signed, after), now))
+                show_outlook(None if self.options.json else seen[0])
 
         with bars:
             progress = bars.enter_context(progress_bar("signing", edited.size_of(cosign_sign.blob_ids(edited.image))))

@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
-import textwrap
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+from eclctl.cli.terminal.output import wrapped
 from eclctl.errors import ConfigError
-from eclctl.model import Code, Missing, Outcome, RequirementReport
+from eclctl.model import Code, Missing, Outcome
 from eclctl.terms import Finding, Verdict
 from eclctl.text import printable
 
 # Reading and judging policies is a second of imports that only they cost who name one.
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from datetime import datetime
 
     from eclctl.decide.snapshot import Snapshot
     from eclctl.local.engine import Responders
+    from eclctl.model import Verification
+    from eclctl.sif.reader import Sif
     from eclctl.sign.coverage import Part
     from eclctl.sign.native import Signing
+    from eclctl.sign.pem import PrivateKey
+    from eclctl.verify.hashing import DigestCache
 
-__all__ = ["Outlook", "Policies", "load_policies", "outlook_as_json", "outlook_lines", "wrapped"]
+__all__ = ["Outlook", "Policies", "load_policies", "outlook_as_json", "outlook_lines"]
+
+File: TypeAlias = "tuple[Sif, DigestCache]"
+"""An image that is open, or as it will be, and what is known of its digests."""
 
 _MOST_SHOWN = 5
-_WIDTH = 80
 _INDENT = " " * 10
 
 
@@ -59,32 +65,61 @@ class Policies:
         Raises:
             EclctlError: The image cannot be read.
         """
-        from eclctl.decide.caller_identity import calling_user  # noqa: PLC0415 - see above
-        from eclctl.sign.outlook import outcome_at, unknown_keys, with_signatures  # noqa: PLC0415 - see above
-        from eclctl.trust.keyring import unasked  # noqa: PLC0415 - as above
+        from eclctl.sign.outlook import unknown_keys, with_signatures  # noqa: PLC0415 - see above
         from eclctl.verify.examine import examine  # noqa: PLC0415 - as above
         from eclctl.verify.hashing import HashPool  # noqa: PLC0415 - as above
 
-        snapshot, responders = self.snapshot, self.responders
-        assert snapshot.policy is not None
-        store = snapshot.store
+        assert self.snapshot.policy is not None
+        store = self.snapshot.store
         with HashPool.beside_caller() as pool:
-            before = examine(fd, store, pool=pool, digests=snapshot.policy.withdraws_objects)
+            before = examine(fd, store, pool=pool, digests=self.snapshot.policy.withdraws_objects)
         after = with_signatures(before, parts, signing, store, now)
-        responders.ask(unasked(store, after.claims, now, responders))
-        caller = calling_user()
+        says = "its signature counts for no signer"
         unknown = [
-            Finding(
-                "unknown-to-policy", f"the policy knows nothing of the key {ref.id}: its signature counts for no signer"
-            )
+            Finding("unknown-to-policy", f"the policy knows nothing of the key {ref.id}: {says}")
             for ref in unknown_keys(signing, store)
         ]
-        return Outlook(
-            path,
-            outcome_at(snapshot, before, path, caller, now, statuses=responders),
-            outcome_at(snapshot, after, path, caller, now, statuses=responders),
-            tuple(unknown),
-        )
+        return Outlook(path, self._outcome(before, path, now), self._outcome(after, path, now), tuple(unknown))
+
+    def cosign_outlook(self, path: str, before: File, after: File, now: datetime) -> Outlook:
+        """Verify an OCI-SIF as it was and as cosign signed it with the policy's keys, and put both to the policy.
+
+        Args:
+            path: Where the image will lie; it chooses the rule.
+            before: The file until now.
+            after: The signed one.
+            now: Aware, UTC.
+
+        Raises:
+            EclctlError: A file cannot be read.
+        """
+        from eclctl.verify.examine import examine_image  # noqa: PLC0415 - as above
+        from eclctl.verify.hashing import HashPool  # noqa: PLC0415 - as above
+
+        assert self.snapshot.policy is not None
+        outcomes = []
+        with HashPool.beside_caller() as pool:
+            for image, known in (before, after):
+                digests = self.snapshot.policy.withdraws_objects
+                found = examine_image(image, self.snapshot.store, pool=pool, digests=digests, known=known)
+                outcomes.append(self._outcome(found, path, now))
+        return Outlook(path, outcomes[0], outcomes[1], ())
+
+    def _outcome(self, found: Verification, path: str, now: datetime) -> Outcome:
+        """Put facts to the policy, once the responders were asked about their certificates."""
+        from eclctl.decide.caller_identity import calling_user  # noqa: PLC0415 - as above
+        from eclctl.sign.outlook import outcome_at  # noqa: PLC0415 - as above
+        from eclctl.trust.keyring import unasked  # noqa: PLC0415 - as above
+
+        self.responders.ask(unasked(self.snapshot.store, found.claims, now, self.responders))
+        return outcome_at(self.snapshot, found, path, calling_user(), now, statuses=self.responders)
+
+    def unknown_for_cosign(self, keys: Iterable[PrivateKey]) -> tuple[Finding, ...]:
+        """Return those keys that no signer of the policy has for cosign: their signatures count for no signer."""
+        known = {key.id for key in self.snapshot.store.cosign}
+        strangers = [key.public for key in keys if key.public.id not in known]
+        says = "the policy lists no such key for cosign, and its signature counts for no signer"
+        return tuple(Finding("unknown-to-policy", f"{key.source} ({key.id}): {says}") for key in strangers)
 
 
 def load_policies(options: argparse.Namespace, now: datetime) -> Policies | None:
@@ -95,23 +130,23 @@ def load_policies(options: argparse.Namespace, now: datetime) -> Policies | None
     """
     if not options.policy and options.config is None:
         return None
-    from eclctl.config import settings as configuration  # noqa: PLC0415 - as above
-    from eclctl.config.accounts import NAMES  # noqa: PLC0415 - as above
-    from eclctl.decide.snapshot import build  # noqa: PLC0415 - as above
-    from eclctl.files.guarded import read_guarded, read_unguarded  # noqa: PLC0415 - as above
-    from eclctl.local.engine import Responders  # noqa: PLC0415 - see above
+    from eclctl.local.engine import Responders, load_site  # noqa: PLC0415 - as above
 
-    if options.policy:
-        named, read = configuration.Settings("", "", "", tuple(options.policy), tuple(options.keyring)), read_unguarded
-    else:
-        loaded = configuration.load(options.config, resolve_user=NAMES.user)
-        if loaded.settings is None:
-            raise ConfigError(_listed([str(error) for error in loaded.errors]))
-        named, read = loaded.settings, read_guarded
-    built = build(named, NAMES, generation=1, now=now, read=read)
+    if not options.policy:
+        settings, snapshot = load_site(options.config)
+        return Policies(snapshot, Responders(settings.ocsp.timeout))
+    from eclctl.config.accounts import NAMES  # noqa: PLC0415 - as above
+    from eclctl.config.settings import Settings  # noqa: PLC0415 - as above
+    from eclctl.decide.snapshot import build  # noqa: PLC0415 - as above
+    from eclctl.files.guarded import read_unguarded  # noqa: PLC0415 - as above
+
+    settings = Settings("", "", "", tuple(options.policy), tuple(options.keyring))
+    built = build(settings, NAMES, generation=1, now=now, read=read_unguarded)
     if built.snapshot is None:
-        raise ConfigError(_listed([str(error) for error in built.errors]))
-    return Policies(built.snapshot, Responders(named.ocsp.timeout))
+        more = len(built.errors) - _MOST_SHOWN
+        rest = [f"and {more} more: `eclctl policy check`"] if more > 0 else []
+        raise ConfigError("; ".join([*map(str, built.errors[:_MOST_SHOWN]), *rest]))
+    return Policies(built.snapshot, Responders(settings.ocsp.timeout))
 
 
 def outlook_lines(found: Outlook) -> Iterator[str]:
@@ -119,23 +154,19 @@ def outlook_lines(found: Outlook) -> Iterator[str]:
     after = found.after
     rule = f"rule {printable(after.rule)}" if after.rule is not None else "no rule"
     where = f" ({printable(after.rule_where)})" if after.rule_where is not None else ""
-    yield from wrapped(f"Policy for {printable(found.path)}: {rule}{where}", "  ")
-    met = {_key(each) for each in found.now.requirements if each.met}
+    yield from wrapped(f"Policy for {printable(found.path)}: {rule}{where}", later="  ")
+    met = {(each.where, each.text, each.stage) for each in found.now.requirements if each.met}
     for report in after.requirements:
-        mark = "missing" if not report.met else "met" if _key(report) in met else "NEW"
+        known = (report.where, report.text, report.stage) in met
+        mark = "missing" if not report.met else "met" if known else "NEW"
         text = f"{_stage(report.stage)}{printable(report.text)} ({report.have} of {report.needed})"
-        yield from wrapped(f"  {mark:8}{text}", _INDENT)
+        yield from wrapped(f"  {mark:8}{text}", later=_INDENT)
     for unmet in after.missing:
-        yield from wrapped(f"  {_stage(unmet.stage)}still to sign: {_who(unmet)}", _INDENT)
+        yield from wrapped(f"  {_stage(unmet.stage)}still to sign: {_who(unmet)}", later=_INDENT)
     verdict = "allow" if after.verdict is Verdict.ALLOW else "deny"
-    yield from wrapped(f"Once it is signed: {verdict} ({after.code.value}): {printable(after.reason)}", "  ")
+    yield from wrapped(f"Once it is signed: {verdict} ({after.code.value}): {printable(after.reason)}", later="  ")
     if after.code is Code.NO_RULE:
         yield "  With --as PATH, say where the image will lie."
-
-
-def wrapped(text: str, indent: str) -> list[str]:
-    """Return lines at most 80 columns wide where words allow."""
-    return textwrap.wrap(text, _WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def outlook_as_json(found: Outlook) -> dict[str, Any]:
@@ -164,10 +195,6 @@ def _outcome(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _key(report: RequirementReport) -> tuple[str, str, str | None]:
-    return report.where, report.text, report.stage
-
-
 def _stage(stage: str | None) -> str:
     return "" if stage is None else f"stage {printable(stage)}: "
 
@@ -180,8 +207,3 @@ def _who(unmet: Missing) -> str:
         return "no signer who could"
     short = unmet.needed - unmet.have
     return " and ".join(names) if len(unmet.could_sign) <= short else f"{short} of {', '.join(names)}"
-
-
-def _listed(errors: list[str]) -> str:
-    more = [f"and {len(errors) - _MOST_SHOWN} more: `eclctl policy check`"] if len(errors) > _MOST_SHOWN else []
-    return "; ".join([*errors[:_MOST_SHOWN], *more])

@@ -7,20 +7,22 @@ import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from eclctl.cli.terminal.exit_codes import USAGE
-from eclctl.cli.terminal.width import columns
-from eclctl.text import bounded_seconds, printable
+from eclctl.cli.terminal.output import columns
+from eclctl.text import bounded_integer, bounded_seconds, printable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from _typeshed import SupportsWrite
 
-__all__ = ["HelpFormatter", "Parser", "UsageError", "timeout"]
+__all__ = ["Parser", "UsageError", "add_repeatable", "timeout", "whole_number"]
 
 
 class UsageError(ValueError):
     """The command line is wrong in a way that argparse does not know; the message says how."""
 
 
-class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
     """Keeps the lines of descriptions and examples. Without a width, argparse imports `shutil`."""
 
     def __init__(self, prog: str) -> None:
@@ -41,7 +43,7 @@ class Parser(argparse.ArgumentParser):
             prog=prog,
             description=description,
             epilog=examples,
-            formatter_class=HelpFormatter,
+            formatter_class=_HelpFormatter,
             allow_abbrev=False,
         )
 
@@ -51,8 +53,33 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print what is wrong with the command line, and exit."""
+        raise SystemExit(self.misused(message))
+
+    def misused(self, message: str) -> int:
+        """Print what is wrong with the command line; return the exit status for that."""
         print(f"{self.prog}: {printable(message)}; `{self.prog} --help` shows how", file=sys.stderr)
-        raise SystemExit(USAGE)
+        return USAGE
+
+
+def add_repeatable(
+    parser: argparse._ActionsContainer, *names: str, metavar: str, text: str, parse: Callable[[str], object] = str
+) -> None:
+    """Add an option that may be given several times; its value is a list. `text` says what it is for."""
+    parser.add_argument(
+        *names, action="append", default=[], metavar=metavar, type=parse, help=f"{text}; may be repeated"
+    )
+
+
+def whole_number(low: int, high: int) -> Callable[[str], int]:
+    """Return what parses a whole number from `low` to `high` for a parser."""
+
+    def parse(text: str) -> int:
+        number = bounded_integer(text, low, high)
+        if number is None:
+            raise argparse.ArgumentTypeError(f"{printable(text[:32])} is no number from {low} to {high}")
+        return number
+
+    return parse
 
 
 def timeout(value: str) -> float:

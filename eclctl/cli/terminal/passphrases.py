@@ -1,24 +1,29 @@
-"""Where passphrases come from: a descriptor, a variable, or the terminal. Never from the command line."""
+"""Where passphrases and cosign's passwords come from: a descriptor, a variable, or the terminal.
+
+Never from the command line, which other users of the host can see.
+"""
 
 from __future__ import annotations
 
-import argparse
 import getpass
 import os
 import resource
 import sys
 from collections.abc import MutableMapping
 
+from eclctl.cli.terminal.parser import whole_number
 from eclctl.errors import KeyMaterialError
-from eclctl.text import bounded_integer, printable
+from eclctl.text import printable
 
-__all__ = ["VARIABLE", "Passphrases", "at_terminal", "descriptor"]
+__all__ = ["COSIGN_VARIABLE", "VARIABLE", "Passphrases", "Passwords", "at_terminal", "descriptor"]
 
 VARIABLE = "ECLCTL_KEY_PASSPHRASE"
 """The variable that a passphrase may be in. It is taken out of the environment, so that no program started has it."""
 
+COSIGN_VARIABLE = "COSIGN_PASSWORD"
+"""The variable that cosign takes the password from; set and empty it is the empty password."""
+
 _LONGEST = 4096
-_MOST_DESCRIPTORS = 1 << 20  # what the kernel lets a process have (fs.nr_open) unless an administrator raised it
 
 
 class Passphrases:
@@ -85,12 +90,55 @@ class Passphrases:
         return self._last
 
 
-def descriptor(text: str) -> int:
-    """Parse the number of a descriptor for a parser."""
-    number = bounded_integer(text, 0, _MOST_DESCRIPTORS)
-    if number is None:
-        raise argparse.ArgumentTypeError(f"{printable(text[:32])} is no file descriptor")
-    return number
+class Passwords:
+    """The passwords of the cosign keys of one command.
+
+    Args:
+        descriptor: Read from here, one line for each key; the last line serves the keys that are left.
+        environ: Holds `COSIGN_VARIABLE`, perhaps, which is taken out of it.
+        ask: Whether the user at the terminal may be asked; by default when there is a terminal.
+    """
+
+    def __init__(self, descriptor: int | None, environ: MutableMapping[str, str], *, ask: bool | None = None) -> None:
+        self._variable = environ.pop(COSIGN_VARIABLE, None)
+        self._typed = descriptor is None and self._variable is None and VARIABLE not in environ
+        self._passphrases = Passphrases(descriptor, environ, ask=at_terminal() if ask is None else ask)
+        self._descriptor = descriptor
+
+    def of(self, path: str) -> bytes:
+        """Return the password of the key in a file.
+
+        Raises:
+            KeyMaterialError: There is none to be had.
+        """
+        return self._get(path, f"Enter password for private key {printable(path)}: ")
+
+    def new(self, path: str) -> bytes:
+        """Return the password of a key that is being made for a file; one that is typed is typed twice.
+
+        Raises:
+            KeyMaterialError: There is none to be had, or two different ones were typed.
+        """
+        first = self._get(path, "Enter password for private key: ")
+        if self._typed and self._get(path, "Enter password for private key again: ") != first:
+            raise KeyMaterialError("two different passwords were typed; nothing was written")
+        return first
+
+    def _get(self, path: str, prompt: str) -> bytes:
+        if self._descriptor is None and self._variable is not None:
+            text = self._variable
+        elif self._typed and not self._passphrases.asks:
+            raise KeyMaterialError(
+                f"{path}: a password is needed, and there is no terminal to ask at: give it with --passphrase-fd"
+                f" or in {COSIGN_VARIABLE}"
+            )
+        else:
+            text = self._passphrases.get(path, prompt)
+        return text.encode("utf-8", "surrogateescape")
+
+
+descriptor = whole_number(0, 1 << 20)
+"""Parses the number of a descriptor for a parser, as high as the kernel lets a process have it (fs.nr_open)."""
 
 
 def at_terminal() -> bool:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import textwrap
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from eclctl.cli.terminal.output import wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,7 +63,7 @@ def _below(branch: Branch, indent: str, strokes: Strokes) -> Iterator[str]:
 
 def _lines(branch: Branch, first: str, later: str) -> list[str]:
     width = max(_NARROWEST, WIDTH - max(len(first), len(later)))
-    lines = textwrap.wrap(branch.text, width, break_long_words=False, break_on_hyphens=False) or [""]
+    lines = wrapped(branch.text, width=width) or [""]
     if branch.note and len(lines[-1]) + 1 + len(branch.note) <= width:
         lines[-1] += f" {branch.note}"
     elif branch.note:

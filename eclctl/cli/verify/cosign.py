@@ -13,17 +13,17 @@ from eclctl.cli.verify.results import print_result, signature_as_json
 from eclctl.errors import EclctlError
 from eclctl.terms import Finding
 from eclctl.text import printable
+from eclctl.trust.keyring import load_public_keys
 from eclctl.verify.hashing import HashPool
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from eclctl.signature.keys import PublicKey
     from eclctl.verify.cosign import CosignReport
-    from eclctl.verify.reference import SignatureReport
 
-__all__ = ["cosign_options_error", "refuse", "verify_all"]
+__all__ = ["cosign_options_error", "verify_all"]
 
 
 def cosign_options_error(options: argparse.Namespace) -> str | None:
@@ -45,24 +45,27 @@ def cosign_options_error(options: argparse.Namespace) -> str | None:
     return None if other is None else f"{other} is not for --cosign, which verifies an OCI image with a public --key"
 
 
-def verify_all(images: Sequence[str], keys: Sequence[PublicKey], options: argparse.Namespace) -> int:
-    """Verify images with keys, show how each came out, and return the exit status."""
+def verify_all(images: Sequence[str], options: argparse.Namespace) -> int:
+    """Verify images with the keys of `--key`, show how each came out, and return the exit status.
+
+    Raises:
+        KeyMaterialError: A key cannot be read.
+    """
+    keys = load_public_keys(options.key)
     status = OK
     with HashPool.beside_caller() as pool:
         for image in images:
             report = _verify(image, keys, pool)
             if options.json:
-                _show_json(image, report, {key.id: key.source for key in keys})
+                names = {key.id: key.source for key in keys}
+                signers = (each.signer.id if each.signer is not None else "" for each in report.signatures)
+                named = zip(report.signatures, signers, strict=True)
+                signatures = [signature_as_json(each, signer, names.get(signer, "")) for each, signer in named]
+                print_result(image, report.error, signatures, report.payloads)
             else:
                 _show_text(image, report, options, heading=len(images) > 1)
             status = status if report.verified else FAILED
     return status
-
-
-def refuse(images: Sequence[str], error: Finding) -> None:
-    """Print for every image that it could not be verified, in JSON."""
-    for image in images:
-        print_result(image, error, ())
 
 
 def _verify(image: str, keys: Sequence[PublicKey], pool: HashPool) -> CosignReport:
@@ -79,15 +82,6 @@ def _verify(image: str, keys: Sequence[PublicKey], pool: HashPool) -> CosignRepo
     if report.error is not None and report.error.code == "not-oci-sif":
         return CosignReport(Finding(report.error.code, f'{report.error.message}: "{image}"'))
     return report
-
-
-def _show_json(image: str, report: CosignReport, names: Mapping[str, str]) -> None:
-    print_result(image, report.error, [_signature(each, names) for each in report.signatures], report.payloads)
-
-
-def _signature(signature: SignatureReport, names: Mapping[str, str]) -> dict[str, Any]:
-    identity = "" if signature.signer is None else signature.signer.id
-    return signature_as_json(signature, identity, names.get(identity, ""))
 
 
 def _show_text(image: str, report: CosignReport, options: argparse.Namespace, *, heading: bool) -> None:

@@ -2,6 +2,7 @@
 
 A signature's descriptor names the signer's primary fingerprint; where the key is another one, the signature is
 invalid. So asking for that whole fingerprint finds the key that counts, or none. What else a server sends is dropped.
+`results` shows the signers with keys that came from here as [REMOTE].
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from eclctl.cli.inputs import keyservers
 from eclctl.cli.terminal.output import print_note
+from eclctl.cli.terminal.parser import add_repeatable
 from eclctl.sif.reader import DataType, read
 from eclctl.signature import openpgp
 from eclctl.text import printable
@@ -34,14 +36,7 @@ _DIGITS: Final = 40
 def add_remote_options(group: argparse._ArgumentGroup) -> None:
     """Add the options about keyservers."""
     group.add_argument("-l", "--local", action="store_true", help="use no network, even if keyservers are configured")
-    group.add_argument(
-        "-u",
-        "--url",
-        action="append",
-        default=[],
-        metavar="URL",
-        help="ask this keyserver for keys that are not here; repeatable",
-    )
+    add_repeatable(group, "-u", "--url", metavar="URL", text="ask this keyserver for keys that are not here")
 
 
 def remote_options_error(options: argparse.Namespace) -> str | None:
@@ -82,7 +77,7 @@ class Remote:
             material: The keys that are at hand, and what earlier images brought.
 
         Raises:
-            MalformedImageError, BusyImageError, UnreadableImageError, UnsupportedFileError: As `image.sif.read`.
+            MalformedImageError, BusyImageError, UnreadableImageError, UnsupportedFileError: As `sif.reader.read`.
         """
         new = [packets for name in self._unknown(fd, material) if (packets := self._fetch(name, material.store.pgp))]
         if not new:

@@ -30,7 +30,9 @@ from eclctl.local.report import last_decisions
 def test_a_wrong_command_line_is_two_and_points_to_help(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert report.run(arguments) == 2
+    with pytest.raises(SystemExit) as end:
+        report.run(arguments)
+    assert end.value.code == 2
     assert "--help" in capsys.readouterr().err
 
 

@@ -120,7 +120,7 @@ CERTIFICATE = KEY | {
 def test_each_signature_shows_whether_it_counts_and_which_key_made_it() -> None:
     signatures = [
         {"id": 4, "format": "pgp", "signer": "ci", "counts": True, "why": "it covers group 1", "key": KEY},
-        {"id": 5, "format": "dsse", "signer": None, "counts": False, "why": "nobody knows the key", "key": None},
+        {"id": 5, "format": "dsse", "signer": None, "counts": False, "why": "the key is in no keyring", "key": None},
         {"id": 6, "format": "dsse", "signer": "release", "counts": False, "why": "it expired", "key": CERTIFICATE},
     ]
     lines = drawn({**DENIED, "signatures": signatures})
@@ -130,7 +130,7 @@ def test_each_signature_shows_whether_it_counts_and_which_key_made_it() -> None:
         "│  │  ├─ key 9999999999999999: signed 2026-11-01 10:20Z, good until 2027-01-01",
         "│  │  │    " + "9" * 40,
         "│  │  └─ a subkey of " + "8" * 40,
-        "│  ├─ ✗ signature 5 (dsse): nobody knows the key",
+        "│  ├─ ✗ signature 5 (dsse): the key is in no keyring",
         "│  └─ ✗ signature 6 (dsse) by release: it expired",
         "│     ├─ certificate sha256:bbbbbbbbbbbbbbbb: good until 2027-01-01",
         "│     │    sha256:" + "b" * 64,
@@ -144,9 +144,16 @@ def test_each_signature_shows_whether_it_counts_and_which_key_made_it() -> None:
 
 
 def test_a_key_that_nobody_lists_is_named_once() -> None:
-    stranger = {"id": 4, "format": "pgp", "signer": "8" * 40, "counts": False, "why": "nobody has its key", "key": KEY}
+    stranger = {
+        "id": 4,
+        "format": "pgp",
+        "signer": "8" * 40,
+        "counts": False,
+        "why": "the key is in no keyring",
+        "key": KEY,
+    }
     lines = drawn({**DENIED, "signatures": [stranger]})
-    assert "│  └─ ✗ signature 4 (pgp): nobody has its key" in lines
+    assert "│  └─ ✗ signature 4 (pgp): the key is in no keyring" in lines
 
 
 def test_what_an_image_lacks_for_a_trusted_path_is_said() -> None:

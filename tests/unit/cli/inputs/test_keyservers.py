@@ -36,7 +36,7 @@ INDEX = f"info:1:1\npub:{ALICE.fingerprint}:22:256:1735689600::\nuid:Alice <alic
 
 @pytest.fixture(autouse=True)
 def ring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> UserRing:
-    """An empty ring, no configuration, and nobody at the terminal."""
+    """An empty ring, no configuration, and no user at a terminal."""
     for name in ("http_proxy", "https_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)

@@ -199,7 +199,7 @@ def test_what_is_about_an_exports_file_needs_one(run, option):
     run("import", PGP / "builder.asc")
     status, out, err = run("export", option, BUILDER)
     assert (status, out) == (2, "")
-    assert err == f"eclctl keys export: {option} goes with -o FILE\n"
+    assert err.startswith(f"eclctl keys export: {option} goes with -o FILE; ")
 
 
 def test_an_export_goes_to_standard_output(ring, capfdbinary):
@@ -288,7 +288,7 @@ def test_what_changes_in_the_sites_ring_is_said_to_need_a_reload(run, tmp_path):
 
 @pytest.mark.parametrize("command", ["list", "newpair", "import x"])
 def test_an_empty_name_is_no_ring(run, command):
-    """A script whose variable is not set would work on the ring of whoever runs it."""
+    """A script whose variable is not set would otherwise work on the ring of the user who runs it."""
     status, _, err = run(*command.split(), "--keyring-dir", "")
     assert (status, "an empty name is no directory" in err) == (2, True)
 

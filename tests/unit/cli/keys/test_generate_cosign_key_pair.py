@@ -103,11 +103,11 @@ def test_a_folder_that_is_not_there_is_named(capsys, monkeypatch):
 def test_what_is_no_descriptor_is_a_usage_error(capsys, number):
     status, err = run(capsys, "--password-fd", number)
     assert status == 2
-    assert "is no file descriptor" in err or "expected one argument" in err
+    assert "is no number from 0 to 1048576" in err or "expected one argument" in err
 
 
 def typed(here: Path, *lines: str) -> tuple[int, str]:
-    """Run the command at a terminal of its own, where somebody types `lines`, each when it is asked for."""
+    """Run the command at a terminal of its own, where a user types `lines`, each when it is asked for."""
     master, slave = pty.openpty()
     code = "import sys; from eclctl.cli.keys.command import run; sys.exit(run(['generate-cosign-key-pair']))"
     login = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
@@ -167,6 +167,6 @@ def test_who_is_asked_decides_whether_files_are_replaced(here, answer, replaced)
 
 
 def test_libsodium_is_loaded_for_cosign_s_keys_alone():
-    commands = "eclctl.cli.keys.command, eclctl.cli.sign.command, eclctl.cli.sign.cosign, eclctl.cli.verify.command"
+    commands = "eclctl.cli.keys.command, eclctl.cli.sign.native, eclctl.cli.sign.cosign, eclctl.cli.verify.command"
     code = f"import sys; import {commands}; sys.exit('nacl' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -29,7 +29,7 @@ rules:
 
 
 class Admin:
-    """A configuration with exceptions, and somebody at a terminal."""
+    """A configuration with exceptions, and a user at a terminal."""
 
     def __init__(self, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self.root, self._capsys = root, capsys

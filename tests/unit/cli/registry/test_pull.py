@@ -172,7 +172,7 @@ def test_options_may_stand_between_the_names(server: FakeRegistry) -> None:
 def test_a_directory_is_named_as_one(
     server: FakeRegistry, capsys: pytest.CaptureFixture[str], path: str, options: list[str]
 ) -> None:
-    """Many a program would put the file into it: nobody is told that --force would help."""
+    """Many programs would put the file into it. The message does not offer --force, which would not help."""
     Path("folder").mkdir()
     assert pull.run(arguments(server, *options, path=path)) == 1
     assert f"{path}: this is a directory; name the file in it" in capsys.readouterr().err

@@ -309,8 +309,8 @@ def test_several_keys_are_listed_for_a_choice(capsys, tmp_path):
         (["--key", KEY, "--purpose", "review"], "has no place for it"),
         (["--purpose", "Not A Purpose"], "is no purpose"),
         (["--hash", "md5"], "invalid choice"),
-        (["--group-id", "0"], "0 is no number of a group or object"),
-        (["--sif-id", "x"], "x is no number of a group or object"),
+        (["--group-id", "0"], "0 is no number from 1 to 268435455"),
+        (["--sif-id", "x"], "x is no number from 1 to 268435455"),
         (["--keyring", "a"], "--keyring is for --policy"),
         (["--policy", "a", "--config", "b"], "--config names policies"),
         (["--as", "/srv"], "--as is for --policy"),
@@ -318,7 +318,7 @@ def test_several_keys_are_listed_for_a_choice(capsys, tmp_path):
         (["--cosign"], "require a private --key"),
         (["--cosign", "--key", KEY, "--hash", "sha512"], "leave --hash out"),
         (["--cosign", "--key", KEY, "-g", "1"], "specifying SIF descriptors / groups is not supported"),
-        (["--passphrase-fd", "x"], "file descriptor"),
+        (["--passphrase-fd", "x"], "x is no number from 0 to"),
     ],
 )
 def test_options_that_do_not_go_together_are_usage_errors(options, message, capsys):

@@ -97,7 +97,7 @@ def test_a_number_that_no_descriptor_has_is_a_mistake_of_usage(command, argument
         command([*arguments, f"--passphrase-fd={number}"])
     assert end.value.code == 2
     said = capsys.readouterr().err
-    assert "is no file descriptor; `eclctl " in said
+    assert "is no number from 0 to 1048576; `eclctl " in said
     assert len(said) < 200
 
 

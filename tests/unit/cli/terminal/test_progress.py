@@ -1,4 +1,4 @@
-"""The progress bar: for a person at a terminal, and for nobody else."""
+"""The progress bar is shown at a terminal only."""
 
 from __future__ import annotations
 

@@ -158,7 +158,7 @@ def site_ca(tmp_path, *urls):
 
 @pytest.mark.parametrize("named", [True, False])
 def test_with_ocsp_verify_no_answer_is_not_good(capsys, tmp_path, named):
-    """Whether nobody listens at the responder's address or the certificate names none."""
+    """Whether no process listens at the responder's address or the certificate names no responder."""
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         urls = [f"http://127.0.0.1:{held.getsockname()[1]}/"] if named else []
@@ -184,7 +184,7 @@ def test_local_asks_no_responder(capsys, tmp_path):
 
 
 def test_nobody_is_asked_about_a_certificate_without_a_path(capsys, tmp_path):
-    """Its URLs could be anybody's. The socket would see a connection."""
+    """Its URLs are the choice of who made it. The socket would see a connection."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         options = site_ca(tmp_path, f"http://127.0.0.1:{server.getsockname()[1]}/")
         (tmp_path / "root.pem").write_bytes(authority("root", **lasting()).pem)

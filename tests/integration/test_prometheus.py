@@ -19,15 +19,17 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from eclctl.daemon.observing import exposition
 from eclctl.daemon.observing.exposition import HttpExposition, TextfileExposition
-from eclctl.daemon.observing.metrics import Metrics, metric_names
 from eclctl.decide.questions import Decision, Question
 from eclctl.errors import ConfigError
 from eclctl.model import Caller, Code, Kind, Outcome
+from tests.helpers.metrics import metric_names, whole_metrics
 from tests.helpers.support import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from eclctl.daemon.observing.metrics import Metrics
 
 GRAFANA = ROOT / "grafana"
 needs_promtool = pytest.mark.skipif(shutil.which("promtool") is None, reason="needs promtool")
@@ -39,7 +41,7 @@ def promtool(*arguments: str, given: bytes | None = None) -> None:
 
 
 def full_metrics() -> Metrics:
-    metrics = Metrics()
+    metrics = whole_metrics()
     question = Question("/a.sif", Caller(0, 0))
     outcome = Outcome(Code.REQUIREMENTS_MET, "all requirements are met", "production")
     metrics.decision(Decision("1", question, outcome, Kind.SIF, "/a.sif", None, True, 1, None), 0.001)

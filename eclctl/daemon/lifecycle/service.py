@@ -352,7 +352,7 @@ class _Service:
         return server
 
     def _start_helpers(self) -> None:
-        self._metrics.ask_at_scrape(self._stats.numbers)
+        self._metrics.registry.register(self._stats)
         left_out = Repeating(self._bugs.tell_left_out)
         left_out.start(PERIOD)
         self._stack.callback(left_out.stop)

@@ -136,12 +136,9 @@ def test_a_sandbox_is_neither_watched_nor_read(tmp_path: Path) -> None:
     image(tmp_path / "box" / "bin" / "sh")
     (tmp_path / "box" / ".singularity.d").mkdir()
     with watching([tmp_path], engine) as watcher:
-        running = watcher._running
-        assert running is not None
-        assert running.notifier is not None
-        asked = [
-            os.fsdecode(watch._initial_creation_path) for watch in running.notifier._inotify._watch_for_wd.values()
-        ]
+        notifier = watcher._trees[0]._notifier
+        assert notifier is not None
+        asked = [os.fsdecode(watch._initial_creation_path) for watch in notifier._inotify._watch_for_wd.values()]
         (tmp_path / "box" / "bin" / "ls").write_text("changed")
         (tmp_path / "after.sif").write_text("image")
         assert engine.wait_for(tmp_path / "after.sif")

@@ -29,9 +29,6 @@ if TYPE_CHECKING:
     from eclctl.daemon.watching.inotify import Notifier
     from eclctl.decide.questions import Prefetched
 
-SETTLE_SECONDS = 2.0
-QUICK_SECONDS = 0.5
-CHECK_SECONDS = 30.0
 RETRY_SECONDS = 3600.0
 QUEUE_LIMIT = 16_384
 BACKLOG_LIMIT = 4_096
@@ -59,9 +56,9 @@ class Timing:
 
     clock: Callable[[], float] = time.monotonic
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
-    settle: float = SETTLE_SECONDS
-    quick: float = QUICK_SECONDS
-    check: float = CHECK_SECONDS
+    settle: float = 2.0
+    quick: float = 0.5
+    check: float = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +162,7 @@ class Tree:
         self._place: _Place | None = None
         self._located_once = False
         self._armed = False
-        self._limited = False
+        self.is_limited = False  # the kernel gave out too few watches
         self._local = False
         self._check_at = self._clock()
         self._scan_at: float | None = None
@@ -196,9 +193,9 @@ class Tree:
 
     def limited(self) -> None:
         """A directory could not be watched: until it can, rescans stand in."""
-        if not self._limited:
+        if not self.is_limited:
             _log.warning("inotify watches are used up: only rescans find changes", extra={"path": self.watch.path})
-        self._limited = True
+        self.is_limited = True
 
     def stop(self) -> None:
         """Let `run` return after the piece of work that it is at."""
@@ -213,12 +210,7 @@ class Tree:
         """How changes are noticed: `events` (and rescans), `interval` (rescans alone), or the tree is `missing`."""
         if self._place is None:
             return "missing"
-        return "events" if self._armed and not self._limited else "interval"
-
-    @property
-    def is_limited(self) -> bool:
-        """Whether the kernel gave out too few watches."""
-        return self._limited
+        return "events" if self._armed and not self.is_limited else "interval"
 
     @property
     def queued(self) -> int:
@@ -252,7 +244,7 @@ class Tree:
             "recursive": self.watch.recursive,
             "queued": self.queued,
             "overdue_seconds": round(self.overdue, 3),
-            "watch_limit_reached": self._limited,
+            "watch_limit_reached": self.is_limited,
             "rescanning": self._scan is not None,
             "trusted_path": None if place is None else why_not is None,
             "why_not": why_not,
@@ -286,7 +278,9 @@ class Tree:
             self._work.rotate(-1)
             if work(now):
                 return 0.0
-        return max(0.0, self._next_due() - now)
+        with self._wake:
+            dues = [self._check_at, self._scan_at, self._files.next_due(), self._directories.next_due()]
+        return max(0.0, min(due for due in dues if due is not None) - now)
 
     def _note(self, queue: SettleQueue, path: str, *, closed: bool) -> None:
         with self._wake:
@@ -299,11 +293,6 @@ class Tree:
     def _wake_up(self) -> None:
         self._woken = True
         self._wake.notify_all()
-
-    def _next_due(self) -> float:
-        with self._wake:
-            dues = [self._check_at, self._scan_at, self._files.next_due(), self._directories.next_due()]
-        return min(due for due in dues if due is not None)
 
     def _serve_file(self, now: float) -> bool:
         """Look at the file that has been due longest."""
@@ -345,8 +334,8 @@ class Tree:
             self._known_failures.clear()
         if reason is None or self._place is None:
             return False
-        if reason in ("interval", "request") and (self._limited or not self._armed):
-            self._arm()  # perhaps there are watches now
+        if reason in ("interval", "request") and (self.is_limited or not self._armed):
+            self._arm(self._place)  # perhaps there are watches now
         self._known_failures.expire(now)
         self._scan_at = now + self.watch.rescan if self.watch.rescan > 0 else None
         self._scan = _Scan(reason, now, walk(self._place.path, recursive=self.watch.recursive))
@@ -440,7 +429,7 @@ class Tree:
             self._scan = self._scan_at = None
             _log.warning("a watched directory is missing", extra={"path": self.watch.path})
             return
-        self._arm()
+        self._arm(place)
         self.request_rescan("start" if self._last_scan is None else "retry")
 
     def _locate(self) -> _Place | None:
@@ -459,23 +448,21 @@ class Tree:
             self._notifier.disarm(self._place.path)
         self._armed = False
 
-    def _arm(self) -> None:
+    def _arm(self, place: _Place) -> None:
         """Watch the tree for events, if they can be had."""
         self._disarm()
-        place, self._limited = self._place, False
-        if place is None:
-            return
+        self.is_limited = False
         self._local = self._is_local(place.path)
         if not self._local:
             return
         if self._notifier is None:
-            self._limited = True
+            self.is_limited = True
             return
         try:
             self._notifier.arm(place.path, self, recursive=self.watch.recursive)
             self._armed = True
         except OSError as error:
-            self._limited = is_full(error)
+            self.is_limited = is_full(error)
             _log.warning(
                 "cannot watch for events: only rescans find changes",
                 extra={"path": self.watch.path, "error": error.strerror},

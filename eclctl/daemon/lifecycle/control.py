@@ -180,7 +180,7 @@ class Control:
         if found is None:
             call.fail(ErrorCode.INTERNAL_ERROR, "the images could not be looked at in time; ask again")
         else:
-            self._answer_page(call, *found, None)
+            self._answer_page(call, *found)
 
     def _answer_part(self, call: Call, surveyed: Surveyed | None) -> None:
         request = call.request
@@ -205,7 +205,7 @@ class Control:
             self._answer_page(call, snapshot, [file_fields(each) for each in items], following, len(snapshot.sources))
 
     def _answer_page(
-        self, call: Call, snapshot: Snapshot, items: list[Any], following: str | None, total: int | None
+        self, call: Call, snapshot: Snapshot, items: list[Any], following: str | None, total: int | None = None
     ) -> None:
         call.answer(
             {

@@ -102,14 +102,12 @@ class Reloader:
     def request(self, done: Callable[[ReloadReport], None]) -> None:
         """Load soon; `done` is called on the loop with the result."""
         self._waiting.append(done)
-        if not self._running:
-            self._run()
+        self._run()
 
     def learn(self, done: Callable[[], None]) -> None:
         """Apply the answers of keyservers soon; `done` is called on the loop when they count."""
         self._learning.append(done)
-        if not self._running:
-            self._run()
+        self._run()
 
     def stop(self) -> None:
         """Begin no further load."""
@@ -120,6 +118,9 @@ class Reloader:
         return self._finish(self._guarded(lambda: self._build_from(self._settings)))
 
     def _run(self) -> None:
+        """Begin what was asked for, unless a load runs: then the rest begins at its end."""
+        if self._running or not (self._waiting or self._learning):
+            return
         self._running = True
         waiting, self._waiting = self._waiting, []
         learning, self._learning = self._learning, []
@@ -183,15 +184,12 @@ class Reloader:
         for learnt in learning:
             learnt()
         self._running = False
-        if self._waiting or self._learning:
-            self._run()
+        self._run()
 
     def _take_over(self, snapshot: Snapshot) -> None:
         """Install a snapshot of the same policy that knows more of its keys."""
         now = self._clock()
-        self._engine.install(snapshot)
-        self._metrics.policy(snapshot.generation, loaded=True, now=now)
-        self._metrics.rules.begin(snapshot.digest, now)
+        self._install(snapshot, now)
         _log.info("policy generation %d is in force: answers of keyservers changed its keys", snapshot.generation)
         generation, digest = snapshot.generation, snapshot.digest
         self._record(ReloadReport(ok=True, at=now, generation=generation, policy=digest, errors=(), warnings=()))
@@ -200,9 +198,7 @@ class Reloader:
         """Install a good snapshot; log, count and record the load."""
         now = self._clock()
         if built.snapshot is not None:
-            self._engine.install(built.snapshot)
-            self._metrics.policy(built.snapshot.generation, loaded=True, now=now)
-            self._metrics.rules.begin(built.snapshot.digest, now)
+            self._install(built.snapshot, now)
         snapshot = self._engine.snapshot
         ok = built.snapshot is not None
         report = ReloadReport(ok, now, snapshot.generation, snapshot.digest, built.errors, built.warnings)
@@ -212,6 +208,11 @@ class Reloader:
         self._record(report)
         self.last = report
         return report
+
+    def _install(self, snapshot: Snapshot, now: datetime) -> None:
+        self._engine.install(snapshot)
+        self._metrics.policy(snapshot.generation, loaded=True, now=now)
+        self._metrics.rules.begin(snapshot.digest, now)
 
     def _record(self, report: ReloadReport) -> None:
         errors = [str(problem) for problem in report.errors]

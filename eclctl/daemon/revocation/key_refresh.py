@@ -42,8 +42,6 @@ if TYPE_CHECKING:
     from eclctl.decide.snapshot import Snapshot
     from eclctl.signature.openpgp import Keyring
 
-__all__ = ["AT_ONCE", "FILE", "KeyRefresh", "RefreshStats", "used"]
-
 FILE: Final = "keyservers.json"
 """In the state directory."""
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 RECEIVE_SIZE: Final = 32 * 1024
 UNSENT_LIMIT: Final = 256 * 1024
+_LINE_SECONDS: Final = 10.0
+_STALLED_SECONDS: Final = 10.0
 
 
 class BrokenConnectionError(Exception):
@@ -179,6 +181,23 @@ class Connection:
     def done(self) -> bool:
         """Return whether nothing more can come of this connection."""
         return self.ended and not self.in_flight and not self._outbox and not self.has_line()
+
+    def timed_out(self, now: float, idle_timeout: float) -> str | None:
+        """Return what takes too long, as a kind for the metrics: half a line, unread answers, or that nothing is asked.
+
+        How long a decision may take is another matter (`decisions.request_timeout`).
+
+        Args:
+            now: seconds of the event loop's clock.
+            idle_timeout: seconds after which a connection without a request under way ends.
+        """
+        idle = now - self.active
+        if self.unsent():
+            return "slow-reader" if min(idle, now - self.last_progress) > _STALLED_SECONDS else None
+        if self.in_flight or self.queued:
+            return None
+        limit = min(_LINE_SECONDS, idle_timeout) if self.has_partial_line() else idle_timeout
+        return "timeout" if idle > limit else None
 
     def drop_descriptors(self) -> None:
         """Close what no request has claimed."""

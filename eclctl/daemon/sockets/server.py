@@ -26,13 +26,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 from eclctl.daemon.background.timers import Repeating
-from eclctl.daemon.sockets.accepting import Acceptor
 from eclctl.daemon.sockets.call import Call
 from eclctl.daemon.sockets.connection import UNSENT_LIMIT, BrokenConnectionError, Connection
+from eclctl.daemon.sockets.listeners import Acceptor
 from eclctl.daemon.sockets.peers import MOST_GROUPS, Peer, TooManyGroupsError, peer_of
 from eclctl.daemon.sockets.permissions import require_permitted
 from eclctl.daemon.sockets.protocol import ErrorCode, Method, RequestError, encode_error, parse_request
-from eclctl.daemon.sockets.timeouts import SWEEP_SECONDS, overdue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
@@ -44,6 +43,7 @@ if TYPE_CHECKING:
 
 TURN: Final = 64
 _SHARE: Final = 32  # requests of one connection before the user's next connection has its turn
+_SWEEP_SECONDS: Final = 1.0  # how often time-outs are looked for
 _ADMIN_CONNECTIONS: Final = 16  # on the admin socket beyond the limits
 _SPARE_MESSAGES: Final = 4  # so many messages' descriptors may wait for requests, however few connections are allowed
 _TOO_MANY: Final = "too many connections; close one and ask again"
@@ -115,7 +115,7 @@ class Server:
         self._turn_scheduled = False
         self._idle = asyncio.Event()
         self._sweeper = Repeating(self._sweep)
-        self._sweeper.start(SWEEP_SECONDS)
+        self._sweeper.start(_SWEEP_SECONDS)
 
     # -- life ------------------------------------------------------------------------------------------------------
 
@@ -468,6 +468,8 @@ class Server:
     # -- time-outs -------------------------------------------------------------------------------------------------
 
     def _sweep(self) -> None:
-        for connection, kind in overdue(tuple(self._connections), self._loop.time(), self._limits.idle_timeout):
-            self._observer.error(kind)
-            self._close(connection)
+        for connection in tuple(self._connections):
+            kind = connection.timed_out(self._loop.time(), self._limits.idle_timeout)
+            if kind is not None:
+                self._observer.error(kind)
+                self._close(connection)

@@ -136,7 +136,7 @@ def test_a_sandbox_is_neither_watched_nor_read(tmp_path: Path) -> None:
     image(tmp_path / "box" / "bin" / "sh")
     (tmp_path / "box" / ".singularity.d").mkdir()
     with watching([tmp_path], engine) as watcher:
-        notifier = watcher._trees[0]._notifier
+        notifier = watcher._trees[0].notifier
         assert notifier is not None
         asked = [os.fsdecode(watch._initial_creation_path) for watch in notifier._inotify._watch_for_wd.values()]
         (tmp_path / "box" / "bin" / "ls").write_text("changed")

@@ -112,6 +112,7 @@ def _state(status: os.stat_result) -> _State:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
+@dataclass(eq=False)
 class Tree:
     """One watched tree.
 
@@ -129,31 +130,21 @@ class Tree:
         why_not: why images at a path can have no `trusted-path`, None when they can.
     """
 
-    def __init__(
-        self,
-        watch: Watch,
-        engine: Prefetcher,
-        metrics: Metrics,
-        *,
-        notifier: Notifier | None,
-        local: Callable[[str], bool],
-        gates: tuple[threading.Semaphore, threading.Semaphore],
-        timing: Timing,
-        why_not: Callable[[str], str | None] = lambda _: None,
-    ) -> None:
-        self.watch = watch
-        self._engine = engine
-        self._metrics = metrics
-        self._notifier = notifier
-        self._is_local = local
-        self._why_not = why_not
-        self._gates = gates
-        self._timing = timing
-        self._clock = timing.clock
+    watch: Watch
+    engine: Prefetcher
+    metrics: Metrics
+    notifier: Notifier | None
+    local: Callable[[str], bool]
+    gates: tuple[threading.Semaphore, threading.Semaphore]
+    timing: Timing
+    why_not: Callable[[str], str | None] = lambda _: None
+
+    def __post_init__(self) -> None:
+        self._clock = self.timing.clock
 
         self._wake = threading.Condition()  # guards the queues and the requests
-        self._files = SettleQueue(QUEUE_LIMIT, settle=timing.settle, quick=timing.quick)
-        self._directories = SettleQueue(QUEUE_LIMIT, settle=timing.settle, quick=timing.quick)
+        self._files = SettleQueue(QUEUE_LIMIT, settle=self.timing.settle, quick=self.timing.quick)
+        self._directories = SettleQueue(QUEUE_LIMIT, settle=self.timing.settle, quick=self.timing.quick)
         self._rescan_requests: dict[str, None] = {}
         self._forget = False
         self._stopping = False
@@ -237,7 +228,7 @@ class Tree:
         """Describe the tree for `eclctl status`, as JSON types."""
         when, seconds = self._last_scan or (None, None)
         place = self._place
-        why_not = None if place is None else self._why_not(place.path)
+        why_not = None if place is None else self.why_not(place.path)
         return {
             "path": self.watch.path,
             "mode": self.mode,
@@ -261,7 +252,7 @@ class Tree:
                 wait = self.step()
             except Exception:  # noqa: BLE001 - a bug must not end the watching of a tree for good, nor pass unseen
                 _log.exception("watching failed; trying again", extra={"path": self.watch.path})
-                self._scan, wait = None, self._timing.check
+                self._scan, wait = None, self.timing.check
             with self._wake:
                 if wait > 0 and not self._stopping and not self._woken:
                     self._wake.wait(wait)
@@ -285,7 +276,7 @@ class Tree:
     def _note(self, queue: SettleQueue, path: str, *, closed: bool) -> None:
         with self._wake:
             if not queue.touch(path, self._clock(), closed=closed):
-                self._metrics.overflow()
+                self.metrics.overflow()
                 queue.clear()
                 self._rescan_requests["overflow"] = None
             self._wake_up()
@@ -307,7 +298,7 @@ class Tree:
             status = os.lstat(waiting.path)
         except OSError:
             return
-        if not stat.S_ISREG(status.st_mode) or not status.st_size or self._engine.known(status):
+        if not stat.S_ISREG(status.st_mode) or not status.st_size or self.engine.known(status):
             return
         state = _state(status)
         if waiting.closed or waiting.seen == state or not self._is_young(status, self._wall()):
@@ -354,7 +345,7 @@ class Tree:
         if files is None:
             self._finish(scan, now)
             return True
-        known, wall = self._engine.known, self._wall()
+        known, wall = self.engine.known, self._wall()
         for path, status in files:
             if not known(status) and not self._known_failures.holds(path, status, now):
                 self._found(path, status, now, wall)
@@ -377,9 +368,9 @@ class Tree:
         self._scan = None
         if scan.reason is None:
             return
-        seconds, when = now - scan.started, self._timing.now()
+        seconds, when = now - scan.started, self.timing.now()
         self._last_scan = when, seconds
-        self._metrics.rescanned(scan.reason, seconds, when)
+        self.metrics.rescanned(scan.reason, seconds, when)
         _log.info("rescanned", extra={"path": self.watch.path, "reason": scan.reason, "seconds": round(seconds, 3)})
 
     def _serve_backlog(self, _now: float) -> bool:
@@ -396,30 +387,30 @@ class Tree:
         size = state[_SIZE]
         self._since = self._clock()
         try:
-            with self._gates[0 if self._local else 1]:
+            with self.gates[0 if self._local else 1]:
                 begun = self._clock()
-                status = self._engine.prefetch(path).status
+                status = self.engine.prefetch(path).status
                 seconds = self._clock() - begun
         finally:
             self._since = None
-        self._metrics.prefetched(status)
+        self.metrics.prefetched(status)
         if status in ("kept", "failed"):  # of the others, hardly any is read
-            self._metrics.verification(size, seconds, ok=status == "kept")
+            self.metrics.verification(size, seconds, ok=status == "kept")
         if status not in ("kept", "known"):
             self._known_failures.add(path, state, self._clock())
 
     def _is_young(self, status: os.stat_result, wall: float) -> bool:
         """Return whether a file changed so recently that its writer may not be done, or facts not be kept yet."""
-        return any(0 <= wall - changed < self._timing.settle for changed in (status.st_mtime, status.st_ctime))
+        return any(0 <= wall - changed < self.timing.settle for changed in (status.st_mtime, status.st_ctime))
 
     def _wall(self) -> float:
-        return self._timing.now().timestamp()
+        return self.timing.now().timestamp()
 
     # Where it is, and how it is watched.
 
     def _check(self, now: float) -> None:
         """See whether the configured path still leads to the directory that is watched."""
-        self._check_at = now + self._timing.check
+        self._check_at = now + self.timing.check
         place, before, self._located_once = self._locate(), self._place if self._located_once else ..., True
         if place == before and (place is None or not self._armed or self._events_flow(place)):
             return
@@ -441,25 +432,25 @@ class Tree:
         return _Place(path, status.st_dev, status.st_ino) if stat.S_ISDIR(status.st_mode) else None
 
     def _events_flow(self, place: _Place) -> bool:
-        return self._notifier is not None and self._notifier.alive(place.path)
+        return self.notifier is not None and self.notifier.alive(place.path)
 
     def _disarm(self) -> None:
-        if self._place is not None and self._notifier is not None and self._armed:
-            self._notifier.disarm(self._place.path)
+        if self._place is not None and self.notifier is not None and self._armed:
+            self.notifier.disarm(self._place.path)
         self._armed = False
 
     def _arm(self, place: _Place) -> None:
         """Watch the tree for events, if they can be had."""
         self._disarm()
         self.is_limited = False
-        self._local = self._is_local(place.path)
+        self._local = self.local(place.path)
         if not self._local:
             return
-        if self._notifier is None:
+        if self.notifier is None:
             self.is_limited = True
             return
         try:
-            self._notifier.arm(place.path, self, recursive=self.watch.recursive)
+            self.notifier.arm(place.path, self, recursive=self.watch.recursive)
             self._armed = True
         except OSError as error:
             self.is_limited = is_full(error)

@@ -21,7 +21,7 @@ from __future__ import annotations
 import logging
 import threading
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from eclctl.daemon.watching.inotify import Notifier
@@ -54,6 +54,7 @@ class WatchStats:
     modes: Mapping[str, int]
 
 
+@dataclass(eq=False)
 class Watcher:
     """Watches directories. `start` it once; `rescan`, `status` and `stats` are for any thread.
 
@@ -61,22 +62,14 @@ class Watcher:
     mounts says it. `why_not` says why images at a path can have no `trusted-path`, if they cannot.
     """
 
-    def __init__(
-        self,
-        watches: Sequence[Watch],
-        engine: Prefetcher,
-        metrics: Metrics,
-        *,
-        local: Callable[[str], bool] | None = None,
-        timing: Timing | None = None,
-        why_not: Callable[[str], str | None] = lambda _: None,
-    ) -> None:
-        self._watches = tuple(watches)
-        self._engine = engine
-        self._metrics = metrics
-        self._local = local
-        self._timing = timing or Timing()
-        self._why_not = why_not
+    watches: Sequence[Watch]
+    engine: Prefetcher
+    metrics: Metrics
+    local: Callable[[str], bool] | None = None
+    timing: Timing = field(default_factory=Timing)
+    why_not: Callable[[str], str | None] = lambda _: None
+
+    def __post_init__(self) -> None:
         self._trees: list[Tree] = []
         self._threads: list[threading.Thread] = []
         self._shared = ExitStack()  # what all trees use
@@ -85,20 +78,20 @@ class Watcher:
         """Start watching and the first rescans. Returns at once: nothing here waits for a file system."""
         mounts = MountTable()
         self._shared.callback(mounts.close)
-        notifier = self._start_notifier() if self._watches else None
+        notifier = self._start_notifier() if self.watches else None
         gates = (threading.Semaphore(EXAMINERS), threading.Semaphore(EXAMINERS))
         self._trees = [
             Tree(
                 watch,
-                self._engine,
-                self._metrics,
+                self.engine,
+                self.metrics,
                 notifier=notifier,
-                local=self._local or mounts.local,
+                local=self.local or mounts.local,
                 gates=gates,
-                timing=self._timing,
-                why_not=self._why_not,
+                timing=self.timing,
+                why_not=self.why_not,
             )
-            for watch in self._watches
+            for watch in self.watches
         ]
         for number, tree in enumerate(self._trees, 1):
             thread = threading.Thread(target=tree.run, name=f"watch-{number}", daemon=True)
@@ -110,9 +103,9 @@ class Watcher:
         trees, self._trees = self._trees, []
         for tree in trees:
             tree.stop()
-        deadline = self._timing.clock() + timeout
+        deadline = self.timing.clock() + timeout
         for thread in self._threads:
-            thread.join(max(0.0, deadline - self._timing.clock()))
+            thread.join(max(0.0, deadline - self.timing.clock()))
         if not any(thread.is_alive() for thread in self._threads):
             self._shared.close()
 
@@ -148,7 +141,7 @@ class Watcher:
 
     def _overflowed(self) -> None:
         """Events were lost, and the kernel does not say of which tree."""
-        self._metrics.overflow()
+        self.metrics.overflow()
         _log.warning("change events were lost: rescanning")
         for tree in self._trees:
             tree.request_rescan("overflow")

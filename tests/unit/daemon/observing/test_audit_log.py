@@ -131,9 +131,9 @@ def test_reload_start_and_stop_have_records_of_their_own(tmp_path: Path) -> None
     log = AuditLog(str(tmp_path / "audit.jsonl"))
     log.write(
         [
-            audit_records.start_record(version="1", generation=1, policy=None, pid=9, now=NOW),
+            audit_records.start_record(generation=1, policy=None, now=NOW),
             audit_records.reload_record(ok=False, generation=1, policy=None, errors=("p.yaml:1:2: bad",), now=NOW),
-            audit_records.stop_record(reason="SIGTERM", pid=9, now=NOW),
+            audit_records.stop_record(reason="SIGTERM", now=NOW),
         ]
     )
     assert [line["event"] for line in lines(tmp_path / "audit.jsonl")] == ["start", "reload", "stop"]

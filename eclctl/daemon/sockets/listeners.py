@@ -150,14 +150,15 @@ class Acceptor:
         self._accepted = accepted
         self._failed = failed
         self._loop = asyncio.get_running_loop()
-        self._listeners: list[socket.socket] = []
+        self._listeners: set[socket.socket] = set()
         self._stopped = False
         self._reserve = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
 
     def listen(self, listener: socket.socket, *, admin: bool) -> None:
         """Accept connections from a non-blocking listening socket."""
-        self._listeners.append(listener)
-        self._loop.add_reader(listener, self._accept, listener, admin)
+        if not self._stopped:
+            self._listeners.add(listener)
+            self._loop.add_reader(listener, self._accept, listener, admin)
 
     def stop(self) -> None:
         """Accept nothing more."""
@@ -179,7 +180,7 @@ class Acceptor:
                 self._failed()
                 if error.errno not in _NO_DESCRIPTORS or not self._drop_one(listener):
                     self._loop.remove_reader(listener)
-                    Timer(lambda: self._resume(listener, admin=admin)).set(_PAUSE_SECONDS)
+                    Timer(lambda: self.listen(listener, admin=admin)).set(_PAUSE_SECONDS)
                 return
             self._accepted(sock, admin=admin)
 
@@ -193,7 +194,3 @@ class Acceptor:
         finally:
             self._reserve = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         return True
-
-    def _resume(self, listener: socket.socket, *, admin: bool) -> None:
-        if not self._stopped:
-            self._loop.add_reader(listener, self._accept, listener, admin)

@@ -142,7 +142,10 @@ def parse_request(line: bytes) -> Request:
         RequestError: the line is anything else. Nothing else is raised, for any bytes.
     """
     if len(line) <= LINE_LIMIT and (plain := _PLAIN_CHECK.fullmatch(line)) is not None:
-        return _plain_check(plain)
+        request_id, image, role, passed = plain.groups()
+        name = "rootfs" if role is None or role == b"rootfs" else role.decode("ascii")
+        reference = ImageRef(image.decode("ascii"), name, passed == b"true")
+        return Request(request_id.decode("ascii"), Method.CHECK, (reference,))
     message = _object(line)
     request_id = message.get("id")
     if type(request_id) is not str or len(request_id) > ID_LIMIT:
@@ -159,13 +162,6 @@ _PLAIN_CHECK: Final = re.compile(
     rb'\{"v": ?1, ?"id": ?"([ !#-\[\]-~]{0,256})", ?"method": ?"check", ?"parameters": ?'
     rb'\{"image": ?"(/[ !#-\[\]-~]{0,4000})"(?:, ?"role": ?"([a-z]{1,32})")?(?:, ?"fd": ?(true|false))?\}\}[ \t\r\n]*'
 )
-
-
-def _plain_check(found: re.Match[bytes]) -> Request:
-    request_id, image, role, passed = found.groups()
-    name = "rootfs" if role is None or role == b"rootfs" else role.decode("ascii")
-    reference = ImageRef(image.decode("ascii"), name, passed == b"true")
-    return Request(request_id.decode("ascii"), Method.CHECK, (reference,))
 
 
 def _object(line: bytes) -> dict[str, Any]:

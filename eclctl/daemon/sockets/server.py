@@ -387,7 +387,7 @@ class Server:
             self._stop_reading(connection)
             connection.refuse_input()  # half a line at the end is no request
             self._touch(connection)
-        elif connection.descriptors and not connection.has_partial_line():
+        elif connection.descriptors and not connection.lines.has_partial_line():
             raise BrokenConnectionError("descriptors", "a descriptor came that no request claims")
         else:
             self._start_reading(connection)
@@ -460,7 +460,7 @@ class Server:
     def _sent(self, connection: Connection) -> None:
         """The client has read everything: it may ask on."""
         self._stop_writing(connection)
-        if connection.has_line():
+        if connection.lines.has_line():
             self._enqueue(connection)
         else:
             self._start_reading(connection)

@@ -300,7 +300,7 @@ def test_a_bug_in_an_answer_is_reported(monkeypatch):
         bugs = []
         desk.engine.on_bug = bugs.append
         desk.engine.door.set()
-        monkeypatch.setattr(desk.calls._answer_lines, "encode", fail)
+        monkeypatch.setattr(desk.calls._answer_texts, "of", fail)
         desk.ask(site.image(APPROVED))
         await desk.wait_for(1)
         assert desk.answers[0]["code"] == "internal-error"

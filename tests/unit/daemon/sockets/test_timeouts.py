@@ -14,7 +14,7 @@ def connection(*, active=0.0, progress=0.0, unsent=0, in_flight=0, queued=False,
         in_flight=in_flight,
         queued=queued,
         unsent=lambda: unsent,
-        has_partial_line=lambda: partial,
+        lines=SimpleNamespace(has_partial_line=lambda: partial),
     )
 
 

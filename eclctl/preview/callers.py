@@ -23,8 +23,6 @@ from eclctl.model import Caller
 from eclctl.policy.select import rules_on
 from eclctl.terms import Kind
 
-__all__ = ["Callers", "Probe"]
-
 MOST_TEAMS = 1000
 """Callers that are made up for one image; where there would be more, they are in fewer groups at a time."""
 

@@ -19,21 +19,12 @@ from eclctl.files.locating import Located, Locator, Recheck
 from eclctl.files.lookup_rights import OWN_RIGHTS, LookupRights
 from eclctl.files.syscalls import Attributes
 from eclctl.model import Caller
-from eclctl.trust.revocation import Known, Link, StatusSubject
+from eclctl.trust.revocation import Link, StatusSource
 from eclctl.verify.hashing import HashPool
 
-__all__ = ["AskableStatuses", "ImageUnderBoth", "PolicyPair", "Side"]
 
-
-class AskableStatuses(Protocol):
+class AskableStatuses(StatusSource, Protocol):
     """What responders say of certificates, and the way to ask them."""
-
-    @property
-    def version(self) -> int:
-        """A number that changes whenever something else is known."""
-
-    def known(self, subject: StatusSubject, now: datetime) -> Known | None:
-        """Return what is known of a certificate."""
 
     def ask(self, links: Sequence[Link]) -> None:
         """Ask about certificates, and wait for the answers."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TypeAlias
 
 from eclctl.decide.questions import Decision
@@ -15,8 +16,6 @@ from eclctl.preview.changes import FLIPS, AnswerChange, ChangedImage, FirstChang
 from eclctl.preview.policy_pair import ImageUnderBoth, PolicyPair, exists_at
 from eclctl.preview.records import History, Launches, RecordedCaller
 from eclctl.terms import Kind, Verdict
-
-__all__ = ["ReplayResult", "replay"]
 
 _UNJUDGED = frozenset({Code.UNREADABLE, Code.BUSY, Code.TIMEOUT, Code.INTERNAL_ERROR})
 _NO_IMAGE = frozenset({None, Kind.OTHER})
@@ -197,10 +196,7 @@ def replay(
 
 def _once(paths: Iterable[str], history: History) -> Iterator[str]:
     seen: set[str] = set()
-    for path in paths:
+    for path in chain(paths, history.questions):
         if path not in seen:
             seen.add(path)
-            yield path
-    for path in history.questions:
-        if path not in seen:
             yield path

@@ -102,9 +102,8 @@ def _names(snapshot: Snapshot, text: str) -> list[str]:
         return [text]
     if policy is None or not _DIGEST.fullmatch(digest):
         return []
-    found = list(names_called(policy.listed, digest))
-    found += [each.fingerprint for each in snapshot.store.pgp.certificates if digest in each.materials]
-    return found
+    pgp = [each.fingerprint for each in snapshot.store.pgp.certificates if digest in each.materials]
+    return [*names_called(policy.listed, digest), *pgp]
 
 
 def _names_in_file(snapshot: Snapshot, path: str, read: Callable[[str], bytes]) -> list[str]:

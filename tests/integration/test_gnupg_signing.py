@@ -32,7 +32,7 @@ SECRET = "p\u00e4ss phrase"
 
 
 def never() -> str:
-    raise AssertionError("nobody is to be asked")
+    raise AssertionError("the user is not to be asked")
 
 
 def fingerprint(blob: bytes) -> str:
@@ -187,7 +187,7 @@ def test_a_pair_is_what_was_wished_for(new, secret, places):
 
 
 def test_what_revokes_a_new_pair_does(places):
-    """GnuPG writes a colon before the block, which whoever means it takes away."""
+    """GnuPG writes a colon before the block, which a user takes away who means it."""
     pair = make_pair(NewKey("Joe", "", bits=0), None)
     (loose,) = parse_keys(pair.revocation.replace(b":-----BEGIN", b"-----BEGIN")).revocations
     revoked = parse_keys(pair.secret).keys[pair.fingerprint].revoked_by(loose)
@@ -254,7 +254,7 @@ def signer_at_work():
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_signer_that_is_told_to_end_leaves_neither_home_nor_agent(places, number):
-    """And ends by that signal, as whoever sent it expects."""
+    """And ends by that signal, as its sender expects."""
     with signer_at_work() as (process, home):
         agent = subprocess.run(
             ["gpg-connect-agent", "--homedir", home, "--no-autostart", "GETINFO pid", "/bye"],
@@ -267,7 +267,9 @@ def test_a_signer_that_is_told_to_end_leaves_neither_home_nor_agent(places, numb
     assert process.returncode == -number
     assert number == signal.SIGINT or said == b""
     assert not list(places.iterdir())
-    arguments = Path("/proc", agent.decode().split()[1], "cmdline")  # empty once it has ended and nobody has asked why
+    arguments = Path(
+        "/proc", agent.decode().split()[1], "cmdline"
+    )  # empty once it has ended and its parent has not asked why
     deadline = time.monotonic() + 60
     while arguments.exists() and arguments.read_bytes():
         assert time.monotonic() < deadline

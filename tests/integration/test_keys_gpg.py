@@ -36,7 +36,7 @@ def environment(ring):
 
 @pytest.fixture
 def run(environment):
-    """Run a command as a program of its own; nobody is at a terminal."""
+    """Run a command as a program of its own, without a terminal."""
 
     def run(*arguments, stdin=b"", status=0):
         command = [*COMMAND, *map(str, arguments)]

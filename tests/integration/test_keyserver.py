@@ -24,7 +24,7 @@ REVOKED = "F5A4C20B8C7054A68A09D71A88B82E9124DD2498"
 
 
 def eclctl(folder: Path, command: str, *arguments: str, status: int = 0) -> str:
-    """Run a command of somebody whose home is `folder`, within this process; return what it printed."""
+    """Run a command of a user whose home is `folder`, within this process; return what it printed."""
     out, err = io.StringIO(), io.StringIO()
     run = {"keys": keys.run, "verify": verify.run}[command]
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
@@ -66,7 +66,7 @@ def test_a_key_goes_to_onak_and_comes_back_by_id_name_and_address(tmp_path: Path
     other = tmp_path / "other"
     other.mkdir()
     eclctl(other, "keys", "pull", *url, "corpus", "--yes", status=1)  # there are two
-    eclctl(other, "keys", "pull", *url, "C942487F", status=1)  # nobody confirms it
+    eclctl(other, "keys", "pull", *url, "C942487F", status=1)  # no user confirms it
     eclctl(other, "keys", "pull", *url, "C942487F", "--yes")
     assert "1 key(s) added to keyring of trust" in eclctl(other, "keys", "pull", *url, SCANNER)
     listed = json.loads(eclctl(other, "keys", "list", "--json"))["keys"]
@@ -219,7 +219,7 @@ def test_an_unreachable_keyserver_delays_neither_start_nor_answers_and_is_told_o
     assert "no usable answer about 1 of 1 keys" in quiet_site.log
 
 
-def test_without_keyservers_nobody_is_asked(quiet_site: Site) -> None:
+def test_without_keyservers_no_server_is_asked(quiet_site: Site) -> None:
     quiet_site.start()
     found = quiet_site.order("status")["keyservers"]
     assert (found["servers"], found["keys"]) == ([], 0)

@@ -127,7 +127,7 @@ def test_a_delegate_must_have_been_issued_for_it(
         assert ask_about(made.leaf(KNOWN).link, what).status is status
 
 
-def test_another_ca_s_responder_is_not_believed(ca: Ca, tmp_path: Path) -> None:
+def test_another_ca_s_responder_is_not_trusted(ca: Ca, tmp_path: Path) -> None:
     foreign = Authority()
     with responder(tmp_path, "foreign", foreign.intermediate, {KNOWN: False}) as other:
         leaf = ca.authority.leaf(urls=[other.url], serial=KNOWN)
@@ -201,7 +201,7 @@ def test_a_redirect_inside_is_not_followed_though_a_good_answer_waits_there(ca: 
 
 @contextlib.contextmanager
 def corpus_port() -> Iterator[None]:
-    """The port for this test alone, where nobody else has it."""
+    """The port for this test alone, where no other process has it."""
     with open(Path(tempfile.gettempdir()) / "eclctl-test-ocsp.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         try:
@@ -355,7 +355,7 @@ def test_a_daemon_that_is_asking_stops_at_once(released: Released) -> None:
 
 
 def asks(port: int) -> bool:
-    """Whether somebody is connected to a port on this host."""
+    """Whether a process is connected to a port on this host."""
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     return any(row[2].endswith(f":{port:04X}") and row[3] == "01" for row in rows)
 

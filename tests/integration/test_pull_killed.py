@@ -121,7 +121,7 @@ def series(arguments: list[str], prepare: str | None, home: Path) -> dict:
 
 
 def test_killed_at_a_hundred_points_the_file_is_the_old_or_the_new_one(tmp_path: Path) -> None:
-    """And the next run, which goes on from whatever the killed one left, ends with the new one and nothing beside."""
+    """And the next run, which goes on from what the killed one left, ends with the new one and nothing beside."""
     (tmp_path / "images").mkdir()
     target = tmp_path / "images" / "app.sif"
     old = hashlib.sha256(b"old content").hexdigest()

@@ -263,7 +263,7 @@ def test_a_gigantic_blob_takes_no_memory(registry: RealRegistry, tmp_path: Path)
         for _ in range(256):
             file.write(block)
     where = f"oras://{registry.host}/large/app:1"
-    # Not ru_maxrss, which a process has from whoever started it.
+    # Not ru_maxrss, which a process inherits from the one that started it.
     limit = "import sys;from eclctl.cli.entry import main;code=main();"
     limit += "print(*[line for line in open('/proc/self/status') if line.startswith('VmHWM')]);sys.exit(code)"
     for arguments in (["push", str(image), where], ["pull", str(tmp_path / "back.sif"), where]):

@@ -1,4 +1,4 @@
-"""Which file systems are believed, with real loop devices, in a mount namespace of the test's own."""
+"""Which file systems are trusted, with real loop devices, in a mount namespace of the test's own."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ for step in steps:
     table.forget()
     mounts, belief = table.current()
     found = mounts.at(step)
-    believed = found.superblock in belief.trusted
-    print(json.dumps([mounts.settled, None if believed else belief.why_not(found)]))
+    trusted = found.superblock in belief.trusted
+    print(json.dumps([mounts.settled, None if trusted else belief.why_not(found)]))
 """
 
 
@@ -63,7 +63,7 @@ class Disks:
         return str(image), str(point)
 
     def reasons(self, *steps: list[str] | str) -> list[str | None]:
-        """Run commands, and for each mount point among them return why what is there is not believed."""
+        """Run commands, and for each mount point among them return why what is there is not trusted."""
         command = ["unshare", "-m", "--propagation", "private", sys.executable, "-c", SCRIPT, str(self.folder)]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         done = subprocess.run(

@@ -250,7 +250,7 @@ class Heard:
 
 
 def test_a_lost_event_is_reported_after_the_watches_have_been_renewed(tmp_path: Path) -> None:
-    """The kernel's queue really overflows: nobody reads it until more happened than it holds."""
+    """The kernel's queue really overflows: it is read only after more happened than it holds."""
     limit = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
     if limit > 100_000:
         pytest.skip("needs fs.inotify.max_queued_events of at most 100000")
@@ -308,7 +308,7 @@ notifier.stop()
 """
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="needs root, to become somebody else")
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root, to become another user")
 def test_directories_that_may_not_be_read_are_left_out_one_by_one() -> None:
     with TemporaryDirectory() as name:
         root = Path(name)

@@ -131,7 +131,7 @@ def test_a_rule_for_named_users_and_groups_is_asked_for_them_and_for_others(site
     assert {(probe.user, probe.groups) for probe in entry.probes} == {(None, ()), (1500, ()), (None, (77,))}
 
 
-def test_two_rules_that_change_places_are_noticed_for_those_whom_both_are_about(site: Site) -> None:
+def test_two_rules_that_change_places_are_noticed_for_callers_that_both_match(site: Site) -> None:
     site.image(ONE, ONE)
     text = "  - {name: r7, match: {groups: ['7']}, decision: allow}\n"
     other = "  - {name: r8, match: {groups: ['8']}, decision: deny}\n"
@@ -283,7 +283,9 @@ def partition(site: Site, name: str) -> str:
     return next(found.digests[item.id] for item in found.objects if "primary" in item.holds)
 
 
-def test_an_exception_that_the_candidate_lacks_stops_what_it_allowed_for_those_whom_it_names(tmp_path: Path) -> None:
+def test_an_exception_that_the_candidate_lacks_stops_what_it_allowed_for_the_users_that_it_names(
+    tmp_path: Path,
+) -> None:
     site = BreakGlass(tmp_path)
     try:
         path = site.image("half.sif", TWO)

@@ -504,7 +504,7 @@ def test_a_responder_that_says_nothing_is_asked_once_and_the_answer_is_deny():
     run(scenario)
 
 
-def test_whoever_waited_for_a_responder_waits_for_none_again_on_a_file_system_that_may_stall(monkeypatch):
+def test_a_check_that_waited_for_a_responder_waits_for_none_again_on_a_file_system_that_may_stall(monkeypatch):
     async def scenario(site, desk):
         image = released(site, desk)
         desk.ask(image)

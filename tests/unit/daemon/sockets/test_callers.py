@@ -111,7 +111,7 @@ def test_all_who_wait_for_one_caller_share_one_look_up(tmp_path):
     run(tmp_path, scenario)
 
 
-def test_a_name_service_that_hangs_makes_nobody_wait_long_nor_an_owner_of_anybody(tmp_path, monkeypatch):
+def test_a_name_service_that_hangs_makes_no_caller_wait_long_and_none_an_owner(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "PATIENCE", 0.05)
 
     async def scenario(desk):
@@ -141,7 +141,7 @@ def test_one_owner_with_many_uids_takes_one_thread_and_the_others_are_served(tmp
     run(tmp_path, scenario)
 
 
-def test_one_owner_with_many_uids_makes_nobody_else_be_forgotten(tmp_path):
+def test_one_owner_with_many_uids_does_not_push_others_out(tmp_path):
     async def scenario(desk):
         other = Caller(300001, 1)
         await desk.find(other)

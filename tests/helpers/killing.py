@@ -1,9 +1,9 @@
 """Kill an edit at many points, and say what each left behind: `python -m tests.helpers.killing`.
 
-Arguments: an image, a directory to work in, how many points, and which process to kill: `command`, the process that
-edits; `writer`, the one that writes for it, which that one survives; or `both`. A point is between two lines of our code, so
-that there is one before and after each system call. Each edit is in a process forked from this one, which has a
-single thread.
+Arguments: an image, a directory to work in, how many points, and which process to kill. `command` is the process that
+edits; `writer` is the one that writes for it, which that one survives; `both` is both. A point is between two lines of
+our code, so that there is one before and after each system call. Each edit is in a process forked from this one, which
+has a single thread.
 """
 
 from __future__ import annotations

@@ -259,7 +259,7 @@ class Checks:
     def _examine_in_thread(self, examination: Examination) -> Facts | None:
         """Return the facts, None when no check waits any more."""
         pending = examination.checks[0].pending
-        if pending is None or not examination.wanted():
+        if pending is None or all(check.done for check in examination.checks):
             return None
         begun = perf_counter()
         try:

@@ -277,7 +277,6 @@ class _Service:
         except OSError as error:
             _log.warning("no inotify instance is available for sandboxes: %s", error.strerror)
             return None
-        watch.start()
         self._stack.callback(watch.stop)
         return watch
 
@@ -362,10 +361,10 @@ class _Service:
         exposition: HttpExposition | TextfileExposition | None = None
         if settings.metrics_textfile is not None:
             exposition = TextfileExposition(registry, settings.metrics_textfile)
+            exposition.start()
         elif settings.metrics_listen is not None:
             exposition = HttpExposition(registry, *settings.metrics_listen)
         if exposition is not None:
-            exposition.start()
             self._stack.callback(exposition.stop)
 
     # -- life ------------------------------------------------------------------------------------------------------

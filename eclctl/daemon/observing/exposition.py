@@ -63,7 +63,7 @@ def _answer(status: str, body: bytes, extra: str = "") -> bytes:
 
 
 class HttpExposition:
-    """Serves `GET /metrics` on one address, in a thread with an event loop of its own.
+    """Serves `GET /metrics` on one address until `stop`, in a thread with an event loop of its own.
 
     `clock` is a monotonic clock in seconds, which says when the metrics are rendered anew.
 
@@ -82,23 +82,12 @@ class HttpExposition:
         self._loop = asyncio.new_event_loop()
         self._serving = self._loop.create_task(self._serve())
         self._thread = threading.Thread(target=self._run, name="metrics", daemon=True)
-
-    @property
-    def port(self) -> int:
-        """The port, also when it was chosen by the kernel."""
-        return int(self._listener.getsockname()[1])
-
-    def start(self) -> None:
-        """Serve until `stop`."""
         self._thread.start()
 
     def stop(self) -> None:
         """Stop serving and close every connection."""
         self._loop.call_soon_threadsafe(self._serving.cancel)
-        if self._thread.ident is not None:
-            self._thread.join()
-        else:
-            self._run()
+        self._thread.join()
 
     def _run(self) -> None:
         with contextlib.suppress(asyncio.CancelledError):

@@ -58,7 +58,7 @@ class WatchedSandbox:
 
 
 class SandboxWatch:
-    """One inotify instance and the thread that reads it (`files.sandboxes.Watching`).
+    """One inotify instance and the thread that reads it, which starts at once (`files.sandboxes.Watching`).
 
     Raises:
         OSError: from the constructor, when the user has no inotify instance left.
@@ -75,26 +75,17 @@ class SandboxWatch:
         self._of: dict[int, set[WatchedSandbox]] = {}
         self._refused = False
         self._thread = threading.Thread(target=self._run, name="watch-sandboxes", daemon=True)
-
-    def start(self) -> None:
-        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
         """End the thread and give the instance back. What is watched is watched no longer, without a report."""
         os.eventfd_write(self._stop, 1)
-        if self._thread.ident is not None:
-            self._thread.join()
+        self._thread.join()
         with self._lock:
             fd, self._fd = self._fd, -1
             self._of.clear()
         os.close(fd)
         os.close(self._stop)
-
-    @property
-    def watched(self) -> int:
-        """How many directories are watched."""
-        return len(self._of)
 
     def begin(self, changed: Callable[[], None]) -> WatchedSandbox:
         """Begin with a sandbox. `changed` is called from the thread; it must return quickly."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import TypeAlias
@@ -177,15 +177,10 @@ def replay(
     """
     callers = Callers((looker.old.snapshot, looker.new.snapshot), resolve)
     work = _Replay(looker, callers, history, ReplayResult(FirstChanges(limit)), identify)
-    for path in _once(paths, history):
-        tick(path)
-        work.path(path)
-    return work.result
-
-
-def _once(paths: Iterable[str], history: History) -> Iterator[str]:
     seen: set[str] = set()
     for path in chain(paths, history.questions):
         if path not in seen:
             seen.add(path)
-            yield path
+            tick(path)
+            work.path(path)
+    return work.result

@@ -15,7 +15,7 @@ import socket
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from eclctl.daemon.background.timers import Timer
 from eclctl.errors import ConfigError
@@ -131,22 +131,15 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-class AcceptedHandler(Protocol):
-    """Takes a connection that was accepted."""
-
-    def __call__(self, sock: socket.socket, *, admin: bool) -> None:
-        """Take a socket; `admin` tells whether it came by the admin socket."""
-
-
 class Acceptor:
     """Accepts connections on the event loop.
 
     Args:
-        accepted: takes each connection.
+        accepted: takes each connection, and whether it came by the admin socket.
         failed: told when one could not be accepted.
     """
 
-    def __init__(self, accepted: AcceptedHandler, failed: Callable[[], None]) -> None:
+    def __init__(self, accepted: Callable[[socket.socket, bool], None], failed: Callable[[], None]) -> None:
         self._accepted = accepted
         self._failed = failed
         self._loop = asyncio.get_running_loop()
@@ -182,7 +175,7 @@ class Acceptor:
                     self._loop.remove_reader(listener)
                     Timer(lambda: self.listen(listener, admin=admin)).set(_PAUSE_SECONDS)
                 return
-            self._accepted(sock, admin=admin)
+            self._accepted(sock, admin)
 
     def _drop_one(self, listener: socket.socket) -> bool:
         """Without a free descriptor a waiting connection cannot even be refused: use the one held back for this."""

@@ -155,7 +155,7 @@ class Server:
 
     # -- connections -----------------------------------------------------------------------------------------------
 
-    def _accepted(self, sock: socket.socket, *, admin: bool) -> None:
+    def _accepted(self, sock: socket.socket, admin: bool) -> None:  # noqa: FBT001 - Acceptor passes positions
         sock.setblocking(False)  # noqa: FBT003 - the standard library's signature
         try:
             peer = peer_of(sock)

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from eclctl.daemon.decisions.checks import Checks
     from eclctl.daemon.lifecycle.reload import Reloader, ReloadReport
     from eclctl.daemon.lifecycle.stats import Stats
-    from eclctl.daemon.observing.internal_errors import InternalErrorStats
     from eclctl.daemon.observing.metrics import Metrics
     from eclctl.daemon.observing.surveys import Surveyed, Surveyor
     from eclctl.daemon.revocation.key_refresh import RefreshStats
@@ -104,7 +103,10 @@ class Control:
         state["keyservers"] = _keyservers(self.stats.keyservers(), self.settings)
         state["subordinate_ids"] = self.callers.status()
         state["unrecorded"] = self.metrics.unrecorded
-        state["internal_errors"] = _internal_errors(self.stats.internal_errors())
+        bugs, last = self.stats.internal_errors(), None
+        if bugs.at is not None:
+            last = {"at": timestamp(bugs.at), "seconds": round(bugs.seconds, 3), "error": bugs.text}
+        state["internal_errors"] = {"count": bugs.count, "last": last}
         state["images"] = None
         if surveyed is not None:
             shape = survey_fields(surveyed.survey, kept=surveyed.kept, counted=surveyed.counted)
@@ -231,13 +233,6 @@ def _ocsp(stats: OcspStats) -> dict[str, Any]:
         "oldest_answer_seconds": round(stats.oldest, 3),
         "soonest_expiry_seconds": round(stats.soonest, 3) if isfinite(stats.soonest) else None,
     }
-
-
-def _internal_errors(stats: InternalErrorStats) -> dict[str, Any]:
-    last = None
-    if stats.at is not None:
-        last = {"at": timestamp(stats.at), "seconds": round(stats.seconds, 3), "error": stats.text}
-    return {"count": stats.count, "last": last}
 
 
 def _keyservers(stats: RefreshStats, settings: Settings) -> dict[str, Any]:

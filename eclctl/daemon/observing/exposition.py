@@ -150,12 +150,11 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 class TextfileExposition:
-    """Writes the metrics to a file every `interval` seconds, and once more at the end. The file is always whole."""
+    """Writes the metrics to a file every `TEXTFILE_SECONDS`, and once more at the end. The file is always whole."""
 
-    def __init__(self, registry: CollectorRegistry, path: str, *, interval: float = TEXTFILE_SECONDS) -> None:
+    def __init__(self, registry: CollectorRegistry, path: str) -> None:
         self._registry = registry
         self._path = path
-        self._interval = interval
         self._stopped = threading.Event()
         self._failed = False
         self._thread = threading.Thread(target=self._run, name="metrics", daemon=True)
@@ -191,6 +190,6 @@ class TextfileExposition:
 
     def _run(self) -> None:
         self.write()
-        while not self._stopped.wait(self._interval):
+        while not self._stopped.wait(TEXTFILE_SECONDS):
             self.write()
         self.write()

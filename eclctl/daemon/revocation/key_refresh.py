@@ -129,15 +129,9 @@ class KeyRefresh:
         """Return what a scrape shows."""
         wanted, keys, now = self._wanted, self.cache.keys.copy(), self.clock()
         answered = [(now - keys[key].asked).total_seconds() for key in wanted if key in keys]
-        return RefreshStats(
-            self._requests.copy(),
-            self._failures,
-            self._updates,
-            len(wanted),
-            len(wanted) - len(answered),
-            max([0.0, *answered]),
-            self._enabled,
-        )
+        counts = self._requests.copy(), self._failures, self._updates
+        oldest = max([0.0, *answered])
+        return RefreshStats(*counts, len(wanted), len(wanted) - len(answered), oldest, self._enabled)
 
     # -- for the loop's thread -------------------------------------------------------------------------------------
 

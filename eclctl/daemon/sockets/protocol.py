@@ -244,12 +244,7 @@ def _parse_check_all(request_id: str, method: Method, parameters: dict[str, Any]
     return Request(request_id, method, tuple(_image(image) for image in images), _subject(parameters))
 
 
-def _parse_bare(request_id: str, method: Method, parameters: dict[str, Any]) -> Request:
-    del parameters  # there are none
-    return Request(request_id, method)
-
-
-def _parse_recent(request_id: str, method: Method, parameters: dict[str, Any]) -> Request:
+def _parse_limit(request_id: str, method: Method, parameters: dict[str, Any]) -> Request:
     return Request(request_id, method, limit=_limit(parameters))
 
 
@@ -269,11 +264,11 @@ def _limit(parameters: dict[str, Any]) -> int:
     return int(limit)
 
 
-_PARSERS: Final = {method.value: (method, frozenset[str](), _parse_bare) for method in Method} | {
+_PARSERS: Final = {method.value: (method, frozenset[str](), _parse_limit) for method in Method} | {
     "check": (Method.CHECK, _IMAGE | {"subject_uid"}, _parse_check),
     "explain": (Method.EXPLAIN, _IMAGE | {"subject_uid"}, _parse_check),
     "check_all": (Method.CHECK_ALL, frozenset({"images", "subject_uid"}), _parse_check_all),
-    "recent": (Method.RECENT, frozenset({"limit"}), _parse_recent),
+    "recent": (Method.RECENT, frozenset({"limit"}), _parse_limit),
     "report": (Method.REPORT, frozenset({"part", "after", "limit"}), _parse_report),
 }
 

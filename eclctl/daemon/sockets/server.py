@@ -450,17 +450,14 @@ class Server:
             return
         if connection.done():
             self._close(connection)
-        elif connection.unsent():
+            return
+        if connection.unsent():
             if not connection.writing:
                 connection.writing = True
                 self._loop.add_writer(connection.fileno, self._send, connection)
-        else:
-            self._sent(connection)
-
-    def _sent(self, connection: Connection) -> None:
-        """The client has read everything: it may ask on."""
+            return
         self._stop_writing(connection)
-        if connection.lines.has_line():
+        if connection.lines.has_line():  # the client has read everything: it may ask on
             self._enqueue(connection)
         else:
             self._start_reading(connection)

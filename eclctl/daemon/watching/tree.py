@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
 from eclctl.daemon.watching.inotify import is_full
-from eclctl.daemon.watching.settling import SettleQueue, Waiting
+from eclctl.daemon.watching.settling import SettleQueue
 from eclctl.files.resumable import is_partial
 from eclctl.files.walk import walk
 
@@ -289,23 +289,21 @@ class Tree:
         """Look at the file that has been due longest."""
         with self._wake:
             waiting = self._files.take(now)
-        if waiting is not None:
-            self._look(waiting, now)
-        return waiting is not None
-
-    def _look(self, waiting: Waiting, now: float) -> None:
+        if waiting is None:
+            return False
         try:
             status = os.lstat(waiting.path)
         except OSError:
-            return
+            return True
         if not stat.S_ISREG(status.st_mode) or not status.st_size or self.engine.known(status):
-            return
+            return True
         state = _state(status)
         if waiting.closed or waiting.seen == state or not self._is_young(status, self._wall()):
             self._examine(waiting.path, state)
-            return
+            return True
         with self._wake:
             self._files.again(waiting, now, state)
+        return True
 
     def _serve_scan(self, now: float) -> bool:
         """Go on with the rescan, one directory further, or begin one that is wanted."""

@@ -35,15 +35,17 @@ def drive(
         look_up: finds out facts in place of `engine.look_up`.
     """
     snapshot, look_up = engine.snapshot, look_up or engine.look_up
-    answer: Decision | Pending = engine.begin(question, snapshot, clock(), anywhere=True, waited=ask_status is None)
+    answer: Decision | Pending = engine.begin(
+        question, snapshot, clock(), anywhere=True, status_asked=ask_status is None
+    )
     while isinstance(answer, Pending):
         if isinstance(answer, Lookup):
             answer = engine.conclude(answer, look_up(answer), clock())
             continue
-        waited = answer.waited
+        status_asked = answer.status_asked
         if isinstance(answer, StatusNeeded):
             if ask_status is not None:
                 ask_status(answer.links)
-            waited = True
-        answer = engine.begin(question, snapshot, clock(), anywhere=True, waited=waited)
+            status_asked = True
+        answer = engine.begin(question, snapshot, clock(), anywhere=True, status_asked=status_asked)
     return answer

@@ -11,7 +11,7 @@ In steps, so that a server with an event loop can take those that never block at
 `decide.driving` takes a question through these steps for a caller that may wait.
 
 The engine never asks a responder: `statuses` is what others were told. When nothing is known of a certificate that must
-be good, it says so once; begun again with `waited`, it takes what there is, and what is not known is not good.
+be good, it says so once; begun again with `status_asked`, it takes what there is, and what is not known is not good.
 
 Everything that goes wrong in any step becomes a deny here and nowhere else. The engine reads no clock: `now` is an
 argument, and never runs backwards nor slower than time goes by, so that setting the clock back neither revives an
@@ -110,25 +110,25 @@ class Engine:
         now: datetime,
         *,
         anywhere: bool = False,
-        waited: bool = False,
+        status_asked: bool = False,
         turn: Turn | None = None,
     ) -> Decision | Pending:
         """Answer at once, or say what is needed first.
 
-        Unless `anywhere`, only local file systems are touched, and nothing is read. `waited`: what could be asked about
-        certificates was asked. Never raises.
+        Unless `anywhere`, only local file systems are touched, and nothing is read. `status_asked`: what could be asked
+        about certificates was asked. Never raises.
         """
         if turn is None:
-            return self._begin(question, snapshot, now, anywhere, waited=waited)
+            return self._begin(question, snapshot, now, anywhere, status_asked=status_asked)
         try:
             found = None if question.descriptor is None else attributes(question.descriptor)
             asked, mounts = _asked(question, found), self.locator.mounts.current()[0]
         except OSError:  # of a descriptor that shows nothing, or without a descriptor for the table of mounts
-            return self._begin(question, snapshot, now, anywhere, waited=waited)
+            return self._begin(question, snapshot, now, anywhere, status_asked=status_asked)
         time, given = self.elapsed(), turn.answers.get(asked)
         if given is not None and given.serves(snapshot.generation, mounts, time):
             return Decision(f"{self._run}-{next(self._count)}", question, *given.decision[2:])  # under its own ID
-        answer = self._begin(question, snapshot, now, anywhere, waited=waited, found=found)
+        answer = self._begin(question, snapshot, now, anywhere, status_asked=status_asked, found=found)
         # Of two names of a file, only what the kernel calls its descriptor tells by which it was opened.
         if isinstance(answer, Decision) and (found is None or found.is_directory or found.links == 1):
             turn.answers[asked] = Given(answer, mounts, time + _SHARED_SECONDS)
@@ -141,7 +141,7 @@ class Engine:
         now: datetime,
         anywhere: bool,  # noqa: FBT001 - as begin's
         *,
-        waited: bool,
+        status_asked: bool,
         found: Attributes | None = None,
     ) -> Decision | Pending:
         now = self.not_before(now)
@@ -151,11 +151,11 @@ class Engine:
         try:
             located = self._locate(question, anywhere, found)
         except NotLocalError:
-            return Opening(question, snapshot, waited=waited)
+            return Opening(question, snapshot, status_asked=status_asked)
         except Exception as error:  # noqa: BLE001 - the one place where every error is a deny
             return self._refuse(question, snapshot, error)
         try:
-            answer = self._from_kept_facts(question, snapshot, policy, located, now, waited=waited)
+            answer = self._from_kept_facts(question, snapshot, policy, located, now, status_asked=status_asked)
         except Exception as error:  # noqa: BLE001 - likewise
             answer = self._refuse(question, snapshot, error, located)
         if not isinstance(answer, Lookup):
@@ -172,20 +172,20 @@ class Engine:
 
     def conclude(self, lookup: Lookup, facts: Facts, now: datetime) -> Decision | Pending:
         """Judge facts at `now` and decide, unless something must be asked first. Closes `lookup`; never raises."""
-        question, snapshot, waited = lookup.question, lookup.snapshot, lookup.waited
+        question, snapshot, status_asked = lookup.question, lookup.snapshot, lookup.status_asked
         try:
             located = lookup.located
             if located is None:
                 raise RuntimeError("the question was closed before it was answered")  # noqa: TRY301
             if facts.error is None and not located.local and not lookup.checked:
-                return Opening(question, snapshot, waited=waited)  # looking again may block
+                return Opening(question, snapshot, status_asked=status_asked)  # looking again may block
             if facts.error is None and located.local:
                 try:
                     located = locate_again(lookup, self.locator, anywhere=False)
                 except NotLocalError:  # the name, or another name of the file, leads where looking may block
                     if not lookup.checked:
-                        return Opening(question, snapshot, waited=waited)
-            return self._decided(question, snapshot, located, facts, self.not_before(now), waited=waited)
+                        return Opening(question, snapshot, status_asked=status_asked)
+            return self._decided(question, snapshot, located, facts, self.not_before(now), status_asked=status_asked)
         except Exception as error:  # noqa: BLE001 - every error is a deny
             return self._refuse(question, snapshot, error)
         finally:
@@ -255,18 +255,18 @@ class Engine:
         located: Located,
         now: datetime,
         *,
-        waited: bool,
+        status_asked: bool,
     ) -> Decision | Pending:
         kept = facts_at_hand(self.cache, located, snapshot)
         if kept is not None:
-            return self._decided(question, snapshot, located, kept, now, waited=waited, cached=True)
+            return self._decided(question, snapshot, located, kept, now, status_asked=status_asked, cached=True)
         digest = snapshot.store.digest
         if located.attributes.is_directory:
             rule = rule_at(policy, located, Kind.SANDBOX, question.caller, now)
             if located.unwalked and rule is not None and rule.assurance is _TRUSTED_PATH:
                 walk = located.top and (located.top, Kind.SANDBOX)
-                return Lookup(question, snapshot, located, content=False, key=walk, waited=waited)
-            return self._decided(question, snapshot, located, sandbox_facts(digest), now, waited=waited)
+                return Lookup(question, snapshot, located, content=False, key=walk, status_asked=status_asked)
+            return self._decided(question, snapshot, located, sandbox_facts(digest), now, status_asked=status_asked)
         rules = [rule_at(policy, located, kind, question.caller, now) for kind in _FILE_KINDS]
         if (early := before_reading(rules, located)) is not None:
             return self._decision(question, snapshot, early, located)
@@ -274,7 +274,7 @@ class Engine:
         content = policy.withdraws or policy.timed or any(rule is not None and rule.requires for rule in rules[:2])
         key = located.key if located.assurance is _TRUSTED_PATH else None
         shared = None if key is None else (key, digest, content, policy.withdraws_objects, snapshot.exceptions.sizes)
-        return Lookup(question, snapshot, located, content, shared, waited=waited)
+        return Lookup(question, snapshot, located, content, shared, status_asked=status_asked)
 
     def _prefetched(self, lookup: Lookup, located: Located) -> Prefetched:
         if located.assurance is not _TRUSTED_PATH or located.key is None or located.attributes.is_directory:
@@ -303,12 +303,12 @@ class Engine:
         facts: Facts,
         now: datetime,
         *,
-        waited: bool,
+        status_asked: bool,
         cached: bool = False,
     ) -> Decision | Pending:
         store, found = snapshot.store, facts.verification
         if (
-            not waited
+            not status_asked
             and found is not None
             and facts.judgements.kept(store, now, self.statuses) is None
             and (links := unasked(store, found.claims, now, self.statuses))

@@ -170,12 +170,12 @@ class Decision(NamedTuple):
 class Pending:
     """A question whose answer needs work that may wait, which is the work of a stage: each stage is a type of its own.
 
-    `waited`: what could be asked about certificates was asked.
+    `status_asked`: what could be asked about certificates was asked.
     """
 
     question: Question
     snapshot: Snapshot
-    waited: bool = field(default=False, kw_only=True)
+    status_asked: bool = field(default=False, kw_only=True)
 
     def close(self) -> None:
         """Give back what is held open. May be called twice."""
@@ -189,7 +189,7 @@ class Opening(Pending):
 
 @dataclass(slots=True)
 class StatusNeeded(Pending):
-    """Stage `status`: nothing is known of certificates. Ask about `links`, then call `begin` with `waited`."""
+    """Stage `status`: nothing is known of certificates. Ask about `links`, then call `begin` with `status_asked`."""
 
     links: tuple[Link, ...]
 

@@ -23,8 +23,6 @@ from eclctl.model import Caller
 from eclctl.policy.select import rules_on
 from eclctl.terms import Kind
 
-__all__ = ["Callers", "Probe"]
-
 MOST_TEAMS = 1000
 """Callers that are made up for one image; where there would be more, they are in fewer groups at a time."""
 
@@ -102,8 +100,8 @@ def _named(snapshot: Snapshot, path: str, kinds: Iterable[Kind]) -> list[_Names]
     policy = snapshot.policy
     if policy is None:
         return []
-    rules = [rule for kind in kinds for rule in rules_on(policy, path=path, kind=kind)]
-    named: list[_Names] = [(rule.match.users, rule.match.groups) for rule in rules]
+    matches = [rule.match for kind in kinds for rule in rules_on(policy, path=path, kind=kind)]
+    named: list[_Names] = [(match.users, match.groups) for match in matches]
     exceptions = (candidate.exception for candidate in snapshot.exceptions.candidates)
     named += [(each.users, each.groups) for each in exceptions if each is not None]
     return [names for names in named if names != (None, None)]

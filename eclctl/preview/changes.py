@@ -12,17 +12,6 @@ from eclctl.preview.callers import Probe
 from eclctl.preview.records import Launches
 from eclctl.terms import Kind, Verdict
 
-__all__ = [
-    "FLIPS",
-    "AnswerChange",
-    "ChangedImage",
-    "FirstChanges",
-    "PolicyAnswer",
-    "UnmetRequirement",
-    "compare",
-    "describe_answer",
-]
-
 
 class AnswerChange(StrEnum):
     """What becomes of an answer, the weightiest first.
@@ -40,10 +29,9 @@ class AnswerChange(StrEnum):
     @property
     def weight(self) -> int:
         """Lower weighs more."""
-        return _WEIGHTS[self]
+        return list(AnswerChange).index(self)
 
 
-_WEIGHTS = {change: number for number, change in enumerate(AnswerChange)}
 FLIPS = frozenset({AnswerChange.STOPPED, AnswerChange.FREED})
 
 

@@ -13,8 +13,6 @@ from typing import TypeAlias
 from eclctl.config.document import ListNode, MapNode, Node, Report, Scalar, is_null, read_document
 from eclctl.errors import ConfigError
 
-__all__ = ["SORTS", "with_entry"]
-
 SORTS = ("signers", "keys", "objects", "manifests")
 """What can be withdrawn: keys of `withdrawn` in a policy."""
 
@@ -43,8 +41,9 @@ def with_entry(path: str, text: bytes | None, sort: str, name: str, comment: str
     Raises:
         ConfigError: the file does not load, or is written so that nothing can be added to it without changing more.
     """
-    before = (_HEADER if text is None else _decoded(path, text)).splitlines(keepends=True)
-    root = _root(path, "".join(before))
+    content = _HEADER.encode() if text is None else text
+    root = _root(path, content)
+    before = content.decode().splitlines(keepends=True)
     plain = _plain(root)
     assert isinstance(plain, dict)
     known = plain.get("withdrawn")
@@ -96,16 +95,9 @@ def _child(node: MapNode, name: str) -> tuple[Scalar | None, Node | None]:
     return None, None
 
 
-def _decoded(path: str, text: bytes) -> str:
-    try:
-        return text.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is not UTF-8") from error
-
-
-def _root(path: str, text: str) -> MapNode:
+def _root(path: str, content: bytes) -> MapNode:
     report = Report()
-    root = read_document(path, text.encode(), report)
+    root = read_document(path, content, report)
     if report.errors:
         raise ConfigError(f"{report.errors[0]}")
     if not isinstance(root, MapNode):

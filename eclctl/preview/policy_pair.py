@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Protocol
@@ -19,21 +20,12 @@ from eclctl.files.locating import Located, Locator, Recheck
 from eclctl.files.lookup_rights import OWN_RIGHTS, LookupRights
 from eclctl.files.syscalls import Attributes
 from eclctl.model import Caller
-from eclctl.trust.revocation import Known, Link, StatusSubject
+from eclctl.trust.revocation import Link, StatusSource
 from eclctl.verify.hashing import HashPool
 
-__all__ = ["AskableStatuses", "ImageUnderBoth", "PolicyPair", "Side"]
 
-
-class AskableStatuses(Protocol):
+class AskableStatuses(StatusSource, Protocol):
     """What responders say of certificates, and the way to ask them."""
-
-    @property
-    def version(self) -> int:
-        """A number that changes whenever something else is known."""
-
-    def known(self, subject: StatusSubject, now: datetime) -> Known | None:
-        """Return what is known of a certificate."""
 
     def ask(self, links: Sequence[Link]) -> None:
         """Ask about certificates, and wait for the answers."""
@@ -64,19 +56,15 @@ class PolicyPair:
         Raises:
             EclctlError: there is none, it cannot be opened, or it is neither file nor directory.
         """
-        views: list[_View] = []
         shared: dict[_Read, Facts] = {}
         joint = _joint(self.old.snapshot, self.new.snapshot)
-        try:
-            views += [
-                _View(self, side, side.locator.by_name(path, anywhere=True), joint, shared)
-                for side in (self.old, self.new)
-            ]
-        except BaseException:
-            for view in views:
-                view.located.close()
-            raise
-        return ImageUnderBoth(*views)
+        with ExitStack() as opened:
+            views = []
+            for side in (self.old, self.new):
+                located = side.locator.by_name(path, anywhere=True)
+                opened.callback(located.close)
+                views.append(_View(self, side, located, joint, shared))
+            return ImageUnderBoth(opened.pop_all().close, *views)
 
     def ask_once(self, links: Sequence[Link]) -> None:
         """Ask responders about what they were not asked about yet."""
@@ -91,8 +79,9 @@ _Read = tuple[str, bool, Attributes]
 
 @dataclass(slots=True)
 class ImageUnderBoth:
-    """An image that is open under two policies."""
+    """An image that is open under two policies. `close` closes it."""
 
+    close: Callable[[], None]
     _old: _View
     _new: _View
 
@@ -104,11 +93,6 @@ class ImageUnderBoth:
     def ask(self, caller: Caller, role: str, *, explain: bool = False) -> tuple[Decision, Decision]:
         """Return what the old policy and the new one answer a caller."""
         return self._old.ask(caller, role, explain=explain), self._new.ask(caller, role, explain=explain)
-
-    def close(self) -> None:
-        """Close it."""
-        for view in (self._old, self._new):
-            view.located.close()
 
 
 class _View:

@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
-__all__ = ["MOST_QUESTIONS", "History", "Launches", "RecordedCaller"]
-
 MOST_QUESTIONS = 500_000
 """Distinct questions that are kept. Decisions on further ones are counted, and not asked again."""
 
@@ -41,14 +39,6 @@ class Launches:
     allowed: bool
 
 
-class _Record(NamedTuple):
-    path: str | None
-    asker: RecordedCaller
-    time: datetime
-    written: str
-    allowed: bool
-
-
 @dataclass(slots=True)
 class History:
     """What an audit log holds.
@@ -71,62 +61,63 @@ class History:
     def read(self, lines: Iterable[bytes], since: datetime | None = None) -> None:
         """Add the decisions of a log, one JSON object a line; older ones than `since`, an aware time, are left out."""
         for line in lines:
-            record = self._record(line)
-            if record is None or (since is not None and record.time < since):
+            try:
+                found = json.loads(line)
+                if found["event"] != "decision" or found["method"] not in _LAUNCHES:
+                    continue
+                path, time, asker = _path(found["path"]), _time(found["time"]), _asker(found)
+                allowed = found["decision"] == "allow"
+            except (ValueError, TypeError, KeyError, RecursionError):
+                self.broken += bool(line.strip())
                 continue
-            if record.path is None:
+            if since is not None and time < since:
+                continue
+            if path is None:
                 self.unplaced += 1
             else:
-                self._add(record, record.path)
+                self._add(path, asker, found["time"], allowed=allowed)
 
     def askers(self, path: str) -> Iterator[tuple[RecordedCaller, Launches]]:
         """Yield who asked about an image, and how often."""
         yield from self.questions.get(path, {}).items()
 
-    def _record(self, line: bytes) -> _Record | None:
-        """Return the decision in a line; None where there is none that launched something."""
-        try:
-            found = json.loads(line)
-            if found["event"] != "decision" or found["method"] not in _LAUNCHES:
-                return None
-            time = datetime.fromisoformat(found["time"])
-            if time.tzinfo is None:
-                raise ValueError("a time without a zone")  # noqa: TRY301 - it is no record
-            return self._placed(found, time)
-        except (ValueError, TypeError, KeyError, RecursionError):
-            self.broken += bool(line.strip())
-            return None
-
-    def _placed(self, found: dict[str, Any], time: datetime) -> _Record:
-        path, role = found["path"], found["role"]
-        asker = RecordedCaller(_id(found["uid"]), _id(found["gid"]), role)
-        if path is not None:
-            _check_path(path)
-        if not isinstance(role, str) or len(role) > _ROLE_MAX:
-            raise ValueError("not a role")
-        return _Record(path, asker, time, found["time"], found["decision"] == "allow")
-
-    def _add(self, record: _Record, path: str) -> None:
+    def _add(self, path: str, asker: RecordedCaller, time: str, *, allowed: bool) -> None:
         self.decisions += 1
-        self.first = record.written if self.first is None else min(self.first, record.written)
-        self.last = record.written if self.last is None else max(self.last, record.written)
-        known = self.questions.get(path, {}).get(record.asker)
+        self.first = time if self.first is None else min(self.first, time)
+        self.last = time if self.last is None else max(self.last, time)
+        known = self.questions.get(path, {}).get(asker)
         if known is not None:
             known.count += 1
-            if record.written >= known.last:
-                known.last, known.allowed = record.written, record.allowed
+            if time >= known.last:
+                known.last, known.allowed = time, allowed
         elif self._kept >= self.most:
             self.left_out += 1
         else:
             self._kept += 1
-            launches = Launches(1, record.written, record.allowed)
-            self.questions.setdefault(path, {})[record.asker] = launches
+            self.questions.setdefault(path, {})[asker] = Launches(1, time, allowed)
 
 
-def _check_path(path: object) -> None:
+def _path(path: object) -> str | None:
+    if path is None:
+        return None
     if not isinstance(path, str) or not path.startswith("/") or len(path) > _PATH_MAX or "\0" in path:
         raise ValueError("not an absolute path")
     os.fsencode(path)  # no file has half of a surrogate pair in its name
+    return path
+
+
+def _time(written: str) -> datetime:
+    time = datetime.fromisoformat(written)
+    if time.tzinfo is None:
+        raise ValueError("a time without a zone")
+    return time
+
+
+def _asker(found: dict[str, Any]) -> RecordedCaller:
+    role = found["role"]
+    if not isinstance(role, str) or len(role) > _ROLE_MAX:
+        raise ValueError("not a role")
+    return RecordedCaller(_id(found["uid"]), _id(found["gid"]), role)
 
 
 def _id(value: object) -> int:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TypeAlias
 
 from eclctl.decide.questions import Decision
@@ -15,8 +16,6 @@ from eclctl.preview.changes import FLIPS, AnswerChange, ChangedImage, FirstChang
 from eclctl.preview.policy_pair import ImageUnderBoth, PolicyPair, exists_at
 from eclctl.preview.records import History, Launches, RecordedCaller
 from eclctl.terms import Kind, Verdict
-
-__all__ = ["ReplayResult", "replay"]
 
 _UNJUDGED = frozenset({Code.UNREADABLE, Code.BUSY, Code.TIMEOUT, Code.INTERNAL_ERROR})
 _NO_IMAGE = frozenset({None, Kind.OTHER})
@@ -117,27 +116,32 @@ class _Replay:
         replayed: Sequence[tuple[RecordedCaller, Launches, _Pair]],
     ) -> None:
         entries: dict[tuple[object, ...], ChangedImage] = {}
+
+        def entry(caller: Caller, role: str, answers: _Pair) -> ChangedImage:
+            key = tuple((each.code, each.would, each.rule, each.rule_where) for each in answers)
+            if key not in entries:
+                old, new = image.ask(caller, role, explain=True)
+                change = compare(old, new)
+                told = describe_answer(old), describe_answer(new)
+                entries[key] = ChangedImage(image.path or "", old.kind or new.kind, change, *told)
+            return entries[key]
+
         self.result.coarse_images += any(probe.coarse for probe, _ in probed)
         for probe, answers in probed:
             if compare(*answers) is not AnswerChange.SAME:
-                self._entry(entries, image, probe.caller, _ROLE, answers).probes.append(probe)
+                entry(probe.caller, _ROLE, answers).probes.append(probe)
         for asker, launches, answers in replayed:
-            self._recorded(asker, launches, answers)
-            if compare(*answers) is not AnswerChange.SAME:
-                self._entry(entries, image, self._caller(asker), asker.role, answers).add(asker.uid, launches)
-        worst = min(
-            (entry.change for entry in entries.values()), key=lambda each: each.weight, default=AnswerChange.SAME
-        )
-        self.result.images[worst] += 1
-        for entry in entries.values():
-            self.result.top.add(entry)
-
-    def _recorded(self, asker: RecordedCaller, launches: Launches, answers: _Pair) -> None:
-        change, result = compare(*answers), self.result
-        result.decisions[change] += launches.count
-        result.users.setdefault(change, set()).add(asker.uid)
-        if (answers[0].verdict is Verdict.ALLOW) is not launches.allowed:
-            result.drifted += launches.count
+            change = compare(*answers)
+            self.result.decisions[change] += launches.count
+            self.result.users.setdefault(change, set()).add(asker.uid)
+            if (answers[0].verdict is Verdict.ALLOW) is not launches.allowed:
+                self.result.drifted += launches.count
+            if change is not AnswerChange.SAME:
+                entry(self._caller(asker), asker.role, answers).add(asker.uid, launches)
+        changes = (each.change for each in entries.values())
+        self.result.images[min(changes, key=lambda change: change.weight, default=AnswerChange.SAME)] += 1
+        for each in entries.values():
+            self.result.top.add(each)
 
     def _caller(self, asker: RecordedCaller) -> Caller:
         if asker.uid not in self.users:
@@ -148,22 +152,6 @@ class _Replay:
         if user is None and caller.identity is None:
             self.result.unknown_users.add(asker.uid)
         return caller
-
-    def _entry(
-        self,
-        entries: dict[tuple[object, ...], ChangedImage],
-        image: ImageUnderBoth,
-        caller: Caller,
-        role: str,
-        answers: _Pair,
-    ) -> ChangedImage:
-        key = tuple((each.code, each.would, each.rule, each.rule_where) for each in answers)
-        if key not in entries:
-            old, new = image.ask(caller, role, explain=True)
-            entries[key] = ChangedImage(
-                image.path or "", old.kind or new.kind, compare(old, new), describe_answer(old), describe_answer(new)
-            )
-        return entries[key]
 
 
 def replay(
@@ -189,18 +177,10 @@ def replay(
     """
     callers = Callers((looker.old.snapshot, looker.new.snapshot), resolve)
     work = _Replay(looker, callers, history, ReplayResult(FirstChanges(limit)), identify)
-    for path in _once(paths, history):
-        tick(path)
-        work.path(path)
-    return work.result
-
-
-def _once(paths: Iterable[str], history: History) -> Iterator[str]:
     seen: set[str] = set()
-    for path in paths:
+    for path in chain(paths, history.questions):
         if path not in seen:
             seen.add(path)
-            yield path
-    for path in history.questions:
-        if path not in seen:
-            yield path
+            tick(path)
+            work.path(path)
+    return work.result

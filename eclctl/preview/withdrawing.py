@@ -7,6 +7,7 @@ import os
 import re
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from cryptography import x509
@@ -24,8 +25,6 @@ from eclctl.trust.signer_types import names_called
 from eclctl.trust.signer_types.cosign_key import CosignKey
 from eclctl.verify.examine import examine
 from eclctl.verify.hashing import hash_file
-
-__all__ = ["Signatory", "WithdrawableContent", "content_of", "digest_of", "signatory", "with_withdrawn"]
 
 _FINGERPRINT = re.compile(r"[0-9A-F]{40}|[0-9A-F]{64}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -103,9 +102,8 @@ def _names(snapshot: Snapshot, text: str) -> list[str]:
         return [text]
     if policy is None or not _DIGEST.fullmatch(digest):
         return []
-    found = list(names_called(policy.listed, digest))
-    found += [each.fingerprint for each in snapshot.store.pgp.certificates if digest in each.materials]
-    return found
+    pgp = [each.fingerprint for each in snapshot.store.pgp.certificates if digest in each.materials]
+    return [*names_called(policy.listed, digest), *pgp]
 
 
 def _names_in_file(snapshot: Snapshot, path: str, read: Callable[[str], bytes]) -> list[str]:
@@ -114,8 +112,7 @@ def _names_in_file(snapshot: Snapshot, path: str, read: Callable[[str], bytes]) 
         content = read(path)
     except ConfigError:
         return []
-    names = _of_content(content)
-    return [found for name in names for found in _names(snapshot, name)]
+    return [found for name in _of_content(content) for found in _names(snapshot, name)]
 
 
 def _of_content(content: bytes) -> list[str]:
@@ -125,14 +122,11 @@ def _of_content(content: bytes) -> list[str]:
         except ValueError:
             return []
         return ["sha256:" + leaf.fingerprint(SHA256()).hex()]
-    try:
+    with suppress(EclctlError):
         return [parse_public_key(content).id]
-    except EclctlError:
-        pass
-    try:
+    with suppress(EclctlError):
         return [each.fingerprint for each in openpgp.Keyring.parse(content).certificates]
-    except EclctlError:
-        return []
+    return []
 
 
 def with_withdrawn(

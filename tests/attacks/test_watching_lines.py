@@ -81,10 +81,9 @@ def test_watching_inotify_queue_overflow_ends_in_a_rescan_that_finds_the_image(t
         pytest.skip("needs fs.inotify.max_queued_events of at most 100000")
     examiner = Examiner()
     with Watched(tmp_path, examiner) as watched:
-        running = watched.watcher._running
-        assert running is not None
-        assert running.notifier is not None
-        with running.notifier._inotify._lock:  # the reader cannot read: the kernel's queue fills, and loses the rest
+        notifier = watched.watcher._trees[0].notifier
+        assert notifier is not None
+        with notifier._inotify._lock:  # the reader cannot read: the kernel's queue fills, and loses the rest
             for number in range(limit // 2 + 2048):  # what it had begun to read may be a whole buffer
                 (tmp_path / f"{number}.tmp").touch()
             image(tmp_path / "lost.sif")

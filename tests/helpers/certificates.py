@@ -1,4 +1,4 @@
-"""X.509 certificates and OCSP responses for tests, with whatever should be wrong in them.
+"""X.509 certificates and OCSP responses for tests, with any errors in them.
 
 Certificates are built by the library. OCSP responses are put together from DER here, because the library writes one
 answer at a time and refuses to write most of what a verifier must refuse to read.
@@ -156,7 +156,7 @@ def extension(oid: str, value: bytes, *, critical: bool = False) -> bytes:
     return tlv(0x30, bytes.fromhex(oid), flag, tlv(0x04, value))
 
 
-UNKNOWN = "06092b0601040183b20301"  # an OID of nobody's
+UNKNOWN = "06092b0601040183b20301"  # an OID that has no meaning
 NONCE = "06092b0601050507300102"
 GOOD = tlv(0x80)
 UNKNOWN_STATUS = tlv(0x82)
@@ -225,7 +225,7 @@ def response(
     extensions: bytes = b"",
     sha1: bool = False,
 ) -> bytes:
-    """An OCSPResponse with a BasicOCSPResponse, signed. `names` is who it says made it, the signer if nobody else."""
+    """An OCSPResponse with a BasicOCSPResponse, signed. `names` is who it says made it, by default the signer."""
     named = (names or signer).certificate
     key_hash = hashlib.sha1(key_bits(named)).digest()
     responder = tlv(0xA1, named.subject.public_bytes()) if by_name else tlv(0xA2, tlv(0x04, key_hash))

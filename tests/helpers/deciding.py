@@ -39,7 +39,7 @@ def ask(
     path: str | None = "/srv/a.sif",
     files: Mapping[str, bytes] | None = None,
 ) -> Outcome:
-    """What a policy says of an image at the corpus' time, when nobody can be asked about revocation."""
+    """What a policy says of an image at the corpus' time, when no source can be asked about revocation."""
     made = loaded(text, files=files)
     policy = made.policy
     assert policy is not None, [str(problem) for problem in made.errors]

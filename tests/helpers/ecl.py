@@ -57,7 +57,7 @@ class Image:
 
 @dataclass(frozen=True)
 class Group:
-    """An execution group, as somebody writes it."""
+    """An execution group, as an admin writes it."""
 
     mode: str
     directory: str = ""

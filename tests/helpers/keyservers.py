@@ -1,4 +1,4 @@
-"""Keyservers for tests: Debian's onak behind a small CGI server, and one that says whatever a test tells it to."""
+"""Keyservers for tests: Debian's onak behind a small CGI server, and one that answers as a test tells it to."""
 
 from __future__ import annotations
 

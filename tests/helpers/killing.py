@@ -1,9 +1,9 @@
 """Kill an edit at many points, and say what each left behind: `python -m tests.helpers.killing`.
 
-Arguments: an image, a directory to work in, how many points, and whom to kill: `command`, the process that edits;
-`writer`, the one that writes for it, which that one survives; or `both`. A point is between two lines of our code, so
-that there is one before and after each system call. Each edit is in a process forked from this one, which has a
-single thread.
+Arguments: an image, a directory to work in, how many points, and which process to kill. `command` is the process that
+edits; `writer` is the one that writes for it, which that one survives; `both` is both. A point is between two lines of
+our code, so that there is one before and after each system call. Each edit is in a process forked from this one, which
+has a single thread.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ class Counter:
     The count is in memory that both share.
     """
 
-    def __init__(self, at: int, whom: str) -> None:
-        self._at, self._whom, self._command = at, whom, os.getpid()
+    def __init__(self, at: int, victim: str) -> None:
+        self._at, self._victim, self._command = at, victim, os.getpid()
         self._shared = mmap.mmap(-1, 8)
 
     def __call__(self, frame: FrameType, event: str, _argument: object) -> Counter | None:
         if not frame.f_code.co_filename.startswith(OURS):
             return None
-        if event == "line" and (os.getpid() == self._command) == (self._whom == "command"):
+        if event == "line" and (os.getpid() == self._command) == (self._victim == "command"):
             self.count += 1
             if self.count == self._at:
                 self._kill()
@@ -60,7 +60,7 @@ class Counter:
         self._shared[:8] = struct.pack("q", value)
 
     def _kill(self) -> None:
-        if self._whom == "both":
+        if self._victim == "both":
             os.kill(self._command, signal.SIGKILL)
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -78,9 +78,9 @@ def change(image: Path) -> None:
         opened.commit(CHANGE, WHEN)
 
 
-def edited(image: Path, at: int, whom: str) -> tuple[int, int]:
+def edited(image: Path, at: int, victim: str) -> tuple[int, int]:
     """Edit in another process; return how that ended, as waitpid has it, and how many lines ran."""
-    counter = Counter(at, whom)
+    counter = Counter(at, victim)
     child = os.fork()
     if child == 0:
         counter._command = os.getpid()
@@ -93,20 +93,20 @@ def edited(image: Path, at: int, whom: str) -> tuple[int, int]:
             os._exit(70)
     status = os.waitpid(child, 0)[1]
     with image.open("rb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # whoever writes for it is done when the lock is free
+        fcntl.flock(file, fcntl.LOCK_EX)  # the writer is done when the lock is free
     return status, counter.count
 
 
-def main(source: Path, folder: Path, points: int, whom: str) -> None:
+def main(source: Path, folder: Path, points: int, victim: str) -> None:
     image = Path(shutil.copyfile(source, folder / "image.sif"))
     old = image.read_bytes(), content(image)
-    status, total = edited(image, 0, whom)
+    status, total = edited(image, 0, victim)
     assert status == 0
     new = image.read_bytes(), content(image)
     found = {"old": 0, "new": 0, "residue": 0, "other": 0, "killed": 0, "survived": 0, "wrong": 0, "total": total}
     for number in range(points):
         shutil.copyfile(source, image)
-        status, _ = edited(image, 1 + number * total // points, whom)
+        status, _ = edited(image, 1 + number * total // points, victim)
         found["killed"] += status == signal.SIGKILL
         found["survived"] += os.WIFEXITED(status)
         data, there = image.read_bytes(), content(image)

@@ -1,4 +1,4 @@
-"""OCI-SIF images made in memory: an image of any layers, cosign signatures by any key, and whatever is wrong with them.
+"""OCI-SIF images made in memory: an image of any layers, cosign signatures by any key, with any errors in them.
 
 As in `sifbuilder`, everything is laid out by hand, without the code under test.
 """

@@ -1,4 +1,4 @@
-"""A small OpenPGP writer for tests: certificates and clear-signed messages with whatever is wrong in them."""
+"""A small OpenPGP writer for tests: certificates and clear-signed messages, with any errors in them."""
 
 from __future__ import annotations
 

@@ -245,7 +245,7 @@ def _parse(request: bytes) -> Ask:
 
 
 def on(method: str, part: str, reply: bytes | Callable[[Ask], Reply]) -> Rule:
-    """Rule: answer so whoever asks by this method for a path with this in it."""
+    """Rule: answer so each request by this method for a path with this in it."""
 
     def rule(ask: Ask) -> Reply:
         if ask.method != method or part not in ask.path:

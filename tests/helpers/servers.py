@@ -1,4 +1,4 @@
-"""Servers for tests: one that does whatever a test tells it to, byte by byte, on a loopback port of its own."""
+"""Servers for tests: one that does what a test tells it to, byte by byte, on a loopback port of its own."""
 
 from __future__ import annotations
 
@@ -102,11 +102,11 @@ def answer(body: bytes = b"", status: str = "200 OK", **headers: str) -> bytes:
 
 
 def says(data: bytes) -> Callable[[socket.socket, bytes], None]:
-    """Behaviour: send this, whatever was asked."""
+    """Behaviour: send this to any request."""
     return lambda sock, _: sock.sendall(data)
 
 
 def free_port() -> int:
-    """A loopback port that nobody listened on a moment ago."""
+    """A loopback port on which no process listened a moment ago."""
     with socket.create_server(("127.0.0.1", 0)) as sock:
         return int(sock.getsockname()[1])

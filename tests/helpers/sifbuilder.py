@@ -1,4 +1,4 @@
-"""SIF images made in memory: any objects, any signatures, and whatever is wrong with them.
+"""SIF images made in memory: any objects, any signatures, with any errors in them.
 
 The bytes are laid out here by hand, without the code under test, so that the two can disagree.
 """

@@ -22,7 +22,7 @@ def peak() -> int:
 
 
 def own_copy(source: Path, folder: Path) -> Path:
-    """Copy a file so that it is the tests' own and nobody else can write it, whoever made the clone."""
+    """Copy a file so that it is the tests' own and no other user can write it, also in another user's clone."""
     return Path(shutil.copyfile(source, folder / source.name))
 
 

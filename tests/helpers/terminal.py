@@ -1,4 +1,4 @@
-"""A terminal for tests: a command that believes that somebody sits there, and what it asks and is told."""
+"""A terminal for tests: a command that takes it for a user at a terminal, what it asks, and what it is told."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class Loop(asyncio.SelectorEventLoop):
         return self.now
 
     def clock(self) -> datetime:
-        """The time of day, which somebody may have set."""
+        """The time of day, which a test may have set."""
         return START + timedelta(seconds=self.now - 1000.0) + self.clock_set_by
 
 

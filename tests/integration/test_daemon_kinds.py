@@ -74,7 +74,7 @@ def test_signers_of_every_kind_count_in_one_chain(mixed):
         ("robot.sif", [["release"]]),
     ],
 )
-def test_whoever_has_not_signed_is_named(mixed, name, could_sign):
+def test_a_missing_signer_is_named(mixed, name, could_sign):
     answer = mixed.check(name)
     assert (answer["decision"], answer["code"]) == ("deny", "requirements-not-met")
     assert [missing["could_sign"] for missing in answer["missing"]] == could_sign

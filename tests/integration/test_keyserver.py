@@ -180,10 +180,11 @@ def test_a_revocation_counts_with_the_next_answer_though_the_policy_does_not_loa
         assert after["policy"] != first["policy"]
         eventually(lambda: not owned.order("status")["keyservers"]["unanswered"])
         assert owned.order("status")["keyservers"]["updates"] == 1
+        kept = owned.root / "state" / "keyservers.json"
+        eventually(lambda: kept.exists() and REVOKED in kept.read_text())
     assert owned.stop() == 0
     assert f"the key {REVOKED} of Revoked (corpus 101) <revoked@site101.example> was revoked" in owned.log
     assert [record["generation"] for record in owned.audit() if record["event"] == "reload"][-1] == 2
-    kept = owned.root / "state" / "keyservers.json"
     assert kept.stat().st_mode & 0o777 == 0o600
     owned.policy(ONE_REVOKED)
     owned.configure()  # no keyservers any more: what was learnt stays

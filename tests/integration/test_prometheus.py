@@ -19,15 +19,17 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from eclctl.daemon.observing import exposition
 from eclctl.daemon.observing.exposition import HttpExposition, TextfileExposition
-from eclctl.daemon.observing.metrics import Metrics, metric_names
 from eclctl.decide.questions import Decision, Question
 from eclctl.errors import ConfigError
 from eclctl.model import Caller, Code, Kind, Outcome
+from tests.helpers.metrics import metric_names, whole_metrics
 from tests.helpers.support import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from eclctl.daemon.observing.metrics import Metrics
 
 GRAFANA = ROOT / "grafana"
 needs_promtool = pytest.mark.skipif(shutil.which("promtool") is None, reason="needs promtool")
@@ -39,7 +41,7 @@ def promtool(*arguments: str, given: bytes | None = None) -> None:
 
 
 def full_metrics() -> Metrics:
-    metrics = Metrics()
+    metrics = whole_metrics()
     question = Question("/a.sif", Caller(0, 0))
     outcome = Outcome(Code.REQUIREMENTS_MET, "all requirements are met", "production")
     metrics.decision(Decision("1", question, outcome, Kind.SIF, "/a.sif", None, True, 1, None), 0.001)
@@ -49,9 +51,12 @@ def full_metrics() -> Metrics:
 @pytest.fixture
 def served() -> Iterator[HttpExposition]:
     exposition_ = HttpExposition(full_metrics().registry, "127.0.0.1", 0)
-    exposition_.start()
     yield exposition_
     exposition_.stop()
+
+
+def port_of(server: HttpExposition) -> int:
+    return int(server._listener.getsockname()[1])
 
 
 def ask(port: int, method: str = "GET", target: str = "/metrics") -> tuple[int, dict[str, str], bytes]:
@@ -65,7 +70,7 @@ def ask(port: int, method: str = "GET", target: str = "/metrics") -> tuple[int, 
 
 
 def test_a_scrape_gets_every_metric(served: HttpExposition) -> None:
-    status, headers, body = ask(served.port)
+    status, headers, body = ask(port_of(served))
     names = {sample.name for family in text_string_to_metric_families(body.decode()) for sample in family.samples}
     assert status == 200
     assert headers["Content-Type"].startswith("text/plain; version=0.0.4")
@@ -77,7 +82,7 @@ def test_a_scrape_gets_every_metric(served: HttpExposition) -> None:
     [("HEAD", "/metrics", 200), ("GET", "/metrics?x=1", 200), ("GET", "/", 404), ("POST", "/metrics", 405)],
 )
 def test_other_requests_get_what_http_says(served: HttpExposition, method: str, target: str, status: int) -> None:
-    found, headers, body = ask(served.port, method, target)
+    found, headers, body = ask(port_of(served), method, target)
     assert found == status
     assert (body == b"") == (method == "HEAD")
     assert int(headers["Content-Length"]) > 0
@@ -88,13 +93,13 @@ def test_other_requests_get_what_http_says(served: HttpExposition, method: str, 
     [(b"nonsense\r\n\r\n", b"400"), (b"GET /metrics HTTP/2.0\r\n\r\n", b"505"), (b"G" * 9000, b"431")],
 )
 def test_what_is_no_request_is_refused(served: HttpExposition, sent: bytes, status: bytes) -> None:
-    with socket.create_connection(("127.0.0.1", served.port), timeout=20) as sock:
+    with socket.create_connection(("127.0.0.1", port_of(served)), timeout=20) as sock:
         sock.sendall(sent)
         assert sock.recv(65536).split(b" ")[1] == status
 
 
 def test_a_request_may_come_in_pieces(served: HttpExposition) -> None:
-    with socket.create_connection(("127.0.0.1", served.port), timeout=20) as sock:
+    with socket.create_connection(("127.0.0.1", port_of(served)), timeout=20) as sock:
         for byte in b"GET /metrics HTTP/1.0\r\n\r\n":
             sock.send(bytes([byte]))
         assert sock.recv(12) == b"HTTP/1.1 200"
@@ -102,9 +107,11 @@ def test_a_request_may_come_in_pieces(served: HttpExposition) -> None:
 
 def test_idle_connections_make_room_for_a_scrape(served: HttpExposition) -> None:
     """Attack: an unprivileged user holds more connections than there are."""
-    idle = [socket.create_connection(("127.0.0.1", served.port), timeout=20) for _ in range(exposition.CLIENTS + 10)]
+    idle = [
+        socket.create_connection(("127.0.0.1", port_of(served)), timeout=20) for _ in range(exposition.CLIENTS + 10)
+    ]
     try:
-        assert ask(served.port)[0] == 200
+        assert ask(port_of(served))[0] == 200
         assert idle[0].recv(1) == b""  # the oldest was dropped
     finally:
         for sock in idle:
@@ -112,7 +119,7 @@ def test_idle_connections_make_room_for_a_scrape(served: HttpExposition) -> None
 
 
 def test_an_idle_connection_is_closed(served: HttpExposition) -> None:
-    with socket.create_connection(("127.0.0.1", served.port), timeout=20) as sock:
+    with socket.create_connection(("127.0.0.1", port_of(served)), timeout=20) as sock:
         assert sock.recv(1) == b""
 
 
@@ -125,10 +132,9 @@ def test_a_hammering_user_causes_one_rendering_a_second(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(exposition, "generate_latest", render)
     server = HttpExposition(CollectorRegistry(), "127.0.0.1", 0, clock=lambda: 5.0)
-    server.start()
     try:
         for _ in range(50):
-            ask(server.port)
+            ask(port_of(server))
     finally:
         server.stop()
     assert len(rendered) == 1
@@ -136,23 +142,21 @@ def test_a_hammering_user_causes_one_rendering_a_second(monkeypatch: pytest.Monk
 
 def test_beyond_the_rate_connections_wait_and_are_then_served() -> None:
     server = HttpExposition(CollectorRegistry(), "127.0.0.1", 0)
-    server.start()
     try:
-        statuses = [ask(server.port)[0] for _ in range(exposition.ACCEPTS + 20)]
+        statuses = [ask(port_of(server))[0] for _ in range(exposition.ACCEPTS + 20)]
     finally:
         server.stop()
     assert statuses == [200] * (exposition.ACCEPTS + 20)
 
 
 def test_a_taken_port_is_a_clear_error(served: HttpExposition) -> None:
-    with pytest.raises(ConfigError, match=f"127.0.0.1:{served.port}"):
-        HttpExposition(CollectorRegistry(), "127.0.0.1", served.port)
+    with pytest.raises(ConfigError, match=f"127.0.0.1:{port_of(served)}"):
+        HttpExposition(CollectorRegistry(), "127.0.0.1", port_of(served))
 
 
 def test_stopping_gives_back_the_port() -> None:
     server = HttpExposition(CollectorRegistry(), "127.0.0.1", 0)
-    port = server.port
-    server.start()
+    port = port_of(server)
     server.stop()
     HttpExposition(CollectorRegistry(), "127.0.0.1", port).stop()
 
@@ -163,9 +167,8 @@ def test_an_ipv6_address_may_stand_in_brackets() -> None:
     except OSError:
         pytest.skip("needs IPv6 on the loopback interface")
     server = HttpExposition(CollectorRegistry(), "[::1]", 0)
-    server.start()
     try:
-        connection = http.client.HTTPConnection("::1", server.port, timeout=20)
+        connection = http.client.HTTPConnection("::1", port_of(server), timeout=20)
         connection.request("GET", "/metrics")
         assert connection.getresponse().status == 200
         connection.close()

@@ -134,7 +134,7 @@ def test_the_daemon_allows_an_image_once_its_last_approval_is_signed(site: Site,
     assert checked.returncode == 0, checked.stderr
 
 
-def test_somebody_at_the_terminal_types_the_passphrase(tmp_path):
+def test_a_user_at_the_terminal_types_the_passphrase(tmp_path):
     path, key = corpus_copy("one-unsigned.sif", tmp_path), tmp_path / "k.pem"
     command = ["openssl", "pkcs8", "-topk8", "-passout", "pass:secret", "-out", key]
     if shutil.which("openssl") is None:
@@ -149,7 +149,7 @@ def test_somebody_at_the_terminal_types_the_passphrase(tmp_path):
 
 
 @pytest.mark.parametrize(("answer", "status"), [("n", 1), ("", 1), ("y", 0)])
-def test_somebody_at_the_terminal_is_asked_about_what_is_warned_of(answer, status, tmp_path):
+def test_a_user_at_the_terminal_is_asked_about_warnings(answer, status, tmp_path):
     path = corpus_copy("one-dsse-p256.sif", tmp_path)
     before = path.read_bytes()
     terminal = Terminal("sign", "--key", CORPUS / "keys" / "pem" / "p256-private.pem", path)
@@ -161,14 +161,14 @@ def test_somebody_at_the_terminal_is_asked_about_what_is_warned_of(answer, statu
 
 
 @pytest.mark.parametrize("option", ["--yes", "--non-interactive"])
-def test_nobody_is_asked_who_said_so(option, tmp_path):
+def test_a_user_who_said_yes_is_not_asked(option, tmp_path):
     path = corpus_copy("one-dsse-p256.sif", tmp_path)
     terminal = Terminal("sign", option, "--key", CORPUS / "keys" / "pem" / "p256-private.pem", path)
     assert terminal.end() == 0
     assert "[y/N]" not in terminal.text
 
 
-def test_somebody_at_the_terminal_chooses_among_several_keys(tmp_path):
+def test_a_user_at_the_terminal_chooses_among_several_keys(tmp_path):
     path, ring = corpus_copy("one-unsigned.sif", tmp_path), tmp_path / "secret.asc"
     ring.write_bytes(b"".join((PGP / f"{name}-secret.asc").read_bytes() for name in ("builder", "scanner")))
     terminal = Terminal("sign", "--secret-keyring", ring, path)

@@ -136,12 +136,9 @@ def test_a_sandbox_is_neither_watched_nor_read(tmp_path: Path) -> None:
     image(tmp_path / "box" / "bin" / "sh")
     (tmp_path / "box" / ".singularity.d").mkdir()
     with watching([tmp_path], engine) as watcher:
-        running = watcher._running
-        assert running is not None
-        assert running.notifier is not None
-        asked = [
-            os.fsdecode(watch._initial_creation_path) for watch in running.notifier._inotify._watch_for_wd.values()
-        ]
+        notifier = watcher._trees[0].notifier
+        assert notifier is not None
+        asked = [os.fsdecode(watch._initial_creation_path) for watch in notifier._inotify._watch_for_wd.values()]
         (tmp_path / "box" / "bin" / "ls").write_text("changed")
         (tmp_path / "after.sif").write_text("image")
         assert engine.wait_for(tmp_path / "after.sif")
@@ -253,7 +250,7 @@ class Heard:
 
 
 def test_a_lost_event_is_reported_after_the_watches_have_been_renewed(tmp_path: Path) -> None:
-    """The kernel's queue really overflows: nobody reads it until more happened than it holds."""
+    """The kernel's queue really overflows: it is read only after more happened than it holds."""
     limit = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
     if limit > 100_000:
         pytest.skip("needs fs.inotify.max_queued_events of at most 100000")
@@ -311,7 +308,7 @@ notifier.stop()
 """
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="needs root, to become somebody else")
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root, to become another user")
 def test_directories_that_may_not_be_read_are_left_out_one_by_one() -> None:
     with TemporaryDirectory() as name:
         root = Path(name)

@@ -28,7 +28,9 @@ def _settle(site: Site, answer: Decision | Pending, turn: Turn) -> Decision:
         if isinstance(answer, Lookup):
             answer = engine.conclude(answer, engine.look_up(answer), site.now)
         else:
-            answer = engine.begin(answer.question, answer.snapshot, site.now, anywhere=True, waited=True, turn=turn)
+            answer = engine.begin(
+                answer.question, answer.snapshot, site.now, anywhere=True, status_asked=True, turn=turn
+            )
     return answer
 
 
@@ -48,7 +50,7 @@ def ask_twice_in_a_turn(channel: Connection, root: str, by_name: bool) -> list[t
         path = str(paths.pop())
         descriptor = None if by_name else os.open(path, os.O_RDONLY)
         question = Question(path, _ROOT, descriptor)
-        begun = site.engine.begin(question, site.engine.snapshot, site.now, waited=True, turn=turn)
+        begun = site.engine.begin(question, site.engine.snapshot, site.now, status_asked=True, turn=turn)
         decision = _settle(site, begun, turn)
         answers.append((decision.verdict.value, decision.assurance.value if decision.assurance else None))
         if paths:
@@ -73,7 +75,9 @@ def ask_the_same_twice_in_a_turn(root: str) -> list[tuple[str, str | None]]:
         if mounted:
             linux.mount("tmpfs", str(path.parent), "tmpfs", data="mode=755")
             path.write_bytes(content)
-        begun = site.engine.begin(Question(str(path), _ROOT), site.engine.snapshot, site.now, waited=True, turn=turn)
+        begun = site.engine.begin(
+            Question(str(path), _ROOT), site.engine.snapshot, site.now, status_asked=True, turn=turn
+        )
         decision = _settle(site, begun, turn)
         answers.append((decision.verdict.value, decision.assurance.value if decision.assurance else None))
     return answers

@@ -44,23 +44,14 @@ class Timer:
         self._work()
 
 
-class Repeating:
+class Repeating(Timer):
     """Calls `work` on the event loop every so many seconds, also after it has raised."""
-
-    def __init__(self, work: Callable[[], None]) -> None:
-        self._work = work
-        self._seconds = 0.0
-        self._timer = Timer(self._call)
 
     def start(self, seconds: float) -> None:
         """Call `work` in so many seconds for the first time."""
         self._seconds = seconds
-        self._timer.set(seconds)
-
-    def stop(self) -> None:
-        """Never call `work` again."""
-        self._timer.stop()
+        self.set(seconds)
 
     def _call(self) -> None:
-        self._timer.set(self._seconds)
+        self.set(self._seconds)
         self._work()

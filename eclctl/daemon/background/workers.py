@@ -53,7 +53,9 @@ class Workers:
         with self._changed:
             self._lanes.setdefault(lane, deque()).append(_Job(work, gates))
             if self._threads < self._size and self._idle < sum(map(len, self._lanes.values())):
-                self._start_thread()  # those that are idle have been woken for the jobs before this one
+                # Those that are idle have been woken for the jobs before this one.
+                self._threads += 1
+                threading.Thread(target=self._work, name=f"{self._name}-{self._threads}", daemon=True).start()
             else:
                 self._changed.notify()
 
@@ -70,10 +72,14 @@ class Workers:
         """
         loop = asyncio.get_running_loop()
 
+        def report(result: _T | Exception) -> None:
+            if not self._stopped:
+                done(result)
+
         def work_and_report() -> None:
             result = attempt(work)
             with contextlib.suppress(RuntimeError):  # the loop has ended
-                loop.call_soon_threadsafe(self._report, done, result)
+                loop.call_soon_threadsafe(report, result)
 
         self.submit(lane, work_and_report, gates)
 
@@ -107,14 +113,6 @@ class Workers:
             self._stopped = True
             self._lanes.clear()
             self._changed.notify_all()
-
-    def _report(self, done: Callable[[_T | Exception], None], result: _T | Exception) -> None:
-        if not self._stopped:
-            done(result)
-
-    def _start_thread(self) -> None:
-        self._threads += 1
-        threading.Thread(target=self._work, name=f"{self._name}-{self._threads}", daemon=True).start()
 
     def _work(self) -> None:
         while (job := self._take()) is not None:

@@ -70,7 +70,3 @@ class Examination:
     key: Hashable | None
     checks: list[ImageCheck] = field(default_factory=list)
     seconds: float = 0.0
-
-    def wanted(self) -> bool:
-        """Return whether a check still waits."""
-        return any(not check.done for check in self.checks)

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
+from json.encoder import encode_basestring_ascii as quoted
 from typing import TYPE_CHECKING, Final
 
 from eclctl.daemon.background.timers import Timer
-from eclctl.daemon.decisions.answer_lines import AnswerLines
 from eclctl.daemon.decisions.checks import FAILED
+from eclctl.daemon.observing.decision_texts import DecisionTexts
 from eclctl.daemon.sockets.permissions import asker_of
-from eclctl.daemon.sockets.protocol import ErrorCode, Method
+from eclctl.daemon.sockets.protocol import VERSION, ErrorCode, Method, encode_members
 from eclctl.decide.questions import Question
 from eclctl.model import Caller
-from eclctl.report.answers import all_fields, explanation_fields
+from eclctl.report.answers import all_fields, decision_fields, explanation_fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -52,7 +53,7 @@ class CheckCalls:
         self._patience = patience
         self._loop = asyncio.get_running_loop()
         self._subjects: dict[int, tuple[float, Caller]] = {}
-        self._answer_lines = AnswerLines()
+        self._answer_texts = DecisionTexts(_repeated_members)
 
     def handle(self, call: Call) -> None:
         """Begin to decide a call."""
@@ -88,7 +89,11 @@ class CheckCalls:
         if decisions is None:
             call.fail(ErrorCode.INTERNAL_ERROR, FAILED)
         elif method is _CHECK:
-            call.answer_line(self._answer_lines.encode(call.request, decisions[0]))
+            decision = decisions[0]
+            head = f'{{"v":{VERSION},"id":{quoted(call.request.id)},"result":{{"decision_id":"{decision.id}",'
+            # DEL is the one control character that JSON does not escape; it can only stand inside a string.
+            line = f"{head}{self._answer_texts.of(decision)}}}}}\n".replace("\x7f", "\\u007f")
+            call.answer_line(line.encode("ascii"))
         elif method is _EXPLAIN:
             call.answer(explanation_fields(decisions[0], admin=call.admin))
         else:
@@ -123,3 +128,10 @@ class CheckCalls:
         for descriptor in call.descriptors:
             self._closer.close(call.peer.person, descriptor)
         call.fail(ErrorCode.UNKNOWN_USER, f"user {call.request.subject_uid} {why} on this host")
+
+
+def _repeated_members(decision: Decision) -> str:
+    """Return what the answers to many a `check` have in common, encoded once (`observing.decision_texts`)."""
+    fields = decision_fields(decision)
+    del fields["decision_id"]
+    return encode_members(fields)

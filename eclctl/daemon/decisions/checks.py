@@ -175,7 +175,7 @@ class Checks:
 
     def _begin(self, question: Question, snapshot: Snapshot, turn: Turn, *, status_asked: bool = False) -> object:
         try:
-            return self._engine.begin(question, snapshot, self._clock(), waited=status_asked, turn=turn)
+            return self._engine.begin(question, snapshot, self._clock(), status_asked=status_asked, turn=turn)
         except Exception as error:  # noqa: BLE001 - a bug in the engine is a deny
             return error
 
@@ -214,7 +214,7 @@ class Checks:
         if check.done:
             return None
         now, status_asked = self._clock(), check.status_asked
-        return self._engine.begin(check.question, check.call.snapshot, now, anywhere=True, waited=status_asked)
+        return self._engine.begin(check.question, check.call.snapshot, now, anywhere=True, status_asked=status_asked)
 
     def _opened(self, check: ImageCheck, result: object) -> None:
         check.in_thread = False
@@ -259,7 +259,7 @@ class Checks:
     def _examine_in_thread(self, examination: Examination) -> Facts | None:
         """Return the facts, None when no check waits any more."""
         pending = examination.checks[0].pending
-        if pending is None or not examination.wanted():
+        if pending is None or all(check.done for check in examination.checks):
             return None
         begun = perf_counter()
         try:

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from eclctl.daemon.decisions.checks import Checks
     from eclctl.daemon.lifecycle.reload import Reloader, ReloadReport
     from eclctl.daemon.lifecycle.stats import Stats
-    from eclctl.daemon.observing.internal_errors import InternalErrorStats
     from eclctl.daemon.observing.metrics import Metrics
     from eclctl.daemon.observing.surveys import Surveyed, Surveyor
     from eclctl.daemon.revocation.key_refresh import RefreshStats
@@ -75,23 +74,17 @@ class Control:
     def handlers(self) -> dict[Method, Callable[[Call], None]]:
         """Return the handler of each method."""
         return {
-            Method.PING: self._ping,
-            Method.STATUS: self._status,
-            Method.RELOAD: self._reload,
-            Method.FLUSH: self._flush,
+            Method.PING: lambda call: call.answer({"protocol": VERSION, "version": __version__}),
+            Method.STATUS: lambda call: self._survey(lambda found: call.answer(self._state(found))),
+            Method.RELOAD: lambda call: self.reload(lambda report: call.answer(report.fields())),
+            Method.FLUSH: lambda call: call.answer({"dropped": self.engine.flush()}),
             Method.RESCAN: self._rescan,
-            Method.RECENT: self._recent,
+            Method.RECENT: lambda call: call.answer({"decisions": self.checks.recent(call.request.limit)}),
             Method.REPORT: self._report,
         }
 
-    def _ping(self, call: Call) -> None:
-        call.answer({"protocol": VERSION, "version": __version__})
-
-    def _reload(self, call: Call) -> None:
-        self.reload(lambda report: call.answer(report.fields()))
-
-    def _flush(self, call: Call) -> None:
-        call.answer({"dropped": self.engine.flush()})
+    def _survey(self, done: Callable[[Surveyed | None], None]) -> None:
+        self.surveyor.request(self.surveyor.survey, done)
 
     def _rescan(self, call: Call) -> None:
         if not self.settings.watch:
@@ -100,13 +93,7 @@ class Control:
         self.watcher.rescan()
         call.answer({"trees": len(self.settings.watch)})
 
-    def _recent(self, call: Call) -> None:
-        call.answer({"decisions": self.checks.recent(call.request.limit)})
-
     # -- status ----------------------------------------------------------------------------------------------------
-
-    def _status(self, call: Call) -> None:
-        self.surveyor.request(self.surveyor.survey, lambda found: call.answer(self._state(found)))
 
     def _state(self, surveyed: Surveyed | None) -> dict[str, Any]:
         """Everything about the daemon; how images stand is None when there was no time to look."""
@@ -116,11 +103,20 @@ class Control:
         state["keyservers"] = _keyservers(self.stats.keyservers(), self.settings)
         state["subordinate_ids"] = self.callers.status()
         state["unrecorded"] = self.metrics.unrecorded
-        state["internal_errors"] = _internal_errors(self.stats.internal_errors())
-        state["images"] = None if surveyed is None else _images(surveyed)
+        bugs, last = self.stats.internal_errors(), None
+        if bugs.at is not None:
+            last = {"at": timestamp(bugs.at), "seconds": round(bugs.seconds, 3), "error": bugs.text}
+        state["internal_errors"] = {"count": bugs.count, "last": last}
+        state["images"] = None
+        if surveyed is not None:
+            shape = survey_fields(surveyed.survey, kept=surveyed.kept, counted=surveyed.counted)
+            state["images"] = shape | {"gone": surveyed.gone, "complete": surveyed.complete}
         state["expiring"] = None if surveyed is None else turning_fields(surveyed.survey)[:KEYS]
         state["rules"] = self._rules(surveyed)
-        state["exceptions"] = self._exceptions()
+        # As they stand for decisions, also where the clock was set back.
+        snapshot, now = self.engine.snapshot, self.engine.not_before(self.clock())
+        shown = snapshot.exceptions.candidates[:EXCEPTIONS]
+        state["exceptions"] = [exception_fields(each, snapshot, now) for each in shown]
         state["attention"] = attention(state)
         return state
 
@@ -145,11 +141,6 @@ class Control:
             "cache": asdict(self.engine.cache.stats()),
             "audit": self.settings.audit_path,
         }
-
-    def _exceptions(self) -> list[dict[str, Any]]:
-        # As they stand for decisions, also where the clock was set back.
-        snapshot, now = self.engine.snapshot, self.engine.not_before(self.clock())
-        return [exception_fields(each, snapshot, now) for each in snapshot.exceptions.candidates[:EXCEPTIONS]]
 
     def _rules(self, surveyed: Surveyed | None) -> dict[str, Any]:
         """The rules, with what each decided since the policy came into force, and how images stand under each."""
@@ -185,13 +176,13 @@ class Control:
             images = partial(self.surveyor.images, request.after, request.limit)
             self.surveyor.request(images, lambda found: self._answer_images(call, found))
         else:
-            self.surveyor.request(self.surveyor.survey, lambda found: self._answer_part(call, found))
+            self._survey(lambda found: self._answer_part(call, found))
 
     def _answer_images(self, call: Call, found: Any) -> None:
         if found is None:
             call.fail(ErrorCode.INTERNAL_ERROR, "the images could not be looked at in time; ask again")
         else:
-            self._answer_page(call, found.snapshot, found.items, found.following, None)
+            self._answer_page(call, *found)
 
     def _answer_part(self, call: Call, surveyed: Surveyed | None) -> None:
         request = call.request
@@ -216,23 +207,18 @@ class Control:
             self._answer_page(call, snapshot, [file_fields(each) for each in items], following, len(snapshot.sources))
 
     def _answer_page(
-        self, call: Call, snapshot: Snapshot, items: Iterable[object], following: str | None, total: int | None
+        self, call: Call, snapshot: Snapshot, items: list[Any], following: str | None, total: int | None = None
     ) -> None:
         call.answer(
             {
                 "part": call.request.part,
                 "generation": snapshot.generation,
                 "policy": snapshot.digest,
-                "items": list(items),
+                "items": items,
                 "next": following,
                 "total": total,
             }
         )
-
-
-def _images(surveyed: Surveyed) -> dict[str, Any]:
-    shape = survey_fields(surveyed.survey, kept=surveyed.kept, counted=surveyed.counted)
-    return shape | {"gone": surveyed.gone, "complete": surveyed.complete}
 
 
 def _tally(rule: Rule, surveyed: Surveyed | None) -> Tally:
@@ -247,13 +233,6 @@ def _ocsp(stats: OcspStats) -> dict[str, Any]:
         "oldest_answer_seconds": round(stats.oldest, 3),
         "soonest_expiry_seconds": round(stats.soonest, 3) if isfinite(stats.soonest) else None,
     }
-
-
-def _internal_errors(stats: InternalErrorStats) -> dict[str, Any]:
-    last = None
-    if stats.at is not None:
-        last = {"at": timestamp(stats.at), "seconds": round(stats.seconds, 3), "error": stats.text}
-    return {"count": stats.count, "last": last}
 
 
 def _keyservers(stats: RefreshStats, settings: Settings) -> dict[str, Any]:

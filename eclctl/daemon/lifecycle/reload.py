@@ -59,6 +59,7 @@ class ReloadReport:
         }
 
 
+@dataclass(eq=False)
 class Reloader:
     """Loads policy and keys into an engine.
 
@@ -73,26 +74,16 @@ class Reloader:
         learnt: returns the answers of keyservers about certificates in the keyrings, None without any; in any thread.
     """
 
-    def __init__(
-        self,
-        engine: Engine,
-        *,
-        path: str,
-        settings: Settings,
-        names: Names,
-        audit: AuditLog,
-        metrics: Metrics,
-        clock: Callable[[], datetime],
-        learnt: Callable[[], Keyring | None] = lambda: None,
-    ) -> None:
-        self._engine = engine
-        self._path = path
-        self._settings = settings
-        self._names = names
-        self._audit = audit
-        self._metrics = metrics
-        self._clock = clock
-        self._learnt = learnt
+    engine: Engine
+    path: str
+    settings: Settings
+    names: Names
+    audit: AuditLog
+    metrics: Metrics
+    clock: Callable[[], datetime]
+    learnt: Callable[[], Keyring | None] = lambda: None
+
+    def __post_init__(self) -> None:
         self._workers = Workers("reload", 1)
         self._running = False
         self._waiting: list[Callable[[ReloadReport], None]] = []
@@ -102,14 +93,12 @@ class Reloader:
     def request(self, done: Callable[[ReloadReport], None]) -> None:
         """Load soon; `done` is called on the loop with the result."""
         self._waiting.append(done)
-        if not self._running:
-            self._run()
+        self._run()
 
     def learn(self, done: Callable[[], None]) -> None:
         """Apply the answers of keyservers soon; `done` is called on the loop when they count."""
         self._learning.append(done)
-        if not self._running:
-            self._run()
+        self._run()
 
     def stop(self) -> None:
         """Begin no further load."""
@@ -117,9 +106,12 @@ class Reloader:
 
     def load_first(self) -> ReloadReport:
         """Load at the start, blocking, from the settings at hand."""
-        return self._finish(self._guarded(lambda: self._build_from(self._settings)))
+        return self._finish(self._guarded(lambda: self._build_from(self.settings)))
 
     def _run(self) -> None:
+        """Begin what was asked for, unless a load runs: then the rest begins at its end."""
+        if self._running or not (self._waiting or self._learning):
+            return
         self._running = True
         waiting, self._waiting = self._waiting, []
         learning, self._learning = self._learning, []
@@ -132,15 +124,15 @@ class Reloader:
 
     def _refreshed(self) -> Snapshot | None:
         """Return the snapshot in force, with what was learnt since it was built; None when that is nothing."""
-        learnt = self._learnt()
+        learnt = self.learnt()
         try:
-            return None if learnt is None else refreshed(self._engine.snapshot, learnt, now=self._clock())
+            return None if learnt is None else refreshed(self.engine.snapshot, learnt, now=self.clock())
         except Exception:  # noqa: BLE001 - a bug in it must not end reloading
             _log.exception("applying the answers of keyservers failed")
             return None
 
     def _build(self) -> Built:
-        loaded = configuration.load(self._path, resolve_user=self._names.user)
+        loaded = configuration.load(self.path, resolve_user=self.names.user)
         if loaded.settings is None:
             return Built(None, loaded.errors)
         built = self._build_from(loaded.settings)
@@ -151,20 +143,20 @@ class Reloader:
             return load()
         except Exception as error:  # noqa: BLE001 - a bug in loading must leave the last good policy in force
             _log.exception("loading failed")
-            return Built(None, (Problem(self._path, 0, 0, f"an internal error ({type(error).__name__})"),))
+            return Built(None, (Problem(self.path, 0, 0, f"an internal error ({type(error).__name__})"),))
 
     def _build_from(self, settings: Settings) -> Built:
-        generation = self._engine.snapshot.generation + 1
-        return build(settings, self._names, generation=generation, now=self._clock(), learnt=self._learnt())
+        generation = self.engine.snapshot.generation + 1
+        return build(settings, self.names, generation=generation, now=self.clock(), learnt=self.learnt())
 
     def _unapplied(self, new: Settings) -> list[Problem]:
         changed = [
             field.name
             for field in fields(new)
-            if field.name not in _RELOADABLE and getattr(new, field.name) != getattr(self._settings, field.name)
+            if field.name not in _RELOADABLE and getattr(new, field.name) != getattr(self.settings, field.name)
         ]
         text = "{} changed; restart the daemon for that to take effect"
-        return [Problem(self._path, 0, 0, text.format(name)) for name in changed]
+        return [Problem(self.path, 0, 0, text.format(name)) for name in changed]
 
     def _done(
         self,
@@ -183,35 +175,35 @@ class Reloader:
         for learnt in learning:
             learnt()
         self._running = False
-        if self._waiting or self._learning:
-            self._run()
+        self._run()
 
     def _take_over(self, snapshot: Snapshot) -> None:
         """Install a snapshot of the same policy that knows more of its keys."""
-        now = self._clock()
-        self._engine.install(snapshot)
-        self._metrics.policy(snapshot.generation, loaded=True, now=now)
-        self._metrics.rules.begin(snapshot.digest, now)
+        now = self.clock()
+        self._install(snapshot, now)
         _log.info("policy generation %d is in force: answers of keyservers changed its keys", snapshot.generation)
         generation, digest = snapshot.generation, snapshot.digest
         self._record(ReloadReport(ok=True, at=now, generation=generation, policy=digest, errors=(), warnings=()))
 
     def _finish(self, built: Built) -> ReloadReport:
         """Install a good snapshot; log, count and record the load."""
-        now = self._clock()
+        now = self.clock()
         if built.snapshot is not None:
-            self._engine.install(built.snapshot)
-            self._metrics.policy(built.snapshot.generation, loaded=True, now=now)
-            self._metrics.rules.begin(built.snapshot.digest, now)
-        snapshot = self._engine.snapshot
+            self._install(built.snapshot, now)
+        snapshot = self.engine.snapshot
         ok = built.snapshot is not None
         report = ReloadReport(ok, now, snapshot.generation, snapshot.digest, built.errors, built.warnings)
-        self._metrics.reload(ok=ok, now=now)
+        self.metrics.reload(ok=ok, now=now)
         for problem in (*built.errors, *built.warnings):
             _log.log(logging.WARNING if ok else logging.ERROR, "%s", problem)
         self._record(report)
         self.last = report
         return report
+
+    def _install(self, snapshot: Snapshot, now: datetime) -> None:
+        self.engine.install(snapshot)
+        self.metrics.policy(snapshot.generation, loaded=True, now=now)
+        self.metrics.rules.begin(snapshot.digest, now)
 
     def _record(self, report: ReloadReport) -> None:
         errors = [str(problem) for problem in report.errors]
@@ -219,7 +211,7 @@ class Reloader:
             record = reload_record(
                 ok=report.ok, generation=report.generation, policy=report.policy, errors=errors, now=report.at
             )
-            self._audit.write([record])
+            self.audit.write([record])
         except AuditError as error:
-            self._metrics.audit(1, ok=False)
+            self.metrics.audit(1, ok=False)
             _log.error("%s", error)

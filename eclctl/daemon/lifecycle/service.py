@@ -24,7 +24,6 @@ from pathlib import Path
 from time import CLOCK_BOOTTIME, clock_gettime, monotonic, time, time_ns
 from typing import TYPE_CHECKING, Final
 
-from eclctl import __version__
 from eclctl.config import settings as configuration
 from eclctl.config.accounts import NAMES, subject
 from eclctl.config.subordinate_id_files import SYSTEM, Files
@@ -149,7 +148,8 @@ class _Service:
             self._server = self._build_server(listeners)
             self._start_helpers()
             self._handle_signals()
-            self._record_start()
+            snapshot = self._engine.snapshot
+            self._audit.write([start_record(generation=snapshot.generation, policy=snapshot.digest, now=_now())])
             self._exceptions.refresh()
             for listener, _ in listeners:
                 listener.publish()
@@ -277,7 +277,6 @@ class _Service:
         except OSError as error:
             _log.warning("no inotify instance is available for sandboxes: %s", error.strerror)
             return None
-        watch.start()
         self._stack.callback(watch.stop)
         return watch
 
@@ -288,20 +287,17 @@ class _Service:
             names = ", ".join(sorted(unknown))
             raise ConfigError(f"systemd passed sockets that are named neither check nor admin: {names}")
         group = NAMES.group(ADMIN_GROUP)
+        if os.geteuid() != 0 and group not in {os.getegid(), *os.getgroups()}:
+            group = None  # not ours to give away
         listeners = []
         for name, path, mode, owner in (
             ("check", self._settings.check_socket, 0o666, None),
             ("admin", self._settings.admin_socket, 0o600 if group is None else 0o660, group),
         ):
-            listener = Listener(passed[name]) if name in passed else self._listener(Path(path), mode, owner)
+            listener = Listener(passed[name]) if name in passed else open_listener(Path(path), mode, owner)
             self._stack.callback(listener.close)
             listeners.append((listener, name == "admin"))
         return listeners
-
-    def _listener(self, path: Path, mode: int, group: int | None) -> Listener:
-        if group is not None and os.geteuid() != 0 and group not in {os.getegid(), *os.getgroups()}:
-            mode, group = 0o600, None  # not ours to give away
-        return open_listener(path, mode, group)
 
     def _build_server(self, listeners: list[tuple[Listener, bool]]) -> Server:
         closer = Closer(self._mounts, Workers("close", _CLOSING_THREADS))
@@ -352,7 +348,7 @@ class _Service:
         return server
 
     def _start_helpers(self) -> None:
-        self._metrics.ask_at_scrape(self._stats.numbers)
+        self._metrics.registry.register(self._stats)
         left_out = Repeating(self._bugs.tell_left_out)
         left_out.start(PERIOD)
         self._stack.callback(left_out.stop)
@@ -361,28 +357,15 @@ class _Service:
         self._callers.watch()
         self._watcher.start()
         self._stack.callback(self._watcher.stop)
-        for exposition in self._expositions():
-            exposition.start()
-            self._stack.callback(exposition.stop)
-
-    def _expositions(self) -> list[HttpExposition | TextfileExposition]:
         settings, registry = self._settings, self._metrics.registry
+        exposition: HttpExposition | TextfileExposition | None = None
         if settings.metrics_textfile is not None:
-            return [TextfileExposition(registry, settings.metrics_textfile)]
-        if settings.metrics_listen is not None:
-            return [HttpExposition(registry, *settings.metrics_listen)]
-        return []
-
-    def _record_start(self) -> None:
-        snapshot = self._engine.snapshot
-        record = start_record(
-            version=__version__,
-            generation=snapshot.generation,
-            policy=snapshot.digest,
-            pid=os.getpid(),
-            now=_now(),
-        )
-        self._audit.write([record])
+            exposition = TextfileExposition(registry, settings.metrics_textfile)
+            exposition.start()
+        elif settings.metrics_listen is not None:
+            exposition = HttpExposition(registry, *settings.metrics_listen)
+        if exposition is not None:
+            self._stack.callback(exposition.stop)
 
     # -- life ------------------------------------------------------------------------------------------------------
 
@@ -425,13 +408,13 @@ class _Service:
     def _learn(self) -> None:
         """Take over what keyservers said of keys in use."""
         facts = self._engine.snapshot.store.digest
-        self._reloader.learn(lambda: self._learned(facts))
 
-    def _learned(self, facts: str) -> None:
-        """Look again at exceptions, and at images when their kept facts are of other keys."""
-        self._exceptions.refresh()
-        if self._engine.snapshot.store.digest != facts:
-            self._watcher.rescan("reload")
+        def learned() -> None:
+            self._exceptions.refresh()
+            if self._engine.snapshot.store.digest != facts:  # then the kept facts of images are of other keys
+                self._watcher.rescan("reload")
+
+        self._reloader.learn(learned)
 
     def _summary(self) -> str:
         snapshot, last = self._engine.snapshot, self._reloader.last
@@ -451,6 +434,6 @@ class _Service:
 
     def _record_stop(self, reason: str) -> None:
         try:
-            self._audit.write([stop_record(reason=reason, pid=os.getpid(), now=_now())])
+            self._audit.write([stop_record(reason=reason, now=_now())])
         except AuditError as error:
             _log.error("%s", error)

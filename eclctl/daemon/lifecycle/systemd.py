@@ -28,12 +28,8 @@ class SystemdNotifier:
         self._address = "\0" + address[1:] if address and address.startswith("@") else address
 
     def ready(self, status: str) -> None:
-        """The service answers now."""
+        """The service answers now; `status` is one line for `systemctl status`."""
         self._send(f"READY=1\nSTATUS={status}")
-
-    def status(self, status: str) -> None:
-        """One line for `systemctl status`."""
-        self._send(f"STATUS={status}")
 
     def reloading(self) -> None:
         """A reload begins; `ready` ends it."""

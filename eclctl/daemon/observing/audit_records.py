@@ -9,11 +9,13 @@ once, and puts before it what differs: the decision's ID, the caller, the image,
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
 from json import JSONEncoder
 from json.encoder import encode_basestring_ascii as quoted
 from typing import TYPE_CHECKING
 
+from eclctl import __version__
 from eclctl.daemon.observing.decision_texts import DecisionTexts
 from eclctl.errors import AuditError
 
@@ -129,16 +131,16 @@ def reload_record(*, ok: bool, generation: int, policy: str | None, errors: Sequ
     )
 
 
-def start_record(*, version: str, generation: int, policy: str | None, pid: int, now: datetime) -> str:
+def start_record(*, generation: int, policy: str | None, now: datetime) -> str:
     """Make the record of the daemon's start; `policy` is None when it starts without one and denies everything."""
     return encode(
         {
             "time": timestamp(now),
             "event": "start",
-            "version": version,
+            "version": __version__,
             "generation": generation,
             "policy": policy,
-            "pid": pid,
+            "pid": os.getpid(),
         }
     )
 
@@ -164,6 +166,6 @@ def exception_record(candidate: Candidate, stands: Standing, *, generation: int,
     )
 
 
-def stop_record(*, reason: str, pid: int, now: datetime) -> str:
+def stop_record(*, reason: str, now: datetime) -> str:
     """Make the record of an orderly stop. A log whose last start has no stop after it tells of a crash."""
-    return encode({"time": timestamp(now), "event": "stop", "reason": reason, "pid": pid})
+    return encode({"time": timestamp(now), "event": "stop", "reason": reason, "pid": os.getpid()})

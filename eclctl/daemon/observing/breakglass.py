@@ -13,14 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from eclctl.daemon.background.timers import Timer
 from eclctl.daemon.observing.audit_records import exception_record
-from eclctl.decide.breakglass import (
-    Candidate,
-    Exceptions,
-    Standing,
-    State,
-    exception_turning_points,
-    standing,
-)
+from eclctl.decide.breakglass import Candidate, Exceptions, Standing, State, exception_turning_points, standing
 from eclctl.errors import AuditError
 from eclctl.text import printable_message
 

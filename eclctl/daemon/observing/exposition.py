@@ -8,12 +8,12 @@ the decision path does not.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
-import selectors
 import socket
 import threading
 import time
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -37,6 +37,8 @@ _log = logging.getLogger(__name__)
 
 def respond(head: bytes, render: Callable[[], bytes]) -> bytes:
     """Answer one HTTP/1 request, given its head up to the empty line. `render` gives the metrics' text."""
+    if b"\r\n\r\n" not in head:
+        return _answer("431 Request Header Fields Too Large", b"too long a head\n")
     try:
         method, target, version = head.split(b"\r\n", 1)[0].split(b" ")
     except ValueError:
@@ -60,18 +62,10 @@ def _answer(status: str, body: bytes, extra: str = "") -> bytes:
     return head.encode("ascii") + body
 
 
-@dataclass(slots=True)
-class _Client:
-    """A connection: what was read, then what is still to be sent."""
-
-    sock: socket.socket
-    deadline: float
-    head: bytearray = field(default_factory=bytearray)
-    unsent: memoryview | None = None
-
-
 class HttpExposition:
-    """Serves `GET /metrics` on one address. `clock` is a monotonic clock in seconds.
+    """Serves `GET /metrics` on one address until `stop`, in a thread with an event loop of its own.
+
+    `clock` is a monotonic clock in seconds, which says when the metrics are rendered anew.
 
     Raises:
         ConfigError: from the constructor, when the address cannot be listened on.
@@ -82,114 +76,55 @@ class HttpExposition:
     ) -> None:
         self._registry = registry
         self._clock = clock
-        self._clients: dict[socket.socket, _Client] = {}  # the oldest first
+        self._clients: dict[asyncio.Task[None], None] = {}  # the oldest first
         self._rendered: tuple[float, bytes] | None = None
-        self._window = (0.0, 0)  # since when, how many accepted
-        self._listening = True
         self._listener = _listen(host.strip("[]"), port)
-        self._wake_reader, self._wake_writer = socket.socketpair()
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(self._listener, selectors.EVENT_READ)
-        self._selector.register(self._wake_reader, selectors.EVENT_READ)
+        self._loop = asyncio.new_event_loop()
+        self._serving = self._loop.create_task(self._serve())
         self._thread = threading.Thread(target=self._run, name="metrics", daemon=True)
-
-    @property
-    def port(self) -> int:
-        """The port, also when it was chosen by the kernel."""
-        return int(self._listener.getsockname()[1])
-
-    def start(self) -> None:
-        """Serve until `stop`."""
         self._thread.start()
 
     def stop(self) -> None:
         """Stop serving and close every connection."""
-        self._wake_writer.send(b"!")
-        if self._thread.ident is not None:
-            self._thread.join()
-        for client in list(self._clients.values()):
-            self._drop(client)
-        self._selector.close()
-        for sock in (self._listener, self._wake_reader, self._wake_writer):
-            sock.close()
+        self._loop.call_soon_threadsafe(self._serving.cancel)
+        self._thread.join()
 
     def _run(self) -> None:
-        while True:
-            for key, _ in self._selector.select(self._next_wait()):
-                if key.fileobj is self._wake_reader:
-                    return
-                if key.fileobj is self._listener:
-                    self._accept()
-                elif (client := self._clients.get(key.fileobj)) is not None:  # type: ignore[call-overload]
-                    self._serve(client)
-            self._sweep()
+        with contextlib.suppress(asyncio.CancelledError):
+            self._loop.run_until_complete(self._serving)
+        self._loop.close()
+        self._listener.close()
 
-    def _next_wait(self) -> float | None:
-        """Return how long nothing needs to be done but for what comes in."""
-        waits = [] if self._listening else [self._window[0] + 1.0]
-        if self._clients:
-            waits.append(next(iter(self._clients.values())).deadline)
-        return max(0.0, min(waits) - self._clock()) if waits else None
-
-    def _sweep(self) -> None:
-        now = self._clock()
-        for client in list(self._clients.values()):
-            if client.deadline > now:
-                break
-            self._drop(client)
-        if not self._listening and now >= self._window[0] + 1.0:
-            self._selector.register(self._listener, selectors.EVENT_READ)
-            self._listening = True
-
-    def _accept(self) -> None:
-        now, (since, count) = self._clock(), self._window
-        self._window = (now, 1) if now >= since + 1.0 else (since, count + 1)
-        if self._window[1] >= ACCEPTS:
-            self._selector.unregister(self._listener)
-            self._listening = False
+    async def _serve(self) -> None:
         try:
-            sock, _ = self._listener.accept()
-        except OSError:  # gone again, or no descriptor free: the pause above bounds how often this is tried
-            return
-        sock.settimeout(0.0)
+            while True:
+                with contextlib.suppress(OSError):  # gone again, or no descriptor is free
+                    sock, _ = await self._loop.sock_accept(self._listener)
+                    self._accept(sock)
+                await asyncio.sleep(1 / ACCEPTS)
+        finally:
+            for task in self._clients:
+                task.cancel()
+            await asyncio.gather(*self._clients, return_exceptions=True)
+
+    def _accept(self, sock: socket.socket) -> None:
         if len(self._clients) >= CLIENTS:
-            self._drop(next(iter(self._clients.values())))
-        self._clients[sock] = _Client(sock, now + SECONDS)
-        self._selector.register(sock, selectors.EVENT_READ)
+            next(iter(self._clients)).cancel()
+        task = self._loop.create_task(self._answer(sock))
+        self._clients[task] = None
+        task.add_done_callback(self._clients.pop)
 
-    def _serve(self, client: _Client) -> None:
-        try:
-            done = self._read(client) if client.unsent is None else self._send(client)
-        except BlockingIOError:
-            return
-        except OSError:
-            done = True
-        if done:
-            self._drop(client)
-
-    def _read(self, client: _Client) -> bool:
-        """Read more of the request; answer when its head is there. True when the connection is over."""
-        data = client.sock.recv(HEAD_BYTES)
-        client.head += data
-        if b"\r\n\r\n" in client.head:
-            client.unsent = memoryview(respond(bytes(client.head), self._render))
-        elif len(client.head) > HEAD_BYTES:
-            client.unsent = memoryview(_answer("431 Request Header Fields Too Large", b"too long a head\n"))
-        else:
-            return not data
-        self._selector.modify(client.sock, selectors.EVENT_WRITE)
-        return self._send(client)
-
-    @staticmethod
-    def _send(client: _Client) -> bool:
-        unsent = client.unsent or memoryview(b"")
-        client.unsent = unsent[client.sock.send(unsent) :]
-        return not client.unsent
-
-    def _drop(self, client: _Client) -> None:
-        del self._clients[client.sock]
-        self._selector.unregister(client.sock)
-        client.sock.close()
+    async def _answer(self, sock: socket.socket) -> None:
+        """Read a request's head and answer it, for `SECONDS` at most."""
+        head = b""
+        with sock, contextlib.suppress(OSError):
+            async with asyncio.timeout(SECONDS):
+                while b"\r\n\r\n" not in head and len(head) <= HEAD_BYTES:
+                    data = await self._loop.sock_recv(sock, HEAD_BYTES)
+                    if not data:
+                        return
+                    head += data
+                await self._loop.sock_sendall(sock, respond(head, self._render))
 
     def _render(self) -> bytes:
         now = self._clock()
@@ -199,29 +134,27 @@ class HttpExposition:
 
 
 def _listen(host: str, port: int) -> socket.socket:
+    listener = None
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise ConfigError(f"cannot show metrics on {host}:{port}: {error.strerror}") from error
-    try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen(128)
         listener.settimeout(0.0)
     except OSError as error:
-        listener.close()
+        if listener is not None:
+            listener.close()
         raise ConfigError(f"cannot show metrics on {host}:{port}: {error.strerror}") from error
     return listener
 
 
 class TextfileExposition:
-    """Writes the metrics to a file every `interval` seconds, and once more at the end. The file is always whole."""
+    """Writes the metrics to a file every `TEXTFILE_SECONDS`, and once more at the end. The file is always whole."""
 
-    def __init__(self, registry: CollectorRegistry, path: str, *, interval: float = TEXTFILE_SECONDS) -> None:
+    def __init__(self, registry: CollectorRegistry, path: str) -> None:
         self._registry = registry
         self._path = path
-        self._interval = interval
         self._stopped = threading.Event()
         self._failed = False
         self._thread = threading.Thread(target=self._run, name="metrics", daemon=True)
@@ -257,6 +190,6 @@ class TextfileExposition:
 
     def _run(self) -> None:
         self.write()
-        while not self._stopped.wait(self._interval):
+        while not self._stopped.wait(TEXTFILE_SECONDS):
             self.write()
         self.write()

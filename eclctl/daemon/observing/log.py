@@ -52,15 +52,14 @@ def _render_json(_logger: WrappedLogger, _method: str, event: MutableMapping[str
     )
 
 
-class _Prioritised:
-    """Puts the systemd priority before each line."""
+def _with_priority(render: Processor) -> Processor:
+    """Put the systemd priority before each line."""
 
-    def __init__(self, render: Processor) -> None:
-        self._render = render
-
-    def __call__(self, logger: WrappedLogger, method: str, event: EventDict) -> str:
+    def render_with_priority(logger: WrappedLogger, method: str, event: EventDict) -> str:
         level = str(event.get("level", "info"))
-        return _PRIORITIES.get(level, "<6>") + str(self._render(logger, method, event))
+        return _PRIORITIES.get(level, "<6>") + str(render(logger, method, event))
+
+    return render_with_priority
 
 
 def _is_journal(stream: IO[str], announced: str) -> bool:
@@ -99,7 +98,7 @@ def setup(
     render: Processor = _render_json if json else render_line
     target = sys.stderr if stream is None else stream
     if _is_journal(target, environment.get("JOURNAL_STREAM", "")):
-        render = _Prioritised(render)
+        render = _with_priority(render)
     handler = logging.StreamHandler(target)
     handler.setFormatter(
         ProcessorFormatter(processors=[ProcessorFormatter.remove_processors_meta, render], foreign_pre_chain=fields)

@@ -6,17 +6,16 @@ lists exist from the start at 0, so that `rate()` sees the first event.
 
 The counts that every decision touches are plain integers that only the event loop's thread adds to (`LabelCounter`); a
 locked counter for each would cost more than the rest of the record keeping. Numbers that other parts own (cache,
-connections, watcher) are asked for at each scrape (`Metrics.ask_at_scrape`): this module imports none of those parts.
+connections, watcher) are asked for at each scrape by a collector of its own (`lifecycle.stats`): this module imports
+none of those parts.
 """
 
 from __future__ import annotations
 
 import platform
 from bisect import bisect_left
-from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import accumulate
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from prometheus_client import (
     CollectorRegistry,
@@ -26,19 +25,17 @@ from prometheus_client import (
     ProcessCollector,
     disable_created_metrics,
 )
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 from eclctl import __version__
 from eclctl.decide.breakglass import State
 from eclctl.model import ALLOWING, Code
-from eclctl.remote.keyservers.hkp import Result
 from eclctl.report.rule_counts import RuleTallies
 from eclctl.terms import Verdict
-from eclctl.trust.revocation import Status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
     from prometheus_client.metrics_core import Metric
@@ -65,10 +62,6 @@ PROTOCOL_ERRORS = (
 )
 PREFETCH = ("kept", "known", "not-kept", "failed")
 RESCANS = ("start", "interval", "overflow", "request", "reload", "retry")
-WATCH_MODES = ("events", "interval", "missing")
-OCSP_RESULTS = tuple(status.value for status in Status)
-OCSP_STATUSES = (*OCSP_RESULTS, "none")
-KEYSERVER_RESULTS = tuple(result.value for result in Result)
 EXCEPTION_STATES = tuple(state.value for state in State if state is not State.REMOVED)
 RULES = 200
 
@@ -114,70 +107,6 @@ class Durations(Collector):
         return [family]
 
 
-@dataclass(frozen=True, slots=True)
-class _Scraped:
-    """A metric whose number another part owns; with a label, one number for each of its `values`."""
-
-    family: type[CounterMetricFamily | GaugeMetricFamily]
-    name: str
-    text: str
-    label: str | None = None
-    values: tuple[str, ...] = ()
-
-    def collect(self, found: float | Mapping[str, float]) -> Metric:
-        """Fill the family; a value of the label without a number is 0, so that a rate can be taken from the start."""
-        if self.label is None:
-            assert not isinstance(found, Mapping)
-            return self.family(self.name, self.text, found)
-        family = self.family(self.name, self.text, labels=[self.label])
-        counts = found if isinstance(found, Mapping) else {}
-        for value in self.values:
-            family.add_metric([value], counts.get(value, 0))
-        return family
-
-
-_COUNTER, _GAUGE = CounterMetricFamily, GaugeMetricFamily
-_SCRAPED: Final = (
-    _Scraped(_GAUGE, "eclctl_connections", "Open client connections."),
-    _Scraped(_COUNTER, "eclctl_internal_errors", "Errors of the program itself; the log has their tracebacks."),
-    _Scraped(_GAUGE, "eclctl_cache_entries", "Images whose facts are in memory."),
-    _Scraped(_COUNTER, "eclctl_cache_hits", "Look-ups that found facts."),
-    _Scraped(_COUNTER, "eclctl_cache_misses", "Look-ups that found none."),
-    _Scraped(_COUNTER, "eclctl_cache_evictions", "Facts dropped to make room."),
-    _Scraped(_GAUGE, "eclctl_watch_queue_length", "Images waiting to be verified ahead of time."),
-    _Scraped(_GAUGE, "eclctl_watch_overdue_seconds", "Seconds that the oldest waiting image is overdue."),
-    _Scraped(_GAUGE, "eclctl_watch_limit_reached", "1 when inotify watches are used up and only rescans find changes."),
-    _Scraped(_GAUGE, "eclctl_watch_roots", "Watched trees, by how changes are noticed.", "mode", WATCH_MODES),
-    _Scraped(_COUNTER, "eclctl_ocsp_requests", "Requests to OCSP responders, by result.", "result", OCSP_RESULTS),
-    _Scraped(_COUNTER, "eclctl_ocsp_failures", "Times that no responder of a certificate gave a valid answer."),
-    _Scraped(_GAUGE, "eclctl_ocsp_statuses", "Watched certificates, by current status.", "status", OCSP_STATUSES),
-    _Scraped(_GAUGE, "eclctl_ocsp_oldest_answer_seconds", "Age of the oldest OCSP answer in use."),
-    _Scraped(
-        _GAUGE,
-        "eclctl_ocsp_soonest_expiry_seconds",
-        "Seconds until the first OCSP answer expires.",
-    ),
-    _Scraped(_COUNTER, "eclctl_keyserver_requests", "Answers of keyservers, by result.", "result", KEYSERVER_RESULTS),
-    _Scraped(_COUNTER, "eclctl_keyserver_failures", "Times that no keyserver gave a usable answer about a key."),
-    _Scraped(_COUNTER, "eclctl_keyserver_updates", "Keys changed by a keyserver's answer, for instance revoked."),
-    _Scraped(_GAUGE, "eclctl_keyserver_keys", "Keys in use that are refreshed from keyservers."),
-    _Scraped(_GAUGE, "eclctl_keyserver_unanswered_keys", "Keys in use about which no keyserver has ever answered."),
-    _Scraped(_GAUGE, "eclctl_keyserver_oldest_answer_seconds", "Age of the least recently refreshed key."),
-)
-
-
-class _AtScrape(Collector):
-    """The metrics whose values other parts own. `ask` returns numbers by metric name; 0 stands for a missing one."""
-
-    def __init__(self) -> None:
-        self.ask: Callable[[], Mapping[str, float | Mapping[str, float]]] = dict
-
-    def collect(self) -> Iterable[Metric]:
-        found = self.ask()
-        for each in _SCRAPED:
-            yield each.collect(found.get(each.name, 0))
-
-
 class Metrics:
     """The daemon's metrics. `decision` and `request` are for the event loop's thread alone, the rest for any.
 
@@ -195,18 +124,7 @@ class Metrics:
         self._service()
         self._policy()
         self._watch()
-        self._at_scrape = _AtScrape()
-        self.registry.register(self._at_scrape)
         ProcessCollector(registry=self.registry)
-
-    def ask_at_scrape(self, ask: Callable[[], Mapping[str, float | Mapping[str, float]]]) -> None:
-        """Have `ask` called at each scrape, in the scraping thread.
-
-        Args:
-            ask: returns numbers by metric name, counters without `_total`; those of a metric with a label by its
-                values. A number that is left out is 0.
-        """
-        self._at_scrape.ask = ask
 
     def decision(self, decision: Decision, seconds: float) -> None:
         """Count one decision that took `seconds`."""
@@ -367,8 +285,3 @@ class Metrics:
 
 def _verdict(code: Code) -> str:
     return (Verdict.ALLOW if code in ALLOWING else Verdict.DENY).value
-
-
-def metric_names(registry: CollectorRegistry) -> frozenset[str]:
-    """Return the names of all series that a registry exposes, as a scrape would show them (`_total`, `_bucket`…)."""
-    return frozenset(sample.name for family in registry.collect() for sample in family.samples)

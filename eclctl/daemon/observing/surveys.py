@@ -78,15 +78,6 @@ class Surveyed:
                 self.gone += 1
 
 
-@dataclass(frozen=True, slots=True)
-class ImagePage:
-    """Images in the order of their paths, under one snapshot. `following` is the path to go on after, None at last."""
-
-    snapshot: Snapshot
-    items: tuple[dict[str, Any], ...]
-    following: str | None
-
-
 class Surveyor:
     """Surveys what an engine keeps.
 
@@ -141,8 +132,13 @@ class Surveyor:
         survey = Survey(snapshot, statuses, turning(keys, now), now)
         return Surveyed(survey, keys, knows_keys, len(kept), iter(kept), begun, mark)
 
-    def images(self, after: str, limit: int) -> ImagePage:
-        """Look at the next images whose path comes after one, at most `limit` of them."""
+    def images(self, after: str, limit: int) -> tuple[Snapshot, list[dict[str, Any]], str | None]:
+        """Look at the next images whose path comes after one, at most `limit` of them.
+
+        Returns:
+            The snapshot that they were judged under, their fields in the order of their paths, and the path to go on
+            after, None at last.
+        """
         engine = self._engine
         now = engine.not_before(self._clock())
         snapshot = engine.snapshot
@@ -156,7 +152,7 @@ class Surveyor:
                 report = image_report(snapshot, each, engine.statuses, now)
                 items += [] if report is None else [image_fields(report)]
         ended = looked_at == len(chosen) < limit
-        return ImagePage(snapshot, tuple(items), None if ended else chosen[looked_at - 1][0])
+        return snapshot, items, None if ended else chosen[looked_at - 1][0]
 
     def _still_there(self, kept: Kept) -> bool:
         """Return whether the file is still where it was. Only local file systems are asked; others may hang."""

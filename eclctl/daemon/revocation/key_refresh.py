@@ -42,8 +42,6 @@ if TYPE_CHECKING:
     from eclctl.decide.snapshot import Snapshot
     from eclctl.signature.openpgp import Keyring
 
-__all__ = ["AT_ONCE", "FILE", "KeyRefresh", "RefreshStats", "used"]
-
 FILE: Final = "keyservers.json"
 """In the state directory."""
 
@@ -89,6 +87,7 @@ def used(snapshot: Snapshot) -> frozenset[str]:
     return frozenset(key for key in listed if ring.get(key) is not None)
 
 
+@dataclass(eq=False)
 class KeyRefresh:
     """Asks on a timer, on the event loop that it is made on.
 
@@ -102,26 +101,17 @@ class KeyRefresh:
         ask: asks about one key; left out, the client does.
     """
 
-    def __init__(
-        self,
-        engine: Engine,
-        *,
-        keyservers: Keyservers,
-        cache: KeyserverCache,
-        learn: Callable[[], None],
-        clock: Callable[[], datetime],
-        jitter: Callable[[], float] = random.random,
-        ask: Callable[[Keyservers, str, Keyring], Awaitable[hkp.Tried]] = hkp.fetch_all,
-    ) -> None:
-        self._engine = engine
-        self._keyservers = keyservers
-        self._cache = cache
-        self._learn = learn
-        self._clock = clock
-        self._jitter = jitter
-        self._ask = ask
+    engine: Engine
+    keyservers: Keyservers
+    cache: KeyserverCache
+    learn: Callable[[], None]
+    clock: Callable[[], datetime]
+    jitter: Callable[[], float] = random.random
+    ask: Callable[[Keyservers, str, Keyring], Awaitable[hkp.Tried]] = hkp.fetch_all
+
+    def __post_init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._enabled = bool(keyservers.servers) and keyservers.refresh is not None
+        self._enabled = bool(self.keyservers.servers) and self.keyservers.refresh is not None
         self._wanted: frozenset[str] = frozenset()
         self._due: dict[str, float] = {}  # by the loop's time
         self._requests = dict.fromkeys(map(str, hkp.Result), 0)
@@ -137,17 +127,11 @@ class KeyRefresh:
 
     def stats(self) -> RefreshStats:
         """Return what a scrape shows."""
-        wanted, keys, now = self._wanted, self._cache.keys.copy(), self._clock()
+        wanted, keys, now = self._wanted, self.cache.keys.copy(), self.clock()
         answered = [(now - keys[key].asked).total_seconds() for key in wanted if key in keys]
-        return RefreshStats(
-            self._requests.copy(),
-            self._failures,
-            self._updates,
-            len(wanted),
-            len(wanted) - len(answered),
-            max([0.0, *answered]),
-            self._enabled,
-        )
+        counts = self._requests.copy(), self._failures, self._updates
+        oldest = max([0.0, *answered])
+        return RefreshStats(*counts, len(wanted), len(wanted) - len(answered), oldest, self._enabled)
 
     # -- for the loop's thread -------------------------------------------------------------------------------------
 
@@ -155,8 +139,8 @@ class KeyRefresh:
         """Keep the keys of the snapshot in force fresh, from now on."""
         if not self._enabled or self._stopped:
             return
-        self._wanted = used(self._engine.snapshot)
-        now, clock = self._loop.time(), self._clock()
+        self._wanted = used(self.engine.snapshot)
+        now, clock = self._loop.time(), self.clock()
         self._due = {key: self._due.get(key, self._first_due(key, now, clock)) for key in self._wanted}
         self._set_timer()
 
@@ -171,11 +155,11 @@ class KeyRefresh:
     # -- when ------------------------------------------------------------------------------------------------------
 
     def _interval(self) -> float:
-        return (self._keyservers.refresh or 0.0) * (0.9 + 0.1 * self._jitter())
+        return (self.keyservers.refresh or 0.0) * (0.9 + 0.1 * self.jitter())
 
     def _first_due(self, key: str, now: float, clock: datetime) -> float:
         """A key that was asked about before a restart need not be again at once; with a clock set back, it is."""
-        known = self._cache.keys.get(key)
+        known = self.cache.keys.get(key)
         ago = None if known is None else (clock - known.asked).total_seconds()
         return now if ago is None or ago < 0 else now + max(0.0, self._interval() - ago)
 
@@ -188,8 +172,8 @@ class KeyRefresh:
             self._timer.set(delay)
 
     def _backing_off(self) -> float:
-        longest = min(_LAST_RETRY, self._keyservers.refresh or _LAST_RETRY)
-        return min(longest, _FIRST_RETRY * 2.0 ** max(0, min(self._in_a_row - 1, 16))) * (0.9 + 0.1 * self._jitter())
+        longest = min(_LAST_RETRY, self.keyservers.refresh or _LAST_RETRY)
+        return min(longest, _FIRST_RETRY * 2.0 ** max(0, min(self._in_a_row - 1, 16))) * (0.9 + 0.1 * self.jitter())
 
     # -- asking ----------------------------------------------------------------------------------------------------
 
@@ -239,7 +223,7 @@ class KeyRefresh:
 
     async def _refresh_key(self, key: str) -> hkp.KeyReply | None:
         """Ask about one key, and take what each server says; return the last answer when there is nothing to take."""
-        tried = await self._ask(self._keyservers, key, self._engine.snapshot.store.pgp)
+        tried = await self.ask(self.keyservers, key, self.engine.snapshot.store.pgp)
         for answer in tried.answers:
             self._requests[answer.result] += 1
             if answer.why and answer.result is not hkp.Result.UNAVAILABLE:
@@ -255,8 +239,8 @@ class KeyRefresh:
 
     async def _take(self, key: str, found: hkp.KeyReply | None) -> None:
         packets = b"" if found is None else found.packets
-        own, now = self._engine.snapshot.store.pgp, self._clock()
-        news = await self._workers.result(lambda: self._cache.take(key, packets, now, own))
+        own, now = self.engine.snapshot.store.pgp, self.clock()
+        news = await self._workers.result(lambda: self.cache.take(key, packets, now, own))
         if news is KeyChange.NONE or found is None:
             return
         certificate = own.get(key)
@@ -264,12 +248,12 @@ class KeyRefresh:
         what = "was revoked" if news is KeyChange.REVOKED else "has new signatures by its owner"
         _log.warning("keyserver %s: the key %s %s", found.url, who, what)
         self._updates += 1
-        self._learn()
+        self.learn()
         await self._save()
 
     async def _save(self) -> None:
         """Write the cache. Answers that cannot be written count until a restart."""
         try:
-            await self._workers.result(self._cache.save)
+            await self._workers.result(self.cache.save)
         except (ConfigError, OSError) as error:
             _log.error("%s; the answers of keyservers are lost with a restart", error)

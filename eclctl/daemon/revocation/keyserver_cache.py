@@ -25,8 +25,6 @@ from eclctl.signature.openpgp import Keyring
 from eclctl.signature.openpgp.proven import additions, proven, serialize
 from eclctl.signature.openpgp.signature import SignatureType
 
-__all__ = ["MAX_FILE", "CachedKey", "KeyChange", "KeyserverCache"]
-
 MAX_FILE: Final = 256 << 20
 _VERSION: Final = 1
 _FINGERPRINT_DIGITS: Final = frozenset({40, 64})
@@ -100,7 +98,9 @@ class KeyserverCache:
             known = b"" if before is None else before.certificate
             merged = known
             if certificate:
-                merged = _merged(known, certificate, fingerprint, own)
+                both = Keyring.parse(*filter(None, (known, certificate)))
+                found = proven(both, fingerprint, own)
+                merged = known if found is None else serialize(found.material)
                 self._stale |= merged != known
             self.keys[fingerprint] = CachedKey(now, merged)
         new = additions(own, Keyring.parse(merged), fingerprint) if merged else None
@@ -127,13 +127,6 @@ class KeyserverCache:
             write_file(str(self.path), data, existing=Existing.FILE_OR_LINK, mode=0o600, sole_writer=True)
         except OSError as error:
             raise ConfigError(f"cannot write {self.path}: {error.strerror}") from error
-
-
-def _merged(known: bytes, certificate: bytes, fingerprint: str, own: Keyring) -> bytes:
-    """Return both copies in one; what was known stays."""
-    both = Keyring.parse(*filter(None, (known, certificate)))
-    found = proven(both, fingerprint, own)
-    return known if found is None else serialize(found.material)
 
 
 def _read(path: Path) -> dict[str, CachedKey]:

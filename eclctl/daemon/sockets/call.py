@@ -48,17 +48,14 @@ class Call:
 
     def answer(self, result: Mapping[str, Any]) -> None:
         """Send a result."""
-        self._send(encode_result(self.request.id, result))
+        self.answer_line(encode_result(self.request.id, result))
 
     def answer_line(self, line: bytes) -> None:
         """Send an answer that is a line already."""
-        self._send(line)
-
-    def fail(self, code: ErrorCode, message: str) -> None:
-        """Say that nothing was decided, and why."""
-        self._send(encode_error(self.request.id, code, message))
-
-    def _send(self, line: bytes) -> None:
         if not self._answered:
             self._answered = True
             self._finish(self._connection, line, len(self.request.images) or 1)
+
+    def fail(self, code: ErrorCode, message: str) -> None:
+        """Say that nothing was decided, and why."""
+        self.answer_line(encode_error(self.request.id, code, message))

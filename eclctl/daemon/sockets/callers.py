@@ -130,11 +130,6 @@ class CallerLookup:
         self._timer = Repeating(self._look_at_files)
         self._log_new_problems(None)
 
-    @property
-    def ids(self) -> SubordinateIds:
-        """The ranges in force."""
-        return self._ids
-
     # -- identities ------------------------------------------------------------------------------------------------
 
     def known(self, caller: Caller) -> Caller | None:

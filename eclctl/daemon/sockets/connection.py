@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 RECEIVE_SIZE: Final = 32 * 1024
 UNSENT_LIMIT: Final = 256 * 1024
+_LINE_SECONDS: Final = 10.0
+_STALLED_SECONDS: Final = 10.0
 
 
 class BrokenConnectionError(Exception):
@@ -46,7 +48,6 @@ class Connection:
 
     __slots__ = (
         "_ancillary",
-        "_lines",
         "_outbox",
         "_release",
         "active",
@@ -58,6 +59,7 @@ class Connection:
         "fileno",
         "in_flight",
         "last_progress",
+        "lines",
         "peer",
         "queued",
         "reading",
@@ -93,7 +95,7 @@ class Connection:
         self.reading = False
         self.writing = False
         self._ancillary = socket.CMSG_LEN(descriptors_limit * array("i").itemsize)
-        self._lines = LineBuffer()
+        self.lines = LineBuffer()
         self._outbox = bytearray()
 
     def receive(self, now: float) -> None:
@@ -115,9 +117,9 @@ class Connection:
             )
         if not data:
             self.ended = True
-        elif not self._lines:
+        elif not self.lines:
             self.active = now
-        self._lines.add(data)
+        self.lines.add(data)
 
     def _keep_descriptors(self, ancillary: list[tuple[int, int, bytes]]) -> None:
         for level, kind, data in ancillary:
@@ -133,17 +135,9 @@ class Connection:
             BrokenConnectionError: the line that has begun is longer than a request may be.
         """
         try:
-            return self._lines.next_line()
+            return self.lines.next_line()
         except LineTooLongError:
             raise BrokenConnectionError("too-long", f"a request is longer than {LINE_LIMIT} bytes") from None
-
-    def has_line(self) -> bool:
-        """Return whether a complete line waits."""
-        return self._lines.has_line()
-
-    def has_partial_line(self) -> bool:
-        """Return whether a line has begun that is not complete."""
-        return self._lines.has_partial_line()
 
     def take_descriptors(self, count: int) -> tuple[int, ...] | None:
         """Return the next `count` descriptors, now the caller's to close; None when there are not as many."""
@@ -178,7 +172,24 @@ class Connection:
 
     def done(self) -> bool:
         """Return whether nothing more can come of this connection."""
-        return self.ended and not self.in_flight and not self._outbox and not self.has_line()
+        return self.ended and not self.in_flight and not self._outbox and not self.lines.has_line()
+
+    def timed_out(self, now: float, idle_timeout: float) -> str | None:
+        """Return what takes too long, as a kind for the metrics: half a line, unread answers, or that nothing is asked.
+
+        How long a decision may take is another matter (`decisions.request_timeout`).
+
+        Args:
+            now: seconds of the event loop's clock.
+            idle_timeout: seconds after which a connection without a request under way ends.
+        """
+        idle = now - self.active
+        if self.unsent():
+            return "slow-reader" if min(idle, now - self.last_progress) > _STALLED_SECONDS else None
+        if self.in_flight or self.queued:
+            return None
+        limit = min(_LINE_SECONDS, idle_timeout) if self.lines.has_partial_line() else idle_timeout
+        return "timeout" if idle > limit else None
 
     def drop_descriptors(self) -> None:
         """Close what no request has claimed."""
@@ -188,7 +199,7 @@ class Connection:
     def refuse_input(self) -> None:
         """Read and answer nothing more; what is under way is still answered."""
         self.ended = True
-        self._lines.clear()
+        self.lines.clear()
         self.drop_descriptors()
 
     def close(self) -> None:

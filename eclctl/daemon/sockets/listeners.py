@@ -1,24 +1,33 @@
-"""Unix sockets that appear only when the daemon answers on them.
+"""Unix sockets that appear only when the daemon answers on them, and the accepting of connections.
 
 A socket is bound and made to listen under another name in the same directory, gets its mode and owner there, and
 is renamed into place when the daemon is ready. What is left of a daemon that died is replaced; a socket on
-which another process listens is not.
+which another process listens is not. Connections are accepted also when no descriptor is free.
 """
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import os
 import secrets
 import socket
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from eclctl.daemon.background.timers import Timer
 from eclctl.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 BACKLOG: Final = 1024
 _PATH_LIMIT: Final = 107  # sizeof(sun_path) - 1, unix(7)
+_ACCEPTS: Final = 64
+_PAUSE_SECONDS: Final = 0.1
+_NO_DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE})
 
 
 @dataclass(slots=True)
@@ -120,3 +129,61 @@ def _identity(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+class Acceptor:
+    """Accepts connections on the event loop.
+
+    Args:
+        accepted: takes each connection, and whether it came by the admin socket.
+        failed: told when one could not be accepted.
+    """
+
+    def __init__(self, accepted: Callable[[socket.socket, bool], None], failed: Callable[[], None]) -> None:
+        self._accepted = accepted
+        self._failed = failed
+        self._loop = asyncio.get_running_loop()
+        self._listeners: set[socket.socket] = set()
+        self._stopped = False
+        self._reserve = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+
+    def listen(self, listener: socket.socket, *, admin: bool) -> None:
+        """Accept connections from a non-blocking listening socket."""
+        if not self._stopped:
+            self._listeners.add(listener)
+            self._loop.add_reader(listener, self._accept, listener, admin)
+
+    def stop(self) -> None:
+        """Accept nothing more."""
+        self._stopped = True
+        for listener in self._listeners:
+            self._loop.remove_reader(listener)
+
+    def close(self) -> None:
+        """Give back the descriptor that is held in reserve."""
+        os.close(self._reserve)
+
+    def _accept(self, listener: socket.socket, admin: bool) -> None:  # noqa: FBT001 - add_reader passes positions
+        for _ in range(_ACCEPTS):
+            try:
+                sock, _ = listener.accept()
+            except (BlockingIOError, ConnectionAbortedError, InterruptedError):
+                return
+            except OSError as error:
+                self._failed()
+                if error.errno not in _NO_DESCRIPTORS or not self._drop_one(listener):
+                    self._loop.remove_reader(listener)
+                    Timer(lambda: self.listen(listener, admin=admin)).set(_PAUSE_SECONDS)
+                return
+            self._accepted(sock, admin)
+
+    def _drop_one(self, listener: socket.socket) -> bool:
+        """Without a free descriptor a waiting connection cannot even be refused: use the one held back for this."""
+        os.close(self._reserve)
+        try:
+            listener.accept()[0].close()
+        except OSError:
+            return False
+        finally:
+            self._reserve = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        return True

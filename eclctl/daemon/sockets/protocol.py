@@ -142,7 +142,10 @@ def parse_request(line: bytes) -> Request:
         RequestError: the line is anything else. Nothing else is raised, for any bytes.
     """
     if len(line) <= LINE_LIMIT and (plain := _PLAIN_CHECK.fullmatch(line)) is not None:
-        return _plain_check(plain)
+        request_id, image, role, passed = plain.groups()
+        name = "rootfs" if role is None or role == b"rootfs" else role.decode("ascii")
+        reference = ImageRef(image.decode("ascii"), name, passed == b"true")
+        return Request(request_id.decode("ascii"), Method.CHECK, (reference,))
     message = _object(line)
     request_id = message.get("id")
     if type(request_id) is not str or len(request_id) > ID_LIMIT:
@@ -159,13 +162,6 @@ _PLAIN_CHECK: Final = re.compile(
     rb'\{"v": ?1, ?"id": ?"([ !#-\[\]-~]{0,256})", ?"method": ?"check", ?"parameters": ?'
     rb'\{"image": ?"(/[ !#-\[\]-~]{0,4000})"(?:, ?"role": ?"([a-z]{1,32})")?(?:, ?"fd": ?(true|false))?\}\}[ \t\r\n]*'
 )
-
-
-def _plain_check(found: re.Match[bytes]) -> Request:
-    request_id, image, role, passed = found.groups()
-    name = "rootfs" if role is None or role == b"rootfs" else role.decode("ascii")
-    reference = ImageRef(image.decode("ascii"), name, passed == b"true")
-    return Request(request_id.decode("ascii"), Method.CHECK, (reference,))
 
 
 def _object(line: bytes) -> dict[str, Any]:
@@ -219,7 +215,8 @@ def _request(request_id: str, message: dict[str, Any]) -> Request:
     known = _PARSERS.get(name) if isinstance(name, str) else None
     if known is None:
         raise RequestError(ErrorCode.UNKNOWN_METHOD, f"`method` must be one of {', '.join(Method)}")
-    method, parse = known
+    method, members, parse = known
+    _only(parameters, members, "`parameters`")
     return parse(request_id, method, parameters)
 
 
@@ -230,17 +227,13 @@ def _only(found: Mapping[str, Any], known: frozenset[str], what: str) -> None:
 
 
 _IMAGE = frozenset({"image", "role", "fd"})
-_CHECK = _IMAGE | {"subject_uid"}
-_CHECK_ALL = frozenset({"images", "subject_uid"})
 
 
 def _parse_check(request_id: str, method: Method, parameters: dict[str, Any]) -> Request:
-    _only(parameters, _CHECK, "`parameters`")
     return Request(request_id, method, (_image(parameters),), _subject(parameters))
 
 
 def _parse_check_all(request_id: str, method: Method, parameters: dict[str, Any]) -> Request:
-    _only(parameters, _CHECK_ALL, "`parameters`")
     images = parameters.get("images")
     if type(images) is not list or not 1 <= len(images) <= IMAGES_LIMIT:
         _refuse(f"`images` must be a list of 1 to {IMAGES_LIMIT} objects")
@@ -251,18 +244,11 @@ def _parse_check_all(request_id: str, method: Method, parameters: dict[str, Any]
     return Request(request_id, method, tuple(_image(image) for image in images), _subject(parameters))
 
 
-def _parse_bare(request_id: str, method: Method, parameters: dict[str, Any]) -> Request:
-    _only(parameters, frozenset(), "`parameters`")
-    return Request(request_id, method)
-
-
-def _parse_recent(request_id: str, method: Method, parameters: dict[str, Any]) -> Request:
-    _only(parameters, frozenset({"limit"}), "`parameters`")
+def _parse_limit(request_id: str, method: Method, parameters: dict[str, Any]) -> Request:
     return Request(request_id, method, limit=_limit(parameters))
 
 
 def _parse_report(request_id: str, method: Method, parameters: dict[str, Any]) -> Request:
-    _only(parameters, frozenset({"part", "after", "limit"}), "`parameters`")
     part, after = parameters.get("part"), parameters.get("after", "")
     if not isinstance(part, str) or part not in frozenset(ReportPart):
         _refuse(f"`part` must be one of {', '.join(ReportPart)}")
@@ -278,12 +264,12 @@ def _limit(parameters: dict[str, Any]) -> int:
     return int(limit)
 
 
-_PARSERS: Final = {method.value: (method, _parse_bare) for method in Method} | {
-    "check": (Method.CHECK, _parse_check),
-    "explain": (Method.EXPLAIN, _parse_check),
-    "check_all": (Method.CHECK_ALL, _parse_check_all),
-    "recent": (Method.RECENT, _parse_recent),
-    "report": (Method.REPORT, _parse_report),
+_PARSERS: Final = {method.value: (method, frozenset[str](), _parse_limit) for method in Method} | {
+    "check": (Method.CHECK, _IMAGE | {"subject_uid"}, _parse_check),
+    "explain": (Method.EXPLAIN, _IMAGE | {"subject_uid"}, _parse_check),
+    "check_all": (Method.CHECK_ALL, frozenset({"images", "subject_uid"}), _parse_check_all),
+    "recent": (Method.RECENT, frozenset({"limit"}), _parse_limit),
+    "report": (Method.REPORT, frozenset({"part", "after", "limit"}), _parse_report),
 }
 
 

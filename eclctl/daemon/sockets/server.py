@@ -26,13 +26,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 from eclctl.daemon.background.timers import Repeating
-from eclctl.daemon.sockets.accepting import Acceptor
 from eclctl.daemon.sockets.call import Call
 from eclctl.daemon.sockets.connection import UNSENT_LIMIT, BrokenConnectionError, Connection
+from eclctl.daemon.sockets.listeners import Acceptor
 from eclctl.daemon.sockets.peers import MOST_GROUPS, Peer, TooManyGroupsError, peer_of
 from eclctl.daemon.sockets.permissions import require_permitted
 from eclctl.daemon.sockets.protocol import ErrorCode, Method, RequestError, encode_error, parse_request
-from eclctl.daemon.sockets.timeouts import SWEEP_SECONDS, overdue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
@@ -44,6 +43,7 @@ if TYPE_CHECKING:
 
 TURN: Final = 64
 _SHARE: Final = 32  # requests of one connection before the user's next connection has its turn
+_SWEEP_SECONDS: Final = 1.0  # how often time-outs are looked for
 _ADMIN_CONNECTIONS: Final = 16  # on the admin socket beyond the limits
 _SPARE_MESSAGES: Final = 4  # so many messages' descriptors may wait for requests, however few connections are allowed
 _TOO_MANY: Final = "too many connections; close one and ask again"
@@ -115,7 +115,7 @@ class Server:
         self._turn_scheduled = False
         self._idle = asyncio.Event()
         self._sweeper = Repeating(self._sweep)
-        self._sweeper.start(SWEEP_SECONDS)
+        self._sweeper.start(_SWEEP_SECONDS)
 
     # -- life ------------------------------------------------------------------------------------------------------
 
@@ -155,7 +155,7 @@ class Server:
 
     # -- connections -----------------------------------------------------------------------------------------------
 
-    def _accepted(self, sock: socket.socket, *, admin: bool) -> None:
+    def _accepted(self, sock: socket.socket, admin: bool) -> None:  # noqa: FBT001 - Acceptor passes positions
         sock.setblocking(False)  # noqa: FBT003 - the standard library's signature
         try:
             peer = peer_of(sock)
@@ -387,7 +387,7 @@ class Server:
             self._stop_reading(connection)
             connection.refuse_input()  # half a line at the end is no request
             self._touch(connection)
-        elif connection.descriptors and not connection.has_partial_line():
+        elif connection.descriptors and not connection.lines.has_partial_line():
             raise BrokenConnectionError("descriptors", "a descriptor came that no request claims")
         else:
             self._start_reading(connection)
@@ -450,17 +450,14 @@ class Server:
             return
         if connection.done():
             self._close(connection)
-        elif connection.unsent():
+            return
+        if connection.unsent():
             if not connection.writing:
                 connection.writing = True
                 self._loop.add_writer(connection.fileno, self._send, connection)
-        else:
-            self._sent(connection)
-
-    def _sent(self, connection: Connection) -> None:
-        """The client has read everything: it may ask on."""
+            return
         self._stop_writing(connection)
-        if connection.has_line():
+        if connection.lines.has_line():  # the client has read everything: it may ask on
             self._enqueue(connection)
         else:
             self._start_reading(connection)
@@ -468,6 +465,8 @@ class Server:
     # -- time-outs -------------------------------------------------------------------------------------------------
 
     def _sweep(self) -> None:
-        for connection, kind in overdue(tuple(self._connections), self._loop.time(), self._limits.idle_timeout):
-            self._observer.error(kind)
-            self._close(connection)
+        for connection in tuple(self._connections):
+            kind = connection.timed_out(self._loop.time(), self._limits.idle_timeout)
+            if kind is not None:
+                self._observer.error(kind)
+                self._close(connection)

@@ -34,8 +34,7 @@ if TYPE_CHECKING:
 
 _MARK = b"/" + SANDBOX_MARK.encode()
 _FULL = frozenset({errno.ENOSPC, errno.ENOMEM})
-# A write shows as the close after it: IN_MODIFY would only fill the queue, and IN_OPEN would show our own reading.
-_EVENTS = Mask(
+EVENTS = Mask(
     InotifyConstants.IN_CREATE
     | InotifyConstants.IN_MOVE
     | InotifyConstants.IN_CLOSE_WRITE
@@ -43,6 +42,8 @@ _EVENTS = Mask(
     | InotifyConstants.IN_DELETE_SELF
     | InotifyConstants.IN_ONLYDIR
 )
+"""What changes images. A write shows as the close after it: IN_MODIFY would only fill the queue, and IN_OPEN and
+IN_CLOSE_NOWRITE would show our own reading."""
 
 
 def is_full(error: OSError) -> bool:
@@ -108,7 +109,7 @@ class _Emitter(InotifyEmitter):
     """Asks the kernel for exactly the events that matter: watchdog's own choice goes by event classes."""
 
     def get_event_mask_from_filter(self) -> Mask:
-        return _EVENTS
+        return EVENTS
 
 
 class _Handler(FileSystemEventHandler):

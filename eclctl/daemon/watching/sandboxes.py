@@ -1,7 +1,7 @@
 """Reports changes inside sandboxes whose look-up results are kept, by an inotify instance of its own.
 
-The tree watcher (`notify`) leaves the insides of sandboxes out: one sandbox has thousands of directories, and its files
-are no images. Here only directories are watched of which a result is kept, and they are added by descriptor while they
+The tree watcher (`inotify`) leaves the insides of sandboxes out: one has thousands of directories, and its files are no
+images. Here only directories are watched of which a result is kept, and they are added by descriptor while they
 are walked. The first change ends the result and gives the watches back.
 
 Where there are no watches (the limit is reached, or the file system has none), results live by their age alone.
@@ -17,6 +17,10 @@ import struct
 import threading
 from typing import TYPE_CHECKING
 
+from watchdog.observers.inotify_c import InotifyConstants
+
+from eclctl.daemon.watching.inotify import EVENTS
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -27,27 +31,7 @@ _MAX_USER_WATCHES = "/proc/sys/fs/inotify/max_user_watches"
 _BUFFER = 65_536
 _EVENT = struct.Struct("=iIII")  # struct inotify_event: wd, mask, cookie, len; then the name
 
-_IN_ATTRIB = 0x4
-_IN_CLOSE_WRITE = 0x8
-_IN_MOVED_FROM = 0x40
-_IN_MOVED_TO = 0x80
-_IN_CREATE = 0x100
-_IN_DELETE = 0x200
-_IN_DELETE_SELF = 0x400
-_IN_Q_OVERFLOW = 0x4000
-_IN_IGNORED = 0x8000
-_IN_ONLYDIR = 0x1000000
-# Not what reading does: the walk itself opens, reads and closes.
-_EVENTS = (
-    _IN_ATTRIB
-    | _IN_CLOSE_WRITE
-    | _IN_MOVED_FROM
-    | _IN_MOVED_TO
-    | _IN_CREATE
-    | _IN_DELETE
-    | _IN_DELETE_SELF
-    | _IN_ONLYDIR
-)
+_EVENTS = EVENTS | InotifyConstants.IN_DELETE  # a missing file, too, makes a sandbox another one
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.inotify_add_watch.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_uint32]
@@ -74,7 +58,7 @@ class WatchedSandbox:
 
 
 class SandboxWatch:
-    """One inotify instance and the thread that reads it (`files.sandboxes.Watching`).
+    """One inotify instance and the thread that reads it, which starts at once (`files.sandboxes.Watching`).
 
     Raises:
         OSError: from the constructor, when the user has no inotify instance left.
@@ -91,26 +75,17 @@ class SandboxWatch:
         self._of: dict[int, set[WatchedSandbox]] = {}
         self._refused = False
         self._thread = threading.Thread(target=self._run, name="watch-sandboxes", daemon=True)
-
-    def start(self) -> None:
-        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
         """End the thread and give the instance back. What is watched is watched no longer, without a report."""
         os.eventfd_write(self._stop, 1)
-        if self._thread.ident is not None:
-            self._thread.join()
+        self._thread.join()
         with self._lock:
             fd, self._fd = self._fd, -1
             self._of.clear()
         os.close(fd)
         os.close(self._stop)
-
-    @property
-    def watched(self) -> int:
-        """How many directories are watched."""
-        return len(self._of)
 
     def begin(self, changed: Callable[[], None]) -> WatchedSandbox:
         """Begin with a sandbox. `changed` is called from the thread; it must return quickly."""
@@ -163,10 +138,10 @@ class SandboxWatch:
         concerned: set[WatchedSandbox] = set()
         with self._lock:
             for wd, mask in _parse(events):
-                if mask & _IN_Q_OVERFLOW:
+                if mask & InotifyConstants.IN_Q_OVERFLOW:
                     concerned.update(*self._of.values())
                 concerned |= self._of.get(wd, set())
-                if mask & _IN_IGNORED:  # the directory is gone, and its watch with it
+                if mask & InotifyConstants.IN_IGNORED:  # the directory is gone, and its watch with it
                     for sandbox in self._of.pop(wd, set()):
                         sandbox.watches.discard(wd)
         return concerned

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
 from eclctl.daemon.watching.inotify import is_full
-from eclctl.daemon.watching.settling import SettleQueue, Waiting
+from eclctl.daemon.watching.settling import SettleQueue
 from eclctl.files.resumable import is_partial
 from eclctl.files.walk import walk
 
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
     from eclctl.daemon.watching.inotify import Notifier
     from eclctl.decide.questions import Prefetched
 
-SETTLE_SECONDS = 2.0
-QUICK_SECONDS = 0.5
-CHECK_SECONDS = 30.0
 RETRY_SECONDS = 3600.0
 QUEUE_LIMIT = 16_384
 BACKLOG_LIMIT = 4_096
@@ -59,9 +56,9 @@ class Timing:
 
     clock: Callable[[], float] = time.monotonic
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
-    settle: float = SETTLE_SECONDS
-    quick: float = QUICK_SECONDS
-    check: float = CHECK_SECONDS
+    settle: float = 2.0
+    quick: float = 0.5
+    check: float = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +112,7 @@ def _state(status: os.stat_result) -> _State:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
+@dataclass(eq=False)
 class Tree:
     """One watched tree.
 
@@ -132,31 +130,21 @@ class Tree:
         why_not: why images at a path can have no `trusted-path`, None when they can.
     """
 
-    def __init__(
-        self,
-        watch: Watch,
-        engine: Prefetcher,
-        metrics: Metrics,
-        *,
-        notifier: Notifier | None,
-        local: Callable[[str], bool],
-        gates: tuple[threading.Semaphore, threading.Semaphore],
-        timing: Timing,
-        why_not: Callable[[str], str | None] = lambda _: None,
-    ) -> None:
-        self.watch = watch
-        self._engine = engine
-        self._metrics = metrics
-        self._notifier = notifier
-        self._is_local = local
-        self._why_not = why_not
-        self._gates = gates
-        self._timing = timing
-        self._clock = timing.clock
+    watch: Watch
+    engine: Prefetcher
+    metrics: Metrics
+    notifier: Notifier | None
+    local: Callable[[str], bool]
+    gates: tuple[threading.Semaphore, threading.Semaphore]
+    timing: Timing
+    why_not: Callable[[str], str | None] = lambda _: None
+
+    def __post_init__(self) -> None:
+        self._clock = self.timing.clock
 
         self._wake = threading.Condition()  # guards the queues and the requests
-        self._files = SettleQueue(QUEUE_LIMIT, settle=timing.settle, quick=timing.quick)
-        self._directories = SettleQueue(QUEUE_LIMIT, settle=timing.settle, quick=timing.quick)
+        self._files = SettleQueue(QUEUE_LIMIT, settle=self.timing.settle, quick=self.timing.quick)
+        self._directories = SettleQueue(QUEUE_LIMIT, settle=self.timing.settle, quick=self.timing.quick)
         self._rescan_requests: dict[str, None] = {}
         self._forget = False
         self._stopping = False
@@ -165,7 +153,7 @@ class Tree:
         self._place: _Place | None = None
         self._located_once = False
         self._armed = False
-        self._limited = False
+        self.is_limited = False  # the kernel gave out too few watches
         self._local = False
         self._check_at = self._clock()
         self._scan_at: float | None = None
@@ -196,9 +184,9 @@ class Tree:
 
     def limited(self) -> None:
         """A directory could not be watched: until it can, rescans stand in."""
-        if not self._limited:
+        if not self.is_limited:
             _log.warning("inotify watches are used up: only rescans find changes", extra={"path": self.watch.path})
-        self._limited = True
+        self.is_limited = True
 
     def stop(self) -> None:
         """Let `run` return after the piece of work that it is at."""
@@ -213,12 +201,7 @@ class Tree:
         """How changes are noticed: `events` (and rescans), `interval` (rescans alone), or the tree is `missing`."""
         if self._place is None:
             return "missing"
-        return "events" if self._armed and not self._limited else "interval"
-
-    @property
-    def is_limited(self) -> bool:
-        """Whether the kernel gave out too few watches."""
-        return self._limited
+        return "events" if self._armed and not self.is_limited else "interval"
 
     @property
     def queued(self) -> int:
@@ -245,14 +228,14 @@ class Tree:
         """Describe the tree for `eclctl status`, as JSON types."""
         when, seconds = self._last_scan or (None, None)
         place = self._place
-        why_not = None if place is None else self._why_not(place.path)
+        why_not = None if place is None else self.why_not(place.path)
         return {
             "path": self.watch.path,
             "mode": self.mode,
             "recursive": self.watch.recursive,
             "queued": self.queued,
             "overdue_seconds": round(self.overdue, 3),
-            "watch_limit_reached": self._limited,
+            "watch_limit_reached": self.is_limited,
             "rescanning": self._scan is not None,
             "trusted_path": None if place is None else why_not is None,
             "why_not": why_not,
@@ -269,7 +252,7 @@ class Tree:
                 wait = self.step()
             except Exception:  # noqa: BLE001 - a bug must not end the watching of a tree for good, nor pass unseen
                 _log.exception("watching failed; trying again", extra={"path": self.watch.path})
-                self._scan, wait = None, self._timing.check
+                self._scan, wait = None, self.timing.check
             with self._wake:
                 if wait > 0 and not self._stopping and not self._woken:
                     self._wake.wait(wait)
@@ -286,12 +269,14 @@ class Tree:
             self._work.rotate(-1)
             if work(now):
                 return 0.0
-        return max(0.0, self._next_due() - now)
+        with self._wake:
+            dues = [self._check_at, self._scan_at, self._files.next_due(), self._directories.next_due()]
+        return max(0.0, min(due for due in dues if due is not None) - now)
 
     def _note(self, queue: SettleQueue, path: str, *, closed: bool) -> None:
         with self._wake:
             if not queue.touch(path, self._clock(), closed=closed):
-                self._metrics.overflow()
+                self.metrics.overflow()
                 queue.clear()
                 self._rescan_requests["overflow"] = None
             self._wake_up()
@@ -300,32 +285,25 @@ class Tree:
         self._woken = True
         self._wake.notify_all()
 
-    def _next_due(self) -> float:
-        with self._wake:
-            dues = [self._check_at, self._scan_at, self._files.next_due(), self._directories.next_due()]
-        return min(due for due in dues if due is not None)
-
     def _serve_file(self, now: float) -> bool:
         """Look at the file that has been due longest."""
         with self._wake:
             waiting = self._files.take(now)
-        if waiting is not None:
-            self._look(waiting, now)
-        return waiting is not None
-
-    def _look(self, waiting: Waiting, now: float) -> None:
+        if waiting is None:
+            return False
         try:
             status = os.lstat(waiting.path)
         except OSError:
-            return
-        if not stat.S_ISREG(status.st_mode) or not status.st_size or self._engine.known(status):
-            return
+            return True
+        if not stat.S_ISREG(status.st_mode) or not status.st_size or self.engine.known(status):
+            return True
         state = _state(status)
         if waiting.closed or waiting.seen == state or not self._is_young(status, self._wall()):
             self._examine(waiting.path, state)
-            return
+            return True
         with self._wake:
             self._files.again(waiting, now, state)
+        return True
 
     def _serve_scan(self, now: float) -> bool:
         """Go on with the rescan, one directory further, or begin one that is wanted."""
@@ -345,8 +323,8 @@ class Tree:
             self._known_failures.clear()
         if reason is None or self._place is None:
             return False
-        if reason in ("interval", "request") and (self._limited or not self._armed):
-            self._arm()  # perhaps there are watches now
+        if reason in ("interval", "request") and (self.is_limited or not self._armed):
+            self._arm(self._place)  # perhaps there are watches now
         self._known_failures.expire(now)
         self._scan_at = now + self.watch.rescan if self.watch.rescan > 0 else None
         self._scan = _Scan(reason, now, walk(self._place.path, recursive=self.watch.recursive))
@@ -365,7 +343,7 @@ class Tree:
         if files is None:
             self._finish(scan, now)
             return True
-        known, wall = self._engine.known, self._wall()
+        known, wall = self.engine.known, self._wall()
         for path, status in files:
             if not known(status) and not self._known_failures.holds(path, status, now):
                 self._found(path, status, now, wall)
@@ -388,9 +366,9 @@ class Tree:
         self._scan = None
         if scan.reason is None:
             return
-        seconds, when = now - scan.started, self._timing.now()
+        seconds, when = now - scan.started, self.timing.now()
         self._last_scan = when, seconds
-        self._metrics.rescanned(scan.reason, seconds, when)
+        self.metrics.rescanned(scan.reason, seconds, when)
         _log.info("rescanned", extra={"path": self.watch.path, "reason": scan.reason, "seconds": round(seconds, 3)})
 
     def _serve_backlog(self, _now: float) -> bool:
@@ -407,30 +385,30 @@ class Tree:
         size = state[_SIZE]
         self._since = self._clock()
         try:
-            with self._gates[0 if self._local else 1]:
+            with self.gates[0 if self._local else 1]:
                 begun = self._clock()
-                status = self._engine.prefetch(path).status
+                status = self.engine.prefetch(path).status
                 seconds = self._clock() - begun
         finally:
             self._since = None
-        self._metrics.prefetched(status)
+        self.metrics.prefetched(status)
         if status in ("kept", "failed"):  # of the others, hardly any is read
-            self._metrics.verification(size, seconds, ok=status == "kept")
+            self.metrics.verification(size, seconds, ok=status == "kept")
         if status not in ("kept", "known"):
             self._known_failures.add(path, state, self._clock())
 
     def _is_young(self, status: os.stat_result, wall: float) -> bool:
         """Return whether a file changed so recently that its writer may not be done, or facts not be kept yet."""
-        return any(0 <= wall - changed < self._timing.settle for changed in (status.st_mtime, status.st_ctime))
+        return any(0 <= wall - changed < self.timing.settle for changed in (status.st_mtime, status.st_ctime))
 
     def _wall(self) -> float:
-        return self._timing.now().timestamp()
+        return self.timing.now().timestamp()
 
     # Where it is, and how it is watched.
 
     def _check(self, now: float) -> None:
         """See whether the configured path still leads to the directory that is watched."""
-        self._check_at = now + self._timing.check
+        self._check_at = now + self.timing.check
         place, before, self._located_once = self._locate(), self._place if self._located_once else ..., True
         if place == before and (place is None or not self._armed or self._events_flow(place)):
             return
@@ -440,7 +418,7 @@ class Tree:
             self._scan = self._scan_at = None
             _log.warning("a watched directory is missing", extra={"path": self.watch.path})
             return
-        self._arm()
+        self._arm(place)
         self.request_rescan("start" if self._last_scan is None else "retry")
 
     def _locate(self) -> _Place | None:
@@ -452,30 +430,28 @@ class Tree:
         return _Place(path, status.st_dev, status.st_ino) if stat.S_ISDIR(status.st_mode) else None
 
     def _events_flow(self, place: _Place) -> bool:
-        return self._notifier is not None and self._notifier.alive(place.path)
+        return self.notifier is not None and self.notifier.alive(place.path)
 
     def _disarm(self) -> None:
-        if self._place is not None and self._notifier is not None and self._armed:
-            self._notifier.disarm(self._place.path)
+        if self._place is not None and self.notifier is not None and self._armed:
+            self.notifier.disarm(self._place.path)
         self._armed = False
 
-    def _arm(self) -> None:
+    def _arm(self, place: _Place) -> None:
         """Watch the tree for events, if they can be had."""
         self._disarm()
-        place, self._limited = self._place, False
-        if place is None:
-            return
-        self._local = self._is_local(place.path)
+        self.is_limited = False
+        self._local = self.local(place.path)
         if not self._local:
             return
-        if self._notifier is None:
-            self._limited = True
+        if self.notifier is None:
+            self.is_limited = True
             return
         try:
-            self._notifier.arm(place.path, self, recursive=self.watch.recursive)
+            self.notifier.arm(place.path, self, recursive=self.watch.recursive)
             self._armed = True
         except OSError as error:
-            self._limited = is_full(error)
+            self.is_limited = is_full(error)
             _log.warning(
                 "cannot watch for events: only rescans find changes",
                 extra={"path": self.watch.path, "error": error.strerror},

@@ -6,7 +6,7 @@ an image, and nothing else.
 
 How a change is found:
 
-1. Trees on local file systems are watched by inotify (`notify`). A changed file settles first (`settle`).
+1. Trees on local file systems are watched by inotify (`inotify`). A changed file settles first (`settling`).
 2. Every tree is rescanned when it is first seen, at its interval, when events were lost, and on request. A rescan
    reads attributes and opens no file that the engine knows, so that an unchanged library costs little more than a
    walk.
@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -53,16 +54,7 @@ class WatchStats:
     modes: Mapping[str, int]
 
 
-@dataclass(slots=True)
-class _Running:
-    """What there is between start and stop."""
-
-    notifier: Notifier | None
-    mounts: MountTable
-    trees: list[Tree] = field(default_factory=list)
-    threads: list[threading.Thread] = field(default_factory=list)
-
-
+@dataclass(eq=False)
 class Watcher:
     """Watches directories. `start` it once; `rescan`, `status` and `stats` are for any thread.
 
@@ -70,73 +62,65 @@ class Watcher:
     mounts says it. `why_not` says why images at a path can have no `trusted-path`, if they cannot.
     """
 
-    def __init__(
-        self,
-        watches: Sequence[Watch],
-        engine: Prefetcher,
-        metrics: Metrics,
-        *,
-        local: Callable[[str], bool] | None = None,
-        timing: Timing | None = None,
-        why_not: Callable[[str], str | None] = lambda _: None,
-    ) -> None:
-        self._watches = tuple(watches)
-        self._engine = engine
-        self._metrics = metrics
-        self._local = local
-        self._timing = timing or Timing()
-        self._why_not = why_not
-        self._running: _Running | None = None
+    watches: Sequence[Watch]
+    engine: Prefetcher
+    metrics: Metrics
+    local: Callable[[str], bool] | None = None
+    timing: Timing = field(default_factory=Timing)
+    why_not: Callable[[str], str | None] = lambda _: None
+
+    def __post_init__(self) -> None:
+        self._trees: list[Tree] = []
+        self._threads: list[threading.Thread] = []
+        self._shared = ExitStack()  # what all trees use
 
     def start(self) -> None:
         """Start watching and the first rescans. Returns at once: nothing here waits for a file system."""
-        running = _Running(self._notifier() if self._watches else None, MountTable())
+        mounts = MountTable()
+        self._shared.callback(mounts.close)
+        notifier = self._start_notifier() if self.watches else None
         gates = (threading.Semaphore(EXAMINERS), threading.Semaphore(EXAMINERS))
-        for watch in self._watches:
-            tree = Tree(
+        self._trees = [
+            Tree(
                 watch,
-                self._engine,
-                self._metrics,
-                notifier=running.notifier,
-                local=self._local or running.mounts.local,
+                self.engine,
+                self.metrics,
+                notifier=notifier,
+                local=self.local or mounts.local,
                 gates=gates,
-                timing=self._timing,
-                why_not=self._why_not,
+                timing=self.timing,
+                why_not=self.why_not,
             )
-            running.trees.append(tree)
-            running.threads.append(threading.Thread(target=tree.run, name=f"watch-{len(running.trees)}", daemon=True))
-        self._running = running
-        for thread in running.threads:
+            for watch in self.watches
+        ]
+        for number, tree in enumerate(self._trees, 1):
+            thread = threading.Thread(target=tree.run, name=f"watch-{number}", daemon=True)
+            self._threads.append(thread)
             thread.start()
 
     def stop(self, timeout: float = 2.0) -> None:
         """Stop watching. An examination that takes longer than `timeout` seconds is left to end with the process."""
-        running, self._running = self._running, None
-        if running is None:
-            return
-        for tree in running.trees:
+        trees, self._trees = self._trees, []
+        for tree in trees:
             tree.stop()
-        deadline = self._timing.clock() + timeout
-        for thread in running.threads:
-            thread.join(max(0.0, deadline - self._timing.clock()))
-        if any(thread.is_alive() for thread in running.threads):
-            return
-        running.mounts.close()
-        if running.notifier is not None:
-            running.notifier.stop()
+        deadline = self.timing.clock() + timeout
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - self.timing.clock()))
+        if not any(thread.is_alive() for thread in self._threads):
+            self._shared.close()
 
     def rescan(self, reason: str = "request") -> None:
         """Ask for a rescan of every tree, also of files that came to nothing before: `request`, or after a `reload`."""
-        for tree in self._trees():
+        for tree in self._trees:
             tree.request_rescan(reason, forget=True)
 
     def status(self) -> dict[str, object]:
         """Describe every tree, as JSON types."""
-        return {"trees": [tree.status() for tree in self._trees()]}
+        return {"trees": [tree.status() for tree in self._trees]}
 
     def stats(self) -> WatchStats:
         """Sum up for the metrics."""
-        trees = self._trees()
+        trees = self._trees
         modes = [tree.mode for tree in trees]
         return WatchStats(
             queued=sum(tree.queued for tree in trees),
@@ -145,26 +129,24 @@ class Watcher:
             modes={mode: modes.count(mode) for mode in modes},
         )
 
-    def _trees(self) -> list[Tree]:
-        return self._running.trees if self._running is not None else []
-
-    def _notifier(self) -> Notifier | None:
+    def _start_notifier(self) -> Notifier | None:
         try:
             notifier = Notifier(self._overflowed, self._limit_reached)
         except OSError as error:
             _log.warning("no inotify instance is available: only rescans find changes", extra={"error": error.strerror})
             return None
         notifier.start()
+        self._shared.callback(notifier.stop)
         return notifier
 
     def _overflowed(self) -> None:
         """Events were lost, and the kernel does not say of which tree."""
-        self._metrics.overflow()
+        self.metrics.overflow()
         _log.warning("change events were lost: rescanning")
-        for tree in self._trees():
+        for tree in self._trees:
             tree.request_rescan("overflow")
 
     def _limit_reached(self, path: str) -> None:
-        for tree in self._trees():
+        for tree in self._trees:
             if tree.covers(path):
                 tree.limited()

@@ -27,10 +27,12 @@ class Staged:
         self.begun: list[tuple[datetime, bool]] = []
         self.concluded: list[Facts] = []
 
-    def begin(self, question: Question, snapshot: object, now: datetime, *, anywhere: bool, waited: bool) -> object:
+    def begin(
+        self, question: Question, snapshot: object, now: datetime, *, anywhere: bool, status_asked: bool
+    ) -> object:
         assert anywhere
         assert snapshot is self.snapshot
-        self.begun.append((now, waited))
+        self.begun.append((now, status_asked))
         return self.answers.pop(0)
 
     def look_up(self, lookup: Lookup) -> Facts:
@@ -52,8 +54,8 @@ def test_each_stage_is_taken_and_the_decision_returned(site: Site, decision: Dec
         site,
         Opening(QUESTION, snapshot),
         StatusNeeded(QUESTION, snapshot, ()),
-        Lookup(QUESTION, snapshot, None, waited=True),
-        Opening(QUESTION, snapshot, waited=True),
+        Lookup(QUESTION, snapshot, None, status_asked=True),
+        Opening(QUESTION, snapshot, status_asked=True),
         decision,
     )
 
@@ -61,7 +63,7 @@ def test_each_stage_is_taken_and_the_decision_returned(site: Site, decision: Dec
         asked.append(links)
 
     assert drive(engine, QUESTION, ask, lambda: site.now) is decision  # type: ignore[arg-type]
-    assert [waited for _, waited in engine.begun] == [False, False, True, True]
+    assert [status_asked for _, status_asked in engine.begun] == [False, False, True, True]
     assert asked == [()]
     assert [facts.store for facts in engine.concluded] == ["own"]
 

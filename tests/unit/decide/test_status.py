@@ -1,4 +1,4 @@
-"""Certificates whose status must be known: nothing is guessed, nothing is waited for twice, news counts at once."""
+"""Certificates whose status must be known: nothing is guessed, no answer is waited for twice, news counts at once."""
 
 from __future__ import annotations
 
@@ -62,9 +62,9 @@ class Released(Site):
         self.engine.statuses = self.told
         self.path = self.image("a.sif", "one-dsse-p256.sif")
 
-    def begin(self, *, waited: bool = False, now: datetime = NOW, turn: Turn | None = None) -> Decision | Pending:
+    def begin(self, *, status_asked: bool = False, now: datetime = NOW, turn: Turn | None = None) -> Decision | Pending:
         question = Question(str(self.path), CALLER)
-        begun = self.engine.begin(question, self.engine.snapshot, now, waited=waited, turn=turn)
+        begun = self.engine.begin(question, self.engine.snapshot, now, status_asked=status_asked, turn=turn)
         if isinstance(begun, Lookup):
             return self.engine.conclude(begun, self.engine.look_up(begun), now)
         return begun
@@ -74,8 +74,8 @@ class Released(Site):
         assert isinstance(pending, StatusNeeded)
         return pending.links
 
-    def code(self, *, waited: bool = False, now: datetime = NOW) -> Code:
-        decision = self.begin(waited=waited, now=now)
+    def code(self, *, status_asked: bool = False, now: datetime = NOW) -> Code:
+        decision = self.begin(status_asked=status_asked, now=now)
         assert isinstance(decision, Decision)
         return decision.code
 
@@ -106,8 +106,8 @@ def test_a_question_that_waits_for_a_status_keeps_nothing_open(site: Released) -
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_whoever_has_waited_in_vain_is_denied(site: Released) -> None:
-    decision = site.begin(waited=True)
+def test_an_image_is_denied_after_asking_in_vain(site: Released) -> None:
+    decision = site.begin(status_asked=True)
     assert isinstance(decision, Decision)
     assert decision.code is Code.REQUIREMENTS_NOT_MET
     assert "leaf" in decision.reason

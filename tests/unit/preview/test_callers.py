@@ -1,4 +1,4 @@
-"""For whom an image is looked at."""
+"""The callers that an image is tried as."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_users_and_groups_that_rules_do_not_tell_apart_are_asked_for_once(site: 
     ]
 
 
-def test_a_user_whom_the_host_does_not_know_may_be_in_any_group_that_rules_name(site: Site) -> None:
+def test_a_user_unknown_to_the_host_may_be_in_any_group_that_rules_name(site: Site) -> None:
     assert chosen(site, "users: ['1'], groups: ['7']") == [(None, ()), (None, (7,)), (1, ()), (1, (7,))]
 
 
@@ -58,7 +58,7 @@ def test_rules_on_other_paths_and_kinds_and_behind_one_for_everybody_name_nobody
     assert chosen(site, *others, kind=None) == [(None, ()), (2, ()), (3, ())]
 
 
-def test_nobody_in_particular_is_in_none_of_the_sets(site: Site) -> None:
+def test_the_unnamed_user_is_in_none_of_the_sets(site: Site) -> None:
     text = "rules: [{name: r, match: {users: ['65534'], groups: ['65534', '65535']}, decision: deny}]\n"
     callers = Callers((site.use_policy(text),), nobody_knows)
     assert callers.of("/a", Kind.SIF)[0].caller == Caller(65535, 65536)

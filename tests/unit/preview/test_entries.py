@@ -72,7 +72,7 @@ def test_a_file_that_is_no_policy_is_refused(text: str) -> None:
 
 
 def test_bytes_that_are_no_utf_8_are_refused() -> None:
-    with pytest.raises(ConfigError, match="not UTF-8"):
+    with pytest.raises(ConfigError, match="not valid UTF-8"):
         with_entry("w.yaml", b"version: 1 # \xff\n", "objects", ONE, "why")
 
 

@@ -6,9 +6,12 @@ import os
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from eclctl.errors import UnreadableImageError
+from eclctl.files.locating import Located
 from eclctl.model import Caller, Code, Identity, Verdict
 from eclctl.preview import policy_pair
 from eclctl.preview.changes import AnswerChange
@@ -39,6 +42,19 @@ def test_the_same_policy_changes_nothing_for_any_image_or_record(site: Site) -> 
     result = simulate(site, site.use_policy(RULES), site.use_policy(RULES), lines)
     assert (result.images, result.decisions, result.flips) == (Counter(unchanged=4), Counter(unchanged=8), False)
     assert result.top.first() == []
+
+
+def test_an_image_that_the_second_side_cannot_open_is_closed_on_the_first(site: Site) -> None:
+    def cannot_open(name: str, *, anywhere: bool) -> Located:
+        raise UnreadableImageError(name)
+
+    image, snapshot = site.image(FULL, FULL), site.use_policy(RULES)
+    with looking(site, snapshot, snapshot) as pair:
+        pair.new = SimpleNamespace(snapshot=snapshot, locator=SimpleNamespace(by_name=cannot_open))  # type: ignore[assignment]
+        with pytest.raises(UnreadableImageError):
+            pair.look(str(image))
+    targets = [os.path.realpath(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")]
+    assert str(image) not in targets
 
 
 def test_an_image_that_a_stricter_policy_stops_is_listed_with_the_rule_and_the_requirement(site: Site) -> None:
@@ -131,7 +147,7 @@ def test_a_rule_for_named_users_and_groups_is_asked_for_them_and_for_others(site
     assert {(probe.user, probe.groups) for probe in entry.probes} == {(None, ()), (1500, ()), (None, (77,))}
 
 
-def test_two_rules_that_change_places_are_noticed_for_those_whom_both_are_about(site: Site) -> None:
+def test_two_rules_that_change_places_are_noticed_for_callers_that_both_match(site: Site) -> None:
     site.image(ONE, ONE)
     text = "  - {name: r7, match: {groups: ['7']}, decision: allow}\n"
     other = "  - {name: r8, match: {groups: ['8']}, decision: deny}\n"
@@ -283,7 +299,9 @@ def partition(site: Site, name: str) -> str:
     return next(found.digests[item.id] for item in found.objects if "primary" in item.holds)
 
 
-def test_an_exception_that_the_candidate_lacks_stops_what_it_allowed_for_those_whom_it_names(tmp_path: Path) -> None:
+def test_an_exception_that_the_candidate_lacks_stops_what_it_allowed_for_the_users_that_it_names(
+    tmp_path: Path,
+) -> None:
     site = BreakGlass(tmp_path)
     try:
         path = site.image("half.sif", TWO)

@@ -33,7 +33,7 @@ def test_a_signers_name_stands_for_all_of_their_keys(site: Site) -> None:
 
 
 @pytest.mark.parametrize("text", [BUILDER, BUILDER.lower(), " ".join(BUILDER[n : n + 4] for n in range(0, 40, 4))])
-def test_a_fingerprint_stands_for_one_key_whatever_its_case_and_spaces(site: Site, text: str) -> None:
+def test_a_fingerprint_stands_for_one_key_in_any_case_and_spacing(site: Site, text: str) -> None:
     found = signatory(site.use_policy(RULES), text, read)
     assert (found.signer, found.names) == (None, (BUILDER,))
 

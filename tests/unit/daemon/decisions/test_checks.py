@@ -300,7 +300,7 @@ def test_a_bug_in_an_answer_is_reported(monkeypatch):
         bugs = []
         desk.engine.on_bug = bugs.append
         desk.engine.door.set()
-        monkeypatch.setattr(desk.calls._answer_lines, "encode", fail)
+        monkeypatch.setattr(desk.calls._answer_texts, "of", fail)
         desk.ask(site.image(APPROVED))
         await desk.wait_for(1)
         assert desk.answers[0]["code"] == "internal-error"
@@ -504,7 +504,7 @@ def test_a_responder_that_says_nothing_is_asked_once_and_the_answer_is_deny():
     run(scenario)
 
 
-def test_whoever_waited_for_a_responder_waits_for_none_again_on_a_file_system_that_may_stall(monkeypatch):
+def test_a_check_that_waited_for_a_responder_waits_for_none_again_on_a_file_system_that_may_stall(monkeypatch):
     async def scenario(site, desk):
         image = released(site, desk)
         desk.ask(image)

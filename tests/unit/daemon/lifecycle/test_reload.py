@@ -22,7 +22,7 @@ from eclctl.signature.openpgp import Keyring
 from eclctl.verify.hashing import HashPool
 from tests.helpers.support import CORPUS
 
-POLICY = "version: 1\nrules:\n  - name: it\n    match: {users: [somebody]}\n    decision: deny\ndefault: deny\n"
+POLICY = "version: 1\nrules:\n  - name: it\n    match: {users: [alice]}\n    decision: deny\ndefault: deny\n"
 
 
 def broken_name_service(name: str) -> int | None:

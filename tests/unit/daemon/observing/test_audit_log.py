@@ -123,7 +123,7 @@ def test_what_is_not_known_is_null() -> None:
     assert [made[key] for key in ("would", "kind", "assurance", "rule", "path", "policy")] == [None] * 6
 
 
-def test_times_are_written_in_utc_whatever_their_zone() -> None:
+def test_times_of_any_zone_are_written_in_utc() -> None:
     assert audit_records.timestamp(NOW.astimezone(timezone(timedelta(hours=5)))) == "2026-11-22T12:00:00.000025Z"
 
 
@@ -131,9 +131,9 @@ def test_reload_start_and_stop_have_records_of_their_own(tmp_path: Path) -> None
     log = AuditLog(str(tmp_path / "audit.jsonl"))
     log.write(
         [
-            audit_records.start_record(version="1", generation=1, policy=None, pid=9, now=NOW),
+            audit_records.start_record(generation=1, policy=None, now=NOW),
             audit_records.reload_record(ok=False, generation=1, policy=None, errors=("p.yaml:1:2: bad",), now=NOW),
-            audit_records.stop_record(reason="SIGTERM", pid=9, now=NOW),
+            audit_records.stop_record(reason="SIGTERM", now=NOW),
         ]
     )
     assert [line["event"] for line in lines(tmp_path / "audit.jsonl")] == ["start", "reload", "stop"]
@@ -152,7 +152,7 @@ def test_undecodable_bytes_of_a_path_survive(tmp_path: Path) -> None:
     assert os.fsencode(str(lines(tmp_path / "audit.jsonl")[0]["image"])) == b"/srv/\xff\n\x1b[31m.sif"
 
 
-def test_the_file_is_private_to_owner_and_group_whatever_the_umask(tmp_path: Path) -> None:
+def test_the_file_is_private_to_owner_and_group_under_any_umask(tmp_path: Path) -> None:
     old = os.umask(0o077)
     try:
         AuditLog(str(tmp_path / "audit.jsonl"))

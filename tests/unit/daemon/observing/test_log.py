@@ -72,7 +72,7 @@ def test_an_exception_stays_on_its_line() -> None:
     assert "ValueError" in line
 
 
-def test_the_journal_gets_priorities_and_nobody_else(tmp_path: Path) -> None:
+def test_only_the_journal_gets_priorities(tmp_path: Path) -> None:
     """A child of a service inherits JOURNAL_STREAM without writing to the journal."""
     with (tmp_path / "journal").open("w+") as journal, (tmp_path / "other").open("w+") as other:
         status = os.fstat(journal.fileno())

@@ -15,23 +15,22 @@ from eclctl import __version__
 from eclctl.daemon.lifecycle.stats import Stats
 from eclctl.daemon.observing.internal_errors import InternalErrorStats
 from eclctl.daemon.observing.metrics import (
-    KEYSERVER_RESULTS,
     METHODS,
-    OCSP_RESULTS,
-    OCSP_STATUSES,
     OTHER,
     PREFETCH,
     PROTOCOL_ERRORS,
     RESCANS,
     RULES,
     Metrics,
-    metric_names,
 )
 from eclctl.daemon.revocation.key_refresh import RefreshStats
 from eclctl.daemon.watching.watch import WatchStats
 from eclctl.decide.cache import CacheStats
 from eclctl.model import ALLOWING, Code, Outcome
+from eclctl.remote.keyservers.hkp import Result
 from eclctl.remote.ocsp.cache import OcspStats
+from eclctl.trust.revocation import Status
+from tests.helpers.metrics import metric_names, whole_metrics
 from tests.helpers.support import ROOT
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -66,16 +65,16 @@ def test_every_code_is_counted_under_the_verdict_that_it_means(code: Code) -> No
 
 
 def test_every_series_of_a_closed_list_exists_before_its_first_event() -> None:
-    metrics = Metrics()
+    metrics = whole_metrics()
     assert set(series(metrics, "eclctl_decisions_total").values()) == {0}
     assert len(series(metrics, "eclctl_decisions_total")) == len(Code)
     assert set(series(metrics, "eclctl_requests_total")) == {(name,) for name in (*METHODS, OTHER)}
     assert set(series(metrics, "eclctl_protocol_errors_total")) == {(name,) for name in (*PROTOCOL_ERRORS, OTHER)}
     assert set(series(metrics, "eclctl_watch_prefetched_total")) == {(name,) for name in (*PREFETCH, OTHER)}
     assert set(series(metrics, "eclctl_watch_rescans_total")) == {(name,) for name in (*RESCANS, OTHER)}
-    assert set(series(metrics, "eclctl_ocsp_requests_total")) == {(name,) for name in OCSP_RESULTS}
-    assert set(series(metrics, "eclctl_keyserver_requests_total")) == {(name,) for name in KEYSERVER_RESULTS}
-    assert set(series(metrics, "eclctl_ocsp_statuses")) == {(name,) for name in OCSP_STATUSES}
+    assert set(series(metrics, "eclctl_ocsp_requests_total")) == {(name,) for name in Status}
+    assert set(series(metrics, "eclctl_keyserver_requests_total")) == {(name,) for name in Result}
+    assert set(series(metrics, "eclctl_ocsp_statuses")) == {(name,) for name in (*Status, "none")}
 
 
 def test_warm_and_cold_decisions_are_timed_apart() -> None:
@@ -196,7 +195,7 @@ def test_what_others_own_is_asked_for_at_the_scrape() -> None:
         keyservers=lambda: RefreshStats({"found": 16}, 17, 18, 19, 20, 21.5),
         internal_errors=lambda: InternalErrorStats(count=15),
     )
-    metrics.ask_at_scrape(stats.numbers)
+    metrics.registry.register(stats)
     assert value(metrics, "eclctl_connections") == 7
     assert value(metrics, "eclctl_internal_errors_total") == 15
     names = ("eclctl_cache_entries", "eclctl_cache_hits_total", "eclctl_cache_misses_total")
@@ -228,7 +227,7 @@ def test_two_registries_do_not_meet() -> None:
 
 
 def test_the_documentation_names_every_metric_and_no_other() -> None:
-    metrics = Metrics()
+    metrics = whole_metrics()
     metrics.decision(decision(Code.PERMISSIVE, would=Code.REQUIREMENTS_NOT_MET), 0.001)
     exposed = {re.sub("_(bucket|sum|count)$", "", name) for name in metric_names(metrics.registry)}
     text = (ROOT / "docs" / "metrics.md").read_text("utf-8")

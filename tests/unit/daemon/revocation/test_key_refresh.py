@@ -47,7 +47,7 @@ def found(blob: bytes, key: Key) -> Tried:
 
 
 ABSENT = Tried((KeyReply("https://keys.example", Result.ABSENT),))
-GONE = Tried((KeyReply("https://keys.example", Result.UNAVAILABLE, why="nobody is there"),))
+GONE = Tried((KeyReply("https://keys.example", Result.UNAVAILABLE, why="no server is there"),))
 WRONG = Tried((KeyReply("https://keys.example", Result.INVALID, why="another key"),))
 
 
@@ -223,7 +223,7 @@ def test_a_server_that_is_gone_is_tried_less_and_less_often_and_told_of_once(
         await site.round(again=True)
         assert 3590 < site.next_in() <= 3600
 
-    assert caplog.text.count("no usable answer about 1 of 1 keys (nobody is there)") == 1
+    assert caplog.text.count("no usable answer about 1 of 1 keys (no server is there)") == 1
 
 
 def test_the_end_of_trouble_is_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -239,7 +239,7 @@ def test_the_end_of_trouble_is_told_of(tmp_path: Path, caplog: pytest.LogCapture
     assert "keyservers answer again" in caplog.text
 
 
-def test_nobody_is_asked_about_hundreds_of_keys_when_no_server_can_be_reached(tmp_path: Path) -> None:
+def test_no_server_is_asked_about_hundreds_of_keys_when_none_can_be_reached(tmp_path: Path) -> None:
     everything = [key.fingerprint for key in KEYS]
 
     @running(tmp_path, *everything)
@@ -249,7 +249,7 @@ def test_nobody_is_asked_about_hundreds_of_keys_when_no_server_can_be_reached(tm
         assert AT_ONCE <= len(site.asked) < 2 * AT_ONCE
 
 
-def test_keys_with_bad_answers_keep_nobody_from_asking_about_the_others(tmp_path: Path) -> None:
+def test_keys_with_bad_answers_do_not_stop_questions_about_the_others(tmp_path: Path) -> None:
     everything = [key.fingerprint for key in KEYS]
 
     @running(tmp_path, *everything)
@@ -260,7 +260,7 @@ def test_keys_with_bad_answers_keep_nobody_from_asking_about_the_others(tmp_path
         assert site.refresh.stats().unasked == 8
 
 
-def test_without_servers_or_with_no_interval_nobody_is_asked(tmp_path: Path) -> None:
+def test_without_servers_or_with_no_interval_no_server_is_asked(tmp_path: Path) -> None:
     for servers in (Keyservers(), Keyservers(SERVERS.servers, refresh=None)):
 
         @running(tmp_path, *names(0), servers=servers)

@@ -47,8 +47,8 @@ def test_a_partial_line_is_told_from_none(pair):
     connection.receive(0.0)
     assert connection.next_line() == b"one"
     assert connection.next_line() is None
-    assert connection.has_partial_line()
-    assert not connection.has_line()
+    assert connection.lines.has_partial_line()
+    assert not connection.lines.has_line()
 
 
 def test_a_line_without_end_breaks_the_connection(pair):

@@ -40,7 +40,7 @@ def test_by_name_only_root_the_daemons_user_and_the_admin_group_may_ask(method: 
         assert refusal(request, peer, admin_socket=admin_socket) is None
 
 
-def test_where_there_is_no_admin_group_nobody_is_in_it() -> None:
+def test_where_there_is_no_admin_group_no_user_is_in_it() -> None:
     assert refusal(Request("1", Method.CHECK, (NAMED,)), MEMBER, group=None) == OF_NAMES
 
 

@@ -110,7 +110,7 @@ def test_methods_without_parameters_need_none(method):
         (line(method="ping", parameters={"x": 1}), "no key"),
     ],
 )
-def test_whatever_is_not_exactly_a_request_is_refused_with_a_reason(raw, word):
+def test_a_line_that_is_not_exactly_a_request_is_refused_with_a_reason(raw, word):
     error = refused(raw)
     assert error.error is ErrorCode.BAD_REQUEST
     assert word in str(error)
@@ -131,7 +131,7 @@ def test_a_refusal_names_the_request_whose_id_could_be_read():
     assert refused(line(v=2)).id == "7"
 
 
-def test_an_answer_has_no_control_character_whatever_it_carries():
+def test_an_answer_has_no_control_character():
     raw = encode_result("\x1b\x7f\u2028", {"reason": "\x00\n\x9b\udcff\x7f"})
     assert raw.endswith(b"\n")
     assert all(0x20 <= byte < 0x7F for byte in raw[:-1])

@@ -135,7 +135,7 @@ def fail(*_arguments):
     raise RuntimeError("a bug")
 
 
-def test_a_bug_in_beginning_a_request_costs_its_connection_and_nobody_elses_turn(tmp_path, monkeypatch):
+def test_a_bug_in_beginning_a_request_costs_its_connection_and_no_other_turn(tmp_path, monkeypatch):
     async def scenario(hall):
         waiting, broken = hall.connect(), hall.connect()
         waiting.send(request("explain", image="/a"))

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from eclctl.daemon.sockets.timeouts import overdue
+from eclctl.daemon.sockets.connection import Connection
 
 
 def connection(*, active=0.0, progress=0.0, unsent=0, in_flight=0, queued=False, partial=False):
@@ -14,7 +14,7 @@ def connection(*, active=0.0, progress=0.0, unsent=0, in_flight=0, queued=False,
         in_flight=in_flight,
         queued=queued,
         unsent=lambda: unsent,
-        has_partial_line=lambda: partial,
+        lines=SimpleNamespace(has_partial_line=lambda: partial),
     )
 
 
@@ -34,9 +34,8 @@ def connection(*, active=0.0, progress=0.0, unsent=0, in_flight=0, queued=False,
     ],
 )
 def test_what_takes_too_long_is_ended(changes, now, kind):
-    found = [each for _, each in overdue([connection(**changes)], now, 60.0)]
-    assert found == ([] if kind is None else [kind])
+    assert Connection.timed_out(connection(**changes), now, 60.0) == kind
 
 
 def test_half_a_line_may_not_outlast_a_short_idle_time_out():
-    assert [kind for _, kind in overdue([connection(partial=True)], 5.1, 5.0)] == ["timeout"]
+    assert Connection.timed_out(connection(partial=True), 5.1, 5.0) == "timeout"

@@ -20,7 +20,6 @@ from tests.helpers.watching import WAIT
 @pytest.fixture
 def watch() -> Iterator[SandboxWatch]:
     made = SandboxWatch(100)
-    made.start()
     yield made
     made.stop()
 
@@ -66,7 +65,7 @@ CHANGES: dict[str, Callable[[Path], object]] = {
 def test_every_change_below_is_reported(watch: SandboxWatch, top: Path, change: str) -> None:
     (top.parent / "in").mkdir()
     changed = walk(watch, top)
-    assert watch.watched == 4
+    assert len(watch._of) == 4
     assert not changed.is_set()
     CHANGES[change](top)
     assert changed.wait(WAIT)
@@ -89,13 +88,13 @@ def test_watches_are_given_back_unless_another_sandbox_needs_them(watch: Sandbox
         watched.add(heard)
     first.close()
     first.close()
-    assert watch.watched == 1
+    assert len(watch._of) == 1
     (top / "usr/new").mkdir()
     assert second.wait(WAIT)
     other.close()
-    assert watch.watched == 0
+    assert len(watch._of) == 0
     first.add(heard)  # closed: a walk that goes on adds nothing
-    assert watch.watched == 0
+    assert len(watch._of) == 0
     os.close(heard)
 
 
@@ -103,9 +102,9 @@ def test_a_sandbox_that_has_more_directories_than_there_are_watches_is_not_watch
     watch = SandboxWatch(3)
     try:
         walk(watch, top)
-        assert watch.watched == 0
+        assert len(watch._of) == 0
         walk(watch, top / "usr")
-        assert watch.watched == 2
+        assert len(watch._of) == 2
     finally:
         watch.stop()
 
@@ -150,10 +149,10 @@ def test_what_is_kept_of_a_sandbox_ends_with_a_change_and_gives_its_watches_back
     question = SandboxKey("state", (str(top),)), frozenset({0}), table
     assert sandboxes.look(fd, *question).weak is None
     assert sandboxes.kept(*question) is not None
-    assert watch.watched == 4
+    assert len(watch._of) == 4
     (top / "usr/lib/library.so").chmod(0o666)
     end = time.monotonic() + WAIT
-    while sandboxes.kept(*question) is not None or watch.watched:
+    while sandboxes.kept(*question) is not None or len(watch._of):
         assert time.monotonic() < end
         time.sleep(0.01)
     weak = sandboxes.look(fd, *question).weak

@@ -7,7 +7,7 @@ import unicodedata
 from eclctl.config.document import Problem
 from eclctl.text import printable_message
 
-__all__ = ["WIDTH", "excerpt", "shown"]
+__all__ = ["WIDTH", "excerpt", "problem_lines"]
 
 WIDTH = 80
 """Columns of a terminal that a problem is written for."""
@@ -17,7 +17,7 @@ _WIDE = frozenset("WF")
 _NARROWEST = 20
 
 
-def shown(sort: str, problem: Problem, width: int = WIDTH) -> list[str]:
+def problem_lines(sort: str, problem: Problem, width: int = WIDTH) -> list[str]:
     """Return a problem as people see it: the sentence, the line that it is about, and what to do.
 
     Args:

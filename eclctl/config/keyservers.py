@@ -15,7 +15,7 @@ from eclctl.errors import ConfigError
 from eclctl.files.guarded import Reader, read_unguarded
 from eclctl.text import quoted
 
-__all__ = ["MAX_SERVERS", "Keyserver", "Keyservers", "parse_url", "read_keyservers", "read_user_file"]
+__all__ = ["MAX_SERVERS", "Keyserver", "Keyservers", "parse_keyserver_url", "read_keyservers", "read_user_file"]
 
 MAX_SERVERS: Final = 16
 _MAX_URL: Final = 512
@@ -53,7 +53,7 @@ class Keyservers(NamedTuple):
     timeout: float = 10.0
 
 
-def parse_url(text: str) -> str:
+def parse_keyserver_url(text: str) -> str:
     """Return a keyserver's URL as http or https; `hkp://` is http on port 11371, `hkps://` is https.
 
     Raises:
@@ -126,7 +126,7 @@ def _server(node: Node, report: Report, base: str) -> Keyserver | None:
     if fields is None or text is None:
         return None
     try:
-        url = parse_url(text)
+        url = parse_keyserver_url(text)
     except ConfigError as error:
         report.error(fields["url"], str(error))
         return None

@@ -106,7 +106,7 @@ class LoadedSettings:
     errors: tuple[Problem, ...]
 
 
-def load(path: str, *, resolve_user: Callable[[str], int | None]) -> LoadedSettings:
+def load_settings(path: str, *, resolve_user: Callable[[str], int | None]) -> LoadedSettings:
     """Read and check config.yaml; relative paths in it are relative to its directory.
 
     `resolve_user` gives the number of a user name, or None. Never raises: a file that cannot be read is an error too.

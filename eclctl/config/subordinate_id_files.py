@@ -29,7 +29,16 @@ from eclctl.config.subordinate_ids import (
 from eclctl.errors import ConfigError
 from eclctl.files.guarded import Reader, read_guarded
 
-__all__ = ["NOTHING", "SYSTEM", "Files", "Granted", "SubordinateIds", "read_subordinate_ids", "state_of", "status"]
+__all__ = [
+    "NOTHING",
+    "SYSTEM",
+    "Files",
+    "Granted",
+    "SubordinateIds",
+    "read_subordinate_ids",
+    "state_of",
+    "status_fields",
+]
 
 _MIB: Final = 1024 * 1024
 _LIMIT: Final = 16 * _MIB
@@ -185,7 +194,7 @@ def _state(path: str, now: float) -> object:
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
-def status(found: SubordinateIds) -> dict[str, Any]:
+def status_fields(found: SubordinateIds) -> dict[str, Any]:
     """Return what `status` shows, as plain JSON."""
     return {"uids": _shown(found.uids), "gids": _shown(found.gids), "not_read": found.not_read}
 

@@ -39,14 +39,14 @@ PURPOSE_SHAPE = "1 to 32 of a-z, 0-9, '.', '_' and '-', as in scan"
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class PolicyFile:
     """A policy file: its path, for messages and for the files that it names relative to it, and its content."""
 
     path: str
     text: bytes
 
 
-def _no_files(path: str) -> Sequence[Source]:
+def _no_files(path: str) -> Sequence[PolicyFile]:
     del path
     raise ConfigError("there are no files to include here")
 
@@ -69,7 +69,7 @@ class LoadEnvironment:
     now: datetime
     review: Callable[[Policy, Declarations, Report], None] | None = None
     host: str = ""
-    read_sources: Callable[[str], Sequence[Source]] = _no_files
+    read_sources: Callable[[str], Sequence[PolicyFile]] = _no_files
 
 
 @dataclass(slots=True)

@@ -66,7 +66,7 @@ def evaluate(
     if decided is not None:
         return decided
     settlement = settle(policy, rule, image, _counting(rule, image.claims, rejected))
-    allowed = by_requirements(rule, settlement, report.counted(rule.require, settlement.serving))
+    allowed = by_requirements(rule, settlement, report.counted_people(rule.require, settlement.serving))
     if allowed is not None and not explain:
         return allowed
     reporter = report.Reporter(policy, rule, image, rejected, settlement)

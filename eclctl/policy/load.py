@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from eclctl.config.document import Mark, Problem, Problems, Report
 from eclctl.policy.breakglass import read_terms
-from eclctl.policy.declare import Declarations, Declarer, LoadEnvironment, Source, place
+from eclctl.policy.declare import Declarations, Declarer, LoadEnvironment, PolicyFile, place
 from eclctl.policy.holders import Holders, find_holders, warn_of_shared_keys
 from eclctl.policy.language import ExceptionTerms, Policy, Rule, Withdrawn, frozen
 from eclctl.policy.rules import RuleReader
@@ -21,7 +21,7 @@ from eclctl.policy.signer_declarations import KeyringCertificates
 from eclctl.policy.sources import Gatherer
 from eclctl.policy.withdrawal import withdrawn_keys
 
-__all__ = ["KeyringCertificates", "LoadEnvironment", "Loaded", "Problem", "Source", "load", "place"]
+__all__ = ["KeyringCertificates", "LoadEnvironment", "Loaded", "PolicyFile", "Problem", "load_policies", "place"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Loaded:
     notes: tuple[Problem, ...] = ()
 
 
-def load(sources: Sequence[Source], environment: LoadEnvironment) -> Loaded:
+def load_policies(sources: Sequence[PolicyFile], environment: LoadEnvironment) -> Loaded:
     """Load a policy from files in the order given, which is the order of their rules; what one includes follows it.
 
     Never raises for what the files say. All that is wrong is in `errors`, with its place, and `policy` is None then.
@@ -75,7 +75,7 @@ def load(sources: Sequence[Source], environment: LoadEnvironment) -> Loaded:
 
 
 def _policy(
-    sources: Sequence[Source],
+    sources: Sequence[PolicyFile],
     declared: Declarations,
     holders: Holders,
     rules: tuple[Rule, ...],
@@ -106,7 +106,7 @@ def _digest(parts: Sequence[bytes]) -> str:
     return "sha256:" + hashlib.sha256(digests).hexdigest()
 
 
-def _in_order(problems: Problems, sources: Sequence[Source], sort: str) -> tuple[Problem, ...]:
+def _in_order(problems: Problems, sources: Sequence[PolicyFile], sort: str) -> tuple[Problem, ...]:
     """Return problems by file, in the order given, and then by place; last, how many more there are."""
     order = {source.path: number for number, source in enumerate(sources)}
     found = sorted(problems, key=lambda found: (order.get(found.file, -1), found.line, found.column))

@@ -90,7 +90,7 @@ def _objects(numbers: Collection[int]) -> str:
     return f"object{'s' if len(numbers) > 1 else ''} {_numbers(numbers)}"
 
 
-def counted(needs: Sequence[Requirement], serving: Sequence[Collection[str]]) -> tuple[str, ...]:
+def counted_people(needs: Sequence[Requirement], serving: Sequence[Collection[str]]) -> tuple[str, ...]:
     """Return the people who were counted, in the order in which the rule names them."""
     names: list[str] = []
     for need, people in zip(needs, serving, strict=True):
@@ -125,7 +125,7 @@ class Reporter:
             code,
             reason,
             self.rule,
-            signers=counted(self.rule.require, self.settlement.serving),
+            signers=counted_people(self.rule.require, self.settlement.serving),
             missing=[self._missing(number) for number in self._unmet()],
             requirements=self.requirements(),
         )

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from eclctl.config import document
 from eclctl.config.document import MapNode, Node, Report, Scalar, read_document
 from eclctl.errors import EclctlError
-from eclctl.policy.declare import LoadEnvironment, Source
+from eclctl.policy.declare import LoadEnvironment, PolicyFile
 from eclctl.text import quoted
 
 INCLUDE = "include"
@@ -27,7 +27,7 @@ MAX_FILES = 10_000
 class Document(NamedTuple):
     """A policy file, and its root; None when it is no YAML that can be taken, which has been reported."""
 
-    source: Source
+    source: PolicyFile
     root: Node | None
 
 
@@ -40,7 +40,7 @@ class Gatherer:
     found: list[Document] = field(default_factory=list)
     _known: dict[str, str] = field(default_factory=dict)
 
-    def gather(self, sources: Sequence[Source]) -> list[Document]:
+    def gather(self, sources: Sequence[PolicyFile]) -> list[Document]:
         """Read the files that are given, and those that they include."""
         for source in sources:
             self._known[os.path.normpath(source.path)] = (
@@ -50,7 +50,7 @@ class Gatherer:
             self._take(source, 0)
         return self.found
 
-    def _take(self, source: Source, depth: int) -> None:
+    def _take(self, source: PolicyFile, depth: int) -> None:
         root = read_document(source.path, source.text, self.report)
         self.found.append(Document(source, root))
         node = _include(root)
@@ -61,7 +61,7 @@ class Gatherer:
             for included in self._read(entry):
                 self._once(included, entry, depth)
 
-    def _once(self, source: Source, entry: Scalar, depth: int) -> None:
+    def _once(self, source: PolicyFile, entry: Scalar, depth: int) -> None:
         name = os.path.normpath(source.path)
         if name in self._known:
             self.report.error(entry, f"the file {quoted(source.path)} is included twice", self._known[name])
@@ -71,7 +71,7 @@ class Gatherer:
             self._known[name] = f"it is included at {entry.mark.file}:{entry.mark.line} already"
             self._take(source, depth + 1)
 
-    def _read(self, entry: Scalar) -> Sequence[Source]:
+    def _read(self, entry: Scalar) -> Sequence[PolicyFile]:
         path = os.path.normpath(os.path.join(os.path.dirname(entry.mark.file), entry.text))
         try:
             sources = self.environment.read_sources(path)

@@ -87,7 +87,7 @@ def site_ring(config: str | None) -> SiteRing:
 
     if config is None and not os.path.lexists(SYSTEM_CONFIG):
         return SiteRing([SYSTEM_KEYS])
-    loaded = settings.load(config or SYSTEM_CONFIG, resolve_user=NAMES.user)
+    loaded = settings.load_settings(config or SYSTEM_CONFIG, resolve_user=NAMES.user)
     if loaded.settings is None:
         raise KeyMaterialError("; ".join(str(error) for error in loaded.errors[:3]))
     return SiteRing(loaded.settings.keyrings or [SYSTEM_KEYS])

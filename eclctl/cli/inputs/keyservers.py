@@ -76,10 +76,10 @@ def chosen_keyservers(options: argparse.Namespace) -> Keyservers:
 
 def _named(urls: Iterable[str], known: Keyservers) -> Keyservers:
     """Return the servers with these URLs. One that is configured keeps what is configured for it, such as its token."""
-    from eclctl.config.keyservers import Keyserver, parse_url  # noqa: PLC0415 - as in `configured`
+    from eclctl.config.keyservers import Keyserver, parse_keyserver_url  # noqa: PLC0415 - as in `configured`
 
     by_url = {server.url: server for server in known.servers}
-    parsed = dict.fromkeys(parse_url(url) for url in urls)
+    parsed = dict.fromkeys(parse_keyserver_url(url) for url in urls)
     return known._replace(servers=tuple(by_url.get(url, Keyserver(url)) for url in parsed))
 
 
@@ -105,7 +105,7 @@ def configured(environ: Mapping[str, str], *, config: str | None = None, site: b
     from eclctl.config import settings  # noqa: PLC0415 - with a file of their own, users need no daemon's
     from eclctl.config.accounts import NAMES  # noqa: PLC0415 - likewise
 
-    loaded = settings.load(path, resolve_user=NAMES.user)
+    loaded = settings.load_settings(path, resolve_user=NAMES.user)
     if loaded.settings is None:
         raise ConfigError("; ".join(str(error) for error in loaded.errors[:3]))
     return loaded.settings.keyservers

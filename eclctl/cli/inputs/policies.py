@@ -33,10 +33,10 @@ def policy_options_error(options: argparse.Namespace) -> str | None:
 
 def settings_from_options(options: argparse.Namespace) -> LoadedSettings:
     """Return settings with just what the options name, or those of a configuration, the system's when none is named."""
-    from eclctl.config.settings import LoadedSettings, Settings, load  # noqa: PLC0415 - others need only the options
+    from eclctl.config.settings import LoadedSettings, Settings, load_settings  # noqa: PLC0415 - others need only the options
 
     if options.paths:
         return LoadedSettings(Settings("", "", "", tuple(options.paths), tuple(options.keyring)), ())
     from eclctl.config.accounts import NAMES  # noqa: PLC0415 - as above
 
-    return load(options.config or SYSTEM_CONFIG, resolve_user=NAMES.user)
+    return load_settings(options.config or SYSTEM_CONFIG, resolve_user=NAMES.user)

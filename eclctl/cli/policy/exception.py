@@ -147,7 +147,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _site(config: str, now: datetime) -> tuple[Snapshot, ExceptionTerms]:
     """Load what the daemon would; as root as guardedly, so that nothing is called active that the daemon refuses."""
-    loaded = configuration.load(config, resolve_user=NAMES.user)
+    loaded = configuration.load_settings(config, resolve_user=NAMES.user)
     if loaded.settings is None:
         raise ConfigError("\n".join(map(str, loaded.errors)))
     built = build(loaded.settings, NAMES, generation=1, now=now)

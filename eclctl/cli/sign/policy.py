@@ -104,7 +104,7 @@ def load_policies(options: argparse.Namespace, now: datetime) -> Policies | None
     if options.policy:
         named, read = configuration.Settings("", "", "", tuple(options.policy), tuple(options.keyring)), read_unguarded
     else:
-        loaded = configuration.load(options.config, resolve_user=NAMES.user)
+        loaded = configuration.load_settings(options.config, resolve_user=NAMES.user)
         if loaded.settings is None:
             raise ConfigError(_listed([str(error) for error in loaded.errors]))
         named, read = loaded.settings, read_guarded

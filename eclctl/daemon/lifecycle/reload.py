@@ -140,7 +140,7 @@ class Reloader:
             return None
 
     def _build(self) -> Built:
-        loaded = configuration.load(self._path, resolve_user=self._names.user)
+        loaded = configuration.load_settings(self._path, resolve_user=self._names.user)
         if loaded.settings is None:
             return Built(None, loaded.errors)
         built = self._build_from(loaded.settings)

@@ -96,7 +96,7 @@ def serve(config: str, *, log_level: str = "info", log_json: bool = False, subid
         The exit status: `OK`, `FAILED` when it could not start, `MISCONFIGURED`.
     """
     setup(log_level, json=log_json)
-    loaded = configuration.load(config, resolve_user=NAMES.user)
+    loaded = configuration.load_settings(config, resolve_user=NAMES.user)
     if loaded.settings is None:
         for problem in loaded.errors:
             # For the person who typed the command, also when the log is JSON.

@@ -252,7 +252,7 @@ class CallerLookup:
         """Return the ranges, their problems, the accounts seen in them and the look-ups under way, as plain JSON."""
         seen = [uid for uid in self._accounts.users() if uid not in self._ids.uids.local]
         shown = {"count": len(seen), "uids": seen[:_SHOWN]}
-        return subordinate_id_files.status(self._ids) | {"seen": shown, "lookups": len(self._lookups)}
+        return subordinate_id_files.status_fields(self._ids) | {"seen": shown, "lookups": len(self._lookups)}
 
 
 def _problems(ids: SubordinateIds) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from eclctl.config import subordinate_id_files, subordinate_ids
-from eclctl.config.subordinate_id_files import Files, SubordinateIds, read_subordinate_ids, state_of, status
+from eclctl.config.subordinate_id_files import Files, SubordinateIds, read_subordinate_ids, state_of, status_fields
 from eclctl.config.subordinate_ids import (
     MANY,
     NOT_READ,
@@ -156,7 +156,7 @@ def test_files_that_are_missing_grant_nothing(tmp_path: Path) -> None:
 def test_files_that_are_empty_grant_nothing(files: Files) -> None:
     grant(files.subuid, "")
     grant(files.subgid, "\n# none\n")
-    shown = status(read_subordinate_ids(files))
+    shown = status_fields(read_subordinate_ids(files))
     assert [(shown[sort]["ranges"], shown[sort]["overlaps"], shown[sort]["problem"]) for sort in ("uids", "gids")] == [
         (0, 0, None)
     ] * 2
@@ -166,7 +166,7 @@ def test_overlaps_and_accounts_in_ranges_are_named(files: Files) -> None:
     grant(files.subuid, "alice:100000:10\nbob:100005:10\n1000:100000:1\n")
     grant(files.subgid, "alice:200000:10\n")
     grant(files.nsswitch, "subid: sss\n")
-    shown = status(read_subordinate_ids(files))
+    shown = status_fields(read_subordinate_ids(files))
     assert shown["not_read"] == "sss"
     assert shown["uids"]["overlapping"] == [{"first": 100005, "last": 100009, "owners": ["alice", "bob"]}]
     assert shown["uids"]["holding"] == [{"first": 100007, "last": 100007, "owners": ["alice", "bob"]}]
@@ -175,12 +175,12 @@ def test_overlaps_and_accounts_in_ranges_are_named(files: Files) -> None:
 
 def test_an_account_in_a_range_of_its_own_is_nothing_to_name(files: Files) -> None:
     grant(files.subuid, "alice:1000:1\ncarol:100007:1\n")
-    assert status(read_subordinate_ids(files))["uids"]["accounts"] == 0
+    assert status_fields(read_subordinate_ids(files))["uids"]["accounts"] == 0
 
 
 def test_what_is_named_is_bounded(files: Files) -> None:
     grant(files.subuid, "".join(f"a:{2 * number}:1\nb:{2 * number}:1\n" for number in range(5000)))
-    shown = status(read_subordinate_ids(files))["uids"]
+    shown = status_fields(read_subordinate_ids(files))["uids"]
     assert (shown["overlaps"], len(shown["overlapping"])) == (5000, 20)
 
 

@@ -7,7 +7,7 @@ import pytest
 from eclctl.model import Caller, Kind
 from eclctl.policy.declare import LoadEnvironment
 from eclctl.policy.hosts import matches
-from eclctl.policy.load import Loaded, Source, load
+from eclctl.policy.load import Loaded, PolicyFile, load_policies
 from eclctl.policy.select import select_rule
 from tests.helpers.facts import ring
 from tests.helpers.support import NOW
@@ -49,7 +49,7 @@ RULES = "version: 1\nrules:\n  - {name: x, decision: allow, match: {kinds: [sand
 
 def loaded(host: str, more: str = "") -> Loaded:
     environment = LoadEnvironment(ring(), lambda _: b"", {}.get, {}.get, NOW, host=host)
-    return load([Source("0.yaml", (RULES + more).encode())], environment)
+    return load_policies([PolicyFile("0.yaml", (RULES + more).encode())], environment)
 
 
 @pytest.mark.parametrize("padding", [0, 50])

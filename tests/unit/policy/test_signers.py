@@ -9,7 +9,7 @@ import pytest
 from eclctl.errors import ConfigError
 from eclctl.model import SignerKind
 from eclctl.policy.language import Policy
-from eclctl.policy.load import Loaded, LoadEnvironment, Source, load
+from eclctl.policy.load import Loaded, LoadEnvironment, PolicyFile, load_policies
 from eclctl.trust.x509 import Credential
 from tests.helpers.facts import (
     COSIGN_IDS,
@@ -194,8 +194,8 @@ def test_a_file_is_named_once_in_its_error() -> None:
 
 
 def _load(text: str, read=read_key, now: datetime = NOW) -> Loaded:
-    return load(
-        [Source("/etc/eclctl/p/a.yaml", text.encode())], LoadEnvironment(ring(), read, USERS.get, GROUPS.get, now)
+    return load_policies(
+        [PolicyFile("/etc/eclctl/p/a.yaml", text.encode())], LoadEnvironment(ring(), read, USERS.get, GROUPS.get, now)
     )
 
 

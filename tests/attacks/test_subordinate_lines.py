@@ -60,7 +60,7 @@ class SubidSite(Site):
     def command(self):
         code = (
             "import sys; from eclctl.daemon.lifecycle.service import serve\n"
-            "from eclctl.config.subordinate_id_files import Files\n"
+            "from eclctl.config.subordinate_ids import Files\n"
             "sys.exit(serve(sys.argv[1], subids=Files(subuid=sys.argv[2], subgid=sys.argv[3])))"
         )
         return [sys.executable, "-c", code, str(self.config), str(self.root / "subuid"), str(self.root / "subgid")]

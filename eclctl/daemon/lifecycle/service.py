@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Final
 from eclctl import __version__
 from eclctl.config import settings as configuration
 from eclctl.config.accounts import NAMES, subject
-from eclctl.config.subordinate_id_files import SYSTEM, Files
+from eclctl.config.subordinate_ids import SYSTEM, Files
 from eclctl.daemon.background.timers import Repeating
 from eclctl.daemon.background.workers import Workers
 from eclctl.daemon.decisions.calls import CheckCalls

@@ -7,16 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from eclctl.config import subordinate_id_files, subordinate_ids
-from eclctl.config.subordinate_id_files import Files, SubordinateIds, read_subordinate_ids, state_of, status_fields
+from eclctl.config import subordinate_ids
 from eclctl.config.subordinate_ids import (
     MANY,
     NOT_READ,
+    Files,
     Overlap,
     Range,
     TooManyLinesError,
     other_sources,
     parse_ranges,
+    read_subordinate_ids,
+    state_of,
+    status_fields,
     table,
 )
 from eclctl.files.guarded import read_guarded
@@ -236,8 +239,3 @@ def test_a_change_of_a_file_shows_in_their_state_and_one_of_just_now_in_any_case
     assert state_of(files, os.stat(files.subuid).st_ctime + 10.0) != settled
     os.unlink(files.subuid)
     assert state_of(files, later) != settled
-
-
-def test_nothing_is_what_no_files_grant() -> None:
-    assert isinstance(subordinate_id_files.NOTHING, SubordinateIds)
-    assert subordinate_id_files.NOTHING.uids.ranges.owners_of(100000) == ()

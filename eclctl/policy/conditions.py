@@ -1,4 +1,10 @@
-"""Which questions a rule answers: the `match` of a rule, typed, and resolved for this host."""
+"""Which questions a rule answers: the `match` of a rule, typed, and resolved for this host.
+
+Patterns for hosts are compared with the name of this one once, when the policy loads. `*` stands for any characters of
+one label and `?` for one of them. A pattern without a dot is compared with the first label of the host's name, so that
+`login*` is `login1` and `login1.cluster.example`; one with dots with the whole name, label by label. Case does not
+matter (RFC 4343).
+"""
 
 from __future__ import annotations
 
@@ -7,9 +13,8 @@ from dataclasses import dataclass
 
 from eclctl.config import document
 from eclctl.config.document import Node, Report, Scalar
-from eclctl.policy import hosts
 from eclctl.policy.declare import LoadEnvironment
-from eclctl.policy.globs import Glob, compile_glob, objection
+from eclctl.policy.globs import Glob, compile_glob, component_expression, objection
 from eclctl.policy.language import SIGNED_KINDS, Match
 from eclctl.policy.windows import Window, WindowError, parse_window
 from eclctl.terms import Kind
@@ -18,6 +23,7 @@ from eclctl.text import quoted
 MATCH_KEYS = ("paths", "kinds", "users", "groups", "hosts", "times")
 _HIGHEST_USER = 0xFFFFFFFE  # uid_t and gid_t; the next one stands for "none"
 _NUMBER = re.compile(r"[0-9]{1,10}")
+_HOST_PATTERN = re.compile(r"[A-Za-z0-9_*?-]{1,63}(?:\.[A-Za-z0-9_*?-]{1,63}){0,31}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +37,7 @@ class MatchReader:
         """Return the match of the rule `what`; what is wrong is reported, and left out."""
         fields = document.mapping(node, self.report, f"match of {what}", MATCH_KEYS) or {}
         listed = {key: document.texts(value, self.report, f"{key} of {what}") or () for key, value in fields.items()}
+        host = self.environment.host
         kinds = frozenset(kind for word in listed.get("kinds", ()) if (kind := self._kind(word)) is not None)
         return Match(
             paths=self._globs(listed["paths"]) if "paths" in listed else None,
@@ -38,7 +45,7 @@ class MatchReader:
             users=self._numbers(listed["users"], "user") if "users" in listed else None,
             groups=self._numbers(listed["groups"], "group") if "groups" in listed else None,
             hosts=self._hosts(listed["hosts"]) if "hosts" in listed else None,
-            here=any(self._is_here(word.text) for word in listed["hosts"]) if "hosts" in listed else True,
+            here=any(matches_host(word.text, host) for word in listed["hosts"]) if "hosts" in listed else True,
             times=self._windows(listed["times"]) if "times" in listed else None,
         )
 
@@ -69,15 +76,12 @@ class MatchReader:
 
     def _hosts(self, words: tuple[Scalar, ...]) -> tuple[str, ...]:
         for word in words:
-            if not hosts.is_pattern(word.text):
+            if not _HOST_PATTERN.fullmatch(word.text):
                 hint = "a host name, in which * and ? are special: login*"
                 self.report.error(word, f"{quoted(word.text)} is no host name", hint)
             elif not self.environment.host:
                 self.report.error(word, "the name of this host is not known, so that no rule can be for some hosts")
         return tuple(word.text for word in words)
-
-    def _is_here(self, pattern: str) -> bool:
-        return hosts.is_pattern(pattern) and hosts.matches(pattern, self.environment.host)
 
     def _windows(self, words: tuple[Scalar, ...]) -> tuple[Window, ...]:
         windows: list[Window] = []
@@ -87,3 +91,14 @@ class MatchReader:
             except WindowError as error:
                 self.report.error(word, f"{quoted(word.text)} {error}", error.hint)
         return tuple(windows)
+
+
+def matches_host(pattern: str, host: str) -> bool:
+    """Tell whether a host's name matches a pattern. What is no pattern matches none."""
+    if not _HOST_PATTERN.fullmatch(pattern):
+        return False
+    wanted, named = pattern.lower().split("."), host.lower().rstrip(".").split(".")
+    if len(wanted) == 1:
+        named = named[:1]
+    pairs = zip(wanted, named, strict=False)
+    return len(wanted) == len(named) and all(re.fullmatch(component_expression(each), label) for each, label in pairs)

@@ -15,13 +15,13 @@ from eclctl.config.document import MapNode, Node, Report, Scalar
 from eclctl.errors import ConfigError
 from eclctl.policy.globs import Glob, compile_repository, repository_objection
 from eclctl.policy.language import ANYONE, Policy, Signer
-from eclctl.policy.material import SignerFiles
 from eclctl.policy.signer_declarations import (
     DECLARATIONS,
     FINGERPRINT,
     OPTIONS,
     KeyringCertificates,
     Reading,
+    SignerFiles,
     key_words,
     signer_keys,
 )
@@ -33,7 +33,7 @@ TOP_KEYS = ("version", "include", "signers", "roles", "withdrawn", "exceptions",
 WITHDRAWN_KEYS = ("objects", "manifests", "signers", "keys")
 
 _NAME = re.compile(r"\w(?:[\w .@+:/-]{0,62}[\w.@+])?")
-_DIGEST = re.compile(r"sha256:[0-9A-Fa-f]{64}")
+DIGEST = re.compile(r"sha256:[0-9A-Fa-f]{64}")
 
 PURPOSE_SHAPE = "1 to 32 of a-z, 0-9, '.', '_' and '-', as in scan"
 
@@ -231,15 +231,11 @@ class Declarer:
     def _purposes(self, node: Node, what: str) -> frozenset[str]:
         """Take what DSSE signatures are for: a word, or a list of words."""
         where = f"purpose of {what}"
-        entries: tuple[Scalar, ...] | None = None
-        if not isinstance(node, Scalar):
-            entries = document.texts(node, self._report, where)
-        elif document.text(node, self._report, where) is not None:
-            entries = (node,)
-        for entry in entries or ():
+        entries = document.text_or_texts(node, self._report, where) or ()
+        for entry in entries:
             if not is_purpose(entry.text):
                 self._report.error(entry, f"{where} is {quoted(entry.text)}, which is no purpose", PURPOSE_SHAPE)
-        return frozenset(entry.text for entry in entries or ())
+        return frozenset(entry.text for entry in entries)
 
     def _repository(self, node: Node, what: str) -> Glob | None:
         pattern = document.text(node, self._report, f"repository of {what}")
@@ -281,7 +277,7 @@ class Declarer:
             self.found.withdrawn_keys += document.texts(fields["keys"], self._report, "withdrawn keys") or ()
 
     def _digest(self, entry: Scalar) -> str | None:
-        if not _DIGEST.fullmatch(entry.text):
+        if not DIGEST.fullmatch(entry.text):
             self._report.error(entry, f"{quoted(entry.text)} is no digest", "sha256: and 64 hex digits")
             return None
         return entry.text.lower()

@@ -28,10 +28,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from eclctl.model import Claim, Verification
-from eclctl.policy.cosign import signers_of
+from eclctl.policy.claim_signers import signers_for_purpose, signers_of
 from eclctl.policy.language import Policy, Requirement, Rule, Scope
 from eclctl.policy.matching import match
-from eclctl.policy.purposes import signers_for_purpose
 from eclctl.terms import Kind, SignatureFormat
 from eclctl.trust.signer_types import SIGNER_TYPES
 

@@ -10,11 +10,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from eclctl.model import Claim, Code, Missing, Outcome, RequirementReport, SignatureReport, SignerReport, Verification
-from eclctl.policy.cosign import cosign_mismatch, signers_of
+from eclctl.policy.claim_signers import cosign_mismatch, purpose_mismatch, signers_of, stated
 from eclctl.policy.language import Policy, Requirement, Rule, Scope, Signer
 from eclctl.policy.n_of_m import Settlement, holds, is_ambiguous, scope_groups
 from eclctl.policy.outcome import denied
-from eclctl.policy.purposes import purpose_mismatch, stated
 from eclctl.policy.requirements import scope_text
 from eclctl.terms import Finding, Kind, SignatureFormat
 from eclctl.trust.signer_types import SIGNER_TYPES, signer_type

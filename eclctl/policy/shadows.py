@@ -9,8 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from typing import NamedTuple
 
-from eclctl.policy.globs import Glob
-from eclctl.policy.inclusion import ends, includes, is_literal
+from eclctl.policy.globs import Glob, ends, includes, is_literal
 from eclctl.policy.language import Match, Rule
 
 __all__ = ["Shadow", "find_shadows"]

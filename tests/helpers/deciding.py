@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from eclctl.model import Caller, Outcome
-from eclctl.policy.ages import too_old
-from eclctl.policy.evaluate import evaluate, withdrawn
+from eclctl.policy.evaluate import evaluate, too_old, withdrawn
 from eclctl.policy.load import Loaded, LoadEnvironment, PolicyFile, load_policies
 from eclctl.policy.select import select_rule
 from eclctl.signature import openpgp
@@ -52,6 +51,4 @@ def ask(
     rejected = {n: finding for n, finding in judged.items() if finding is not None}
     rule = select_rule(policy, path=path, kind=found.kind, caller=CALLER, now=NOW)
     assert rule is not None
-    return withdrawn(policy, found, rejected) or evaluate(
-        policy, rule, found, too_old(rule, found.claims, rejected, NOW)
-    )
+    return withdrawn(policy, found) or evaluate(policy, rule, found, too_old(rule, found.claims, rejected, NOW))

@@ -27,8 +27,7 @@ from eclctl.model import (
     Verdict,
     Verification,
 )
-from eclctl.policy.ages import too_old
-from eclctl.policy.evaluate import evaluate
+from eclctl.policy.evaluate import evaluate, too_old
 from eclctl.policy.language import Policy
 from tests.helpers.facts import COSIGN_IDS, EXPIRED, PEM_IDS, Image, certificate_id, fingerprint, load_text, ring
 from tests.helpers.support import NOW

@@ -12,7 +12,6 @@ from eclctl.policy.language import Policy
 from eclctl.policy.report import signatures
 from tests.helpers.facts import (
     COSIGN_IDS,
-    EXPIRED,
     MANIFEST,
     PEM_IDS,
     Image,
@@ -358,7 +357,7 @@ def test_a_forbidden_or_withdrawn_signer_is_known_by_any_cosign_signature(claim)
     image = OCI.with_claims(OCI.by_cosign("ci"), claim)
     assert decide(asking("[{any_of: [ci]}]", "forbid: {signed_by: [prod]}"), image).code is Code.FORBIDDEN
     made = asking("[{any_of: [ci]}]", head=HEAD.replace("rules:", "withdrawn: {signers: [prod]}\nrules:"))
-    outcome = withdrawn(made, image, {1: EXPIRED})
+    outcome = withdrawn(made, image)
     assert outcome is not None
     assert outcome.code is Code.WITHDRAWN
     assert "prod" in outcome.reason
@@ -378,10 +377,10 @@ def test_a_withdrawn_manifest_denies_by_its_digest() -> None:
     made = asking("[{any_of: [ci]}]", head=head)
     assert made.withdraws_objects
     others = {number: f"sha256:{number:064}" for number in (1, 2, 4, 5)}
-    outcome = withdrawn(made, OCI.with_claims(OCI.by_cosign("ci"), digests=others | {3: MANIFEST}), {})
+    outcome = withdrawn(made, OCI.with_claims(OCI.by_cosign("ci"), digests=others | {3: MANIFEST}))
     assert outcome is not None
     assert outcome.code is Code.WITHDRAWN
-    assert withdrawn(made, OCI.with_claims(digests=others | {3: "sha256:3"}), {}) is None
+    assert withdrawn(made, OCI.with_claims(digests=others | {3: "sha256:3"})) is None
 
 
 # Formats that are not read

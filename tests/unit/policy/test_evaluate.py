@@ -8,7 +8,7 @@ from eclctl.model import Code, Failure, Finding, SignatureFormat, Verdict
 from eclctl.policy import n_of_m
 from eclctl.policy.evaluate import evaluate, withdrawn
 from eclctl.policy.language import Policy
-from tests.helpers.facts import EXPIRED, HEAD, PEM_IDS, Image, decide, fingerprint, policy, ring, rule
+from tests.helpers.facts import HEAD, PEM_IDS, Image, decide, fingerprint, policy, ring, rule
 
 ONE = Image()
 TWO = Image({1: (1, 2), 2: (3,)}, holds={3: {"partition", "overlay"}})
@@ -446,15 +446,15 @@ def test_a_withdrawn_object_is_found_by_its_digest(sort: str) -> None:
     made = _withdrawing(f"{sort}: ['sha256:{'0A' * 32}']")
     others = {1: "sha256:1", 2: "sha256:2", 3: "sha256:3"}
     image = ONE.with_claims(ONE.by("A"), digests={**others, 2: DIGEST})
-    outcome = withdrawn(made, image, {})
+    outcome = withdrawn(made, image)
     assert outcome is not None
     assert outcome.code is Code.WITHDRAWN
     assert "object 2" in outcome.reason
-    assert withdrawn(made, ONE.with_claims(ONE.by("A"), digests=others), {}) is None
+    assert withdrawn(made, ONE.with_claims(ONE.by("A"), digests=others)) is None
 
 
 def test_an_object_whose_digest_is_not_known_is_not_taken_for_harmless() -> None:
-    outcome = withdrawn(_withdrawing(f"objects: ['{DIGEST}']"), ONE.with_claims(digests={1: "sha256:1"}), {})
+    outcome = withdrawn(_withdrawing(f"objects: ['{DIGEST}']"), ONE.with_claims(digests={1: "sha256:1"}))
     assert outcome is not None
     assert outcome.verdict is Verdict.DENY
 
@@ -462,10 +462,10 @@ def test_an_object_whose_digest_is_not_known_is_not_taken_for_harmless() -> None
 def test_everything_that_a_withdrawn_signer_signed_is_withdrawn_however_they_signed_it() -> None:
     made = _withdrawing("signers: [dave]")
     for claim in (ONE.by("D"), ONE.part("D", 1), ONE.legacy("D"), CHANGED):
-        outcome = withdrawn(made, ONE.with_claims(ONE.by("A"), claim), {1: EXPIRED})
+        outcome = withdrawn(made, ONE.with_claims(ONE.by("A"), claim))
         assert outcome is not None
         assert outcome.code is Code.WITHDRAWN
-    assert withdrawn(made, ONE.with_claims(ONE.by("A")), {}) is None
+    assert withdrawn(made, ONE.with_claims(ONE.by("A"))) is None
 
 
 # Permissive

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from eclctl.policy.globs import compile_glob
-from eclctl.policy.inclusion import includes
+from eclctl.policy.globs import compile_glob, includes
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,7 @@ import pytest
 
 from eclctl.errors import ConfigError
 from eclctl.policy.declare import LoadEnvironment, PolicyFile
-from eclctl.policy.load import Loaded, load_policies
-from eclctl.policy.sources import MAX_DEPTH
+from eclctl.policy.load import MAX_DEPTH, Loaded, load_policies
 from tests.helpers.facts import ring
 from tests.helpers.support import NOW
 

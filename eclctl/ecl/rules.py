@@ -20,52 +20,19 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
-from typing import Literal, Protocol
+from typing import Literal
 
 from eclctl.ecl.differences import Difference
 from eclctl.ecl.toml import EclConfig, ExecGroup, ListMode
+from eclctl.signature.openpgp import Certificate, Keyring
 from eclctl.terms import Assurance, Verdict
 from eclctl.text import quoted
-
-__all__ = ["Choices", "EclCertificate", "EclRing", "RuleDraft", "described", "draft_rules"]
 
 _LONGEST_NAME = 56  # of the 64 characters that a rule's name may have; the rest is for a number
 _NOT_IN_NAMES = re.compile(r"[^\w .@+:/-]+")
 _NOT_FIRST = " .@+:/-"
 _NOT_LAST = " :/-"
 _SPECIAL = re.compile(r"[*?\[\]{}]")
-
-
-class Key(Protocol):
-    """A primary key or a subkey."""
-
-    @property
-    def fingerprint(self) -> str: ...  # upper-case hex
-
-
-class EclCertificate(Protocol):
-    """What is asked of an OpenPGP certificate; `signature.openpgp.Certificate` is one."""
-
-    @property
-    def fingerprint(self) -> str: ...  # noqa: D102 - of the primary key, upper-case hex
-
-    @property
-    def name(self) -> str: ...  # noqa: D102 - a user ID
-
-    @property
-    def keys(self) -> Sequence[Key]: ...  # noqa: D102 - primary key and subkeys
-
-    @property
-    def materials(self) -> frozenset[str]: ...  # noqa: D102 - the keys themselves
-
-
-class EclRing(Protocol):
-    """What is asked of a keyring; `signature.openpgp.Keyring` is one."""
-
-    @property
-    def certificates(self) -> Sequence[EclCertificate]: ...  # noqa: D102 - all of them
-
-    def get(self, fingerprint: str) -> EclCertificate | None: ...  # noqa: D102 - by upper-case primary fingerprint
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +76,7 @@ class RuleDraft:
         return self.keys + self.forbidden
 
 
-def draft_rules(config: EclConfig, ring: EclRing | None, choices: Choices) -> tuple[RuleDraft, ...]:
+def draft_rules(config: EclConfig, ring: Keyring | None, choices: Choices) -> tuple[RuleDraft, ...]:
     """Return the rules for a configuration in their order.
 
     Args:
@@ -129,7 +96,7 @@ class _Drafter:
     """Drafts the rules of one configuration. `names` are those that its rules have so far."""
 
     legacy: bool
-    ring: EclRing | None
+    ring: Keyring | None
     choices: Choices
     names: set[str] = field(default_factory=set)
 
@@ -198,7 +165,7 @@ class _Drafter:
         trusted = self.choices.assurance is Assurance.TRUSTED_PATH
         return Difference.USER_WRITABLE if trusted else Difference.LATER_CHANGES
 
-    def _certificate(self, fingerprint: str) -> EclCertificate | None:
+    def _certificate(self, fingerprint: str) -> Certificate | None:
         return self.ring.get(fingerprint) if self.ring is not None else None
 
     def _absent(self, group: ExecGroup) -> Iterator[str]:

@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass
 
 from eclctl.config import document
+from eclctl.config.accounts import numbers_of
 from eclctl.config.document import Node, Report, Scalar
 from eclctl.policy.declare import LoadEnvironment
 from eclctl.policy.globs import Glob, compile_glob, component_expression, objection
@@ -21,8 +22,6 @@ from eclctl.terms import Kind
 from eclctl.text import quoted
 
 MATCH_KEYS = ("paths", "kinds", "users", "groups", "hosts", "times")
-_HIGHEST_USER = 0xFFFFFFFE  # uid_t and gid_t; the next one stands for "none"
-_NUMBER = re.compile(r"[0-9]{1,10}")
 _HOST_PATTERN = re.compile(r"[A-Za-z0-9_*?-]{1,63}(?:\.[A-Za-z0-9_*?-]{1,63}){0,31}")
 
 
@@ -37,21 +36,18 @@ class MatchReader:
         """Return the match of the rule `what`; what is wrong is reported, and left out."""
         fields = document.mapping(node, self.report, f"match of {what}", MATCH_KEYS) or {}
         listed = {key: document.texts(value, self.report, f"{key} of {what}") or () for key, value in fields.items()}
-        host = self.environment.host
-        kinds = frozenset(kind for word in listed.get("kinds", ()) if (kind := self._kind(word)) is not None)
+        host, resolve_user = self.environment.host, self.environment.resolve_user
+        resolve_group = self.environment.resolve_group
+        kinds = [document.choice(word, self.report, "a kind", tuple(Kind)) for word in listed.get("kinds", ())]
         return Match(
             paths=self._globs(listed["paths"]) if "paths" in listed else None,
-            kinds=kinds if "kinds" in listed else SIGNED_KINDS,
-            users=self._numbers(listed["users"], "user") if "users" in listed else None,
-            groups=self._numbers(listed["groups"], "group") if "groups" in listed else None,
+            kinds=frozenset(Kind(kind) for kind in kinds if kind is not None) if "kinds" in listed else SIGNED_KINDS,
+            users=numbers_of(listed["users"], self.report, "user", resolve_user) if "users" in listed else None,
+            groups=numbers_of(listed["groups"], self.report, "group", resolve_group) if "groups" in listed else None,
             hosts=self._hosts(listed["hosts"]) if "hosts" in listed else None,
             here=any(matches_host(word.text, host) for word in listed["hosts"]) if "hosts" in listed else True,
             times=self._windows(listed["times"]) if "times" in listed else None,
         )
-
-    def _kind(self, word: Scalar) -> Kind | None:
-        chosen = document.choice(word, self.report, "a kind", tuple(Kind))
-        return Kind(chosen) if chosen is not None else None
 
     def _globs(self, words: tuple[Scalar, ...]) -> tuple[Glob, ...]:
         globs: list[Glob] = []
@@ -62,17 +58,6 @@ class MatchReader:
             else:
                 self.report.error(word, f"the path {quoted(word.text)} {wrong[0]}", wrong[1])
         return tuple(globs)
-
-    def _numbers(self, words: tuple[Scalar, ...], sort: str) -> frozenset[int]:
-        resolve = self.environment.resolve_user if sort == "user" else self.environment.resolve_group
-        numbers: set[int] = set()
-        for word in words:
-            number = int(word.text) if _NUMBER.fullmatch(word.text) else resolve(word.text)
-            if number is None or number > _HIGHEST_USER:
-                self.report.error(word, f"there is no {sort} {quoted(word.text)} on this host")
-            else:
-                numbers.add(number)
-        return frozenset(numbers)
 
     def _hosts(self, words: tuple[Scalar, ...]) -> tuple[str, ...]:
         for word in words:

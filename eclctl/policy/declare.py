@@ -20,7 +20,6 @@ from eclctl.policy.signer_declarations import (
     FINGERPRINT,
     OPTIONS,
     KeyringCertificates,
-    Reading,
     SignerFiles,
     key_words,
     signer_keys,
@@ -107,16 +106,11 @@ class Declarer:
     """Takes the declarations of one file after the other into `found`."""
 
     def __init__(self, environment: LoadEnvironment, report: Report) -> None:
-        self.found = Declarations(SignerFiles(environment.read_key, report, environment.now))
+        self.found = Declarations(SignerFiles(environment.read_key, environment.keyring, report, environment.now))
         self._environment = environment
         self._report = report
         self._roles: list[tuple[Scalar, Node]] = []
         self._withdrawals: list[Node] = []
-
-    def _check_default(self, node: Node) -> None:
-        if document.text(node, self._report, "default") not in {None, "deny"}:
-            hint = "leave it out, or write 'default: deny'; what may run without approvals needs a rule"
-            self._report.error(node, "default can only be 'deny'", hint)
 
     def file(self, root: Node) -> None:
         """Take one file's declarations; `finish` must follow the last."""
@@ -125,9 +119,13 @@ class Declarer:
             return
         if (exceptions := fields.get("exceptions")) is not None:
             self._exceptions(exceptions)
-        self._check_version(fields.get("version"))
-        if (default := fields.get("default")) is not None:
-            self._check_default(default)
+        version, default = fields.get("version"), fields.get("default")
+        if version is not None and (word := document.text(version, self._report, "version")) not in {None, "1"}:
+            message = f"version {quoted(word or '')} is not known to this eclctl"
+            self._report.error(version, message, "write 'version: 1'")
+        if default is not None and document.text(default, self._report, "default") not in {None, "deny"}:
+            hint = "leave it out, or write 'default: deny'; what may run without approvals needs a rule"
+            self._report.error(default, "default can only be 'deny'", hint)
         if (signers := fields.get("signers")) is not None:
             self._signers(signers)
         if (roles := fields.get("roles")) is not None:
@@ -153,24 +151,14 @@ class Declarer:
             return
         self.found.exceptions = node
 
-    def _check_version(self, node: Node | None) -> None:
-        if node is None:
-            return
-        version = document.text(node, self._report, "version")
-        if version not in (None, "1"):
-            self._report.error(
-                node, f"version {quoted(version or '')} is not known to this eclctl", "write 'version: 1'"
-            )
-
     def _signers(self, node: Node) -> None:
         for key, value in document.pairs(node, self._report, "signers") or ():
             name = name_of(key, self._report, "signer")
             if name is None or self._taken(key, name, "signer", self.found.signer_places):
                 continue
             if FINGERPRINT.fullmatch(name):
-                self._report.error(
-                    key, "a signer cannot be named like a fingerprint", "give it a name and list the key"
-                )
+                message = "a signer cannot be named like a fingerprint"
+                self._report.error(key, message, "give it a name and list the key")
                 continue
             self.found.signer_places[name] = key
             self.found.signers[name] = self._signer(name, value, place(key))
@@ -207,11 +195,10 @@ class Declarer:
                 self._report.error(fields[option.name], message, option.hint)
 
     def _keys_of(self, name: str, fields: dict[str, Node], what: str) -> tuple[str, ...]:
-        reading = Reading(self.found.material, self._environment.keyring, self._report)
         keys: list[str] = []
         for declaration in DECLARATIONS.values():
             if declaration.word in fields:
-                for entry, key in declaration.read(reading, fields[declaration.word], what):
+                for entry, key in declaration.read(self.found.material, fields[declaration.word], what):
                     self._add_key(keys, key, name, entry)
         return tuple(keys)
 

@@ -53,7 +53,8 @@ class Message:
         """Return the message for one decision."""
         parts = [self.texts[0]]
         for name, text in zip(self.names, self.texts[1:], strict=True):
-            parts += [_bounded(_VALUES[name](said)), text]
+            shown = printable_message(_VALUES[name](said))
+            parts += [shown if len(shown) <= _LONGEST else shown[: _LONGEST - 3] + "...", text]
         return "".join(parts)
 
 
@@ -69,7 +70,8 @@ def parse_message(text: str) -> Message:
         end = token.end()
         name = token[1]
         if name is not None:
-            _check(name)
+            if name not in PLACEHOLDERS:
+                raise MessageError(f"has the unknown placeholder {{{name[:40]}}}", suggestion(name, PLACEHOLDERS))
             names.append(name)
             texts.append("")
         elif token[0] in {"{{", "}}"}:
@@ -80,19 +82,8 @@ def parse_message(text: str) -> Message:
     return Message(tuple(texts), tuple(names))
 
 
-def _check(name: str) -> None:
-    if name not in PLACEHOLDERS:
-        near = suggestion(name, PLACEHOLDERS)
-        raise MessageError(f"has the unknown placeholder {{{name[:40]}}}", near)
-
-
 def _listed(words: Sequence[str], between: str = ", ", none: str = "nothing") -> str:
     return between.join(dict.fromkeys(words)) or none
-
-
-def _bounded(text: str) -> str:
-    shown = printable_message(text)
-    return shown if len(shown) <= _LONGEST else shown[: _LONGEST - 3] + "..."
 
 
 _VALUES: Mapping[str, Callable[[Said], str]] = {

@@ -18,19 +18,15 @@ from eclctl.policy.schema_parts import Schema
 from eclctl.policy.signer_declarations import signer_schema
 from eclctl.terms import Assurance, Kind, Verdict
 
-DIALECT = "https://json-schema.org/draft/2020-12/schema"
-"""What a schema is written in."""
-
 _WINDOW = r"^[a-z,-]+ [0-9]{2}:[0-9]{2}-[0-9]{2}:[0-9]{2} \S+$"
 
 
 def policy_schema() -> Schema:
     """Return the schema of a policy file, as JSON values."""
-    about = "A policy of eclctl; see docs/policy.md."
     return {
-        "$schema": DIALECT,
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "eclctl policy",
-        "description": about,
+        "description": "A policy of eclctl; see docs/policy.md.",
         **parts.mapping_schema(_top(), declare.TOP_KEYS, required=("version",)),
     }
 
@@ -74,7 +70,11 @@ def _top() -> Mapping[str, Schema]:
 
 def _rule() -> Schema:
     fields = {
-        "name": parts.name_schema(),
+        "name": {
+            **parts.word_schema(r"^[^\s\-.@+:/]"),
+            "maxLength": 64,
+            "description": "1 to 64 letters, digits, spaces and _ . @ + : / -",
+        },
         "match": _match(),
         "require": parts.list_of(_requirement(), "All of these must be met."),
         "chain": parts.list_of(
@@ -87,7 +87,7 @@ def _rule() -> Schema:
             "The stages that an image goes through, by name.",
         ),
         "decision": parts.one_of(tuple(Verdict), "The answer, signed or not."),
-        "distinct": parts.boolean_schema("No person serves two requirements."),
+        "distinct": parts.one_of((True, False, "true", "false"), "No person serves two requirements."),
         "forbid": parts.mapping_schema(
             {"signed_by": parts.names_schema("Signers.")},
             rules.FORBID_KEYS,

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from eclctl.config import document
 from eclctl.config.document import ListNode, Node, Report, Scalar
@@ -60,12 +60,13 @@ class KeyringCertificates(Protocol):
 class SignerFiles:
     """Everything that the signers' files hold, by the names that signatures are known under (`KeyRef.id`).
 
-    `read` returns the content of a file and raises OSError or an EclctlError. `now` is when certificates are looked at,
-    for warnings alone. `files` has the content of all files, by path, in the order in which they were first named.
-    `listed` is by kind and name.
+    `read` returns the content of a file and raises OSError or an EclctlError. `keyring` has the OpenPGP certificates of
+    the site. `now` is when certificates are looked at, for warnings alone. `files` has the content of all files, by
+    path, in the order in which they were first named. `listed` is by kind and name.
     """
 
     read: Callable[[str], bytes]
+    keyring: KeyringCertificates
     report: Report
     now: datetime
     files: dict[str, bytes] = field(default_factory=dict)
@@ -195,19 +196,6 @@ def _can_be_asked_about(certificate: x509.Certificate) -> bool:
     return any(url.lower().startswith(("http://", "https://")) for url in responders(certificate))
 
 
-class Reading(NamedTuple):
-    """What a declaration is read with.
-
-    material: takes what files hold.
-    keyring: the OpenPGP certificates of the site.
-    report: takes errors and warnings.
-    """
-
-    material: SignerFiles
-    keyring: KeyringCertificates
-    report: Report
-
-
 Names = Iterator[tuple[Scalar, str]]
 """The names of keys (`KeyRef.id`), each with the text that stands for it in the entry. Errors have been reported."""
 
@@ -241,7 +229,7 @@ class Declaration:
 
     kind: SignerKind
     word: str
-    read: Callable[[Reading, Node, str], Names]
+    read: Callable[[SignerFiles, Node, str], Names]
     options: tuple[str, ...]
     schema: Schema
 
@@ -262,13 +250,13 @@ def signer_schema() -> Schema:
     return parts.mapping_schema(fields | {option.name: option.schema for option in OPTIONS}, signer_keys())
 
 
-def _pgp(reading: Reading, node: Node, what: str) -> Names:
-    for entry in document.texts(node, reading.report, f"pgp of {what}") or ():
+def _pgp(files: SignerFiles, node: Node, what: str) -> Names:
+    for entry in document.texts(node, files.report, f"pgp of {what}") or ():
         if not FINGERPRINT.fullmatch(entry.text):
-            reading.report.error(entry, f"{quoted(entry.text)} is no fingerprint", _fingerprint_hint(entry.text))
-        elif reading.keyring.get(fingerprint := entry.text.upper()) is None:
+            files.report.error(entry, f"{quoted(entry.text)} is no fingerprint", _fingerprint_hint(entry.text))
+        elif files.keyring.get(fingerprint := entry.text.upper()) is None:
             message = f"the key {fingerprint} is in no keyring"
-            reading.report.error(entry, message, "export the certificate to a keyring file")
+            files.report.error(entry, message, "export the certificate to a keyring file")
         else:
             yield entry, fingerprint
 
@@ -283,31 +271,31 @@ def _fingerprint_hint(text: str) -> str:
     return "40 or 64 hex digits, without spaces"
 
 
-def _pem(reading: Reading, node: Node, what: str) -> Names:
-    for entry, key in _public_keys(reading, node, f"key of {what}"):
-        reading.material.take(SignerKind.KEY, key.id, key)
+def _pem(files: SignerFiles, node: Node, what: str) -> Names:
+    for entry, key in _public_keys(files, node, f"key of {what}"):
+        files.take(SignerKind.KEY, key.id, key)
         yield entry, key.id
 
 
-def _cosign(reading: Reading, node: Node, what: str) -> Names:
-    for entry, key in _public_keys(reading, node, f"cosign of {what}"):
-        reading.material.take(SignerKind.COSIGN, name := cosign_name(key), key)
+def _cosign(files: SignerFiles, node: Node, what: str) -> Names:
+    for entry, key in _public_keys(files, node, f"cosign of {what}"):
+        files.take(SignerKind.COSIGN, name := cosign_name(key), key)
         yield entry, name
 
 
-def _public_keys(reading: Reading, node: Node, what: str) -> Iterator[tuple[Scalar, PublicKey]]:
-    for entry in document.texts(node, reading.report, what) or ():
-        if (key := reading.material.public_key(entry)) is not None:
+def _public_keys(files: SignerFiles, node: Node, what: str) -> Iterator[tuple[Scalar, PublicKey]]:
+    for entry in document.texts(node, files.report, what) or ():
+        if (key := files.public_key(entry)) is not None:
             yield entry, key
 
 
-def _certificates(reading: Reading, node: Node, what: str) -> Names:
+def _certificates(files: SignerFiles, node: Node, what: str) -> Names:
     """Read one certificate, or a list of them."""
     listed: tuple[Node, ...] = (node,)
     if isinstance(node, ListNode):
-        listed = document.items(node, reading.report, f"certificate of {what}") or ()
+        listed = document.items(node, files.report, f"certificate of {what}") or ()
     for each in listed:
-        if (found := reading.material.certificate(each, what)) is not None:
+        if (found := files.certificate(each, what)) is not None:
             yield found
 
 

@@ -15,8 +15,6 @@ from eclctl.errors import ConfigError
 from eclctl.files.guarded import Reader, read_unguarded
 from eclctl.text import quoted
 
-__all__ = ["MAX_SERVERS", "Keyserver", "Keyservers", "parse_keyserver_url", "read_keyservers", "read_user_file"]
-
 MAX_SERVERS: Final = 16
 _MAX_URL: Final = 512
 _HKP_PORT: Final = 11371

@@ -16,8 +16,6 @@ from typing import Any
 from eclctl.config.document import Problem, nearest
 from eclctl.text import quoted
 
-__all__ = ["MAX_ECL_FILE", "EclConfig", "ExecGroup", "ListMode", "Parsed", "read_ecl"]
-
 MAX_ECL_FILE = 4 * 1024 * 1024
 """The largest ecl.toml that is read, in bytes."""
 

@@ -11,8 +11,6 @@ from eclctl.policy.language import Policy, Requirement, Rule
 from eclctl.policy.matching import match
 from eclctl.trust.signer_types import signer_type
 
-__all__ = ["Alone", "Persons"]
-
 _MOST_WAYS = 256
 
 

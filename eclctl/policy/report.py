@@ -137,20 +137,14 @@ class Reporter:
         unmet = self._unmet()
         if not unmet:
             return Code.OBJECT_NOT_APPROVED, self._not_covered()
-        reason = self._missing_stages(unmet) + self._needed(unmet[0]) + self._more(unmet[1:])
+        stages = dict.fromkeys(stage for number in unmet if (stage := self.rule.require[number].stage) is not None)
+        reason = f"missing stage{'s' if len(stages) > 1 else ''}: {', '.join(stages)}; " if stages else ""
+        reason += self._needed(unmet[0])
+        more = sum(self.rule.require[number].stage is None for number in unmet[1:])
+        if more:
+            reason += f"; {more} more of the rule's requirements {'is' if more == 1 else 'are'} not met"
         unread = self._unsupported(unmet)
         return (Code.REQUIREMENTS_NOT_MET, reason) if unread is None else (_UNSUPPORTED, f"{reason}; {unread}")
-
-    def _missing_stages(self, unmet: Sequence[int]) -> str:
-        """Return which stages are missing, with what leads over to the requirement that is not met first."""
-        stages = dict.fromkeys(stage for number in unmet if (stage := self.rule.require[number].stage) is not None)
-        return f"missing stage{'s' if len(stages) > 1 else ''}: {', '.join(stages)}; " if stages else ""
-
-    def _more(self, unmet: Sequence[int]) -> str:
-        """Return how many other requirements are not met, apart from stages."""
-        others = sum(self.rule.require[number].stage is None for number in unmet)
-        verb = "is" if others == 1 else "are"
-        return f"; {others} more of the rule's requirements {verb} not met" if others else ""
 
     def _unsupported(self, unmet: Sequence[int]) -> str | None:
         """Return that an approval may be there in a format that is not read, by a signer with cosign keys."""
@@ -225,13 +219,15 @@ class Reporter:
         ids = self.settlement.uncovered
         if len(self.image.groups) > 1 and not self.image.tied and len(ids) == len(self.image.objects):
             return "the image has several object groups and a nil UUID, so that nothing ties their signatures together"
-        loose = [number for number in ids if not self._could_be_covered(number)]
+        oci = self.image.oci
+        coverable = frozenset[int]() if oci is None else oci.subject | oci.carriers
+        loose = [number for number in ids if number not in coverable.union(*self.image.groups.values())]
         if loose:
             verb = "is" if len(loose) == 1 else "are"
             return f"no signature can cover {_objects(loose)}, which {verb} in no object group"
         verb = "is" if len(ids) == 1 else "are"
         text = f"{_objects(ids)} {verb} not covered by any approval that rule {self.rule.name!r} asks for"
-        if self.image.oci is not None and self.image.oci.subject.isdisjoint(ids):
+        if oci is not None and oci.subject.isdisjoint(ids):
             return f"{text}: a cosign signature covers the image's manifest, config and layers alone"
         return text
 
@@ -240,12 +236,6 @@ class Reporter:
         found = (failure.finding.message for failure in self.image.failures if failure.format is SignatureFormat.COSIGN)
         why = "".join(f" ({message})" for message in itertools.islice(found, 1))
         return f"this OCI-SIF must hold exactly one image, else it is not certain what would run{why}"
-
-    def _could_be_covered(self, number: int) -> bool:
-        oci = self.image.oci
-        return (oci is not None and number in oci.subject | oci.carriers) or any(
-            number in ids for ids in self.image.groups.values()
-        )
 
     def _people(self, claim: Claim) -> tuple[str, ...]:
         holder = self.policy.holders.get(claim.signer.id)

@@ -81,7 +81,9 @@ class RuleReader:
         asked = RequirementReader(self.declared, self.report, self.holders)
         require, chain = asked.requirements(fields, match, what)
         message, template = self._message(fields.get("message"), what)
+        decision = self._chose(fields, "decision", what, tuple(Verdict))
         age, distinct = fields.get("max_signature_age"), fields.get("distinct")
+        written = age.text if isinstance(age, Scalar) else "age"
         max_age = None if age is None else document.duration(age, self.report, f"max_signature_age of {what}", low=1.0)
         rule = Rule(
             name=name,
@@ -89,7 +91,7 @@ class RuleReader:
             order=order,
             match=match,
             require=require,
-            decision=self._decision(fields.get("decision"), what),
+            decision=None if decision is None else Verdict(decision),
             distinct=distinct is not None and document.boolean(distinct, self.report, f"distinct of {what}") is True,
             forbidden=forbidden,
             forbidden_keys=self.holders.keys_of(forbidden),
@@ -100,7 +102,7 @@ class RuleReader:
             permissive=self._chose(fields, "mode", what, MODES) == "permissive",
             message=message,
             max_age=max_age,
-            too_old=self._too_old(fields, name),
+            too_old=Finding("too-old", f"it is older than the {written} that rule {name} accepts"),
             template=template,
             chain=chain,
         )
@@ -132,11 +134,6 @@ class RuleReader:
                 message = f"max_signature_age of {what}: of the signatures {where}, only those by PGP keys carry a time"
                 self.report.warning(node, message, "the others never count here")
 
-    def _too_old(self, fields: Mapping[str, Node], name: str) -> Finding:
-        node = fields.get("max_signature_age")
-        age = node.text if isinstance(node, Scalar) else "age"
-        return Finding("too-old", f"it is older than the {age} that rule {name} accepts")
-
     def _require_or_decide(self, node: Node, fields: dict[str, Node], match: Match, what: str) -> None:
         asks = next((key for key in ("require", "chain") if key in fields), None)
         if (asks is not None) == ("decision" in fields):
@@ -151,15 +148,11 @@ class RuleReader:
             if key in fields and "decision" in fields:
                 self.report.warning(fields[key], f"{key} does nothing in {what}, which has a decision")
 
-    def _decision(self, node: Node | None, what: str) -> Verdict | None:
-        chosen = None if node is None else document.choice(node, self.report, f"decision of {what}", tuple(Verdict))
-        return None if chosen is None else Verdict(chosen)
-
     def _forbidden(self, node: Node, what: str) -> tuple[str, ...]:
         fields = document.mapping(node, self.report, f"forbid of {what}", FORBID_KEYS, FORBID_KEYS) or {}
-        if "signed_by" not in fields:
-            return ()
-        entries = document.texts(fields["signed_by"], self.report, f"signed_by of {what}")
+        entries = None
+        if "signed_by" in fields:
+            entries = document.texts(fields["signed_by"], self.report, f"signed_by of {what}")
         return signer_names(entries, self.declared, self.report)
 
     def _chose(self, fields: dict[str, Node], key: str, what: str, options: tuple[str, ...]) -> str | None:

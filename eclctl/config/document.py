@@ -154,6 +154,14 @@ class Report:
         return lines[mark.line - 1] if 0 < mark.line <= len(lines) else None
 
 
+class WrongTextError(ValueError):
+    """A text that is not what it must be: the message begins with a verb, and `hint` says what to write."""
+
+    def __init__(self, message: str, hint: str | None) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """Return "did you mean 'x'?" for the nearest known word, else None."""
     import difflib  # noqa: PLC0415 - only a word that is unknown needs it

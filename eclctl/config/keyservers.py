@@ -129,16 +129,15 @@ def _server(node: Node, report: Report, base: str) -> Keyserver | None:
         report.error(fields["url"], str(error))
         return None
     token_file = _path(fields.get("token_file"), report, "token_file", base)
-    if token_file is not None and not _may_have_a_token(url):
+    if token_file is not None and not _is_read_by_no_other(url):
         report.error(fields["token_file"], "a token would be sent in the clear", "write hkps:// or https:// as the url")
     return Keyserver(url, _path(fields.get("ca"), report, "ca", base), token_file)
 
 
-def _may_have_a_token(url: str) -> bool:
+def _is_read_by_no_other(url: str) -> bool:
     """Return whether what is sent cannot be read on the way."""
-    host = url.split("://", 1)[1].split("/", 1)[0]
-    host = host if host.endswith("]") else re.sub(r":[0-9]+$", "", host)
-    return url.startswith("https://") or _OWN_HOST.fullmatch(host) is not None
+    match = _URL.fullmatch(url)
+    return match is not None and (match["scheme"] == "https" or _OWN_HOST.fullmatch(match["host"]) is not None)
 
 
 def _path(node: Node | None, report: Report, what: str, base: str) -> str | None:

@@ -47,10 +47,6 @@ _SETTLED: Final = 2.0  # seconds after which a file's clock has moved on
 _COUNTED: Final = 10_000  # overlaps and accounts in ranges are counted up to here
 
 
-class TooManyLinesError(ValueError):
-    """A file has more than `MOST_LINES`."""
-
-
 class Range(NamedTuple):
     """IDs from `first` to `last`, both inclusive, and the word that names their owner: a user name or a uid."""
 
@@ -111,13 +107,13 @@ class ParsedRanges:
 def parse_ranges(data: bytes) -> ParsedRanges:
     """Read the text of /etc/subuid or /etc/subgid.
 
-    Raises TooManyLinesError when it has more than `MOST_LINES`.
+    Raises ConfigError when it has more than `MOST_LINES`.
     """
     found: list[Range] = []
     malformed: list[int] = []
     wrong = 0
     if data.count(b"\n") > MOST_LINES:
-        raise TooManyLinesError
+        raise ConfigError(f"has more than {MOST_LINES} lines")
     for number, line in enumerate(data.split(b"\n"), 1):
         if not line.strip() or line.startswith(b"#"):
             continue
@@ -270,8 +266,6 @@ def _granted(
         if isinstance(error.__cause__, FileNotFoundError):
             return Granted(path, local=local)
         problem = str(error)
-    except TooManyLinesError:
-        problem = f"has more than {MOST_LINES} lines"
     else:
         overlaps = list(islice(parsed.ranges.overlaps(names), _COUNTED))
         held = list(islice(_accounts(parsed.ranges, local, names if people else None), _COUNTED))

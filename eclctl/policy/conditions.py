@@ -13,11 +13,11 @@ from dataclasses import dataclass
 
 from eclctl.config import document
 from eclctl.config.accounts import numbers_of
-from eclctl.config.document import Node, Report, Scalar
+from eclctl.config.document import Node, Report, Scalar, WrongTextError
 from eclctl.policy.declare import LoadEnvironment
 from eclctl.policy.globs import Glob, compile_glob, component_expression, objection
 from eclctl.policy.language import SIGNED_KINDS, Match
-from eclctl.policy.windows import Window, WindowError, parse_window
+from eclctl.policy.windows import Window, parse_window
 from eclctl.terms import Kind
 from eclctl.text import quoted
 
@@ -73,7 +73,7 @@ class MatchReader:
         for word in words:
             try:
                 windows.append(parse_window(word.text))
-            except WindowError as error:
+            except WrongTextError as error:
                 self.report.error(word, f"{quoted(word.text)} {error}", error.hint)
         return tuple(windows)
 

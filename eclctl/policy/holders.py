@@ -14,11 +14,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from eclctl.config.document import Report, Scalar
+from eclctl.config.document import Report
 from eclctl.policy.declare import DIGEST, Declarations, place
 from eclctl.policy.language import Holder, Signer
 from eclctl.policy.matching import match
-from eclctl.policy.signer_declarations import FINGERPRINT, KeyringCertificates
+from eclctl.policy.signer_declarations import FINGERPRINT
 from eclctl.text import quoted
 from eclctl.trust.signer_types import names_called, signer_type
 
@@ -72,10 +72,6 @@ class Holders:
         """Tell whether each of these people has a key; one without is an error that has been reported."""
         return all(person in self.keys for person in people)
 
-    def only_cosign(self, person: str) -> bool:
-        """Tell whether a person has cosign keys and no others."""
-        return person in self.keys and person not in self.native
-
     def most_of_ring(self) -> int:
         """Return how many people the role `anyone` has."""
         return self._most(tuple(self.ring), self.ring)
@@ -94,9 +90,11 @@ class Holders:
         return frozenset().union(*(self.keys.get(person, ()) for person in people))
 
 
-def find_holders(declared: Declarations, keyring: KeyringCertificates) -> Holders:
+def find_holders(declared: Declarations) -> Holders:
     """Number the keys of all signers and of all OpenPGP certificates, and say who holds each."""
-    certificates = {certificate.fingerprint: certificate.materials for certificate in keyring.certificates}
+    certificates = {
+        certificate.fingerprint: certificate.materials for certificate in declared.material.keyring.certificates
+    }
     names = {**declared.material.names(), **certificates}
     numbers = _numbered(names)
     people: dict[str, tuple[str, ...]] = {}
@@ -160,31 +158,23 @@ def warn_of_shared_keys(declared: Declarations, holders: Holders, report: Report
             report.warning(entry, message, "it counts for one of them at a time, never for both")
 
 
-def withdrawn_keys(
-    declared: Declarations, holders: Holders, keyring: KeyringCertificates, report: Report
-) -> frozenset[int]:
+def withdrawn_keys(declared: Declarations, holders: Holders, report: Report) -> frozenset[int]:
     """Return the numbers (`Holder.key`) of all keys that are withdrawn, under each of their names."""
     found = set(holders.keys_of(declared.withdrawn_signers))
     for entry in declared.withdrawn_keys:
-        found.update(_numbers(entry, declared, holders, keyring, report))
+        fingerprint, digest = entry.text.upper(), entry.text.lower()
+        if FINGERPRINT.fullmatch(fingerprint):
+            names = [fingerprint]
+        elif DIGEST.fullmatch(digest):  # of the key itself, or of a certificate for it
+            names = [*names_called(declared.material.listed, digest)]
+            names += [each.fingerprint for each in declared.material.keyring.certificates if digest in each.materials]
+        else:
+            hint = "an OpenPGP fingerprint, or sha256:… of a PEM key or certificate; for a person, signers: [NAME]"
+            report.error(entry, f"{quoted(entry.text)} is no name of a key", hint)
+            continue
+        numbers = {holders.by_name[name].key for name in names if name in holders.by_name}
+        found |= numbers
+        if not numbers:
+            hint = "keep it with its signer or in a keyring, so that its signatures are recognised"
+            report.error(entry, f"no signer and no keyring has the key {quoted(entry.text)}", hint)
     return frozenset(found)
-
-
-def _numbers(
-    entry: Scalar, declared: Declarations, holders: Holders, keyring: KeyringCertificates, report: Report
-) -> frozenset[int]:
-    fingerprint, digest = entry.text.upper(), entry.text.lower()
-    if FINGERPRINT.fullmatch(fingerprint):
-        names = [fingerprint]
-    elif DIGEST.fullmatch(digest):  # of the key itself, or of a certificate for it
-        names = [*names_called(declared.material.listed, digest)]
-        names += [each.fingerprint for each in keyring.certificates if digest in each.materials]
-    else:
-        hint = "an OpenPGP fingerprint, or sha256:… of a PEM key or certificate; for a person, signers: [NAME]"
-        report.error(entry, f"{quoted(entry.text)} is no name of a key", hint)
-        return frozenset()
-    numbers = frozenset(holders.by_name[name].key for name in names if name in holders.by_name)
-    if not numbers:
-        hint = "keep it with its signer or in a keyring, so that its signatures are recognised"
-        report.error(entry, f"no signer and no keyring has the key {quoted(entry.text)}", hint)
-    return numbers

@@ -45,7 +45,6 @@ HOLDS = (
 )
 """The words of `holds`: object types, and for partitions their use and file system (`model.DataObject.holds`)."""
 
-
 _TOO_OLD = Finding("too-old", "it is older than the rule accepts")
 
 
@@ -70,11 +69,6 @@ class Signer:
     def signs_with_cosign(self) -> bool:
         """Whether any of the keys is for signatures of the image in an OCI-SIF."""
         return any(not signer_type(key).approves_parts for key in self.keys)
-
-    @property
-    def signs_with_time(self) -> bool:
-        """Whether any of the keys makes signatures that say when they were made."""
-        return any(signer_type(key).carries_time for key in self.keys)
 
     def can_sign_for(self, key: str, purpose: str | None) -> bool:
         """Whether signatures with one of the keys can be for this purpose, or, for None, without bounds.

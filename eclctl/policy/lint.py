@@ -48,6 +48,13 @@ def no_remarks(_rule: Rule, _path: Glob) -> Iterable[LintRemark]:
     return ()
 
 
+class _Keys(NamedTuple):
+    """What signer types read of a policy and a keyring."""
+
+    pgp: openpgp.Keyring
+    listed: Listing
+
+
 @dataclass(frozen=True, slots=True)
 class Linter:
     """Reviews policies.
@@ -64,12 +71,41 @@ class Linter:
     def review(self, policy: Policy, declared: Declarations, report: Report) -> None:
         """Add what is found to `report`."""
         _Review(policy, declared, report).rules()
-        _review_keys(policy, declared, report, self.ring, self.now)
-        counts = _who_counts(policy, self.ring, self.now)
-        for rule in policy.rules:
-            _warn_of_too_few(rule, counts, _needs(declared, rule), report)
+        self._review_keys(policy, declared, report)
         self._warn_of_links(policy, declared, report)
         self._remark(policy, declared, report)
+
+    def _review_keys(self, policy: Policy, declared: Declarations, report: Report) -> None:
+        """Warn of keys that do not count now or end soon, and of requirements that too few people have a key for.
+
+        The loader has warned of X.509 certificates that do not count. PEM and cosign keys count as long as they are
+        listed.
+        """
+        keys, now = _Keys(self.ring, policy.listed), self.now
+        for key, person, entry in declared.key_places:
+            kind, of = signer_type(key), f"of {quoted(person)}"
+            useless = kind.useless(keys, key, now)
+            if useless is not None and kind.useless_hint:
+                message = f"no signature by {key} {of} counts now: {useless.message}"
+                report.warning(entry, message, kind.useless_hint)
+            ends = None if useless is not None else kind.ends(keys, key, now)
+            if ends is not None and ends <= now + _SOON:
+                this = key if kind.in_keyrings else f"the {kind.noun} {quoted(entry.text)}"
+                left = f"{ends:%Y-%m-%d} ({counted(math.ceil((ends - now) / timedelta(days=1)), 'day')})"
+                message = f"signatures by {this} {of} count until {left}: then {kind.expires_with} expires"
+                report.warning(entry, message, kind.renewal)
+        counts = {
+            name
+            for name, signer in policy.signers.items()
+            if any(signer_type(key).useless(keys, key, now) is None for key in signer.keys)
+        }
+        for rule in policy.rules:
+            for need, node in _needs(declared, rule):
+                able = [name for name in need.people if name in counts]
+                if not need.anyone and len(able) < need.count:
+                    have = f"only {_names(able)} has a key" if able else "none of them has a key"
+                    message = f"nothing can meet rule {quoted(rule.name)} now: it needs {need.text}, and {have}"
+                    report.warning(node, f"{message} that counts", "renew their keys, or ask for another signer")
 
     def _warn_of_links(self, policy: Policy, declared: Declarations, report: Report) -> None:
         """Paths are resolved before they are matched: below a symbolic link, there are none."""
@@ -256,18 +292,6 @@ class _Review:
             self.report.note(self._at(silent[0]), message, 'add message: "Ask ..."')
 
 
-def _warn_of_too_few(
-    rule: Rule, counts: frozenset[str], needs: Iterable[tuple[Requirement, Node]], report: Report
-) -> None:
-    """Warn of requirements that too few people have a key for that counts now."""
-    for need, node in needs:
-        able = [name for name in need.people if name in counts]
-        if not need.anyone and len(able) < need.count:
-            have = f"only {_names(able)} has a key" if able else "none of them has a key"
-            message = f"nothing can meet rule {quoted(rule.name)} now: it needs {need.text}, and {have} that counts"
-            report.warning(node, message, "renew their keys, or ask for another signer")
-
-
 def _needs(declared: Declarations, rule: Rule) -> list[tuple[Requirement, Node]]:
     """Return the requirements of a rule with where each is written: an item, a stage, or else the rule itself."""
     node = declared.rules[rule.order]
@@ -329,41 +353,3 @@ def _first(rules: Sequence[Rule]) -> str:
 
 def _names(names: list[str]) -> str:
     return " and ".join(filter(None, [", ".join(map(quoted, names[:-1])), quoted(names[-1])]))
-
-
-class _Keys(NamedTuple):
-    """What signer types read of a policy and a keyring."""
-
-    pgp: openpgp.Keyring
-    listed: Listing
-
-
-def _review_keys(policy: Policy, declared: Declarations, report: Report, ring: openpgp.Keyring, now: datetime) -> None:
-    """Warn of every key that does not count at `now`, and of those that end within `_SOON`.
-
-    The loader has warned of X.509 certificates that do not count.
-    """
-    keys = _Keys(ring, policy.listed)
-    for key, person, entry in declared.key_places:
-        kind, of = signer_type(key), f"of {quoted(person)}"
-        useless = kind.useless(keys, key, now)
-        if useless is not None and kind.useless_hint:
-            message = f"no signature by {key} {of} counts now: {useless.message}"
-            report.warning(entry, message, kind.useless_hint)
-        ends = None if useless is not None else kind.ends(keys, key, now)
-        if ends is not None and ends <= now + _SOON:
-            this = key if kind.in_keyrings else f"the {kind.noun} {quoted(entry.text)}"
-            days = math.ceil((ends - now) / timedelta(days=1))
-            left = f"{ends:%Y-%m-%d} ({counted(days, 'day')})"
-            message = f"signatures by {this} {of} count until {left}: then {kind.expires_with} expires"
-            report.warning(entry, message, kind.renewal)
-
-
-def _who_counts(policy: Policy, ring: openpgp.Keyring, now: datetime) -> frozenset[str]:
-    """Return the signers with a key that could count at `now`. PEM and cosign keys do as long as they are listed."""
-    keys = _Keys(ring, policy.listed)
-    return frozenset(
-        name
-        for name, signer in policy.signers.items()
-        if any(signer_type(key).useless(keys, key, now) is None for key in signer.keys)
-    )

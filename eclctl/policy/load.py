@@ -75,12 +75,12 @@ def _policy(
     sources: Sequence[PolicyFile], declared: Declarations, environment: LoadEnvironment, report: Report
 ) -> Policy | None:
     """Return what has been declared as a policy; None when there is any error."""
-    holders = find_holders(declared, environment.keyring)
+    holders = find_holders(declared)
     rules = RuleReader(environment, declared, report, holders).rules()
     withdrawn = Withdrawn(
         frozenset(declared.withdrawn_digests),
         tuple(declared.withdrawn_signers),
-        withdrawn_keys(declared, holders, environment.keyring, report),
+        withdrawn_keys(declared, holders, report),
     )
     exceptions = read_terms(declared, holders, withdrawn.keys, report)
     warn_of_shared_keys(declared, holders, report)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from eclctl.config.document import suggestion
+from eclctl.config.document import WrongTextError, suggestion
 from eclctl.text import printable_message
 
 if TYPE_CHECKING:
@@ -19,14 +19,6 @@ if TYPE_CHECKING:
 
 _LONGEST = 400  # characters of one value, as it is shown
 _TOKEN = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
-
-
-class MessageError(ValueError):
-    """The text is no message; `hint` says what to write."""
-
-    def __init__(self, message: str, hint: str | None) -> None:
-        super().__init__(message)
-        self.hint = hint
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +54,7 @@ def parse_message(text: str) -> Message:
     """Read a message; `{{` and `}}` stand for braces.
 
     Raises:
-        MessageError: A placeholder that there is not, or a brace that stands alone.
+        WrongTextError: A placeholder that there is not, or a brace that stands alone.
     """
     texts, names, end = [""], list[str](), 0
     for token in _TOKEN.finditer(text):
@@ -71,13 +63,13 @@ def parse_message(text: str) -> Message:
         name = token[1]
         if name is not None:
             if name not in PLACEHOLDERS:
-                raise MessageError(f"has the unknown placeholder {{{name[:40]}}}", suggestion(name, PLACEHOLDERS))
+                raise WrongTextError(f"has the unknown placeholder {{{name[:40]}}}", suggestion(name, PLACEHOLDERS))
             names.append(name)
             texts.append("")
         elif token[0] in {"{{", "}}"}:
             texts[-1] += token[0][0]
         else:
-            raise MessageError(f"has a single {token[0]}", f"write {token[0] * 2} for a brace")
+            raise WrongTextError(f"has a single {token[0]}", f"write {token[0] * 2} for a brace")
     texts[-1] += text[end:]
     return Message(tuple(texts), tuple(names))
 

@@ -220,8 +220,10 @@ class Reporter:
         if len(self.image.groups) > 1 and not self.image.tied and len(ids) == len(self.image.objects):
             return "the image has several object groups and a nil UUID, so that nothing ties their signatures together"
         oci = self.image.oci
-        coverable = frozenset[int]() if oci is None else oci.subject | oci.carriers
-        loose = [number for number in ids if number not in coverable.union(*self.image.groups.values())]
+        coverable = frozenset().union(
+            *self.image.groups.values(), *(() if oci is None else (oci.subject, oci.carriers))
+        )
+        loose = [number for number in ids if number not in coverable]
         if loose:
             verb = "is" if len(loose) == 1 else "are"
             return f"no signature can cover {_objects(loose)}, which {verb} in no object group"

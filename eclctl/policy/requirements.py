@@ -165,7 +165,7 @@ class RequirementReader:
             self._warn_of_idle(node, people, ask, requirement)
 
     def _warn_of_idle(self, node: Node, people: tuple[str, ...], ask: _Ask, requirement: str) -> None:
-        cosign = [name for name in people if ask.cosign_excluded_because and self.holders.only_cosign(name)]
+        cosign = [name for name in people if ask.cosign_excluded_because and name not in self.holders.native]
         able = self.holders.able(ask.purpose, native=ask.cosign_excluded_because is not None)
         other = [name for name in people if name not in able and name not in cosign]
         for names, why in ((cosign, ask.cosign_excluded_because), (other, ask.why_purpose_cannot_match[0])):

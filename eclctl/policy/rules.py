@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from eclctl.config import document
-from eclctl.config.document import Node, Report, Scalar
+from eclctl.config.document import Node, Report, Scalar, WrongTextError
 from eclctl.policy.conditions import MatchReader
 from eclctl.policy.declare import Declarations, LoadEnvironment, name_of, place, signer_names
 from eclctl.policy.holders import Holders
 from eclctl.policy.language import SIGNED_KINDS, Match, Rule
 from eclctl.policy.matching import match
-from eclctl.policy.messages import Message, MessageError, parse_message
+from eclctl.policy.messages import Message, parse_message
 from eclctl.policy.requirements import RequirementReader
 from eclctl.terms import Assurance, Finding, Verdict
 from eclctl.text import quoted
@@ -127,10 +127,11 @@ class RuleReader:
             if not signer.keys:
                 continue  # an error that has been reported
             where = f"of {quoted(name)} (declared at {signer.where})"
-            if not signer.signs_with_time:
+            timed = [signer_type(key).carries_time for key in signer.keys]
+            if not any(timed):
                 message = f"max_signature_age of {what}: the signatures {where} carry no time"
                 self.report.error(node, message, "only PGP signatures do: list a PGP key, or ask in another rule")
-            elif not all(signer_type(key).carries_time for key in signer.keys):
+            elif not all(timed):
                 message = f"max_signature_age of {what}: of the signatures {where}, only those by PGP keys carry a time"
                 self.report.warning(node, message, "the others never count here")
 
@@ -179,7 +180,7 @@ class RuleReader:
             self.report.error(node, f"message of {what} has control characters or several lines", "write one line")
         try:
             message = parse_message(text.strip())
-        except MessageError as error:
+        except WrongTextError as error:
             self.report.error(node, f"message of {what} {error}", error.hint)
             return None, None
         return (text.strip(), message) if message.names else (message.texts[0], None)

@@ -23,16 +23,7 @@ _WINDOW = r"^[a-z,-]+ [0-9]{2}:[0-9]{2}-[0-9]{2}:[0-9]{2} \S+$"
 
 def policy_schema() -> Schema:
     """Return the schema of a policy file, as JSON values."""
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "eclctl policy",
-        "description": "A policy of eclctl; see docs/policy.md.",
-        **parts.mapping_schema(_top(), declare.TOP_KEYS, required=("version",)),
-    }
-
-
-def _top() -> Mapping[str, Schema]:
-    return {
+    fields: Mapping[str, Schema] = {
         "version": parts.one_of((1, "1"), "The version of the language."),
         "include": parts.list_of(parts.text_schema(), "Files and directories that follow this one, relative to it."),
         "signers": parts.mapping_of(signer_schema(), "Persons, teams and robots, with every key that speaks for them."),
@@ -65,6 +56,12 @@ def _top() -> Mapping[str, Schema]:
         ),
         "rules": parts.list_of(_rule(), "The first rule that matches decides."),
         "default": parts.one_of(("deny",), "What no rule matches is denied."),
+    }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "eclctl policy",
+        "description": "A policy of eclctl; see docs/policy.md.",
+        **parts.mapping_schema(fields, declare.TOP_KEYS, required=("version",)),
     }
 
 

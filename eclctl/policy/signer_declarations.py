@@ -26,15 +26,11 @@ from eclctl.trust.signer_types import SIGNER_TYPES
 from eclctl.trust.signer_types.cosign_key import cosign_name
 
 if TYPE_CHECKING:
-    from cryptography import x509
-
     from eclctl.trust.x509 import Credential
 
 FINGERPRINT = re.compile(r"(?:[0-9A-Fa-f]{40}|[0-9A-Fa-f]{64})")
 _KEY_ID = re.compile(r"[0-9A-F]{8}(?:[0-9A-F]{8})?")
 CERTIFICATE_KEYS = ("file", "intermediates", "roots", "ocsp")
-_IS_CERTIFICATE = "list a certificate under certificate: {file: LEAF.pem, roots: [ROOT.pem]}"
-_IS_KEY = "list a public key under key, or under cosign when it signs OCI images with cosign"
 
 
 class KeyringCertificate(Protocol):
@@ -152,15 +148,17 @@ class SignerFiles:
     def _warn_of(self, credential: Credential, entry: Scalar, what: str) -> None:
         """Warn of a certificate by which no signature counts now: it loads, since time alone must break no reload."""
         by = f"by the certificate {quoted(entry.text)} of {what}"
-        from eclctl.trust.x509 import path  # noqa: PLC0415 - only a certificate needs X.509
+        from eclctl.trust.ocsp import responders  # noqa: PLC0415 - only a certificate needs X.509
+        from eclctl.trust.x509 import path  # noqa: PLC0415 - likewise
 
         found = path(credential, self.now)
         if isinstance(found, Finding):
             self.report.warning(entry, f"no signature {by} counts now: {found.message}")
         chain = (credential.leaf,) if isinstance(found, Finding) else found[:-1]
-        silent = next((each for each in chain if not _can_be_asked_about(each)), None)
-        if credential.ocsp and silent is not None:
-            name = quoted(silent.subject.rfc4514_string())
+        http = ("http://", "https://")
+        silent = (each for each in chain if not any(url.lower().startswith(http) for url in responders(each)))
+        if credential.ocsp and (unasked := next(silent, None)) is not None:
+            name = quoted(unasked.subject.rfc4514_string())
             message = f"no signature {by} can ever count: ocsp is required, and {name} names no OCSP responder"
             self.report.warning(entry, message, "get certificates that name one, or write ocsp: off")
 
@@ -179,21 +177,13 @@ class SignerFiles:
         reason = (error.strerror or "") if isinstance(error, OSError) else str(error)
         reason = reason.removeprefix(f"{printable_message(entry.text)}: ")
         message = f"the {sort} file {quoted(entry.text)} cannot be used: {reason}"
-        self.report.error(entry, message, self._advice(entry, sort))
-
-    def _advice(self, entry: Scalar, sort: str) -> str | None:
-        """Return where to list a file that was listed as something else than it is."""
         content = self.files.get(os.path.join(os.path.dirname(entry.mark.file), entry.text), b"")
+        hint = None
         if sort == "key" and b"-----BEGIN CERTIFICATE-----" in content:
-            return _IS_CERTIFICATE
-        return _IS_KEY if sort == "certificate" and b"-----BEGIN PUBLIC KEY-----" in content else None
-
-
-def _can_be_asked_about(certificate: x509.Certificate) -> bool:
-    """Tell whether a certificate names a responder that speaks HTTP."""
-    from eclctl.trust.ocsp import responders  # noqa: PLC0415 - only a certificate needs X.509
-
-    return any(url.lower().startswith(("http://", "https://")) for url in responders(certificate))
+            hint = "list a certificate under certificate: {file: LEAF.pem, roots: [ROOT.pem]}"
+        elif sort == "certificate" and b"-----BEGIN PUBLIC KEY-----" in content:
+            hint = "list a public key under key, or under cosign when it signs OCI images with cosign"
+        self.report.error(entry, message, hint)
 
 
 Names = Iterator[tuple[Scalar, str]]

@@ -14,7 +14,6 @@ from eclctl.config.subordinate_ids import (
     Files,
     Overlap,
     Range,
-    TooManyLinesError,
     other_sources,
     parse_ranges,
     read_subordinate_ids,
@@ -22,6 +21,7 @@ from eclctl.config.subordinate_ids import (
     status_fields,
     table,
 )
+from eclctl.errors import ConfigError
 from eclctl.files.guarded import read_guarded
 
 
@@ -103,7 +103,7 @@ def test_malformed_lines_are_listed_up_to_a_bound() -> None:
 
 
 def test_a_file_of_too_many_lines_is_refused() -> None:
-    with pytest.raises(TooManyLinesError):
+    with pytest.raises(ConfigError):
         parse_ranges(b"a:1:1\n" * (subordinate_ids.MOST_LINES + 1))
 
 

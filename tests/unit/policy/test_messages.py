@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from eclctl.config.document import WrongTextError
 from eclctl.model import Caller, Code, Missing, Outcome
-from eclctl.policy.messages import PLACEHOLDERS, MessageError, Said, parse_message
+from eclctl.policy.messages import PLACEHOLDERS, Said, parse_message
 from tests.helpers.facts import policy
 
 MISSING = tuple(
@@ -44,7 +45,7 @@ def test_a_name_of_odd_bytes_is_escaped() -> None:
     "text", ["{}", "{ image}", "{image!r}", "{image.x}", "{0}", "{image", "image}", "{{image}", "{{{"]
 )
 def test_anything_else_in_braces_is_an_error(text: str) -> None:
-    with pytest.raises(MessageError):
+    with pytest.raises(WrongTextError):
         parse_message(text)
 
 

@@ -397,25 +397,19 @@ def choice(node: Node, report: Report, what: str, options: Sequence[str]) -> str
 def integer(node: Node, report: Report, what: str, low: int, high: int) -> int | None:
     """Take a decimal number from `low` to `high`."""
     word = text(node, report, what)
-    if word is None:
-        return None
-    number = bounded_integer(word, low, high)
-    if number is None:
+    number = None if word is None else bounded_integer(word, low, high)
+    if word is not None and number is None:
         report.error(node, f"{what} must be a number from {low} to {high}, and is {quoted(word)}")
-        return None
     return number
 
 
 def boolean(node: Node, report: Report, what: str) -> bool | None:
     """Take `true` or `false`; YAML 1.1's yes, no, on and off are errors, since programs disagree on them."""
     word = text(node, report, what)
-    if word is None:
-        return None
-    if word not in _BOOLEANS:
+    if word is not None and word not in _BOOLEANS:
         meant = {"yes": "true", "on": "true", "no": "false", "off": "false"}.get(word.lower(), word.lower())
         report.error(node, f"{what} must be true or false, and is {quoted(word)}", nearest(meant, _BOOLEANS))
-        return None
-    return _BOOLEANS[word]
+    return _BOOLEANS.get(word or "")
 
 
 def duration(node: Node, report: Report, what: str, *, low: float = 0.0, high: float = math.inf) -> float | None:

@@ -81,12 +81,11 @@ def read_user_file(path: str, *, read: Reader = read_unguarded) -> tuple[Keyserv
         report.error(Mark(path, 0, 0), f"the file {error}")
     else:
         root = document.read_document(path, text, report)
-        fields = None
-        if root is not None:
-            fields = document.mapping(root, report, "the file", ("version", "keyservers"), ("version", "keyservers"))
-        if fields and "version" in fields:
+        keys = ("version", "keyservers")
+        fields = (None if root is None else document.mapping(root, report, "the file", keys, keys)) or {}
+        if "version" in fields:
             document.integer(fields["version"], report, "version", 1, 1)
-        if fields and "keyservers" in fields:
+        if "keyservers" in fields:
             found = read_keyservers(fields["keyservers"], report, os.path.dirname(path))
     return found, tuple(report.errors)
 

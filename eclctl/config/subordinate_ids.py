@@ -251,14 +251,14 @@ def read_subordinate_ids(
     users, groups = (parse_ids(_content(path, reader)) for path in (files.passwd, files.group))
     grant = partial(_granted, reader=reader, names=users)
     return SubordinateIds(
-        grant(files.subuid, None if before is None else before.uids, frozenset(users.values()), people=True),
-        grant(files.subgid, None if before is None else before.gids, frozenset(groups.values()), people=False),
+        grant(files.subuid, None if before is None else before.uids, frozenset(users.values()), users=True),
+        grant(files.subgid, None if before is None else before.gids, frozenset(groups.values()), users=False),
         other_sources(_content(files.nsswitch, reader)),
     )
 
 
 def _granted(
-    path: str, before: Granted | None, local: frozenset[int], *, reader: Reader, names: Mapping[str, int], people: bool
+    path: str, before: Granted | None, local: frozenset[int], *, reader: Reader, names: Mapping[str, int], users: bool
 ) -> Granted:
     try:
         parsed = parse_ranges(reader(path, limit=_LIMIT))
@@ -268,7 +268,9 @@ def _granted(
         problem = str(error)
     else:
         overlaps = list(islice(parsed.ranges.overlaps(names), _COUNTED))
-        held = list(islice(_accounts(parsed.ranges, local, names if people else None), _COUNTED))
+        held = list(islice(_accounts(parsed.ranges, local, names if users else None), _COUNTED))
+        people = {person_of(word, names) for words in parsed.ranges.owners for word in words}
+        holders = frozenset(each for each in people if isinstance(each, int))
         return Granted(
             path,
             parsed.ranges,
@@ -280,7 +282,8 @@ def _granted(
             len(overlaps),
             tuple(held[:_SHOWN]),
             len(held),
-            *_holders(parsed.ranges, names),
+            holders,
+            len(holders) < len(people),  # of `MANY`, the one word is no number
         )
     if before is None or before.ranges is _OWNERS_UNKNOWN:
         return Granted(path, _OWNERS_UNKNOWN, f"{problem}; whose a subordinate ID is cannot be told", local=local)
@@ -293,12 +296,6 @@ def _accounts(ranges: Ranges, local: frozenset[int], names: Mapping[str, int] | 
         owners = ranges.owners_of(number)
         if owners and (owners is MANY or names is None or any(person_of(each, names) != number for each in owners)):
             yield Overlap(number, number, owners)
-
-
-def _holders(ranges: Ranges, names: Mapping[str, int]) -> tuple[frozenset[int], bool]:
-    people = {person_of(word, names) for words in ranges.owners for word in words}
-    numbers = frozenset(each for each in people if isinstance(each, int))
-    return numbers, len(numbers) < len(people)  # of `MANY`, the one word is no number
 
 
 def _content(path: str, reader: Reader) -> bytes:

@@ -17,7 +17,7 @@ Nothing drafted here takes for an approval what is none in eclctl's own terms. W
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Literal
@@ -86,7 +86,10 @@ def draft_rules(config: EclConfig, ring: Keyring | None, choices: Choices) -> tu
     """
     drafter = _Drafter(config.legacy, ring, choices)
     if not config.activated:
-        return (drafter.everything(config.groups),)
+        differences = (drafter.place(), Difference.STRICT_READING, Difference.TAMPERED)
+        says = "ECL is not activated, so that every SIF image may run"
+        remarks = ("its execgroups are left out: import a copy with activated = true",) if config.groups else ()
+        return (RuleDraft("ecl-not-activated", None, None, says, differences, Verdict.ALLOW, remarks=remarks),)
     last_without_directory = sorted(config.groups, key=lambda group: not group.directory)
     return tuple([drafter.draft(group) for group in last_without_directory])
 
@@ -99,12 +102,6 @@ class _Drafter:
     ring: Keyring | None
     choices: Choices
     names: set[str] = field(default_factory=set)
-
-    def everything(self, left_out: Sequence[ExecGroup]) -> RuleDraft:
-        differences = (self._place(), Difference.STRICT_READING, Difference.TAMPERED)
-        says = "ECL is not activated, so that every SIF image may run"
-        remarks = ("its execgroups are left out: import a copy with activated = true",) if left_out else ()
-        return RuleDraft("ecl-not-activated", None, None, says, differences, Verdict.ALLOW, remarks=remarks)
 
     def draft(self, group: ExecGroup) -> RuleDraft:
         path, exact = _pattern(group.directory)
@@ -148,7 +145,7 @@ class _Drafter:
     def _differences(self, *more: Difference) -> tuple[Difference, ...]:
         """Return where a rule that asks for approvals differs, in the order of `Difference`."""
         found = {
-            self._place(),
+            self.place(),
             Difference.UNRESOLVED_NAME,
             Difference.STRICT_READING,
             Difference.STRAY_SIGNATURES,
@@ -161,7 +158,7 @@ class _Drafter:
             found.add(Difference.PERMISSIVE)
         return tuple(each for each in Difference if each in found)
 
-    def _place(self) -> Difference:
+    def place(self) -> Difference:
         trusted = self.choices.assurance is Assurance.TRUSTED_PATH
         return Difference.USER_WRITABLE if trusted else Difference.LATER_CHANGES
 

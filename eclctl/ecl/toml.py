@@ -107,7 +107,10 @@ class _Reader:
         except RecursionError:
             self._error(0, "not valid TOML: nested too deep")
         except ValueError as error:  # TOMLDecodeError, and numbers and dates that there cannot be
-            self._not_toml(str(error))
+            place = _POSITION.search(str(error))
+            line, column = (int(place[1]), int(place[2])) if place else (0, 0)
+            message = f"not valid TOML: {_POSITION.sub('', str(error))}"
+            self.errors.append(Problem(self.name, line, column, message))
         else:
             self.lines = tuple(number for number, line in enumerate(text.split("\n"), 1) if _HEADER.match(line))
             return top
@@ -126,12 +129,6 @@ class _Reader:
         found = tuple(self._group(number, group) for number, group in enumerate(groups, 1))
         self._directories_once(found)
         return EclConfig(activated, legacy, found)
-
-    def _not_toml(self, message: str) -> None:
-        """Report what tomllib says, which ends in where that is."""
-        place = _POSITION.search(message)
-        line, column = (int(place[1]), int(place[2])) if place else (0, 0)
-        self.errors.append(Problem(self.name, line, column, f"not valid TOML: {_POSITION.sub('', message)}"))
 
     def _error(self, line: int, message: str, hint: str | None = None) -> None:
         self.errors.append(Problem(self.name, line, 1 if line else 0, message, hint))

@@ -117,8 +117,13 @@ class Declarer:
         fields = document.mapping(root, self._report, "the policy", TOP_KEYS, ("version",))
         if fields is None:
             return
-        if (exceptions := fields.get("exceptions")) is not None:
-            self._exceptions(exceptions)
+        if (exceptions := fields.get("exceptions")) is not None:  # `policy.breakglass` reads them
+            if self.found.exceptions is not None:
+                message = f"exceptions are declared twice (first at {place(self.found.exceptions)})"
+                hint = "keep one: there is one directory of exceptions, and one way to approve"
+                self._report.error(exceptions, message, hint)
+            else:
+                self.found.exceptions = exceptions
         version, default = fields.get("version"), fields.get("default")
         if version is not None and (word := document.text(version, self._report, "version")) not in {None, "1"}:
             message = f"version {quoted(word or '')} is not known to this eclctl"
@@ -142,14 +147,6 @@ class Declarer:
         for node in self._withdrawals:
             self._withdrawn(node)
         return self.found
-
-    def _exceptions(self, node: Node) -> None:
-        """Keep what `policy.breakglass` reads once it is known who holds which key."""
-        if self.found.exceptions is not None:
-            message = f"exceptions are declared twice (first at {place(self.found.exceptions)})"
-            self._report.error(node, message, "keep one: there is one directory of exceptions, and one way to approve")
-            return
-        self.found.exceptions = node
 
     def _signers(self, node: Node) -> None:
         for key, value in document.pairs(node, self._report, "signers") or ():
@@ -255,19 +252,17 @@ class Declarer:
         fields = document.mapping(node, self._report, "withdrawn", WITHDRAWN_KEYS) or {}
         for sort in ("objects", "manifests"):
             entries = document.texts(fields[sort], self._report, f"withdrawn {sort}") if sort in fields else None
-            self.found.withdrawn_digests.update(filter(None, map(self._digest, entries or ())))
+            for entry in entries or ():
+                if DIGEST.fullmatch(entry.text):
+                    self.found.withdrawn_digests.add(entry.text.lower())
+                else:
+                    self._report.error(entry, f"{quoted(entry.text)} is no digest", "sha256: and 64 hex digits")
         if "signers" in fields:
             entries = document.texts(fields["signers"], self._report, "withdrawn signers")
             names = signer_names(entries, self.found, self._report)
             self.found.withdrawn_signers.extend(name for name in names if name not in self.found.withdrawn_signers)
         if "keys" in fields:
             self.found.withdrawn_keys += document.texts(fields["keys"], self._report, "withdrawn keys") or ()
-
-    def _digest(self, entry: Scalar) -> str | None:
-        if not DIGEST.fullmatch(entry.text):
-            self._report.error(entry, f"{quoted(entry.text)} is no digest", "sha256: and 64 hex digits")
-            return None
-        return entry.text.lower()
 
 
 def signer_names(

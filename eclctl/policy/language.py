@@ -65,11 +65,6 @@ class Signer:
     repository: Glob | None = None
     purposes: frozenset[str] = frozenset()
 
-    @property
-    def signs_with_cosign(self) -> bool:
-        """Whether any of the keys is for signatures of the image in an OCI-SIF."""
-        return any(not signer_type(key).approves_parts for key in self.keys)
-
     def can_sign_for(self, key: str, purpose: str | None) -> bool:
         """Whether signatures with one of the keys can be for this purpose, or, for None, without bounds.
 

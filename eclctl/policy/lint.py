@@ -131,10 +131,8 @@ class Linter:
                         continue
                     said.add(remark.message)
                     node = _path_node(declared, rule, path.pattern)
-                    if remark.warns:
-                        report.warning(node, remark.message, remark.hint)
-                    else:
-                        report.note(node, remark.message, remark.hint)
+                    add = report.warning if remark.warns else report.note
+                    add(node, remark.message, remark.hint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,9 +163,8 @@ class _Review:
         if terms is None or node is None:
             return
         need = Requirement(terms.people, terms.count, "", terms.where)
-        who = Persons(self.policy, lambda key: signer_type(key).in_keyrings).alone(
-            Rule("", terms.where, 0, Match(), (need,))
-        )
+        persons = Persons(self.policy, lambda key: signer_type(key).in_keyrings)
+        who = persons.alone(Rule("", terms.where, 0, Match(), (need,)))
         if terms.count == 1:
             message = f"one person alone can approve exceptions: any one of {quoted(terms.role)} is enough"
             self.report.warning(_child(node, "count") or node, message, "raise the count")

@@ -64,11 +64,8 @@ def load_policies(sources: Sequence[PolicyFile], environment: LoadEnvironment) -
     policy = _policy(sources, declared, environment, report)
     if policy is not None and environment.review is not None:
         environment.review(policy, declared, report)
-    errors, warnings, notes = (
-        _in_order(found, sources, sort)
-        for found, sort in ((report.errors, "errors"), (report.warnings, "warnings"), (report.notes, "notes"))
-    )
-    return Loaded(policy, errors, warnings, notes)
+    sorts = ((report.errors, "errors"), (report.warnings, "warnings"), (report.notes, "notes"))
+    return Loaded(policy, *(_in_order(found, sources, sort) for found, sort in sorts))
 
 
 def _policy(
@@ -137,10 +134,8 @@ class Gatherer:
 
     def gather(self, sources: Sequence[PolicyFile]) -> list[Document]:
         """Read the files that are given, and those that they include."""
-        for source in sources:
-            self._known[os.path.normpath(source.path)] = (
-                "it is one of the policies that are named or lie in a directory"
-            )
+        given = "it is one of the policies that are named or lie in a directory"
+        self._known.update({os.path.normpath(source.path): given for source in sources})
         for source in sources:
             self._take(source, 0)
         return self.found

@@ -85,7 +85,7 @@ _VALUES: Mapping[str, Callable[[Said], str]] = {
     "missing": lambda said: _listed([each.requirement for each in said.outcome.missing], "; "),
     "stage": lambda said: _listed([each.stage for each in said.outcome.missing if each.stage is not None]),
     "could_sign": lambda said: _listed(
-        [name for each in said.outcome.missing for name in each.could_sign], none="nobody"
+        [name for each in said.outcome.missing for name in each.could_sign], none="no signer"
     ),
     "user": lambda said: str(said.caller.uid),
     "group": lambda said: str(said.caller.gid),

@@ -110,14 +110,5 @@ def denied(
     code = Code.INTERNAL_ERROR if code in ALLOWING else code
     if rule is None:
         return Outcome(code, reason)
-    return Outcome(
-        code,
-        reason,
-        rule.name,
-        rule.where,
-        rule.mode,
-        signers,
-        tuple(missing),
-        tuple(requirements),
-        message=rule.message,
-    )
+    lacking, told = tuple(missing), tuple(requirements)
+    return Outcome(code, reason, rule.name, rule.where, rule.mode, signers, lacking, told, message=rule.message)

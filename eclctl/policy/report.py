@@ -120,12 +120,18 @@ class Reporter:
     def denial(self) -> Outcome:
         """Return the deny for requirements that are not met or leave objects uncovered, with a report on each."""
         code, reason = self._code_and_reason()
+        missing: list[Missing] = []
+        for number in self._unmet():
+            need, serving = self.rule.require[number], self.settlement.serving[number]
+            signed = tuple(_ordered(need, serving))
+            could = ("anyone whose key is in the keyrings",) if need.anyone else self._could_sign(number)
+            missing.append(Missing(need.text, need.count, len(signed), signed, could, need.stage))
         return denied(
             code,
             reason,
             self.rule,
             signers=counted_people(self.rule.require, self.settlement.serving),
-            missing=[self._missing(number) for number in self._unmet()],
+            missing=missing,
             requirements=self.requirements(),
         )
 
@@ -150,8 +156,8 @@ class Reporter:
         """Return that an approval may be there in a format that is not read, by a signer with cosign keys."""
         failure = next((each for each in self.image.failures if each.finding.code == _UNSUPPORTED), None)
         needs = [number for number in unmet if self.rule.require[number].scope is None]
-        could_sign = {name for number in needs for name in self._could_sign(number)}
-        if failure is None or not any(self.policy.signers[name].signs_with_cosign for name in could_sign):
+        could_sign = {self.policy.signers[name] for number in needs for name in self._could_sign(number)}
+        if failure is None or all(signer_type(key).approves_parts for signer in could_sign for key in signer.keys):
             return None
         return f"signature {failure.signature} may be that, and is not read: {failure.finding.message}"
 
@@ -242,12 +248,6 @@ class Reporter:
     def _people(self, claim: Claim) -> tuple[str, ...]:
         holder = self.policy.holders.get(claim.signer.id)
         return holder.people if holder is not None else ()
-
-    def _missing(self, number: int) -> Missing:
-        need, serving = self.rule.require[number], self.settlement.serving[number]
-        signed = tuple(_ordered(need, serving))
-        could = ("anyone whose key is in the keyrings",) if need.anyone else self._could_sign(number)
-        return Missing(need.text, need.count, len(signed), signed, could, need.stage)
 
     def _could_sign(self, number: int) -> tuple[str, ...]:
         """Return the named people of a requirement whose approval there is not, and who have a key to give it with."""

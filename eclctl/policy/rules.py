@@ -35,8 +35,7 @@ RULE_KEYS = (
     "message",
 )
 FORBID_KEYS = ("signed_by",)
-UNKNOWN_SIGNATURES = ("ignore", "deny")
-DISCOUNTED_SIGNATURES = ("ignore", "deny")
+IGNORE_OR_DENY = ("ignore", "deny")
 LEGACY_SIGNATURES = ("ignore", "accept")
 MODES = ("enforce", "permissive")
 LONGEST_MESSAGE = 1000
@@ -62,8 +61,8 @@ class RuleReader:
             if rule is None:
                 continue
             if rule.name in names:
-                first = names[rule.name]
-                self.report.error(node, f"rule {quoted(rule.name)} is declared twice (first at {first})")
+                message = f"rule {quoted(rule.name)} is declared twice (first at {names[rule.name]})"
+                self.report.error(node, message)
             names.setdefault(rule.name, rule.where)
             found.append(rule)
         return tuple(found)
@@ -95,8 +94,8 @@ class RuleReader:
             distinct=distinct is not None and document.boolean(distinct, self.report, f"distinct of {what}") is True,
             forbidden=forbidden,
             forbidden_keys=self.holders.keys_of(forbidden),
-            deny_unknown=self._chose(fields, "unknown_signatures", what, UNKNOWN_SIGNATURES) == "deny",
-            deny_discounted=self._chose(fields, "discounted_signatures", what, DISCOUNTED_SIGNATURES) == "deny",
+            deny_unknown=self._chose(fields, "unknown_signatures", what, IGNORE_OR_DENY) == "deny",
+            deny_discounted=self._chose(fields, "discounted_signatures", what, IGNORE_OR_DENY) == "deny",
             accept_legacy=self._chose(fields, "legacy_signatures", what, LEGACY_SIGNATURES) == "accept",
             assurance=self._assurance(fields.get("assurance"), what),
             permissive=self._chose(fields, "mode", what, MODES) == "permissive",

@@ -94,10 +94,8 @@ def _rule() -> Schema:
         "max_signature_age": parts.duration_schema(
             "How old a signature may be. Only PGP signatures say when they were made."
         ),
-        "unknown_signatures": parts.one_of(rules.UNKNOWN_SIGNATURES, "What of signatures by unknown keys?"),
-        "discounted_signatures": parts.one_of(
-            rules.DISCOUNTED_SIGNATURES, "What of signatures that count for nothing?"
-        ),
+        "unknown_signatures": parts.one_of(rules.IGNORE_OR_DENY, "What of signatures by unknown keys?"),
+        "discounted_signatures": parts.one_of(rules.IGNORE_OR_DENY, "What of signatures that count for nothing?"),
         "legacy_signatures": parts.one_of(rules.LEGACY_SIGNATURES, "What of signatures of before Singularity 3.6?"),
         "assurance": parts.one_of(tuple(Assurance), "The least that the place of the file must be worth."),
         "mode": parts.one_of(rules.MODES, "Whether missing approvals deny."),

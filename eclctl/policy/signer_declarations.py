@@ -78,8 +78,7 @@ class SignerFiles:
 
     def take(self, kind: SignerKind, name: str, value: object) -> bool:
         """Keep what is listed under a name; return False when it was there before."""
-        listed = self.listed.setdefault(kind, {})
-        return listed.setdefault(name, value) is value
+        return self.listed.setdefault(kind, {}).setdefault(name, value) is value
 
     def public_key(self, entry: Scalar) -> PublicKey | None:
         """Return the key in a PEM file; None when an error was reported."""
@@ -281,10 +280,8 @@ def _public_keys(files: SignerFiles, node: Node, what: str) -> Iterator[tuple[Sc
 
 def _certificates(files: SignerFiles, node: Node, what: str) -> Names:
     """Read one certificate, or a list of them."""
-    listed: tuple[Node, ...] = (node,)
-    if isinstance(node, ListNode):
-        listed = document.items(node, files.report, f"certificate of {what}") or ()
-    for each in listed:
+    listed = document.items(node, files.report, f"certificate of {what}") if isinstance(node, ListNode) else (node,)
+    for each in listed or ():
         if (found := files.certificate(each, what)) is not None:
             yield found
 

@@ -42,12 +42,12 @@ def test_mounts_made_between_the_same_question_asked_twice_in_one_turn_are_seen(
 
 
 def test_mounts_that_get_the_number_of_another_are_not_taken_for_it(arena: Arena) -> None:
-    """A believed file system is unmounted and another mounted after the table was read, before the file is found."""
+    """A trusted file system is unmounted and another mounted after the table was read, before the file is found."""
     point, other = str(arena.folder("images/point")), str(arena.folder("elsewhere"))
     assert arena.call(engines.look_at_a_mount_that_takes_a_number_over, point, other) == "none"
 
 
-def test_mounts_that_say_that_they_are_fuse_are_not_believed_by_what_the_table_calls_them(arena: Arena) -> None:
+def test_mounts_that_say_that_they_are_fuse_are_not_trusted_by_what_the_table_calls_them(arena: Arena) -> None:
     point = arena.folder("images/served")
     arena.fuse(point, {"a.sif": Entry(IMAGE.read_bytes())}, allow_other=True, kind="fuse.test")
     found = arena.call(engines.look_by_a_table_that_lies, str(point))
@@ -56,9 +56,9 @@ def test_mounts_that_say_that_they_are_fuse_are_not_believed_by_what_the_table_c
 
 @pytest.mark.parametrize("always", [False, True], ids=["once", "always"])
 def test_a_mount_table_that_changes_while_it_is_read_is_read_again(arena: Arena, always: bool) -> None:
-    """Where it never keeps still, nothing but the root's own file system is believed of it."""
-    settled, seen, believed = arena.call(engines.read_while_mounting, str(arena.folder("point")), always)
-    assert (settled, seen, believed) == ((False, True, False) if always else (True, True, True))
+    """Where it never keeps still, nothing but the root's own file system is trusted of it."""
+    settled, seen, trusted = arena.call(engines.read_while_mounting, str(arena.folder("point")), always)
+    assert (settled, seen, trusted) == ((False, True, False) if always else (True, True, True))
 
 
 def test_parents_that_are_exchanged_while_they_are_looked_at_are_not_trusted(arena: Arena) -> None:

@@ -277,7 +277,7 @@ def test_spelling_of_a_file_without_a_name_is_matched_by_no_rule_with_paths(aren
 
 
 def test_mounts_whose_names_hold_what_looks_like_a_line_end_are_seen(arena: Arena) -> None:
-    """A user's FUSE file systems say that all on them is root's; their content is whatever the user likes."""
+    """A user's FUSE file systems say that all on them is root's; their content is what the user likes."""
     owners = {"uid": ALICE.uid, "gid": ALICE.gid}
     tree = {"a.sif": Entry((IMAGES / APPROVED).read_bytes())}
     points = {name: arena.folder(f"images/a{end}b") for name, end in LINE_ENDS.items()}
@@ -295,7 +295,7 @@ def test_mounts_whose_names_hold_what_looks_like_a_line_end_are_seen(arena: Aren
 
 @needs_ext4
 @pytest.mark.parametrize("flags", [linux.MS_NOSUID | linux.MS_NODEV, 0], ids=["as udisks mounts it", "without flags"])
-def test_mounts_of_a_file_system_that_a_user_brought_are_not_believed(arena: Arena, flags: int) -> None:
+def test_mounts_of_a_file_system_that_a_user_brought_are_not_trusted(arena: Arena, flags: int) -> None:
     """Root mounted it on a directory of root's, and every owner in it is root: its user wrote all of that."""
     point = arena.folder("images/media")
     disk = arena.folder("alice", owner=ALICE) / "disk"
@@ -309,7 +309,7 @@ def test_mounts_of_a_file_system_that_a_user_brought_are_not_believed(arena: Are
 
 
 @pytest.mark.parametrize("word", ["fuse", "trusted", "read_only"])
-def test_mounts_of_fuse_are_believed_under_that_word_alone(arena: Arena, word: str) -> None:
+def test_mounts_of_fuse_are_trusted_under_that_word_alone(arena: Arena, word: str) -> None:
     """There, a lease that is refused says nothing: `explain` tells that writers are not known."""
     point = arena.folder("images/served")
     arena.fuse(point, {"a.sif": Entry((IMAGES / APPROVED).read_bytes())}, allow_other=True, kind="fuse.test")
@@ -323,7 +323,7 @@ def test_mounts_of_fuse_are_believed_under_that_word_alone(arena: Arena, word: s
 
 
 @needs_ext4
-def test_mounts_are_believed_that_the_administrator_lists(arena: Arena) -> None:
+def test_mounts_are_trusted_that_the_administrator_lists(arena: Arena) -> None:
     point = arena.folder("images/media")
     file_system_in(arena.root / "disk")
     arena.loop(arena.root / "disk", point)
@@ -334,7 +334,7 @@ def test_mounts_are_believed_that_the_administrator_lists(arena: Arena) -> None:
 
 
 @pytest.mark.parametrize("kind", ["tmpfs", "ramfs"])
-def test_mounts_of_memory_that_nobody_lists_are_not_believed(arena: Arena, kind: str) -> None:
+def test_mounts_of_memory_that_are_not_listed_are_not_trusted(arena: Arena, kind: str) -> None:
     point = arena.folder("images/memory")
     arena.mount(kind, point, kind, data="mode=755")
     arena.call(shutil.copyfile, arena.site.image(APPROVED), str(point / "a.sif"))
@@ -395,7 +395,7 @@ def test_places_that_users_may_not_see_are_named_to_admins_alone(arena: Arena) -
 
 @pytest.mark.parametrize("fd", [True, False], ids=["with a descriptor", "by name"])
 def test_names_of_others_tell_nothing_of_what_they_reach(arena: Arena, fd: bool) -> None:
-    """The answer about one's own file is the same, whatever the sent name reaches or does not reach.
+    """The answer about one's own file is the same for every sent name, also for one that reaches nothing.
 
     Bob has other names for Alice's file in his private directory, and works there.
     """
@@ -491,7 +491,7 @@ def test_a_place_where_root_may_not_look_is_said_apart_from_another_file(arena: 
 
 
 @pytest.mark.parametrize("by_name", [True, False], ids=["by name", "with a descriptor"])
-def test_a_root_directory_that_is_no_mount_point_is_believed_as_the_root_s_file_system(
+def test_a_root_directory_that_is_no_mount_point_is_trusted_as_the_root_s_file_system(
     arena: Arena, by_name: bool
 ) -> None:
     jail = arena.folder("jail")

@@ -197,7 +197,7 @@ def test_a_file_that_cannot_be_read_leaves_the_ranges_read_before(files: Files) 
     assert found.uids.problem == "is not a regular file; the ranges read before stay in force"
 
 
-def test_without_ranges_from_before_every_id_may_be_anybodys_until_the_file_can_be_read(files: Files) -> None:
+def test_without_ranges_from_before_every_id_may_be_any_users_until_the_file_can_be_read(files: Files) -> None:
     os.mkdir(files.subuid)
     first = read_subordinate_ids(files)
     second = read_subordinate_ids(files, first)
@@ -208,14 +208,14 @@ def test_without_ranges_from_before_every_id_may_be_anybodys_until_the_file_can_
     assert read_subordinate_ids(files, second).uids.ranges.starts == ()
 
 
-def test_a_file_of_too_many_lines_is_not_believed(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_of_too_many_lines_is_not_trusted(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subordinate_ids, "MOST_LINES", 2)
     grant(files.subuid, "a:1:1\n" * 3)
     assert read_subordinate_ids(files).uids.ranges.owners_of(1) == NOT_READ
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, whose files must be root's alone")
-def test_a_file_that_others_can_write_is_not_believed(files: Files) -> None:
+def test_a_file_that_others_can_write_is_not_trusted(files: Files) -> None:
     os.chmod(os.path.dirname(files.subuid), 0o755)
     grant(files.subuid, "alice:100000:10\n")
     before = read_subordinate_ids(files)

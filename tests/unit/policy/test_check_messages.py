@@ -315,7 +315,7 @@ WARNINGS: dict[str, Case] = {
         "message: No",
         links={"/home/images/a.sif": "/data/a.sif"},
     ),
-    "a path on a file system that is not believed": rule(
+    "a path on a file system that is not trusted": rule(
         "match: {paths: [/home/a/**, /home/b/**]}",
         "decision: deny",
         "message: No",

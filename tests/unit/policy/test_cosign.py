@@ -155,7 +155,7 @@ SHARED = (
 DEV, PRODUCTION = frozenset({("env", "dev")}), frozenset({("env", "prod")})
 
 
-def test_a_key_listed_twice_speaks_for_whom_its_signature_fits() -> None:
+def test_a_key_listed_twice_counts_for_the_signer_that_its_signature_fits() -> None:
     made = asking("[{any_of: [prod]}]", head=SHARED)
     assert decide(made, OCI.with_claims(OCI.by_cosign("ci", annotations=DEV))).code is Code.REQUIREMENTS_NOT_MET
     image = OCI.with_claims(OCI.by_cosign("ci", annotations=DEV), OCI.by_cosign("ci", annotations=PRODUCTION))
@@ -164,7 +164,7 @@ def test_a_key_listed_twice_speaks_for_whom_its_signature_fits() -> None:
     assert [each.signer for each in signatures(made, made.rules[0], image, {})] == ["dev", "prod"]
 
 
-def test_a_signature_that_fits_nobody_says_so_for_each() -> None:
+def test_a_signature_that_fits_no_signer_says_so_for_each() -> None:
     made = asking("[{any_of: [prod]}]", head=SHARED)
     (report,) = signatures(made, made.rules[0], OCI.with_claims(OCI.by_cosign("ci")), {})
     assert report.signer == "dev or prod"
@@ -263,7 +263,7 @@ def test_an_object_in_no_group_beside_the_image_is_not_approved() -> None:
     assert "no signature can cover object 6" in outcome.reason
 
 
-def test_cosign_covers_the_image_whatever_the_groups_of_its_objects() -> None:
+def test_cosign_covers_the_image_in_any_groups() -> None:
     """A group number is not signed, and a digest is: where the manifest leads is what the signature is over."""
     for groups, loose in (({}, (1, 2, 3, 4, 5)), ({1: (1, 2), 2: (3, 4, 5)}, ())):
         image = Image(groups, loose=loose, subject=(1, 2, 3), carriers=(4, 5), tied=False)
@@ -285,7 +285,7 @@ def test_a_native_signature_that_is_asked_for_covers_what_cosign_does_not() -> N
     assert decide(made, EXTRA.with_claims(native)).code is Code.REQUIREMENTS_NOT_MET
 
 
-def test_a_native_signature_that_nobody_asked_for_covers_nothing() -> None:
+def test_a_native_signature_that_is_not_asked_for_covers_nothing() -> None:
     assert decide(CI, EXTRA.with_claims(EXTRA.by_cosign("ci"), EXTRA.by("A"))).code is Code.OBJECT_NOT_APPROVED
 
 
@@ -363,7 +363,7 @@ def test_a_forbidden_or_withdrawn_signer_is_known_by_any_cosign_signature(claim)
     assert "prod" in outcome.reason
 
 
-def test_a_cosign_signature_over_other_content_denies_whatever_its_annotations() -> None:
+def test_a_cosign_signature_over_other_content_denies_with_any_annotations() -> None:
     changed = OCI.by_cosign(
         "approver", signature=9, objects=frozenset(), mismatch=Finding("blob", "layer 1 was changed")
     )
@@ -397,7 +397,7 @@ def test_a_signature_in_the_newer_cosign_format_is_named_when_it_may_be_what_is_
     assert outcome.missing[0].could_sign == ("ci",)
 
 
-def test_it_is_not_named_when_nobody_who_could_sign_uses_cosign() -> None:
+def test_it_is_not_named_when_no_signer_who_could_sign_uses_cosign() -> None:
     made = asking("[{any_of: [alice]}]")
     assert decide(made, OCI.with_claims(failures=(NEW,))).code is Code.REQUIREMENTS_NOT_MET
     made = asking("[{all_of: [alice, ci]}]")

@@ -49,9 +49,9 @@ def test_anything_else_in_braces_is_an_error(text: str) -> None:
         parse_message(text)
 
 
-def test_where_nothing_is_missing_nobody_could_sign() -> None:
+def test_where_nothing_is_missing_no_signer_could_sign() -> None:
     said = Said(Outcome(Code.TAMPERED, "why", "it"), "/srv/a.sif", Caller(7, 8), "node1")
-    assert parse_message("{missing}, {stage}, {could_sign}").fill(said) == "nothing, nothing, nobody"
+    assert parse_message("{missing}, {stage}, {could_sign}").fill(said) == "nothing, nothing, no signer"
 
 
 def test_every_placeholder_can_be_filled() -> None:

@@ -281,7 +281,7 @@ def test_whether_a_certificate_is_warned_of_depends_on_the_time_of_loading() -> 
     assert len(_load(text, now=datetime(2046, 1, 1, tzinfo=UTC)).warnings) == 1
 
 
-def test_a_certificate_that_nobody_can_be_asked_about_is_a_warning_when_somebody_must_be() -> None:
+def test_a_certificate_without_a_responder_is_a_warning_when_one_must_be_asked() -> None:
     text = signer(f"certificate: {{file: leaf-noocsp.pem, {CHAIN}, ocsp: WORD}}")
     found = warnings(text.replace("WORD", "require"))
     assert len(found) == 1

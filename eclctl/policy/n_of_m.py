@@ -15,7 +15,7 @@ The rules of counting:
    one. What it covers is that image; the objects that only carry signatures count as covered with it.
 7. With `distinct`, no person serves two requirements: an exact matching of people to places.
 8. A claim that says what it is for counts only for requirements that ask for that, and one that does not say so only
-   for those that ask for nothing (`purposes`).
+   for those that ask for nothing (`claim_signers`).
 9. Every object must be covered by a claim that satisfied some requirement. In an OCI-SIF that is not of exactly one
    image nothing is covered: what would run is not known.
 """

@@ -5,14 +5,21 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from eclctl.text import quoted
+
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from eclctl.config.document import Report, Scalar
     from eclctl.model import Caller
 
-__all__ = ["NAMES", "Names", "subject"]
+_HIGHEST_ID: Final = 0xFFFFFFFE  # uid_t and gid_t; the next one stands for "none"
+_NUMBER: Final = re.compile(r"[0-9]{1,10}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +46,27 @@ def _gid(name: str) -> int | None:
 
 
 NAMES: Final = Names(user=_uid, group=_gid)
+
+
+def numbers_of(
+    words: Iterable[Scalar], report: Report, sort: str, resolve: Callable[[str], int | None]
+) -> frozenset[int]:
+    """Return the numbers of users or groups that are given by name or number, and report those that there are not.
+
+    Args:
+        words: the names and numbers.
+        report: takes what is wrong.
+        sort: `user` or `group`.
+        resolve: the number of a name, or None.
+    """
+    numbers: set[int] = set()
+    for word in words:
+        number = int(word.text) if _NUMBER.fullmatch(word.text) else resolve(word.text)
+        if number is None or number > _HIGHEST_ID:
+            report.error(word, f"there is no {sort} {quoted(word.text)} on this host")
+        else:
+            numbers.add(number)
+    return frozenset(numbers)
 
 
 def subject(uid: int) -> Caller | None:

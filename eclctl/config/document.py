@@ -154,15 +154,27 @@ class Report:
         return lines[mark.line - 1] if 0 < mark.line <= len(lines) else None
 
 
-def suggestion(word: str, known: Iterable[str]) -> str | None:
-    """Return "did you mean 'x'?" for the nearest known word, else the known words when they are few, else None."""
-    words = sorted(set(known))
+class WrongTextError(ValueError):
+    """A text that is not what it must be: the message begins with a verb, and `hint` says what to write."""
+
+    def __init__(self, message: str, hint: str | None) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """Return "did you mean 'x'?" for the nearest known word, else None."""
     import difflib  # noqa: PLC0415 - only a word that is unknown needs it
 
-    near = difflib.get_close_matches(word.lower(), words, n=1) if len(word) <= _MOST_COMPARED else []
-    if near:
-        return f"did you mean {quoted(near[0])}?"
-    return f"known: {', '.join(words)}" if 0 < len(words) <= 16 else None  # noqa: PLR2004 - as many as fit a line
+    near = difflib.get_close_matches(word.lower(), sorted(set(known)), n=1) if len(word) <= _MOST_COMPARED else []
+    return f"did you mean {quoted(near[0])}?" if near else None
+
+
+def suggestion(word: str, known: Iterable[str]) -> str | None:
+    """Return what `nearest` does, else the known words when they are few, else None."""
+    words = sorted(set(known))
+    few = f"known: {', '.join(words)}" if 0 < len(words) <= 16 else None  # noqa: PLR2004 - as many as fit a line
+    return nearest(word, words) or few
 
 
 def read_document(name: str, text: bytes, report: Report) -> Node | None:
@@ -377,40 +389,27 @@ def choice(node: Node, report: Report, what: str, options: Sequence[str]) -> str
     """Take one of the words in `options`."""
     word = text(node, report, what)
     if word is not None and word not in options:
-        near = suggestion(word, options)
-        report.error(node, f"{what} must be one of {', '.join(options)}, and is {quoted(word)}", _only_near(near))
+        report.error(node, f"{what} must be one of {', '.join(options)}, and is {quoted(word)}", nearest(word, options))
         return None
     return word
-
-
-def _only_near(hint: str | None) -> str | None:
-    return hint if hint is not None and hint.startswith("did you mean") else None
 
 
 def integer(node: Node, report: Report, what: str, low: int, high: int) -> int | None:
     """Take a decimal number from `low` to `high`."""
     word = text(node, report, what)
-    if word is None:
-        return None
-    number = bounded_integer(word, low, high)
-    if number is None:
+    number = None if word is None else bounded_integer(word, low, high)
+    if word is not None and number is None:
         report.error(node, f"{what} must be a number from {low} to {high}, and is {quoted(word)}")
-        return None
     return number
 
 
 def boolean(node: Node, report: Report, what: str) -> bool | None:
     """Take `true` or `false`; YAML 1.1's yes, no, on and off are errors, since programs disagree on them."""
     word = text(node, report, what)
-    if word is None:
-        return None
-    if word not in _BOOLEANS:
+    if word is not None and word not in _BOOLEANS:
         meant = {"yes": "true", "on": "true", "no": "false", "off": "false"}.get(word.lower(), word.lower())
-        report.error(
-            node, f"{what} must be true or false, and is {quoted(word)}", _only_near(suggestion(meant, _BOOLEANS))
-        )
-        return None
-    return _BOOLEANS[word]
+        report.error(node, f"{what} must be true or false, and is {quoted(word)}", nearest(meant, _BOOLEANS))
+    return _BOOLEANS.get(word or "")
 
 
 def duration(node: Node, report: Report, what: str, *, low: float = 0.0, high: float = math.inf) -> float | None:
@@ -430,6 +429,13 @@ def duration(node: Node, report: Report, what: str, *, low: float = 0.0, high: f
         report.error(node, f"{what} must be from {low:g}s to {high:g}s, and is {quoted(word)}")
         return None
     return seconds
+
+
+def text_or_texts(node: Node, report: Report, what: str) -> tuple[Scalar, ...] | None:
+    """Take a string, or a list of strings as `texts` does."""
+    if not isinstance(node, Scalar):
+        return texts(node, report, what)
+    return None if text(node, report, what) is None else (node,)
 
 
 def texts(node: Node, report: Report, what: str, *, may_be_empty: bool = False) -> tuple[Scalar, ...] | None:

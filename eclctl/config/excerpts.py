@@ -7,8 +7,6 @@ import unicodedata
 from eclctl.config.document import Problem
 from eclctl.text import printable_message
 
-__all__ = ["WIDTH", "excerpt", "shown"]
-
 WIDTH = 80
 """Columns of a terminal that a problem is written for."""
 
@@ -17,7 +15,7 @@ _WIDE = frozenset("WF")
 _NARROWEST = 20
 
 
-def shown(sort: str, problem: Problem, width: int = WIDTH) -> list[str]:
+def problem_lines(sort: str, problem: Problem, width: int = WIDTH) -> list[str]:
     """Return a problem as people see it: the sentence, the line that it is about, and what to do.
 
     Args:
@@ -49,7 +47,7 @@ def _window(line: str, at: int, room: int) -> tuple[str, int]:
     start, end = _reach(line, at, room)
     before, after = _CUT if start else "", _CUT if end < len(line) else ""
     caret = len(before) + _columns(line[start:at])
-    return before + "".join(map(_shown, line[start:end])) + after, caret
+    return before + printable_message(line[start:end]) + after, caret
 
 
 def _reach(line: str, at: int, room: int) -> tuple[int, int]:
@@ -68,18 +66,13 @@ def _reach(line: str, at: int, room: int) -> tuple[int, int]:
     return start, end
 
 
-def _shown(character: str) -> str:
-    """Return a character as it may be shown: escaped when it could move the cursor, or shows as nothing."""
-    return printable_message(character)
-
-
 def _columns(text: str) -> int:
     """Return how many columns of a terminal a text takes when it is shown."""
     return sum(_column(character) for character in text)
 
 
 def _column(character: str) -> int:
-    shown = _shown(character)
+    shown = printable_message(character)  # escaped when it could move the cursor, or shows as nothing
     if len(shown) > 1:
         return len(shown)
     if unicodedata.combining(shown):

@@ -15,8 +15,6 @@ from eclctl.errors import ConfigError
 from eclctl.files.guarded import Reader, read_unguarded
 from eclctl.text import quoted
 
-__all__ = ["MAX_SERVERS", "Keyserver", "Keyservers", "parse_url", "read_keyservers", "read_user_file"]
-
 MAX_SERVERS: Final = 16
 _MAX_URL: Final = 512
 _HKP_PORT: Final = 11371
@@ -53,7 +51,7 @@ class Keyservers(NamedTuple):
     timeout: float = 10.0
 
 
-def parse_url(text: str) -> str:
+def parse_keyserver_url(text: str) -> str:
     """Return a keyserver's URL as http or https; `hkp://` is http on port 11371, `hkps://` is https.
 
     Raises:
@@ -83,12 +81,11 @@ def read_user_file(path: str, *, read: Reader = read_unguarded) -> tuple[Keyserv
         report.error(Mark(path, 0, 0), f"the file {error}")
     else:
         root = document.read_document(path, text, report)
-        fields = None
-        if root is not None:
-            fields = document.mapping(root, report, "the file", ("version", "keyservers"), ("version", "keyservers"))
-        if fields and "version" in fields:
+        keys = ("version", "keyservers")
+        fields = (None if root is None else document.mapping(root, report, "the file", keys, keys)) or {}
+        if "version" in fields:
             document.integer(fields["version"], report, "version", 1, 1)
-        if fields and "keyservers" in fields:
+        if "keyservers" in fields:
             found = read_keyservers(fields["keyservers"], report, os.path.dirname(path))
     return found, tuple(report.errors)
 
@@ -126,21 +123,20 @@ def _server(node: Node, report: Report, base: str) -> Keyserver | None:
     if fields is None or text is None:
         return None
     try:
-        url = parse_url(text)
+        url = parse_keyserver_url(text)
     except ConfigError as error:
         report.error(fields["url"], str(error))
         return None
     token_file = _path(fields.get("token_file"), report, "token_file", base)
-    if token_file is not None and not _may_have_a_token(url):
+    if token_file is not None and not _is_read_by_no_other(url):
         report.error(fields["token_file"], "a token would be sent in the clear", "write hkps:// or https:// as the url")
     return Keyserver(url, _path(fields.get("ca"), report, "ca", base), token_file)
 
 
-def _may_have_a_token(url: str) -> bool:
+def _is_read_by_no_other(url: str) -> bool:
     """Return whether what is sent cannot be read on the way."""
-    host = url.split("://", 1)[1].split("/", 1)[0]
-    host = host if host.endswith("]") else re.sub(r":[0-9]+$", "", host)
-    return url.startswith("https://") or _OWN_HOST.fullmatch(host) is not None
+    match = _URL.fullmatch(url)
+    return match is not None and (match["scheme"] == "https" or _OWN_HOST.fullmatch(match["host"]) is not None)
 
 
 def _path(node: Node | None, report: Report, what: str, base: str) -> str | None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from eclctl.config import document
+from eclctl.config.accounts import numbers_of
 from eclctl.config.document import Mark, Node, Problem, Report
 from eclctl.config.keyservers import Keyservers, read_keyservers
 from eclctl.errors import ConfigError
@@ -106,7 +107,7 @@ class LoadedSettings:
     errors: tuple[Problem, ...]
 
 
-def load(path: str, *, resolve_user: Callable[[str], int | None]) -> LoadedSettings:
+def load_settings(path: str, *, resolve_user: Callable[[str], int | None]) -> LoadedSettings:
     """Read and check config.yaml; relative paths in it are relative to its directory.
 
     `resolve_user` gives the number of a user name, or None. Never raises: a file that cannot be read is an error too.
@@ -136,6 +137,8 @@ class _Reader:
         found = document.mapping(root, self.report, "the configuration", (*_KEYS, "shared_cache"), _REQUIRED)
         if found is None:
             return None
+        watched = found.get("watch")
+        watches = () if watched is None else document.items(watched, self.report, "watch", may_be_empty=True) or ()
         if "shared_cache" in found:
             self.report.error(found["shared_cache"], "shared_cache is not known to this version of eclctl", "remove it")
         if (version := found.get("version")) is not None:
@@ -148,7 +151,7 @@ class _Reader:
             state_dir=self._path(found.get("state_dir"), "state_dir"),
             policies=self._paths(found.get("policies"), "policies"),
             keyrings=self._paths(found.get("keyrings"), "keyrings", may_be_empty=True),  # all keys can be PEM keys
-            watch=self._watches(found.get("watch")),
+            watch=tuple(watch for item in watches if (watch := self._watch(item)) is not None),
             metrics_listen=listen,
             metrics_textfile=textfile,
             audit_path=self._audit(found.get("audit")),
@@ -168,18 +171,12 @@ class _Reader:
         return tuple(self._path(item, f"a path in {what}") for item in found)
 
     def _sockets(self, node: Node | None) -> tuple[str, str]:
-        found = None
-        if node is not None:
-            found = document.mapping(node, self.report, "sockets", ("check", "admin"), ("check", "admin"))
-        found = found or {}
+        keys = ("check", "admin")
+        found = {} if node is None else document.mapping(node, self.report, "sockets", keys, keys) or {}
         check, admin = self._path(found.get("check"), "sockets.check"), self._path(found.get("admin"), "sockets.admin")
         if admin and check == admin:
             self.report.error(found["admin"], "sockets.admin is the same path as sockets.check")
         return check, admin
-
-    def _watches(self, node: Node | None) -> tuple[Watch, ...]:
-        found = () if node is None else document.items(node, self.report, "watch", may_be_empty=True) or ()
-        return tuple(watch for item in found if (watch := self._watch(item)) is not None)
 
     def _watch(self, node: Node) -> Watch | None:
         found = document.mapping(node, self.report, "a watch", ("path", "recursive", "rescan"), ("path",))
@@ -226,14 +223,7 @@ class _Reader:
         if node is None:
             return frozenset({0})
         names = document.texts(node, self.report, "trusted_owners") or ()
-        owners: set[int] = set()
-        for name in names:
-            uid = int(name.text) if name.text.isascii() and name.text.isdigit() else self.resolve_user(name.text)
-            if uid is None:
-                self.report.error(name, f"there is no user {quoted(name.text)} on this host")
-            else:
-                owners.add(uid)
-        return frozenset(owners)
+        return numbers_of(names, self.report, "user", self.resolve_user)
 
     def _filesystems(self, node: Node | None, trusted_mounts: Node | None) -> Filesystems:
         """Read which file systems are trusted; `trusted_mounts` is the older name of `filesystems.read_only`."""

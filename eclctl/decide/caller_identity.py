@@ -27,8 +27,15 @@ from dataclasses import replace
 from functools import partial
 from typing import Final, NamedTuple, Protocol
 
-from eclctl.config.subordinate_id_files import SYSTEM, Files, Granted, SubordinateIds, read_subordinate_ids
-from eclctl.config.subordinate_ids import MANY, NOT_READ
+from eclctl.config.subordinate_ids import (
+    MANY,
+    NOT_READ,
+    SYSTEM,
+    Files,
+    Granted,
+    SubordinateIds,
+    read_subordinate_ids,
+)
 from eclctl.model import Caller, Identity
 from eclctl.text import quoted
 

@@ -24,8 +24,7 @@ from eclctl.decide.place import Place
 from eclctl.decide.refusals import NO_POLICY, NO_RULE, NOT_KNOWN, no_rule, refused, too_low
 from eclctl.decide.snapshot import Snapshot
 from eclctl.model import Caller, Code, Outcome, Verification
-from eclctl.policy.ages import too_old
-from eclctl.policy.evaluate import evaluate, withdrawn
+from eclctl.policy.evaluate import evaluate, too_old, withdrawn
 from eclctl.policy.language import Policy, Rule
 from eclctl.policy.outcome import EXCUSED
 from eclctl.policy.select import select_rule
@@ -135,7 +134,7 @@ def _of_content(
     policy: Policy, rule: Rule | None, found: Verification, rejected: Mapping[int, Finding], *, explain: bool
 ) -> Outcome:
     """Return what the policy says of the image's content, for every caller and every place."""
-    outcome = withdrawn(policy, found, rejected) if policy.withdraws else None
+    outcome = withdrawn(policy, found) if policy.withdraws else None
     if outcome is not None:
         return outcome
     return NO_RULE if rule is None else evaluate(policy, rule, found, rejected, explain=explain)

@@ -20,7 +20,7 @@ from eclctl.errors import ConfigError, EclctlError
 from eclctl.files.guarded import Reader, expand, read_guarded
 from eclctl.policy.language import Policy
 from eclctl.policy.lint import Linter, Remarks, no_remarks
-from eclctl.policy.load import Loaded, LoadEnvironment, Source, load
+from eclctl.policy.load import Loaded, LoadEnvironment, PolicyFile, load_policies
 from eclctl.policy.signer_declarations import KeyringCertificate
 from eclctl.signature import openpgp
 from eclctl.signature.keys import MAX_CERTIFICATE_FILE
@@ -45,7 +45,7 @@ class Snapshot:
     store: KeyStore
     digest: str | None
     loaded_at: datetime | None
-    sources: tuple[Source, ...] = field(default=(), repr=False)
+    sources: tuple[PolicyFile, ...] = field(default=(), repr=False)
     exceptions: Exceptions = field(default=NO_EXCEPTIONS, repr=False)
 
     @classmethod
@@ -143,7 +143,7 @@ def _build(
     environment = LoadEnvironment(
         known, read_key, names.user, names.group, now, review=review, host=names.host, read_sources=read_sources
     )
-    loaded = load(sources, environment) if len(errors) == unread else Loaded(None, (), ())
+    loaded = load_policies(sources, environment) if len(errors) == unread else Loaded(None, (), ())
     errors += loaded.errors
     warnings += loaded.warnings
     if loaded.policy is None or errors or ring is None:
@@ -221,11 +221,11 @@ def _blamed(blobs: Mapping[str, bytes]) -> list[Problem]:
     return found
 
 
-def _sources(paths: tuple[str, ...], errors: list[Problem], read: Reader) -> list[Source]:
-    sources: list[Source] = []
+def _sources(paths: tuple[str, ...], errors: list[Problem], read: Reader) -> list[PolicyFile]:
+    sources: list[PolicyFile] = []
     for path in _expanded(paths, _POLICY_SUFFIXES, errors):
         try:
-            sources.append(Source(path, read(path, limit=MAX_BYTES)))
+            sources.append(PolicyFile(path, read(path, limit=MAX_BYTES)))
         except ConfigError as error:
             errors.append(Problem(path, 0, 0, f"the policy {error}"))
     if not sources and not errors:
@@ -234,12 +234,12 @@ def _sources(paths: tuple[str, ...], errors: list[Problem], read: Reader) -> lis
     return sources
 
 
-def _read_sources(path: str, *, read: Reader) -> list[Source]:
+def _read_sources(path: str, *, read: Reader) -> list[PolicyFile]:
     """Return the policy at a path, or those of a directory; raise ConfigError where there is none."""
-    sources: list[Source] = []
+    sources: list[PolicyFile] = []
     for file in expand((path,), _POLICY_SUFFIXES):
         try:
-            sources.append(Source(file, read(file, limit=MAX_BYTES)))
+            sources.append(PolicyFile(file, read(file, limit=MAX_BYTES)))
         except ConfigError as error:
             raise error if file == path else ConfigError(f"{file} {error}") from error
     return sources

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-__all__ = ["EXPLANATIONS", "Difference", "Relation"]
-
 
 class Relation(StrEnum):
     """Which of the two says no where the other says yes."""

@@ -17,55 +17,22 @@ Nothing drafted here takes for an approval what is none in eclctl's own terms. W
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import count
-from typing import Literal, Protocol
+from typing import Literal
 
 from eclctl.ecl.differences import Difference
 from eclctl.ecl.toml import EclConfig, ExecGroup, ListMode
+from eclctl.signature.openpgp import Certificate, Keyring
 from eclctl.terms import Assurance, Verdict
 from eclctl.text import quoted
-
-__all__ = ["Choices", "EclCertificate", "EclRing", "RuleDraft", "described", "draft_rules"]
 
 _LONGEST_NAME = 56  # of the 64 characters that a rule's name may have; the rest is for a number
 _NOT_IN_NAMES = re.compile(r"[^\w .@+:/-]+")
 _NOT_FIRST = " .@+:/-"
 _NOT_LAST = " :/-"
 _SPECIAL = re.compile(r"[*?\[\]{}]")
-
-
-class Key(Protocol):
-    """A primary key or a subkey."""
-
-    @property
-    def fingerprint(self) -> str: ...  # upper-case hex
-
-
-class EclCertificate(Protocol):
-    """What is asked of an OpenPGP certificate; `signature.openpgp.Certificate` is one."""
-
-    @property
-    def fingerprint(self) -> str: ...  # noqa: D102 - of the primary key, upper-case hex
-
-    @property
-    def name(self) -> str: ...  # noqa: D102 - a user ID
-
-    @property
-    def keys(self) -> Sequence[Key]: ...  # noqa: D102 - primary key and subkeys
-
-    @property
-    def materials(self) -> frozenset[str]: ...  # noqa: D102 - the keys themselves
-
-
-class EclRing(Protocol):
-    """What is asked of a keyring; `signature.openpgp.Keyring` is one."""
-
-    @property
-    def certificates(self) -> Sequence[EclCertificate]: ...  # noqa: D102 - all of them
-
-    def get(self, fingerprint: str) -> EclCertificate | None: ...  # noqa: D102 - by upper-case primary fingerprint
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +76,7 @@ class RuleDraft:
         return self.keys + self.forbidden
 
 
-def draft_rules(config: EclConfig, ring: EclRing | None, choices: Choices) -> tuple[RuleDraft, ...]:
+def draft_rules(config: EclConfig, ring: Keyring | None, choices: Choices) -> tuple[RuleDraft, ...]:
     """Return the rules for a configuration in their order.
 
     Args:
@@ -119,7 +86,10 @@ def draft_rules(config: EclConfig, ring: EclRing | None, choices: Choices) -> tu
     """
     drafter = _Drafter(config.legacy, ring, choices)
     if not config.activated:
-        return (drafter.everything(config.groups),)
+        differences = (drafter.place(), Difference.STRICT_READING, Difference.TAMPERED)
+        says = "ECL is not activated, so that every SIF image may run"
+        remarks = ("its execgroups are left out: import a copy with activated = true",) if config.groups else ()
+        return (RuleDraft("ecl-not-activated", None, None, says, differences, Verdict.ALLOW, remarks=remarks),)
     last_without_directory = sorted(config.groups, key=lambda group: not group.directory)
     return tuple([drafter.draft(group) for group in last_without_directory])
 
@@ -129,15 +99,9 @@ class _Drafter:
     """Drafts the rules of one configuration. `names` are those that its rules have so far."""
 
     legacy: bool
-    ring: EclRing | None
+    ring: Keyring | None
     choices: Choices
     names: set[str] = field(default_factory=set)
-
-    def everything(self, left_out: Sequence[ExecGroup]) -> RuleDraft:
-        differences = (self._place(), Difference.STRICT_READING, Difference.TAMPERED)
-        says = "ECL is not activated, so that every SIF image may run"
-        remarks = ("its execgroups are left out: import a copy with activated = true",) if left_out else ()
-        return RuleDraft("ecl-not-activated", None, None, says, differences, Verdict.ALLOW, remarks=remarks)
 
     def draft(self, group: ExecGroup) -> RuleDraft:
         path, exact = _pattern(group.directory)
@@ -181,7 +145,7 @@ class _Drafter:
     def _differences(self, *more: Difference) -> tuple[Difference, ...]:
         """Return where a rule that asks for approvals differs, in the order of `Difference`."""
         found = {
-            self._place(),
+            self.place(),
             Difference.UNRESOLVED_NAME,
             Difference.STRICT_READING,
             Difference.STRAY_SIGNATURES,
@@ -194,11 +158,11 @@ class _Drafter:
             found.add(Difference.PERMISSIVE)
         return tuple(each for each in Difference if each in found)
 
-    def _place(self) -> Difference:
+    def place(self) -> Difference:
         trusted = self.choices.assurance is Assurance.TRUSTED_PATH
         return Difference.USER_WRITABLE if trusted else Difference.LATER_CHANGES
 
-    def _certificate(self, fingerprint: str) -> EclCertificate | None:
+    def _certificate(self, fingerprint: str) -> Certificate | None:
         return self.ring.get(fingerprint) if self.ring is not None else None
 
     def _absent(self, group: ExecGroup) -> Iterator[str]:

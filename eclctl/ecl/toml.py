@@ -13,10 +13,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from eclctl.config.document import Problem, suggestion
+from eclctl.config.document import Problem, nearest
 from eclctl.text import quoted
-
-__all__ = ["MAX_ECL_FILE", "EclConfig", "ExecGroup", "ListMode", "Parsed", "read_ecl"]
 
 MAX_ECL_FILE = 4 * 1024 * 1024
 """The largest ecl.toml that is read, in bytes."""
@@ -109,7 +107,10 @@ class _Reader:
         except RecursionError:
             self._error(0, "not valid TOML: nested too deep")
         except ValueError as error:  # TOMLDecodeError, and numbers and dates that there cannot be
-            self._not_toml(str(error))
+            place = _POSITION.search(str(error))
+            line, column = (int(place[1]), int(place[2])) if place else (0, 0)
+            message = f"not valid TOML: {_POSITION.sub('', str(error))}"
+            self.errors.append(Problem(self.name, line, column, message))
         else:
             self.lines = tuple(number for number, line in enumerate(text.split("\n"), 1) if _HEADER.match(line))
             return top
@@ -129,14 +130,11 @@ class _Reader:
         self._directories_once(found)
         return EclConfig(activated, legacy, found)
 
-    def _not_toml(self, message: str) -> None:
-        """Report what tomllib says, which ends in where that is."""
-        place = _POSITION.search(message)
-        line, column = (int(place[1]), int(place[2])) if place else (0, 0)
-        self.errors.append(Problem(self.name, line, column, f"not valid TOML: {_POSITION.sub('', message)}"))
-
     def _error(self, line: int, message: str, hint: str | None = None) -> None:
         self.errors.append(Problem(self.name, line, 1 if line else 0, message, hint))
+
+    def _remark(self, line: int, message: str, hint: str | None) -> None:
+        self.remarks.append(Problem(self.name, line, 1 if line else 0, message, hint))
 
     def _fields(self, table: Mapping[str, Any], known: tuple[str, ...], line: int, what: str) -> dict[str, Any]:
         """Return the values of the known keys, whose case does not matter; two spellings of one are an error."""
@@ -144,10 +142,7 @@ class _Reader:
         for key, value in table.items():
             word = key.lower()
             if word not in known:
-                hint = suggestion(key, known)
-                near = hint if hint is not None and hint.startswith("did you mean") else None
-                message = f"{what}ECL ignores the key {quoted(key)}"
-                self.remarks.append(Problem(self.name, line, 1 if line else 0, message, near))
+                self._remark(line, f"{what}ECL ignores the key {quoted(key)}", nearest(key, known))
             elif word in fields:
                 self._error(line, f"{what}{word} is there twice, in two spellings", "keep one of them")
             else:
@@ -177,7 +172,7 @@ class _Reader:
         if isinstance(mode, str) and mode in tuple(ListMode):
             return ListMode(mode)
         shown = quoted(mode) if isinstance(mode, str) else "not text"
-        near = _near(mode) if isinstance(mode, str) else None
+        near = nearest(mode, ListMode) if isinstance(mode, str) else None
         self._error(line, f"{what}: mode must be one of {', '.join(ListMode)}, and is {shown}", near)
         return ListMode.WHITELIST
 
@@ -213,8 +208,7 @@ class _Reader:
             resolved = self.resolve(directory)
         except OSError as error:
             message = f"{what}: dirpath {quoted(directory)} cannot be looked at here: {error.strerror}"
-            hint = "where that is so, ECL does not load"
-            self.remarks.append(Problem(self.name, line, 1 if line else 0, message, hint))
+            self._remark(line, message, "where that is so, ECL does not load")
             return
         if resolved != directory:
             message = f"{what}: dirpath {quoted(directory)} leads through a symbolic link"
@@ -241,8 +235,3 @@ def _not_clean(path: str) -> str | None:
     if path != "/" and not _NO_COMPONENTS.isdisjoint(path[1:].split("/")):
         return "has an empty, '.' or '..' component or a slash at its end"
     return None
-
-
-def _near(word: str) -> str | None:
-    hint = suggestion(word, tuple(ListMode)) if word else None
-    return hint if hint is not None and hint.startswith("did you mean") else None

@@ -82,7 +82,7 @@ def load_site(config: str) -> tuple[Settings, Snapshot]:
     Raises:
         ConfigError: something in them is wrong; the message names each place, one a line.
     """
-    loaded = configuration.load(config, resolve_user=NAMES.user)
+    loaded = configuration.load_settings(config, resolve_user=NAMES.user)
     if loaded.settings is None:
         raise ConfigError(_listed(loaded.errors))
     built = build(loaded.settings, NAMES, generation=1, now=_now())

@@ -1,4 +1,4 @@
-"""Writes an exception as its file. `exceptions.read_exception` reads it back."""
+"""Writes an exception as its file. `breakglass.read_exception` reads it back."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from datetime import UTC, datetime
 
 from eclctl.policy.breakglass import FileName
 from eclctl.text import printable
-
-__all__ = ["Draft", "write_exception"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,13 +15,12 @@ from eclctl.config.document import MapNode, Node, Report, Scalar
 from eclctl.errors import ConfigError
 from eclctl.policy.globs import Glob, compile_repository, repository_objection
 from eclctl.policy.language import ANYONE, Policy, Signer
-from eclctl.policy.material import SignerFiles
 from eclctl.policy.signer_declarations import (
     DECLARATIONS,
     FINGERPRINT,
     OPTIONS,
     KeyringCertificates,
-    Reading,
+    SignerFiles,
     key_words,
     signer_keys,
 )
@@ -33,20 +32,20 @@ TOP_KEYS = ("version", "include", "signers", "roles", "withdrawn", "exceptions",
 WITHDRAWN_KEYS = ("objects", "manifests", "signers", "keys")
 
 _NAME = re.compile(r"\w(?:[\w .@+:/-]{0,62}[\w.@+])?")
-_DIGEST = re.compile(r"sha256:[0-9A-Fa-f]{64}")
+DIGEST = re.compile(r"sha256:[0-9A-Fa-f]{64}")
 
 PURPOSE_SHAPE = "1 to 32 of a-z, 0-9, '.', '_' and '-', as in scan"
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class PolicyFile:
     """A policy file: its path, for messages and for the files that it names relative to it, and its content."""
 
     path: str
     text: bytes
 
 
-def _no_files(path: str) -> Sequence[Source]:
+def _no_files(path: str) -> Sequence[PolicyFile]:
     del path
     raise ConfigError("there are no files to include here")
 
@@ -69,7 +68,7 @@ class LoadEnvironment:
     now: datetime
     review: Callable[[Policy, Declarations, Report], None] | None = None
     host: str = ""
-    read_sources: Callable[[str], Sequence[Source]] = _no_files
+    read_sources: Callable[[str], Sequence[PolicyFile]] = _no_files
 
 
 @dataclass(slots=True)
@@ -107,27 +106,31 @@ class Declarer:
     """Takes the declarations of one file after the other into `found`."""
 
     def __init__(self, environment: LoadEnvironment, report: Report) -> None:
-        self.found = Declarations(SignerFiles(environment.read_key, report, environment.now))
+        self.found = Declarations(SignerFiles(environment.read_key, environment.keyring, report, environment.now))
         self._environment = environment
         self._report = report
         self._roles: list[tuple[Scalar, Node]] = []
         self._withdrawals: list[Node] = []
-
-    def _check_default(self, node: Node) -> None:
-        if document.text(node, self._report, "default") not in {None, "deny"}:
-            hint = "leave it out, or write 'default: deny'; what may run without approvals needs a rule"
-            self._report.error(node, "default can only be 'deny'", hint)
 
     def file(self, root: Node) -> None:
         """Take one file's declarations; `finish` must follow the last."""
         fields = document.mapping(root, self._report, "the policy", TOP_KEYS, ("version",))
         if fields is None:
             return
-        if (exceptions := fields.get("exceptions")) is not None:
-            self._exceptions(exceptions)
-        self._check_version(fields.get("version"))
-        if (default := fields.get("default")) is not None:
-            self._check_default(default)
+        if (exceptions := fields.get("exceptions")) is not None:  # `policy.breakglass` reads them
+            if self.found.exceptions is not None:
+                message = f"exceptions are declared twice (first at {place(self.found.exceptions)})"
+                hint = "keep one: there is one directory of exceptions, and one way to approve"
+                self._report.error(exceptions, message, hint)
+            else:
+                self.found.exceptions = exceptions
+        version, default = fields.get("version"), fields.get("default")
+        if version is not None and (word := document.text(version, self._report, "version")) not in {None, "1"}:
+            message = f"version {quoted(word or '')} is not known to this eclctl"
+            self._report.error(version, message, "write 'version: 1'")
+        if default is not None and document.text(default, self._report, "default") not in {None, "deny"}:
+            hint = "leave it out, or write 'default: deny'; what may run without approvals needs a rule"
+            self._report.error(default, "default can only be 'deny'", hint)
         if (signers := fields.get("signers")) is not None:
             self._signers(signers)
         if (roles := fields.get("roles")) is not None:
@@ -145,32 +148,14 @@ class Declarer:
             self._withdrawn(node)
         return self.found
 
-    def _exceptions(self, node: Node) -> None:
-        """Keep what `policy.breakglass` reads once it is known who holds which key."""
-        if self.found.exceptions is not None:
-            message = f"exceptions are declared twice (first at {place(self.found.exceptions)})"
-            self._report.error(node, message, "keep one: there is one directory of exceptions, and one way to approve")
-            return
-        self.found.exceptions = node
-
-    def _check_version(self, node: Node | None) -> None:
-        if node is None:
-            return
-        version = document.text(node, self._report, "version")
-        if version not in (None, "1"):
-            self._report.error(
-                node, f"version {quoted(version or '')} is not known to this eclctl", "write 'version: 1'"
-            )
-
     def _signers(self, node: Node) -> None:
         for key, value in document.pairs(node, self._report, "signers") or ():
             name = name_of(key, self._report, "signer")
             if name is None or self._taken(key, name, "signer", self.found.signer_places):
                 continue
             if FINGERPRINT.fullmatch(name):
-                self._report.error(
-                    key, "a signer cannot be named like a fingerprint", "give it a name and list the key"
-                )
+                message = "a signer cannot be named like a fingerprint"
+                self._report.error(key, message, "give it a name and list the key")
                 continue
             self.found.signer_places[name] = key
             self.found.signers[name] = self._signer(name, value, place(key))
@@ -207,11 +192,10 @@ class Declarer:
                 self._report.error(fields[option.name], message, option.hint)
 
     def _keys_of(self, name: str, fields: dict[str, Node], what: str) -> tuple[str, ...]:
-        reading = Reading(self.found.material, self._environment.keyring, self._report)
         keys: list[str] = []
         for declaration in DECLARATIONS.values():
             if declaration.word in fields:
-                for entry, key in declaration.read(reading, fields[declaration.word], what):
+                for entry, key in declaration.read(self.found.material, fields[declaration.word], what):
                     self._add_key(keys, key, name, entry)
         return tuple(keys)
 
@@ -231,15 +215,11 @@ class Declarer:
     def _purposes(self, node: Node, what: str) -> frozenset[str]:
         """Take what DSSE signatures are for: a word, or a list of words."""
         where = f"purpose of {what}"
-        entries: tuple[Scalar, ...] | None = None
-        if not isinstance(node, Scalar):
-            entries = document.texts(node, self._report, where)
-        elif document.text(node, self._report, where) is not None:
-            entries = (node,)
-        for entry in entries or ():
+        entries = document.text_or_texts(node, self._report, where) or ()
+        for entry in entries:
             if not is_purpose(entry.text):
                 self._report.error(entry, f"{where} is {quoted(entry.text)}, which is no purpose", PURPOSE_SHAPE)
-        return frozenset(entry.text for entry in entries or ())
+        return frozenset(entry.text for entry in entries)
 
     def _repository(self, node: Node, what: str) -> Glob | None:
         pattern = document.text(node, self._report, f"repository of {what}")
@@ -272,19 +252,17 @@ class Declarer:
         fields = document.mapping(node, self._report, "withdrawn", WITHDRAWN_KEYS) or {}
         for sort in ("objects", "manifests"):
             entries = document.texts(fields[sort], self._report, f"withdrawn {sort}") if sort in fields else None
-            self.found.withdrawn_digests.update(filter(None, map(self._digest, entries or ())))
+            for entry in entries or ():
+                if DIGEST.fullmatch(entry.text):
+                    self.found.withdrawn_digests.add(entry.text.lower())
+                else:
+                    self._report.error(entry, f"{quoted(entry.text)} is no digest", "sha256: and 64 hex digits")
         if "signers" in fields:
             entries = document.texts(fields["signers"], self._report, "withdrawn signers")
             names = signer_names(entries, self.found, self._report)
             self.found.withdrawn_signers.extend(name for name in names if name not in self.found.withdrawn_signers)
         if "keys" in fields:
             self.found.withdrawn_keys += document.texts(fields["keys"], self._report, "withdrawn keys") or ()
-
-    def _digest(self, entry: Scalar) -> str | None:
-        if not _DIGEST.fullmatch(entry.text):
-            self._report.error(entry, f"{quoted(entry.text)} is no digest", "sha256: and 64 hex digits")
-            return None
-        return entry.text.lower()
 
 
 def signer_names(

@@ -7,12 +7,16 @@ requirements; objects that nothing covers. Only the outcome of the requirements 
 A forbidden or withdrawn signer is recognised by any signature that their key verified, also one that is expired,
 revoked, legacy, partial, over other content or by cosign with other annotations than are asked for: it still shows
 that they had a hand in the image.
+
+A key's and a signature's own times are the same for every rule and are judged before one is chosen. How old a signature
+may be is the rule's to say: `too_old` finds it for each decision, and nothing that is kept outlives it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 
 from eclctl.model import Claim, Code, Outcome, Verification
 from eclctl.policy import report
@@ -22,17 +26,18 @@ from eclctl.policy.outcome import by_decision, by_mode, by_requirements, denied
 from eclctl.terms import Finding, SignatureFormat, Verdict
 
 _LEGACY = SignatureFormat.LEGACY
+_NO_TIME = Finding("no-time", "it does not say when it was made, and the rule limits how old it may be")
 
 
-def withdrawn(policy: Policy, image: Verification, rejected: Mapping[int, Finding]) -> Outcome | None:
+def withdrawn(policy: Policy, image: Verification) -> Outcome | None:
     """Return a deny when something in the image is withdrawn, else None. Asked before a rule is chosen.
+
+    A signature that no longer counts still shows who signed, so it does not matter what is judged out.
 
     Args:
         policy: the policy.
         image: facts; with the digest of every data object when `policy.withdraws_objects`.
-        rejected: ignored: a signature that no longer counts still shows who signed.
     """
-    del rejected
     named = _claim_of(policy, image, policy.withdrawn.keys)
     if named is not None:
         return denied(Code.WITHDRAWN, f"everything signed by {report.signer_of(policy, named)} is withdrawn")
@@ -57,7 +62,7 @@ def evaluate(
         rule: what `select_rule` chose.
         image: facts; empty for a kind that carries no signatures.
         rejected: for those of `image.claims` that do not count now, by index, why: what trust and time judged out, and
-            what is too old for this rule (`ages.too_old`).
+            what is too old for this rule (`too_old`).
         explain: report on each requirement also when the answer is allow.
     """
     if rule.decision is Verdict.DENY:
@@ -66,7 +71,7 @@ def evaluate(
     if decided is not None:
         return decided
     settlement = settle(policy, rule, image, _counting(rule, image.claims, rejected))
-    allowed = by_requirements(rule, settlement, report.counted(rule.require, settlement.serving))
+    allowed = by_requirements(rule, settlement, report.counted_people(rule.require, settlement.serving))
     if allowed is not None and not explain:
         return allowed
     reporter = report.Reporter(policy, rule, image, rejected, settlement)
@@ -113,8 +118,6 @@ def _discounted(policy: Policy, rule: Rule, image: Verification, rejected: Mappi
 
 def _claim_of(policy: Policy, image: Verification, keys: Collection[int]) -> Claim | None:
     """Return the first claim by one of these keys, also one that does not count."""
-    if not keys:
-        return None
     for claim in image.claims:
         holder = policy.holders.get(claim.signer.id)
         if holder is not None and holder.key in keys:
@@ -129,3 +132,25 @@ def _counting(rule: Rule, claims: Sequence[Claim], rejected: Mapping[int, Findin
         for number, claim in enumerate(claims)
         if number not in rejected and claim.mismatch is None and (rule.accept_legacy or claim.format is not _LEGACY)
     ]
+
+
+def too_old(
+    rule: Rule | None, claims: Sequence[Claim], rejected: Mapping[int, Finding], now: datetime
+) -> Mapping[int, Finding]:
+    """Return `rejected`, and for those claims that are too old for `rule` at `now`, by index, why.
+
+    A signature counts until the age is reached, and from that instant on no more. One over other content stays what it
+    is at any age: it denies. With an age limit, no image is allowed that would be denied without.
+    """
+    if rule is None or rule.max_age is None:
+        return rejected
+    newest_too_old = now.timestamp() - rule.max_age
+    found = dict(rejected)
+    for number, claim in enumerate(claims):
+        if number in rejected or claim.mismatch is not None:
+            continue
+        if claim.created is None:
+            found[number] = _NO_TIME
+        elif claim.created.timestamp() <= newest_too_old:
+            found[number] = rule.too_old
+    return found

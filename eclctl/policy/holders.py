@@ -1,8 +1,11 @@
-"""Who holds which key, and which names are one key.
+"""Who holds which key, which names are one key, and which keys are withdrawn.
 
 A key has several names: the fingerprints of OpenPGP certificates that contain it, the digest of a PEM file, the X.509
 certificates that were issued for it, and its name as a cosign key. Names that share any key material count as one key,
 so that a person's certificate and PEM file, or two people's copies of one key, never count twice.
+
+The signatures of an unknown key cannot be recognised. So a withdrawn key has to be known to a signer or a keyring, and
+a name that is not is an error: a withdrawal that silently stops nothing would be worse than none.
 """
 
 from __future__ import annotations
@@ -12,12 +15,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from eclctl.config.document import Report
-from eclctl.policy.declare import Declarations, place
+from eclctl.policy.declare import DIGEST, Declarations, place
 from eclctl.policy.language import Holder, Signer
 from eclctl.policy.matching import match
-from eclctl.policy.signer_declarations import KeyringCertificates
+from eclctl.policy.signer_declarations import FINGERPRINT
 from eclctl.text import quoted
-from eclctl.trust.signer_types import signer_type
+from eclctl.trust.signer_types import names_called, signer_type
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,10 @@ class Holders:
 
     def able(self, purpose: str | None, *, native: bool) -> dict[str, frozenset[int]]:
         """Return the key numbers of each person that can make signatures for a purpose, or without bounds."""
+
+        def can_sign(key: str, person: str) -> bool:
+            return person not in self.signers or self.signers[person].can_sign_for(key, purpose)
+
         which = (native, purpose)
         if which in self._able:
             return self._able[which]
@@ -58,19 +65,12 @@ class Holders:
             self._able[which] = self.native if native else self.keys
         else:
             names = [name for name in self.by_name if not native or signer_type(name).approves_parts]
-            self._able[which] = _collect(self.by_name, names, lambda name, person: self._can(person, name, purpose))
+            self._able[which] = _collect(self.by_name, names, can_sign)
         return self._able[which]
-
-    def _can(self, person: str, key: str, purpose: str | None) -> bool:
-        return person not in self.signers or self.signers[person].can_sign_for(key, purpose)
 
     def all_have_keys(self, people: Iterable[str]) -> bool:
         """Tell whether each of these people has a key; one without is an error that has been reported."""
         return all(person in self.keys for person in people)
-
-    def only_cosign(self, person: str) -> bool:
-        """Tell whether a person has cosign keys and no others."""
-        return person in self.keys and person not in self.native
 
     def most_of_ring(self) -> int:
         """Return how many people the role `anyone` has."""
@@ -90,9 +90,11 @@ class Holders:
         return frozenset().union(*(self.keys.get(person, ()) for person in people))
 
 
-def find_holders(declared: Declarations, keyring: KeyringCertificates) -> Holders:
+def find_holders(declared: Declarations) -> Holders:
     """Number the keys of all signers and of all OpenPGP certificates, and say who holds each."""
-    certificates = {certificate.fingerprint: certificate.materials for certificate in keyring.certificates}
+    certificates = {
+        certificate.fingerprint: certificate.materials for certificate in declared.material.keyring.certificates
+    }
     names = {**declared.material.names(), **certificates}
     numbers = _numbered(names)
     people: dict[str, tuple[str, ...]] = {}
@@ -154,3 +156,25 @@ def warn_of_shared_keys(declared: Declarations, holders: Holders, report: Report
             this = "this key" if (noun := signer_type(key).noun) == "key" else f"the key of this {noun}"
             message = f"{this} of {quoted(person)} is also listed for {quoted(known_person)} at {where}"
             report.warning(entry, message, "it counts for one of them at a time, never for both")
+
+
+def withdrawn_keys(declared: Declarations, holders: Holders, report: Report) -> frozenset[int]:
+    """Return the numbers (`Holder.key`) of all keys that are withdrawn, under each of their names."""
+    found = set(holders.keys_of(declared.withdrawn_signers))
+    for entry in declared.withdrawn_keys:
+        fingerprint, digest = entry.text.upper(), entry.text.lower()
+        if FINGERPRINT.fullmatch(fingerprint):
+            names = [fingerprint]
+        elif DIGEST.fullmatch(digest):  # of the key itself, or of a certificate for it
+            names = [*names_called(declared.material.listed, digest)]
+            names += [each.fingerprint for each in declared.material.keyring.certificates if digest in each.materials]
+        else:
+            hint = "an OpenPGP fingerprint, or sha256:… of a PEM key or certificate; for a person, signers: [NAME]"
+            report.error(entry, f"{quoted(entry.text)} is no name of a key", hint)
+            continue
+        numbers = {holders.by_name[name].key for name in names if name in holders.by_name}
+        found |= numbers
+        if not numbers:
+            hint = "keep it with its signer or in a keyring, so that its signatures are recognised"
+            report.error(entry, f"no signer and no keyring has the key {quoted(entry.text)}", hint)
+    return frozenset(found)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import TypeAlias
 
 from eclctl.policy.globs import Glob
@@ -46,7 +45,6 @@ HOLDS = (
 )
 """The words of `holds`: object types, and for partitions their use and file system (`model.DataObject.holds`)."""
 
-
 _TOO_OLD = Finding("too-old", "it is older than the rule accepts")
 
 
@@ -55,9 +53,9 @@ class Signer:
     """A person, team or robot, with every key that speaks for it.
 
     `keys` are `KeyRef.id`s, whose prefixes tell the types of signer apart (`trust.signer_types`). A cosign signature
-    speaks for them only when it has
-    all of `annotations`, and names a repository that matches `repository` where that is not None. `purposes` are what
-    their DSSE signatures are for, which cannot say so themselves; none is an approval without bounds.
+    speaks for them only when it has all of `annotations`, and names a repository that matches `repository` where that
+    is not None. `purposes` are what their DSSE signatures are for, which cannot say so themselves; none is an approval
+    without bounds.
     """
 
     name: str
@@ -66,21 +64,6 @@ class Signer:
     annotations: frozenset[tuple[str, str]] = frozenset()
     repository: Glob | None = None
     purposes: frozenset[str] = frozenset()
-
-    @property
-    def signs_with_cosign(self) -> bool:
-        """Whether any of the keys is for signatures of the image in an OCI-SIF."""
-        return any(not signer_type(key).approves_parts for key in self.keys)
-
-    @property
-    def signs_natively(self) -> bool:
-        """Whether any of the keys is for signatures in the SIF format: PGP and DSSE."""
-        return any(signer_type(key).approves_parts for key in self.keys)
-
-    @property
-    def signs_with_time(self) -> bool:
-        """Whether any of the keys makes signatures that say when they were made."""
-        return any(signer_type(key).carries_time for key in self.keys)
 
     def can_sign_for(self, key: str, purpose: str | None) -> bool:
         """Whether signatures with one of the keys can be for this purpose, or, for None, without bounds.
@@ -306,8 +289,3 @@ class Policy:
     def withdraws_objects(self) -> bool:
         """Whether the digest of every data object is needed."""
         return bool(self.withdrawn.digests)
-
-
-def frozen(mapping: Mapping[str, Holder]) -> Mapping[str, Holder]:
-    """Return a read-only view of a copy."""
-    return MappingProxyType(dict(mapping))

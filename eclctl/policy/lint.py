@@ -7,31 +7,29 @@ What the loader itself warns of is not repeated here.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple, TypeAlias
 
 from eclctl.config.document import ListNode, MapNode, Node, Report, Scalar
 from eclctl.policy.declare import Declarations, place
-from eclctl.policy.globs import Glob
-from eclctl.policy.inclusion import is_literal
+from eclctl.policy.globs import Glob, is_literal
 from eclctl.policy.language import SIGNED_KINDS, Match, Policy, Requirement, Rule, Signer
-from eclctl.policy.lint_keys import review_keys, who_counts
 from eclctl.policy.persons import Persons
 from eclctl.policy.requirements import ASKS
 from eclctl.policy.shadows import Shadow, find_shadows
-from eclctl.signature.openpgp import Keyring
+from eclctl.signature import openpgp
 from eclctl.terms import Assurance, Verdict
-from eclctl.text import quoted
-from eclctl.trust.signer_types import SIGNER_TYPES, signer_type
-
-__all__ = ["LintRemark", "Linter", "Remarks", "no_remarks"]
+from eclctl.text import counted, quoted
+from eclctl.trust.signer_types import SIGNER_TYPES, Listing, signer_type
 
 _PROSE = frozenset({"name", "message", "match", "reason"})
 """Keys of a rule whose text names no signer and no role."""
 
 _MOST_NAMED = 3
+_SOON = timedelta(days=30)  # before the end of a key, its signer is warned of that
 
 
 class LintRemark(NamedTuple):
@@ -50,6 +48,13 @@ def no_remarks(_rule: Rule, _path: Glob) -> Iterable[LintRemark]:
     return ()
 
 
+class _Keys(NamedTuple):
+    """What signer types read of a policy and a keyring."""
+
+    pgp: openpgp.Keyring
+    listed: Listing
+
+
 @dataclass(frozen=True, slots=True)
 class Linter:
     """Reviews policies.
@@ -58,7 +63,7 @@ class Linter:
     without symbolic links, and `remarks` what there is to say of a rule's path, as this host has them mounted.
     """
 
-    ring: Keyring
+    ring: openpgp.Keyring
     now: datetime
     resolve: Callable[[str], str]
     remarks: Remarks = no_remarks
@@ -66,12 +71,41 @@ class Linter:
     def review(self, policy: Policy, declared: Declarations, report: Report) -> None:
         """Add what is found to `report`."""
         _Review(policy, declared, report).rules()
-        review_keys(policy, declared, report, self.ring, self.now)
-        counts = who_counts(policy, self.ring, self.now)
-        for rule in policy.rules:
-            _warn_of_nobody(rule, counts, _needs(declared, rule), report)
+        self._review_keys(policy, declared, report)
         self._warn_of_links(policy, declared, report)
         self._remark(policy, declared, report)
+
+    def _review_keys(self, policy: Policy, declared: Declarations, report: Report) -> None:
+        """Warn of keys that do not count now or end soon, and of requirements that too few people have a key for.
+
+        The loader has warned of X.509 certificates that do not count. PEM and cosign keys count as long as they are
+        listed.
+        """
+        keys, now = _Keys(self.ring, policy.listed), self.now
+        for key, person, entry in declared.key_places:
+            kind, of = signer_type(key), f"of {quoted(person)}"
+            useless = kind.useless(keys, key, now)
+            if useless is not None and kind.useless_hint:
+                message = f"no signature by {key} {of} counts now: {useless.message}"
+                report.warning(entry, message, kind.useless_hint)
+            ends = None if useless is not None else kind.ends(keys, key, now)
+            if ends is not None and ends <= now + _SOON:
+                this = key if kind.in_keyrings else f"the {kind.noun} {quoted(entry.text)}"
+                left = f"{ends:%Y-%m-%d} ({counted(math.ceil((ends - now) / timedelta(days=1)), 'day')})"
+                message = f"signatures by {this} {of} count until {left}: then {kind.expires_with} expires"
+                report.warning(entry, message, kind.renewal)
+        counts = {
+            name
+            for name, signer in policy.signers.items()
+            if any(signer_type(key).useless(keys, key, now) is None for key in signer.keys)
+        }
+        for rule in policy.rules:
+            for need, node in _needs(declared, rule):
+                able = [name for name in need.people if name in counts]
+                if not need.anyone and len(able) < need.count:
+                    have = f"only {_names(able)} has a key" if able else "none of them has a key"
+                    message = f"nothing can meet rule {quoted(rule.name)} now: it needs {need.text}, and {have}"
+                    report.warning(node, f"{message} that counts", "renew their keys, or ask for another signer")
 
     def _warn_of_links(self, policy: Policy, declared: Declarations, report: Report) -> None:
         """Paths are resolved before they are matched: below a symbolic link, there are none."""
@@ -97,10 +131,8 @@ class Linter:
                         continue
                     said.add(remark.message)
                     node = _path_node(declared, rule, path.pattern)
-                    if remark.warns:
-                        report.warning(node, remark.message, remark.hint)
-                    else:
-                        report.note(node, remark.message, remark.hint)
+                    add = report.warning if remark.warns else report.note
+                    add(node, remark.message, remark.hint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +151,6 @@ class _Review:
         persons = Persons(self.policy)
         for rule in self.policy.rules:
             self._people(rule, persons)
-            self._unlimited(rule)
             self._notes(rule)
         for signer in self.policy.signers.values():
             self._unbound(signer)
@@ -132,9 +163,8 @@ class _Review:
         if terms is None or node is None:
             return
         need = Requirement(terms.people, terms.count, "", terms.where)
-        who = Persons(self.policy, lambda key: signer_type(key).in_keyrings).alone(
-            Rule("", terms.where, 0, Match(), (need,))
-        )
+        persons = Persons(self.policy, lambda key: signer_type(key).in_keyrings)
+        who = persons.alone(Rule("", terms.where, 0, Match(), (need,)))
         if terms.count == 1:
             message = f"one person alone can approve exceptions: any one of {quoted(terms.role)} is enough"
             self.report.warning(_child(node, "count") or node, message, "raise the count")
@@ -163,8 +193,10 @@ class _Review:
         return _child(self._at(rule), key) or self._at(rule)
 
     def _shadow(self, shadow: Shadow) -> None:
-        name, by = quoted(shadow.rule.name), _listed(shadow.by)
-        first = quoted(shadow.by[0].name)
+        name, first = quoted(shadow.rule.name), quoted(shadow.by[0].name)
+        by = f"rule {first} at {shadow.by[0].where} takes"
+        if len(shadow.by) > 1:
+            by = f"rules {_first(shadow.by)} before it take"
         if shadow.path is None:
             hint = f"put it before {first}, or remove it"
             self.report.warning(self._at(shadow.rule), f"rule {name} can never match: {by} all of it", hint)
@@ -175,22 +207,24 @@ class _Review:
 
     def _unused(self) -> None:
         """Warn of roles that nothing asks for, and of signers that nothing names."""
-        said = {scalar.text for node in self._asking() for scalar in _scalars(node)}
+        exceptions = self.declared.exceptions
+        asking = [*self.declared.rules, *([] if exceptions is None else [exceptions])]
+        said = {scalar.text for node in asking for scalar in _scalars(node)}
         said.update(self.policy.withdrawn.signers)
         for name, key in self.declared.role_places.items():
             if name not in said:
                 self.report.warning(key, f"no rule asks for the role {quoted(name)}", "remove it, or ask for it")
         said.update(name for members in self.policy.roles.values() for name in members)
-        in_ring = any(rule.asks_anyone for rule in self.policy.rules)
+        if any(rule.asks_anyone for rule in self.policy.rules):
+            said.update(
+                signer.name
+                for signer in self.policy.signers.values()
+                if any(signer_type(key).in_keyrings for key in signer.keys)
+            )
         for name, key in self.declared.signer_places.items():
-            if name not in said and not (in_ring and _is_anyone(self.policy, name)):
+            if name not in said:
                 hint = "remove it, put it into a role, or ask for it in a rule"
                 self.report.warning(key, f"no rule asks for the signer {quoted(name)}, alone or in a role", hint)
-
-    def _asking(self) -> Iterator[Node]:
-        yield from self.declared.rules
-        if self.declared.exceptions is not None:
-            yield self.declared.exceptions
 
     def _people(self, rule: Rule, persons: Persons) -> None:
         """Warn of who never counts, and of who is enough."""
@@ -224,14 +258,12 @@ class _Review:
                 message = f"rule {quoted(rule.name)} can never be met: signatures by {_names(names)} deny ({word})"
             self.report.warning(node, message, "ask for another signer")
 
-    def _unlimited(self, rule: Rule) -> None:
-        if _allows_all(rule):
-            kinds = ", ".join(sorted(rule.match.kinds))
-            message = f"rule {quoted(rule.name)} allows every {kinds}, from any place and any author"
-            self.report.warning(self._field(rule, "decision"), message, "say where: match: {paths: [...]}")
-
     def _notes(self, rule: Rule) -> None:
         name, note = quoted(rule.name), self.report.note
+        allows_all = rule.decision is Verdict.ALLOW and rule.match == Match(kinds=rule.match.kinds)
+        if allows_all:
+            message = f"rule {name} allows every {', '.join(sorted(rule.match.kinds))}, from any place and any author"
+            self.report.warning(self._field(rule, "decision"), message, "say where: match: {paths: [...]}")
         if rule.permissive and rule.decision is None:
             message = f"rule {name} is permissive: what lacks approvals runs"
             note(self._field(rule, "mode"), message, "once nothing that should run would be denied, remove mode")
@@ -241,7 +273,7 @@ class _Review:
         if rule.accept_legacy:
             message = f"rule {name} accepts legacy signatures, which cover neither header nor names"
             note(self._field(rule, "legacy_signatures"), message, "have the images signed again")
-        if rule.decision is Verdict.ALLOW and not rule.match.kinds.isdisjoint(SIGNED_KINDS) and not _allows_all(rule):
+        if rule.decision is Verdict.ALLOW and not rule.match.kinds.isdisjoint(SIGNED_KINDS) and not allows_all:
             message = f"rule {name} allows unsigned images"
             note(self._field(rule, "decision"), message, "require approvals where the images are signed")
         if rule.asks_anyone:
@@ -255,18 +287,6 @@ class _Review:
             deny = f"rule {quoted(silent[0].name)} denies" if len(silent) == 1 else f"rules {_first(silent)} deny"
             message = f"{deny} without saying who to ask"
             self.report.note(self._at(silent[0]), message, 'add message: "Ask ..."')
-
-
-def _warn_of_nobody(
-    rule: Rule, counts: frozenset[str], needs: Iterable[tuple[Requirement, Node]], report: Report
-) -> None:
-    """Warn of requirements that too few people have a key for that counts now."""
-    for need, node in needs:
-        able = [name for name in need.people if name in counts]
-        if not need.anyone and len(able) < need.count:
-            have = f"only {_names(able)} has a key" if able else "none of them has a key"
-            message = f"nothing can meet rule {quoted(rule.name)} now: it needs {need.text}, and {have} that counts"
-            report.warning(node, message, "renew their keys, or ask for another signer")
 
 
 def _needs(declared: Declarations, rule: Rule) -> list[tuple[Requirement, Node]]:
@@ -318,22 +338,6 @@ def _scalars(node: Node) -> Iterator[Scalar]:
             waiting += found.items
         else:
             waiting += [value for key, value in found.pairs if not (isinstance(key, Scalar) and key.text in _PROSE)]
-
-
-def _allows_all(rule: Rule) -> bool:
-    return rule.decision is Verdict.ALLOW and rule.match == Match(kinds=rule.match.kinds)
-
-
-def _is_anyone(policy: Policy, name: str) -> bool:
-    """Return whether a signer counts for the role `anyone`, which is every certificate in the keyrings."""
-    return any(signer_type(key).in_keyrings for key in policy.signers[name].keys)
-
-
-def _listed(rules: Sequence[Rule]) -> str:
-    """Return earlier rules as the subject of a sentence, with the verb."""
-    if len(rules) == 1:
-        return f"rule {quoted(rules[0].name)} at {rules[0].where} takes"
-    return f"rules {_first(rules)} before it take"
 
 
 def _first(rules: Sequence[Rule]) -> str:

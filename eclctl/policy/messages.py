@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from eclctl.config.document import suggestion
+from eclctl.config.document import WrongTextError, suggestion
 from eclctl.text import printable_message
 
 if TYPE_CHECKING:
@@ -19,14 +19,6 @@ if TYPE_CHECKING:
 
 _LONGEST = 400  # characters of one value, as it is shown
 _TOKEN = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
-
-
-class MessageError(ValueError):
-    """The text is no message; `hint` says what to write."""
-
-    def __init__(self, message: str, hint: str | None) -> None:
-        super().__init__(message)
-        self.hint = hint
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +45,8 @@ class Message:
         """Return the message for one decision."""
         parts = [self.texts[0]]
         for name, text in zip(self.names, self.texts[1:], strict=True):
-            parts += [_bounded(_VALUES[name](said)), text]
+            shown = printable_message(_VALUES[name](said))
+            parts += [shown if len(shown) <= _LONGEST else shown[: _LONGEST - 3] + "...", text]
         return "".join(parts)
 
 
@@ -61,7 +54,7 @@ def parse_message(text: str) -> Message:
     """Read a message; `{{` and `}}` stand for braces.
 
     Raises:
-        MessageError: A placeholder that there is not, or a brace that stands alone.
+        WrongTextError: A placeholder that there is not, or a brace that stands alone.
     """
     texts, names, end = [""], list[str](), 0
     for token in _TOKEN.finditer(text):
@@ -69,30 +62,20 @@ def parse_message(text: str) -> Message:
         end = token.end()
         name = token[1]
         if name is not None:
-            _check(name)
+            if name not in PLACEHOLDERS:
+                raise WrongTextError(f"has the unknown placeholder {{{name[:40]}}}", suggestion(name, PLACEHOLDERS))
             names.append(name)
             texts.append("")
         elif token[0] in {"{{", "}}"}:
             texts[-1] += token[0][0]
         else:
-            raise MessageError(f"has a single {token[0]}", f"write {token[0] * 2} for a brace")
+            raise WrongTextError(f"has a single {token[0]}", f"write {token[0] * 2} for a brace")
     texts[-1] += text[end:]
     return Message(tuple(texts), tuple(names))
 
 
-def _check(name: str) -> None:
-    if name not in PLACEHOLDERS:
-        near = suggestion(name, PLACEHOLDERS)
-        raise MessageError(f"has the unknown placeholder {{{name[:40]}}}", near)
-
-
 def _listed(words: Sequence[str], between: str = ", ", none: str = "nothing") -> str:
     return between.join(dict.fromkeys(words)) or none
-
-
-def _bounded(text: str) -> str:
-    shown = printable_message(text)
-    return shown if len(shown) <= _LONGEST else shown[: _LONGEST - 3] + "..."
 
 
 _VALUES: Mapping[str, Callable[[Said], str]] = {
@@ -102,7 +85,7 @@ _VALUES: Mapping[str, Callable[[Said], str]] = {
     "missing": lambda said: _listed([each.requirement for each in said.outcome.missing], "; "),
     "stage": lambda said: _listed([each.stage for each in said.outcome.missing if each.stage is not None]),
     "could_sign": lambda said: _listed(
-        [name for each in said.outcome.missing for name in each.could_sign], none="nobody"
+        [name for each in said.outcome.missing for name in each.could_sign], none="no signer"
     ),
     "user": lambda said: str(said.caller.uid),
     "group": lambda said: str(said.caller.gid),

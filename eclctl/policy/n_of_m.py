@@ -15,7 +15,7 @@ The rules of counting:
    one. What it covers is that image; the objects that only carry signatures count as covered with it.
 7. With `distinct`, no person serves two requirements: an exact matching of people to places.
 8. A claim that says what it is for counts only for requirements that ask for that, and one that does not say so only
-   for those that ask for nothing (`purposes`).
+   for those that ask for nothing (`claim_signers`).
 9. Every object must be covered by a claim that satisfied some requirement. In an OCI-SIF that is not of exactly one
    image nothing is covered: what would run is not known.
 """
@@ -28,10 +28,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from eclctl.model import Claim, Verification
-from eclctl.policy.cosign import signers_of
+from eclctl.policy.claim_signers import signers_for_purpose, signers_of
 from eclctl.policy.language import Policy, Requirement, Rule, Scope
 from eclctl.policy.matching import match
-from eclctl.policy.purposes import signers_for_purpose
 from eclctl.terms import Kind, SignatureFormat
 from eclctl.trust.signer_types import SIGNER_TYPES
 
@@ -160,24 +159,18 @@ def _approvals_by_need(
 ) -> list[Approvals]:
     """Return what people approve for each requirement. Requirements that ask for the same share one object."""
     if not rule.asks_anyone and not rule.asks_purpose:
-        return [_approvals(policy, image, claims, shared_out)] * len(rule.require)
+        return [_approvals(policy, image, claims, shared_out, None)] * len(rule.require)
+    in_keyrings = [claim for claim in claims if SIGNER_TYPES[claim.signer.kind].in_keyrings]
     known: dict[tuple[str | None, bool], Approvals] = {}
     for need in rule.require:
         asked = (need.purpose, need.anyone)
         if asked not in known:
-            those = (
-                [claim for claim in claims if SIGNER_TYPES[claim.signer.kind].in_keyrings] if need.anyone else claims
-            )
-            known[asked] = _approvals(policy, image, those, shared_out, need.purpose)
+            known[asked] = _approvals(policy, image, in_keyrings if need.anyone else claims, shared_out, need.purpose)
     return [known[need.purpose, need.anyone] for need in rule.require]
 
 
 def _approvals(
-    policy: Policy,
-    image: Verification,
-    claims: Sequence[Claim],
-    shared_out: Mapping[int, str],
-    purpose: str | None = None,
+    policy: Policy, image: Verification, claims: Sequence[Claim], shared_out: Mapping[int, str], purpose: str | None
 ) -> Approvals:
     signed_by: list[tuple[Claim, tuple[str, ...]]] = []
     groups: dict[str, set[int]] = {}
@@ -197,10 +190,7 @@ def _approvals(
             whole.update(people if _covers_all_of_one_group(claim, image) else ())
         elif (group := _approved_group(claim, image)) is not None:
             for name in people:
-                if name in groups:
-                    groups[name].add(group)
-                else:
-                    groups[name] = {group}
+                groups.setdefault(name, set()).add(group)
     return Approvals(signed_by, groups, whole | _whole(image, groups), cosign)
 
 

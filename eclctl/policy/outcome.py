@@ -27,8 +27,6 @@ from eclctl.policy.language import Rule
 from eclctl.policy.n_of_m import Settlement
 from eclctl.terms import Verdict
 
-__all__ = ["EXCUSED", "by_decision", "by_exception", "by_mode", "by_requirements", "denied"]
-
 EXCUSED = frozenset({Code.REQUIREMENTS_NOT_MET, Code.OBJECT_NOT_APPROVED, Code.UNSUPPORTED_SIGNATURE_FORMAT})
 """The denies that an exception turns into allow."""
 
@@ -112,14 +110,5 @@ def denied(
     code = Code.INTERNAL_ERROR if code in ALLOWING else code
     if rule is None:
         return Outcome(code, reason)
-    return Outcome(
-        code,
-        reason,
-        rule.name,
-        rule.where,
-        rule.mode,
-        signers,
-        tuple(missing),
-        tuple(requirements),
-        message=rule.message,
-    )
+    lacking, told = tuple(missing), tuple(requirements)
+    return Outcome(code, reason, rule.name, rule.where, rule.mode, signers, lacking, told, message=rule.message)

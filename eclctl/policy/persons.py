@@ -11,8 +11,6 @@ from eclctl.policy.language import Policy, Requirement, Rule
 from eclctl.policy.matching import match
 from eclctl.trust.signer_types import signer_type
 
-__all__ = ["Alone", "Persons"]
-
 _MOST_WAYS = 256
 
 
@@ -36,11 +34,7 @@ class Persons:
     def __init__(self, policy: Policy, counts: Callable[[str], bool] = lambda _: True) -> None:
         self._signers = policy.signers
         self._listed = _listed(policy, counts) if policy.shared else {}
-        keys: dict[str, set[int]] = {}
-        for key, people in self._listed.items():
-            for person in people if len(people) > 1 else ():
-                keys.setdefault(person, set()).add(key)
-        self._sharers = frozenset(keys)
+        self._sharers = frozenset(person for people in self._listed.values() if len(people) > 1 for person in people)
         self._keys: dict[str, list[int]] = {}
         for key, people in self._listed.items():
             for person in people & self._sharers:
@@ -54,19 +48,13 @@ class Persons:
         if not rule.require:
             return None
         if all(need.count == 1 for need in rule.require) and not (rule.distinct and len(rule.require) > 1):
-            found = self._serving_all(rule)
-            if found is None:
+            named = [need for need in rule.require if not need.anyone]
+            if not named:
                 return Alone("anyone", "the certificates in the keyrings", anyone=True)
+            found = [name for name in named[0].people if all(self._serves(name, need) for need in rule.require)]
             if found:
                 return Alone(found[0], _text(found))
         return self._posing(rule) if self._sharers else None
-
-    def _serving_all(self, rule: Rule) -> list[str] | None:
-        """Return the people who can serve every requirement; None when that is everybody."""
-        named = [need for need in rule.require if not need.anyone]
-        if not named:
-            return None
-        return [name for name in named[0].people if all(self._serves(name, need) for need in rule.require)]
 
     def _serves(self, name: str, need: Requirement) -> bool:
         """Return whether a signer is asked for, and has a key whose signatures can be for that purpose."""
@@ -98,8 +86,6 @@ class Persons:
 
 
 def _text(names: list[str]) -> str:
-    if len(names) == 1:
-        return f"'{names[0]}'"
     shown = ", ".join(f"'{name}'" for name in names[:3])
     return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown  # noqa: PLR2004 - as many as are shown
 

@@ -10,11 +10,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from eclctl.model import Claim, Code, Missing, Outcome, RequirementReport, SignatureReport, SignerReport, Verification
-from eclctl.policy.cosign import cosign_mismatch, signers_of
+from eclctl.policy.claim_signers import cosign_mismatch, purpose_mismatch, signers_of, stated
 from eclctl.policy.language import Policy, Requirement, Rule, Scope, Signer
 from eclctl.policy.n_of_m import Settlement, holds, is_ambiguous, scope_groups
 from eclctl.policy.outcome import denied
-from eclctl.policy.purposes import purpose_mismatch, stated
 from eclctl.policy.requirements import scope_text
 from eclctl.terms import Finding, Kind, SignatureFormat
 from eclctl.trust.signer_types import SIGNER_TYPES, signer_type
@@ -90,7 +89,7 @@ def _objects(numbers: Collection[int]) -> str:
     return f"object{'s' if len(numbers) > 1 else ''} {_numbers(numbers)}"
 
 
-def counted(needs: Sequence[Requirement], serving: Sequence[Collection[str]]) -> tuple[str, ...]:
+def counted_people(needs: Sequence[Requirement], serving: Sequence[Collection[str]]) -> tuple[str, ...]:
     """Return the people who were counted, in the order in which the rule names them."""
     names: list[str] = []
     for need, people in zip(needs, serving, strict=True):
@@ -121,12 +120,18 @@ class Reporter:
     def denial(self) -> Outcome:
         """Return the deny for requirements that are not met or leave objects uncovered, with a report on each."""
         code, reason = self._code_and_reason()
+        missing: list[Missing] = []
+        for number in self._unmet():
+            need, serving = self.rule.require[number], self.settlement.serving[number]
+            signed = tuple(_ordered(need, serving))
+            could = ("anyone whose key is in the keyrings",) if need.anyone else self._could_sign(number)
+            missing.append(Missing(need.text, need.count, len(signed), signed, could, need.stage))
         return denied(
             code,
             reason,
             self.rule,
-            signers=counted(self.rule.require, self.settlement.serving),
-            missing=[self._missing(number) for number in self._unmet()],
+            signers=counted_people(self.rule.require, self.settlement.serving),
+            missing=missing,
             requirements=self.requirements(),
         )
 
@@ -138,27 +143,21 @@ class Reporter:
         unmet = self._unmet()
         if not unmet:
             return Code.OBJECT_NOT_APPROVED, self._not_covered()
-        reason = self._missing_stages(unmet) + self._needed(unmet[0]) + self._more(unmet[1:])
+        stages = dict.fromkeys(stage for number in unmet if (stage := self.rule.require[number].stage) is not None)
+        reason = f"missing stage{'s' if len(stages) > 1 else ''}: {', '.join(stages)}; " if stages else ""
+        reason += self._needed(unmet[0])
+        more = sum(self.rule.require[number].stage is None for number in unmet[1:])
+        if more:
+            reason += f"; {more} more of the rule's requirements {'is' if more == 1 else 'are'} not met"
         unread = self._unsupported(unmet)
         return (Code.REQUIREMENTS_NOT_MET, reason) if unread is None else (_UNSUPPORTED, f"{reason}; {unread}")
-
-    def _missing_stages(self, unmet: Sequence[int]) -> str:
-        """Return which stages are missing, with what leads over to the requirement that is not met first."""
-        stages = dict.fromkeys(stage for number in unmet if (stage := self.rule.require[number].stage) is not None)
-        return f"missing stage{'s' if len(stages) > 1 else ''}: {', '.join(stages)}; " if stages else ""
-
-    def _more(self, unmet: Sequence[int]) -> str:
-        """Return how many other requirements are not met, apart from stages."""
-        others = sum(self.rule.require[number].stage is None for number in unmet)
-        verb = "is" if others == 1 else "are"
-        return f"; {others} more of the rule's requirements {verb} not met" if others else ""
 
     def _unsupported(self, unmet: Sequence[int]) -> str | None:
         """Return that an approval may be there in a format that is not read, by a signer with cosign keys."""
         failure = next((each for each in self.image.failures if each.finding.code == _UNSUPPORTED), None)
         needs = [number for number in unmet if self.rule.require[number].scope is None]
-        could_sign = {name for number in needs for name in self._could_sign(number)}
-        if failure is None or not any(self.policy.signers[name].signs_with_cosign for name in could_sign):
+        could_sign = {self.policy.signers[name] for number in needs for name in self._could_sign(number)}
+        if failure is None or all(signer_type(key).approves_parts for signer in could_sign for key in signer.keys):
             return None
         return f"signature {failure.signature} may be that, and is not read: {failure.finding.message}"
 
@@ -226,13 +225,17 @@ class Reporter:
         ids = self.settlement.uncovered
         if len(self.image.groups) > 1 and not self.image.tied and len(ids) == len(self.image.objects):
             return "the image has several object groups and a nil UUID, so that nothing ties their signatures together"
-        loose = [number for number in ids if not self._could_be_covered(number)]
+        oci = self.image.oci
+        coverable = frozenset().union(
+            *self.image.groups.values(), *(() if oci is None else (oci.subject, oci.carriers))
+        )
+        loose = [number for number in ids if number not in coverable]
         if loose:
             verb = "is" if len(loose) == 1 else "are"
             return f"no signature can cover {_objects(loose)}, which {verb} in no object group"
         verb = "is" if len(ids) == 1 else "are"
         text = f"{_objects(ids)} {verb} not covered by any approval that rule {self.rule.name!r} asks for"
-        if self.image.oci is not None and self.image.oci.subject.isdisjoint(ids):
+        if oci is not None and oci.subject.isdisjoint(ids):
             return f"{text}: a cosign signature covers the image's manifest, config and layers alone"
         return text
 
@@ -242,21 +245,9 @@ class Reporter:
         why = "".join(f" ({message})" for message in itertools.islice(found, 1))
         return f"this OCI-SIF must hold exactly one image, else it is not certain what would run{why}"
 
-    def _could_be_covered(self, number: int) -> bool:
-        oci = self.image.oci
-        return (oci is not None and number in oci.subject | oci.carriers) or any(
-            number in ids for ids in self.image.groups.values()
-        )
-
     def _people(self, claim: Claim) -> tuple[str, ...]:
         holder = self.policy.holders.get(claim.signer.id)
         return holder.people if holder is not None else ()
-
-    def _missing(self, number: int) -> Missing:
-        need, serving = self.rule.require[number], self.settlement.serving[number]
-        signed = tuple(_ordered(need, serving))
-        could = ("anyone whose key is in the keyrings",) if need.anyone else self._could_sign(number)
-        return Missing(need.text, need.count, len(signed), signed, could, need.stage)
 
     def _could_sign(self, number: int) -> tuple[str, ...]:
         """Return the named people of a requirement whose approval there is not, and who have a key to give it with."""

@@ -75,11 +75,47 @@ class RequirementReader:
         needs = [need for item in found or () if (need := self._requirement(item, match, what)) is not None]
         if "chain" not in fields:
             return tuple(needs), ()
-        chain = _Chain(self, match, what, {})
-        chain.read(fields["chain"], needs)
-        named = chain.stages
-        loose = [need for need in needs if need.purpose is None or need.purpose not in named]
-        return (*loose, *(need for stage in named.values() for need in stage)), tuple(named)
+        stages = self._stages(fields["chain"], needs, match, what)
+        loose = [need for need in needs if need.purpose is None or need.purpose not in stages]
+        return (*loose, *(need for stage in stages.values() for need in stage)), tuple(stages)
+
+    def _stages(
+        self, node: Node, needs: Sequence[Requirement], match: Match, what: str
+    ) -> dict[str, list[Requirement]]:
+        """Return the requirements of each stage of a chain, by name, in order; `needs` are the items of `require`."""
+        stages: dict[str, list[Requirement]] = {}
+        for entry in document.items(node, self.report, f"chain of {what}") or ():
+            named, written = entry, None
+            if isinstance(entry, MapNode):
+                pairs = document.pairs(entry, self.report, f"a stage of {what}") or ()
+                if len(pairs) != 1:
+                    message = f"a stage of {what} is a name and what it asks for"
+                    self.report.error(entry, message, "write - scan: {any_of: [scanner]}")
+                    continue
+                named = pairs[0][0]
+                written = self._requirement(pairs[0][1], match, what)
+            stage = self._stage_name(named, stages, what)
+            if stage is None or (isinstance(entry, MapNode) and written is None):
+                continue
+            mine = [] if written is None else [written]
+            mine += [need for need in needs if need.purpose == stage]
+            if not mine:
+                message = f"the stage {quoted(stage)} of {what} asks for nothing"
+                hint = f"write - {stage}: {{any_of: [...]}}, or give an item of require purpose: {stage}"
+                self.report.error(entry, message, hint)
+            stages[stage] = [replace(need, stage=stage) for need in mine]
+        for need in needs:
+            if need.purpose is not None and need.purpose not in stages:
+                message = f"{what} asks for the purpose {quoted(need.purpose)}, which is no stage of its chain"
+                self.report.error(node, message, f"add {need.purpose} to the chain")
+        return stages
+
+    def _stage_name(self, node: Node, stages: Mapping[str, object], what: str) -> str | None:
+        stage = self.purpose(node, f"a stage of {what}")
+        if stage is not None and stage in stages:
+            self.report.error(node, f"the stage {quoted(stage)} is twice in the chain of {what}")
+            return None
+        return stage
 
     def purpose(self, node: Node, what: str) -> str | None:
         """Take the name of a purpose; None when it was reported."""
@@ -129,7 +165,7 @@ class RequirementReader:
             self._warn_of_idle(node, people, ask, requirement)
 
     def _warn_of_idle(self, node: Node, people: tuple[str, ...], ask: _Ask, requirement: str) -> None:
-        cosign = [name for name in people if ask.cosign_excluded_because and self.holders.only_cosign(name)]
+        cosign = [name for name in people if ask.cosign_excluded_because and name not in self.holders.native]
         able = self.holders.able(ask.purpose, native=ask.cosign_excluded_because is not None)
         other = [name for name in people if name not in able and name not in cosign]
         for names, why in ((cosign, ask.cosign_excluded_because), (other, ask.why_purpose_cannot_match[0])):
@@ -145,14 +181,17 @@ class RequirementReader:
         role = document.text(fields["of"], self.report, f"of in {where}")
         if role is None or count is None:
             return None
+        if role in self.declared.signers and role not in self.declared.roles:
+            message = f"{quoted(role)} is a signer, and a role is needed here"
+            self.report.error(fields["of"], message, f"write any_of: [{role}]")
+            return None
         if role != ANYONE and role not in self.declared.roles:
-            self._unknown_role(fields["of"], role)
+            self.report.unknown(fields["of"], "role", role, (*self.declared.roles, ANYONE))
             return None
         people = self.declared.roles.get(role, ())
         self._check_count(fields["count"], role, count, ask)
         text = f"{counted(count, 'approval')} from {role}{ask.text}"
-        is_anyone = role == ANYONE
-        return Requirement(people, count, text, place(node), is_anyone, ask.scope, ask.purpose, role=role)
+        return Requirement(people, count, text, place(node), role == ANYONE, ask.scope, ask.purpose, role=role)
 
     def _check_count(self, node: Node, role: str, count: int, ask: _Ask) -> None:
         """Report a count that the people of a role can never reach."""
@@ -171,12 +210,6 @@ class RequirementReader:
             because = f" that can count here: {ask.cosign_excluded_because}"
         needed = f"{count} needed, and {quoted(role)} has {have} with a key of their own"
         self.report.error(node, f"approvals of {ask.what} can never be met: {needed}{because}")
-
-    def _unknown_role(self, node: Node, role: str) -> None:
-        if role in self.declared.signers:
-            self.report.error(node, f"{quoted(role)} is a signer, and a role is needed here", f"write any_of: [{role}]")
-        else:
-            self.report.unknown(node, "role", role, (*self.declared.roles, ANYONE))
 
     def _scope(self, node: Node, what: str) -> Scope | None:
         where = f"objects of {what}"
@@ -205,65 +238,6 @@ class RequirementReader:
         words = document.texts(node, self.report, what) if node is not None else None
         numbers = [document.integer(word, self.report, f"an entry of {what}", 1, highest) for word in words or ()]
         return frozenset(number for number in numbers if number is not None)
-
-
-@dataclass(frozen=True, slots=True)
-class _Chain:
-    """Reads the chain of one rule into `stages`: the requirements of each, by name, in order."""
-
-    reader: RequirementReader
-    match: Match
-    what: str
-    stages: dict[str, list[Requirement]]
-
-    def read(self, node: Node, needs: Sequence[Requirement]) -> None:
-        """Read the chain; `needs` are the items of `require`."""
-        report = self.reader.report
-        for entry in document.items(node, report, f"chain of {self.what}") or ():
-            if isinstance(entry, MapNode):
-                self._written(entry, needs)
-            else:
-                self._named(entry, needs)
-        for need in needs:
-            if need.purpose is not None and need.purpose not in self.stages:
-                message = f"{self.what} asks for the purpose {quoted(need.purpose)}, which is no stage of its chain"
-                report.error(node, message, f"add {need.purpose} to the chain")
-
-    def _written(self, entry: MapNode, needs: Sequence[Requirement]) -> None:
-        """A stage that is written in the chain, and beside that the items of `require` with its purpose."""
-        report, what = self.reader.report, f"a stage of {self.what}"
-        pairs = document.pairs(entry, report, what) or ()
-        if len(pairs) != 1:
-            report.error(entry, f"{what} is a name and what it asks for", "write - scan: {any_of: [scanner]}")
-            return
-        stage = self._name(pairs[0][0])
-        need = self.reader._requirement(pairs[0][1], self.match, self.what)  # noqa: SLF001 - the reader's other half
-        if stage is not None and need is not None:
-            self.stages[stage] = [replace(need, stage=stage), *_of_stage(stage, needs)]
-
-    def _named(self, entry: Node, needs: Sequence[Requirement]) -> None:
-        """A stage that is made of the items of `require` with its purpose."""
-        stage = self._name(entry)
-        if stage is None:
-            return
-        mine = _of_stage(stage, needs)
-        if not mine:
-            message = f"the stage {quoted(stage)} of {self.what} asks for nothing"
-            hint = f"write - {stage}: {{any_of: [...]}}, or give an item of require purpose: {stage}"
-            self.reader.report.error(entry, message, hint)
-        self.stages[stage] = mine
-
-    def _name(self, node: Node) -> str | None:
-        stage = self.reader.purpose(node, f"a stage of {self.what}")
-        if stage is not None and stage in self.stages:
-            self.reader.report.error(node, f"the stage {quoted(stage)} is twice in the chain of {self.what}")
-            return None
-        return stage
-
-
-def _of_stage(stage: str, needs: Sequence[Requirement]) -> list[Requirement]:
-    """Return those items of `require` that are of a stage."""
-    return [replace(need, stage=stage) for need in needs if need.purpose == stage]
 
 
 def scope_text(scope: Scope) -> str:

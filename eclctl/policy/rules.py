@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from eclctl.config import document
-from eclctl.config.document import Node, Report, Scalar
+from eclctl.config.document import Node, Report, Scalar, WrongTextError
 from eclctl.policy.conditions import MatchReader
 from eclctl.policy.declare import Declarations, LoadEnvironment, name_of, place, signer_names
 from eclctl.policy.holders import Holders
 from eclctl.policy.language import SIGNED_KINDS, Match, Rule
 from eclctl.policy.matching import match
-from eclctl.policy.messages import Message, MessageError, parse_message
+from eclctl.policy.messages import Message, parse_message
 from eclctl.policy.requirements import RequirementReader
 from eclctl.terms import Assurance, Finding, Verdict
 from eclctl.text import quoted
@@ -35,8 +35,7 @@ RULE_KEYS = (
     "message",
 )
 FORBID_KEYS = ("signed_by",)
-UNKNOWN_SIGNATURES = ("ignore", "deny")
-DISCOUNTED_SIGNATURES = ("ignore", "deny")
+IGNORE_OR_DENY = ("ignore", "deny")
 LEGACY_SIGNATURES = ("ignore", "accept")
 MODES = ("enforce", "permissive")
 LONGEST_MESSAGE = 1000
@@ -62,8 +61,8 @@ class RuleReader:
             if rule is None:
                 continue
             if rule.name in names:
-                first = names[rule.name]
-                self.report.error(node, f"rule {quoted(rule.name)} is declared twice (first at {first})")
+                message = f"rule {quoted(rule.name)} is declared twice (first at {names[rule.name]})"
+                self.report.error(node, message)
             names.setdefault(rule.name, rule.where)
             found.append(rule)
         return tuple(found)
@@ -81,7 +80,9 @@ class RuleReader:
         asked = RequirementReader(self.declared, self.report, self.holders)
         require, chain = asked.requirements(fields, match, what)
         message, template = self._message(fields.get("message"), what)
+        decision = self._chose(fields, "decision", what, tuple(Verdict))
         age, distinct = fields.get("max_signature_age"), fields.get("distinct")
+        written = age.text if isinstance(age, Scalar) else "age"
         max_age = None if age is None else document.duration(age, self.report, f"max_signature_age of {what}", low=1.0)
         rule = Rule(
             name=name,
@@ -89,18 +90,18 @@ class RuleReader:
             order=order,
             match=match,
             require=require,
-            decision=self._decision(fields.get("decision"), what),
+            decision=None if decision is None else Verdict(decision),
             distinct=distinct is not None and document.boolean(distinct, self.report, f"distinct of {what}") is True,
             forbidden=forbidden,
             forbidden_keys=self.holders.keys_of(forbidden),
-            deny_unknown=self._chose(fields, "unknown_signatures", what, UNKNOWN_SIGNATURES) == "deny",
-            deny_discounted=self._chose(fields, "discounted_signatures", what, DISCOUNTED_SIGNATURES) == "deny",
+            deny_unknown=self._chose(fields, "unknown_signatures", what, IGNORE_OR_DENY) == "deny",
+            deny_discounted=self._chose(fields, "discounted_signatures", what, IGNORE_OR_DENY) == "deny",
             accept_legacy=self._chose(fields, "legacy_signatures", what, LEGACY_SIGNATURES) == "accept",
             assurance=self._assurance(fields.get("assurance"), what),
             permissive=self._chose(fields, "mode", what, MODES) == "permissive",
             message=message,
             max_age=max_age,
-            too_old=self._too_old(fields, name),
+            too_old=Finding("too-old", f"it is older than the {written} that rule {name} accepts"),
             template=template,
             chain=chain,
         )
@@ -125,17 +126,13 @@ class RuleReader:
             if not signer.keys:
                 continue  # an error that has been reported
             where = f"of {quoted(name)} (declared at {signer.where})"
-            if not signer.signs_with_time:
+            timed = [signer_type(key).carries_time for key in signer.keys]
+            if not any(timed):
                 message = f"max_signature_age of {what}: the signatures {where} carry no time"
                 self.report.error(node, message, "only PGP signatures do: list a PGP key, or ask in another rule")
-            elif not all(signer_type(key).carries_time for key in signer.keys):
+            elif not all(timed):
                 message = f"max_signature_age of {what}: of the signatures {where}, only those by PGP keys carry a time"
                 self.report.warning(node, message, "the others never count here")
-
-    def _too_old(self, fields: Mapping[str, Node], name: str) -> Finding:
-        node = fields.get("max_signature_age")
-        age = node.text if isinstance(node, Scalar) else "age"
-        return Finding("too-old", f"it is older than the {age} that rule {name} accepts")
 
     def _require_or_decide(self, node: Node, fields: dict[str, Node], match: Match, what: str) -> None:
         asks = next((key for key in ("require", "chain") if key in fields), None)
@@ -151,15 +148,11 @@ class RuleReader:
             if key in fields and "decision" in fields:
                 self.report.warning(fields[key], f"{key} does nothing in {what}, which has a decision")
 
-    def _decision(self, node: Node | None, what: str) -> Verdict | None:
-        chosen = None if node is None else document.choice(node, self.report, f"decision of {what}", tuple(Verdict))
-        return None if chosen is None else Verdict(chosen)
-
     def _forbidden(self, node: Node, what: str) -> tuple[str, ...]:
         fields = document.mapping(node, self.report, f"forbid of {what}", FORBID_KEYS, FORBID_KEYS) or {}
-        if "signed_by" not in fields:
-            return ()
-        entries = document.texts(fields["signed_by"], self.report, f"signed_by of {what}")
+        entries = None
+        if "signed_by" in fields:
+            entries = document.texts(fields["signed_by"], self.report, f"signed_by of {what}")
         return signer_names(entries, self.declared, self.report)
 
     def _chose(self, fields: dict[str, Node], key: str, what: str, options: tuple[str, ...]) -> str | None:
@@ -186,7 +179,7 @@ class RuleReader:
             self.report.error(node, f"message of {what} has control characters or several lines", "write one line")
         try:
             message = parse_message(text.strip())
-        except MessageError as error:
+        except WrongTextError as error:
             self.report.error(node, f"message of {what} {error}", error.hint)
             return None, None
         return (text.strip(), message) if message.names else (message.texts[0], None)

@@ -18,25 +18,12 @@ from eclctl.policy.schema_parts import Schema
 from eclctl.policy.signer_declarations import signer_schema
 from eclctl.terms import Assurance, Kind, Verdict
 
-DIALECT = "https://json-schema.org/draft/2020-12/schema"
-"""What a schema is written in."""
-
 _WINDOW = r"^[a-z,-]+ [0-9]{2}:[0-9]{2}-[0-9]{2}:[0-9]{2} \S+$"
 
 
 def policy_schema() -> Schema:
     """Return the schema of a policy file, as JSON values."""
-    about = "A policy of eclctl; see docs/policy.md."
-    return {
-        "$schema": DIALECT,
-        "title": "eclctl policy",
-        "description": about,
-        **parts.mapping_schema(_top(), declare.TOP_KEYS, required=("version",)),
-    }
-
-
-def _top() -> Mapping[str, Schema]:
-    return {
+    fields: Mapping[str, Schema] = {
         "version": parts.one_of((1, "1"), "The version of the language."),
         "include": parts.list_of(parts.text_schema(), "Files and directories that follow this one, relative to it."),
         "signers": parts.mapping_of(signer_schema(), "Persons, teams and robots, with every key that speaks for them."),
@@ -70,11 +57,21 @@ def _top() -> Mapping[str, Schema]:
         "rules": parts.list_of(_rule(), "The first rule that matches decides."),
         "default": parts.one_of(("deny",), "What no rule matches is denied."),
     }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "eclctl policy",
+        "description": "A policy of eclctl; see docs/policy.md.",
+        **parts.mapping_schema(fields, declare.TOP_KEYS, required=("version",)),
+    }
 
 
 def _rule() -> Schema:
     fields = {
-        "name": parts.name_schema(),
+        "name": {
+            **parts.word_schema(r"^[^\s\-.@+:/]"),
+            "maxLength": 64,
+            "description": "1 to 64 letters, digits, spaces and _ . @ + : / -",
+        },
         "match": _match(),
         "require": parts.list_of(_requirement(), "All of these must be met."),
         "chain": parts.list_of(
@@ -87,7 +84,7 @@ def _rule() -> Schema:
             "The stages that an image goes through, by name.",
         ),
         "decision": parts.one_of(tuple(Verdict), "The answer, signed or not."),
-        "distinct": parts.boolean_schema("No person serves two requirements."),
+        "distinct": parts.one_of((True, False, "true", "false"), "No person serves two requirements."),
         "forbid": parts.mapping_schema(
             {"signed_by": parts.names_schema("Signers.")},
             rules.FORBID_KEYS,
@@ -97,10 +94,8 @@ def _rule() -> Schema:
         "max_signature_age": parts.duration_schema(
             "How old a signature may be. Only PGP signatures say when they were made."
         ),
-        "unknown_signatures": parts.one_of(rules.UNKNOWN_SIGNATURES, "What of signatures by unknown keys?"),
-        "discounted_signatures": parts.one_of(
-            rules.DISCOUNTED_SIGNATURES, "What of signatures that count for nothing?"
-        ),
+        "unknown_signatures": parts.one_of(rules.IGNORE_OR_DENY, "What of signatures by unknown keys?"),
+        "discounted_signatures": parts.one_of(rules.IGNORE_OR_DENY, "What of signatures that count for nothing?"),
         "legacy_signatures": parts.one_of(rules.LEGACY_SIGNATURES, "What of signatures of before Singularity 3.6?"),
         "assurance": parts.one_of(tuple(Assurance), "The least that the place of the file must be worth."),
         "mode": parts.one_of(rules.MODES, "Whether missing approvals deny."),

@@ -14,7 +14,6 @@ Schema = dict[str, Any]
 _LONGEST_TEXT = 4096
 _DURATION = r"^[0-9]{1,9}[smhdw]$"
 _PURPOSE = r"^[a-z0-9]([a-z0-9._-]{0,30}[a-z0-9])?$"
-_NAME = r"^[^\s\-.@+:/]"
 
 
 def mapping_schema(
@@ -53,11 +52,6 @@ def word_schema(pattern: str | None = None) -> Schema:
     return made | ({"pattern": pattern} if pattern else {})
 
 
-def name_schema() -> Schema:
-    """Return the schema of a name that a policy gives."""
-    return {**word_schema(_NAME), "maxLength": 64, "description": "1 to 64 letters, digits, spaces and _ . @ + : / -"}
-
-
 def text_schema(pattern: str | None = None, *, longest: int = _LONGEST_TEXT) -> Schema:
     """Return the schema of a text; a pattern that does not begin with `^` is its description."""
     made: Schema = {"type": ["string", "number", "boolean"], "minLength": 1, "maxLength": longest}
@@ -79,11 +73,6 @@ def duration_schema(about: str) -> Schema:
 def purpose_schema() -> Schema:
     """Return the schema of a purpose."""
     return word_schema(_PURPOSE)
-
-
-def boolean_schema(about: str) -> Schema:
-    """Return the schema of a boolean."""
-    return {"enum": [True, False, "true", "false"], "description": about}
 
 
 def one_of(values: Sequence[object], about: str = "") -> Schema:

@@ -12,8 +12,7 @@ from datetime import datetime
 from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, TypeVar
 
-from eclctl.policy.globs import Glob
-from eclctl.policy.inclusion import ends
+from eclctl.policy.globs import Glob, ends
 from eclctl.policy.language import Askers, Entry, Match, Policy, Rule, RuleIndex
 from eclctl.terms import Kind, Verdict
 

@@ -9,11 +9,8 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from typing import NamedTuple
 
-from eclctl.policy.globs import Glob
-from eclctl.policy.inclusion import ends, includes, is_literal
+from eclctl.policy.globs import Glob, ends, includes, is_literal
 from eclctl.policy.language import Match, Rule
-
-__all__ = ["Shadow", "find_shadows"]
 
 _LOOKED_INTO = frozenset({"paths", "kinds", "users", "groups", "hosts", "times", "here", "narrow"})
 _OTHERS = tuple((each.name, getattr(Match(), each.name)) for each in fields(Match) if each.name not in _LOOKED_INTO)

@@ -13,6 +13,8 @@ import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
 
+from eclctl.config.document import WrongTextError
+
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _WINDOW = re.compile(r"(?P<days>[a-z,-]+) (?P<start>[0-9]{2}:[0-9]{2})-(?P<end>[0-9]{2}:[0-9]{2}) (?P<zone>[\w./+-]+)")
 _SHAPE = "write days, hours and zone: mon-fri 08:00-18:00 Europe/Zurich"
@@ -38,26 +40,18 @@ class Window:
         return (day in self.days and minute >= self.start) or ((day - 1) % 7 in self.days and minute < self.end)
 
 
-class WindowError(ValueError):
-    """The text is no window; `hint` says what to write."""
-
-    def __init__(self, message: str, hint: str = _SHAPE) -> None:
-        super().__init__(message)
-        self.hint = hint
-
-
 def parse_window(text: str) -> Window:
     """Read a window.
 
     Raises:
-        WindowError: It is none, or its zone is not known on this host; the message begins with a verb.
+        WrongTextError: It is none, or its zone is not known on this host; the message begins with a verb.
     """
     found = _WINDOW.fullmatch(text)
     if found is None:
-        raise WindowError("is no time window")
+        raise WrongTextError("is no time window", _SHAPE)
     start = _minute(found["start"])
     if start == _DAY:
-        raise WindowError("begins at 24:00", "write 00:00, and the day after")
+        raise WrongTextError("begins at 24:00", "write 00:00, and the day after")
     return Window(text, _days(found["days"]), start, _minute(found["end"]), _zone(found["zone"]))
 
 
@@ -67,7 +61,7 @@ def _days(text: str) -> frozenset[int]:
         first, _, last = part.partition("-")
         for word in (first, last or first):
             if word not in _DAYS:
-                raise WindowError(f"has the day {word!r}", f"days are {', '.join(_DAYS)}, alone or as mon-fri")
+                raise WrongTextError(f"has the day {word!r}", f"days are {', '.join(_DAYS)}, alone or as mon-fri")
         begin, length = _DAYS.index(first), (_DAYS.index(last or first) - _DAYS.index(first)) % 7
         days.update((begin + n) % 7 for n in range(length + 1))
     return frozenset(days)
@@ -76,7 +70,7 @@ def _days(text: str) -> frozenset[int]:
 def _minute(text: str) -> int:
     minute = int(text[:2]) * 60 + int(text[3:])
     if minute > _DAY or int(text[3:]) > 59:  # noqa: PLR2004 - minutes of an hour
-        raise WindowError(f"has the time {text}", "times are from 00:00 to 24:00")
+        raise WrongTextError(f"has the time {text}", "times are from 00:00 to 24:00")
     return minute
 
 
@@ -89,4 +83,4 @@ def _zone(name: str) -> tzinfo:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError):  # no such file, no name of one, a directory
         hint = "use UTC or a name of the time zone database, such as Europe/Zurich"
-        raise WindowError(f"names the time zone {name!r}, which this host does not know", hint) from None
+        raise WrongTextError(f"names the time zone {name!r}, which this host does not know", hint) from None

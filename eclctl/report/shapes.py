@@ -13,7 +13,7 @@ from eclctl.decide.breakglass import Candidate, standing
 from eclctl.decide.snapshot import Snapshot
 from eclctl.model import Missing
 from eclctl.policy.language import Match, Rule
-from eclctl.policy.load import Source
+from eclctl.policy.load import PolicyFile
 from eclctl.report.keys import ListedKey
 from eclctl.report.survey import ImageReport, RuleStanding, Survey, Tally
 
@@ -147,7 +147,7 @@ def exception_fields(candidate: Candidate, snapshot: Snapshot, now: datetime) ->
     }
 
 
-def file_fields(source: Source) -> dict[str, Any]:
+def file_fields(source: PolicyFile) -> dict[str, Any]:
     """Describe a policy file as it was loaded; one that is longer than a person reads comes without its text."""
     return {
         "path": source.path,

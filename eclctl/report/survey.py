@@ -20,7 +20,7 @@ from eclctl.decide.place import TrustedPlace
 from eclctl.decide.refusals import NOT_KNOWN, refused
 from eclctl.decide.snapshot import Snapshot
 from eclctl.model import Claim, Code, Outcome, SignatureReport, Verification
-from eclctl.policy.ages import too_old
+from eclctl.policy.evaluate import too_old
 from eclctl.policy.language import Policy, Rule
 from eclctl.policy.report import signatures
 from eclctl.policy.select import for_everybody, rules_on

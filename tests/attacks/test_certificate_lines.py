@@ -84,7 +84,7 @@ def test_x509_an_issuer_without_the_ca_bit_is_not_trusted(ca):
     assert code(signer(root), root=root) is Code.REQUIREMENTS_NOT_MET
 
 
-def test_x509_a_signer_that_issues_a_certificate_to_somebody_is_not_trusted():
+def test_x509_a_signer_that_issues_a_certificate_to_another_is_not_trusted():
     """Who may sign containers may not say who else may."""
     release = leaf("release", MIDDLE)
     assert code(signer(release), release, MIDDLE) is Code.REQUIREMENTS_NOT_MET
@@ -126,7 +126,7 @@ def test_x509_a_certificate_that_is_its_own_root_is_not_trusted():
 
 
 def test_x509_a_certificate_over_another_s_key_signs_nothing():
-    """Certificates are public: whoever has one has no signature by its key."""
+    """Certificates are public: a person who has one has no signature by its key."""
     image = sample()
     image.sign_dsse(pem_key("stranger"))
     assert code(LEAF, MIDDLE, image=image) is not Code.REQUIREMENTS_MET
@@ -135,7 +135,7 @@ def test_x509_a_certificate_over_another_s_key_signs_nothing():
     assert code(LEAF, MIDDLE, image=image) is not Code.REQUIREMENTS_MET
 
 
-def test_x509_when_nobody_can_be_asked_what_must_be_asked_is_not_trusted():
+def test_x509_without_a_responder_what_must_be_asked_is_not_trusted():
     assert code(LEAF, MIDDLE, policy=POLICY.replace(", ocsp: off", "")) is Code.REQUIREMENTS_NOT_MET
 
 

@@ -67,7 +67,7 @@ def signed_manifest(**changes: object) -> OciBuilder:
 
 
 def test_cosign_the_image_as_it_was_signed_is_allowed():
-    """Cosign | the answer when nobody attacks."""
+    """Cosign | the answer without an attack."""
     assert code(oci_sample(KEY)) is Code.REQUIREMENTS_MET
     assert code(signed_manifest()) is Code.REQUIREMENTS_MET
     assert code(oci_sample(STRANGER)) is Code.REQUIREMENTS_NOT_MET
@@ -261,7 +261,7 @@ def test_oci_a_size_that_lies_denies():
 
 
 def test_oci_an_image_that_is_named_as_if_it_were_cosign_s_is_not_approved():
-    """OCI | another image, hidden from the launcher by its name, and so from nobody here."""
+    """OCI | another image, hidden from the launcher by its name, and not hidden here."""
     builder = oci_sample(KEY)
     builder.add_image(EVIL, name="_cosign:sha256-" + "ab" * 32 + ".sig")
     assert code(builder) is Code.OBJECT_NOT_APPROVED

@@ -1,4 +1,4 @@
-"""Attacks on whoever signs with cosign keys: by a key file, by an image, by what stands in either."""
+"""Attacks on users who sign with cosign keys: by a key file, by an image, by the content of either."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Attacks on the image itself, one test or more for each line: what the facts say, and what `verify` answers.
 
-Whether a fact then allows anything is the policy's part; here nobody is named who did not sign what is in the file.
+Whether a fact then allows anything is the policy's part; here no person is named who did not sign what is in the file.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def test_header_name_extra_changed_leaves_a_legacy_claim_over_data_alone():
 @pytest.mark.parametrize(
     "name", ["forged-fingerprint.sif", "dsse-trusted-pgp-fingerprint.sif", "wrong-fingerprint.sif"]
 )
-def test_forged_fingerprint_names_nobody(name):
+def test_forged_fingerprint_names_no_signer(name):
     """forged fingerprint | DSSE signature whose descriptor carries a trusted PGP fingerprint."""
     with opened(CORPUS / "images" / name) as fd:
         claims = examine(fd, corpus_store("site-ring", pem=("p256", "stranger"))).claims

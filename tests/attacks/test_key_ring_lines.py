@@ -78,7 +78,7 @@ def test_huge_files_are_refused_before_they_are_read_whole(ring, tmp_path, capsy
 
 
 def test_huge_certificates_of_strangers_signatures_can_be_cleaned(ring):
-    """Anybody can put any number of certifications on a key: what a keyserver hands out is taken without them."""
+    """Every user can put any number of certifications on a key: a key from a keyserver is taken without them."""
     content = user_id_content(ALICE, b"Alice <alice@example.org>")
     one = MALLORY.sign(0x10, content)
     flood = b"".join(packet(2, one[:-4] + count.to_bytes(4)) for count in range(5000))
@@ -160,7 +160,7 @@ def test_ring_revocation_cannot_be_undone_by_an_older_copy(ring, tmp_path):
     assert status.fault.code == "key-revoked"
 
 
-def test_ring_secret_key_is_not_replaced_by_what_somebody_sends(ring):
+def test_ring_secret_key_is_not_replaced_by_what_another_sends(ring):
     ring.add(SECRET)
     ring.add(packet(5, ALICE.body + b"\0\0\x08\xff\0\xff") + user_id(ALICE))
     assert b"\0\0\x08\x01\0\x01" in ring.secret_keys()[ALICE.fingerprint].whole()

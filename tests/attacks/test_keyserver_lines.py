@@ -1,4 +1,4 @@
-"""Attacks, the line "keyserver": whatever one sends, only the key asked for by its whole fingerprint is taken, bounded.
+"""Attacks, the line "keyserver": of any answer, only the key asked for by its whole fingerprint is taken, bounded.
 
 Each goes the way of a user: `eclctl keys pull` and its like, with a ring of their own and a server that does its worst.
 """
@@ -31,7 +31,7 @@ IMAGE = str(CORPUS / "images" / "one-builder.sif")
 
 
 class User:
-    """Somebody with an empty ring."""
+    """A user with an empty ring."""
 
     def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self.folder = folder
@@ -162,7 +162,7 @@ def test_keyserver_sends_a_private_key(user: User) -> None:
 
 
 def test_keyserver_sends_a_million_user_ids(user: User) -> None:
-    """More than any certificate has are not even read; fewer are left out, for nobody signed them."""
+    """More than any certificate has are not even read; fewer are left out, since no key signed them."""
 
     def unsigned(count: int) -> bytes:
         return packet(6, ALICE.body) + b"".join(bytes((0xCD, 2)) + (n % 65536).to_bytes(2) for n in range(count))
@@ -189,7 +189,7 @@ def test_keyserver_strips_the_revocation(user: User, tmp_path: Path) -> None:
 
 
 def test_keyserver_invents_a_revocation() -> None:
-    """Whoever runs a keyserver, or speaks in its place, can deny nobody."""
+    """A person who runs a keyserver, or speaks in its place, can cause no deny."""
     site = Keyring.parse(certificate(ALICE))
     for forged in (
         MALLORY.sign(0x20, ALICE.prefix, issuer=ALICE.issuer()),
@@ -339,7 +339,7 @@ def test_keyserver_sends_verify_another_signer(user: User, capsys: pytest.Captur
 
 
 def test_keyserver_prolongs_nothing_that_the_owner_did_not(user: User) -> None:
-    """An expired key stays expired: a self-signature by anybody else changes nothing."""
+    """An expired key stays expired: a self-signature by another key changes nothing."""
     from tests.helpers.pgp import sub, time
 
     short = packet(6, ALICE.body) + user_id(ALICE, NAMED, flags(SIGN | CERTIFY), sub(9, time(60)))

@@ -28,7 +28,7 @@ def test_a_file_that_a_mount_hides_has_not_the_rule_of_the_name(arena: Arena) ->
 
 
 def test_a_mount_that_was_moved_over_another_is_seen_on_top(arena: Arena) -> None:
-    """The deny rule of the name decides, by whatever bind mount the file is reached."""
+    """The deny rule of the name decides, by any bind mount that reaches the file."""
     for name in ("first", "elsewhere", "images/secret"):
         arena.folder(name)
     arena.mount("tmpfs", arena.root / "first", "tmpfs", data="mode=755")

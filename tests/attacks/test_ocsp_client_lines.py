@@ -135,7 +135,7 @@ def test_ocsp_redirect_to_loopback_or_file(where: str, status: str) -> None:
 
 
 def test_ocsp_stale_a_recorded_good_answer_undoes_no_revocation() -> None:
-    """It is signed and not stale, only older than what is known: whoever has the network between can send it again."""
+    """It is signed and not stale, only older than what is known: an attacker on the network can send it again."""
 
     async def main() -> list[Status]:
         keeper = OcspCache(clock=now, max_age=timedelta(seconds=2), jitter=lambda: 0.0)

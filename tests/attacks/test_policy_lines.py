@@ -194,7 +194,7 @@ BY_TWO_OF_THEM = "rules: [{name: it, require: [{approvals: {count: 2, of: them}}
     ],
     ids=["PEM and certificate", "two certificates", "certificate and cosign"],
 )
-def test_one_signer_twice_one_key_under_two_names_counts_once_whoever_lists_them(one: str, other: str) -> None:
+def test_one_signer_twice_one_key_under_two_names_counts_once_under_any_signer(one: str, other: str) -> None:
     image = oci_sample(pem_key("p256")).finish()
     image.sign_dsse(pem_key("p256"))
     both = f"version: 1\nsigners:\n  one: {{{one}}}\n  other: {{{other}}}\n{TWO_OF_THEM}"
@@ -304,7 +304,7 @@ def test_vacuous_rules_are_load_errors(require: str) -> None:
 
 
 def test_lost_requirement_an_item_beside_a_stage_of_its_name_is_still_asked_for() -> None:
-    """The scanner's item asks for the purpose scan, and somebody has written a stage of that name for another."""
+    """The scanner's item asks for the purpose scan, and a stage of that name is written for another signer."""
     rules = """\
 rules:
   - name: it

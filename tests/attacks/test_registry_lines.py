@@ -87,7 +87,7 @@ def told(server: Server) -> bytes:
 
 @pytest.mark.parametrize("status", ["301 Moved", "302 Found", "307 Temporary Redirect", "308 Permanent Redirect"])
 def test_registry_redirects_a_blob_elsewhere_without_anything_of_ours(tmp_path: Path, status: str) -> None:
-    """A blob may come from elsewhere, where nobody learns who asks; its digest says whether it is the blob."""
+    """A blob may come from elsewhere, where no login is sent; its digest says whether it is the blob."""
     with Server(says(answer(DATA))) as elsewhere:
         rule = logged_in(on("GET", "/blobs/", redirect(f"{elsewhere.url}/data?signed=yes", status)))
         with FakeRegistry(rule) as server:
@@ -97,7 +97,7 @@ def test_registry_redirects_a_blob_elsewhere_without_anything_of_ours(tmp_path: 
     assert (tmp_path / "f").read_bytes() == DATA
 
 
-def test_registry_redirects_to_somebody_who_asks_for_a_login(tmp_path: Path) -> None:
+def test_registry_redirects_to_a_server_that_asks_for_a_login(tmp_path: Path) -> None:
     challenge = answer(status="401 Unauthorized", WWW_Authenticate='Basic realm="x"')
     with (
         Server(says(challenge)) as elsewhere,
@@ -168,7 +168,7 @@ def test_registry_redirects_to_what_is_no_url(tmp_path: Path, to: str) -> None:
 
 
 def test_registry_redirects_with_a_body_without_end(tmp_path: Path) -> None:
-    """The body of a redirect is nobody's business, and is not read."""
+    """The body of a redirect is not needed, and is not read."""
     with Server(says(answer(DATA))) as elsewhere:
         head = f"HTTP/1.1 307 x\r\nLocation: {elsewhere.url}/\r\n\r\n".encode()
         with Server(forever(head, b"x" * 65536)) as server:
@@ -254,7 +254,7 @@ def test_registry_login_that_redirects(tls: tuple[ssl.SSLContext, Path]) -> None
         assert elsewhere.requests == []
 
 
-def test_registry_login_for_somebody_elses_repository(tls: tuple[ssl.SSLContext, Path]) -> None:
+def test_registry_login_for_another_users_repository(tls: tuple[ssl.SSLContext, Path]) -> None:
     """A registry that could choose the scope would have us fetch a token for another one, and hand it over."""
     scope = ',scope="repository:victim/crown:pull,push,delete"'
     with (
@@ -524,7 +524,7 @@ def test_registry_words_reach_no_terminal_unescaped(tmp_path: Path, capsys: pyte
 
 
 def test_registry_names_in_annotations_choose_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The title of a layer is what whoever pushed it liked: the file is where the user says."""
+    """The title of a layer is what its pusher liked: the file is where the user says."""
     monkeypatch.chdir(tmp_path)
     data = (CORPUS / "images" / "one-builder.sif").read_bytes()
     with FakeRegistry() as server:
@@ -542,7 +542,7 @@ def test_registry_names_in_annotations_choose_no_file(tmp_path: Path, monkeypatc
 
 
 def test_registry_images_that_may_not_run_never_have_their_name(capsys: pytest.CaptureFixture[str]) -> None:
-    """An image directory shows no unapproved file, whatever the registry has."""
+    """An image directory shows no unapproved file, for any content of the registry."""
     site = Site()
     try:
         with FakeRegistry() as server:
@@ -561,7 +561,7 @@ def test_registry_images_that_may_not_run_never_have_their_name(capsys: pytest.C
         site.close()
 
 
-def test_registry_redirects_whatever_is_asked_of_another_server(tls: tuple[ssl.SSLContext, Path]) -> None:
+def test_registry_redirects_all_that_is_asked_of_another_server(tls: tuple[ssl.SSLContext, Path]) -> None:
     """All that the client does goes through one place, and that speaks to the registry alone."""
     with Server(says(answer(b"{}"))) as elsewhere, FakeRegistry() as server:
         for asking in (registry(server, USER), registry(server, USER, roots=tls[1])):

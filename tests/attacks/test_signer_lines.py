@@ -1,4 +1,4 @@
-"""Attacks on whoever signs: other content than was shown, a program that signs something else, and their passphrase."""
+"""Attacks on users who sign: other content than was shown, a program that signs something else, their passphrase."""
 
 from __future__ import annotations
 

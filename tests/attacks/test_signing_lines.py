@@ -25,8 +25,8 @@ def image(tmp_path: Path) -> Path:
     return path
 
 
-def killed(image: Path, folder: Path, whom: str) -> dict[str, int]:
-    command = [sys.executable, "-m", "tests.helpers.killing", image, folder, str(POINTS), whom]
+def killed(image: Path, folder: Path, victim: str) -> dict[str, int]:
+    command = [sys.executable, "-m", "tests.helpers.killing", image, folder, str(POINTS), victim]
     found = json.loads(subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, timeout=600).stdout)
     assert found["other"] == found["wrong"] == 0
     assert found["old"] + found["new"] == POINTS
@@ -35,7 +35,7 @@ def killed(image: Path, folder: Path, whom: str) -> dict[str, int]:
 
 
 def test_signing_killed_at_any_point_leaves_the_old_file_or_the_new_one(image: Path, tmp_path: Path) -> None:
-    """signing: disk full or crash in the middle. Whoever kills the command finds one of the two, byte for byte."""
+    """signing: disk full or crash in the middle. After a kill the file is one of the two, byte for byte."""
     found = killed(image, tmp_path, "command")
     assert found["residue"] == 0
     assert found["killed"] > 0.9 * POINTS  # a line more or less moves the last
@@ -48,7 +48,7 @@ def test_signing_survives_the_end_of_the_process_that_writes(image: Path, tmp_pa
     assert found["survived"] == POINTS
 
 
-def test_signing_that_nobody_survives_leaves_the_old_image_or_the_new_one(image: Path, tmp_path: Path) -> None:
+def test_signing_that_no_process_survives_leaves_the_old_image_or_the_new_one(image: Path, tmp_path: Path) -> None:
     """signing: disk full or crash in the middle. What lies behind the image goes with the next signature."""
     found = killed(image, tmp_path, "both")
     assert found["residue"] > 0

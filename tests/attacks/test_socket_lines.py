@@ -232,7 +232,7 @@ def test_identity_root_may_ask_for_another_user(site):
 
 
 @needs_root
-def test_identity_the_admin_socket_is_closed_to_others_whatever_its_mode(site):
+def test_identity_the_admin_socket_is_closed_to_others_in_any_mode(site):
     os.chmod(site.admin_socket, 0o666)
     code = """
         try:
@@ -392,7 +392,7 @@ def test_file_kinds_a_fifo_by_name_does_not_hang(site):
     assert site.ask("check", image=site.image("fifo"))["code"] == "unsupported-file"
 
 
-def test_leases_held_by_somebody_are_busy_at_once(site):
+def test_leases_held_by_a_process_are_busy_at_once(site):
     """The daemon neither waits for the holder nor answers from what it knew."""
     path = site.add("leased.sif", site.root / "images" / APPROVED)
     signal.signal(signal.SIGIO, signal.SIG_IGN)

@@ -60,7 +60,7 @@ class SubidSite(Site):
     def command(self):
         code = (
             "import sys; from eclctl.daemon.lifecycle.service import serve\n"
-            "from eclctl.config.subordinate_id_files import Files\n"
+            "from eclctl.config.subordinate_ids import Files\n"
             "sys.exit(serve(sys.argv[1], subids=Files(subuid=sys.argv[2], subgid=sys.argv[3])))"
         )
         return [sys.executable, "-c", code, str(self.config), str(self.root / "subuid"), str(self.root / "subgid")]
@@ -120,7 +120,7 @@ def test_subordinate_uids_are_denied_what_groups_of_their_user_are(owned):
 
 
 def test_subordinate_gids_hide_no_group_of_their_user(owned):
-    """Whoever has subordinate gids can leave their own groups behind."""
+    """A user who has subordinate gids can leave their own groups behind."""
     start(owned, BY_GROUP)
     assert as_user(owned, uid_of(MALLORY), gid=500001)["rule"] == "no-mallory"
     assert as_user(owned, 100001, gid=500001, groups=[500002])["rule"] == "no-mallory"
@@ -129,14 +129,14 @@ def test_subordinate_gids_hide_no_group_of_their_user(owned):
     )  # who else has such a gid is denied as they are
 
 
-def test_subordinate_uids_are_allowed_what_their_user_is_and_nobody_else(owned):
+def test_subordinate_uids_are_allowed_what_their_user_is_and_no_other(owned):
     start(owned, FOR_TRUSTY)
     assert as_user(owned, uid_of(TRUSTY))["rule"] == "for-trusty"
     assert as_user(owned, 165537)["rule"] == "for-trusty"
     assert as_user(owned, 4242)["code"] == "no-rule"
 
 
-def test_subordinate_gids_make_nobody_their_user(owned):
+def test_subordinate_gids_make_no_caller_their_user(owned):
     """Who runs a program that is setgid to a subordinate gid has that gid, and is not its owner."""
     group = pwd.getpwnam(TRUSTY).pw_gid
     start(owned, FOR_TRUSTY.replace("users: [nobody]", f"groups: ['{group}']"))
@@ -153,7 +153,7 @@ def test_subordinate_uids_of_several_users_are_allowed_as_none_and_denied_as_eac
     assert as_user(owned, 300001)["code"] == "no-rule"
 
 
-def test_subordinate_uids_of_an_unknown_user_are_denied_what_anybody_is(owned):
+def test_subordinate_uids_of_an_unknown_user_are_denied_what_any_user_is(owned):
     start(owned, FOR_ALL)
     assert as_user(owned, 400001)["rule"] == "no-mallory"
 
@@ -241,7 +241,7 @@ def test_subordinate_uids_of_a_file_that_others_can_write_stay_what_they_were(ow
     assert as_user(owned, 100001)["rule"] == "no-mallory"
 
 
-def test_subordinate_uids_are_anybodys_where_the_file_could_never_be_believed(owned):
+def test_subordinate_uids_are_any_users_where_the_file_could_never_be_trusted(owned):
     os.chmod(owned.root / "subuid", 0o666)
     start(owned, FOR_ALL)
     assert as_user(owned, 4242)["rule"] == "no-mallory"

@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from eclctl.ecl.differences import Difference, Relation
-from eclctl.ecl.importing import Choices, Imported, import_ecl
-from eclctl.ecl.rules import RuleDraft
+from eclctl.ecl.importing import Imported, import_ecl
+from eclctl.ecl.rules import Choices, RuleDraft
 from eclctl.ecl.toml import read_ecl
 from eclctl.model import Caller, Code, Kind, Outcome, Verdict, Verification
 from eclctl.policy.evaluate import evaluate

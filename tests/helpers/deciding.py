@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from eclctl.model import Caller, Outcome
-from eclctl.policy.ages import too_old
-from eclctl.policy.evaluate import evaluate, withdrawn
-from eclctl.policy.load import Loaded, LoadEnvironment, Source, load
+from eclctl.policy.evaluate import evaluate, too_old, withdrawn
+from eclctl.policy.load import Loaded, LoadEnvironment, PolicyFile, load_policies
 from eclctl.policy.select import select_rule
 from eclctl.signature import openpgp
 from eclctl.trust.keyring import KeyStore, judge
@@ -23,13 +22,15 @@ _FILES = {path.name: path for sort in ("pem", "cosign", "x509") for path in (COR
 
 def loaded(*texts: str | bytes, files: Mapping[str, bytes] | None = None) -> Loaded:
     """Load policy files named 0.yaml, 1.yaml, ...; key files are the corpus' by name, and `files`."""
-    sources = [Source(f"{n}.yaml", text if isinstance(text, bytes) else text.encode()) for n, text in enumerate(texts)]
+    sources = [
+        PolicyFile(f"{n}.yaml", text if isinstance(text, bytes) else text.encode()) for n, text in enumerate(texts)
+    ]
 
     def read_key(path: str) -> bytes:
         name = path.rpartition("/")[2]
         return files[name] if files is not None and name in files else _FILES[name].read_bytes()
 
-    return load(sources, LoadEnvironment(RING, read_key, {}.get, {}.get, NOW))
+    return load_policies(sources, LoadEnvironment(RING, read_key, {}.get, {}.get, NOW))
 
 
 def ask(
@@ -50,6 +51,4 @@ def ask(
     rejected = {n: finding for n, finding in judged.items() if finding is not None}
     rule = select_rule(policy, path=path, kind=found.kind, caller=CALLER, now=NOW)
     assert rule is not None
-    return withdrawn(policy, found, rejected) or evaluate(
-        policy, rule, found, too_old(rule, found.claims, rejected, NOW)
-    )
+    return withdrawn(policy, found) or evaluate(policy, rule, found, too_old(rule, found.claims, rejected, NOW))

@@ -21,7 +21,7 @@ from eclctl.model import (
 )
 from eclctl.policy.evaluate import evaluate
 from eclctl.policy.language import Policy
-from eclctl.policy.load import Loaded, LoadEnvironment, Source, load
+from eclctl.policy.load import Loaded, LoadEnvironment, PolicyFile, load_policies
 from eclctl.signature.keys import parse_public_key
 from eclctl.trust.x509 import load_credential
 from tests.helpers.support import CORPUS, NOW
@@ -91,11 +91,11 @@ GROUPS = {"hpc-users": 500, "staff": 501}
 def load_text(*texts: str | bytes, keyring: Ring | None = None) -> Loaded:
     """Load policy files named 0.yaml, 1.yaml, ..."""
     sources = [
-        Source(f"{number}.yaml", text if isinstance(text, bytes) else text.encode())
+        PolicyFile(f"{number}.yaml", text if isinstance(text, bytes) else text.encode())
         for number, text in enumerate(texts)
     ]
     environment = LoadEnvironment(keyring or ring(), read_key, USERS.get, GROUPS.get, NOW, host=HOST)
-    return load(sources, environment)
+    return load_policies(sources, environment)
 
 
 SIGNERS = "".join(

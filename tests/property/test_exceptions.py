@@ -1,4 +1,4 @@
-"""Exceptions, over random ones and random questions: only what one names, for whom, and while it stands.
+"""Exceptions, over random ones and random questions: only what one names, for those it names, and while it stands.
 
 A second, naive reading of the rules says what must come out.
 """

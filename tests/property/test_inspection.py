@@ -1,4 +1,4 @@
-"""Inspection finds fault with exactly the files that deciding refuses, whatever the bytes are."""
+"""Inspection finds fault with exactly the files that deciding refuses, for any bytes."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_faults_are_found_in_exactly_the_damaged_images_that_deciding_refuses(ba
 
 @settings(deadline=None, max_examples=200)
 @given(st.binary(max_size=2500))
-def test_whatever_is_no_image_is_answered_and_named(data):
+def test_a_file_that_is_no_image_is_answered_and_named(data):
     agree(data)
     with opened(data) as fd:
         inspection = inspect(fd)

@@ -90,7 +90,7 @@ def test_edited_message_is_refused_or_says_the_same(message):
 
 @settings(max_examples=400)
 @given(edits(RING))
-def test_edited_keyring_names_nobody_else(ring):
+def test_edited_keyring_names_no_other(ring):
     found = answer(GOOD, ring)
     assert found is None or [signer.id for signer in found.signers] == [ALICE.fingerprint]
 
@@ -109,7 +109,7 @@ def test_every_octet_of_an_accepted_message_matters_or_changes_nothing(case):
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from([0x20, 0x28, 0x30, 0x13, 0x18, 0x1F]))
 def test_signatures_by_others_in_a_certificate_change_nothing(created, kind):
-    """Whatever Mallory signs about Alice, her certificate is worth the same."""
+    """No signature of Mallory about Alice changes what her certificate is worth."""
     for content in (ALICE.prefix, ALICE.prefix + SUBKEY.prefix):
         for issuer in (MALLORY.issuer(), ALICE.issuer()):
             extra = packet(2, MALLORY.sign(kind, content, created=created, issuer=issuer))

@@ -1,4 +1,4 @@
-"""Properties of policies that hold whatever an administrator writes and an attacker signs."""
+"""Properties of policies that hold for all that an administrator writes and an attacker signs."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_a_signature_by_an_untrusted_key_never_turns_deny_into_allow(data, made,
 
 @given(st.data(), POLICIES, IMAGES)
 @settings(max_examples=400, deadline=None)
-def test_removing_a_signature_that_nobody_forbids_never_turns_deny_into_allow(data, made, image) -> None:
+def test_removing_a_signature_that_is_not_forbidden_never_turns_deny_into_allow(data, made, image) -> None:
     forbidden = {"D" * 40} if made.rules[0].forbidden else set()
     drawn = data.draw(st.lists(claims(image), min_size=1, max_size=7))
     signed = [claim for claim in drawn if claim.signer.id not in forbidden]
@@ -136,7 +136,7 @@ def test_a_rule_that_denies_what_does_not_count_says_the_same_where_everything_c
 @given(st.data(), ANY_POLICIES, IMAGES)
 @settings(max_examples=400, deadline=None)
 def test_what_has_been_judged_out_never_turns_deny_into_allow(data, made, image) -> None:
-    """A signature that is added and does not count helps nobody, whatever the rule makes of it."""
+    """A signature that is added and does not count helps no one, under any rule."""
     signed = data.draw(st.lists(claims(image), max_size=6))
     more = [*signed, data.draw(claims(image))]
     if verdict(made, image, signed) is Verdict.DENY:
@@ -255,7 +255,7 @@ def _flow(value: object) -> str:
 
 @given(st.dictionaries(st.sampled_from(KEYS[:5]), VALUES, min_size=1))
 @settings(max_examples=300, deadline=None)
-def test_whatever_a_document_says_the_loader_answers_with_a_policy_or_located_errors(document) -> None:
+def test_for_any_document_the_loader_answers_with_a_policy_or_located_errors(document) -> None:
     loaded = load_text(_flow({"version": "1", **document}))
     assert (loaded.policy is None) == bool(loaded.errors)
     assert all(problem.file == "0.yaml" and problem.line >= 1 and problem.column >= 1 for problem in loaded.errors)

@@ -9,8 +9,7 @@ from random import Random
 import pytest
 
 from eclctl.model import Caller, Kind
-from eclctl.policy.globs import Glob, compile_glob, objection
-from eclctl.policy.inclusion import includes
+from eclctl.policy.globs import Glob, compile_glob, includes, objection
 from eclctl.policy.language import Match, Policy
 from eclctl.policy.select import build_index, select_rule
 from eclctl.policy.shadows import find_shadows

@@ -1,4 +1,4 @@
-"""Whatever image the builder makes: once signed it verifies, and with any change to what was signed it does not."""
+"""Any image that the builder makes: once signed it verifies, and with any change to what was signed it does not."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def verify(path: Path | bytes, signing: Signing, **scope: frozenset[int]) -> Rep
 
 @settings(max_examples=60, deadline=None)
 @given(builder=images(), signing=st.sampled_from(KEYS), algorithm=st.sampled_from(HASHES), again=st.booleans())
-def test_a_signed_image_verifies_whatever_is_in_it(builder, signing, algorithm, again):
+def test_a_signed_image_verifies_for_any_content(builder, signing, algorithm, again):
     with tempfile.TemporaryDirectory() as folder:
         path = built(builder, Path(folder))
         before = {each.id: (each, digest) for each, digest in objects_of(path)}

@@ -5,8 +5,17 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eclctl.config.subordinate_id_files import Granted, SubordinateIds
-from eclctl.config.subordinate_ids import MANY, MOST_OWNERS, Overlap, Range, Ranges, parse_ranges, table
+from eclctl.config.subordinate_ids import (
+    MANY,
+    MOST_OWNERS,
+    Granted,
+    Overlap,
+    Range,
+    Ranges,
+    SubordinateIds,
+    parse_ranges,
+    table,
+)
 from eclctl.decide.caller_identity import Owner, identify
 from eclctl.model import Caller
 

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Iterable
 
-from eclctl.cli.inputs.policies import SYSTEM_CONFIG, load_settings
+from eclctl.cli.inputs.policies import SYSTEM_CONFIG, named_settings
 from eclctl.errors import KeyMaterialError
 from eclctl.sign.keyrings.rings import UserRing, user_ring_directory
 from eclctl.sign.keyrings.site_rings import SiteRing
@@ -81,7 +81,7 @@ def site_ring(config: str | None) -> SiteRing:
     """
     if config is None and not os.path.lexists(SYSTEM_CONFIG):
         return SiteRing([SYSTEM_KEYS])
-    return SiteRing(load_settings(config or SYSTEM_CONFIG, KeyMaterialError).keyrings or [SYSTEM_KEYS])
+    return SiteRing(named_settings(config or SYSTEM_CONFIG, KeyMaterialError).keyrings or [SYSTEM_KEYS])
 
 
 def ring_location(ring: UserRing | SiteRing, *, secret: bool = False) -> str:

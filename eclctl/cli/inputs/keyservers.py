@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from eclctl.cli.inputs.keyrings import print_warnings
-from eclctl.cli.inputs.policies import SYSTEM_CONFIG, load_settings
+from eclctl.cli.inputs.policies import SYSTEM_CONFIG, named_settings
 from eclctl.cli.terminal.parser import add_repeatable
 from eclctl.errors import ConfigError
 
@@ -71,10 +71,10 @@ def chosen_keyservers(options: argparse.Namespace) -> Keyservers:
 
 def _named(urls: Iterable[str], known: Keyservers) -> Keyservers:
     """Return the servers with these URLs. One that is configured keeps what is configured for it, such as its token."""
-    from eclctl.config.keyservers import Keyserver, parse_url  # noqa: PLC0415 - as in `configured`
+    from eclctl.config.keyservers import Keyserver, parse_keyserver_url  # noqa: PLC0415 - as in `configured`
 
     by_url = {server.url: server for server in known.servers}
-    parsed = dict.fromkeys(parse_url(url) for url in urls)
+    parsed = dict.fromkeys(parse_keyserver_url(url) for url in urls)
     return known._replace(servers=tuple(by_url.get(url, Keyserver(url)) for url in parsed))
 
 
@@ -97,7 +97,7 @@ def configured(environ: Mapping[str, str], *, config: str | None = None, site: b
     path = config or SYSTEM_CONFIG
     if config is None and not os.access(path, os.R_OK):
         return None
-    return load_settings(path, ConfigError).keyservers
+    return named_settings(path, ConfigError).keyservers
 
 
 def hex_digits(text: str) -> str | None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from eclctl.config.settings import LoadedSettings, Settings
 
-__all__ = ["SYSTEM_CONFIG", "add_policy_options", "load_settings", "settings_from_options"]
+__all__ = ["SYSTEM_CONFIG", "add_policy_options", "named_settings", "settings_from_options"]
 
 SYSTEM_CONFIG = "/etc/eclctl/config.yaml"
 """What is looked at when nothing is named."""
@@ -35,21 +35,21 @@ def settings_from_options(options: argparse.Namespace) -> LoadedSettings:
         raise UsageError("--config names policies and keyrings; give it alone")
     if options.keyring and not options.paths:
         raise UsageError("--keyring needs policy files or directories after it")
-    from eclctl.config.settings import LoadedSettings, Settings, load  # noqa: PLC0415 - others need only the options
+    from eclctl.config.settings import LoadedSettings, Settings, load_settings  # noqa: PLC0415 - others need only the options
 
     if options.paths:
         return LoadedSettings(Settings("", "", "", tuple(options.paths), tuple(options.keyring)), ())
     from eclctl.config.accounts import NAMES  # noqa: PLC0415 - as above
 
-    return load(options.config or SYSTEM_CONFIG, resolve_user=NAMES.user)
+    return load_settings(options.config or SYSTEM_CONFIG, resolve_user=NAMES.user)
 
 
-def load_settings(config: str, error: type[EclctlError]) -> Settings:
+def named_settings(config: str, error: type[EclctlError]) -> Settings:
     """Return the settings of a configuration; raise such an error when it does not load."""
     from eclctl.config.accounts import NAMES  # noqa: PLC0415 - as above
-    from eclctl.config.settings import load  # noqa: PLC0415 - as above
+    from eclctl.config.settings import load_settings  # noqa: PLC0415 - as above
 
-    loaded = load(config, resolve_user=NAMES.user)
+    loaded = load_settings(config, resolve_user=NAMES.user)
     if loaded.settings is None:
         raise error("; ".join(map(str, loaded.errors[:3])))
     return loaded.settings

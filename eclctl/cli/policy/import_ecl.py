@@ -16,10 +16,9 @@ from eclctl.cli.terminal.parser import add_repeatable
 from eclctl.cli.terminal.subcommands import Commands, add_command
 from eclctl.config.document import Problem
 from eclctl.ecl.differences import EXPLANATIONS, Difference, Relation
-from eclctl.ecl.importing import Choices, Imported, import_ecl
-from eclctl.ecl.rules import RuleDraft
+from eclctl.ecl.importing import Imported, differing, import_ecl
+from eclctl.ecl.rules import Choices, RuleDraft
 from eclctl.ecl.toml import MAX_ECL_FILE, EclConfig, Parsed, read_ecl
-from eclctl.ecl.write import differing
 from eclctl.errors import KeyMaterialError
 from eclctl.files.atomic import Existing, write_file
 from eclctl.signature.openpgp import Keyring

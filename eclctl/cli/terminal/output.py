@@ -63,10 +63,10 @@ def print_note(line: str) -> None:
 
 def print_problem(sort: str, problem: Problem) -> None:
     """Print a problem of a policy on standard error, with the line it is about; `sort` is error, warning or note."""
-    from eclctl.config.excerpts import WIDTH, shown  # noqa: PLC0415 - reads YAML, which most commands do without
+    from eclctl.config.excerpts import WIDTH, problem_lines  # noqa: PLC0415 - reads YAML, which most commands do without
 
     width = min(columns(WIDTH), _WIDEST) if sys.stderr.isatty() else WIDTH
-    print("\n".join(shown(sort, problem, width)), file=sys.stderr)
+    print("\n".join(problem_lines(sort, problem, width)), file=sys.stderr)
 
 
 def print_json(fields: Mapping[str, Any]) -> None:

@@ -132,7 +132,7 @@ class Reloader:
             return None
 
     def _build(self) -> Built:
-        loaded = configuration.load(self.path, resolve_user=self.names.user)
+        loaded = configuration.load_settings(self.path, resolve_user=self.names.user)
         if loaded.settings is None:
             return Built(None, loaded.errors)
         built = self._build_from(loaded.settings)

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Final
 
 from eclctl.config import settings as configuration
 from eclctl.config.accounts import NAMES, subject
-from eclctl.config.subordinate_id_files import SYSTEM, Files
+from eclctl.config.subordinate_ids import SYSTEM, Files
 from eclctl.daemon.background.timers import Repeating
 from eclctl.daemon.background.workers import Workers
 from eclctl.daemon.decisions.calls import CheckCalls
@@ -95,7 +95,7 @@ def serve(config: str, *, log_level: str = "info", log_json: bool = False, subid
         The exit status: `OK`, `FAILED` when it could not start, `MISCONFIGURED`.
     """
     setup(log_level, json=log_json)
-    loaded = configuration.load(config, resolve_user=NAMES.user)
+    loaded = configuration.load_settings(config, resolve_user=NAMES.user)
     if loaded.settings is None:
         for problem in loaded.errors:
             # For the person who typed the command, also when the log is JSON.

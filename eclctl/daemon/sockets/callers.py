@@ -16,7 +16,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from eclctl.config import subordinate_id_files
+from eclctl.config import subordinate_ids
 from eclctl.daemon.background.timers import Repeating, Timer
 from eclctl.daemon.background.workers import Workers
 from eclctl.decide.caller_identity import Accounts, NameService, Owner, has_subordinate_ids, identify, unidentified
@@ -25,7 +25,7 @@ from eclctl.text import printable_message
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
-    from eclctl.config.subordinate_id_files import Files, SubordinateIds
+    from eclctl.config.subordinate_ids import Files, SubordinateIds
     from eclctl.model import Caller
 
 INTERVAL: Final = 5.0
@@ -123,8 +123,8 @@ class CallerLookup:
         self._accounts = _CachedAccounts(service or NameService(), clock)
         self._workers = Workers("callers", _THREADS)
         self._reader = Workers("subids", 1)
-        self._state = subordinate_id_files.state_of(files, wall())
-        self._ids = subordinate_id_files.read_subordinate_ids(files)
+        self._state = subordinate_ids.state_of(files, wall())
+        self._ids = subordinate_ids.read_subordinate_ids(files)
         self._kept: dict[Hashable, dict[Caller, tuple[float, Caller]]] = {}
         self._lookups: dict[Caller, _Lookup] = {}
         self._timer = Repeating(self._look_at_files)
@@ -218,10 +218,8 @@ class CallerLookup:
         """Read the files in a thread, unless they are in the state that is known."""
 
         def read() -> tuple[tuple[object, ...], SubordinateIds] | None:
-            state = subordinate_id_files.state_of(self._files, self._wall())
-            return (
-                None if state == known else (state, subordinate_id_files.read_subordinate_ids(self._files, self._ids))
-            )
+            state = subordinate_ids.state_of(self._files, self._wall())
+            return None if state == known else (state, subordinate_ids.read_subordinate_ids(self._files, self._ids))
 
         self._reader.run(None, read, self._install)
 
@@ -247,7 +245,7 @@ class CallerLookup:
         """Return the ranges, their problems, the accounts seen in them and the look-ups under way, as plain JSON."""
         seen = [uid for uid in self._accounts.users() if uid not in self._ids.uids.local]
         shown = {"count": len(seen), "uids": seen[:_SHOWN]}
-        return subordinate_id_files.status(self._ids) | {"seen": shown, "lookups": len(self._lookups)}
+        return subordinate_ids.status_fields(self._ids) | {"seen": shown, "lookups": len(self._lookups)}
 
 
 def _problems(ids: SubordinateIds) -> list[str]:

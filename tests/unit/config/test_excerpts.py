@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 from eclctl.config.document import Problem
-from eclctl.config.excerpts import excerpt, shown
+from eclctl.config.excerpts import excerpt, problem_lines
 
 
 def lines(source: str, column: int, width: int = 80) -> tuple[str, ...]:
@@ -61,7 +61,7 @@ def test_a_line_of_a_million_characters_is_cut_quickly() -> None:
 
 def test_what_is_about_no_line_shows_none() -> None:
     assert excerpt(Problem("a.yaml", 0, 0, "empty")) == ()
-    assert shown("error", Problem("a.yaml", 0, 0, "empty", "write one")) == [
+    assert problem_lines("error", Problem("a.yaml", 0, 0, "empty", "write one")) == [
         "error: a.yaml: empty",
         "       = write one",
     ]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from eclctl.config.keyservers import Keyserver, Keyservers, parse_url, read_user_file
+from eclctl.config.keyservers import Keyserver, Keyservers, parse_keyserver_url, read_user_file
 from eclctl.errors import ConfigError
 
 
@@ -29,7 +29,7 @@ def reading(tmp_path: Path, text: str) -> tuple[Keyservers, list[str]]:
     ],
 )
 def test_a_url_says_scheme_and_port(text: str, url: str) -> None:
-    assert parse_url(text) == url
+    assert parse_keyserver_url(text) == url
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_a_url_says_scheme_and_port(text: str, url: str) -> None:
 )
 def test_what_is_no_keyserver_is_refused(text: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        parse_url(text)
+        parse_keyserver_url(text)
     assert "is no keyserver; write for instance hkps://keys.example.org" in str(caught.value)
     assert str(caught.value).isprintable()
 

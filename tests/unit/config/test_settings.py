@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from eclctl.config.keyservers import Keyserver, Keyservers
-from eclctl.config.settings import Filesystems, Limits, Ocsp, Settings, Watch, load
+from eclctl.config.settings import Filesystems, Limits, Ocsp, Settings, Watch, load_settings
 from tests.helpers.support import ROOT
 
 MINIMAL = """\
@@ -32,7 +32,7 @@ def loading(tmp_path: Path, text: str) -> tuple[Settings | None, list[str]]:
     path = tmp_path / "config.yaml"
     path.write_text(text)
     path.chmod(0o644)
-    loaded = load(str(path), resolve_user={"root": 0, "joe": 1000}.get)
+    loaded = load_settings(str(path), resolve_user={"root": 0, "joe": 1000}.get)
     return loaded.settings, [str(error).removeprefix(f"{path}:") for error in loaded.errors]
 
 
@@ -175,7 +175,7 @@ def test_file_systems_are_accepted_only_in_a_file_of_roots() -> None:
         os.chown(folder / "config.yaml", 1000, 1000)
         os.seteuid(1000)
         try:
-            loaded = load(str(folder / "config.yaml"), resolve_user=lambda _: None)
+            loaded = load_settings(str(folder / "config.yaml"), resolve_user=lambda _: None)
         finally:
             os.seteuid(0)
     assert loaded.settings is None
@@ -188,7 +188,7 @@ def test_both_sockets_at_one_path_are_an_error(tmp_path: Path) -> None:
 
 
 def test_a_directory_is_no_configuration(tmp_path: Path) -> None:
-    loaded = load(str(tmp_path), resolve_user=lambda _: None)
+    loaded = load_settings(str(tmp_path), resolve_user=lambda _: None)
     assert "the configuration is not a regular file" in str(loaded.errors[0])
 
 
@@ -199,7 +199,7 @@ def test_all_errors_are_reported_at_once(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_is_an_error_too(tmp_path: Path) -> None:
-    loaded = load(str(tmp_path / "none.yaml"), resolve_user=lambda _: None)
+    loaded = load_settings(str(tmp_path / "none.yaml"), resolve_user=lambda _: None)
     assert loaded.settings is None
     assert "cannot be opened: No such file or directory" in str(loaded.errors[0])
 
@@ -211,7 +211,7 @@ def test_root_refuses_a_file_that_others_could_have_written(tmp_path: Path, mode
     path.write_text(MINIMAL)
     path.chmod(mode)
     os.chown(path, owner, 0)
-    loaded = load(str(path), resolve_user=lambda _: 0)
+    loaded = load_settings(str(path), resolve_user=lambda _: 0)
     assert loaded.settings is None
     assert "chmod go-w" in str(loaded.errors[0]) or "chown root" in str(loaded.errors[0])
 
@@ -220,5 +220,5 @@ def test_root_refuses_a_file_that_others_could_have_written(tmp_path: Path, mode
 def test_root_refuses_a_file_in_a_directory_that_others_can_write(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(MINIMAL)
     tmp_path.chmod(0o777)
-    loaded = load(str(tmp_path / "config.yaml"), resolve_user=lambda _: 0)
+    loaded = load_settings(str(tmp_path / "config.yaml"), resolve_user=lambda _: 0)
     assert "lies in a directory that others than root can write" in str(loaded.errors[0])

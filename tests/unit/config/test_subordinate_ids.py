@@ -7,18 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from eclctl.config import subordinate_id_files, subordinate_ids
-from eclctl.config.subordinate_id_files import Files, SubordinateIds, read_subordinate_ids, state_of, status
+from eclctl.config import subordinate_ids
 from eclctl.config.subordinate_ids import (
     MANY,
     NOT_READ,
+    Files,
     Overlap,
     Range,
-    TooManyLinesError,
     other_sources,
     parse_ranges,
+    read_subordinate_ids,
+    state_of,
+    status_fields,
     table,
 )
+from eclctl.errors import ConfigError
 from eclctl.files.guarded import read_guarded
 
 
@@ -100,7 +103,7 @@ def test_malformed_lines_are_listed_up_to_a_bound() -> None:
 
 
 def test_a_file_of_too_many_lines_is_refused() -> None:
-    with pytest.raises(TooManyLinesError):
+    with pytest.raises(ConfigError):
         parse_ranges(b"a:1:1\n" * (subordinate_ids.MOST_LINES + 1))
 
 
@@ -156,7 +159,7 @@ def test_files_that_are_missing_grant_nothing(tmp_path: Path) -> None:
 def test_files_that_are_empty_grant_nothing(files: Files) -> None:
     grant(files.subuid, "")
     grant(files.subgid, "\n# none\n")
-    shown = status(read_subordinate_ids(files))
+    shown = status_fields(read_subordinate_ids(files))
     assert [(shown[sort]["ranges"], shown[sort]["overlaps"], shown[sort]["problem"]) for sort in ("uids", "gids")] == [
         (0, 0, None)
     ] * 2
@@ -166,7 +169,7 @@ def test_overlaps_and_accounts_in_ranges_are_named(files: Files) -> None:
     grant(files.subuid, "alice:100000:10\nbob:100005:10\n1000:100000:1\n")
     grant(files.subgid, "alice:200000:10\n")
     grant(files.nsswitch, "subid: sss\n")
-    shown = status(read_subordinate_ids(files))
+    shown = status_fields(read_subordinate_ids(files))
     assert shown["not_read"] == "sss"
     assert shown["uids"]["overlapping"] == [{"first": 100005, "last": 100009, "owners": ["alice", "bob"]}]
     assert shown["uids"]["holding"] == [{"first": 100007, "last": 100007, "owners": ["alice", "bob"]}]
@@ -175,12 +178,12 @@ def test_overlaps_and_accounts_in_ranges_are_named(files: Files) -> None:
 
 def test_an_account_in_a_range_of_its_own_is_nothing_to_name(files: Files) -> None:
     grant(files.subuid, "alice:1000:1\ncarol:100007:1\n")
-    assert status(read_subordinate_ids(files))["uids"]["accounts"] == 0
+    assert status_fields(read_subordinate_ids(files))["uids"]["accounts"] == 0
 
 
 def test_what_is_named_is_bounded(files: Files) -> None:
     grant(files.subuid, "".join(f"a:{2 * number}:1\nb:{2 * number}:1\n" for number in range(5000)))
-    shown = status(read_subordinate_ids(files))["uids"]
+    shown = status_fields(read_subordinate_ids(files))["uids"]
     assert (shown["overlaps"], len(shown["overlapping"])) == (5000, 20)
 
 
@@ -194,7 +197,7 @@ def test_a_file_that_cannot_be_read_leaves_the_ranges_read_before(files: Files) 
     assert found.uids.problem == "is not a regular file; the ranges read before stay in force"
 
 
-def test_without_ranges_from_before_every_id_may_be_anybodys_until_the_file_can_be_read(files: Files) -> None:
+def test_without_ranges_from_before_every_id_may_be_any_users_until_the_file_can_be_read(files: Files) -> None:
     os.mkdir(files.subuid)
     first = read_subordinate_ids(files)
     second = read_subordinate_ids(files, first)
@@ -205,14 +208,14 @@ def test_without_ranges_from_before_every_id_may_be_anybodys_until_the_file_can_
     assert read_subordinate_ids(files, second).uids.ranges.starts == ()
 
 
-def test_a_file_of_too_many_lines_is_not_believed(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_of_too_many_lines_is_not_trusted(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subordinate_ids, "MOST_LINES", 2)
     grant(files.subuid, "a:1:1\n" * 3)
     assert read_subordinate_ids(files).uids.ranges.owners_of(1) == NOT_READ
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, whose files must be root's alone")
-def test_a_file_that_others_can_write_is_not_believed(files: Files) -> None:
+def test_a_file_that_others_can_write_is_not_trusted(files: Files) -> None:
     os.chmod(os.path.dirname(files.subuid), 0o755)
     grant(files.subuid, "alice:100000:10\n")
     before = read_subordinate_ids(files)
@@ -236,8 +239,3 @@ def test_a_change_of_a_file_shows_in_their_state_and_one_of_just_now_in_any_case
     assert state_of(files, os.stat(files.subuid).st_ctime + 10.0) != settled
     os.unlink(files.subuid)
     assert state_of(files, later) != settled
-
-
-def test_nothing_is_what_no_files_grant() -> None:
-    assert isinstance(subordinate_id_files.NOTHING, SubordinateIds)
-    assert subordinate_id_files.NOTHING.uids.ranges.owners_of(100000) == ()

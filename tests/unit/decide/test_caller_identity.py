@@ -9,8 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from eclctl.config.subordinate_id_files import Files, Granted, SubordinateIds, read_subordinate_ids
-from eclctl.config.subordinate_ids import MOST_OWNERS, NOT_READ, Ranges, parse_ranges
+from eclctl.config.subordinate_ids import (
+    MOST_OWNERS,
+    NOT_READ,
+    Files,
+    Granted,
+    Ranges,
+    SubordinateIds,
+    parse_ranges,
+    read_subordinate_ids,
+)
 from eclctl.decide import caller_identity as module
 from eclctl.decide.caller_identity import NameService, Owner, calling_user, has_subordinate_ids, identify, unidentified
 from eclctl.files.guarded import read_unguarded

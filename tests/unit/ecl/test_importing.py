@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 
 from eclctl.config.document import Report, read_document
 from eclctl.ecl.differences import EXPLANATIONS, Difference, Relation
-from eclctl.ecl.importing import Choices, Imported, import_ecl
-from eclctl.ecl.rules import EclRing
+from eclctl.ecl.importing import Imported, import_ecl, names_of_signers
+from eclctl.ecl.rules import Choices
 from eclctl.ecl.toml import EclConfig, ExecGroup, ListMode, read_ecl
-from eclctl.ecl.write import names_of_signers
 from eclctl.model import Assurance, Verdict
 from eclctl.policy.language import Policy, Rule
 from eclctl.signature import openpgp
@@ -33,7 +32,9 @@ def group(
     return ExecGroup(number, number, tag, ListMode(mode), directory, keys)
 
 
-def imported(*groups: ExecGroup, legacy: bool = False, ring: EclRing | None = RING, **choices: object) -> Imported:
+def imported(
+    *groups: ExecGroup, legacy: bool = False, ring: openpgp.Keyring | None = RING, **choices: object
+) -> Imported:
     return import_ecl(EclConfig(True, legacy, groups), "ecl.toml", ring, Choices(**choices))  # type: ignore[arg-type]
 
 

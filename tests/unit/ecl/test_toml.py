@@ -51,7 +51,7 @@ def test_an_empty_file_is_an_ecl_that_is_not_activated() -> None:
     assert read("").config is not None
 
 
-def test_keys_match_whatever_their_case_as_upstreams_reader_does() -> None:
+def test_keys_match_in_any_case_as_upstreams_reader_does() -> None:
     config = read('Activated = true\nLegacyInsecure = true\n[[ExecGroup]]\nMode = "whitelist"\n').config
     assert config is not None
     assert (config.activated, config.legacy, len(config.groups)) == (True, True, 1)
@@ -245,7 +245,7 @@ PIECES = st.sampled_from(
 
 @settings(max_examples=500, deadline=None)
 @given(st.lists(PIECES, max_size=40).map("".join) | st.text(max_size=60))
-def test_whatever_a_file_holds_it_is_a_configuration_or_errors(text: str) -> None:
+def test_any_file_is_a_configuration_or_errors(text: str) -> None:
     parsed = read(text.encode("utf-8", "surrogatepass"))
     assert (parsed.config is None) is bool(parsed.errors)
     assert all(str(problem).isprintable() for problem in (*parsed.errors, *parsed.remarks))

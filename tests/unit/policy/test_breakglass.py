@@ -239,7 +239,7 @@ def test_what_is_wrong_in_the_policy_is_said_with_its_place(text: str, message: 
     assert any(message in error for error in errors), errors
 
 
-def test_a_key_can_be_withdrawn_whoever_is_missing_for_exceptions_then() -> None:
+def test_a_key_can_be_withdrawn_also_when_approvers_of_exceptions_are_missing_then() -> None:
     """A withdrawal that keeps the policy from loading would leave a stolen key in force."""
     made, _ = terms(f"exceptions: {{directory: d, {APPROVALS}, longest: 3d}}\nwithdrawn: {{signers: [scanner]}}\n")
     assert made is not None
@@ -256,7 +256,7 @@ def test_they_are_declared_once() -> None:
     ]
 
 
-def test_approvers_are_those_of_the_role_whom_the_keys_speak_for() -> None:
+def test_approvers_are_those_of_the_role_who_hold_the_keys() -> None:
     policy = loaded(SIGNERS + f"exceptions: {{directory: d, {APPROVALS}, longest: 3d}}\n").policy
     assert policy is not None
     assert policy.exceptions is not None

@@ -19,10 +19,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from eclctl.config import document
-from eclctl.config.excerpts import shown
+from eclctl.config.excerpts import problem_lines
 from eclctl.errors import ConfigError, KeyMaterialError
 from eclctl.policy.lint import Linter, LintRemark
-from eclctl.policy.load import LoadEnvironment, Source, load
+from eclctl.policy.load import LoadEnvironment, PolicyFile, load_policies
 from eclctl.signature.openpgp import Keyring
 from tests.helpers import pgp
 from tests.helpers.support import CORPUS, NOW, ROOT
@@ -359,22 +359,24 @@ def said(case: Case) -> str:
     """What `policy check` shows of a case."""
     names = ["policy.yaml", "second.yaml"]
     sources = [
-        Source(name, each if isinstance(each, bytes) else each.encode())
+        PolicyFile(name, each if isinstance(each, bytes) else each.encode())
         for name, each in zip(names, case.texts, strict=False)
     ]
     review = Linter(RING, case.now, lambda path: case.links.get(path, path), lambda _rule, _path: case.remarks).review
 
-    def read_sources(path: str) -> list[Source]:
+    def read_sources(path: str) -> list[PolicyFile]:
         if path not in case.beside:
             raise ConfigError("cannot be opened: No such file or directory")
         content = case.beside[path]
         if isinstance(content, int):
-            return [Source(f"{path}/{number}.yaml", b"version: 1") for number in range(content)]
-        return [Source(path, content.encode())]
+            return [PolicyFile(f"{path}/{number}.yaml", b"version: 1") for number in range(content)]
+        return [PolicyFile(path, content.encode())]
 
-    loaded = load(sources, LoadEnvironment(RING, read, {}.get, {}.get, case.now, review, case.host, read_sources))
+    loaded = load_policies(
+        sources, LoadEnvironment(RING, read, {}.get, {}.get, case.now, review, case.host, read_sources)
+    )
     sorts = ("error", loaded.errors), ("warning", loaded.warnings), ("note", loaded.notes)
-    return "".join("\n".join(shown(sort, each)) + "\n" for sort, found in sorts for each in found)
+    return "".join("\n".join(problem_lines(sort, each)) + "\n" for sort, found in sorts for each in found)
 
 
 def approved() -> dict[str, str]:

@@ -35,7 +35,7 @@ def test_a_key_for_one_purpose_does_not_make_one_person_enough() -> None:
     )
 
 
-def test_whoever_is_in_the_keyrings_is_used_when_anyone_counts() -> None:
+def test_every_key_in_the_keyrings_is_used_when_anyone_counts() -> None:
     spare = SIGNERS.replace("carol: ", "spare: ").replace("alice, bob, carol", "alice, bob")
     it = "  - {name: it, match: {paths: [/srv/**]}, require: [{approvals: {count: 2, of: anyone}}], message: Ask}\n"
     assert "the signer 'spare'" in said(files(spare))

@@ -6,7 +6,7 @@ import pytest
 
 from eclctl.model import Assurance, Kind, SignerKind, Verdict
 from eclctl.policy.declare import LoadEnvironment
-from eclctl.policy.load import Source, load
+from eclctl.policy.load import PolicyFile, load_policies
 from tests.helpers.facts import GROUPS, HEAD, PEM_IDS, USERS, fingerprint, load_text, read_key, ring, rule
 from tests.helpers.support import NOW
 
@@ -286,8 +286,8 @@ def test_key_files_are_relative_to_the_file_that_names_them() -> None:
         return read_key(path)
 
     text = b"version: 1\nsigners: {ci: {key: [keys/p256.pem, /etc/p384.pem]}}\n"
-    loaded = load(
-        [Source("/etc/eclctl/policies.d/a.yaml", text)], LoadEnvironment(ring(), read, USERS.get, GROUPS.get, NOW)
+    loaded = load_policies(
+        [PolicyFile("/etc/eclctl/policies.d/a.yaml", text)], LoadEnvironment(ring(), read, USERS.get, GROUPS.get, NOW)
     )
     assert loaded.errors == ()
     assert asked == ["/etc/eclctl/policies.d/keys/p256.pem", "/etc/p384.pem"]
@@ -298,7 +298,7 @@ def test_a_key_file_that_cannot_be_read_is_an_error_at_its_place() -> None:
         raise PermissionError(13, "Permission denied", path)
 
     text = b"version: 1\nsigners: {ci: {key: [p256.pem]}}\n"
-    loaded = load([Source("a.yaml", text)], LoadEnvironment(ring(), read, USERS.get, GROUPS.get, NOW))
+    loaded = load_policies([PolicyFile("a.yaml", text)], LoadEnvironment(ring(), read, USERS.get, GROUPS.get, NOW))
     assert [str(e) for e in loaded.errors] == ["a.yaml:2:22: the key file 'p256.pem' cannot be used: Permission denied"]
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from eclctl.config.document import WrongTextError
 from eclctl.model import Caller, Code, Missing, Outcome
-from eclctl.policy.messages import PLACEHOLDERS, MessageError, Said, parse_message
+from eclctl.policy.messages import PLACEHOLDERS, Said, parse_message
 from tests.helpers.facts import policy
 
 MISSING = tuple(
@@ -44,13 +45,13 @@ def test_a_name_of_odd_bytes_is_escaped() -> None:
     "text", ["{}", "{ image}", "{image!r}", "{image.x}", "{0}", "{image", "image}", "{{image}", "{{{"]
 )
 def test_anything_else_in_braces_is_an_error(text: str) -> None:
-    with pytest.raises(MessageError):
+    with pytest.raises(WrongTextError):
         parse_message(text)
 
 
-def test_where_nothing_is_missing_nobody_could_sign() -> None:
+def test_where_nothing_is_missing_no_signer_could_sign() -> None:
     said = Said(Outcome(Code.TAMPERED, "why", "it"), "/srv/a.sif", Caller(7, 8), "node1")
-    assert parse_message("{missing}, {stage}, {could_sign}").fill(said) == "nothing, nothing, nobody"
+    assert parse_message("{missing}, {stage}, {could_sign}").fill(said) == "nothing, nothing, no signer"
 
 
 def test_every_placeholder_can_be_filled() -> None:

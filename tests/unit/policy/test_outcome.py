@@ -157,7 +157,7 @@ def test_no_exception_excuses_anything_else(code: Code) -> None:
 
 
 @pytest.mark.parametrize("code", Code)
-def test_what_is_denied_is_a_deny_whatever_its_code_says(code: Code) -> None:
+def test_what_is_denied_is_a_deny_under_any_code(code: Code) -> None:
     for rule in (None, RULE):
         found: Outcome = denied(code, "because", rule)
         assert found.verdict is Verdict.DENY

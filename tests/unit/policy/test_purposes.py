@@ -124,7 +124,7 @@ def test_anyone_can_be_asked_for_a_purpose() -> None:
     assert decide(made, ONE.with_claims(ONE.by("E"))).code is Code.REQUIREMENTS_NOT_MET
 
 
-def test_a_signature_over_other_content_denies_whatever_it_is_for() -> None:
+def test_a_signature_over_other_content_denies_for_any_purpose() -> None:
     made = policy(rule("[{any_of: [alice]}]"))
     from eclctl.model import Finding
 

@@ -118,7 +118,7 @@ def test_a_rule_that_denies_is_also_for_those_who_may_stand_behind_a_caller(
 
 
 @pytest.mark.parametrize("caller", [BEHIND, SEVERAL, UNKNOWN])
-def test_rules_that_name_nobody_are_for_every_caller(caller: Caller, padding: int) -> None:
+def test_rules_that_name_no_caller_are_for_every_caller(caller: Caller, padding: int) -> None:
     made = deciding("users: ['4243'] allow", "paths: [/**] allow", padding=padding)
     assert chosen(made, "/x", Kind.SANDBOX, caller) == "1"
 
@@ -148,14 +148,14 @@ def test_ten_thousand_rules_answer_as_a_walk_over_them_would() -> None:
             assert chosen(made, path) == walked
 
 
-def test_whoever_asks_the_rule_that_answers_is_among_those_that_answer_for_somebody(padding: int) -> None:
+def test_for_any_caller_the_rule_that_answers_is_among_those_that_answer_for_some(padding: int) -> None:
     made = rules(
         "{paths: [/a/**], users: ['7']}", "{paths: [/a/**], kinds: [sandbox]}", "{paths: [/a/*]}", "{}", padding=padding
     )
     for path in ("/a/b", "/a/b/c", "/x", None):
-        for_somebody = [rule.name for rule in rules_on(made, path=path, kind=Kind.SIF)]
+        for_some = [rule.name for rule in rules_on(made, path=path, kind=Kind.SIF)]
         answering = {chosen(made, path, caller=caller) for caller in (NOBODY, Caller(7, 7))}
-        assert set(for_somebody) == answering
+        assert set(for_some) == answering
     assert [for_everybody(rule) for rule in made.rules[:4]] == [False, True, True, True]
 
 
@@ -230,6 +230,6 @@ def test_a_rule_that_misses_a_file_by_its_other_name_is_told() -> None:
     assert [why for _, why in found] == ["it matches /bound/x, and the file's name is /srv/x: add that path"]
 
 
-def test_rules_for_somebody_are_those_that_deny_an_alias_too(padding: int) -> None:
+def test_rules_for_some_caller_are_those_that_deny_an_alias_too(padding: int) -> None:
     made = rules("{paths: [/bound/**]}", "{}", padding=padding)
     assert [rule.name for rule in rules_on(made, path="/srv/x", kind=Kind.SIF, aliases=(BOUND,))] == ["0"]

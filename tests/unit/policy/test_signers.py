@@ -9,7 +9,7 @@ import pytest
 from eclctl.errors import ConfigError
 from eclctl.model import SignerKind
 from eclctl.policy.language import Policy
-from eclctl.policy.load import Loaded, LoadEnvironment, Source, load
+from eclctl.policy.load import Loaded, LoadEnvironment, PolicyFile, load_policies
 from eclctl.trust.x509 import Credential
 from tests.helpers.facts import (
     COSIGN_IDS,
@@ -194,8 +194,8 @@ def test_a_file_is_named_once_in_its_error() -> None:
 
 
 def _load(text: str, read=read_key, now: datetime = NOW) -> Loaded:
-    return load(
-        [Source("/etc/eclctl/p/a.yaml", text.encode())], LoadEnvironment(ring(), read, USERS.get, GROUPS.get, now)
+    return load_policies(
+        [PolicyFile("/etc/eclctl/p/a.yaml", text.encode())], LoadEnvironment(ring(), read, USERS.get, GROUPS.get, now)
     )
 
 
@@ -281,7 +281,7 @@ def test_whether_a_certificate_is_warned_of_depends_on_the_time_of_loading() -> 
     assert len(_load(text, now=datetime(2046, 1, 1, tzinfo=UTC)).warnings) == 1
 
 
-def test_a_certificate_that_nobody_can_be_asked_about_is_a_warning_when_somebody_must_be() -> None:
+def test_a_certificate_without_a_responder_is_a_warning_when_one_must_be_asked() -> None:
     text = signer(f"certificate: {{file: leaf-noocsp.pem, {CHAIN}, ocsp: WORD}}")
     found = warnings(text.replace("WORD", "require"))
     assert len(found) == 1

@@ -28,7 +28,7 @@ def withdrawing(name: str) -> str:
 
 
 @pytest.mark.parametrize("name", [BUILDER, BUILDER.lower(), SCANNER, MATERIAL, MATERIAL.upper().replace("SHA", "sha")])
-def test_what_a_withdrawn_key_signed_is_denied_whoever_lists_the_key_and_whatever_it_is_called(name: str) -> None:
+def test_what_a_withdrawn_key_signed_is_denied_under_any_signer_and_any_name(name: str) -> None:
     assert ask(BOTH, POLICY.replace("withdrawn: {keys: [NAME]}\n", "")).code is Code.REQUIREMENTS_MET
     assert ask(BOTH, withdrawing(name)).code is Code.WITHDRAWN
 

@@ -15,7 +15,7 @@ from eclctl.model import Claim, Finding, KeyRef, SignatureFormat, SignerKind
 from eclctl.policy.evaluate import evaluate
 from eclctl.policy.report import signatures
 from eclctl.policy.schema_parts import list_of, text_schema
-from eclctl.policy.signer_declarations import DECLARATIONS, Declaration, Names, Reading
+from eclctl.policy.signer_declarations import DECLARATIONS, Declaration, Names, SignerFiles
 from eclctl.trust.keyring import KeyStore, judge, next_turning_point, unasked
 from eclctl.trust.revocation import NO_STATUS, StatusSource
 from eclctl.trust.signer_types import SIGNER_TYPES, Description, Signed, SignerType, Store, signer_type
@@ -67,10 +67,10 @@ class BadgeType(SignerType):
         return Description(name, name, f"the badge of {name.removeprefix(self.prefix)}")
 
 
-def read_badges(reading: Reading, node: Node, what: str) -> Names:
-    for entry in document.texts(node, reading.report, f"badge of {what}") or ():
+def read_badges(files: SignerFiles, node: Node, what: str) -> Names:
+    for entry in document.texts(node, files.report, f"badge of {what}") or ():
         name = f"badge:{entry.text.lower()}"
-        reading.material.take(BADGE, name, Badge(name))
+        files.take(BADGE, name, Badge(name))
         yield entry, name
 
 

@@ -71,7 +71,7 @@ class Desk:
     """Checks with an engine that is held, and a loop that flushes when it is woken."""
 
     def __init__(self, site, timeout, **limits):
-        loaded = settings.load(str(site.config), resolve_user=NAMES.user).settings
+        loaded = settings.load_settings(str(site.config), resolve_user=NAMES.user).settings
         self.mounts, self.pool = MountTable(), HashPool(1)
         self.engine = HeldEngine(
             Locator(self.mounts, loaded.trusted_owners),
@@ -108,7 +108,7 @@ class Desk:
         return self.resolve(uid)
 
     def load_again(self, site):
-        loaded = settings.load(str(site.config), resolve_user=NAMES.user).settings
+        loaded = settings.load_settings(str(site.config), resolve_user=NAMES.user).settings
         self.engine.install(build(loaded, NAMES, generation=2, now=clock()).snapshot)
 
     def _ask_status(self, links, told):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from eclctl.config.subordinate_id_files import Files
+from eclctl.config.subordinate_ids import Files
 from eclctl.daemon.sockets import callers as module
 from eclctl.daemon.sockets.callers import CallerLookup
 from eclctl.decide.caller_identity import Owner
@@ -215,11 +215,11 @@ def test_a_file_that_does_not_change_is_not_read_again(tmp_path, monkeypatch):
 
     async def scenario(desk):
         ids = desk.callers._ids
-        reads, read = [], module.subordinate_id_files.read_subordinate_ids
+        reads, read = [], module.subordinate_ids.read_subordinate_ids
         counted = lambda *arguments: reads.append(1) or read(*arguments)  # noqa: E731
-        monkeypatch.setattr(module.subordinate_id_files, "read_subordinate_ids", counted)
-        looks, look = [], module.subordinate_id_files.state_of
-        monkeypatch.setattr(module.subordinate_id_files, "state_of", lambda *a: looks.append(1) or look(*a))
+        monkeypatch.setattr(module.subordinate_ids, "read_subordinate_ids", counted)
+        looks, look = [], module.subordinate_ids.state_of
+        monkeypatch.setattr(module.subordinate_ids, "state_of", lambda *a: looks.append(1) or look(*a))
         desk.callers.watch()
         await desk.until(lambda: len(looks) > 5)
         assert (reads, desk.callers._ids) == ([], ids)

@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from eclctl.errors import ConfigError
-from eclctl.policy.declare import LoadEnvironment, Source
-from eclctl.policy.load import Loaded, load
-from eclctl.policy.sources import MAX_DEPTH
+from eclctl.policy.declare import LoadEnvironment, PolicyFile
+from eclctl.policy.load import MAX_DEPTH, Loaded, load_policies
 from tests.helpers.facts import ring
 from tests.helpers.support import NOW
 
@@ -22,14 +21,14 @@ def file(*rules: str, include: str = "") -> str:
 def loaded(files: Mapping[str, str], *given: str) -> Loaded:
     """Load the `given` files (the first, when none is) out of a made-up tree of files by their paths."""
 
-    def read_sources(path: str) -> Sequence[Source]:
+    def read_sources(path: str) -> Sequence[PolicyFile]:
         inside = sorted(name for name in files if name.startswith(f"{path}/"))
         if not inside and path not in files and not path.endswith("empty.d"):
             raise ConfigError("cannot be opened: No such file or directory")
-        return [Source(name, files[name].encode()) for name in ([path] if path in files else inside)]
+        return [PolicyFile(name, files[name].encode()) for name in ([path] if path in files else inside)]
 
     environment = LoadEnvironment(ring(), lambda _: b"", {}.get, {}.get, NOW, read_sources=read_sources)
-    return load([Source(name, files[name].encode()) for name in given or list(files)[:1]], environment)
+    return load_policies([PolicyFile(name, files[name].encode()) for name in given or list(files)[:1]], environment)
 
 
 def rules(made: Loaded) -> list[str]:
@@ -63,10 +62,10 @@ def test_signers_of_an_included_file_are_known_to_all_and_its_key_files_lie_besi
 
     files = {"/p/sub/b.yaml": b"version: 1\nsigners: {ci: {key: [ci.pem]}}\n"}
     environment = LoadEnvironment(
-        ring(), read_key, {}.get, {}.get, NOW, read_sources=lambda path: [Source(path, files[path])]
+        ring(), read_key, {}.get, {}.get, NOW, read_sources=lambda path: [PolicyFile(path, files[path])]
     )
     text = b"version: 1\ninclude: [sub/b.yaml]\nrules: [{name: a, require: [{any_of: [ci]}]}]\n"
-    errors = [str(error) for error in load([Source("/p/a.yaml", text)], environment).errors]
+    errors = [str(error) for error in load_policies([PolicyFile("/p/a.yaml", text)], environment).errors]
     assert asked == ["/p/sub/ci.pem"]
     assert errors == ["/p/sub/b.yaml:2:22: the key file 'ci.pem' cannot be used: no"]
 
@@ -135,5 +134,5 @@ def test_the_digest_is_over_included_files_too() -> None:
 
 def test_where_nothing_can_be_read_an_include_is_an_error() -> None:
     environment = LoadEnvironment(ring(), lambda _: b"", {}.get, {}.get, NOW)
-    (error,) = load([Source("a.yaml", file("a", include="[b.yaml]").encode())], environment).errors
+    (error,) = load_policies([PolicyFile("a.yaml", file("a", include="[b.yaml]").encode())], environment).errors
     assert "there are no files to include here" in str(error)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from eclctl.policy.globs import compile_glob
-from eclctl.policy.inclusion import includes
+from eclctl.policy.globs import compile_glob, includes
 
 
 @pytest.mark.parametrize(
@@ -30,7 +29,7 @@ from eclctl.policy.inclusion import includes
         ("/srv/**/**", "/srv/**"),
     ],
 )
-def test_a_pattern_includes_what_it_matches_whatever_else_it_matches(wide: str, narrow: str) -> None:
+def test_a_pattern_includes_what_it_matches_among_others(wide: str, narrow: str) -> None:
     assert includes(compile_glob(wide), compile_glob(narrow))
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from eclctl.model import Caller, Kind
+from eclctl.policy.conditions import matches_host
 from eclctl.policy.declare import LoadEnvironment
-from eclctl.policy.hosts import matches
-from eclctl.policy.load import Loaded, Source, load
+from eclctl.policy.load import Loaded, PolicyFile, load_policies
 from eclctl.policy.select import select_rule
 from tests.helpers.facts import ring
 from tests.helpers.support import NOW
@@ -37,11 +37,11 @@ from tests.helpers.support import NOW
     ],
 )
 def test_a_pattern_is_for_the_first_label_or_label_by_label(pattern: str, host: str, expected: bool) -> None:
-    assert matches(pattern, host) is expected
+    assert matches_host(pattern, host) is expected
 
 
 def test_a_pattern_of_stars_is_matched_in_no_time() -> None:
-    assert not matches("*a" * 31 + "b", "a" * 63)
+    assert not matches_host("*a" * 31 + "b", "a" * 63)
 
 
 RULES = "version: 1\nrules:\n  - {name: x, decision: allow, match: {kinds: [sandbox], hosts: [login*]}}\n"
@@ -49,7 +49,7 @@ RULES = "version: 1\nrules:\n  - {name: x, decision: allow, match: {kinds: [sand
 
 def loaded(host: str, more: str = "") -> Loaded:
     environment = LoadEnvironment(ring(), lambda _: b"", {}.get, {}.get, NOW, host=host)
-    return load([Source("0.yaml", (RULES + more).encode())], environment)
+    return load_policies([PolicyFile("0.yaml", (RULES + more).encode())], environment)
 
 
 @pytest.mark.parametrize("padding", [0, 50])

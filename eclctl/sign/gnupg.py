@@ -23,7 +23,7 @@ from eclctl.sign.keyrings.keyfacts import signing_keys, unusable
 from eclctl.sign.keyrings.transferable import KeyFile, Protection, TransferableKey, parse_keys
 from eclctl.signature import openpgp
 from eclctl.signature.openpgp.algorithms import load_verifier
-from eclctl.signature.openpgp.keys import PublicKey
+from eclctl.signature.openpgp.keys import OpenPgpKey
 from eclctl.signature.openpgp.signature import PURPOSE_NOTATION
 from eclctl.terms import is_purpose
 
@@ -108,7 +108,7 @@ class _Signer:
     certificate: bytes
     keyring: openpgp.Keyring
     identity: GnupgIdentity
-    key: PublicKey
+    key: OpenPgpKey
     passphrase: str | None = None
 
     @property
@@ -198,7 +198,7 @@ def ring_signer(secret: bytes, fingerprint: str, passphrase: Callable[[], str]) 
         yield signer
 
 
-def _choose(certificate: openpgp.Certificate, keyring: openpgp.Keyring, file: KeyFile) -> tuple[PublicKey, Protection]:
+def _choose(certificate: openpgp.Certificate, keyring: openpgp.Keyring, file: KeyFile) -> tuple[OpenPgpKey, Protection]:
     """Return the key that signs, and how its secret part is protected."""
     now = datetime.now(UTC)
     here = file.keys[certificate.fingerprint].protections

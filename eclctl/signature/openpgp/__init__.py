@@ -7,14 +7,13 @@ signatures stand beside it.
 
 from __future__ import annotations
 
-from .certificate import Certificate
 from .errors import CertificateError, FindingCode, VerificationError
-from .keyring import Keyring
+from .keyring import Certificate, Keyring
 from .verification import (
     CheckedMessage,
     FailedSignature,
     GoodSignature,
-    Signer,
+    MessageSigner,
     VerifiedMessage,
     check,
     check_detached,
@@ -31,7 +30,7 @@ __all__ = [
     "FindingCode",
     "GoodSignature",
     "Keyring",
-    "Signer",
+    "MessageSigner",
     "VerificationError",
     "VerifiedMessage",
     "check",

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from .algorithms import STRONG_HASHES
-from .certificate import Component, Material, user_id_prefix
+from .certificate import Component, Material
 from .errors import PacketError
 from .keyring import Keyring
-from .keys import PublicKey
+from .keys import OpenPgpKey
 from .packets import Tag
-from .signature import Signature, SignatureType
+from .signature import Signature, SignatureType, key_id_of, user_id_prefix
 
 __all__ = ["Proven", "additions", "proven", "serialize", "updated"]
 
@@ -180,7 +180,7 @@ class _Prover:
 
     def _subkey_content(self, body: bytes) -> bytes | None:
         try:
-            key = PublicKey.parse(body)
+            key = OpenPgpKey.parse(body)
         except PacketError:
             return None
         return self._primary.prefix + key.prefix if key.version == self._primary.version else None
@@ -209,13 +209,11 @@ class _Prover:
             return None
         # A `problem` is also that the owner wants it to stay at home (section 5.2.3.19).
         poor = signature.hash_id not in STRONG_HASHES or signature.problem is not None
-        if (poor and signature.type not in _REVOCATIONS) or not signature.names(
-            self._primary.fingerprint, self._primary.key_id
-        ):
+        if (poor and signature.type not in _REVOCATIONS) or not signature.names(self._primary.fingerprint):
             return None
         return signature if self._verifies(self._primary, signature, content) else None
 
-    def _verifies(self, key: PublicKey, signature: Signature, content: bytes) -> bool:
+    def _verifies(self, key: OpenPgpKey, signature: Signature, content: bytes) -> bool:
         self._verified += 1
         return self._verified <= _MAX_VERIFIED and key.verifies(signature, content) is True
 
@@ -249,9 +247,8 @@ class _Prover:
 
     def _made_by(self, signature: Signature, named: set[str], ring: Keyring) -> bool:
         for fingerprint in named:
-            # RFC 9580 section 5.5.4: the end of a V4 fingerprint, the beginning of a V6 one.
-            key_id = bytes.fromhex(fingerprint[-16:] if len(fingerprint) == 40 else fingerprint[:16])  # noqa: PLR2004
-            known = next((key for _, key in ring.find(key_id) if key.fingerprint == fingerprint), None)
-            if known is not None and signature.names(fingerprint, key_id):
+            found = ring.find(key_id_of(fingerprint))
+            known = next((key for _, key in found if key.fingerprint == fingerprint), None)
+            if known is not None and signature.names(fingerprint):
                 return self._verifies(known, signature, self._primary.prefix)
         return False

@@ -1,6 +1,6 @@
 """Signature packets, versions 4 and 6: RFC 9580 section 5.2.
 
-Only the hashed area is believed. Of the unhashed area, the issuer (a hint) and an embedded signature (which proves
+Only the hashed area is trusted. Of the unhashed area, the issuer (a hint) and an embedded signature (which proves
 itself) are read; everything else there is ignored.
 """
 
@@ -16,7 +16,7 @@ from .algorithms import HASHES, HashAlgorithm
 from .errors import FindingCode, PacketError, UnknownHashError
 from .packets import read_subpacket
 
-__all__ = ["PURPOSE_NOTATION", "Signature", "SignatureType"]
+__all__ = ["PURPOSE_NOTATION", "Signature", "SignatureType", "key_id_of", "user_id_prefix"]
 
 PURPOSE_NOTATION: Final = "purpose@eclctl.org"
 """The notation by which a signature says what it approves. The domain keeps the name apart from those of others (RFC
@@ -147,14 +147,24 @@ class Signature:
         """When the signature expires, or None for never."""
         return self.created + self.lifetime if self.created is not None and self.lifetime else None
 
-    def names(self, fingerprint: str, key_id: bytes) -> bool:
+    def names(self, fingerprint: str) -> bool:
         """Return whether there are hints at the issuer and every one of them is this key."""
-        hints = bool(self.fingerprints or self.key_ids)
-        return (
-            hints
-            and all(hint == fingerprint for hint in self.fingerprints)
-            and all(hint == key_id for hint in self.key_ids)
-        )
+        if any(hint != fingerprint for hint in self.fingerprints):
+            return False
+        if not self.key_ids:
+            return bool(self.fingerprints)
+        key_id = key_id_of(fingerprint)
+        return all(hint == key_id for hint in self.key_ids)
+
+
+def key_id_of(fingerprint: str) -> bytes:
+    """Return the key ID: the end of a V4 fingerprint, the beginning of a V6 one (RFC 9580 section 5.5.4)."""
+    return bytes.fromhex(fingerprint[-16:] if len(fingerprint) == 40 else fingerprint[:16])  # noqa: PLR2004
+
+
+def user_id_prefix(user_id: bytes) -> bytes:
+    """Return what stands for a user ID in signed content (RFC 9580 section 5.2.4)."""
+    return b"\xb4" + len(user_id).to_bytes(4) + user_id
 
 
 _AREA_OCTETS: Final = {4: 2, 6: 4}

@@ -15,30 +15,25 @@ from eclctl.errors import KeyMaterialError
 from eclctl.terms import Finding
 
 from .algorithms import STRONG_HASHES
-from .certificate import Certificate, KeyStatus
 from .cleartext import parse_cleartext
 from .detached import parse_detached
 from .errors import (
     HASH_MISMATCH_WORDS,
-    KEY_EXPIRED,
-    KEY_NOT_YET_VALID,
-    SIGNATURE_EXPIRED,
-    SIGNATURE_FROM_FUTURE,
     UNKNOWN_ENTITY,
     FindingCode,
     PacketError,
     VerificationError,
     bad_certificate,
 )
-from .keyring import Keyring
-from .keys import PublicKey
-from .signature import Signature, SignatureType
+from .keyring import Certificate, Keyring
+from .keys import OpenPgpKey
+from .signature import Signature, SignatureType, key_id_of
 
 __all__ = [
     "CheckedMessage",
     "FailedSignature",
     "GoodSignature",
-    "Signer",
+    "MessageSigner",
     "VerifiedMessage",
     "check",
     "check_detached",
@@ -80,7 +75,7 @@ class CheckedMessage(NamedTuple):
     signatures: tuple[GoodSignature | FailedSignature, ...]
 
 
-class Signer(NamedTuple):
+class MessageSigner(NamedTuple):
     """Who signed. `id` is the primary fingerprint, `key` the fingerprint of the key that signed (upper-case hex).
 
     `name` is the user ID as text, unescaped. Times are aware, UTC.
@@ -97,7 +92,7 @@ class VerifiedMessage(NamedTuple):
     """A message that every one of its signatures verifies. `text` is exactly the signed bytes, with CR LF."""
 
     text: bytes
-    signers: tuple[Signer, ...]
+    signers: tuple[MessageSigner, ...]
 
 
 def verify(message: bytes, certificates: bytes | Keyring, *, now: datetime) -> VerifiedMessage:
@@ -134,10 +129,10 @@ def _parse_keyring(certificates: bytes) -> Keyring:
         raise VerificationError(Finding(FindingCode.BAD_CERTIFICATE, f"openpgp: {error}")) from error
 
 
-def _signer(signature: GoodSignature, keyring: Keyring) -> Signer:
+def _signer(signature: GoodSignature, keyring: Keyring) -> MessageSigner:
     certificate = keyring.get(signature.certificate)
     name = "" if certificate is None else certificate.name
-    return Signer(signature.certificate, signature.key, name, signature.created, signature.expires)
+    return MessageSigner(signature.certificate, signature.key, name, signature.created, signature.expires)
 
 
 def check(message: bytes, keyring: Keyring) -> CheckedMessage:
@@ -239,20 +234,15 @@ def _refusal(signature: Signature, kind: int) -> Finding | None:
     return None
 
 
-def _find_candidates(signature: Signature, keyring: Keyring) -> list[tuple[Certificate, PublicKey]]:
+def _find_candidates(signature: Signature, keyring: Keyring) -> list[tuple[Certificate, OpenPgpKey]]:
     """Return the keys that every hint at the issuer names."""
-    key_id = signature.key_ids[0] if signature.key_ids else _key_id(signature.fingerprints[0])
-    return [found for found in keyring.find(key_id) if signature.names(found[1].fingerprint, found[1].key_id)]
-
-
-def _key_id(fingerprint: str) -> bytes:
-    """RFC 9580 section 5.5.4: the end of a V4 fingerprint, the beginning of a V6 one."""
-    return bytes.fromhex(fingerprint[-16:] if len(fingerprint) == 40 else fingerprint[:16])  # noqa: PLR2004
+    key_id = signature.key_ids[0] if signature.key_ids else key_id_of(signature.fingerprints[0])
+    return [found for found in keyring.find(key_id) if signature.names(found[1].fingerprint)]
 
 
 def _find_signing_key(
-    signature: Signature, text: bytes, candidates: list[tuple[Certificate, PublicKey]]
-) -> PublicKey | Finding:
+    signature: Signature, text: bytes, candidates: list[tuple[Certificate, OpenPgpKey]]
+) -> OpenPgpKey | Finding:
     """Return the key that made the signature, or why none of the candidates did."""
     finding = UNKNOWN_ENTITY
     unique = {key.fingerprint: key for _, key in candidates}
@@ -271,7 +261,7 @@ def _find_signing_key(
 
 
 def _attribute(
-    signature: Signature, key: PublicKey, candidates: list[tuple[Certificate, PublicKey]]
+    signature: Signature, key: OpenPgpKey, candidates: list[tuple[Certificate, OpenPgpKey]]
 ) -> GoodSignature | FailedSignature:
     """Find the one certificate that speaks for the key. A certificate may hold another's subkey without right."""
     held = {
@@ -317,16 +307,7 @@ def judge(  # noqa: PLR0917 - a claim's fields, in its order
         now: Aware.
     """
     status = keyring.status(certificate, key)
-    if status is None or created is None:
-        return UNKNOWN_ENTITY
-    if status.fault is not None:
-        return status.fault
-    seconds = now.timestamp()
-    return (
-        _judge_key(status, seconds, created.timestamp())
-        or _judge_vouching(status, seconds)
-        or _judge_times(created, expires, now)
-    )
+    return UNKNOWN_ENTITY if status is None or created is None else status.judge(created, expires, now)
 
 
 def turning_points(
@@ -337,34 +318,4 @@ def turning_points(
     Between two neighbouring times, and from one of them on, it always says the same.
     """
     status = keyring.status(certificate, key)
-    if status is None or created is None:
-        return ()
-    times = (status.valid_from, status.valid_until, status.vouched_from, status.vouched_until, created.timestamp())
-    ends = None if expires is None else expires.timestamp()
-    return tuple(time for time in (*times, ends) if time is not None)
-
-
-def _judge_key(status: KeyStatus, now: float, created: float) -> Finding | None:
-    """The key must be valid now, and must have been when it signed."""
-    if now < status.valid_from or created < status.created:
-        return KEY_NOT_YET_VALID
-    if status.valid_until is not None and max(now, created) >= status.valid_until:
-        return KEY_EXPIRED
-    return None
-
-
-def _judge_vouching(status: KeyStatus, now: float) -> Finding | None:
-    """The self-signatures must be valid now. They may be newer than the signature: keys are prolonged."""
-    if now < status.vouched_from:
-        return SIGNATURE_FROM_FUTURE
-    if status.vouched_until is not None and now >= status.vouched_until:
-        return SIGNATURE_EXPIRED
-    return None
-
-
-def _judge_times(created: datetime, expires: datetime | None, now: datetime) -> Finding | None:
-    if now < created:
-        return SIGNATURE_FROM_FUTURE
-    if expires is not None and now >= expires:
-        return SIGNATURE_EXPIRED
-    return None
+    return () if status is None or created is None else status.turning_points(created, expires)

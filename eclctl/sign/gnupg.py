@@ -144,7 +144,7 @@ class _Signer:
             raise GnupgError(f"what GnuPG made does not verify: {error}") from error
         (found,) = checked.signatures if len(checked.signatures) == 1 else (None,)
         if not isinstance(found, openpgp.GoodSignature):
-            why = "it has no single signature" if found is None else found.finding.message
+            why = "it has no single signature" if found is None else found.message
             raise GnupgError(f"what GnuPG made does not verify: {why}")
         judged = openpgp.judge(found.certificate, found.key, found.created, found.expires, self.keyring, now)
         if judged is not None:

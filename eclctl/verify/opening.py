@@ -153,8 +153,8 @@ def _open_pgp(data: bytes, store: KeyStore) -> tuple[bytes | Finding, tuple[Sign
         return error.finding, ()
     keys: dict[str, SigningKey] = {}
     for signature in message.signatures:
-        if isinstance(signature, openpgp.FailedSignature):
-            return signature.finding, ()
+        if isinstance(signature, Finding):
+            return signature, ()
         signer = KeyRef(SignerKind.PGP, signature.certificate)
         made = SigningKey(signer, signature.key, signature.created, signature.expires, signature.purposes)
         keys.setdefault(signature.key, made)

@@ -11,7 +11,6 @@ from .errors import CertificateError, FindingCode, VerificationError
 from .keyring import Certificate, Keyring
 from .verification import (
     CheckedMessage,
-    FailedSignature,
     GoodSignature,
     MessageSigner,
     VerifiedMessage,
@@ -26,7 +25,6 @@ __all__ = [
     "Certificate",
     "CertificateError",
     "CheckedMessage",
-    "FailedSignature",
     "FindingCode",
     "GoodSignature",
     "Keyring",

@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 
 from eclctl.terms import Finding
 
@@ -112,11 +112,12 @@ class OpenPgpKey:
         if signature.version == 6 and hashed[:2] != signature.left16:  # noqa: PLR2004 - as in the reference
             return False
         try:
-            return loaded.verify(signature.fields, hashed, signature.hash)
+            loaded.verify(signature.fields, hashed, signature.hash)
         except UnsupportedAlgorithm:
             return None
-        except (PacketError, ValueError):
+        except (InvalidSignature, PacketError, ValueError):
             return False
+        return True
 
     @property
     def spki_digest(self) -> str | None:

@@ -7,7 +7,6 @@ one did. Detached signatures over a file (`check_detached`) are counted one by o
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
@@ -31,7 +30,6 @@ from .signature import Signature, SignatureType, key_id_of
 
 __all__ = [
     "CheckedMessage",
-    "FailedSignature",
     "GoodSignature",
     "MessageSigner",
     "VerifiedMessage",
@@ -61,18 +59,14 @@ class GoodSignature(NamedTuple):
     purposes: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class FailedSignature:
-    """A signature that counts for nothing, at any time."""
-
-    finding: Finding
-
-
 class CheckedMessage(NamedTuple):
-    """A message whose framing is right. `text` is what the good ones among its signatures sign, with CR LF."""
+    """A message whose framing is right. `text` is what the good ones among its signatures sign, with CR LF.
+
+    A finding says why a signature counts for nothing, at any time.
+    """
 
     text: bytes
-    signatures: tuple[GoodSignature | FailedSignature, ...]
+    signatures: tuple[GoodSignature | Finding, ...]
 
 
 class MessageSigner(NamedTuple):
@@ -113,12 +107,14 @@ def verify(message: bytes, certificates: bytes | Keyring, *, now: datetime) -> V
     checked = check(message, keyring)
     signers = []
     for signature in checked.signatures:
-        if isinstance(signature, FailedSignature):
-            raise VerificationError(signature.finding)
+        if isinstance(signature, Finding):
+            raise VerificationError(signature)
         finding = judge(signature.certificate, signature.key, signature.created, signature.expires, keyring, now)
         if finding is not None:
             raise VerificationError(finding)
-        signers.append(_signer(signature, keyring))
+        certificate = keyring.get(signature.certificate)
+        name = "" if certificate is None else certificate.name
+        signers.append(MessageSigner(signature.certificate, signature.key, name, signature.created, signature.expires))
     return VerifiedMessage(checked.text, tuple(signers))
 
 
@@ -127,12 +123,6 @@ def _parse_keyring(certificates: bytes) -> Keyring:
         return Keyring.parse(certificates)
     except KeyMaterialError as error:
         raise VerificationError(Finding(FindingCode.BAD_CERTIFICATE, f"openpgp: {error}")) from error
-
-
-def _signer(signature: GoodSignature, keyring: Keyring) -> MessageSigner:
-    certificate = keyring.get(signature.certificate)
-    name = "" if certificate is None else certificate.name
-    return MessageSigner(signature.certificate, signature.key, name, signature.created, signature.expires)
 
 
 def check(message: bytes, keyring: Keyring) -> CheckedMessage:
@@ -148,16 +138,10 @@ def check(message: bytes, keyring: Keyring) -> CheckedMessage:
     cleartext = parse_cleartext(message)
     signatures = [_parse(body) for body in cleartext.signatures]
     _check_hash_headers(cleartext.hashes, [found for found in signatures if isinstance(found, Signature)])
-    return CheckedMessage(
-        cleartext.text,
-        tuple(
-            found if isinstance(found, FailedSignature) else _check_signature(found, cleartext.text, keyring)
-            for found in signatures
-        ),
-    )
+    return CheckedMessage(cleartext.text, tuple(_check_signature(each, cleartext.text, keyring) for each in signatures))
 
 
-def check_detached(armored: bytes, content: bytes, keyring: Keyring) -> tuple[GoodSignature | FailedSignature, ...]:
+def check_detached(armored: bytes, content: bytes, keyring: Keyring) -> tuple[GoodSignature | Finding, ...]:
     """Find out which keys signed a file whose signatures stand beside it. The time plays no part.
 
     Only signatures over the exact octets count (RFC 9580 section 5.2.1.1): one over text would hold for every file that
@@ -175,20 +159,15 @@ def check_detached(armored: bytes, content: bytes, keyring: Keyring) -> tuple[Go
         VerificationError: The framing is wrong: code `bad-framing`.
     """
     found = [_parse(body) for body in parse_detached(armored)]
-    return tuple(
-        each
-        if isinstance(each, FailedSignature)
-        else _check_signature(each, content, keyring, kind=SignatureType.BINARY)
-        for each in found
-    )
+    return tuple(_check_signature(each, content, keyring, kind=SignatureType.BINARY) for each in found)
 
 
-def _parse(body: bytes) -> Signature | FailedSignature:
+def _parse(body: bytes) -> Signature | Finding:
     try:
         return Signature.parse(body)
     except PacketError:
         # The reference skips what it cannot read, and then finds no signer.
-        return FailedSignature(Finding(FindingCode.UNSUPPORTED, UNKNOWN_ENTITY.message))
+        return Finding(FindingCode.UNSUPPORTED, UNKNOWN_ENTITY.message)
 
 
 def _check_hash_headers(names: frozenset[str], signatures: Iterable[Signature]) -> None:
@@ -204,18 +183,18 @@ def _check_hash_headers(names: frozenset[str], signatures: Iterable[Signature]) 
 
 
 def _check_signature(
-    signature: Signature, text: bytes, keyring: Keyring, *, kind: int = SignatureType.TEXT
-) -> GoodSignature | FailedSignature:
-    finding = _refusal(signature, kind)
-    if finding is not None:
-        return FailedSignature(finding)
-    candidates = _find_candidates(signature, keyring)
-    if not candidates:
-        return FailedSignature(UNKNOWN_ENTITY)
+    signature: Signature | Finding, text: bytes, keyring: Keyring, *, kind: int = SignatureType.TEXT
+) -> GoodSignature | Finding:
+    if isinstance(signature, Finding):
+        return signature
+    refusal = _refusal(signature, kind)
+    if refusal is not None:
+        return refusal
+    # The keys that every hint at the issuer names.
+    key_id = signature.key_ids[0] if signature.key_ids else key_id_of(signature.fingerprints[0])
+    candidates = [found for found in keyring.find(key_id) if signature.names(found[1].fingerprint)]
     signing = _find_signing_key(signature, text, candidates)
-    if isinstance(signing, Finding):
-        return FailedSignature(signing)
-    return _attribute(signature, signing, candidates)
+    return signing if isinstance(signing, Finding) else _attribute(signature, signing, candidates)
 
 
 def _refusal(signature: Signature, kind: int) -> Finding | None:
@@ -232,12 +211,6 @@ def _refusal(signature: Signature, kind: int) -> Finding | None:
         words = f"openpgp: unsupported feature: unsupported signature type: {signature.type}"
         return Finding(FindingCode.UNSUPPORTED, words)
     return None
-
-
-def _find_candidates(signature: Signature, keyring: Keyring) -> list[tuple[Certificate, OpenPgpKey]]:
-    """Return the keys that every hint at the issuer names."""
-    key_id = signature.key_ids[0] if signature.key_ids else key_id_of(signature.fingerprints[0])
-    return [found for found in keyring.find(key_id) if signature.names(found[1].fingerprint)]
 
 
 def _find_signing_key(
@@ -262,7 +235,7 @@ def _find_signing_key(
 
 def _attribute(
     signature: Signature, key: OpenPgpKey, candidates: list[tuple[Certificate, OpenPgpKey]]
-) -> GoodSignature | FailedSignature:
+) -> GoodSignature | Finding:
     """Find the one certificate that speaks for the key. A certificate may hold another's subkey without right."""
     held = {
         certificate.fingerprint: status
@@ -272,12 +245,12 @@ def _attribute(
     owners = [fingerprint for fingerprint, status in held.items() if status.attributable]
     if not owners:
         faults = (status.fault for status in held.values() if status.fault is not None)
-        return FailedSignature(next(faults, UNKNOWN_ENTITY))
+        return next(faults, UNKNOWN_ENTITY)
     if len(owners) > 1:
-        return FailedSignature(bad_certificate("the key belongs to several certificates"))
+        return bad_certificate("the key belongs to several certificates")
     if signature.critical_notation is not None:
         words = f"openpgp: invalid signature: unknown critical notation: {signature.critical_notation}"
-        return FailedSignature(Finding(FindingCode.UNSUPPORTED, words))
+        return Finding(FindingCode.UNSUPPORTED, words)
     created, expires = _time(signature.created or 0), signature.expires
     return GoodSignature(
         owners[0],

@@ -225,10 +225,10 @@ class _Opener:
         payload = self._read(layer)
         if isinstance(payload, Finding):
             return CosignSignature(identity, finding=payload)
-        key = cosign.verify(payload, layer.content.annotations.get(cosign.ANNOTATION), self._keys, self._effort)
+        key = cosign.verify_payload(payload, layer.content.annotations.get(cosign.ANNOTATION), self._keys, self._effort)
         if isinstance(key, Finding):
             return CosignSignature(identity, finding=key)
-        said = cosign.parse(payload)
+        said = cosign.parse_payload(payload)
         return (
             CosignSignature(identity, finding=said)
             if isinstance(said, Finding)

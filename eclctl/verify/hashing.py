@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, NamedTuple, Self, TypeAlias, TypeVar
 
 from eclctl.errors import BusyImageError, UnreadableImageError
 from eclctl.sif.reader import Descriptor, Sif, checked_size
-from eclctl.signature.metadata import ALGORITHMS, Hash
+from eclctl.signature.metadata import ALGORITHMS
 
 if TYPE_CHECKING:
+    from _hashlib import HASH
     from concurrent.futures import Future, ThreadPoolExecutor
     from types import TracebackType
 
@@ -226,7 +227,7 @@ def _job(
     return job
 
 
-def _hash_extent(fd: int, offset: int, size: int, hashes: Sequence[Hash], progress: Progress) -> None:
+def _hash_extent(fd: int, offset: int, size: int, hashes: Sequence[HASH], progress: Progress) -> None:
     """Add `size` bytes from `offset` to every hash, through one buffer a thread."""
     view = memoryview(_buffer())
     end = offset + size

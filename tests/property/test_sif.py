@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from eclctl.errors import EclctlError
 from eclctl.model import Finding, SignatureFormat
-from eclctl.signature import dsse, formats, legacy, metadata
+from eclctl.signature import dsse, formats, metadata
 from eclctl.verify.examine import examine
 from eclctl.verify.reference import Material, Scope, verify_scope
 from tests.helpers.sifbuilder import corpus_pgp_key, corpus_store, opened, pem_key, sample
@@ -103,6 +103,6 @@ JSON = st.recursive(
 @given(st.binary(max_size=300) | JSON.map(lambda value: json.dumps(value).encode()))
 def test_any_text_is_answered_by_every_parser(data):
     assert isinstance(formats.recognize(data), SignatureFormat)
-    assert isinstance(dsse.parse(data), Finding | dsse.Envelope)
-    assert isinstance(metadata.parse(data), Finding)
-    assert isinstance(legacy.parse(data, 1), Finding)
+    assert isinstance(dsse.parse_envelope(data), Finding | dsse.Envelope)
+    assert isinstance(metadata.parse_metadata(data), Finding)
+    assert isinstance(metadata.parse_legacy_digest(data, 1), Finding)

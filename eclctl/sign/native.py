@@ -26,7 +26,7 @@ from eclctl.sign.pem import PrivateKey
 from eclctl.signature import openpgp
 from eclctl.terms import KeyRef, SignatureFormat, SignerKind
 from eclctl.trust.keyring import KeyStore, judge
-from eclctl.verify.examine import examine_image
+from eclctl.verify.examine import examine
 from eclctl.verify.hashing import DigestCache, Want
 
 __all__ = ["PemMaterial", "PgpMaterial", "Signing", "sign", "signature_objects"]
@@ -244,8 +244,8 @@ class _Work:
             raise SigningError("it would not be what was there and new signatures; the image stays as it was")
         known = DigestCache()
         for (identity, name), digest in self.digests.items():
-            known.put(Want(name, (identity,)), digest)
-        found = examine_image(after, self.signing.store, known=known)
+            known[Want(name, (identity,))] = digest
+        found = examine(after, self.signing.store, known=known)
         for identity, part in zip(new, self.parts, strict=True):
             why = _fault(found, identity, part, self.signing, now)
             if why is not None:

@@ -41,7 +41,7 @@ PURPOSE = "purpose"
 
 _BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
 _MAX_SIGNATURE = 4096  # base64 of an RSA-16384 signature has 2732 characters
-_NOBODY = Finding("unknown-key", "signature made by unknown entity")
+_UNKNOWN_KEY = Finding("unknown-key", "signature made by unknown entity")
 _TOO_MANY = Finding("too-many", "more signatures than are looked at")
 
 
@@ -107,7 +107,7 @@ def verify_payload(
             return _TOO_MANY
         if key.verify(decoded, payload):
             return key
-    return _NOBODY
+    return _UNKNOWN_KEY
 
 
 def _decoded(text: str | None) -> bytes | Finding:

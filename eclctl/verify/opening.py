@@ -26,8 +26,8 @@ __all__ = [
     "Opened",
     "SignatureData",
     "SigningKey",
-    "load",
     "open_signature",
+    "read_signatures",
 ]
 
 MAX_SIGNATURES = 256
@@ -43,7 +43,7 @@ NOT_RECOGNIZED = Finding("unrecognized", "signature format not recognized")
 _TOO_MANY = Finding("too-many", f"only {MAX_SIGNATURES} signatures and {MAX_SIGNATURE_BYTES} bytes are looked at")
 _TOO_LARGE = Finding("too-large", f"larger than the {MAX_SIGNATURE_SIZE} bytes that a signature may have")
 OTHER_FINGERPRINT = Finding("wrong-fingerprint", "fingerprint in descriptor does not correspond to signing entity")
-_NOBODY = Finding("unknown-key", "openpgp: signature made by unknown entity")
+_UNKNOWN_KEY = Finding("unknown-key", "openpgp: signature made by unknown entity")
 _HASH_TYPES = range(1, 6)  # SHA-256, SHA-384, SHA-512, BLAKE2s, BLAKE2b: what a descriptor may name
 
 
@@ -82,7 +82,7 @@ class Opened(NamedTuple):
     fingerprint: Finding | None = None
 
 
-def load(sif: Sif, descriptors: Iterable[Descriptor]) -> list[SignatureData]:
+def read_signatures(sif: Sif, descriptors: Iterable[Descriptor]) -> list[SignatureData]:
     """Read and recognize signature objects, up to the bounds of this module.
 
     Raises:
@@ -110,7 +110,7 @@ def open_signature(
     """Verify one signature object with the keys of a store and read its statement.
 
     Args:
-        signature: From `load`.
+        signature: From `read_signatures`.
         store: The keys that may verify it.
         effort: Shared by the signatures of one image.
         legacy_statement: Whether the text must be a legacy digest; None means that the format decides.
@@ -157,7 +157,7 @@ def _open_pgp(data: bytes, store: KeyStore) -> tuple[bytes | Finding, tuple[Sign
         made = SigningKey(signer, signature.key, signature.created, signature.expires, signature.purposes)
         keys.setdefault(signature.key, made)
     if not keys:
-        return _NOBODY, ()
+        return _UNKNOWN_KEY, ()
     return message.text, tuple(keys.values())
 
 

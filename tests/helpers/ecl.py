@@ -21,7 +21,7 @@ from eclctl.model import Finding, Verification
 from eclctl.signature import openpgp
 from eclctl.trust.keyring import KeyStore, judge
 from eclctl.verify.examine import examine
-from eclctl.verify.reference import Material, Scope, verify_scope
+from eclctl.verify.reference import CheckedObjects, GivenKeys, verify_scope
 from tests.helpers import pgp
 from tests.helpers.sifbuilder import GROUP_BITS, SifBuilder, corpus_pgp_key, opened, pem_key, sample
 from tests.helpers.support import CORPUS, NOW
@@ -29,7 +29,7 @@ from tests.helpers.support import CORPUS, NOW
 KEYS: Mapping[str, str] = json.loads((CORPUS / "keys" / "pgp" / "fingerprints.json").read_text())
 RING = openpgp.Keyring.parse((CORPUS / "keys" / "pgp" / "site-ring.asc").read_bytes())
 STORE = KeyStore(RING)
-_MATERIAL = Material(STORE, has_keyring=True, has_keys=False)
+_MATERIAL = GivenKeys(STORE, has_keyring=True, has_keys=False)
 _ASKED = {"keyring": "keys/pgp/site-ring.asc"}
 _LEGACY = _ASKED | {"legacy": True}
 
@@ -148,7 +148,7 @@ def _mirrored(content: bytes, *, legacy: bool) -> Verified:
     """What the mirror of the reference's `verify` says; signers are those that the descriptors name."""
     with opened(content) as fd:
         try:
-            report = verify_scope(fd, _MATERIAL, Scope(legacy=legacy), NOW)
+            report = verify_scope(fd, _MATERIAL, CheckedObjects(legacy=legacy), NOW)
         except EclctlError:
             return Verified(ok=False)
     if not report.verified:

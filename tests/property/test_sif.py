@@ -11,12 +11,12 @@ from eclctl.errors import EclctlError
 from eclctl.model import Finding, SignatureFormat
 from eclctl.signature import dsse, formats, metadata
 from eclctl.verify.examine import examine
-from eclctl.verify.reference import Material, Scope, verify_scope
+from eclctl.verify.reference import CheckedObjects, GivenKeys, verify_scope
 from tests.helpers.sifbuilder import corpus_pgp_key, corpus_store, opened, pem_key, sample
 from tests.helpers.support import NOW
 
 STORE = corpus_store("site-ring", pem=("p256",))
-MATERIAL = Material(STORE, has_keyring=True, has_keys=True)
+MATERIAL = GivenKeys(STORE, has_keyring=True, has_keys=True)
 
 
 def signed():
@@ -46,7 +46,7 @@ def answers(image):
         except EclctlError:
             found = None
         try:
-            report = verify_scope(fd, MATERIAL, Scope(), NOW)
+            report = verify_scope(fd, MATERIAL, CheckedObjects(), NOW)
         except EclctlError:
             report = None
     assert (found is None) == (report is None)

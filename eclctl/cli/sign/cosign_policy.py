@@ -13,7 +13,7 @@ from eclctl.sign.outlook import outcome_at
 from eclctl.sign.pem import PrivateKey
 from eclctl.terms import Finding
 from eclctl.trust.keyring import unasked
-from eclctl.verify.examine import examine_image
+from eclctl.verify.examine import examine
 from eclctl.verify.hashing import DigestCache, HashPool
 
 __all__ = ["File", "keys_unknown_to_policy", "outlook"]
@@ -42,7 +42,7 @@ def outlook(policies: Policies, path: str, before: File, after: File, now: datet
     with HashPool.beside_caller() as pool:
         for image, known in (before, after):
             digests = snapshot.policy.withdraws_objects
-            found = examine_image(image, snapshot.store, pool=pool, digests=digests, known=known)
+            found = examine(image, snapshot.store, pool=pool, digests=digests, known=known)
             responders.ask(unasked(snapshot.store, found.claims, now, responders))
             outcomes.append(outcome_at(snapshot, found, path, caller, now, statuses=responders))
     return Outlook(path, outcomes[0], outcomes[1], ())

@@ -28,7 +28,7 @@ from eclctl.text import bounded_integer, printable
 from eclctl.trust.keyring import KeyStore, load_keyring, load_public_keys
 from eclctl.trust.signer_types import SIGNER_TYPES
 from eclctl.verify.hashing import HashPool
-from eclctl.verify.reference import Material, Report, Scope, SignatureReport, verify_scope
+from eclctl.verify.reference import CheckedObjects, GivenKeys, ReferenceReport, ReferenceSignature, verify_scope
 
 __all__ = ["run"]
 
@@ -59,7 +59,7 @@ class _Result:
     """
 
     image: str
-    report: Report
+    report: ReferenceReport
     store: KeyStore | None = None
     remote: frozenset[str] = frozenset()
 
@@ -150,9 +150,9 @@ def _verify_all(images: Sequence[str], options: argparse.Namespace) -> int:
     except (ConfigError, KeyMaterialError) as error:
         if options.json:
             for image in images:
-                show(_Result(image, Report(Finding(error.code, str(error)))), options)
+                show(_Result(image, ReferenceReport(Finding(error.code, str(error)))), options)
         return _usage(str(error))
-    scope = Scope(
+    scope = CheckedObjects(
         frozenset(options.group_id), frozenset(options.sif_id), legacy=options.legacy_insecure, every_object=options.all
     )
     status = OK
@@ -174,7 +174,7 @@ def _verify_cosign(images: Sequence[str], options: argparse.Namespace) -> int:
     return verify_cosign.verify_all(images, keys, options)
 
 
-def _material(options: argparse.Namespace, *, asks: bool) -> Material:
+def _material(options: argparse.Namespace, *, asks: bool) -> GivenKeys:
     """Return the keys that are at hand; with `asks`, there need be none."""
     implicit = not options.key and not options.keyring and options.certificate is None
     paths = _implicit_keyrings(needed=not asks) if implicit else options.keyring
@@ -183,7 +183,7 @@ def _material(options: argparse.Namespace, *, asks: bool) -> Material:
         _warn_of_private_keys(paths)
     store = KeyStore.of(ring, load_public_keys(options.key), tuple(credentials.load_certificates(options)))
     statuses = credentials.ocsp_source(store)
-    return Material(store, bool(paths) or asks, bool(store.dsse_keys), statuses)
+    return GivenKeys(store, bool(paths) or asks, bool(store.dsse_keys), statuses)
 
 
 def _implicit_keyrings(*, needed: bool) -> list[str]:
@@ -210,8 +210,8 @@ def _warn_of_private_keys(paths: Iterable[str]) -> None:
 
 
 def _verify(
-    image: str, material: Material, scope: Scope, pool: HashPool, remote: verify_remote.Remote | None
-) -> tuple[Report, Material]:
+    image: str, material: GivenKeys, scope: CheckedObjects, pool: HashPool, remote: verify_remote.Remote | None
+) -> tuple[ReferenceReport, GivenKeys]:
     """Verify an image; return its report, and the keys with those that a keyserver has added."""
     try:
         fd = open_regular_file(image)
@@ -221,10 +221,10 @@ def _verify(
         finally:
             os.close(fd)
     except EclctlError as error:
-        return Report(Finding(error.code, str(error))), material
+        return ReferenceReport(Finding(error.code, str(error))), material
 
 
-def _name(store: KeyStore | None, signature: SignatureReport) -> str:
+def _name(store: KeyStore | None, signature: ReferenceSignature) -> str:
     """Return what the signer is called: a user ID, a certificate's subject or the file of a PEM key. Unescaped."""
     if store is None or signature.signer is None:
         return ""
@@ -241,7 +241,7 @@ def _show_json(result: _Result, _: argparse.Namespace) -> None:
     print_result(result.image, result.report.error, signatures)
 
 
-def _signature(result: _Result, signature: SignatureReport) -> dict[str, Any]:
+def _signature(result: _Result, signature: ReferenceSignature) -> dict[str, Any]:
     identity = "" if signature.signer is None else _identity(result.store, signature.signer)
     found = signature_as_json(signature, identity, _name(result.store, signature))
     if _is_remote(result, signature):
@@ -249,7 +249,7 @@ def _signature(result: _Result, signature: SignatureReport) -> dict[str, Any]:
     return found
 
 
-def _is_remote(result: _Result, signature: SignatureReport) -> bool:
+def _is_remote(result: _Result, signature: ReferenceSignature) -> bool:
     return signature.signer is not None and signature.signer.id in result.remote
 
 
@@ -279,7 +279,7 @@ def _material_words(options: argparse.Namespace) -> str:
     return " and ".join(words)
 
 
-def _show_signature(result: _Result, signature: SignatureReport, objects: Sequence[Descriptor]) -> None:
+def _show_signature(result: _Result, signature: ReferenceSignature, objects: Sequence[Descriptor]) -> None:
     if signature.signer is not None:
         place = f"{'[REMOTE]' if _is_remote(result, signature) else '[LOCAL]':<19}"
         what = SIGNER_TYPES[signature.signer.kind].introduction

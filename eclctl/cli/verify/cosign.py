@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from eclctl.signature.keys import PublicKey
     from eclctl.verify.cosign import CosignReport
-    from eclctl.verify.reference import SignatureReport
+    from eclctl.verify.reference import ReferenceSignature
 
 __all__ = ["cosign_options_error", "refuse", "verify_all"]
 
@@ -85,7 +85,7 @@ def _show_json(image: str, report: CosignReport, names: Mapping[str, str]) -> No
     print_result(image, report.error, [_signature(each, names) for each in report.signatures], report.payloads)
 
 
-def _signature(signature: SignatureReport, names: Mapping[str, str]) -> dict[str, Any]:
+def _signature(signature: ReferenceSignature, names: Mapping[str, str]) -> dict[str, Any]:
     identity = "" if signature.signer is None else signature.signer.id
     return signature_as_json(signature, identity, names.get(identity, ""))
 

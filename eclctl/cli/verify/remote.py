@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from eclctl.config.keyservers import Keyservers
-    from eclctl.verify.reference import Material
+    from eclctl.verify.reference import GivenKeys
 
 __all__ = ["Remote", "add_remote_options", "remote", "remote_options_error"]
 
@@ -74,7 +74,7 @@ class Remote:
     keys: set[str] = field(default_factory=set)
     _asked: set[str] = field(default_factory=set)
 
-    def extended(self, fd: int, material: Material) -> Material:
+    def extended(self, fd: int, material: GivenKeys) -> GivenKeys:
         """Return the keys with those that an image's signatures claim besides, as far as a server has them.
 
         Args:
@@ -93,7 +93,7 @@ class Remote:
         store = replace(material.store, pgp=openpgp.Keyring.parse(*own, *new))
         return material._replace(store=store)
 
-    def _unknown(self, fd: int, material: Material) -> list[str]:
+    def _unknown(self, fd: int, material: GivenKeys) -> list[str]:
         claimed = dict.fromkeys(_claimed(fd))
         missing = [name for name in claimed if name not in self._asked and material.store.pgp.get(name) is None]
         if len(missing) > _MAX_KEYS:

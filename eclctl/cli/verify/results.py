@@ -8,7 +8,7 @@ from typing import Any
 
 from eclctl.cli.terminal.output import finding_as_json
 from eclctl.terms import Finding
-from eclctl.verify.reference import SignatureReport
+from eclctl.verify.reference import ReferenceSignature
 
 __all__ = ["print_result", "signature_as_json"]
 
@@ -28,7 +28,7 @@ def print_result(
     print(json.dumps(shape), flush=True)
 
 
-def signature_as_json(signature: SignatureReport, identity: str, name: str) -> dict[str, Any]:
+def signature_as_json(signature: ReferenceSignature, identity: str, name: str) -> dict[str, Any]:
     """Return a signature; `identity` and `name` are those of its signer, if it has one."""
     signer = signature.signer
     return {

@@ -15,7 +15,7 @@ from eclctl.sign.edit.editing import Edit
 from eclctl.sign.native import PemMaterial, PgpMaterial
 from eclctl.trust.keyring import KeyStore
 from eclctl.verify.examine import examine
-from eclctl.verify.reference import Material, Scope, verify_scope
+from eclctl.verify.reference import CheckedObjects, GivenKeys, verify_scope
 from tests.helpers import pgp
 from tests.helpers.scribes import (
     SIGNED,
@@ -38,7 +38,7 @@ IMAGES = CORPUS / "images"
 
 def verified(path, store: KeyStore, **scope):
     with opened(path) as fd:
-        return verify_scope(fd, Material(store, has_keyring=True, has_keys=True), Scope(**scope), NOW)
+        return verify_scope(fd, GivenKeys(store, has_keyring=True, has_keys=True), CheckedObjects(**scope), NOW)
 
 
 @pytest.mark.parametrize("name", ["ed25519", "rsa2048", "rsa4096"])

@@ -11,8 +11,9 @@ import pytest
 from eclctl.errors import BusyImageError, MalformedImageError
 from eclctl.model import Kind, SignatureFormat, SignerKind
 from eclctl.sif import reader
+from eclctl.sif.reader import read
 from eclctl.verify import opening
-from eclctl.verify.examine import examine, kind_of
+from eclctl.verify.examine import examine
 from eclctl.verify.hashing import DigestCache, HashPool, Want, hash_objects
 from tests.helpers import pgp, sifbuilder
 from tests.helpers.sifbuilder import (
@@ -382,6 +383,6 @@ def test_a_version_6_signature_counts_when_the_descriptor_has_its_whole_fingerpr
 
 def test_the_kind_of_an_image_is_told():
     with opened(CORPUS / "oci" / "app-ci.oci.sif") as fd:
-        assert kind_of(fd) is Kind.OCI_SIF
+        assert read(fd).kind is Kind.OCI_SIF
     with opened(CORPUS / "images" / "one-builder.sif") as fd:
-        assert kind_of(fd) is Kind.SIF
+        assert read(fd).kind is Kind.SIF

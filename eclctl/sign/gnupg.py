@@ -146,7 +146,7 @@ class _Signer:
         if not isinstance(found, openpgp.GoodSignature):
             why = "it has no single signature" if found is None else found.message
             raise GnupgError(f"what GnuPG made does not verify: {why}")
-        judged = openpgp.judge(found.certificate, found.key, found.created, found.expires, self.keyring, now)
+        judged = openpgp.judge_signature(found.certificate, found.key, found.created, found.expires, self.keyring, now)
         if judged is not None:
             raise GnupgError(f"what GnuPG made does not count: {judged.message}")
         made = (found.certificate, found.hash, found.purposes, checked.text)

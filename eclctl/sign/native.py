@@ -25,7 +25,7 @@ from eclctl.sign.gnupg import PgpSigner
 from eclctl.sign.pem import PrivateKey
 from eclctl.signature import openpgp
 from eclctl.terms import KeyRef, SignatureFormat, SignerKind
-from eclctl.trust.keyring import KeyStore, judge
+from eclctl.trust.keyring import KeyStore, judge_claim
 from eclctl.verify.examine import examine
 from eclctl.verify.hashing import DigestCache, Want
 
@@ -265,7 +265,7 @@ def _fault(found: Verification, identity: int, part: Part, signing: Signing, now
             return failure.finding.message
     claims = [claim for claim in found.claims if claim.signature == identity]
     for claim in claims:
-        wrong = claim.mismatch or judge(signing.store, claim, now)
+        wrong = claim.mismatch or judge_claim(signing.store, claim, now)
         if wrong is not None:
             return wrong.message
     ids = frozenset(part.ids)

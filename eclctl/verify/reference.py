@@ -21,7 +21,7 @@ from eclctl.sif.reader import Descriptor, Sif, read
 from eclctl.signature.dsse import Effort
 from eclctl.signature.metadata import Digest
 from eclctl.terms import Finding, KeyRef, SignatureFormat
-from eclctl.trust.keyring import KeyStore, judge
+from eclctl.trust.keyring import KeyStore, judge_claim
 from eclctl.trust.revocation import NO_STATUS, StatusSource
 from eclctl.trust.signer_types import SIGNER_TYPES
 from eclctl.verify.content import (
@@ -173,7 +173,7 @@ def verify_scope(
 def _refused_key(sif: Sif, material: GivenKeys, now: datetime) -> ReferenceReport | None:
     """Return what is reported when a certificate that was given does not count now; None when all do."""
     given = (KeyRef(kind, name) for kind, listed in material.store.listed.items() for name in listed)
-    judged = (judge(material.store, SigningKey(ref, ref.id), now, material.statuses) for ref in given)
+    judged = (judge_claim(material.store, SigningKey(ref, ref.id), now, material.statuses) for ref in given)
     finding = next((each for each in judged if each is not None), None)
     if finding is None:
         return None
@@ -287,7 +287,7 @@ class _Session:
     def _judged(self, opened: Opened) -> Finding | None:
         """Return why a key that made the signature does not count now."""
         material = self._material
-        judged = (judge(material.store, key, self._now, material.statuses) for key in opened.keys)
+        judged = (judge_claim(material.store, key, self._now, material.statuses) for key in opened.keys)
         return next((finding for finding in judged if finding is not None), None)
 
     def _missing_material(self, kind: SignatureFormat) -> Finding | None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from eclctl.errors import EclctlError
 from eclctl.model import Finding, Verification
 from eclctl.signature import openpgp
-from eclctl.trust.keyring import KeyStore, judge
+from eclctl.trust.keyring import KeyStore, judge_claim
 from eclctl.verify.examine import examine
 from eclctl.verify.reference import CheckedObjects, GivenKeys, verify_scope
 from tests.helpers import pgp
@@ -170,7 +170,7 @@ def _image(name: str, content: bytes) -> Image:
             facts = examine(fd, STORE)
         except EclctlError:
             return Image(name, content, modern, legacy, None, {})
-    judged = {n: judge(STORE, claim, NOW) for n, claim in enumerate(facts.claims)}
+    judged = {n: judge_claim(STORE, claim, NOW) for n, claim in enumerate(facts.claims)}
     return Image(name, content, modern, legacy, facts, {n: why for n, why in judged.items() if why is not None})
 
 

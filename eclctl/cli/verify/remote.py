@@ -7,7 +7,7 @@ invalid. So asking for that whole fingerprint finds the key that counts, or none
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from eclctl.cli.inputs import keyservers
@@ -15,6 +15,7 @@ from eclctl.cli.terminal.output import print_note
 from eclctl.sif.reader import DataType, read
 from eclctl.signature import openpgp
 from eclctl.text import printable
+from eclctl.trust.keyring import KeyStore
 
 if TYPE_CHECKING:
     import argparse
@@ -90,7 +91,7 @@ class Remote:
         from eclctl.signature.openpgp.proven import serialize  # noqa: PLC0415 - only when keyservers are asked
 
         own = (serialize(certificate.material) for certificate in material.store.pgp.certificates)
-        store = replace(material.store, pgp=openpgp.Keyring.parse(*own, *new))
+        store = KeyStore(openpgp.Keyring.parse(*own, *new), material.store.listed)
         return material._replace(store=store)
 
     def _unknown(self, fd: int, material: GivenKeys) -> list[str]:

@@ -47,7 +47,7 @@ class Asked:
     """What one responder said. `seconds` is how long that took."""
 
     url: str
-    answer: ocsp.Answer
+    answer: ocsp.OcspAnswer
     seconds: float
 
 
@@ -120,14 +120,14 @@ async def _ask_one(
 ) -> Asked:
     loop = asyncio.get_running_loop()
     begun = loop.time()
-    question = ocsp.request(link, nonce)
+    question = ocsp.build_request(link, nonce)
 
-    async def exchange(method: str, where: str, body: bytes | None) -> ocsp.Answer:
+    async def exchange(method: str, where: str, body: bytes | None) -> ocsp.OcspAnswer:
         left = begun + timeout - loop.time()
         found = await _exchange(method, where, body, left)
-        if isinstance(found, ocsp.Answer):
+        if isinstance(found, ocsp.OcspAnswer):
             return found
-        return ocsp.examine(found, link.certificate, link.issuer, now=now(), nonce=nonce)
+        return ocsp.judge_response(found, link.certificate, link.issuer, now=now(), nonce=nonce)
 
     answer = await exchange("POST", url, question)
     short = _get_url(url, question)
@@ -136,15 +136,15 @@ async def _ask_one(
     return Asked(url, answer, loop.time() - begun)
 
 
-async def _exchange(method: str, url: str, body: bytes | None, seconds: float) -> bytes | ocsp.Answer:
+async def _exchange(method: str, url: str, body: bytes | None, seconds: float) -> bytes | ocsp.OcspAnswer:
     """The response that a responder sent, or why there is none."""
     headers = _GET if body is None else _POST
     try:
         response = await http.request(method, url, body=body, headers=headers, timeout=seconds, limit=ocsp.MAX_RESPONSE)
     except RemoteError as error:
-        return ocsp.Answer(Status.UNAVAILABLE, str(error))
+        return ocsp.OcspAnswer(Status.UNAVAILABLE, str(error))
     if response.status != 200:  # noqa: PLR2004 - OK: there is no other status of a response (RFC 6960 appendix A.2)
-        return ocsp.Answer(Status.UNAVAILABLE, f"{http.shown(response.url)} answered with status {response.status}")
+        return ocsp.OcspAnswer(Status.UNAVAILABLE, f"{http.shown(response.url)} answered with status {response.status}")
     return response.body
 
 

@@ -140,7 +140,7 @@ def unusable(certificate: openpgp.Certificate, keyring: openpgp.Keyring, now: da
 def _judge(
     certificate: openpgp.Certificate, key: OpenPgpKey, keyring: openpgp.Keyring, now: datetime
 ) -> Finding | None:
-    return openpgp.judge(certificate.fingerprint, key.fingerprint, now, None, keyring, now)
+    return openpgp.judge_signature(certificate.fingerprint, key.fingerprint, now, None, keyring, now)
 
 
 def algorithm(key: OpenPgpKey) -> str:

@@ -1,8 +1,8 @@
 """A strict OpenPGP verifier for clear-signed messages and detached signatures (RFC 9580, RFC 4880), on `cryptography`.
 
-`verify` does everything for one message at one time. `check` and `judge` are its two halves: facts that hold at all
-times and may be kept, and whether they count at a given time. `check_detached` is the first half for a file whose
-signatures stand beside it.
+`verify` does everything for one message at one time. `check` and `judge_signature` are its two halves: facts that hold
+at all times and may be kept, and whether they count at a given time. `check_detached` is the first half for a file
+whose signatures stand beside it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .verification import (
     VerifiedMessage,
     check,
     check_detached,
-    judge,
+    judge_signature,
     turning_points,
     verify,
 )
@@ -33,7 +33,7 @@ __all__ = [
     "VerifiedMessage",
     "check",
     "check_detached",
-    "judge",
+    "judge_signature",
     "turning_points",
     "verify",
 ]

@@ -35,7 +35,7 @@ __all__ = [
     "VerifiedMessage",
     "check",
     "check_detached",
-    "judge",
+    "judge_signature",
     "verify",
 ]
 
@@ -44,7 +44,7 @@ _MAX_CANDIDATES: Final = 8
 
 
 class GoodSignature(NamedTuple):
-    """A signature that a key made. A fact: whether it counts at some time is for `judge`.
+    """A signature that a key made. A fact: whether it counts at some time is for `judge_signature`.
 
     `certificate` and `key` are fingerprints in upper-case hex, of the primary key and of the key that signed. Times
     are aware, UTC; `expires` is None for never. `hash` is its name in armor headers. `purposes` are what the signature
@@ -109,7 +109,9 @@ def verify(message: bytes, certificates: bytes | Keyring, *, now: datetime) -> V
     for signature in checked.signatures:
         if isinstance(signature, Finding):
             raise VerificationError(signature)
-        finding = judge(signature.certificate, signature.key, signature.created, signature.expires, keyring, now)
+        finding = judge_signature(
+            signature.certificate, signature.key, signature.created, signature.expires, keyring, now
+        )
         if finding is not None:
             raise VerificationError(finding)
         certificate = keyring.get(signature.certificate)
@@ -266,7 +268,7 @@ def _time(seconds: int) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
-def judge(  # noqa: PLR0917 - a claim's fields, in its order
+def judge_signature(  # noqa: PLR0917 - a claim's fields, in its order
     certificate: str, key: str, created: datetime | None, expires: datetime | None, keyring: Keyring, now: datetime
 ) -> Finding | None:
     """Return why a verified signature does not count at `now`, or None when it does.
@@ -286,7 +288,7 @@ def judge(  # noqa: PLR0917 - a claim's fields, in its order
 def turning_points(
     certificate: str, key: str, created: datetime | None, expires: datetime | None, keyring: Keyring
 ) -> tuple[float, ...]:
-    """Return every time (seconds since the epoch) at which `judge` may come to say something else.
+    """Return every time (seconds since the epoch) at which `judge_signature` may come to say something else.
 
     Between two neighbouring times, and from one of them on, it always says the same.
     """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import replace
 
 import pytest
 
@@ -12,6 +11,7 @@ from eclctl.errors import BusyImageError, MalformedImageError
 from eclctl.model import Kind, SignatureFormat, SignerKind
 from eclctl.sif import reader
 from eclctl.sif.reader import read
+from eclctl.trust.keyring import KeyStore
 from eclctl.verify import opening
 from eclctl.verify.examine import examine
 from eclctl.verify.hashing import DigestCache, HashPool, Want, hash_objects
@@ -371,7 +371,7 @@ def test_the_bytes_of_all_signatures_together_are_bounded():
 
 def test_a_version_6_signature_counts_when_the_descriptor_has_its_whole_fingerprint():
     key = pgp.Key(version=6)
-    store = replace(STORE, pgp=type(STORE.pgp).parse(pgp.certificate(key)))
+    store = KeyStore(type(STORE.pgp).parse(pgp.certificate(key)), STORE.listed)
     builder = sample()
     text = pgp.clearsign(key, text=builder.metadata())
     builder.attach(text, fingerprint=key.raw)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from eclctl.signature.openpgp import Certificate, Keyring, judge
+from eclctl.signature.openpgp import Certificate, Keyring, judge_signature
 from eclctl.signature.openpgp.proven import additions, proven, updated
 from tests.helpers.pgp import (
     CERTIFY,
@@ -39,7 +39,7 @@ def revocation(by: Key = OWNER, of: Key = OWNER, **options: object) -> bytes:
 
 def worth(found: Keyring, key: Key = OWNER) -> str | None:
     """Why a signature of a year ago does not count now, None when it does."""
-    finding = judge(key.fingerprint, key.fingerprint, datetime(2026, 1, 1, tzinfo=UTC), None, found, NOW)
+    finding = judge_signature(key.fingerprint, key.fingerprint, datetime(2026, 1, 1, tzinfo=UTC), None, found, NOW)
     return None if finding is None else finding.code
 
 

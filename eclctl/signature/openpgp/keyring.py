@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from eclctl.terms import Finding
@@ -67,23 +66,34 @@ def _parse_subkeys(material: Material) -> Iterator[tuple[OpenPgpKey, Component]]
             yield key, component
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Keyring:
     """Certificates, indexed by fingerprint and key ID.
 
-    `digest` is lower-case hex over everything that was read. It does not depend on order, on armor or on how often a
-    certificate occurs: two keyrings with one digest verify and judge alike; two with one `facts` verify alike, and what
-    one of them found out (`check`) can be judged with the other. `secret` are the primary fingerprints of
-    those whose private keys were in a file too. Only their public parts are kept, but such a file is a mistake: its
-    readers can sign in their names.
+    certificates: sorted, so that nothing depends on the order of the files.
+    digest: lower-case hex over everything that was read. It does not depend on order, on armor or on how often a
+        certificate occurs: two keyrings with one digest verify and judge alike.
+    facts: two keyrings with one of these verify alike, and what one of them found out (`check`) can be judged with the
+        other.
+    secret: the primary fingerprints of those whose private keys were in a file too. Only their public parts are kept,
+        but such a file is a mistake: its readers can sign in their names.
     """
 
-    certificates: tuple[Certificate, ...]
-    digest: str
-    facts: str
-    _by_fingerprint: dict[str, Certificate] = field(repr=False)
-    _by_key_id: dict[bytes, list[tuple[str, OpenPgpKey]]] = field(repr=False)
-    secret: tuple[str, ...] = ()
+    def __init__(self, materials: dict[str, Material], secret: tuple[str, ...] = ()) -> None:
+        # Holders by name: certificates that held each other would outlive their ring until the next great collection.
+        by_key_id: dict[bytes, list[tuple[str, OpenPgpKey]]] = {}
+
+        def find_keys(key_id: bytes) -> Iterable[OpenPgpKey]:
+            return (key for _, key in by_key_id.get(key_id, ()))
+
+        self.certificates = tuple(Certificate(materials[fingerprint], find_keys) for fingerprint in sorted(materials))
+        for certificate in self.certificates:
+            for key in certificate.keys:
+                by_key_id.setdefault(key.key_id, []).append((certificate.fingerprint, key))
+        self.digest = hashlib.sha256(b"".join(sorted(each.digest for each in materials.values()))).hexdigest()
+        self.facts = self.digest
+        self.secret = secret
+        self._by_fingerprint = {certificate.fingerprint: certificate for certificate in self.certificates}
+        self._by_key_id = by_key_id
 
     @classmethod
     def parse(cls, *blobs: bytes) -> Keyring:
@@ -102,24 +112,7 @@ class Keyring:
         secret: set[str] = set()
         for blob in blobs:
             read_certificates(blob, materials, secret)
-        return cls._of(materials, tuple(sorted(secret)))
-
-    @classmethod
-    def _of(cls, materials: dict[str, Material], secret: tuple[str, ...]) -> Keyring:
-        # Holders by name: certificates that held each other would outlive their ring until the next great collection.
-        by_key_id: dict[bytes, list[tuple[str, OpenPgpKey]]] = {}
-
-        def find_keys(key_id: bytes) -> Iterable[OpenPgpKey]:
-            return (key for _, key in by_key_id.get(key_id, ()))
-
-        # Sorted, so that nothing depends on the order of the files.
-        certificates = tuple(Certificate(materials[fingerprint], find_keys) for fingerprint in sorted(materials))
-        for certificate in certificates:
-            for key in certificate.keys:
-                by_key_id.setdefault(key.key_id, []).append((certificate.fingerprint, key))
-        by_fingerprint = {certificate.fingerprint: certificate for certificate in certificates}
-        digest = hashlib.sha256(b"".join(sorted(each.digest for each in materials.values()))).hexdigest()
-        return cls(certificates, digest, digest, by_fingerprint, by_key_id, secret)
+        return cls(materials, tuple(sorted(secret)))
 
     def extended(self, more: Mapping[str, Material]) -> Keyring:
         """Return this keyring with more about certificates that it has, by their primary fingerprints.
@@ -131,9 +124,10 @@ class Keyring:
         if not more:
             return self
         materials = {certificate.fingerprint: certificate.material for certificate in self.certificates}
-        ring = self._of(materials | {name: materials[name].merged(new) for name, new in more.items()}, self.secret)
-        same = all(_owned(self.get(name)) == _owned(ring.get(name)) for name in more)
-        return replace(ring, facts=self.facts) if same else ring
+        ring = Keyring(materials | {name: materials[name].merged(new) for name, new in more.items()}, self.secret)
+        if all(_owned(self.get(name)) == _owned(ring.get(name)) for name in more):
+            ring.facts = self.facts
+        return ring
 
     def get(self, fingerprint: str) -> Certificate | None:
         """Return the certificate with a primary fingerprint (upper-case hex), or None."""

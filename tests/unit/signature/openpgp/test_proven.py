@@ -187,7 +187,8 @@ def test_what_is_proven_reads_as_the_certificate_that_it_was_without_the_strange
     whole = PLAIN + noise + subkey(OWNER, signing) + packet(13, b"Mallory")
     found = proven(ring(whole), OWNER.fingerprint)
     assert found is not None
-    assert (found.user_ids, found.subkeys, found.direct, found.dropped, found.revoked) == (1, 1, 0, 2, False)
+    assert (found.user_ids, found.revoked) == (1, False)
+    assert (len(found.material.subkeys), len(found.material.direct)) == (1, 0)
     clean = ring(found.packets)
     assert clean.digest == ring(PLAIN + subkey_of(whole)).digest
     assert worth(clean) is None

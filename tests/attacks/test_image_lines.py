@@ -14,8 +14,8 @@ import tempfile
 import pytest
 
 from eclctl.errors import EclctlError, MalformedImageError
-from eclctl.model import SignatureFormat, SignerKind
 from eclctl.sif import reader
+from eclctl.terms import SignatureFormat, SignerKind
 from eclctl.verify.examine import examine
 from eclctl.verify.reference import CheckedObjects, GivenKeys, verify_scope
 from tests.helpers import pgp

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from eclctl.errors import EclctlError
-from eclctl.model import SignerKind
 from eclctl.signature import openpgp
+from eclctl.terms import SignerKind
 from eclctl.trust.keyring import KeyStore, load_keyring, load_public_keys
 from eclctl.verify.reference import CheckedObjects, GivenKeys, ReferenceReport, verify_scope
 from tests.helpers.support import CORPUS

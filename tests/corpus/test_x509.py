@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from eclctl.model import SignerKind
 from eclctl.signature import openpgp
+from eclctl.terms import SignerKind
 from eclctl.trust.keyring import KeyStore
 from eclctl.trust.revocation import NO_STATUS, Known, Status
 from eclctl.trust.x509 import load_credential

@@ -17,8 +17,9 @@ from functools import cache
 from pathlib import Path
 
 from eclctl.errors import EclctlError
-from eclctl.model import Finding, Verification
+from eclctl.model import Verification
 from eclctl.signature import openpgp
+from eclctl.terms import Finding
 from eclctl.trust.keyring import KeyStore, judge_claim
 from eclctl.verify.examine import examine
 from eclctl.verify.reference import CheckedObjects, GivenKeys, verify_scope

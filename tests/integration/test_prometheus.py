@@ -22,7 +22,8 @@ from eclctl.daemon.observing.exposition import HttpExposition, TextfileExpositio
 from eclctl.daemon.observing.metrics import Metrics, metric_names
 from eclctl.decide.questions import Decision, Question
 from eclctl.errors import ConfigError
-from eclctl.model import Caller, Code, Kind, Outcome
+from eclctl.model import Caller, Code, Outcome
+from eclctl.terms import Kind
 from tests.helpers.support import ROOT
 
 if TYPE_CHECKING:

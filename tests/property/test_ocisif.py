@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eclctl.errors import EclctlError
-from eclctl.model import Finding, Verification
+from eclctl.model import Verification
 from eclctl.sif import oci_sif, reader
 from eclctl.sif.oci import Index, Manifest, parse_index, parse_manifest
 from eclctl.signature import cosign
+from eclctl.terms import Finding
 from eclctl.verify.cosign import CosignReport, verify_cosign
 from eclctl.verify.examine import examine
 from tests.helpers.ocibuilder import (

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eclctl.errors import EclctlError
-from eclctl.model import Finding, SignatureFormat
 from eclctl.signature import dsse, formats, metadata
+from eclctl.terms import Finding, SignatureFormat
 from eclctl.verify.examine import examine
 from eclctl.verify.reference import CheckedObjects, GivenKeys, verify_scope
 from tests.helpers.sifbuilder import corpus_pgp_key, corpus_store, opened, pem_key, sample

@@ -16,9 +16,9 @@ from eclctl.ecl.importing import Choices, Imported, import_ecl
 from eclctl.ecl.rules import EclRing
 from eclctl.ecl.toml import EclConfig, ExecGroup, ListMode, read_ecl
 from eclctl.ecl.write import names_of_signers
-from eclctl.model import Assurance, Verdict
 from eclctl.policy.language import Policy, Rule
 from eclctl.signature import openpgp
+from eclctl.terms import Assurance, Verdict
 from tests.helpers.deciding import RING, loaded
 from tests.helpers.ecl import KEYS
 from tests.helpers.support import ROOT

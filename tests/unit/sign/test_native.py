@@ -9,10 +9,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from eclctl.errors import KeyMaterialError, SigningError
-from eclctl.model import SignatureFormat, SignerKind
 from eclctl.sif.reader import DataType
 from eclctl.sign.edit.editing import Edit
 from eclctl.sign.native import PemMaterial, PgpMaterial
+from eclctl.terms import SignatureFormat, SignerKind
 from eclctl.trust.keyring import KeyStore
 from eclctl.verify.examine import examine
 from eclctl.verify.reference import CheckedObjects, GivenKeys, verify_scope

@@ -7,11 +7,11 @@ import json
 
 import pytest
 
-from eclctl.model import Finding
 from eclctl.signature import cosign
 from eclctl.signature.cosign import Payload, parse_payload, verify_payload
 from eclctl.signature.dsse import Effort
 from eclctl.signature.keys import PublicKey, parse_public_key
+from eclctl.terms import Finding
 from tests.helpers.ocibuilder import cosign_key, payload
 from tests.helpers.support import CORPUS
 

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from eclctl.model import Finding
 from eclctl.signature import dsse
+from eclctl.terms import Finding
 from tests.helpers.sifbuilder import PAYLOAD_TYPE, envelope, pem_key, same_in_every_process
 
 P256, ED25519, STRANGER = "p256", "ed25519", "stranger"

@@ -7,9 +7,9 @@ import json
 
 import pytest
 
-from eclctl.model import Finding
 from eclctl.signature import metadata
 from eclctl.signature.metadata import UNSUPPORTED_HASH, Digest, parse_legacy_digest
+from eclctl.terms import Finding
 from tests.helpers.sifbuilder import same_in_every_process
 
 DIGEST = "sha256:" + "ab" * 32

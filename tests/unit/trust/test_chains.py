@@ -9,7 +9,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.hashes import SHA224, SHA384, SHA512
 
-from eclctl.model import Finding
+from eclctl.terms import Finding
 from eclctl.trust.chains import MAX_PATH, UNKNOWN_AUTHORITY, chains, read_certificate
 from eclctl.trust.x509 import load_credential
 from tests.helpers.certificates import (

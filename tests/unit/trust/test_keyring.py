@@ -8,8 +8,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from eclctl.errors import KeyMaterialError
-from eclctl.model import Claim, KeyRef, SignatureFormat, SignerKind
+from eclctl.model import Claim
 from eclctl.signature import openpgp
+from eclctl.terms import KeyRef, SignatureFormat, SignerKind
 from eclctl.trust.keyring import KeyStore, judge_claim, load_keyring, load_public_keys
 from tests.helpers import pgp
 from tests.helpers.sifbuilder import corpus_store, pem_key

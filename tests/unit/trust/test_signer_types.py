@@ -11,11 +11,12 @@ import pytest
 
 from eclctl.config import document
 from eclctl.config.document import Node
-from eclctl.model import Claim, Finding, KeyRef, SignatureFormat, SignerKind
+from eclctl.model import Claim
 from eclctl.policy.evaluate import evaluate
 from eclctl.policy.report import signatures
 from eclctl.policy.schema_parts import list_of, text_schema
 from eclctl.policy.signer_declarations import DECLARATIONS, Declaration, Names, Reading
+from eclctl.terms import Finding, KeyRef, SignatureFormat, SignerKind
 from eclctl.trust.keyring import KeyStore, judge_claim, next_turning_point, unasked
 from eclctl.trust.revocation import NO_STATUS, StatusSource
 from eclctl.trust.signer_types import SIGNER_TYPES, Description, Signed, SignerType, Store, signer_type

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from eclctl.errors import KeyMaterialError
-from eclctl.model import Finding
+from eclctl.terms import Finding
 from eclctl.trust.x509 import MAX_CERTIFICATES, check_certificates, load_credential
 from tests.helpers.certificates import BEGINS, CODE_SIGNING, ENDS, NOW, authority, ec_key, issue, leaf, rsa_key
 from tests.helpers.support import CORPUS

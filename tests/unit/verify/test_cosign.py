@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from eclctl.model import Claim, Finding, KeyRef, Kind, OciContent, SignatureFormat, SignerKind, Verification
+from eclctl.model import Claim, OciContent, Verification
 from eclctl.signature.openpgp import Keyring
+from eclctl.terms import Finding, KeyRef, Kind, SignatureFormat, SignerKind
 from eclctl.trust.keyring import KeyStore, judge_claim
 from eclctl.verify import hashing
 from eclctl.verify.cosign import MAX_SIGNATURES, CosignReport, verify_cosign

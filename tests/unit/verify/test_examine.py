@@ -8,9 +8,9 @@ import os
 import pytest
 
 from eclctl.errors import BusyImageError, MalformedImageError
-from eclctl.model import Kind, SignatureFormat, SignerKind
 from eclctl.sif import reader
 from eclctl.sif.reader import read
+from eclctl.terms import Kind, SignatureFormat, SignerKind
 from eclctl.trust.keyring import KeyStore
 from eclctl.verify import opening
 from eclctl.verify.examine import examine

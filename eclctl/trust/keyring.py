@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from eclctl.errors import KeyMaterialError
+from eclctl.errors import ConfigError, KeyMaterialError
+from eclctl.files.guarded import read_unguarded
 from eclctl.signature import openpgp
 from eclctl.signature.keys import MAX_KEY_FILE, PublicKey, parse_public_key
 from eclctl.terms import Finding, KeyRef, SignatureFormat, SignerKind
@@ -213,26 +214,15 @@ def _is(sort: Callable[[int], bool], path: str) -> bool:
 
 
 def read_file(path: str | os.PathLike[str], limit: int) -> bytes:
-    """Return a regular file of at most `limit` bytes; a FIFO under that name does not stall us.
+    """Return the content of a regular file of at most `limit` bytes. Its owner is not looked at.
 
     Raises:
         KeyMaterialError: There is none, it cannot be read or it is longer; the message names it.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError as error:
-        raise KeyMaterialError(f"{path}: {error.strerror}") from error
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)  # os.fdopen refuses a directory in its own words
-        raise KeyMaterialError(f"{path}: not a regular file")
-    with os.fdopen(descriptor, "rb") as file:
-        try:
-            data = file.read(limit + 1)
-        except OSError as error:
-            raise KeyMaterialError(f"{path}: {error.strerror}") from error
-    if len(data) > limit:
-        raise KeyMaterialError(f"{path}: larger than {limit} bytes")
-    return data
+        return read_unguarded(os.fspath(path), limit=limit)
+    except ConfigError as error:
+        raise KeyMaterialError(f"{path}: {error}") from error
 
 
 def _blame(files: Sequence[str], blobs: Sequence[bytes]) -> None:

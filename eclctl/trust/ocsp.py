@@ -67,11 +67,6 @@ MAX_AGE_WITHOUT_NEXT_UPDATE = timedelta(days=7)
 """For how long after thisUpdate a response without nextUpdate is relied on, unless `max_age` says otherwise."""
 
 _MAX_DELEGATES = 8
-_STATUS: Final = {
-    ocsp.OCSPCertStatus.GOOD: Status.GOOD,
-    ocsp.OCSPCertStatus.REVOKED: Status.REVOKED,
-    ocsp.OCSPCertStatus.UNKNOWN: Status.UNKNOWN,
-}
 _RSA: Final[dict[x509.ObjectIdentifier, HashAlgorithm]] = {
     SignatureAlgorithmOID.RSA_WITH_SHA256: SHA256(),
     SignatureAlgorithmOID.RSA_WITH_SHA384: SHA384(),
@@ -368,7 +363,7 @@ def _answer(answers: list[ocsp.OCSPSingleResponse], now: datetime, max_age: time
         raise _InvalidError(f"the answer is too old: it held until {ends:%Y-%m-%d %H:%M:%S} UTC")
     revoked = [answer for answer in answers if answer.certificate_status is ocsp.OCSPCertStatus.REVOKED]
     final = any(answer.revocation_reason not in _TAKEN_BACK for answer in revoked)
-    return OcspAnswer(_STATUS[answers[0].certificate_status], _words(answers[0]), begins, ends, final)
+    return OcspAnswer(Status[answers[0].certificate_status.name], _words(answers[0]), begins, ends, final)
 
 
 def _ends(answer: ocsp.OCSPSingleResponse, max_age: timedelta | None) -> datetime:

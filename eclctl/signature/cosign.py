@@ -11,8 +11,7 @@ import base64
 import binascii
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from eclctl import strictjson
 from eclctl.sif.oci import is_digest
@@ -45,8 +44,7 @@ _UNKNOWN_KEY = Finding("unknown-key", "signature made by unknown entity")
 _TOO_MANY = Finding("too-many", "more signatures than are looked at")
 
 
-@dataclass(frozen=True, slots=True)
-class Payload:
+class Payload(NamedTuple):
     """What a signature says: the digest of a manifest, the repository that it was signed in ("" for none), and more.
 
     `optional` is what the signer added; None when there is none.

@@ -169,15 +169,12 @@ def _refuse_variants(members: Mapping[str, Any], names: Sequence[str]) -> None:
 
 def _decoded(text: Any) -> bytes:
     """Return the bytes of base64 text, standard or URL-safe, padded (DSSE v1, "envelope")."""
-    if not isinstance(text, str) or len(text) % 4:
-        raise MembersError("unable to base64 decode payload (is payload in the right format?)")
-    if _STANDARD.fullmatch(text):
-        alphabet = None
-    elif _URL_SAFE.fullmatch(text):
-        alphabet = b"-_"
-    else:
-        raise MembersError("unable to base64 decode payload (is payload in the right format?)")
-    try:
-        return base64.b64decode(text, altchars=alphabet)
-    except binascii.Error as error:
-        raise MembersError(f"unable to base64 decode payload: {error}") from None
+    why = "unable to base64 decode payload"
+    if isinstance(text, str) and len(text) % 4 == 0:
+        for characters, alphabet in ((_STANDARD, None), (_URL_SAFE, b"-_")):
+            if characters.fullmatch(text):
+                try:
+                    return base64.b64decode(text, altchars=alphabet)
+                except binascii.Error as error:
+                    raise MembersError(f"{why}: {error}") from None
+    raise MembersError(f"{why} (is payload in the right format?)")

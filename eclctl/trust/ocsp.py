@@ -211,7 +211,9 @@ def _examined(response: bytes, question: _Question) -> OcspAnswer:
         return OcspAnswer(Status.UNAVAILABLE, f"the responder has no answer: {name}")
     if (why := _not_issued(question.certificate, question.issuer)) is not None:
         raise _InvalidError(f"the certificate is not the issuer's: {why}")
-    _require_octets(_basic_response(response))
+    _, wrapped = der.elements(der.one(response, der.SEQUENCE))
+    _, basic_response = der.elements(der.one(wrapped.contents, der.SEQUENCE))  # section 4.2.1
+    _require_octets(basic_response.contents)
     _require_understood(parsed)
     _require_authorized(parsed, question)
     _require_nonce(parsed, question.nonce)
@@ -229,13 +231,6 @@ def _not_issued(certificate: x509.Certificate, issuer: x509.Certificate) -> str 
     except UNREADABLE as error:
         return str(error)
     return None
-
-
-def _basic_response(response: bytes) -> bytes:
-    """Return the BasicOCSPResponse in a response (section 4.2.1)."""
-    _, wrapped = der.elements(der.one(response, der.SEQUENCE))
-    _, contents = der.elements(der.one(wrapped.contents, der.SEQUENCE))
-    return contents.contents
 
 
 def _require_octets(signed: bytes) -> None:

@@ -200,13 +200,15 @@ def _plan(layout: Layout) -> Plan:
     if image is None or image.problem is not None or image.manifest.object is None:
         return Plan((), finding=layout.problem if image is None else image.problem)
     digests = {part.object.id: part.content.digest for part in image.parts if part.object is not None}
-    return Plan((image.manifest.object.id, *digests), tuple(_need(*each) for each in digests.items()))
+    needs = [
+        Need(_want(each), bytes.fromhex(digest.removeprefix("sha256:")), _changed(each))
+        for each, digest in digests.items()
+    ]
+    return Plan((image.manifest.object.id, *digests), tuple(needs))
 
 
 class _Opener:
     """The signatures of one cosign manifest. Each payload is read and hashed once, however many sign it."""
-
-    __slots__ = ("_effort", "_keys", "_manifest", "_payloads", "_sif")
 
     def __init__(self, sif: Sif, keys: Sequence[PublicKey], effort: Effort, manifest: Blob) -> None:
         self._sif = sif
@@ -278,10 +280,6 @@ def _holder(layout: Layout, blob: Blob) -> int:
 
 def _want(identity: int) -> Want:
     return Want("sha256", (identity,))
-
-
-def _need(identity: int, digest: str) -> Need:
-    return Need(_want(identity), bytes.fromhex(digest.removeprefix("sha256:")), _changed(identity))
 
 
 def _changed(identity: int) -> Finding:

@@ -145,7 +145,7 @@ def hash_objects(
             groups.setdefault(want.objects, set()).add(want.algorithm)
         else:
             found[want] = digest
-    fresh = _hash_groups(sif, groups, pool, progress or _no_progress)
+    fresh = _hash_groups(sif, groups, pool, progress or (lambda _: None))
     if known is not None:
         known |= fresh
     return found | fresh
@@ -159,12 +159,8 @@ def hash_file(fd: int) -> tuple[int, str]:
     """
     size = checked_size(fd)
     digest = hashlib.sha256()
-    _hash_extent(fd, 0, size, [digest], _no_progress)
+    _hash_extent(fd, 0, size, [digest], lambda _: None)
     return size, f"sha256:{digest.hexdigest()}"
-
-
-def _no_progress(_: int) -> None:
-    """Take note of no progress."""
 
 
 def _hash_groups(

@@ -188,10 +188,9 @@ def _tasks(sif: Sif, groups: Groups, scope: CheckedObjects) -> list[_Task] | Fin
     if scope.legacy and scope.every_object:
         identities |= {item.id for item in sif.descriptors if item.group and not item.is_signature}
     elif scope.legacy and not scope.groups and not identities:
-        primary = _primary_partition(sif)
-        if isinstance(primary, Finding):
-            return primary
-        identities = {primary.id}
+        identities = {descriptor.id for descriptor in sif.descriptors if descriptor.is_primary_partition}
+        if len(identities) != 1:
+            return Finding("object-not-found", "multiple objects found" if identities else "object not found")
     wanted = sorted(scope.groups)
     if not wanted and not identities:
         wanted = sorted(groups)
@@ -218,13 +217,6 @@ def _selected(
     return tasks
 
 
-def _primary_partition(sif: Sif) -> Descriptor | Finding:
-    found = [descriptor for descriptor in sif.descriptors if descriptor.is_primary_partition]
-    if not found:
-        return Finding("object-not-found", "object not found")
-    return found[0] if len(found) == 1 else Finding("object-not-found", "multiple objects found")
-
-
 def _signature_not_found(task: _Task) -> Finding:
     if not task.legacy or not task.single:
         if not task.group:  # a signature was asked for by its ID
@@ -239,8 +231,6 @@ def _integrity(code: str, message: str) -> Finding:
 
 class _Session:
     """The signature objects of one image, each read and verified once, when a task needs it."""
-
-    __slots__ = ("_effort", "_groups", "_loaded", "_material", "_now", "_opened", "_sif")
 
     def __init__(self, sif: Sif, groups: Groups, material: GivenKeys, now: datetime) -> None:
         self._sif = sif
@@ -259,7 +249,10 @@ class _Session:
         """Do everything for one signature of a task but hashing data."""
         opened = self._open(signature, legacy=task.legacy)
         signer = opened.keys[0].signer if opened.keys else None
-        error = _failure(opened, self._judged(opened), legacy=task.legacy)
+        store, statuses = self._material.store, self._material.statuses
+        judged = (judge_claim(store, key, self._now, statuses) for key in opened.keys)
+        refused = next((finding for finding in judged if finding is not None), None)
+        error = _failure(opened, refused, legacy=task.legacy)
         if error is not None or opened.statement is None:
             return _Check(signature, signer, error=error or NOT_RECOGNIZED)
         if isinstance(opened.statement, Digest):
@@ -283,12 +276,6 @@ class _Session:
             store = self._material.store
             self._opened[identity] = open_signature(signature, store, self._effort, legacy_statement=legacy)
         return self._opened[identity]
-
-    def _judged(self, opened: Opened) -> Finding | None:
-        """Return why a key that made the signature does not count now."""
-        material = self._material
-        judged = (judge_claim(material.store, key, self._now, material.statuses) for key in opened.keys)
-        return next((finding for finding in judged if finding is not None), None)
 
     def _missing_material(self, kind: SignatureFormat) -> Finding | None:
         if kind is SignatureFormat.DSSE and not self._material.has_keys:
@@ -320,13 +307,10 @@ def _failure(opened: Opened, judged: Finding | None, *, legacy: bool) -> Finding
         return _not_valid(signature, judged)
     if opened.defect is not None and not legacy:
         return _not_valid(signature, opened.defect)
-    return opened.fingerprint or _too_long(opened) or opened.defect
-
-
-def _too_long(opened: Opened) -> Finding | None:
-    """The reference compares 20 bytes of fingerprint, so a key whose fingerprint has 32 never matches there."""
     named = (SIGNER_TYPES[key.signer.kind].descriptor_fingerprint(key.signer.id) for key in opened.keys)
-    return OTHER_FINGERPRINT if any(each is not None and len(each) != _V4_BYTES for each in named) else None
+    # The reference compares 20 bytes of fingerprint, so a key whose fingerprint has 32 never matches there.
+    too_long = OTHER_FINGERPRINT if any(each is not None and len(each) != _V4_BYTES for each in named) else None
+    return opened.fingerprint or too_long or opened.defect
 
 
 def _not_valid(signature: SignatureData, finding: Finding) -> Finding:

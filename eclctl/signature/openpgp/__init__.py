@@ -10,7 +10,6 @@ from __future__ import annotations
 from .errors import CertificateError, FindingCode, VerificationError
 from .keyring import Certificate, Keyring
 from .verification import (
-    CheckedMessage,
     GoodSignature,
     MessageSigner,
     VerifiedMessage,
@@ -24,7 +23,6 @@ from .verification import (
 __all__ = [
     "Certificate",
     "CertificateError",
-    "CheckedMessage",
     "FindingCode",
     "GoodSignature",
     "Keyring",

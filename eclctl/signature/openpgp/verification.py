@@ -103,7 +103,10 @@ def verify(message: bytes, certificates: bytes | Keyring, *, now: datetime) -> V
     Raises:
         VerificationError: The framing is wrong, or any signature does not verify or does not count at `now`.
     """
-    keyring = certificates if isinstance(certificates, Keyring) else _parse_keyring(certificates)
+    try:
+        keyring = certificates if isinstance(certificates, Keyring) else Keyring.parse(certificates)
+    except KeyMaterialError as error:
+        raise VerificationError(Finding(FindingCode.BAD_CERTIFICATE, f"openpgp: {error}")) from error
     checked = check(message, keyring)
     signers = []
     for signature in checked.signatures:
@@ -118,13 +121,6 @@ def verify(message: bytes, certificates: bytes | Keyring, *, now: datetime) -> V
         name = "" if certificate is None else certificate.name
         signers.append(MessageSigner(signature.certificate, signature.key, name, signature.created, signature.expires))
     return VerifiedMessage(checked.text, tuple(signers))
-
-
-def _parse_keyring(certificates: bytes) -> Keyring:
-    try:
-        return Keyring.parse(certificates)
-    except KeyMaterialError as error:
-        raise VerificationError(Finding(FindingCode.BAD_CERTIFICATE, f"openpgp: {error}")) from error
 
 
 def check(message: bytes, keyring: Keyring) -> CheckedMessage:

@@ -236,7 +236,7 @@ THEIRS = ("F34371D0ACD5D09EB9BD853A80600A5FA11BBD29", "7064B1D6EFF01B1262FED3F03
 @pytest.mark.parametrize("keys", [THEIRS, (KEYS["builder"], KEYS["scanner"])], ids=["theirs", "ours"])
 @pytest.mark.parametrize("file", UPSTREAM_FILES, ids=lambda path: path.name)
 def test_upstreams_configurations_answer_as_ecl_or_as_the_report_says(file: Path, keys: tuple[str, str]) -> None:
-    """Once as they are, with keys that nobody has, and once with keys that signed images."""
+    """Once as they are, with keys that are in no keyring, and once with keys that signed images."""
     content = file.read_text().replace(THEIRS[0], keys[0]).replace(THEIRS[1], keys[1])
     made, policy = import_text(content.encode(), Choices())
     named = {draft.name: draft for draft in made.rules}

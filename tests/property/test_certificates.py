@@ -1,4 +1,4 @@
-"""Whatever certificates and OCSP responses are made of, nothing escapes, and nothing unsigned is believed."""
+"""Of any certificates and OCSP responses: no unexpected error escapes, and nothing unsigned is trusted."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_files_that_were_changed_load_or_are_refused_by_name(certificate, interm
 
 @given(st.one_of(damaged(RESPONSES), st.binary(max_size=64)))
 def test_a_response_that_was_changed_says_nothing(data):
-    """Good, revoked and unknown are only ever what somebody signed."""
+    """Good, revoked and unknown are only answered from a signed response."""
     intermediate = (CORPUS / "keys" / "x509" / "intermediate.pem").read_bytes()
     corpus_leaf = (CORPUS / "keys" / "x509" / "leaf.pem").read_bytes()
     for certificate, issuer, now in ((LEAF.der, MIDDLE.der, NOW), (corpus_leaf, intermediate, CORPUS_NOW)):

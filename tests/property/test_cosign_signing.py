@@ -1,4 +1,4 @@
-"""Whatever a key file or an image is: a clean refusal that changes nothing, or signatures that all verify."""
+"""Of any key file and image: a clean refusal that changes nothing, or signatures that all verify."""
 
 from __future__ import annotations
 

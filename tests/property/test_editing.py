@@ -1,4 +1,4 @@
-"""Whatever is added and removed, the result is an image, and what was not touched is what it was."""
+"""After objects were added and removed, the result is an image, and what was not touched is what it was."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from tests.helpers.facts import COSIGN_IDS, EXPIRED, PEM_IDS, Image, certificate
 from tests.helpers.support import NOW
 
 LETTERS = "ABCDEX"
-"""Certificates in the keyring. Nobody lists X."""
+"""Certificates in the keyring. No policy lists X."""
 PEOPLE = ("alice", "bob", "carol", "dave")
 PEMS = ("p256", "p384")
 COSIGN = ("ci", "p256")
@@ -110,7 +110,7 @@ class Plan:
 
 
 def keys_of(plan: Plan) -> dict[str, int]:
-    """Number the names of keys; names that share material, through whatever others, have one number."""
+    """Number the names of keys; names that share material, directly or through others, have one number."""
     numbers = {name: number for number, name in enumerate(plan.material)}
     for _ in numbers:
         for one, other in itertools.permutations(numbers, 2):
@@ -294,7 +294,7 @@ def random_need(random: Random) -> Need:
 def random_plan(random: Random) -> Plan:
     own = {person: [fingerprint(letter)] for person, letter in zip(PEOPLE, "ABCD", strict=True)}
     names = [*map(fingerprint, "ABCE"), *(PEM_IDS[name] for name in PEMS), *LEAVES, *COSIGNED, *COSIGNED]
-    for _ in range(random.choice([0, 1, 2, 3, 4, 5])):  # more keys, some of them somebody else's
+    for _ in range(random.choice([0, 1, 2, 3, 4, 5])):  # more keys, some of them another person's
         person = random.choice(PEOPLE)
         own[person] = list(dict.fromkeys([*own[person], random.choice(names)]))
     if random.random() < 0.5:
@@ -479,7 +479,7 @@ def test_more_valid_approvals_turn_no_allow_into_deny(seed: int) -> None:
 
 
 def random_approvals(random: Random, image: Verification) -> list[Claim]:
-    """Good signatures over whole groups, for whatever, by people of the policy or by strangers."""
+    """Good signatures over whole groups, for any purpose, by people of the policy or by strangers."""
     stated = frozenset(random.choice(STATED))
     return [
         replace(Image({group: ids}).by(letter, group, signature=80), purposes=stated, created=NOW)

@@ -1,4 +1,4 @@
-"""Inspection finds fault with exactly the files that deciding refuses, whatever the bytes are."""
+"""Inspection finds fault with exactly the files that deciding refuses, for any bytes."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ def test_no_single_byte_of_data_can_change_under_a_claim(flip):
         assert is_sound(bytes(image), found), offset
         if report.verified:
             assert any(claim.objects for claim in found.claims), offset
-            assert offset >= len(IMAGE) - len(CONTENT[8]), offset  # in the root index, which nobody signs
+            assert offset >= len(IMAGE) - len(CONTENT[8]), offset  # in the root index, which no signature covers
         claimed += any(claim.objects for claim in found.claims)
     assert claimed < len(CONTENT[6]) + len(CONTENT[8])
 

@@ -109,7 +109,7 @@ def test_every_octet_of_an_accepted_message_matters_or_changes_nothing(case):
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from([0x20, 0x28, 0x30, 0x13, 0x18, 0x1F]))
 def test_signatures_by_others_in_a_certificate_change_nothing(created, kind):
-    """Whatever Mallory signs about Alice, her certificate is worth the same."""
+    """Nothing that Mallory signs about Alice changes what her certificate is worth."""
     for content in (ALICE.prefix, ALICE.prefix + SUBKEY.prefix):
         for issuer in (MALLORY.issuer(), ALICE.issuer()):
             extra = packet(2, MALLORY.sign(kind, content, created=created, issuer=issuer))

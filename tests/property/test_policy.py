@@ -1,4 +1,4 @@
-"""Properties of policies that hold whatever an administrator writes and an attacker signs."""
+"""Properties that hold for every policy an administrator writes and every signature an attacker makes."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def test_a_rule_that_denies_what_does_not_count_says_the_same_where_everything_c
 @given(st.data(), ANY_POLICIES, IMAGES)
 @settings(max_examples=400, deadline=None)
 def test_what_has_been_judged_out_never_turns_deny_into_allow(data, made, image) -> None:
-    """A signature that is added and does not count helps nobody, whatever the rule makes of it."""
+    """A signature that is added and does not count never helps, under any rule."""
     signed = data.draw(st.lists(claims(image), max_size=6))
     more = [*signed, data.draw(claims(image))]
     if verdict(made, image, signed) is Verdict.DENY:

@@ -1,4 +1,4 @@
-"""Whatever stands in a file of tests, it loads or is refused with places, and what loads can be run."""
+"""Any file of tests loads or is refused with places, and what loads can be run."""
 
 from __future__ import annotations
 

@@ -38,8 +38,8 @@ def decided(random: Random, made: Policy) -> Policy:
     return replace(made, rules=rules, index=build_index(rules))
 
 
-def somebody(random: Random) -> Caller:
-    """A caller, of which a half has somebody behind their numbers."""
+def any_caller(random: Random) -> Caller:
+    """A caller; half of them have a person behind their numbers."""
 
     def some_ids() -> frozenset[int]:
         return some(random, (1, 2, 3, 4), 0)
@@ -60,7 +60,7 @@ def test_the_index_finds_the_rule_that_a_walk_over_all_finds(seed: int) -> None:
         globs = [glob for rule in made.rules for glob in rule.match.paths or ()]
         for _ in range(20):
             path = None if random.random() < 0.1 else below(random, random.choice(globs or [random_glob(random)]))
-            caller = somebody(random)
+            caller = any_caller(random)
             kind = random.choice(KINDS)
             want = walked(made, path, kind, caller)
             found = select_rule(made, path=path, kind=kind, caller=caller, now=NOW)

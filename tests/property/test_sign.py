@@ -1,4 +1,4 @@
-"""Whatever image the builder makes: once signed it verifies, and with any change to what was signed it does not."""
+"""Of any image: once signed it verifies, and with any change to what was signed it does not."""
 
 from __future__ import annotations
 

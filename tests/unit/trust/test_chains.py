@@ -217,7 +217,7 @@ def test_names_outside_constraints_are_refused(name, critical):
 @pytest.mark.parametrize(
     "tree",
     [
-        x509.DirectoryName(common_name("somebody")),
+        x509.DirectoryName(common_name("another")),
         x509.RFC822Name("site.example"),
         x509.UniformResourceIdentifier("site.example"),
         x509.OtherName(x509.ObjectIdentifier("1.3.6.1.4.1.311.20.2.3"), b"\x0c\x01x"),
@@ -349,7 +349,7 @@ def test_nobody_is_in_a_chain_twice():
     assert [len(chain.certificates) for chain in found] == [4]
 
 
-def test_a_chain_whose_signatures_skip_somebody_is_no_path():
+def test_a_chain_whose_signatures_skip_an_issuer_is_no_path():
     """The names would fit with the authority's new certificate in between, which signed nothing of it."""
     old = authority("middle", ROOT)
     new = authority("middle", old)

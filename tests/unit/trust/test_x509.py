@@ -76,7 +76,7 @@ def test_an_authority_that_did_not_sign_itself_may_be_a_root():
 
 
 def test_text_between_certificates_is_passed_over():
-    text = b"Subject: somebody\n" + LEAF.pem + b"\nmore\n" + MIDDLE.pem
+    text = b"Subject: another\n" + LEAF.pem + b"\nmore\n" + MIDDLE.pem
     assert len(load_credential(text, [], [], ocsp=False).intermediates) == 1
 
 

@@ -21,7 +21,6 @@ from eclctl.signature.metadata import ALGORITHMS
 if TYPE_CHECKING:
     from _hashlib import HASH
     from concurrent.futures import ThreadPoolExecutor
-    from types import TracebackType
 
 __all__ = ["DigestCache", "HashPool", "Progress", "Want", "hash_objects"]
 
@@ -69,9 +68,7 @@ class HashPool:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

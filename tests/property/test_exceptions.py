@@ -1,4 +1,4 @@
-"""Exceptions, over random ones and random questions: only what one names, for the callers it names, and while it is in force.
+"""Exceptions, over random ones and random questions: only what one names, for its callers, while it is in force.
 
 A second, naive reading of the rules says what must come out.
 """

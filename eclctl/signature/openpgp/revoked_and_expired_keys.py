@@ -320,8 +320,15 @@ class _Assessor:
         if binding.critical_notation is not None or back.critical_notation is not None:
             return status._replace(fault=_CRITICAL_NOTATION)
         revoked = self._revokes(component.signatures, SignatureType.SUBKEY_REVOCATION, key.prefix)
-        return _narrow(status, key, binding, back)._replace(
-            attributable=True, fault=KEY_REVOKED if revoked else status.fault
+        # Valid while its primary key, its binding and its back-signature are.
+        lifetime = binding.key_lifetime
+        return status._replace(
+            attributable=True,
+            fault=KEY_REVOKED if revoked else status.fault,
+            created=key.created,
+            valid_until=_earliest(status.valid_until, key.created + lifetime if lifetime else None),
+            vouched_from=max(status.vouched_from, binding.created or 0, back.created or 0),
+            vouched_until=_earliest(status.vouched_until, binding.expires, back.expires),
         )
 
     def _back_signature(self, key: OpenPgpKey, binding: Signature) -> Signature | None:
@@ -333,14 +340,3 @@ class _Assessor:
             if back.type == SignatureType.PRIMARY_BINDING and named and _problem(back) is None:
                 return back if self._verifies(key, back, key.prefix) else None
         return None
-
-
-def _narrow(status: KeyStatus, key: OpenPgpKey, binding: Signature, back: Signature) -> KeyStatus:
-    """Return the status of a subkey: valid while its primary key, its binding and its back-signature are."""
-    lifetime = binding.key_lifetime
-    return status._replace(
-        created=key.created,
-        valid_until=_earliest(status.valid_until, key.created + lifetime if lifetime else None),
-        vouched_from=max(status.vouched_from, binding.created or 0, back.created or 0),
-        vouched_until=_earliest(status.vouched_until, binding.expires, back.expires),
-    )

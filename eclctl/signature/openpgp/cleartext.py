@@ -17,7 +17,7 @@ from .armor import decode_body
 from .errors import FindingCode, PacketError, VerificationError
 from .packets import Tag, read_packets
 
-__all__ = ["MAX_MESSAGE", "MAX_SIGNATURES", "Cleartext", "parse_cleartext", "read_signatures"]
+__all__ = ["MAX_MESSAGE", "MAX_SIGNATURES", "Cleartext", "parse_cleartext", "read_signature_packets"]
 
 MAX_MESSAGE: Final = 1 << 20
 """The longest message that is looked at, in octets."""
@@ -69,7 +69,7 @@ def parse_cleartext(message: bytes) -> Cleartext:
     hashes = _read_hashes(lines[1:blank])
     text = _read_text(lines[blank + 1 : signature])
     try:
-        return Cleartext(text, hashes, read_signatures(lines[signature + 1 : end]))
+        return Cleartext(text, hashes, read_signature_packets(lines[signature + 1 : end]))
     except PacketError as error:
         _refuse(str(error))
 
@@ -116,7 +116,7 @@ def _unescape(line: bytes) -> bytes:
     return line.removeprefix(b"- ")
 
 
-def read_signatures(lines: list[bytes]) -> tuple[bytes, ...]:
+def read_signature_packets(lines: list[bytes]) -> tuple[bytes, ...]:
     """Return the bodies of the signature packets that armor holds.
 
     Raises:

@@ -9,7 +9,7 @@ from typing import Final, NoReturn
 
 from eclctl.terms import Finding
 
-from .cleartext import read_signatures
+from .cleartext import read_signature_packets
 from .errors import FindingCode, PacketError, VerificationError
 
 __all__ = ["MAX_DETACHED", "parse_detached"]
@@ -36,7 +36,7 @@ def parse_detached(armored: bytes) -> tuple[bytes, ...]:
     if lines[0] != _BEGIN or lines[-1] != _END:
         _refuse("something else than one armored signature stands there; make it with gpg --armor --detach-sign")
     try:
-        return read_signatures(lines[1:-1])
+        return read_signature_packets(lines[1:-1])
     except PacketError as error:
         _refuse(str(error))
 

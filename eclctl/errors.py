@@ -1,7 +1,7 @@
 """Every error that eclctl raises on purpose.
 
 Errors are for broken input and failed I/O. What verifying and deciding find out is *returned*
-(`model.Failure`, `model.Finding`), never raised. Each error carries a short `code` from a closed list, which an
+(`model.Failure`, `terms.Finding`), never raised. Each error carries a short `code` from a closed list, which an
 answer, a log record or a metric label can show, and a message for people that says what is wrong, where, and what
 to do next. `decide.engine` is the one place that turns an exception into a deny.
 """

@@ -13,45 +13,24 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 
-from eclctl.terms import (
-    NO_PURPOSE_KNOWN,
-    Assurance,
-    Finding,
-    KeyRef,
-    Kind,
-    SignatureFormat,
-    SignerKind,
-    Verdict,
-    is_purpose,
-    purpose,
-)
+from eclctl.terms import Finding, KeyRef, Kind, SignatureFormat, Verdict
 
 __all__ = [
     "ALLOWING",
-    "NO_PURPOSE_KNOWN",
     "Alias",
-    "Assurance",
     "Caller",
     "Claim",
     "Code",
     "DataObject",
     "Failure",
-    "Finding",
     "Identity",
-    "KeyRef",
-    "Kind",
     "Missing",
     "OciContent",
     "Outcome",
     "RequirementReport",
-    "SignatureFormat",
     "SignatureReport",
-    "SignerKind",
     "SignerReport",
-    "Verdict",
     "Verification",
-    "is_purpose",
-    "purpose",
 ]
 
 

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NoReturn
 
-__all__ = ["MAX_DEPTH", "JsonError", "loads", "variant"]
+__all__ = ["MAX_DEPTH", "JsonError", "MembersError", "loads", "members", "variant"]
 
 
 MAX_DEPTH = 64
@@ -24,6 +24,10 @@ MAX_DEPTH = 64
 
 class JsonError(ValueError):
     """The text is no JSON, or JSON that could be read in two ways. Never leaves the module that asked."""
+
+
+class MembersError(ValueError):
+    """The text is JSON with other members or values than are looked for. Never leaves the module that asked."""
 
 
 def loads(text: bytes, *, any_number: bool = False) -> Any:
@@ -49,6 +53,23 @@ def loads(text: bytes, *, any_number: bool = False) -> Any:
         raise JsonError(str(error)) from None
     if text.count(b"[") + text.count(b"{") > MAX_DEPTH:
         _check_depth(value)
+    return value
+
+
+def members(value: Any, needed: Sequence[str], allowed: Sequence[str] = ()) -> dict[str, Any]:
+    """Return a JSON object that has all the needed members and no others but the allowed ones.
+
+    Raises:
+        MembersError: It is another value.
+    """
+    if not isinstance(value, dict):
+        raise MembersError(f"an object with {', '.join(needed)} is needed")
+    missing = next((name for name in needed if name not in value), None)
+    if missing is not None:
+        raise MembersError(f"{missing!r} is missing")
+    odd = next((name for name in value if name not in needed and name not in allowed), None)
+    if odd is not None:
+        raise MembersError(f"{odd[:64]!r} is unknown")
     return value
 
 

@@ -16,7 +16,7 @@ from eclctl.policy.breakglass import PolicyException, Standing, State, approvers
 from eclctl.policy.language import ExceptionTerms, Policy
 from eclctl.terms import Finding, KeyRef
 from eclctl.text import counted, duration_as_written
-from eclctl.trust.keyring import KeyStore, judge
+from eclctl.trust.keyring import KeyStore, judge_claim
 
 __all__ = [
     "NO_EXCEPTIONS",
@@ -120,7 +120,7 @@ def _state(found: PolicyException, terms: ExceptionTerms, people: Sequence[str],
 def _judge(
     approval: Approval, found: PolicyException, terms: ExceptionTerms, store: KeyStore, now: datetime
 ) -> Finding | None:
-    finding = judge(store, approval, now)
+    finding = judge_claim(store, approval, now)
     if finding is not None:
         return finding
     if approval.purposes and PURPOSE not in approval.purposes:

@@ -19,7 +19,7 @@ from eclctl.policy.breakglass import FILE_NAME, read_exception
 from eclctl.policy.language import ExceptionTerms
 from eclctl.signature import openpgp
 from eclctl.signature.openpgp.detached import MAX_DETACHED
-from eclctl.terms import KeyRef, SignerKind
+from eclctl.terms import Finding, KeyRef, SignerKind
 
 __all__ = ["MAX_EXCEPTIONS", "MAX_FILE", "MAX_SIGNATURE_FILES", "load_exceptions"]
 
@@ -80,9 +80,9 @@ class _Loader:
                 unusable.append(Problem(file, 0, 0, error.finding.message))
             else:
                 good = [each for each in found if isinstance(each, openpgp.GoodSignature)]
-                bad = [each for each in found if isinstance(each, openpgp.FailedSignature)]
+                bad = [each for each in found if isinstance(each, Finding)]
                 approvals += [_approval(each, file) for each in good]
-                unusable += [Problem(file, 0, 0, each.finding.message) for each in bad]
+                unusable += [Problem(file, 0, 0, each.message) for each in bad]
         if len(files) > MAX_SIGNATURE_FILES:
             message = f"not looked at: more than {MAX_SIGNATURE_FILES} files of signatures"
             unusable.append(Problem(files[MAX_SIGNATURE_FILES], 0, 0, message))

@@ -14,7 +14,7 @@ from typing import TypeAlias
 from eclctl.model import Claim, Outcome, Verification
 from eclctl.policy.language import Policy, Rule
 from eclctl.terms import Finding
-from eclctl.trust.keyring import KeyStore, judge, next_turning_point
+from eclctl.trust.keyring import KeyStore, judge_claim, next_turning_point
 from eclctl.trust.revocation import NO_STATUS, StatusSource
 
 __all__ = ["Facts", "Judgements", "Outcomes"]
@@ -77,7 +77,7 @@ class Judgements:
             return kept
         seconds = now.timestamp()
         version = statuses.version  # before anything is looked up: what changes meanwhile makes this out of date
-        judged = ((number, judge(store, claim, now, statuses)) for number, claim in enumerate(claims))
+        judged = ((number, judge_claim(store, claim, now, statuses)) for number, claim in enumerate(claims))
         found = {number: finding for number, finding in judged if finding is not None}
         self._kept = (store, version, seconds, next_turning_point(store, claims, now, statuses), found)
         return found

@@ -19,9 +19,10 @@ from eclctl.files import locating
 from eclctl.files.locating import Located, Locator, Recheck
 from eclctl.model import DataObject, Verification
 from eclctl.sif.kind import sniff
+from eclctl.sif.reader import read
 from eclctl.terms import Assurance, Finding, Kind
 from eclctl.trust.keyring import KeyStore
-from eclctl.verify.examine import examine, kind_of
+from eclctl.verify.examine import examine
 from eclctl.verify.hashing import HashPool, hash_file
 
 __all__ = ["FactReader", "facts_at_hand", "locate_again", "sandbox_facts"]
@@ -114,7 +115,7 @@ class FactReader:
             if kind is not Kind.SIF:
                 return Facts(store.digest, _unsigned(fd, kind, digests=digests), digested=digests)
             if not content:
-                return Facts(store.digest, Verification(kind_of(fd), (), {}, tied=False))
+                return Facts(store.digest, Verification(read(fd).kind, (), {}, tied=False))
             found = examine(fd, store, pool=pool, digests=digests)
             return Facts(store.digest, found, digested=digests)
         except OSError as error:

@@ -95,7 +95,7 @@ def refreshed(snapshot: Snapshot, learnt: openpgp.Keyring, *, now: datetime) -> 
     ring = updated(snapshot.store.pgp, learnt)
     if ring is snapshot.store.pgp or snapshot.policy is None:
         return None
-    store = replace(snapshot.store, pgp=ring)
+    store = KeyStore(ring, snapshot.store.listed)
     digest = policy_digest(snapshot.policy, store, snapshot.exceptions)
     return replace(snapshot, generation=snapshot.generation + 1, store=store, digest=digest, loaded_at=now)
 

@@ -148,9 +148,8 @@ class SignerFiles:
         """Warn of a certificate by which no signature counts now: it loads, since time alone must break no reload."""
         by = f"by the certificate {quoted(entry.text)} of {what}"
         from eclctl.trust.ocsp import responders  # noqa: PLC0415 - only a certificate needs X.509
-        from eclctl.trust.x509 import path  # noqa: PLC0415 - likewise
 
-        found = path(credential, self.now)
+        found = credential.path(self.now)
         if isinstance(found, Finding):
             self.report.warning(entry, f"no signature {by} counts now: {found.message}")
         chain = (credential.leaf,) if isinstance(found, Finding) else found[:-1]

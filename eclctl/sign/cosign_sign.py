@@ -285,11 +285,7 @@ def _blobs(image: Sif) -> list[Descriptor]:
 
 def _cache(known: Mapping[int, bytes], without: frozenset[int]) -> DigestCache:
     """Return what is known of a file's blobs, as verifying takes it."""
-    cache = DigestCache()
-    for identity, found in known.items():
-        if identity not in without:
-            cache.put(_want(identity), found)
-    return cache
+    return {_want(identity): found for identity, found in known.items() if identity not in without}
 
 
 def _want(identity: int) -> Want:

@@ -14,8 +14,8 @@ from eclctl.signature import dsse
 from eclctl.signature.metadata import Metadata
 from eclctl.terms import Finding, Kind
 from eclctl.trust.keyring import KeyStore
-from eclctl.verify.content import Groups, absolute_ids
-from eclctl.verify.opening import Opened, load, open_signature
+from eclctl.verify.content import Groups, absolute_ids, groups_of
+from eclctl.verify.opening import Opened, open_signature, read_signatures
 
 __all__ = ["Part", "already_signed", "plan_coverage", "signing_warnings"]
 
@@ -48,9 +48,7 @@ def plan_coverage(image: Sif, groups: Sequence[int] = (), objects: Sequence[int]
     Raises:
         SigningError: A group or object is not there, or nothing can be signed.
     """
-    members = {
-        number: tuple(sorted(found, key=lambda each: each.id)) for number, found in Groups(image).members.items()
-    }
+    members = {number: tuple(sorted(found, key=lambda each: each.id)) for number, found in groups_of(image).items()}
     if not members:
         raise SigningError("integrity: no groups found; a signature covers an object group, and this image has none")
     wanted = dict.fromkeys(groups) if groups or objects else sorted(members)
@@ -63,7 +61,7 @@ def plan_coverage(image: Sif, groups: Sequence[int] = (), objects: Sequence[int]
 
 def signing_warnings(image: Sif, parts: Sequence[Part]) -> Iterator[Finding]:
     """Yield warnings for the signer of these parts: what such signatures do not do."""
-    members = Groups(image).members
+    members = groups_of(image)
     if partial := [identity for part in parts if not part.whole for identity in part.ids]:
         ids = _listed(partial)
         message = (
@@ -99,8 +97,8 @@ def already_signed(image: Sif, parts: Sequence[Part], store: KeyStore, purposes:
     Whether what was signed then is still what the image holds is not looked at: that would read all of it.
     """
     effort = dsse.Effort()
-    members = Groups(image)
-    signatures = load(image, tuple(each for each in image.descriptors if each.is_signature))
+    members = groups_of(image)
+    signatures = read_signatures(image, tuple(each for each in image.descriptors if each.is_signature))
     opened = [open_signature(signature, store, effort) for signature in signatures]
     found: list[Finding] = []
     for part in parts:
@@ -134,7 +132,7 @@ def _covers(opened: Opened, part: Part, members: Groups, purposes: frozenset[str
         return False
     if not isinstance(opened.statement, Metadata) or all(key.purposes != purposes for key in opened.keys):
         return False
-    listed = absolute_ids(opened.statement, members.get(part.group))
+    listed = absolute_ids(opened.statement, members.get(part.group, ()))
     return listed is not None and set(listed) == set(part.ids)
 
 

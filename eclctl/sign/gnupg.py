@@ -17,7 +17,7 @@ from eclctl.sign.keyrings.keyfacts import signing_keys, unusable
 from eclctl.sign.keyrings.transferable import KeyFile, Protection, TransferableKey, parse_keys
 from eclctl.signature import openpgp
 from eclctl.signature.openpgp.algorithms import load_verifier
-from eclctl.signature.openpgp.keys import PublicKey
+from eclctl.signature.openpgp.keys import OpenPgpKey
 from eclctl.signature.openpgp.signature import PURPOSE_NOTATION
 from eclctl.terms import is_purpose
 
@@ -61,7 +61,7 @@ class PgpSigner:
     gnupg: Gnupg
     fingerprint: str
     keyring: openpgp.Keyring
-    key: PublicKey
+    key: OpenPgpKey
     passphrase: str | None = None
 
     @property
@@ -106,9 +106,9 @@ class PgpSigner:
             raise GnupgError(f"what GnuPG made does not verify: {error}") from error
         (found,) = checked.signatures if len(checked.signatures) == 1 else (None,)
         if not isinstance(found, openpgp.GoodSignature):
-            why = "it has no single signature" if found is None else found.finding.message
+            why = "it has no single signature" if found is None else found.message
             raise GnupgError(f"what GnuPG made does not verify: {why}")
-        judged = openpgp.judge(found.certificate, found.key, found.created, found.expires, self.keyring, now)
+        judged = openpgp.judge_signature(found.certificate, found.key, found.created, found.expires, self.keyring, now)
         if judged is not None:
             raise GnupgError(f"what GnuPG made does not count: {judged.message}")
         made = (found.certificate, found.hash, found.purposes, checked.text)
@@ -159,7 +159,7 @@ def ring_signer(secret: bytes, fingerprint: str, passphrase: Callable[[], str]) 
         yield signer
 
 
-def _choose(certificate: openpgp.Certificate, keyring: openpgp.Keyring, file: KeyFile) -> tuple[PublicKey, Protection]:
+def _choose(certificate: openpgp.Certificate, keyring: openpgp.Keyring, file: KeyFile) -> tuple[OpenPgpKey, Protection]:
     """Return the key that signs, and how its secret part is protected."""
     now = datetime.now(UTC)
     here = file.keys[certificate.fingerprint].protections

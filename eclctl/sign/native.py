@@ -27,8 +27,8 @@ from eclctl.sign.pem import PrivateKey
 from eclctl.signature import openpgp
 from eclctl.signature.dsse import MAX_SIGNATURES, PAYLOAD_TYPE, pae
 from eclctl.terms import KeyRef, SignatureFormat, SignerKind
-from eclctl.trust.keyring import KeyStore, judge
-from eclctl.verify.examine import examine_image
+from eclctl.trust.keyring import KeyStore, judge_claim
+from eclctl.verify.examine import examine
 from eclctl.verify.hashing import DigestCache, Want
 
 __all__ = ["Signing", "seal_envelope", "sign", "signing_with_pem", "signing_with_pgp"]
@@ -177,7 +177,7 @@ def sign(
     objects = _signature_objects(image, parts, signing, digests, algorithm)
     known = DigestCache()
     for (identity, name), digest in digests.items():
-        known.put(Want(name, (identity,)), digest)
+        known[Want(name, (identity,))] = digest
     made: list[int] = []
     opened.commit(
         Edit(add=objects),
@@ -199,7 +199,7 @@ def _checked(
     old = {identity: each for identity, each in there.items() if identity in kept}
     if len(new) != len(parts) or old != kept or after.header.signed_bytes != before.header.signed_bytes:
         raise SigningError("it would not be what was there and new signatures; the image stays as it was")
-    found = examine_image(after, signing.store, known=known)
+    found = examine(after, signing.store, known=known)
     for identity, part in zip(new, parts, strict=True):
         why = _fault(found, identity, part, signing, now)
         if why is not None:
@@ -219,7 +219,7 @@ def _fault(found: Verification, identity: int, part: Part, signing: Signing, now
             return failure.finding.message
     claims = [claim for claim in found.claims if claim.signature == identity]
     for claim in claims:
-        wrong = claim.mismatch or judge(signing.store, claim, now)
+        wrong = claim.mismatch or judge_claim(signing.store, claim, now)
         if wrong is not None:
             return wrong.message
     ids = frozenset(part.ids)

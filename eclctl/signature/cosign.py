@@ -11,16 +11,16 @@ import base64
 import binascii
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from eclctl import strictjson
 from eclctl.sif.oci import is_digest
 from eclctl.signature.dsse import Effort
 from eclctl.signature.keys import PublicKey
+from eclctl.strictjson import MembersError, members
 from eclctl.terms import Finding, purpose
 
-__all__ = ["ANNOTATION", "PAYLOAD_TYPE", "PURPOSE", "UNSUPPORTED", "Payload", "parse", "verify"]
+__all__ = ["ANNOTATION", "PAYLOAD_TYPE", "PURPOSE", "UNSUPPORTED", "Payload", "parse_payload", "verify_payload"]
 
 PAYLOAD_TYPE = "cosign container image signature"
 """What `critical.type` must be."""
@@ -40,12 +40,11 @@ PURPOSE = "purpose"
 
 _BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
 _MAX_SIGNATURE = 4096  # base64 of an RSA-16384 signature has 2732 characters
-_NOBODY = Finding("unknown-key", "signature made by unknown entity")
+_UNKNOWN_KEY = Finding("unknown-key", "signature made by unknown entity")
 _TOO_MANY = Finding("too-many", "more signatures than are looked at")
 
 
-@dataclass(frozen=True, slots=True)
-class Payload:
+class Payload(NamedTuple):
     """What a signature says: the digest of a manifest, the repository that it was signed in ("" for none), and more.
 
     `optional` is what the signer added; None when there is none.
@@ -77,21 +76,19 @@ class Payload:
         return {"critical": critical, "optional": None if self.optional is None else dict(self.optional)}
 
 
-class _InvalidError(Exception):
-    """The text is no payload."""
-
-
-def parse(data: bytes) -> Payload | Finding:
+def parse_payload(data: bytes) -> Payload | Finding:
     """Return the simple-signing payload in `data`, or a finding `bad-payload`. For what is verified alone."""
     try:
         return _payload(strictjson.loads(data, any_number=True))
     except strictjson.JsonError as error:
         return Finding("bad-payload", f"the cosign payload is not valid JSON: {error}")
-    except _InvalidError as error:
+    except MembersError as error:
         return Finding("bad-payload", f"the cosign payload is not valid: {error}")
 
 
-def verify(payload: bytes, signature: str | None, keys: Sequence[PublicKey], effort: Effort) -> PublicKey | Finding:
+def verify_payload(
+    payload: bytes, signature: str | None, keys: Sequence[PublicKey], effort: Effort
+) -> PublicKey | Finding:
     """Return the key among `keys` that made a signature.
 
     Args:
@@ -108,7 +105,7 @@ def verify(payload: bytes, signature: str | None, keys: Sequence[PublicKey], eff
             return _TOO_MANY
         if key.verify(decoded, payload):
             return key
-    return _NOBODY
+    return _UNKNOWN_KEY
 
 
 def _decoded(text: str | None) -> bytes | Finding:
@@ -124,30 +121,17 @@ def _decoded(text: str | None) -> bytes | Finding:
 
 
 def _payload(document: Any) -> Payload:
-    members = _members(document, ("critical",), ("optional",))
-    critical = _members(members["critical"], ("type", "image", "identity"))
+    payload = members(document, ("critical",), ("optional",))
+    critical = members(payload["critical"], ("type", "image", "identity"))
     if critical["type"] != PAYLOAD_TYPE:
-        raise _InvalidError(f"its type is {str(critical['type'])[:64]!r}")
-    digest = _members(critical["image"], ("docker-manifest-digest",))["docker-manifest-digest"]
+        raise MembersError(f"its type is {str(critical['type'])[:64]!r}")
+    digest = members(critical["image"], ("docker-manifest-digest",))["docker-manifest-digest"]
     if not is_digest(digest):
-        raise _InvalidError("docker-manifest-digest is no SHA-256 digest")
-    repository = _members(critical["identity"], ("docker-reference",))["docker-reference"]
+        raise MembersError("docker-manifest-digest is no SHA-256 digest")
+    repository = members(critical["identity"], ("docker-reference",))["docker-reference"]
     if not isinstance(repository, str):
-        raise _InvalidError("docker-reference is no text")
-    optional = members.get("optional")
+        raise MembersError("docker-reference is no text")
+    optional = payload.get("optional")
     if optional is not None and not isinstance(optional, dict):
-        raise _InvalidError("optional is no object")
+        raise MembersError("optional is no object")
     return Payload(digest, repository, optional)
-
-
-def _members(value: Any, needed: Sequence[str], allowed: Sequence[str] = ()) -> dict[str, Any]:
-    """Return a JSON object that has all the needed members and no others but the allowed ones."""
-    if not isinstance(value, dict):
-        raise _InvalidError(f"an object with {', '.join(needed)} is needed")
-    missing = next((name for name in needed if name not in value), None)
-    if missing is not None:
-        raise _InvalidError(f"{missing!r} is missing")
-    odd = next((name for name in value if name not in needed and name not in allowed), None)
-    if odd is not None:
-        raise _InvalidError(f"{odd[:64]!r} is unknown")
-    return value

@@ -12,11 +12,11 @@ import binascii
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from eclctl import strictjson
 from eclctl.signature.keys import PublicKey
+from eclctl.strictjson import MembersError
 from eclctl.terms import Finding
 
 __all__ = [
@@ -25,11 +25,10 @@ __all__ = [
     "Effort",
     "Envelope",
     "EnvelopeSignature",
-    "Verified",
     "is_envelope",
     "pae",
-    "parse",
-    "verify",
+    "parse_envelope",
+    "verify_envelope",
 ]
 
 PAYLOAD_TYPE = "application/vnd.sylabs.sif-metadata+json"
@@ -63,18 +62,11 @@ class Envelope(NamedTuple):
     signatures: tuple[EnvelopeSignature, ...]
 
 
-class Verified(NamedTuple):
-    """The payload of an envelope and the keys that signed it, each once, at least one."""
-
-    payload: bytes
-    keys: tuple[PublicKey, ...]
-
-
-@dataclass(slots=True)
 class Effort:
     """How many more signatures may be tried with a key: junk without a keyid must not cost keys times signatures."""
 
-    left: int = 4096
+    def __init__(self, left: int = 4096) -> None:
+        self.left = left
 
     def spend(self) -> bool:
         """Take one try; False when there is none left."""
@@ -82,14 +74,10 @@ class Effort:
         return self.left >= 0
 
 
-class _InvalidError(Exception):
-    """The data is no envelope that can be verified."""
-
-
 def is_envelope(data: bytes) -> bool:
     """Return whether `data` begins with JSON that says it is an envelope of SIF metadata.
 
-    This is lenient, as the reference is: what `parse` then refuses was an envelope, if a broken one.
+    This is lenient, as the reference is: what `parse_envelope` then refuses was an envelope, if a broken one.
     """
     start = data.lstrip(b" \t\r\n")
     if not start.startswith(b"{") or start.count(b",") > _MAX_COMMAS:
@@ -107,24 +95,25 @@ def pae(payload_type: str, payload: bytes) -> bytes:
     return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
 
 
-def parse(data: bytes) -> Envelope | Finding:
+def parse_envelope(data: bytes) -> Envelope | Finding:
     """Return the envelope in `data`, or a finding `bad-envelope`."""
     try:
-        document = strictjson.loads(data)
-        return _envelope(document)
+        return _envelope(strictjson.loads(data))
     except strictjson.JsonError as error:
         return Finding("bad-envelope", f"{_FAILED}: not valid JSON: {error}")
-    except _InvalidError as error:
+    except MembersError as error:
         return Finding("bad-envelope", f"{_FAILED}: {error}")
 
 
-def verify(envelope: Envelope, keys: Sequence[PublicKey], effort: Effort | None = None) -> Verified | Finding:
-    """Return the payload and the keys among `keys` that signed it.
+def verify_envelope(
+    envelope: Envelope, keys: Sequence[PublicKey], effort: Effort | None = None
+) -> tuple[PublicKey, ...] | Finding:
+    """Return the keys among `keys` that signed the payload, at least one; or why there is none.
 
     A key that signed twice is there once. Every other signature is passed over: one is enough.
 
     Args:
-        envelope: From `parse`.
+        envelope: From `parse_envelope`.
         keys: The keys to try.
         effort: What may be spent, when several envelopes share one budget.
     """
@@ -143,52 +132,49 @@ def verify(envelope: Envelope, keys: Sequence[PublicKey], effort: Effort | None 
                     break
     if not accepted:
         return Finding("bad-signature" if named else "unknown-key", _NOT_ACCEPTED)
-    return Verified(envelope.payload, tuple(accepted.values()))
+    return tuple(accepted.values())
 
 
 def _envelope(document: Any) -> Envelope:
     # Members that are not ours are allowed: DSSE wants them ignored. Ours in other letters are not: some readers
     # would take them.
     if not isinstance(document, dict) or document.get("payloadType") != PAYLOAD_TYPE:
-        raise _InvalidError("unexpected payload type")
+        raise MembersError("unexpected payload type")
     _refuse_variants(document, _MEMBERS)
     signatures = document.get("signatures")
     if signatures is None or signatures == []:
-        raise _InvalidError("no signature found")
+        raise MembersError("no signature found")
     if not isinstance(signatures, list) or len(signatures) > MAX_SIGNATURES:
-        raise _InvalidError(f"signatures is no list of at most {MAX_SIGNATURES}")
+        raise MembersError(f"signatures is no list of at most {MAX_SIGNATURES}")
     return Envelope(_decoded(document.get("payload")), tuple(_signature(item) for item in signatures))
 
 
 def _signature(item: Any) -> EnvelopeSignature:
     if not isinstance(item, dict):
-        raise _InvalidError("a signature is no object")
+        raise MembersError("a signature is no object")
     _refuse_variants(item, ("keyid", "sig"))
     keyid = item.get("keyid", "")
     if keyid is None:
         keyid = ""
     if not isinstance(keyid, str):
-        raise _InvalidError("a keyid is no string")
+        raise MembersError("a keyid is no string")
     return EnvelopeSignature(keyid, _decoded(item.get("sig")))
 
 
 def _refuse_variants(members: Mapping[str, Any], names: Sequence[str]) -> None:
     name = strictjson.variant(members, names)
     if name is not None:
-        raise _InvalidError(f"{name[:64]!r} is written in other letters")
+        raise MembersError(f"{name[:64]!r} is written in other letters")
 
 
 def _decoded(text: Any) -> bytes:
     """Return the bytes of base64 text, standard or URL-safe, padded (DSSE v1, "envelope")."""
-    if not isinstance(text, str) or len(text) % 4:
-        raise _InvalidError("unable to base64 decode payload (is payload in the right format?)")
-    if _STANDARD.fullmatch(text):
-        alphabet = None
-    elif _URL_SAFE.fullmatch(text):
-        alphabet = b"-_"
-    else:
-        raise _InvalidError("unable to base64 decode payload (is payload in the right format?)")
-    try:
-        return base64.b64decode(text, altchars=alphabet)
-    except binascii.Error as error:
-        raise _InvalidError(f"unable to base64 decode payload: {error}") from None
+    why = "unable to base64 decode payload"
+    if isinstance(text, str) and len(text) % 4 == 0:
+        for characters, alphabet in ((_STANDARD, None), (_URL_SAFE, b"-_")):
+            if characters.fullmatch(text):
+                try:
+                    return base64.b64decode(text, altchars=alphabet)
+                except binascii.Error as error:
+                    raise MembersError(f"{why}: {error}") from None
+    raise MembersError(f"{why} (is payload in the right format?)")

@@ -1,4 +1,4 @@
-"""Which sort of signature a signature object holds, before anything of it is believed.
+"""Which sort of signature a signature object holds, before anything of it is verified.
 
 This decides what is tried, never what counts. It looks where the reference looks, and as leniently: at the first
 clear-signed message that is whole, whose text begins with `SIFHASH:` in legacy signatures alone, and for a DSSE

@@ -9,12 +9,11 @@ Findings are in the words of the reference (Go's crypto/x509) where it has words
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import islice
-from typing import TypeAlias, TypeVar
+from itertools import islice, pairwise
+from typing import NamedTuple, TypeAlias, TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -25,9 +24,18 @@ from cryptography.x509.verification import Criticality, ExtensionPolicy, PolicyB
 
 from eclctl.errors import KeyMaterialError
 from eclctl.terms import Finding
-from eclctl.trust.revocation import Link, links
+from eclctl.trust.revocation import Link
 
-__all__ = ["MAX_PATH", "STRONG_HASHES", "UNKNOWN_AUTHORITY", "UNREADABLE", "Chain", "Read", "chains", "read"]
+__all__ = [
+    "MAX_PATH",
+    "STRONG_HASHES",
+    "UNKNOWN_AUTHORITY",
+    "UNREADABLE",
+    "Chain",
+    "ReadCertificate",
+    "chains",
+    "read_certificate",
+]
 
 MAX_PATH = 16
 """The most certificates in a path, leaf and root included."""
@@ -77,11 +85,14 @@ _E = TypeVar("_E", bound=x509.ExtensionType)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Read:
+class ReadCertificate:
     """A certificate and the parts of it that rules look at.
 
-    `identity` is the subject with the public key: who it is, whichever certificate says so. `authority` is the CA bit
-    of basicConstraints, `path_length` None when there is no limit, `usages` None when there is no extended key usage.
+    identity: the subject with the public key: who it is in every certificate that says so.
+    authority: the CA bit of basicConstraints.
+    path_length: None when there is no limit.
+    usages: None when there is no extended key usage.
+    unhandled: the OID of a critical extension that is not understood here (RFC 5280 section 4.2), or None.
     """
 
     certificate: x509.Certificate
@@ -99,8 +110,7 @@ class Read:
     hash_name: str
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Chain:
+class Chain(NamedTuple):
     """Certificates from the leaf to a root, and why they are no path at any time, or None when they may be one.
 
     `begins` is the latest notBefore and `ends` the earliest notAfter: at instants from the one to the other, both
@@ -114,22 +124,43 @@ class Chain:
     refusal: Finding | None
 
 
-_Candidate: TypeAlias = tuple[Read, ...]
+_Candidate: TypeAlias = tuple[ReadCertificate, ...]
 
 
-def read(certificate: x509.Certificate) -> Read:
+def read_certificate(certificate: x509.Certificate) -> ReadCertificate:
     """Return the parts of a certificate that rules look at.
 
     Raises:
         KeyMaterialError: A field of it cannot be decoded.
     """
     try:
-        return _read(certificate)
+        constraints = _extension(certificate, x509.BasicConstraints)
+        usages = _extension(certificate, x509.ExtendedKeyUsage)
+        subject = certificate.subject.public_bytes()
+        algorithm = certificate.signature_hash_algorithm
+        critical = (each.oid for each in certificate.extensions if each.critical)
+        return ReadCertificate(
+            certificate=certificate,
+            subject=subject,
+            issuer=certificate.issuer.public_bytes(),
+            identity=(subject, _key(certificate)),
+            begins=certificate.not_valid_before_utc,
+            ends=certificate.not_valid_after_utc,
+            authority=constraints is not None and constraints.ca,
+            path_length=None if constraints is None else constraints.path_length,
+            key_usage=_extension(certificate, x509.KeyUsage),
+            usages=None if usages is None else frozenset(usages),
+            constraints=_extension(certificate, x509.NameConstraints),
+            unhandled=next((oid.dotted_string for oid in critical if oid not in _UNDERSTOOD), None),
+            hash_name="" if algorithm is None else algorithm.name,
+        )
     except UNREADABLE as error:
         raise KeyMaterialError(f"the certificate cannot be decoded: {error}") from error
 
 
-def chains(leaf: Read, intermediates: Iterable[Read], roots: Iterable[Read]) -> tuple[Chain, ...]:
+def chains(
+    leaf: ReadCertificate, intermediates: Iterable[ReadCertificate], roots: Iterable[ReadCertificate]
+) -> tuple[Chain, ...]:
     """Return the chains from a leaf to roots by name, each judged, in no promised order.
 
     A leaf that is itself among the roots is not its own root: a path has at least two certificates. At most
@@ -139,39 +170,11 @@ def chains(leaf: Read, intermediates: Iterable[Read], roots: Iterable[Read]) -> 
     return tuple(_judged(candidate) for candidate in islice(found, _MAX_CANDIDATES))
 
 
-def _read(certificate: x509.Certificate) -> Read:
-    constraints = _extension(certificate, x509.BasicConstraints)
-    usages = _extension(certificate, x509.ExtendedKeyUsage)
-    subject = certificate.subject.public_bytes()
-    algorithm = certificate.signature_hash_algorithm
-    return Read(
-        certificate=certificate,
-        subject=subject,
-        issuer=certificate.issuer.public_bytes(),
-        identity=(subject, _key(certificate)),
-        begins=certificate.not_valid_before_utc,
-        ends=certificate.not_valid_after_utc,
-        authority=constraints is not None and constraints.ca,
-        path_length=None if constraints is None else constraints.path_length,
-        key_usage=_extension(certificate, x509.KeyUsage),
-        usages=None if usages is None else frozenset(usages),
-        constraints=_extension(certificate, x509.NameConstraints),
-        unhandled=_unhandled(certificate),
-        hash_name="" if algorithm is None else algorithm.name,
-    )
-
-
 def _extension(certificate: x509.Certificate, kind: type[_E]) -> _E | None:
     try:
         return certificate.extensions.get_extension_for_class(kind).value
     except x509.ExtensionNotFound:
         return None
-
-
-def _unhandled(certificate: x509.Certificate) -> str | None:
-    """Return the OID of a critical extension that is not understood here (RFC 5280 section 4.2), or None."""
-    extensions = certificate.extensions
-    return next((each.oid.dotted_string for each in extensions if each.critical and each.oid not in _UNDERSTOOD), None)
 
 
 def _key(certificate: x509.Certificate) -> bytes:
@@ -182,15 +185,15 @@ def _key(certificate: x509.Certificate) -> bytes:
         return certificate.fingerprint(SHA256())
 
 
-def _by_subject(certificates: Iterable[Read]) -> dict[bytes, list[Read]]:
-    index: defaultdict[bytes, list[Read]] = defaultdict(list)
+def _by_subject(certificates: Iterable[ReadCertificate]) -> dict[bytes, list[ReadCertificate]]:
+    index: dict[bytes, list[ReadCertificate]] = {}
     for each in certificates:
-        index[each.subject].append(each)
-    return dict(index)
+        index.setdefault(each.subject, []).append(each)
+    return index
 
 
 def _candidates(
-    leaf: Read, intermediates: dict[bytes, list[Read]], roots: dict[bytes, list[Read]]
+    leaf: ReadCertificate, intermediates: dict[bytes, list[ReadCertificate]], roots: dict[bytes, list[ReadCertificate]]
 ) -> Iterator[_Candidate]:
     """Yield the chains whose names fit, shorter ones first.
 
@@ -210,17 +213,14 @@ def _candidates(
 
 def _judged(candidate: _Candidate) -> Chain:
     certificates = tuple(each.certificate for each in candidate)
+    links = tuple(Link(certificate, issuer) for certificate, issuer in pairwise(certificates))
     begins = max(each.begins for each in candidate)
     ends = min(each.ends for each in candidate)
-    refusal = _broken_rule(candidate)
+    rules = (_authorities, _lengths, _extensions, _hashes, _names, _usage_of_leaf, _usages)
+    refusal = next((finding for rule in rules if (finding := rule(candidate)) is not None), None)
     if refusal is None and begins <= ends:  # otherwise there is no instant to ask about, and none at which it holds
         refusal = _refused_by_library(certificates, begins)
-    return Chain(certificates, links(certificates), begins, ends, refusal)
-
-
-def _broken_rule(candidate: _Candidate) -> Finding | None:
-    rules = (_authorities, _lengths, _extensions, _hashes, _names, _usage_of_leaf, _usages)
-    return next((finding for rule in rules if (finding := rule(candidate)) is not None), None)
+    return Chain(certificates, links, begins, ends, refusal)
 
 
 def _authorities(candidate: _Candidate) -> Finding | None:

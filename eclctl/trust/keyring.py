@@ -11,12 +11,12 @@ import hashlib
 import math
 import os
 import stat
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from eclctl.errors import KeyMaterialError
+from eclctl.errors import ConfigError, KeyMaterialError
+from eclctl.files.guarded import read_unguarded
 from eclctl.signature import openpgp
 from eclctl.signature.keys import MAX_KEY_FILE, PublicKey, parse_public_key
 from eclctl.terms import Finding, KeyRef, SignatureFormat, SignerKind
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MAX_KEYRING_FILE",
     "KeyStore",
-    "judge",
+    "judge_claim",
     "load_keyring",
     "load_public_keys",
     "needed",
@@ -43,7 +43,6 @@ MAX_KEYRING_FILE = 64 * 1024 * 1024
 """The longest keyring file that is read, in bytes."""
 
 
-@dataclass(frozen=True, slots=True)
 class KeyStore:
     """Everything that may verify a signature, each sort for its own: a key signs only what it was listed for.
 
@@ -54,23 +53,21 @@ class KeyStore:
     dsse_keys: every key that may have signed a DSSE envelope, each once.
     """
 
-    pgp: openpgp.Keyring
-    listed: Listing = field(default_factory=dict, hash=False)
-    digest: str = field(init=False)
-    dsse_keys: tuple[PublicKey, ...] = field(init=False, repr=False)
-    _names: Mapping[str, tuple[KeyRef, ...]] = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        names: dict[str, list[KeyRef]] = {}
+    def __init__(self, pgp: openpgp.Keyring, listed: Listing | None = None) -> None:
+        self.pgp = pgp
+        self.listed = listed or {}
+        self._names: dict[str, tuple[KeyRef, ...]] = {}
         keys: dict[str, PublicKey] = {}
+        lines = [f"pgp {pgp.facts}"]
         for kind, entry in SIGNER_TYPES.items():
-            for name, each in entry.listed(self).items() if entry.format is SignatureFormat.DSSE else ():
+            listed_here = entry.listed(self)
+            lines += sorted(f"{entry.digest_word} {each.id}" for each in listed_here.values())
+            for name, each in listed_here.items() if entry.format is SignatureFormat.DSSE else ():
                 if (key := entry.verification_key(each)) is not None:
                     keys.setdefault(key.id, key)
-                    names.setdefault(key.id, []).append(KeyRef(kind, name))
-        object.__setattr__(self, "dsse_keys", tuple(keys.values()))
-        object.__setattr__(self, "_names", {key: tuple(found) for key, found in names.items()})
-        object.__setattr__(self, "digest", self._digest())
+                    self._names[key.id] = (*self._names.get(key.id, ()), KeyRef(kind, name))
+        self.dsse_keys = tuple(keys.values())
+        self.digest = "sha256:" + hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
     @classmethod
     def of(
@@ -90,21 +87,10 @@ class KeyStore:
             },
         )
 
-    def _digest(self) -> str:
-        lines = [f"pgp {self.pgp.facts}"]
-        for entry in SIGNER_TYPES.values():
-            lines += sorted(f"{entry.digest_word} {each.id}" for each in entry.listed(self).values())
-        return "sha256:" + hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
     @property
     def cosign(self) -> tuple[PublicKey, ...]:
         """The keys for cosign signatures."""
         return tuple(self.listed.get(SignerKind.COSIGN, {}).values())
-
-    @property
-    def credentials(self) -> tuple[Credential, ...]:
-        """The X.509 certificates."""
-        return tuple(self.listed.get(SignerKind.CERTIFICATE, {}).values())
 
     def names(self, key: PublicKey) -> tuple[KeyRef, ...]:
         """Return what a key in `dsse_keys` was listed as: itself, certificates that speak for it, or both."""
@@ -125,7 +111,7 @@ class KeyStore:
         return self._names.get(ref.id if key is None else key.id, ())
 
 
-def judge(store: KeyStore, claim: Signed, now: datetime, statuses: StatusSource = NO_STATUS) -> Finding | None:
+def judge_claim(store: KeyStore, claim: Signed, now: datetime, statuses: StatusSource = NO_STATUS) -> Finding | None:
     """Return why a verified signature does not count at `now`, or None when it does.
 
     Args:
@@ -161,7 +147,7 @@ def needed(store: KeyStore, now: datetime) -> tuple[Link, ...]:
 def next_turning_point(
     store: KeyStore, claims: Iterable[Signed], now: datetime, statuses: StatusSource = NO_STATUS
 ) -> float:
-    """Return the first time after `now` at which `judge` may say something else of any of the claims.
+    """Return the first time after `now` at which `judge_claim` may say something else of any of the claims.
 
     It is in seconds since the epoch; infinity when there is none. What `statuses` learn meanwhile is not foreseen:
     their `version` tells.
@@ -228,26 +214,15 @@ def _is(sort: Callable[[int], bool], path: str) -> bool:
 
 
 def read_file(path: str | os.PathLike[str], limit: int) -> bytes:
-    """Return a regular file of at most `limit` bytes; a FIFO under that name does not stall us.
+    """Return the content of a regular file of at most `limit` bytes. Its owner is not looked at.
 
     Raises:
         KeyMaterialError: There is none, it cannot be read or it is longer; the message names it.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError as error:
-        raise KeyMaterialError(f"{path}: {error.strerror}") from error
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)  # os.fdopen refuses a directory in its own words
-        raise KeyMaterialError(f"{path}: not a regular file")
-    with os.fdopen(descriptor, "rb") as file:
-        try:
-            data = file.read(limit + 1)
-        except OSError as error:
-            raise KeyMaterialError(f"{path}: {error.strerror}") from error
-    if len(data) > limit:
-        raise KeyMaterialError(f"{path}: larger than {limit} bytes")
-    return data
+        return read_unguarded(os.fspath(path), limit=limit)
+    except ConfigError as error:
+        raise KeyMaterialError(f"{path}: {error}") from error
 
 
 def _blame(files: Sequence[str], blobs: Sequence[bytes]) -> None:

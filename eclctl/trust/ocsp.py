@@ -20,9 +20,8 @@ delegates for a short time.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -40,7 +39,7 @@ from cryptography.x509.oid import (
 from eclctl.errors import KeyMaterialError
 from eclctl.signature.keys import parse_public_key
 from eclctl.trust import der
-from eclctl.trust.chains import STRONG_HASHES, UNREADABLE, read
+from eclctl.trust.chains import STRONG_HASHES, UNREADABLE, read_certificate
 from eclctl.trust.revocation import Link, Status
 
 __all__ = [
@@ -48,10 +47,10 @@ __all__ = [
     "MAX_RESPONDERS",
     "MAX_RESPONSE",
     "SKEW",
-    "Answer",
-    "examine",
+    "OcspAnswer",
+    "build_request",
     "judge",
-    "request",
+    "judge_response",
     "responders",
 ]
 
@@ -68,11 +67,6 @@ MAX_AGE_WITHOUT_NEXT_UPDATE = timedelta(days=7)
 """For how long after thisUpdate a response without nextUpdate is relied on, unless `max_age` says otherwise."""
 
 _MAX_DELEGATES = 8
-_STATUS: Final = {
-    ocsp.OCSPCertStatus.GOOD: Status.GOOD,
-    ocsp.OCSPCertStatus.REVOKED: Status.REVOKED,
-    ocsp.OCSPCertStatus.UNKNOWN: Status.UNKNOWN,
-}
 _RSA: Final[dict[x509.ObjectIdentifier, HashAlgorithm]] = {
     SignatureAlgorithmOID.RSA_WITH_SHA256: SHA256(),
     SignatureAlgorithmOID.RSA_WITH_SHA384: SHA384(),
@@ -90,8 +84,7 @@ _REQUIRED_FIELDS = 3  # of a SingleResponse: certID, certStatus, thisUpdate
 _SINGLE_EXTENSIONS = 0xA1
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class OcspAnswer(NamedTuple):
     """What a response is worth, and why, in one sentence.
 
     `this_update` and `next_update` are set for `good`, `revoked` and `unknown`: from when and until when the answer may
@@ -106,9 +99,8 @@ class Answer:
     final: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Question:
-    """What a response is judged against; see `examine`."""
+class _Question(NamedTuple):
+    """What a response is judged against; see `judge_response`."""
 
     certificate: x509.Certificate
     issuer: x509.Certificate
@@ -130,11 +122,11 @@ def judge(
     nonce: bytes | None = None,
     max_age: timedelta | None = None,
 ) -> Status:
-    """Return what a response says of a certificate, and `INVALID` when that cannot be relied on. See `examine`."""
-    return examine(response, certificate, issuer, now=now, nonce=nonce, max_age=max_age).status
+    """Return what a response says of a certificate, `INVALID` when that cannot be relied on. See `judge_response`."""
+    return judge_response(response, certificate, issuer, now=now, nonce=nonce, max_age=max_age).status
 
 
-def examine(
+def judge_response(
     response: bytes,
     certificate: x509.Certificate | bytes,
     issuer: x509.Certificate | bytes,
@@ -142,7 +134,7 @@ def examine(
     now: datetime,
     nonce: bytes | None = None,
     max_age: timedelta | None = None,
-) -> Answer:
+) -> OcspAnswer:
     """Return what a response says of a certificate, why, and for how long. Never raises for the response's sake.
 
     Args:
@@ -161,12 +153,12 @@ def examine(
     try:
         return _examined(response, question)
     except _InvalidError as error:
-        return Answer(Status.INVALID, str(error))
+        return OcspAnswer(Status.INVALID, str(error))
     except _OTHER_ERRORS as error:
-        return Answer(Status.INVALID, f"the response cannot be decoded: {error}")
+        return OcspAnswer(Status.INVALID, f"the response cannot be decoded: {error}")
 
 
-def request(link: Link, nonce: bytes | None) -> bytes:
+def build_request(link: Link, nonce: bytes | None) -> bytes:
     """Return the DER of a request about a certificate.
 
     The CertID uses SHA-1, which names the certificate and proves nothing: many responders know no other (RFC 5019
@@ -210,20 +202,25 @@ def _certificate(given: x509.Certificate | bytes) -> x509.Certificate:
         raise KeyMaterialError(f"no certificate: {error}") from error
 
 
-def _examined(response: bytes, question: _Question) -> Answer:
+def _examined(response: bytes, question: _Question) -> OcspAnswer:
     if len(response) > MAX_RESPONSE:
         raise _InvalidError(f"the response is larger than {MAX_RESPONSE} bytes")
     parsed = ocsp.load_der_ocsp_response(response)
     if parsed.response_status is not ocsp.OCSPResponseStatus.SUCCESSFUL:
         name = parsed.response_status.name.lower().replace("_", " ")
-        return Answer(Status.UNAVAILABLE, f"the responder has no answer: {name}")
+        return OcspAnswer(Status.UNAVAILABLE, f"the responder has no answer: {name}")
     if (why := _not_issued(question.certificate, question.issuer)) is not None:
         raise _InvalidError(f"the certificate is not the issuer's: {why}")
-    _require_octets(_basic_response(response))
+    _, wrapped = der.elements(der.one(response, der.SEQUENCE))
+    _, basic_response = der.elements(der.one(wrapped.contents, der.SEQUENCE))  # section 4.2.1
+    _require_octets(basic_response.contents)
     _require_understood(parsed)
     _require_authorized(parsed, question)
     _require_nonce(parsed, question.nonce)
-    return _answer(_about(parsed, question), question.now, question.max_age)
+    about = [answer for answer in parsed.responses if _names(answer, question)]
+    if not about:
+        raise _InvalidError("the response is about another certificate")
+    return _answer(about, question.now, question.max_age)
 
 
 def _not_issued(certificate: x509.Certificate, issuer: x509.Certificate) -> str | None:
@@ -234,13 +231,6 @@ def _not_issued(certificate: x509.Certificate, issuer: x509.Certificate) -> str 
     except UNREADABLE as error:
         return str(error)
     return None
-
-
-def _basic_response(response: bytes) -> bytes:
-    """Return the BasicOCSPResponse in a response (section 4.2.1)."""
-    _, wrapped = der.elements(der.one(response, der.SEQUENCE))
-    _, contents = der.elements(der.one(wrapped.contents, der.SEQUENCE))
-    return contents.contents
 
 
 def _require_octets(signed: bytes) -> None:
@@ -306,7 +296,7 @@ def _not_delegate(signer: x509.Certificate, question: _Question) -> str | None:
     if signer.public_key() == question.certificate.public_key():
         return "the certificate answers for itself"
     _require_octets(signer.public_bytes(Encoding.DER))
-    delegate = read(signer)
+    delegate = read_certificate(signer)
     if delegate.usages is None or ExtendedKeyUsageOID.OCSP_SIGNING not in delegate.usages:
         return "the responder's certificate is not for OCSP signing"
     if delegate.authority or (delegate.key_usage is not None and not delegate.key_usage.digital_signature):
@@ -348,14 +338,6 @@ def _require_nonce(response: ocsp.OCSPResponse, nonce: bytes | None) -> None:
         raise _InvalidError("the response holds another nonce than was sent")
 
 
-def _about(response: ocsp.OCSPResponse, question: _Question) -> list[ocsp.OCSPSingleResponse]:
-    """Return the answers about the certificate, at least one."""
-    found = [answer for answer in response.responses if _names(answer, question)]
-    if not found:
-        raise _InvalidError("the response is about another certificate")
-    return found
-
-
 def _names(answer: ocsp.OCSPSingleResponse, question: _Question) -> bool:
     """Return whether a CertID is this certificate's (section 4.1.1): the library hashes what we hold the same way."""
     if answer.serial_number != question.certificate.serial_number:
@@ -365,7 +347,7 @@ def _names(answer: ocsp.OCSPSingleResponse, question: _Question) -> bool:
     return (answer.issuer_name_hash, answer.issuer_key_hash) == (ours.issuer_name_hash, ours.issuer_key_hash)
 
 
-def _answer(answers: list[ocsp.OCSPSingleResponse], now: datetime, max_age: timedelta | None) -> Answer:
+def _answer(answers: list[ocsp.OCSPSingleResponse], now: datetime, max_age: timedelta | None) -> OcspAnswer:
     if len({answer.certificate_status for answer in answers}) != 1:
         raise _InvalidError("the response contradicts itself")
     begins = max(answer.this_update_utc for answer in answers)
@@ -374,12 +356,9 @@ def _answer(answers: list[ocsp.OCSPSingleResponse], now: datetime, max_age: time
         raise _InvalidError(f"the answer is from the future: thisUpdate is {begins:%Y-%m-%d %H:%M:%S} UTC")
     if ends < now:
         raise _InvalidError(f"the answer is too old: it held until {ends:%Y-%m-%d %H:%M:%S} UTC")
-    return Answer(_STATUS[answers[0].certificate_status], _words(answers[0]), begins, ends, _final(answers))
-
-
-def _final(answers: list[ocsp.OCSPSingleResponse]) -> bool:
     revoked = [answer for answer in answers if answer.certificate_status is ocsp.OCSPCertStatus.REVOKED]
-    return any(answer.revocation_reason not in _TAKEN_BACK for answer in revoked)
+    final = any(answer.revocation_reason not in _TAKEN_BACK for answer in revoked)
+    return OcspAnswer(Status[answers[0].certificate_status.name], _words(answers[0]), begins, ends, final)
 
 
 def _ends(answer: ocsp.OCSPSingleResponse, max_age: timedelta | None) -> datetime:

@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -33,7 +31,6 @@ __all__ = [
     "StatusSubject",
     "first_not_good",
     "known_in_words",
-    "links",
 ]
 
 _NOT_ASKED = "its responder was not asked yet"
@@ -64,30 +61,22 @@ class StatusSubject(Protocol):
         """The subject of a sentence, such as "the certificate CN=builder"."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Link:
     """A certificate and the one that issued it: what an OCSP request asks about.
 
     `id` is `sha256:<hex>` over both, so that an answer for one issuer is never taken for another's.
     """
 
-    certificate: x509.Certificate
-    issuer: x509.Certificate
-    id: str = field(init=False)
-
-    def __post_init__(self) -> None:
-        both = [hashlib.sha256(each.public_bytes(Encoding.DER)).digest() for each in (self.certificate, self.issuer)]
-        object.__setattr__(self, "id", "sha256:" + hashlib.sha256(b"".join(both)).hexdigest())
+    def __init__(self, certificate: x509.Certificate, issuer: x509.Certificate) -> None:
+        self.certificate = certificate
+        self.issuer = issuer
+        both = [hashlib.sha256(each.public_bytes(Encoding.DER)).digest() for each in (certificate, issuer)]
+        self.id = "sha256:" + hashlib.sha256(b"".join(both)).hexdigest()
 
     @property
     def title(self) -> str:
         """The certificate by its subject (RFC 4514)."""
         return f"the certificate {self.certificate.subject.rfc4514_string()}"
-
-
-def links(path: Sequence[x509.Certificate]) -> tuple[Link, ...]:
-    """Return what must be asked about a path, leaf first and root last: every certificate but the root."""
-    return tuple(Link(certificate, issuer) for certificate, issuer in pairwise(path))
 
 
 class Known(NamedTuple):
@@ -109,11 +98,10 @@ class StatusSource(Protocol):
         """Return what is known at `now`; None when no answer has come yet, or what was known has run out."""
 
 
-@dataclass(frozen=True, slots=True)
 class NoStatus:
     """The source of a command that cannot ask: nothing is available, so nothing that must be good is."""
 
-    version: int = 0
+    version = 0
 
     def known(self, subject: StatusSubject, now: datetime) -> Known:
         """Return that no responder can be asked."""
@@ -129,8 +117,12 @@ def first_not_good(subjects: Iterable[StatusSubject], statuses: StatusSource, no
     """Return why the first subject that is not known to be good is not, or None. What is not known is not good."""
     for subject in subjects:
         known = statuses.known(subject, now)
-        if known is None or known.status is not Status.GOOD or known.until <= now:
-            return _not_good(subject, known)
+        if known is not None and known.status is Status.GOOD and known.until > now:
+            continue
+        if known is not None and known.status is Status.REVOKED:
+            return Finding("revoked", f"{subject.title} is revoked: {known.reason}")
+        why = "not asked yet" if known is None else f"{known.status.value}: {known.reason}"
+        return Finding("ocsp", f"{subject.title} is not known to be good ({why})")
     return None
 
 
@@ -143,10 +135,3 @@ def known_in_words(known: Sequence[Known | None]) -> str:
             return f"{each.status.value}: {each.reason}"
     untils = [each.until for each in known if each is not None]
     return f"good until {min(untils).strftime('%Y-%m-%d %H:%MZ')}" if untils else ""
-
-
-def _not_good(subject: StatusSubject, known: Known | None) -> Finding:
-    if known is not None and known.status is Status.REVOKED:
-        return Finding("revoked", f"{subject.title} is revoked: {known.reason}")
-    why = "not asked yet" if known is None else f"{known.status.value}: {known.reason}"
-    return Finding("ocsp", f"{subject.title} is not known to be good ({why})")

@@ -7,7 +7,8 @@ A path is found in four steps, the first three once for each credential, because
 2. For each candidate the rules of `trust.chains`: what each certificate may be used for, how deep it may reach, which
    names it constrains, how strong its signature is.
 3. Signatures and the rest of RFC 5280's profile, by `cryptography.x509.verification`.
-4. `path` then asks of the candidates that are left whether all of their certificates, the root too, are valid now.
+4. `Credential.path` then asks of the candidates that are left whether all of their certificates, the root too, are
+   valid now.
 
 Findings are in the words of the reference (Go's crypto/x509) where it has words for them.
 """
@@ -28,7 +29,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from eclctl.errors import KeyMaterialError
 from eclctl.signature.keys import MAX_CERTIFICATE_FILE, PublicKey, parse_public_key
 from eclctl.terms import Finding
-from eclctl.trust.chains import UNKNOWN_AUTHORITY, UNREADABLE, Chain, Read, chains, read
+from eclctl.trust.chains import UNKNOWN_AUTHORITY, UNREADABLE, Chain, ReadCertificate, chains, read_certificate
 from eclctl.trust.revocation import Link
 
 __all__ = [
@@ -36,9 +37,6 @@ __all__ = [
     "Credential",
     "check_certificates",
     "load_credential",
-    "path",
-    "path_links",
-    "turning_points",
 ]
 
 MAX_CERTIFICATES = 1024
@@ -56,7 +54,9 @@ class Credential:
     `id` is `x509:` and the hex SHA-256 over leaf, intermediates, roots and `ocsp`, in any order.
     `fingerprint` is `sha256:<hex>` of the leaf's DER, `name` its subject (RFC 4514) and `key` its public key. `ocsp`
     says whether every certificate of the path but the root must be known not to be revoked. `source` is where the
-    leaf was read, for messages.
+    leaf was read, for messages. `turning_points` are the times at which `path` may begin to say something else, in
+    seconds since the epoch, in order: every notBefore in the chains that could become a path, and the instant after
+    every notAfter.
     """
 
     id: str
@@ -70,7 +70,35 @@ class Credential:
     source: str = field(compare=False)
     _validity: tuple[datetime, datetime] = field(compare=False, repr=False)
     _chains: tuple[Chain, ...] = field(compare=False, repr=False)
-    _turns: tuple[float, ...] = field(compare=False, repr=False)
+    turning_points: tuple[float, ...] = field(compare=False, repr=False)
+
+    def path(self, now: datetime) -> tuple[x509.Certificate, ...] | Finding:
+        """Return a path that is valid at `now`, leaf first and root last, at least two certificates; or why none is.
+
+        Args:
+            now: Aware, UTC. A certificate is valid from its notBefore to its notAfter, both included.
+        """
+        chain = self._chain(now)
+        return chain if isinstance(chain, Finding) else chain.certificates
+
+    def path_links(self, now: datetime) -> tuple[Link, ...] | Finding:
+        """Return what must be asked about the path, every certificate but the root; or why there is no path."""
+        chain = self._chain(now)
+        return chain if isinstance(chain, Finding) else chain.links
+
+    def _chain(self, now: datetime) -> Chain | Finding:
+        possible = [chain for chain in self._chains if chain.refusal is None]
+        for chain in possible:
+            if chain.begins <= now <= chain.ends:
+                return chain
+        begins, ends = self._validity
+        if not begins <= now <= ends:
+            return _outside(begins, ends, now)
+        if possible:
+            return _outside(possible[0].begins, possible[0].ends, now)
+        refusals = [chain.refusal for chain in self._chains if chain.refusal is not None]
+        telling = (refusal for refusal in refusals if refusal.code != UNKNOWN_AUTHORITY.code)
+        return next(telling, refusals[0] if refusals else UNKNOWN_AUTHORITY)
 
 
 def load_credential(
@@ -81,7 +109,7 @@ def load_credential(
     ocsp: bool,
     source: str = "certificate",
 ) -> Credential:
-    """Return the credential that PEM files make up. Whether there is a path from it to a root is asked of `path`.
+    """Return the credential that PEM files make up. `Credential.path` says whether there is a path from it to a root.
 
     Args:
         certificate: PEM (RFC 7468 section 5). The first certificate is the signer's; more are taken as intermediates.
@@ -111,7 +139,7 @@ def load_credential(
         source=source,
         _validity=(leaf.begins, leaf.ends),
         _chains=found,
-        _turns=_turns(leaf.certificate, found),
+        turning_points=_turns(leaf.certificate, found),
     )
 
 
@@ -124,56 +152,11 @@ def check_certificates(text: bytes, *, source: str = "certificates") -> None:
     _certificates([text], source)
 
 
-def path(credential: Credential, now: datetime) -> tuple[x509.Certificate, ...] | Finding:
-    """Return a path that is valid at `now`, leaf first and root last, at least two certificates; or why there is none.
-
-    Args:
-        credential: From `load_credential`.
-        now: Aware, UTC. A certificate is valid from its notBefore to its notAfter, both included.
-    """
-    chain = _chain(credential, now)
-    return _why_none(credential, now) if chain is None else chain.certificates
-
-
-def path_links(credential: Credential, now: datetime) -> tuple[Link, ...] | Finding:
-    """Return what must be asked about the path at `now`, every certificate but the root; or why there is no path."""
-    chain = _chain(credential, now)
-    return _why_none(credential, now) if chain is None else chain.links
-
-
-def turning_points(credential: Credential) -> tuple[float, ...]:
-    """Return the times at which `path` may begin to say something else, in seconds since the epoch, in order.
-
-    They are every notBefore in the chains that could become a path, and the instant after every notAfter.
-    """
-    return credential._turns  # noqa: SLF001 (as in _chain)
-
-
-def _chain(credential: Credential, now: datetime) -> Chain | None:
-    for chain in credential._chains:  # noqa: SLF001 (found once, for this module)
-        if chain.refusal is None and chain.begins <= now <= chain.ends:
-            return chain
-    return None
-
-
 def _turns(leaf: x509.Certificate, found: Iterable[Chain]) -> tuple[float, ...]:
     certificates = {leaf, *(each for chain in found if chain.refusal is None for each in chain.certificates)}
     begins = {each.not_valid_before_utc.timestamp() for each in certificates}
     ends = {math.nextafter(each.not_valid_after_utc.timestamp(), math.inf) for each in certificates}
     return tuple(sorted(begins | ends))
-
-
-def _why_none(credential: Credential, now: datetime) -> Finding:
-    begins, ends = credential._validity  # noqa: SLF001 (as in _chain)
-    found = credential._chains  # noqa: SLF001 (as in _chain)
-    if not begins <= now <= ends:
-        return _outside(begins, ends, now)
-    for chain in found:
-        if chain.refusal is None:
-            return _outside(chain.begins, chain.ends, now)
-    refusals = [chain.refusal for chain in found if chain.refusal is not None]
-    telling = (refusal for refusal in refusals if refusal.code != UNKNOWN_AUTHORITY.code)
-    return next(telling, refusals[0] if refusals else UNKNOWN_AUTHORITY)
 
 
 def _outside(begins: datetime, ends: datetime, now: datetime) -> Finding:
@@ -188,13 +171,16 @@ def _time(time: datetime) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _certificates(files: Iterable[bytes], source: str) -> list[Read]:
-    found: list[Read] = []
+def _certificates(files: Iterable[bytes], source: str) -> list[ReadCertificate]:
+    found: list[ReadCertificate] = []
     for text in files:
         for certificate in _parsed(text, source):
             if len(found) == MAX_CERTIFICATES:
                 raise KeyMaterialError(f"{source}: more than {MAX_CERTIFICATES} certificates")
-            found.append(_read(certificate, f"{source}: certificate {len(found) + 1}"))
+            try:
+                found.append(read_certificate(certificate))
+            except KeyMaterialError as error:
+                raise KeyMaterialError(f"{source}: certificate {len(found) + 1}: {error}") from error
     return found
 
 
@@ -218,14 +204,7 @@ def _parsed(text: bytes, source: str) -> list[x509.Certificate]:
     return found
 
 
-def _read(certificate: x509.Certificate, source: str) -> Read:
-    try:
-        return read(certificate)
-    except KeyMaterialError as error:
-        raise KeyMaterialError(f"{source}: {error}") from error
-
-
-def _unique(certificates: Iterable[Read]) -> list[Read]:
+def _unique(certificates: Iterable[ReadCertificate]) -> list[ReadCertificate]:
     return list({each.certificate: each for each in certificates}.values())
 
 
@@ -237,12 +216,14 @@ def _public_key(certificate: x509.Certificate, source: str) -> PublicKey:
     return parse_public_key(key, source=source)
 
 
-def _id(leaf: Read, intermediates: Iterable[Read], roots: Iterable[Read], *, ocsp: bool) -> str:
+def _id(
+    leaf: ReadCertificate, intermediates: Iterable[ReadCertificate], roots: Iterable[ReadCertificate], *, ocsp: bool
+) -> str:
     lines = [f"leaf {_hex(leaf)}", f"ocsp {ocsp}"]
     lines += sorted(f"intermediate {_hex(each)}" for each in intermediates)
     lines += sorted(f"root {_hex(each)}" for each in roots)
     return "x509:" + hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def _hex(certificate: Read) -> str:
+def _hex(certificate: ReadCertificate) -> str:
     return certificate.certificate.fingerprint(SHA256()).hex()

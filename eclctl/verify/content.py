@@ -8,14 +8,24 @@ descriptor's digest covers the object's size: no one can make it hash more than 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from eclctl.sif.reader import Descriptor, Sif
 from eclctl.signature.metadata import Digest, Metadata
 from eclctl.terms import Finding
 from eclctl.verify.hashing import Want
 
-__all__ = ["Groups", "Need", "Plan", "absolute_ids", "not_signed", "plan_legacy", "plan_objects", "signed_set"]
+__all__ = [
+    "Groups",
+    "Need",
+    "Plan",
+    "absolute_ids",
+    "groups_of",
+    "not_signed",
+    "plan_legacy",
+    "plan_objects",
+    "signed_set",
+]
 
 _MAX_ID = 0xFFFFFFFF
 _HEADER_CHANGED = Finding("header-changed", "header integrity compromised")
@@ -48,21 +58,17 @@ class Plan(NamedTuple):
         return self.finding
 
 
-class Groups:
-    """The object groups of an image: which descriptors each holds, in table order, signatures in a group included."""
+Groups: TypeAlias = Mapping[int, Sequence[Descriptor]]
+"""The object groups of an image: the descriptors of each in table order, signatures in a group included."""
 
-    __slots__ = ("members",)
 
-    def __init__(self, sif: Sif) -> None:
-        """Take the groups of `sif`."""
-        self.members: dict[int, list[Descriptor]] = {}
-        for descriptor in sif.descriptors:
-            if descriptor.group:
-                self.members.setdefault(descriptor.group, []).append(descriptor)
-
-    def get(self, group: int) -> Sequence[Descriptor]:
-        """Return the descriptors of a group, none when there is no such group."""
-        return self.members.get(group, ())
+def groups_of(sif: Sif) -> dict[int, list[Descriptor]]:
+    """Return the object groups of an image."""
+    groups: dict[int, list[Descriptor]] = {}
+    for descriptor in sif.descriptors:
+        if descriptor.group:
+            groups.setdefault(descriptor.group, []).append(descriptor)
+    return groups
 
 
 def absolute_ids(statement: Metadata, members: Sequence[Descriptor]) -> list[int] | None:

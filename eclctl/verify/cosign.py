@@ -13,9 +13,8 @@ A signature that a key verified and that fails in 2 or 3 is a claim over other c
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from eclctl.model import Claim, Failure, OciContent
 from eclctl.sif import oci_sif
@@ -28,7 +27,7 @@ from eclctl.terms import Finding, KeyRef, Kind, SignatureFormat, SignerKind
 from eclctl.trust.signer_types.cosign_key import cosign_name
 from eclctl.verify.content import Need, Plan
 from eclctl.verify.hashing import HashPool, Want, hash_objects
-from eclctl.verify.reference import SignatureReport
+from eclctl.verify.reference import ReferenceSignature
 
 __all__ = ["MAX_SIGNATURES", "CosignInspection", "CosignReport", "inspect_signatures", "verify_cosign"]
 
@@ -42,8 +41,7 @@ _SEVERAL = Finding("several-manifests", "several cosign manifests for one image"
 _TOO_MANY = Finding("too-many", f"only {MAX_SIGNATURES} cosign signatures are looked at")
 
 
-@dataclass(frozen=True, slots=True)
-class CosignSignature:
+class CosignSignature(NamedTuple):
     """A signature that is attached to the image. `object` is the ID of its payload, or of the manifest without one.
 
     `key` verified it and `payload` is what it says, unless `finding` says why it counts for nothing.
@@ -55,8 +53,7 @@ class CosignSignature:
     finding: Finding | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class CosignInspection:
+class CosignInspection(NamedTuple):
     """What can be said of the cosign signatures of an OCI-SIF before config and layers are hashed.
 
     `plan` tells whether the image is what its manifest says; its objects are what a claim covers. `signatures` are
@@ -124,8 +121,7 @@ class CosignInspection:
         return signature.payload is not None and image is not None and signature.payload.digest == image.digest
 
 
-@dataclass(frozen=True, slots=True)
-class CosignReport:
+class CosignReport(NamedTuple):
     """How an image came out. `error` is the reference's: the first thing wrong, or None.
 
     `blobs` is how many were hashed and `damaged` names those that are not what they state. `digest` is the image's,
@@ -139,7 +135,7 @@ class CosignReport:
     digest: str = ""
     associated: int = 0
     payloads: tuple[dict[str, Any], ...] = ()
-    signatures: tuple[SignatureReport, ...] = ()
+    signatures: tuple[ReferenceSignature, ...] = ()
 
     @property
     def verified(self) -> bool:
@@ -164,7 +160,8 @@ def inspect_signatures(sif: Sif, keys: Sequence[PublicKey], effort: Effort) -> C
     if len(attached) == 1:
         opener = _Opener(sif, keys, effort, attached[0].manifest)
         signatures = tuple(opener.open(layer) for layer in _simple(attached[0])[:MAX_SIGNATURES])
-    return CosignInspection(layout, _plan(layout), signatures, (*_refused(layout, attached), *_unverified(signatures)))
+    unverified = (Failure(each.object, _COSIGN, each.finding) for each in signatures if each.finding is not None)
+    return CosignInspection(layout, _plan(layout), signatures, (*_refused(layout, attached), *unverified))
 
 
 def verify_cosign(fd: int, keys: Sequence[PublicKey], *, pool: HashPool | None = None) -> CosignReport:
@@ -192,7 +189,7 @@ def verify_cosign(fd: int, keys: Sequence[PublicKey], *, pool: HashPool | None =
     payloads = tuple(each.payload.document for each, report in reports if report.valid and each.payload is not None)
     several = image is not None and len(inspection.layout.signatures_of(image.digest)) > 1
     error = unsound or (_SEVERAL if several else None) or (None if payloads else _NO_VALID)
-    bundles = [SignatureReport(each, _COSIGN, None, (), cosign.UNSUPPORTED) for each in inspection.layout.bundles]
+    bundles = [ReferenceSignature(each, _COSIGN, None, (), cosign.UNSUPPORTED) for each in inspection.layout.bundles]
     signatures = (*(report for _, report in reports), *bundles)
     digest = image.digest if image else ""
     return CosignReport(error, blobs, damaged, digest, len(inspection.signatures), payloads, signatures)
@@ -203,13 +200,15 @@ def _plan(layout: Layout) -> Plan:
     if image is None or image.problem is not None or image.manifest.object is None:
         return Plan((), finding=layout.problem if image is None else image.problem)
     digests = {part.object.id: part.content.digest for part in image.parts if part.object is not None}
-    return Plan((image.manifest.object.id, *digests), tuple(_need(*each) for each in digests.items()))
+    needs = [
+        Need(_want(each), bytes.fromhex(digest.removeprefix("sha256:")), _changed(each))
+        for each, digest in digests.items()
+    ]
+    return Plan((image.manifest.object.id, *digests), tuple(needs))
 
 
 class _Opener:
     """The signatures of one cosign manifest. Each payload is read and hashed once, however many sign it."""
-
-    __slots__ = ("_effort", "_keys", "_manifest", "_payloads", "_sif")
 
     def __init__(self, sif: Sif, keys: Sequence[PublicKey], effort: Effort, manifest: Blob) -> None:
         self._sif = sif
@@ -225,15 +224,13 @@ class _Opener:
         payload = self._read(layer)
         if isinstance(payload, Finding):
             return CosignSignature(identity, finding=payload)
-        key = cosign.verify(payload, layer.content.annotations.get(cosign.ANNOTATION), self._keys, self._effort)
+        key = cosign.verify_payload(payload, layer.content.annotations.get(cosign.ANNOTATION), self._keys, self._effort)
         if isinstance(key, Finding):
             return CosignSignature(identity, finding=key)
-        said = cosign.parse(payload)
-        return (
-            CosignSignature(identity, finding=said)
-            if isinstance(said, Finding)
-            else CosignSignature(identity, key, said)
-        )
+        said = cosign.parse_payload(payload)
+        if isinstance(said, Finding):
+            return CosignSignature(identity, finding=said)
+        return CosignSignature(identity, key, said)
 
     def _read(self, layer: Blob) -> bytes | Finding:
         if layer.object is None or layer.problem is not None:
@@ -277,22 +274,12 @@ def _refusal(attachment: Attachment, attached: Sequence[Attachment]) -> Finding 
     return _TOO_MANY if len(_simple(attachment)) > MAX_SIGNATURES else None
 
 
-def _unverified(signatures: Iterable[CosignSignature]) -> Iterator[Failure]:
-    for signature in signatures:
-        if signature.finding is not None:
-            yield Failure(signature.object, _COSIGN, signature.finding)
-
-
 def _holder(layout: Layout, blob: Blob) -> int:
     return layout.root if blob.object is None else blob.object.id
 
 
 def _want(identity: int) -> Want:
     return Want("sha256", (identity,))
-
-
-def _need(identity: int, digest: str) -> Need:
-    return Need(_want(identity), bytes.fromhex(digest.removeprefix("sha256:")), _changed(identity))
 
 
 def _changed(identity: int) -> Finding:
@@ -305,14 +292,14 @@ def _other_image(payload: cosign.Payload) -> Finding:
 
 def _report(
     signature: CosignSignature, digest: str, unsound: Finding | None, objects: tuple[int, ...]
-) -> SignatureReport:
+) -> ReferenceSignature:
     """Return how a signature came out on the command line, where a key goes by its own name."""
     signer = None if signature.key is None else KeyRef(SignerKind.COSIGN, signature.key.id)
     error = signature.finding
     if error is None and signature.payload is not None and signature.payload.digest != digest:
         error = _other_image(signature.payload)
     error = error or unsound
-    return SignatureReport(signature.object, _COSIGN, signer, () if error else objects, error)
+    return ReferenceSignature(signature.object, _COSIGN, signer, () if error else objects, error)
 
 
 def _not_fetched(layout: Layout) -> Finding | None:

@@ -15,8 +15,8 @@ of an OCI-SIF are claims and failures beside the others (`verify.cosign`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from eclctl.model import Claim, DataObject, Failure, Verification
 from eclctl.sif.reader import Descriptor, Sif, read
@@ -25,15 +25,14 @@ from eclctl.signature.metadata import Digest, Metadata
 from eclctl.terms import Finding, Kind
 from eclctl.trust.keyring import KeyStore
 from eclctl.verify import cosign
-from eclctl.verify.content import Groups, Plan, absolute_ids, plan_legacy, plan_objects, signed_set
+from eclctl.verify.content import Groups, Plan, absolute_ids, groups_of, plan_legacy, plan_objects, signed_set
 from eclctl.verify.hashing import DigestCache, HashPool, Want, hash_objects
-from eclctl.verify.opening import Opened, load, open_signature
+from eclctl.verify.opening import Opened, open_signature, read_signatures
 
-__all__ = ["examine", "examine_image", "kind_of"]
+__all__ = ["examine"]
 
 
-@dataclass(frozen=True, slots=True)
-class _Candidate:
+class _Candidate(NamedTuple):
     """A signature that some key made, and what is left to check of it."""
 
     opened: Opened
@@ -44,17 +43,18 @@ class _Candidate:
 
 
 def examine(
-    fd: int,
+    image: int | Sif,
     store: KeyStore,
     *,
     pool: HashPool | None = None,
     digests: bool = False,
     known: DigestCache | None = None,
 ) -> Verification:
-    """Return everything that the signatures of the SIF image on an open descriptor prove.
+    """Return everything that the signatures of a SIF image prove.
 
     Args:
-        fd: Open for reading; it stays open and its position is not moved.
+        image: A descriptor open for reading, which stays open and whose position is not moved; or an image that has
+            been read, or that is as it will be once it has been edited.
         store: The keys that may verify a signature. The facts hold for every store with the same digest.
         pool: Threads that hash large objects in parallel.
         digests: Whether to find the SHA-256 of every data object, needed by a signature or not.
@@ -65,22 +65,13 @@ def examine(
         BusyImageError: The image changed while it was read.
         UnreadableImageError, UnsupportedFileError: It cannot be read.
     """
-    return examine_image(read(fd), store, pool=pool, digests=digests, known=known)
-
-
-def examine_image(
-    sif: Sif,
-    store: KeyStore,
-    *,
-    pool: HashPool | None = None,
-    digests: bool = False,
-    known: DigestCache | None = None,
-) -> Verification:
-    """Return what `examine` does, of an image that has been read, or is foreseen (`sif.foreseen`)."""
-    groups = Groups(sif)
+    sif = read(image) if isinstance(image, int) else image
+    groups = groups_of(sif)
     objects = _objects(sif)
     effort = Effort()
-    candidates, failures = _sorted_out(sif, groups, _open_all(sif, store, effort))
+    signatures = read_signatures(sif, (descriptor for descriptor in sif.descriptors if descriptor.is_signature))
+    opened = [open_signature(signature, store, effort) for signature in signatures]
+    candidates, failures = _sorted_out(sif, groups, opened)
     oci = cosign.inspect_signatures(sif, store.cosign, effort) if sif.kind is Kind.OCI_SIF else None
     wants = [need.want for candidate in candidates for need in candidate.plan.needs]
     wants += oci.wants if oci is not None else ()
@@ -91,17 +82,17 @@ def examine_image(
     return Verification(
         kind=sif.kind,
         objects=objects,
-        groups={group: frozenset(item.id for item in members) for group, members in groups.members.items()},
+        groups={group: frozenset(item.id for item in members) for group, members in groups.items()},
         tied=sif.header.tied,
         claims=(*native, *(oci.claims(hashed) if oci is not None else ())),
         failures=(*failures, *(oci.failures if oci is not None else ())),
-        digests={want.objects[0]: f"sha256:{digest.hex()}" for want, digest in hashed.items() if _is_plain(want)},
+        digests={
+            want.objects[0]: f"sha256:{digest.hex()}"
+            for want, digest in hashed.items()
+            if want.algorithm == "sha256" and len(want.objects) == 1
+        },
         oci=oci.content(hashed) if oci is not None else None,
     )
-
-
-def _is_plain(want: Want) -> bool:
-    return want.algorithm == "sha256" and len(want.objects) == 1
 
 
 def _objects(sif: Sif) -> tuple[DataObject, ...]:
@@ -111,11 +102,6 @@ def _objects(sif: Sif) -> tuple[DataObject, ...]:
         for item in sif.descriptors
         if item.group or not item.is_signature
     )
-
-
-def _open_all(sif: Sif, store: KeyStore, effort: Effort) -> Iterable[Opened]:
-    loaded = load(sif, (descriptor for descriptor in sif.descriptors if descriptor.is_signature))
-    return [open_signature(signature, store, effort) for signature in loaded]
 
 
 def _sorted_out(sif: Sif, groups: Groups, signatures: Iterable[Opened]) -> tuple[list[_Candidate], list[Failure]]:
@@ -139,37 +125,33 @@ def _candidate(sif: Sif, groups: Groups, opened: Opened) -> _Candidate | Finding
     descriptor = opened.signature.descriptor
     if isinstance(opened.statement, Digest):
         return _legacy_candidate(sif, groups, opened, opened.statement)
-    members = groups.get(descriptor.link) if descriptor.links_group else ()
+    members = groups.get(descriptor.link, ()) if descriptor.links_group else ()
     if not members:
         return _linked_to_nothing(descriptor)
     return _modern_candidate(sif, members, opened, opened.statement)
 
 
 def _modern_candidate(
-    sif: Sif, members: Iterable[Descriptor], opened: Opened, statement: Metadata
+    sif: Sif, members: Sequence[Descriptor], opened: Opened, statement: Metadata
 ) -> _Candidate | Finding:
     """A signature over a group, or over some of its objects (`sign --sif-id`)."""
-    members = tuple(members)
     signed = absolute_ids(statement, members)
     if signed is None:
         return Finding("bad-metadata", "relativeId leads past the last object ID")
     listed = frozenset(signed)
     covered = tuple(member for member in members if member.id in listed)
     missing = signed_set(signed, members, exactly=False)
-    plan = Plan((), finding=missing) if missing else _cheap_first(plan_objects(sif, statement, signed, covered))
+    plan = Plan((), finding=missing) if missing else plan_objects(sif, statement, signed, covered)
+    if plan.finding is not None:  # header or descriptors differ already: no data need be read
+        plan = Plan(plan.objects, (), plan.finding)
     whole = missing is None and len(covered) == len(members)
     return _Candidate(opened, plan, opened.signature.descriptor.link, whole, header=True)
-
-
-def _cheap_first(plan: Plan) -> Plan:
-    """Read no data when header or descriptors already differ: the answer is mismatch either way."""
-    return plan if plan.finding is None else Plan(plan.objects, (), plan.finding)
 
 
 def _legacy_candidate(sif: Sif, groups: Groups, opened: Opened, statement: Digest) -> _Candidate | Finding:
     descriptor = opened.signature.descriptor
     if descriptor.links_group:
-        members = groups.get(descriptor.link)
+        members = groups.get(descriptor.link, ())
         if not members:
             return _linked_to_nothing(descriptor)
         plan = plan_legacy(statement, members, single=False)
@@ -203,12 +185,3 @@ def _claims(candidate: _Candidate, hashed: Mapping[Want, bytes]) -> Iterable[Cla
             mismatch=mismatch,
             purposes=key.purposes,
         )
-
-
-def kind_of(fd: int) -> Kind:
-    """Return whether the SIF image on an open descriptor is an OCI-SIF.
-
-    Raises:
-        EclctlError: As `sif.reader.read`.
-    """
-    return read(fd).kind

@@ -11,15 +11,16 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Self, TypeAlias, TypeVar
 
 from eclctl.errors import BusyImageError, UnreadableImageError
 from eclctl.sif.reader import Descriptor, Sif, checked_size
-from eclctl.signature.metadata import ALGORITHMS, Hash
+from eclctl.signature.metadata import ALGORITHMS
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future, ThreadPoolExecutor
-    from types import TracebackType
+    from _hashlib import HASH
+    from concurrent.futures import ThreadPoolExecutor
 
 __all__ = ["DigestCache", "HashPool", "Progress", "Want", "hash_objects"]
 
@@ -43,24 +44,11 @@ class Want(NamedTuple):
     objects: tuple[int, ...]
 
 
-class DigestCache:
-    """Digests found before in *the same content*; the keeper of one answers for that.
+DigestCache: TypeAlias = dict[Want, bytes]
+"""Digests found before in *the same content*; the keeper of one answers for that.
 
-    It lets a changed keyring be applied to a large image without reading the image again. Safe between threads.
-    """
-
-    __slots__ = ("_digests",)
-
-    def __init__(self) -> None:
-        self._digests: dict[Want, bytes] = {}
-
-    def get(self, want: Want) -> bytes | None:
-        """Return a digest found before."""
-        return self._digests.get(want)
-
-    def put(self, want: Want, digest: bytes) -> None:
-        """Keep a digest; the image bounds how many there are."""
-        self._digests[want] = digest
+It lets a changed keyring be applied to a large image without reading the image again.
+"""
 
 
 class HashPool:
@@ -80,9 +68,7 @@ class HashPool:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -111,7 +97,10 @@ class HashPool:
             work()
         finally:
             # The image's descriptor must stay open for as long as a helper reads it.
-            _settle(helpers)
+            running = [helper for helper in helpers if not helper.cancel()]
+            errors = [error for helper in running if (error := helper.exception()) is not None]
+        if errors:
+            raise errors[0]
         return [results[number] for number in range(len(jobs))]
 
     def _started(self) -> ThreadPoolExecutor:
@@ -139,7 +128,7 @@ def hash_objects(
         wants: In any order, with repetitions.
         pool: Hashes large objects in parallel; without one they follow each other.
         known: Digests of the same content found before; what is found is added.
-        progress: Is told how many bytes more are read, from whichever thread reads them.
+        progress: Is told how many bytes more are read, from the thread that reads them.
 
     Raises:
         BusyImageError: The file became shorter.
@@ -153,13 +142,10 @@ def hash_objects(
             groups.setdefault(want.objects, set()).add(want.algorithm)
         else:
             found[want] = digest
-    if groups:
-        fresh = _hash_groups(sif, groups, pool, progress or _nobody)
-        found |= fresh
-        if known is not None:
-            for want, digest in fresh.items():
-                known.put(want, digest)
-    return found
+    fresh = _hash_groups(sif, groups, pool, progress or (lambda _: None))
+    if known is not None:
+        known |= fresh
+    return found | fresh
 
 
 def hash_file(fd: int) -> tuple[int, str]:
@@ -170,12 +156,8 @@ def hash_file(fd: int) -> tuple[int, str]:
     """
     size = checked_size(fd)
     digest = hashlib.sha256()
-    _hash_extent(fd, 0, size, [digest], _nobody)
+    _hash_extent(fd, 0, size, [digest], lambda _: None)
     return size, f"sha256:{digest.hexdigest()}"
-
-
-def _nobody(_: int) -> None:
-    """Take note of no progress."""
 
 
 def _hash_groups(
@@ -187,11 +169,11 @@ def _hash_groups(
     for ids, algorithms in groups.items():
         descriptors = [by_id[identity] for identity in ids]
         size = sum(descriptor.size for descriptor in descriptors)
+        job = partial(_hash_group, sif, descriptors, algorithms, progress)
         if size <= INLINE:
-            found |= _hash_inline(sif, ids, descriptors, algorithms)
-            progress(size)
+            found |= job()
         else:
-            jobs.append((size, _job(sif, ids, descriptors, algorithms, progress)))
+            jobs.append((size, job))
     jobs.sort(key=lambda job: -job[0])  # the largest first: it bounds how long all take
     calls = [call for _, call in jobs]
     for result in pool.run(calls) if pool is not None and len(calls) > 1 else (call() for call in calls):
@@ -199,34 +181,23 @@ def _hash_groups(
     return found
 
 
-def _hash_inline(
-    sif: Sif, ids: tuple[int, ...], descriptors: Sequence[Descriptor], algorithms: Iterable[str]
+def _hash_group(
+    sif: Sif, descriptors: Sequence[Descriptor], algorithms: Iterable[str], progress: Progress
 ) -> dict[Want, bytes]:
     hashes = {name: ALGORITHMS[name]() for name in algorithms}
     for descriptor in descriptors:
-        data = sif.data(descriptor)
-        for made in hashes.values():
-            made.update(data)
+        if descriptor.size <= INLINE or descriptor.id in sif.pending:  # pending: in no file yet
+            data = sif.data(descriptor)
+            for made in hashes.values():
+                made.update(data)
+            progress(len(data))
+        else:
+            _hash_extent(sif.fd, descriptor.offset, descriptor.size, tuple(hashes.values()), progress)
+    ids = tuple(descriptor.id for descriptor in descriptors)
     return {Want(name, ids): made.digest() for name, made in hashes.items()}
 
 
-def _job(
-    sif: Sif, ids: tuple[int, ...], descriptors: Sequence[Descriptor], algorithms: Iterable[str], progress: Progress
-) -> Callable[[], dict[Want, bytes]]:
-    def job() -> dict[Want, bytes]:
-        hashes = {name: ALGORITHMS[name]() for name in algorithms}
-        for descriptor in descriptors:
-            if descriptor.id in sif.pending:  # in no file yet
-                for made in hashes.values():
-                    made.update(sif.pending[descriptor.id])
-            else:
-                _hash_extent(sif.fd, descriptor.offset, descriptor.size, tuple(hashes.values()), progress)
-        return {Want(name, ids): made.digest() for name, made in hashes.items()}
-
-    return job
-
-
-def _hash_extent(fd: int, offset: int, size: int, hashes: Sequence[Hash], progress: Progress) -> None:
+def _hash_extent(fd: int, offset: int, size: int, hashes: Sequence[HASH], progress: Progress) -> None:
     """Add `size` bytes from `offset` to every hash, through one buffer a thread."""
     view = memoryview(_buffer())
     end = offset + size
@@ -249,11 +220,3 @@ def _buffer() -> bytearray:
     if buffer is None:
         buffer = _buffers.buffer = bytearray(CHUNK)
     return buffer
-
-
-def _settle(helpers: Iterable[Future[None]]) -> None:
-    """Wait until no helper runs, then raise the first error among them."""
-    running = [helper for helper in helpers if not helper.cancel()]
-    errors = [error for helper in running if (error := helper.exception()) is not None]
-    if errors:
-        raise errors[0]

@@ -11,8 +11,8 @@ from datetime import datetime
 from typing import NamedTuple
 
 from eclctl.sif.reader import Descriptor, Sif
-from eclctl.signature import dsse, formats, legacy, metadata, openpgp
-from eclctl.signature.metadata import Digest, Metadata
+from eclctl.signature import dsse, formats, openpgp
+from eclctl.signature.metadata import UNSUPPORTED_HASH, Digest, Metadata, parse_legacy_digest, parse_metadata
 from eclctl.terms import Finding, KeyRef, SignatureFormat, SignerKind
 from eclctl.trust.keyring import KeyStore
 from eclctl.trust.signer_types import SIGNER_TYPES
@@ -26,8 +26,8 @@ __all__ = [
     "Opened",
     "SignatureData",
     "SigningKey",
-    "load",
     "open_signature",
+    "read_signatures",
 ]
 
 MAX_SIGNATURES = 256
@@ -43,7 +43,7 @@ NOT_RECOGNIZED = Finding("unrecognized", "signature format not recognized")
 _TOO_MANY = Finding("too-many", f"only {MAX_SIGNATURES} signatures and {MAX_SIGNATURE_BYTES} bytes are looked at")
 _TOO_LARGE = Finding("too-large", f"larger than the {MAX_SIGNATURE_SIZE} bytes that a signature may have")
 OTHER_FINGERPRINT = Finding("wrong-fingerprint", "fingerprint in descriptor does not correspond to signing entity")
-_NOBODY = Finding("unknown-key", "openpgp: signature made by unknown entity")
+_UNKNOWN_KEY = Finding("unknown-key", "openpgp: signature made by unknown entity")
 _HASH_TYPES = range(1, 6)  # SHA-256, SHA-384, SHA-512, BLAKE2s, BLAKE2b: what a descriptor may name
 
 
@@ -82,7 +82,7 @@ class Opened(NamedTuple):
     fingerprint: Finding | None = None
 
 
-def load(sif: Sif, descriptors: Iterable[Descriptor]) -> list[SignatureData]:
+def read_signatures(sif: Sif, descriptors: Iterable[Descriptor]) -> list[SignatureData]:
     """Read and recognize signature objects, up to the bounds of this module.
 
     Raises:
@@ -110,7 +110,7 @@ def open_signature(
     """Verify one signature object with the keys of a store and read its statement.
 
     Args:
-        signature: From `load`.
+        signature: From `read_signatures`.
         store: The keys that may verify it.
         effort: Shared by the signatures of one image.
         legacy_statement: Whether the text must be a legacy digest; None means that the format decides.
@@ -119,7 +119,7 @@ def open_signature(
         return Opened(signature, signature.refused)
     wants_digest = signature.format is SignatureFormat.LEGACY if legacy_statement is None else legacy_statement
     if not wants_digest and signature.descriptor.hash_type not in _HASH_TYPES:
-        return Opened(signature, legacy.UNSUPPORTED_HASH)
+        return Opened(signature, UNSUPPORTED_HASH)
     if signature.format is SignatureFormat.DSSE:
         text, keys = _open_dsse(signature.data, store, effort)
     else:
@@ -127,22 +127,20 @@ def open_signature(
     if isinstance(text, Finding):
         return Opened(signature, text)
     fingerprint = _fingerprint(signature.descriptor, keys)
-    hash_type = signature.descriptor.hash_type
-    statement = legacy.parse(text, hash_type) if wants_digest else metadata.parse(text)
+    statement = parse_legacy_digest(text, signature.descriptor.hash_type) if wants_digest else parse_metadata(text)
     if isinstance(statement, Finding):
-        return Opened(signature, None, keys, None, statement, fingerprint)
-    return Opened(signature, None, keys, statement, None, fingerprint)
+        return Opened(signature, keys=keys, defect=statement, fingerprint=fingerprint)
+    return Opened(signature, keys=keys, statement=statement, fingerprint=fingerprint)
 
 
 def _open_dsse(data: bytes, store: KeyStore, effort: dsse.Effort) -> tuple[bytes | Finding, tuple[SigningKey, ...]]:
-    envelope = dsse.parse(data)
+    envelope = dsse.parse_envelope(data)
     if isinstance(envelope, Finding):
         return envelope, ()
-    verified = dsse.verify(envelope, store.dsse_keys, effort)
-    if isinstance(verified, Finding):
-        return verified, ()
-    names = [(key, name) for key in verified.keys for name in store.names(key)]
-    return verified.payload, tuple(SigningKey(name, key.id) for key, name in names)
+    keys = dsse.verify_envelope(envelope, store.dsse_keys, effort)
+    if isinstance(keys, Finding):
+        return keys, ()
+    return envelope.payload, tuple(SigningKey(name, key.id) for key in keys for name in store.names(key))
 
 
 def _open_pgp(data: bytes, store: KeyStore) -> tuple[bytes | Finding, tuple[SigningKey, ...]]:
@@ -153,13 +151,13 @@ def _open_pgp(data: bytes, store: KeyStore) -> tuple[bytes | Finding, tuple[Sign
         return error.finding, ()
     keys: dict[str, SigningKey] = {}
     for signature in message.signatures:
-        if isinstance(signature, openpgp.FailedSignature):
-            return signature.finding, ()
+        if isinstance(signature, Finding):
+            return signature, ()
         signer = KeyRef(SignerKind.PGP, signature.certificate)
         made = SigningKey(signer, signature.key, signature.created, signature.expires, signature.purposes)
         keys.setdefault(signature.key, made)
     if not keys:
-        return _NOBODY, ()
+        return _UNKNOWN_KEY, ()
     return message.text, tuple(keys.values())
 
 

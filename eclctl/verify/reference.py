@@ -21,15 +21,31 @@ from eclctl.sif.reader import Descriptor, Sif, read
 from eclctl.signature.dsse import Effort
 from eclctl.signature.metadata import Digest
 from eclctl.terms import Finding, KeyRef, SignatureFormat
-from eclctl.trust.keyring import KeyStore, judge
+from eclctl.trust.keyring import KeyStore, judge_claim
 from eclctl.trust.revocation import NO_STATUS, StatusSource
 from eclctl.trust.signer_types import SIGNER_TYPES
-from eclctl.trust.signer_types.certificate import judge_credential
-from eclctl.verify.content import Groups, Plan, absolute_ids, not_signed, plan_legacy, plan_objects, signed_set
+from eclctl.verify.content import (
+    Groups,
+    Plan,
+    absolute_ids,
+    groups_of,
+    not_signed,
+    plan_legacy,
+    plan_objects,
+    signed_set,
+)
 from eclctl.verify.hashing import HashPool, hash_objects
-from eclctl.verify.opening import NOT_RECOGNIZED, OTHER_FINGERPRINT, Opened, SignatureData, load, open_signature
+from eclctl.verify.opening import (
+    NOT_RECOGNIZED,
+    OTHER_FINGERPRINT,
+    Opened,
+    SignatureData,
+    SigningKey,
+    open_signature,
+    read_signatures,
+)
 
-__all__ = ["OCSP_FAILED", "Material", "Report", "Scope", "SignatureReport", "verify_scope"]
+__all__ = ["OCSP_FAILED", "CheckedObjects", "GivenKeys", "ReferenceReport", "ReferenceSignature", "verify_scope"]
 
 _V4_BYTES = 20
 _REVOCATION = frozenset({"revoked", "ocsp"})
@@ -38,7 +54,7 @@ OCSP_FAILED = "OCSP verification has failed"
 """What the reference says of a certificate that is not known to be good."""
 
 
-class Scope(NamedTuple):
+class CheckedObjects(NamedTuple):
     """What to verify. Without groups and objects: every group, or with `legacy` the primary system partition.
 
     `groups` and `objects` are numbers above 0. `legacy` looks at legacy signatures instead of modern ones, and
@@ -51,7 +67,7 @@ class Scope(NamedTuple):
     every_object: bool = False
 
 
-class Material(NamedTuple):
+class GivenKeys(NamedTuple):
     """The keys, and which sorts of keys were given at all: a signature of another sort fails for want of them.
 
     `has_keys` is for keys that verify DSSE envelopes, PEM keys and certificates. `statuses` is what is known of whether
@@ -64,7 +80,7 @@ class Material(NamedTuple):
     statuses: StatusSource = NO_STATUS
 
 
-class SignatureReport(NamedTuple):
+class ReferenceSignature(NamedTuple):
     """How one signature object came out. `signer` is the key that made it, known also when it does not count.
 
     `objects` are the IDs of the data objects that a valid signature verified in this scope. `error` is None when valid.
@@ -82,7 +98,7 @@ class SignatureReport(NamedTuple):
         return self.error is None
 
 
-class Report(NamedTuple):
+class ReferenceReport(NamedTuple):
     """How an image came out. `error` is the reference's: the first thing wrong, or None.
 
     `signatures` holds every signature in scope, once, in the order of groups and objects; `descriptors` the image's,
@@ -90,7 +106,7 @@ class Report(NamedTuple):
     """
 
     error: Finding | None
-    signatures: tuple[SignatureReport, ...] = ()
+    signatures: tuple[ReferenceSignature, ...] = ()
     descriptors: tuple[Descriptor, ...] = ()
     note: str = ""
 
@@ -118,7 +134,9 @@ class _Check(NamedTuple):
     error: Finding | None = None
 
 
-def verify_scope(fd: int, material: Material, scope: Scope, now: datetime, *, pool: HashPool | None = None) -> Report:
+def verify_scope(
+    fd: int, material: GivenKeys, scope: CheckedObjects, now: datetime, *, pool: HashPool | None = None
+) -> ReferenceReport:
     """Verify the SIF image on an open descriptor as the reference would.
 
     Args:
@@ -132,14 +150,16 @@ def verify_scope(fd: int, material: Material, scope: Scope, now: datetime, *, po
         MalformedImageError, BusyImageError, UnreadableImageError, UnsupportedFileError: As `sif.reader.read`.
     """
     sif = read(fd)
-    refused_credential = _refused_credential(sif, material, now)
-    if refused_credential is not None:
-        return refused_credential
-    groups = Groups(sif)
+    refused_key = _refused_key(sif, material, now)
+    if refused_key is not None:
+        return refused_key
+    groups = groups_of(sif)
     tasks = _tasks(sif, groups, scope)
-    refused = tasks if isinstance(tasks, Finding) else _ungrouped(sif)
-    if isinstance(tasks, Finding) or refused is not None:
-        return Report(refused, (), sif.descriptors)
+    if isinstance(tasks, Finding):
+        return ReferenceReport(tasks, (), sif.descriptors)
+    if any(not descriptor.group and not descriptor.is_signature for descriptor in sif.descriptors):
+        loose = _integrity("ungrouped-object", "non-signature object not associated with object group")
+        return ReferenceReport(loose, (), sif.descriptors)
     session = _Session(sif, groups, material, now)
     steps: list[Finding | _Check] = []
     for task in tasks:
@@ -150,31 +170,30 @@ def verify_scope(fd: int, material: Material, scope: Scope, now: datetime, *, po
     return _report(sif, steps, pool)
 
 
-def _refused_credential(sif: Sif, material: Material, now: datetime) -> Report | None:
+def _refused_key(sif: Sif, material: GivenKeys, now: datetime) -> ReferenceReport | None:
     """Return what is reported when a certificate that was given does not count now; None when all do."""
-    for credential in material.store.credentials:
-        finding = judge_credential(credential, now, material.statuses)
-        if finding is None:
-            continue
-        if finding.code in _REVOCATION:
-            return Report(Finding(finding.code, OCSP_FAILED), (), sif.descriptors, finding.message)
-        return Report(finding, (), sif.descriptors)
-    return None
+    given = (KeyRef(kind, name) for kind, listed in material.store.listed.items() for name in listed)
+    judged = (judge_claim(material.store, SigningKey(ref, ref.id), now, material.statuses) for ref in given)
+    finding = next((each for each in judged if each is not None), None)
+    if finding is None:
+        return None
+    if finding.code in _REVOCATION:
+        return ReferenceReport(Finding(finding.code, OCSP_FAILED), (), sif.descriptors, finding.message)
+    return ReferenceReport(finding, (), sif.descriptors)
 
 
-def _tasks(sif: Sif, groups: Groups, scope: Scope) -> list[_Task] | Finding:
+def _tasks(sif: Sif, groups: Groups, scope: CheckedObjects) -> list[_Task] | Finding:
     """Return what must be signed, groups before objects, each in order; or why the scope is empty."""
     identities = set(scope.objects)
     if scope.legacy and scope.every_object:
         identities |= {item.id for item in sif.descriptors if item.group and not item.is_signature}
     elif scope.legacy and not scope.groups and not identities:
-        primary = _primary_partition(sif)
-        if isinstance(primary, Finding):
-            return primary
-        identities = {primary.id}
+        identities = {descriptor.id for descriptor in sif.descriptors if descriptor.is_primary_partition}
+        if len(identities) != 1:
+            return Finding("object-not-found", "multiple objects found" if identities else "object not found")
     wanted = sorted(scope.groups)
     if not wanted and not identities:
-        wanted = sorted(groups.members)
+        wanted = sorted(groups)
         if not wanted:
             return _integrity("no-groups", "no groups found")
     if sif.header.free == sif.header.total:
@@ -187,28 +206,15 @@ def _selected(
 ) -> list[_Task] | Finding:
     tasks = []
     for group in wanted:
-        if not groups.get(group):
+        if not groups.get(group, ()):
             return _integrity("group-not-found", "group not found")
-        tasks.append(_Task(group, tuple(groups.get(group)), single=False, legacy=legacy))
+        tasks.append(_Task(group, tuple(groups.get(group, ())), single=False, legacy=legacy))
     by_id = {descriptor.id: descriptor for descriptor in sif.descriptors}
     for identity in identities:
         if identity not in by_id:
             return _integrity("object-not-found", "object not found")
         tasks.append(_Task(by_id[identity].group, (by_id[identity],), single=True, legacy=legacy))
     return tasks
-
-
-def _primary_partition(sif: Sif) -> Descriptor | Finding:
-    found = [descriptor for descriptor in sif.descriptors if descriptor.is_primary_partition]
-    if not found:
-        return Finding("object-not-found", "object not found")
-    return found[0] if len(found) == 1 else Finding("object-not-found", "multiple objects found")
-
-
-def _ungrouped(sif: Sif) -> Finding | None:
-    if any(not descriptor.group and not descriptor.is_signature for descriptor in sif.descriptors):
-        return _integrity("ungrouped-object", "non-signature object not associated with object group")
-    return None
 
 
 def _signature_not_found(task: _Task) -> Finding:
@@ -226,14 +232,12 @@ def _integrity(code: str, message: str) -> Finding:
 class _Session:
     """The signature objects of one image, each read and verified once, when a task needs it."""
 
-    __slots__ = ("_effort", "_groups", "_loaded", "_material", "_now", "_opened", "_sif")
-
-    def __init__(self, sif: Sif, groups: Groups, material: Material, now: datetime) -> None:
+    def __init__(self, sif: Sif, groups: Groups, material: GivenKeys, now: datetime) -> None:
         self._sif = sif
         self._groups = groups
         self._material = material
         self._now = now
-        self._loaded = load(sif, (descriptor for descriptor in sif.descriptors if descriptor.is_signature))
+        self._loaded = read_signatures(sif, (descriptor for descriptor in sif.descriptors if descriptor.is_signature))
         self._opened: dict[int, Opened] = {}
         self._effort = Effort()
 
@@ -245,12 +249,15 @@ class _Session:
         """Do everything for one signature of a task but hashing data."""
         opened = self._open(signature, legacy=task.legacy)
         signer = opened.keys[0].signer if opened.keys else None
-        error = _failure(opened, self._judged(opened), legacy=task.legacy)
+        store, statuses = self._material.store, self._material.statuses
+        judged = (judge_claim(store, key, self._now, statuses) for key in opened.keys)
+        refused = next((finding for finding in judged if finding is not None), None)
+        error = _failure(opened, refused, legacy=task.legacy)
         if error is not None or opened.statement is None:
             return _Check(signature, signer, error=error or NOT_RECOGNIZED)
         if isinstance(opened.statement, Digest):
             return _Check(signature, signer, plan_legacy(opened.statement, task.objects, single=task.single))
-        signed = absolute_ids(opened.statement, self._groups.get(task.group))
+        signed = absolute_ids(opened.statement, self._groups.get(task.group, ()))
         if signed is None:
             return _Check(signature, signer, error=_not_valid(signature, _PAST_LAST_ID))
         if task.single:
@@ -269,12 +276,6 @@ class _Session:
             store = self._material.store
             self._opened[identity] = open_signature(signature, store, self._effort, legacy_statement=legacy)
         return self._opened[identity]
-
-    def _judged(self, opened: Opened) -> Finding | None:
-        """Return why a key that made the signature does not count now."""
-        material = self._material
-        judged = (judge(material.store, key, self._now, material.statuses) for key in opened.keys)
-        return next((finding for finding in judged if finding is not None), None)
 
     def _missing_material(self, kind: SignatureFormat) -> Finding | None:
         if kind is SignatureFormat.DSSE and not self._material.has_keys:
@@ -306,25 +307,22 @@ def _failure(opened: Opened, judged: Finding | None, *, legacy: bool) -> Finding
         return _not_valid(signature, judged)
     if opened.defect is not None and not legacy:
         return _not_valid(signature, opened.defect)
-    return opened.fingerprint or _too_long(opened) or opened.defect
-
-
-def _too_long(opened: Opened) -> Finding | None:
-    """The reference compares 20 bytes of fingerprint, so a key whose fingerprint has 32 never matches there."""
     named = (SIGNER_TYPES[key.signer.kind].descriptor_fingerprint(key.signer.id) for key in opened.keys)
-    return OTHER_FINGERPRINT if any(each is not None and len(each) != _V4_BYTES for each in named) else None
+    # The reference compares 20 bytes of fingerprint, so a key whose fingerprint has 32 never matches there.
+    too_long = OTHER_FINGERPRINT if any(each is not None and len(each) != _V4_BYTES for each in named) else None
+    return opened.fingerprint or too_long or opened.defect
 
 
 def _not_valid(signature: SignatureData, finding: Finding) -> Finding:
     return Finding(finding.code, f"signature object {signature.descriptor.id} not valid: {finding.message}")
 
 
-def _report(sif: Sif, steps: Sequence[Finding | _Check], pool: HashPool | None) -> Report:
+def _report(sif: Sif, steps: Sequence[Finding | _Check], pool: HashPool | None) -> ReferenceReport:
     """Hash what is still needed and put the results together, the first error first."""
     checks = [step for step in steps if isinstance(step, _Check)]
     wants = [need.want for check in checks if check.plan for need in check.plan.needs]
     digests = hash_objects(sif, wants, pool=pool)
-    reports: dict[int, SignatureReport] = {}
+    reports: dict[int, ReferenceSignature] = {}
     first: Finding | None = None
     for step in steps:
         if isinstance(step, Finding):
@@ -332,22 +330,19 @@ def _report(sif: Sif, steps: Sequence[Finding | _Check], pool: HashPool | None) 
             continue
         error = step.error if step.plan is None else step.plan.conclude(digests)
         first = first or error
-        report = _signature_report(step, error)
+        objects = step.plan.objects if step.plan is not None and error is None else ()
+        found = step.signature
+        report = ReferenceSignature(found.descriptor.id, found.format, step.signer, objects, error)
         reports[report.id] = _merged(reports.get(report.id), report)
     if first is not None:
         first = _integrity(first.code, first.message)
-    return Report(first, tuple(reports.values()), sif.descriptors)
+    return ReferenceReport(first, tuple(reports.values()), sif.descriptors)
 
 
-def _signature_report(check: _Check, error: Finding | None) -> SignatureReport:
-    objects = check.plan.objects if check.plan is not None and error is None else ()
-    return SignatureReport(check.signature.descriptor.id, check.signature.format, check.signer, objects, error)
-
-
-def _merged(before: SignatureReport | None, report: SignatureReport) -> SignatureReport:
+def _merged(before: ReferenceSignature | None, report: ReferenceSignature) -> ReferenceSignature:
     """Put together what a signature is worth for several tasks."""
     if before is None:
         return report
     error = before.error or report.error
     objects = () if error else tuple(sorted({*before.objects, *report.objects}))
-    return SignatureReport(report.id, report.format, before.signer or report.signer, objects, error)
+    return ReferenceSignature(report.id, report.format, before.signer or report.signer, objects, error)

@@ -14,10 +14,10 @@ import tempfile
 import pytest
 
 from eclctl.errors import EclctlError, MalformedImageError
-from eclctl.model import SignatureFormat, SignerKind
 from eclctl.sif import reader
+from eclctl.terms import SignatureFormat, SignerKind
 from eclctl.verify.examine import examine
-from eclctl.verify.reference import Material, Scope, verify_scope
+from eclctl.verify.reference import CheckedObjects, GivenKeys, verify_scope
 from tests.helpers import pgp
 from tests.helpers.sifbuilder import (
     DESCRIPTOR,
@@ -34,7 +34,7 @@ from tests.helpers.support import CORPUS, NOW
 
 BUILDER, SCANNER = corpus_pgp_key("builder"), corpus_pgp_key("scanner")
 STORE = corpus_store("site-ring", pem=("p256",))
-ALL = Material(STORE, has_keyring=True, has_keys=True)
+ALL = GivenKeys(STORE, has_keyring=True, has_keys=True)
 
 
 def facts(image):
@@ -44,7 +44,7 @@ def facts(image):
 
 def verified(image):
     with opened(image) as fd:
-        return verify_scope(fd, ALL, Scope(), NOW).verified
+        return verify_scope(fd, ALL, CheckedObjects(), NOW).verified
 
 
 def approves_nothing(image):
@@ -61,7 +61,7 @@ def test_mixed_signatures_keep_the_legacy_one_apart():
     assert (legacy.format, legacy.header) == (SignatureFormat.LEGACY, False)
     assert (modern.format, modern.signer.id) == (SignatureFormat.PGP, SCANNER.fingerprint)
     with opened(builder) as fd:
-        report = verify_scope(fd, ALL, Scope(), NOW)
+        report = verify_scope(fd, ALL, CheckedObjects(), NOW)
     assert [found.id for found in report.signatures] == [5]
 
 

@@ -9,8 +9,9 @@ import json
 
 import pytest
 
-from eclctl.model import Code, Kind, Outcome
+from eclctl.model import Code, Outcome
 from eclctl.policy.select import select_rule
+from eclctl.terms import Kind
 from eclctl.trust.keyring import KeyStore
 from eclctl.verify.examine import examine
 from tests.helpers import deciding

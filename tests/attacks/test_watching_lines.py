@@ -27,7 +27,8 @@ from eclctl.decide.snapshot import Snapshot, build
 from eclctl.files import walk
 from eclctl.files.locating import Locator
 from eclctl.files.mounts import MountTable
-from eclctl.model import Caller, Verdict
+from eclctl.model import Caller
+from eclctl.terms import Verdict
 from eclctl.verify.hashing import HashPool
 from tests.helpers.support import NOW, ROOT
 from tests.helpers.watching import WAIT, Clock, Examiner, drain, image

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from eclctl.errors import EclctlError
-from eclctl.model import SignerKind
 from eclctl.signature import openpgp
+from eclctl.terms import SignerKind
 from eclctl.trust.keyring import KeyStore, load_keyring, load_public_keys
-from eclctl.verify.reference import Material, Report, Scope, verify_scope
+from eclctl.verify.reference import CheckedObjects, GivenKeys, ReferenceReport, verify_scope
 from tests.helpers.support import CORPUS
 
 AFTER = datetime(2026, 11, 23, tzinfo=UTC)
@@ -34,13 +34,13 @@ class Answer:
 
 
 @cache
-def material(keyring: Path | None, keys: tuple[Path, ...]) -> Material:
+def material(keyring: Path | None, keys: tuple[Path, ...]) -> GivenKeys:
     ring = load_keyring([keyring]) if keyring else openpgp.Keyring.parse()
-    return Material(KeyStore.of(ring, load_public_keys(keys)), keyring is not None, bool(keys))
+    return GivenKeys(KeyStore.of(ring, load_public_keys(keys)), keyring is not None, bool(keys))
 
 
-def scope(question: dict[str, Any]) -> Scope:
-    return Scope(
+def scope(question: dict[str, Any]) -> CheckedObjects:
+    return CheckedObjects(
         frozenset([question["group"]] if "group" in question else ()),
         frozenset([question["object"]] if "object" in question else ()),
         legacy="legacy" in question or "legacy-all" in question,
@@ -48,7 +48,7 @@ def scope(question: dict[str, Any]) -> Scope:
     )
 
 
-def ask(fd: int, keys: Material, where: Scope) -> Answer:
+def ask(fd: int, keys: GivenKeys, where: CheckedObjects) -> Answer:
     try:
         report = verify_scope(fd, keys, where, AFTER)
     except EclctlError as error:
@@ -56,7 +56,7 @@ def ask(fd: int, keys: Material, where: Scope) -> Answer:
     return _answer(report)
 
 
-def ask_file(path: Path, keys: Material, where: Scope) -> Answer:
+def ask_file(path: Path, keys: GivenKeys, where: CheckedObjects) -> Answer:
     fd = os.open(path, os.O_RDONLY)
     try:
         return ask(fd, keys, where)
@@ -88,7 +88,7 @@ def _short(value: object) -> str:
     return "+".join(Path(str(part)).stem for part in parts)
 
 
-def _answer(report: Report) -> Answer:
+def _answer(report: ReferenceReport) -> Answer:
     signatures = tuple(
         (found.id, found.signer.id if found.signer.kind is SignerKind.PGP else "", found.objects)
         for found in report.signatures

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from eclctl.cli.verify import command as verify
-from eclctl.model import SignatureFormat, Verification
+from eclctl.model import Verification
+from eclctl.terms import SignatureFormat
 from eclctl.trust.keyring import KeyStore, load_public_keys
 from eclctl.verify.cosign import verify_cosign
 from eclctl.verify.examine import examine

@@ -19,10 +19,11 @@ from eclctl.ecl.differences import Difference, Relation
 from eclctl.ecl.importing import Imported, import_ecl
 from eclctl.ecl.rules import Choices, RuleDraft
 from eclctl.ecl.toml import read_ecl
-from eclctl.model import Caller, Code, Kind, Outcome, Verdict, Verification
+from eclctl.model import Caller, Code, Outcome, Verification
 from eclctl.policy.evaluate import evaluate
 from eclctl.policy.language import Policy
 from eclctl.policy.select import select_rule
+from eclctl.terms import Kind, Verdict
 from tests.corpus.reference import STRICTER
 from tests.helpers.deciding import loaded
 from tests.helpers.ecl import KEYS, RING, Ecl, Group, Image, images

@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from eclctl.model import Code, Verdict
+from eclctl.model import Code
+from eclctl.terms import Verdict
 from tests.helpers.deciding import ask
 from tests.helpers.support import CORPUS
 

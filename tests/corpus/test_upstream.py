@@ -13,7 +13,7 @@ from eclctl.errors import EclctlError, KeyMaterialError
 from eclctl.sif import reader
 from eclctl.signature import openpgp
 from eclctl.trust.keyring import KeyStore, load_public_keys
-from eclctl.verify.reference import Material, Scope
+from eclctl.verify.reference import CheckedObjects, GivenKeys
 from tests.corpus import reference
 from tests.helpers.support import UPSTREAM, needs_upstream
 
@@ -39,19 +39,19 @@ def keyring() -> openpgp.Keyring:
     raise AssertionError("upstream's key is missing")
 
 
-def material(words: list[str]) -> Material:
+def material(words: list[str]) -> GivenKeys:
     keys = load_public_keys(sorted((UPSTREAM / "keys").glob("*-public.pem"))) if "pem" in words else ()
     ring = keyring() if "keyring" in words else openpgp.Keyring.parse()
-    return Material(KeyStore.of(ring, keys), "keyring" in words, bool(keys))
+    return GivenKeys(KeyStore.of(ring, keys), "keyring" in words, bool(keys))
 
 
-def scope(words: list[str], image: Path) -> Scope:
+def scope(words: list[str], image: Path) -> CheckedObjects:
     groups = frozenset(int(found[1]) for word in words if (found := re.fullmatch(r"group(\d+)", word)))
     objects = frozenset(int(found[1]) for word in words if (found := re.fullmatch(r"object(\d+)", word)))
     if words[-1] == "legacy":  # there it means every group, which `verify` asks for by number
         groups = every_group(image)
     every = "legacy-all" in words
-    return Scope(groups, objects, legacy=every or "legacy" in words, every_object=every)
+    return CheckedObjects(groups, objects, legacy=every or "legacy" in words, every_object=every)
 
 
 def every_group(image: Path) -> frozenset[int]:

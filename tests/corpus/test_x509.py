@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from eclctl.model import SignerKind
 from eclctl.signature import openpgp
+from eclctl.terms import SignerKind
 from eclctl.trust.keyring import KeyStore
 from eclctl.trust.revocation import NO_STATUS, Known, Status
 from eclctl.trust.x509 import load_credential
-from eclctl.verify.reference import Material, Scope, verify_scope
+from eclctl.verify.reference import CheckedObjects, GivenKeys, verify_scope
 from tests.helpers.support import CORPUS
 
 CASES = json.loads((CORPUS / "manifest-x509.json").read_text())["cases"]
@@ -46,10 +46,10 @@ def ask(case, statuses=NO_STATUS):
     files = {key: [(CORPUS / question[key]).read_bytes()] for key in ("intermediates", "roots") if key in question}
     own = (CORPUS / question["certificate"]).read_bytes()
     credential = load_credential(own, **files, ocsp=question.get("ocsp", False))
-    material = Material(KeyStore.of(openpgp.Keyring.parse(), (), (credential,)), False, True, statuses)
+    material = GivenKeys(KeyStore.of(openpgp.Keyring.parse(), (), (credential,)), False, True, statuses)
     fd = os.open(CORPUS / case["image"], os.O_RDONLY)
     try:
-        return verify_scope(fd, material, Scope(), AT)
+        return verify_scope(fd, material, CheckedObjects(), AT)
     finally:
         os.close(fd)
 

@@ -10,7 +10,7 @@ from eclctl.policy.evaluate import evaluate, too_old, withdrawn
 from eclctl.policy.load import Loaded, LoadEnvironment, PolicyFile, load_policies
 from eclctl.policy.select import select_rule
 from eclctl.signature import openpgp
-from eclctl.trust.keyring import KeyStore, judge
+from eclctl.trust.keyring import KeyStore, judge_claim
 from eclctl.verify.examine import examine
 from tests.helpers.sifbuilder import SifBuilder, opened
 from tests.helpers.support import CORPUS, NOW
@@ -47,7 +47,7 @@ def ask(
     store = KeyStore(RING, policy.listed)
     with opened(image) as fd:
         found = examine(fd, store, digests=policy.withdraws_objects)
-    judged = {n: judge(store, claim, NOW) for n, claim in enumerate(found.claims)}
+    judged = {n: judge_claim(store, claim, NOW) for n, claim in enumerate(found.claims)}
     rejected = {n: finding for n, finding in judged.items() if finding is not None}
     rule = select_rule(policy, path=path, kind=found.kind, caller=CALLER, now=NOW)
     assert rule is not None

@@ -17,11 +17,12 @@ from functools import cache
 from pathlib import Path
 
 from eclctl.errors import EclctlError
-from eclctl.model import Finding, Verification
+from eclctl.model import Verification
 from eclctl.signature import openpgp
-from eclctl.trust.keyring import KeyStore, judge
+from eclctl.terms import Finding
+from eclctl.trust.keyring import KeyStore, judge_claim
 from eclctl.verify.examine import examine
-from eclctl.verify.reference import Material, Scope, verify_scope
+from eclctl.verify.reference import CheckedObjects, GivenKeys, verify_scope
 from tests.helpers import pgp
 from tests.helpers.sifbuilder import GROUP_BITS, SifBuilder, corpus_pgp_key, opened, pem_key, sample
 from tests.helpers.support import CORPUS, NOW
@@ -29,7 +30,7 @@ from tests.helpers.support import CORPUS, NOW
 KEYS: Mapping[str, str] = json.loads((CORPUS / "keys" / "pgp" / "fingerprints.json").read_text())
 RING = openpgp.Keyring.parse((CORPUS / "keys" / "pgp" / "site-ring.asc").read_bytes())
 STORE = KeyStore(RING)
-_MATERIAL = Material(STORE, has_keyring=True, has_keys=False)
+_MATERIAL = GivenKeys(STORE, has_keyring=True, has_keys=False)
 _ASKED = {"keyring": "keys/pgp/site-ring.asc"}
 _LEGACY = _ASKED | {"legacy": True}
 
@@ -148,7 +149,7 @@ def _mirrored(content: bytes, *, legacy: bool) -> Verified:
     """What the mirror of the reference's `verify` says; signers are those that the descriptors name."""
     with opened(content) as fd:
         try:
-            report = verify_scope(fd, _MATERIAL, Scope(legacy=legacy), NOW)
+            report = verify_scope(fd, _MATERIAL, CheckedObjects(legacy=legacy), NOW)
         except EclctlError:
             return Verified(ok=False)
     if not report.verified:
@@ -170,7 +171,7 @@ def _image(name: str, content: bytes) -> Image:
             facts = examine(fd, STORE)
         except EclctlError:
             return Image(name, content, modern, legacy, None, {})
-    judged = {n: judge(STORE, claim, NOW) for n, claim in enumerate(facts.claims)}
+    judged = {n: judge_claim(STORE, claim, NOW) for n, claim in enumerate(facts.claims)}
     return Image(name, content, modern, legacy, facts, {n: why for n, why in judged.items() if why is not None})
 
 

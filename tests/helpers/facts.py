@@ -6,23 +6,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from eclctl.errors import KeyMaterialError
-from eclctl.model import (
-    Claim,
-    DataObject,
-    Failure,
-    Finding,
-    KeyRef,
-    Kind,
-    OciContent,
-    Outcome,
-    SignatureFormat,
-    SignerKind,
-    Verification,
-)
+from eclctl.model import Claim, DataObject, Failure, OciContent, Outcome, Verification
 from eclctl.policy.evaluate import evaluate
 from eclctl.policy.language import Policy
 from eclctl.policy.load import Loaded, LoadEnvironment, PolicyFile, load_policies
 from eclctl.signature.keys import parse_public_key
+from eclctl.terms import Finding, KeyRef, Kind, SignatureFormat, SignerKind
 from eclctl.trust.x509 import load_credential
 from tests.helpers.support import CORPUS, NOW
 

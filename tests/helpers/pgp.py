@@ -7,9 +7,13 @@ import hashlib
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, decode_dss_signature
+
+from eclctl.signature import openpgp
+from tests.helpers.support import NOW
 
 CREATED = int(datetime(2025, 1, 1, tzinfo=UTC).timestamp())
 SIGNED = int(datetime(2026, 1, 1, tzinfo=UTC).timestamp())
@@ -182,3 +186,15 @@ def clearsign(
         signatures = packet(2, signatures.sign(1, text.replace(b"\n", b"\r\n"), created=created))
     begin = b"-----BEGIN PGP SIGNED MESSAGE-----\n"
     return begin + header + b"\n" + text + b"\n" + armor("SIGNATURE", signatures)
+
+
+def verify(message, *certificates, now=NOW):
+    """Verify a message with certificates."""
+    return openpgp.verify(message, b"".join(certificates), now=now)
+
+
+def refusal(message, *certificates, now=NOW):
+    """Return the code of the finding for which a message does not verify."""
+    with pytest.raises(openpgp.VerificationError) as caught:
+        verify(message, *certificates, now=now)
+    return caught.value.finding.code

@@ -12,7 +12,7 @@ from eclctl.sif import reader
 from eclctl.sign.edit.assembly import Edit, NewObject
 from eclctl.sign.edit.editing import editing
 from eclctl.trust.keyring import KeyStore
-from eclctl.verify.reference import Material, Scope, verify_scope
+from eclctl.verify.reference import CheckedObjects, GivenKeys, verify_scope
 from tests.helpers.sifbuilder import SIGNATURE, SifBuilder, corpus_pgp_key, corpus_store, opened, sample
 from tests.helpers.support import NOW
 
@@ -59,7 +59,7 @@ def data_of(image: Path, object_id: int) -> bytes:
 def signers(image: bytes | Path) -> int:
     """Return how many good signatures an image has; fail unless it verifies."""
     with opened(image) as fd:
-        report = verify_scope(fd, Material(STORE, has_keyring=True, has_keys=False), Scope(), NOW)
+        report = verify_scope(fd, GivenKeys(STORE, has_keyring=True, has_keys=False), CheckedObjects(), NOW)
     assert report.verified
     return len(report.signatures)
 

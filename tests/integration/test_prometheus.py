@@ -21,7 +21,8 @@ from eclctl.daemon.observing import exposition
 from eclctl.daemon.observing.exposition import HttpExposition, TextfileExposition
 from eclctl.decide.questions import Decision, Question
 from eclctl.errors import ConfigError
-from eclctl.model import Caller, Code, Kind, Outcome
+from eclctl.model import Caller, Code, Outcome
+from eclctl.terms import Kind
 from tests.helpers.metrics import metric_names, whole_metrics
 from tests.helpers.support import ROOT
 

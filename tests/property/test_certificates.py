@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from eclctl.errors import KeyMaterialError
 from eclctl.trust import der
-from eclctl.trust.ocsp import examine, responders
+from eclctl.trust.ocsp import judge_response, responders
 from eclctl.trust.revocation import Status
-from eclctl.trust.x509 import Credential, load_credential, path, turning_points
+from eclctl.trust.x509 import Credential, load_credential
 from tests.helpers.certificates import NOW, OCSP_SIGNING, answer, authority, key_usage, leaf, response, rsa_key, tlv
 from tests.helpers.support import CORPUS
 
@@ -63,9 +63,9 @@ def test_a_certificate_that_was_changed_has_no_path(data):
         credential = loaded(*files)
         if credential is None:
             continue
-        assert list(turning_points(credential)) == sorted(turning_points(credential))
+        assert list(credential.turning_points) == sorted(credential.turning_points)
         responders(credential.leaf)
-        found = path(credential, NOW)
+        found = credential.path(NOW)
         if isinstance(found, tuple) and place < 2:
             original = (LEAF, MIDDLE)[place].certificate
             assert found[place].tbs_certificate_bytes == original.tbs_certificate_bytes
@@ -80,7 +80,7 @@ def test_files_that_were_changed_load_or_are_refused_by_name(certificate, interm
     ):
         credential = loaded(*files)
         if credential is not None:
-            path(credential, NOW)
+            credential.path(NOW)
 
 
 @given(st.one_of(damaged(RESPONSES), st.binary(max_size=64)))
@@ -89,7 +89,7 @@ def test_a_response_that_was_changed_says_nothing(data):
     intermediate = (CORPUS / "keys" / "x509" / "intermediate.pem").read_bytes()
     corpus_leaf = (CORPUS / "keys" / "x509" / "leaf.pem").read_bytes()
     for certificate, issuer, now in ((LEAF.der, MIDDLE.der, NOW), (corpus_leaf, intermediate, CORPUS_NOW)):
-        found = examine(data, certificate, issuer, now=now)
+        found = judge_response(data, certificate, issuer, now=now)
         if found.status not in {Status.INVALID, Status.UNAVAILABLE}:
             assert ocsp.load_der_ocsp_response(data).tbs_response_bytes in SIGNED
 
@@ -109,4 +109,4 @@ def test_der_that_was_written_is_read(parts):
 
 
 def test_the_responses_that_are_damaged_are_whole():
-    assert [examine(data, LEAF.der, MIDDLE.der, now=NOW).status for data in RESPONSES[:2]] == [Status.GOOD] * 2
+    assert [judge_response(data, LEAF.der, MIDDLE.der, now=NOW).status for data in RESPONSES[:2]] == [Status.GOOD] * 2

@@ -15,20 +15,10 @@ from random import Random
 
 import pytest
 
-from eclctl.model import (
-    Claim,
-    Code,
-    Failure,
-    Finding,
-    Kind,
-    Outcome,
-    SignatureFormat,
-    SignerKind,
-    Verdict,
-    Verification,
-)
+from eclctl.model import Claim, Code, Failure, Outcome, Verification
 from eclctl.policy.evaluate import evaluate, too_old
 from eclctl.policy.language import Policy
+from eclctl.terms import Finding, Kind, SignatureFormat, SignerKind, Verdict
 from tests.helpers.facts import COSIGN_IDS, EXPIRED, PEM_IDS, Image, certificate_id, fingerprint, load_text, ring
 from tests.helpers.support import NOW
 

@@ -15,10 +15,11 @@ from eclctl.decide.breakglass import Approval, Candidate, Exceptions, State, sta
 from eclctl.decide.breakglass_apply import apply_exceptions
 from eclctl.decide.place import TrustedPlace
 from eclctl.decide.snapshot import Snapshot
-from eclctl.model import Assurance, Caller, Code, KeyRef, Outcome, SignerKind
+from eclctl.model import Caller, Code, Outcome
 from eclctl.policy.breakglass import FileName, PolicyException
 from eclctl.policy.globs import compile_glob
 from eclctl.policy.outcome import EXCUSED
+from eclctl.terms import Assurance, KeyRef, SignerKind
 from eclctl.trust.keyring import KeyStore
 from tests.helpers.deciding import RING, loaded
 from tests.helpers.support import NOW

@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eclctl.errors import EclctlError
-from eclctl.model import Finding, Verification
+from eclctl.model import Verification
 from eclctl.sif import oci_sif, reader
 from eclctl.sif.oci import Index, Manifest, parse_index, parse_manifest
 from eclctl.signature import cosign
+from eclctl.terms import Finding
 from eclctl.verify.cosign import CosignReport, verify_cosign
 from eclctl.verify.examine import examine
 from tests.helpers.ocibuilder import (
@@ -151,7 +152,7 @@ JSON = st.recursive(
 def test_any_text_is_answered_by_every_parser(data):
     assert isinstance(parse_index(data), Index | Finding)
     assert isinstance(parse_manifest(data), Manifest | Finding)
-    assert isinstance(cosign.parse(data), Finding)
+    assert isinstance(cosign.parse_payload(data), Finding)
 
 
 @settings(deadline=None, max_examples=200)

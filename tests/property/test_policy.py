@@ -8,10 +8,11 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eclctl.model import Claim, Finding, Kind, SignatureFormat, Verdict
+from eclctl.model import Claim
 from eclctl.policy import n_of_m
 from eclctl.policy.evaluate import evaluate
 from eclctl.policy.language import Policy
+from eclctl.terms import Finding, Kind, SignatureFormat, Verdict
 from tests.helpers.facts import EXPIRED, HEAD, Image, load_text, policy, rule
 
 ONE = Image()

@@ -10,8 +10,8 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eclctl.model import Assurance, Kind, SignerKind
 from eclctl.policytest.running import Runner
+from eclctl.terms import Assurance, Kind, SignerKind
 from eclctl.trust.revocation import Status
 from tests.helpers.policy_tests import HEAD, loaded
 

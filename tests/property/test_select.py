@@ -7,9 +7,10 @@ from random import Random
 
 import pytest
 
-from eclctl.model import Caller, Identity, Verdict
+from eclctl.model import Caller, Identity
 from eclctl.policy.language import Policy, Rule
 from eclctl.policy.select import build_index, rules_on, select_rule
+from eclctl.terms import Verdict
 from tests.helpers.support import NOW
 from tests.property.test_shadows import KINDS, below, of, random_glob, random_match, some
 

@@ -8,11 +8,12 @@ from random import Random
 
 import pytest
 
-from eclctl.model import Caller, Kind
+from eclctl.model import Caller
 from eclctl.policy.globs import Glob, compile_glob, includes, objection
 from eclctl.policy.language import Match, Policy
 from eclctl.policy.select import build_index, select_rule
 from eclctl.policy.shadows import find_shadows
+from eclctl.terms import Kind
 from tests.helpers.facts import policy, rule
 from tests.helpers.support import NOW
 

@@ -8,15 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eclctl.errors import EclctlError
-from eclctl.model import Finding, SignatureFormat
-from eclctl.signature import dsse, formats, legacy, metadata
+from eclctl.signature import dsse, formats, metadata
+from eclctl.terms import Finding, SignatureFormat
 from eclctl.verify.examine import examine
-from eclctl.verify.reference import Material, Scope, verify_scope
+from eclctl.verify.reference import CheckedObjects, GivenKeys, verify_scope
 from tests.helpers.sifbuilder import corpus_pgp_key, corpus_store, opened, pem_key, sample
 from tests.helpers.support import NOW
 
 STORE = corpus_store("site-ring", pem=("p256",))
-MATERIAL = Material(STORE, has_keyring=True, has_keys=True)
+MATERIAL = GivenKeys(STORE, has_keyring=True, has_keys=True)
 
 
 def signed():
@@ -46,7 +46,7 @@ def answers(image):
         except EclctlError:
             found = None
         try:
-            report = verify_scope(fd, MATERIAL, Scope(), NOW)
+            report = verify_scope(fd, MATERIAL, CheckedObjects(), NOW)
         except EclctlError:
             report = None
     assert (found is None) == (report is None)
@@ -103,6 +103,6 @@ JSON = st.recursive(
 @given(st.binary(max_size=300) | JSON.map(lambda value: json.dumps(value).encode()))
 def test_any_text_is_answered_by_every_parser(data):
     assert isinstance(formats.recognize(data), SignatureFormat)
-    assert isinstance(dsse.parse(data), Finding | dsse.Envelope)
-    assert isinstance(metadata.parse(data), Finding)
-    assert isinstance(legacy.parse(data, 1), Finding)
+    assert isinstance(dsse.parse_envelope(data), Finding | dsse.Envelope)
+    assert isinstance(metadata.parse_metadata(data), Finding)
+    assert isinstance(metadata.parse_legacy_digest(data, 1), Finding)

@@ -15,7 +15,7 @@ from eclctl.sign.coverage import plan_coverage
 from eclctl.sign.metadata import HASHES
 from eclctl.sign.native import Signing
 from eclctl.verify.examine import examine
-from eclctl.verify.reference import Material, Report, Scope, verify_scope
+from eclctl.verify.reference import CheckedObjects, GivenKeys, ReferenceReport, verify_scope
 from tests.helpers.scribes import built, objects_of, pem_signing, pgp_signing, sign_file
 from tests.helpers.sifbuilder import DEFFILE, GENERIC, JSON, SifBuilder, opened
 from tests.helpers.support import NOW
@@ -46,9 +46,9 @@ def images(draw: st.DrawFn) -> SifBuilder:
     return builder
 
 
-def verify(path: Path | bytes, signing: Signing, **scope: frozenset[int]) -> Report:
+def verify(path: Path | bytes, signing: Signing, **scope: frozenset[int]) -> ReferenceReport:
     with opened(path) as fd:
-        return verify_scope(fd, Material(signing.store, has_keyring=True, has_keys=True), Scope(**scope), NOW)
+        return verify_scope(fd, GivenKeys(signing.store, has_keyring=True, has_keys=True), CheckedObjects(**scope), NOW)
 
 
 @settings(max_examples=60, deadline=None)
@@ -120,6 +120,8 @@ def covered(path: Path) -> set[int]:
 
 def passes(fd: int, signing: Signing) -> bool:
     try:
-        return verify_scope(fd, Material(signing.store, has_keyring=True, has_keys=True), Scope(), NOW).verified
+        return verify_scope(
+            fd, GivenKeys(signing.store, has_keyring=True, has_keys=True), CheckedObjects(), NOW
+        ).verified
     except EclctlError:
         return False

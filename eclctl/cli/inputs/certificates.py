@@ -104,12 +104,12 @@ def _readable(block: bytes) -> bool:
 
     from cryptography import x509  # noqa: PLC0415 - only a certificate needs it
 
-    from eclctl.trust.chains import UNREADABLE, read  # noqa: PLC0415 - only a certificate needs it
+    from eclctl.trust.chains import UNREADABLE, read_certificate  # noqa: PLC0415 - only a certificate needs it
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         try:
-            read(x509.load_pem_x509_certificate(block))
+            read_certificate(x509.load_pem_x509_certificate(block))
         except (KeyMaterialError, *UNREADABLE):
             return False
     return True

@@ -6,7 +6,6 @@ import os
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from eclctl.cli.inputs.keyrings import print_warnings
 from eclctl.cli.inputs.policies import SYSTEM_CONFIG, named_settings
 from eclctl.cli.terminal.parser import add_repeatable
 from eclctl.errors import ConfigError
@@ -111,6 +110,8 @@ def why_not_received(tried: hkp.Tried, fingerprint: str) -> str:
     from eclctl.remote.keyservers import hkp  # noqa: PLC0415 - only who asked a keyserver has something to explain
 
     if tried.found is not None:
+        from eclctl.cli.inputs.keyrings import print_warnings  # noqa: PLC0415 - likewise
+
         print_warnings([answer.why for answer in tried.answers if answer.why])
         return ""
     reasons = [answer.why or f"{answer.url} has no such key" for answer in tried.answers]

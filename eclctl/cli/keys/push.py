@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
     sent, url = send(ring, keyservers, options.key)
     print_warnings(ring.warnings)
     if options.json:
-        names, counts = _names(sent), {"subkeys": sent.subkeys, "bytes": len(sent.packets)}
+        names, counts = _names(sent), {"subkeys": len(sent.material.subkeys), "bytes": len(sent.packets)}
         print_json({"server": url, "fingerprint": sent.fingerprint, "users": names, **counts})
     else:
         print_sent(sent, url)
@@ -65,7 +65,7 @@ def print_sent(sent: Proven, url: str) -> None:
     print(f"public key {sent.fingerprint} pushed to {url} successfully")
     for name in _names(sent):
         print(f"    {printable(name)}")
-    subkeys = counted(sent.subkeys, "subkey")
+    subkeys = counted(len(sent.material.subkeys), "subkey")
     print(f"    with {subkeys}, {len(sent.packets)} bytes, nothing secret")
 
 
@@ -90,7 +90,7 @@ def _to_send(ring: UserRing | SiteRing, name: str) -> Proven:
     """
     key = only_match(ring.keys().values(), name, ring_location(ring))
     sent = proven(openpgp.Keyring.parse(key.public()), key.fingerprint, ring.certificates())
-    if sent is None or not (sent.user_ids or sent.direct):
+    if sent is None or not (sent.user_ids or sent.material.direct):
         raise KeyMaterialError(f"{key.fingerprint} has no user ID that its own key signed: there is nothing to send")
     if any(each.has_secret for each in parse_keys(sent.packets).keys.values()):  # what is sent has no secret packets
         raise KeyMaterialError(f"{key.fingerprint}: its secret part would have been sent")

@@ -93,7 +93,7 @@ class Policies:
         Raises:
             EclctlError: A file cannot be read.
         """
-        from eclctl.verify.examine import examine_image  # noqa: PLC0415 - as above
+        from eclctl.verify.examine import examine  # noqa: PLC0415 - as above
         from eclctl.verify.hashing import HashPool  # noqa: PLC0415 - as above
 
         assert self.snapshot.policy is not None
@@ -101,7 +101,7 @@ class Policies:
         with HashPool.beside_caller() as pool:
             for image, known in (before, after):
                 digests = self.snapshot.policy.withdraws_objects
-                found = examine_image(image, self.snapshot.store, pool=pool, digests=digests, known=known)
+                found = examine(image, self.snapshot.store, pool=pool, digests=digests, known=known)
                 outcomes.append(self._outcome(found, path, now))
         return Outlook(path, outcomes[0], outcomes[1], ())
 

@@ -23,7 +23,7 @@ from eclctl.terms import Finding
 from eclctl.text import printable
 from eclctl.trust.keyring import KeyStore, load_keyring, load_public_keys
 from eclctl.verify.hashing import HashPool
-from eclctl.verify.reference import Material, Report, Scope, verify_scope
+from eclctl.verify.reference import CheckedObjects, GivenKeys, ReferenceReport, verify_scope
 
 __all__ = ["run"]
 
@@ -112,7 +112,7 @@ def _verify_all(images: Sequence[str], options: argparse.Namespace) -> int:
     show = print_as_json if options.json else print_as_text
     remote = verify_remote.remote(options)
     material = _material(options, asks=remote is not None)
-    scope = Scope(
+    scope = CheckedObjects(
         frozenset(options.group_id), frozenset(options.sif_id), legacy=options.legacy_insecure, every_object=options.all
     )
     status = OK
@@ -124,7 +124,7 @@ def _verify_all(images: Sequence[str], options: argparse.Namespace) -> int:
     return status
 
 
-def _material(options: argparse.Namespace, *, asks: bool) -> Material:
+def _material(options: argparse.Namespace, *, asks: bool) -> GivenKeys:
     """Return the keys that are at hand; with `asks`, there need be none."""
     implicit = not options.key and not options.keyring and options.certificate is None
     paths = _implicit_keyrings(needed=not asks) if implicit else options.keyring
@@ -133,7 +133,7 @@ def _material(options: argparse.Namespace, *, asks: bool) -> Material:
         _warn_of_private_keys(paths)
     store = KeyStore.of(ring, load_public_keys(options.key), tuple(credentials.load_certificates(options)))
     statuses = credentials.ocsp_source(store)
-    return Material(store, bool(paths) or asks, bool(store.dsse_keys), statuses)
+    return GivenKeys(store, bool(paths) or asks, bool(store.dsse_keys), statuses)
 
 
 def _implicit_keyrings(*, needed: bool) -> list[str]:
@@ -160,8 +160,8 @@ def _warn_of_private_keys(paths: Iterable[str]) -> None:
 
 
 def _verify(
-    image: str, material: Material, scope: Scope, pool: HashPool, remote: verify_remote.Remote | None
-) -> tuple[Report, Material]:
+    image: str, material: GivenKeys, scope: CheckedObjects, pool: HashPool, remote: verify_remote.Remote | None
+) -> tuple[ReferenceReport, GivenKeys]:
     """Verify an image; return its report, and the keys with those that a keyserver has added."""
     try:
         fd = open_regular_file(image)
@@ -171,4 +171,4 @@ def _verify(
         finally:
             os.close(fd)
     except EclctlError as error:
-        return Report(Finding(error.code, str(error))), material
+        return ReferenceReport(Finding(error.code, str(error))), material

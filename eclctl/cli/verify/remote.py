@@ -8,7 +8,7 @@ invalid. So asking for that whole fingerprint finds the key that counts, or none
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from eclctl.cli.inputs import keyservers
@@ -17,13 +17,14 @@ from eclctl.cli.terminal.parser import add_repeatable
 from eclctl.sif.reader import DataType, read
 from eclctl.signature import openpgp
 from eclctl.text import printable
+from eclctl.trust.keyring import KeyStore
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
     from eclctl.config.keyservers import Keyservers
-    from eclctl.verify.reference import Material
+    from eclctl.verify.reference import GivenKeys
 
 __all__ = ["Remote", "add_remote_options", "remote", "remote_options_error"]
 
@@ -69,7 +70,7 @@ class Remote:
     keys: set[str] = field(default_factory=set)
     _asked: set[str] = field(default_factory=set)
 
-    def extended(self, fd: int, material: Material) -> Material:
+    def extended(self, fd: int, material: GivenKeys) -> GivenKeys:
         """Return the keys with those that an image's signatures claim besides, as far as a server has them.
 
         Args:
@@ -85,10 +86,10 @@ class Remote:
         from eclctl.signature.openpgp.proven import serialize  # noqa: PLC0415 - only when keyservers are asked
 
         own = (serialize(certificate.material) for certificate in material.store.pgp.certificates)
-        store = replace(material.store, pgp=openpgp.Keyring.parse(*own, *new))
+        store = KeyStore(openpgp.Keyring.parse(*own, *new), material.store.listed)
         return material._replace(store=store)
 
-    def _unknown(self, fd: int, material: Material) -> list[str]:
+    def _unknown(self, fd: int, material: GivenKeys) -> list[str]:
         claimed = dict.fromkeys(_claimed(fd))
         missing = [name for name in claimed if name not in self._asked and material.store.pgp.get(name) is None]
         if len(missing) > _MAX_KEYS:

@@ -15,7 +15,7 @@ from eclctl.terms import Finding
 from eclctl.text import printable
 from eclctl.trust.keyring import KeyStore
 from eclctl.trust.signer_types import SIGNER_TYPES
-from eclctl.verify.reference import Report, SignatureReport
+from eclctl.verify.reference import ReferenceReport, ReferenceSignature
 
 __all__ = ["ImageResult", "print_as_json", "print_as_text", "print_result", "signature_as_json"]
 
@@ -28,11 +28,11 @@ class ImageResult:
     """
 
     image: str
-    report: Report
+    report: ReferenceReport
     store: KeyStore | None = None
     remote: frozenset[str] = frozenset()
 
-    def signer(self, signature: SignatureReport) -> tuple[str, str]:
+    def signer(self, signature: ReferenceSignature) -> tuple[str, str]:
         """Return what the signer goes by outside, and is called; unescaped.
 
         A certificate goes by its own fingerprint, in every form that it is given in. Its name is its subject, that of
@@ -45,7 +45,7 @@ class ImageResult:
         kind = SIGNER_TYPES[signature.signer.kind]
         return kind.identity(self.store, signature.signer.id), kind.title(self.store, signature.signer.id)
 
-    def is_remote(self, signature: SignatureReport) -> bool:
+    def is_remote(self, signature: ReferenceSignature) -> bool:
         """Return whether the signer's key came from a keyserver ([REMOTE]); all others are at hand ([LOCAL])."""
         return signature.signer is not None and signature.signer.id in self.remote
 
@@ -72,7 +72,7 @@ def print_as_text(result: ImageResult, options: argparse.Namespace) -> None:
         print_note(f"FATAL:   failed to verify container '{image}': {printable(result.report.error.message)}")
 
 
-def _print_signature(result: ImageResult, signature: SignatureReport) -> None:
+def _print_signature(result: ImageResult, signature: ReferenceSignature) -> None:
     if signature.signer is not None:
         identity, name = result.signer(signature)
         place = f"{'[REMOTE]' if result.is_remote(signature) else '[LOCAL]':<19}"
@@ -107,7 +107,7 @@ def print_result(
     print_json({**shape, "signatures": list(signatures), "payloads": list(payloads)})
 
 
-def signature_as_json(signature: SignatureReport, identity: str, name: str) -> dict[str, Any]:
+def signature_as_json(signature: ReferenceSignature, identity: str, name: str) -> dict[str, Any]:
     """Return a signature; `identity` and `name` are those of its signer, if it has one."""
     signer = signature.signer
     return {

@@ -158,7 +158,7 @@ def _read(url: str, fingerprint: str, body: bytes, revokers: Keyring | None) -> 
     found = proven(ring, fingerprint, revokers)
     if found is None:
         return KeyReply(url, Result.INVALID, why=why or f"{url} sent another certificate than {fingerprint}")
-    if not found.user_ids and not found.direct:
+    if not found.user_ids and not found.material.direct:
         return KeyReply(
             url, Result.INVALID, why=f"{url} sent {fingerprint} with nothing in it that its key vouches for"
         )

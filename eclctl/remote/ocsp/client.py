@@ -49,7 +49,7 @@ class Asked:
     """What one responder said. `seconds` is how long that took."""
 
     url: str
-    answer: ocsp.Answer
+    answer: ocsp.OcspAnswer
     seconds: float
 
 
@@ -123,9 +123,9 @@ async def ask_all(certificates: Iterable[Link], *, now: Callable[[], datetime], 
 async def _ask_one(url: str, link: Link, now: Callable[[], datetime], timeout: float) -> Asked:  # noqa: ASYNC109 - as for ask
     loop = asyncio.get_running_loop()
     begun = loop.time()
-    question = ocsp.request(link, None)
+    question = ocsp.build_request(link, None)
 
-    async def answer_of(method: str, where: str, body: bytes | None) -> ocsp.Answer:
+    async def answer_of(method: str, where: str, body: bytes | None) -> ocsp.OcspAnswer:
         left = begun + timeout - loop.time()
         headers = _GET if body is None else _POST
         try:
@@ -133,12 +133,12 @@ async def _ask_one(url: str, link: Link, now: Callable[[], datetime], timeout: f
                 method, where, body=body, headers=headers, timeout=left, limit=ocsp.MAX_RESPONSE
             )
         except RemoteError as error:
-            return ocsp.Answer(Status.UNAVAILABLE, str(error))
+            return ocsp.OcspAnswer(Status.UNAVAILABLE, str(error))
         if response.status != 200:  # noqa: PLR2004 - OK is the only status of a response (RFC 6960 appendix A.2)
-            return ocsp.Answer(
+            return ocsp.OcspAnswer(
                 Status.UNAVAILABLE, f"{http.escaped(response.url)} answered with status {response.status}"
             )
-        return ocsp.examine(response.body, link.certificate, link.issuer, now=now())
+        return ocsp.judge_response(response.body, link.certificate, link.issuer, now=now())
 
     answer = await answer_of("POST", url, question)
     short = _get_url(url, question)

@@ -10,7 +10,7 @@ from eclctl.sign.keyrings.transferable import Protection, TransferableKey
 from eclctl.signature import openpgp
 from eclctl.signature.openpgp.algorithms import KEY_ALGORITHMS
 from eclctl.signature.openpgp.errors import FindingCode, PacketError
-from eclctl.signature.openpgp.keys import PublicKey
+from eclctl.signature.openpgp.keys import OpenPgpKey
 from eclctl.signature.openpgp.packets import read_mpis
 from eclctl.terms import Finding
 
@@ -96,7 +96,7 @@ def _time(seconds: int) -> datetime:
     return datetime.fromtimestamp(min(seconds, _LATEST), UTC)
 
 
-def _expires(certificate: openpgp.Certificate, able: list[PublicKey]) -> datetime | None:
+def _expires(certificate: openpgp.Certificate, able: list[OpenPgpKey]) -> datetime | None:
     """Return the latest end of the keys that may sign, else of those that may or might have."""
     statuses = [status for key in certificate.keys if (status := certificate.status(key.fingerprint)) is not None]
     able_now = {key.fingerprint for key in able}
@@ -120,7 +120,7 @@ def _protection(key: TransferableKey, names: tuple[str, ...]) -> Protection | No
     return (usable or wanted)[0]
 
 
-def signing_keys(certificate: openpgp.Certificate, keyring: openpgp.Keyring, now: datetime) -> list[PublicKey]:
+def signing_keys(certificate: openpgp.Certificate, keyring: openpgp.Keyring, now: datetime) -> list[OpenPgpKey]:
     """Return the keys of a certificate whose signatures count at `now`: subkeys first, the newest of them first.
 
     It is the order in which GnuPG and SingularityCE choose.
@@ -137,18 +137,20 @@ def unusable(certificate: openpgp.Certificate, keyring: openpgp.Keyring, now: da
     return Finding(found.code, _WORDS.get(found.code, _PREFIX.sub("", found.message)))
 
 
-def _judge(certificate: openpgp.Certificate, key: PublicKey, keyring: openpgp.Keyring, now: datetime) -> Finding | None:
-    return openpgp.judge(certificate.fingerprint, key.fingerprint, now, None, keyring, now)
+def _judge(
+    certificate: openpgp.Certificate, key: OpenPgpKey, keyring: openpgp.Keyring, now: datetime
+) -> Finding | None:
+    return openpgp.judge_signature(certificate.fingerprint, key.fingerprint, now, None, keyring, now)
 
 
-def algorithm(key: PublicKey) -> str:
+def algorithm(key: OpenPgpKey) -> str:
     """Return the name of a key's algorithm; one that is not known shows its number (RFC 9580 section 9.1)."""
     if key.algorithm == 22 and _curve(key) == 256:  # noqa: PLR2004 - the only such curve that is in use
         return "Ed25519"
     return KEY_ALGORITHMS.get(key.algorithm, f"algorithm {key.algorithm}")
 
 
-def bits(key: PublicKey) -> int:
+def bits(key: OpenPgpKey) -> int:
     """Return how long a key is, in bits; 0 when that cannot be told."""
     if key.algorithm in _FIXED:
         return _FIXED[key.algorithm]
@@ -163,6 +165,6 @@ def bits(key: PublicKey) -> int:
     return int.from_bytes(number).bit_length()
 
 
-def _curve(key: PublicKey) -> int:
+def _curve(key: OpenPgpKey) -> int:
     end = 1 + int.from_bytes(key.material[:1])
     return _CURVES.get(key.material[1:end].hex().upper(), 0)

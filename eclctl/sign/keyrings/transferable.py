@@ -18,7 +18,7 @@ from typing import Final
 from eclctl.errors import KeyMaterialError
 from eclctl.signature.openpgp.armor import split_blocks
 from eclctl.signature.openpgp.errors import PacketError
-from eclctl.signature.openpgp.keys import PublicKey, public_part
+from eclctl.signature.openpgp.keys import OpenPgpKey, public_part
 from eclctl.signature.openpgp.packets import Tag, read_packets
 from eclctl.signature.openpgp.signature import Signature, SignatureType
 
@@ -82,7 +82,7 @@ def _preferred_secret(mine: bytes | None, other: bytes | None) -> bytes | None:
 class TransferableKey:
     """One certificate, perhaps with its secret keys. `primary` is its primary key; frozen, so `merge` makes another."""
 
-    primary: PublicKey
+    primary: OpenPgpKey
     _components: dict[tuple[int, bytes], _Component]
 
     @property
@@ -106,7 +106,7 @@ class TransferableKey:
     def protections(self) -> dict[str, Protection]:
         """By fingerprint, how the secret parts that are here are protected."""
         return {
-            PublicKey.parse(part.body).fingerprint: protection(part.secret)
+            OpenPgpKey.parse(part.body).fingerprint: protection(part.secret)
             for part in self._components.values()
             if part.secret is not None
         }
@@ -156,18 +156,18 @@ class TransferableKey:
         return b"".join(packet for part in parts for packet in part.packets(secret=secret))
 
 
-def _counts(body: bytes, primary: PublicKey) -> bool:
+def _counts(body: bytes, primary: OpenPgpKey) -> bool:
     """Return whether a signature can say anything to our verifier: it names the key itself, or revokes it."""
     revocations = {SignatureType.KEY_REVOCATION, SignatureType.SUBKEY_REVOCATION}
     return len(body) > 1 and (body[1] in revocations or primary.key_id in body)
 
 
-def _revokes(primary: PublicKey, body: bytes) -> bool:
+def _revokes(primary: OpenPgpKey, body: bytes) -> bool:
     try:
         signature = Signature.parse(body)
     except PacketError:
         return False
-    if signature.type != SignatureType.KEY_REVOCATION or not signature.names(primary.fingerprint, primary.key_id):
+    if signature.type != SignatureType.KEY_REVOCATION or not signature.names(primary.fingerprint):
         return False
     return primary.verifies(signature, primary.prefix) is not False
 
@@ -245,7 +245,7 @@ class _Reader:
         self._key = self._raw = None
         try:
             part = _component(tag, body)
-            primary = PublicKey.parse(part.body)
+            primary = OpenPgpKey.parse(part.body)
         except PacketError:
             self._raw = bytearray(_packet(tag, body))
             self.unreadable.append(self._raw)
@@ -260,7 +260,7 @@ def _add(key: TransferableKey, tag: int, body: bytes) -> dict[bytes, None] | Non
     try:
         part = _component(tag, body)
         if part.tag == Tag.PUBLIC_SUBKEY:
-            PublicKey.parse(part.body)
+            OpenPgpKey.parse(part.body)
     except PacketError:
         return None
     return _join(key, part)

@@ -6,8 +6,8 @@ Keys that are too weak and algorithms that are deprecated have no verifier here,
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
-from typing import Final, Protocol
+from collections.abc import Callable
+from typing import Final, NamedTuple, TypeAlias
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
@@ -43,22 +43,20 @@ KEY_ALGORITHMS: Final = {
 """What key algorithms are called, by their ID (RFC 9580 section 9.1), also those that nothing here verifies with."""
 
 
-@dataclass(frozen=True, slots=True)
-class HashAlgorithm:
+class HashAlgorithm(NamedTuple):
     """A hash: its name in armor headers and in hashlib, its digest and V6 salt sizes in octets."""
 
     name: str
     library: str
     size: int
     salt: int
-    cryptography: hashes.HashAlgorithm
     prehashed: Prehashed
     ecdsa: ec.ECDSA
 
 
 def _hash(name: str, library: str, algorithm: hashes.HashAlgorithm, salt: int = 0) -> HashAlgorithm:
     prehashed = Prehashed(algorithm)
-    return HashAlgorithm(name, library, algorithm.digest_size, salt, algorithm, prehashed, ec.ECDSA(prehashed))
+    return HashAlgorithm(name, library, algorithm.digest_size, salt, prehashed, ec.ECDSA(prehashed))
 
 
 HASHES: Final = {
@@ -85,7 +83,10 @@ class WeakKeyError(Exception):
         self.finding = finding
 
 
-class Verifier(Protocol):
+_Key: TypeAlias = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | ed448.Ed448PublicKey
+
+
+class Verifier:
     """A public key that can verify.
 
     `name` is the algorithm in the reference's words; `min_digest` the shortest digest in octets that RFC 9580 allows
@@ -94,84 +95,68 @@ class Verifier(Protocol):
 
     name: str
     min_digest: int
+    _key: _Key
 
-    def verify(self, fields: bytes, digest: bytes, algorithm: HashAlgorithm) -> bool:
-        """Return whether the algorithm-specific fields of a signature sign `digest`.
+    def verify(self, fields: bytes, digest: bytes, algorithm: HashAlgorithm) -> None:
+        """Return when the algorithm-specific fields of a signature sign `digest`.
 
         Raises:
+            InvalidSignature: They do not.
             PacketError: The fields are malformed.
             cryptography.exceptions.UnsupportedAlgorithm: This build of OpenSSL refuses the hash.
         """
+        raise NotImplementedError
 
     def spki(self) -> bytes:
         """Return the DER SubjectPublicKeyInfo."""
+        return self._key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
-def _to_spki(
-    key: rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | ed448.Ed448PublicKey,
-) -> bytes:
-    return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-
-
-def _two_numbers(fields: bytes) -> tuple[bytes, bytes]:
+def _two_numbers(fields: bytes, size: int) -> tuple[bytes, bytes]:
     (first, second), rest = read_mpis(fields, 2)
-    if rest:
-        raise PacketError("octets after the signature")
+    if rest or max(len(first), len(second)) > size:
+        raise PacketError("octets after the signature, or numbers that are too large")
     return first, second
 
 
 _PKCS1: Final = padding.PKCS1v15()
 
 
-class _Rsa:
+class _Rsa(Verifier):
     name = "RSA"
     min_digest = 28
+    _key: rsa.RSAPublicKey
 
     def __init__(self, modulus: int, exponent: int) -> None:
         self._key = rsa.RSAPublicNumbers(exponent, modulus).public_key()
         self._size = (modulus.bit_length() + 7) // 8
 
-    def verify(self, fields: bytes, digest: bytes, algorithm: HashAlgorithm) -> bool:
+    def verify(self, fields: bytes, digest: bytes, algorithm: HashAlgorithm) -> None:
         (value,), rest = read_mpis(fields, 1)
         if rest or len(value) > self._size:
-            return False
-        try:
-            self._key.verify(value.rjust(self._size, b"\0"), digest, _PKCS1, algorithm.prehashed)
-        except InvalidSignature:
-            return False
-        return True
-
-    def spki(self) -> bytes:
-        return _to_spki(self._key)
+            raise InvalidSignature
+        self._key.verify(value.rjust(self._size, b"\0"), digest, _PKCS1, algorithm.prehashed)
 
 
-class _Ecdsa:
+class _Ecdsa(Verifier):
     name = "ECDSA"
+    _key: ec.EllipticCurvePublicKey
 
     def __init__(self, curve: ec.EllipticCurve, point: bytes) -> None:
         self._key = ec.EllipticCurvePublicKey.from_encoded_point(curve, point)
         self._size = (curve.key_size + 7) // 8
         self.min_digest = min(self._size, 64)
 
-    def verify(self, fields: bytes, digest: bytes, algorithm: HashAlgorithm) -> bool:
-        r, s = _two_numbers(fields)
-        if max(len(r), len(s)) > self._size:
-            return False
-        try:
-            self._key.verify(encode_dss_signature(int.from_bytes(r), int.from_bytes(s)), digest, algorithm.ecdsa)
-        except InvalidSignature:
-            return False
-        return True
-
-    def spki(self) -> bytes:
-        return _to_spki(self._key)
+    def verify(self, fields: bytes, digest: bytes, algorithm: HashAlgorithm) -> None:
+        r, s = _two_numbers(fields, self._size)
+        self._key.verify(encode_dss_signature(int.from_bytes(r), int.from_bytes(s)), digest, algorithm.ecdsa)
 
 
 _ED25519_SPKI: Final = bytes.fromhex("302a300506032b6570032100")
 """What stands before the octets of an Ed25519 key in its SubjectPublicKeyInfo (RFC 8410 section 4)."""
 
 
-class _Ed25519Legacy:
+class _Ed25519Legacy(Verifier):
     """Keeps the octets alone: a large keyring has many keys, of which few ever verify anything."""
 
     name = "EdDSA"
@@ -182,38 +167,27 @@ class _Ed25519Legacy:
             raise PacketError("not a public key: a point of another length")
         self._point = point
 
-    def verify(self, fields: bytes, digest: bytes, algorithm: HashAlgorithm) -> bool:  # noqa: ARG002 - the protocol's
-        r, s = _two_numbers(fields)
-        if max(len(r), len(s)) > 32:  # noqa: PLR2004 - octets of each half
-            return False
-        try:
-            key = ed25519.Ed25519PublicKey.from_public_bytes(self._point)
-            key.verify(r.rjust(32, b"\0") + s.rjust(32, b"\0"), digest)
-        except InvalidSignature:
-            return False
-        return True
+    def verify(self, fields: bytes, digest: bytes, algorithm: HashAlgorithm) -> None:  # noqa: ARG002 - the interface's
+        r, s = _two_numbers(fields, 32)
+        key = ed25519.Ed25519PublicKey.from_public_bytes(self._point)
+        key.verify(r.rjust(32, b"\0") + s.rjust(32, b"\0"), digest)
 
     def spki(self) -> bytes:
         return _ED25519_SPKI + self._point
 
 
-class _Edwards:
+class _Edwards(Verifier):
     """Ed25519 and Ed448 as RFC 9580 writes them: the signature's octets as they are."""
+
+    _key: ed25519.Ed25519PublicKey | ed448.Ed448PublicKey
 
     def __init__(self, name: str, min_digest: int, key: ed25519.Ed25519PublicKey | ed448.Ed448PublicKey) -> None:
         self.name = name
         self.min_digest = min_digest
         self._key = key
 
-    def verify(self, fields: bytes, digest: bytes, algorithm: HashAlgorithm) -> bool:  # noqa: ARG002 - the protocol's
-        try:
-            self._key.verify(fields, digest)
-        except InvalidSignature:
-            return False
-        return True
-
-    def spki(self) -> bytes:
-        return _to_spki(self._key)
+    def verify(self, fields: bytes, digest: bytes, algorithm: HashAlgorithm) -> None:  # noqa: ARG002 - the interface's
+        self._key.verify(fields, digest)
 
 
 _CURVES: Final[dict[bytes, ec.EllipticCurve]] = {
@@ -239,17 +213,12 @@ def load_verifier(algorithm: int, material: bytes) -> Verifier:
     """
     loader = _LOADERS.get(algorithm)
     if loader is None:
-        raise WeakKeyError(_unsupported(algorithm))
+        code, what = _DEPRECATED.get(algorithm, (FindingCode.UNSUPPORTED, f"public key algorithm {algorithm}"))
+        raise WeakKeyError(Finding(code, f"openpgp: unsupported feature: {what}"))
     try:
         return loader(material)
     except ValueError as error:
         raise PacketError(f"not a public key: {error}") from error
-
-
-def _unsupported(algorithm: int) -> Finding:
-    if algorithm == 17:  # noqa: PLR2004 - the algorithm ID of DSA
-        return Finding(FindingCode.WEAK_KEY, "openpgp: unsupported feature: DSA keys are deprecated")
-    return Finding(FindingCode.UNSUPPORTED, f"openpgp: unsupported feature: public key algorithm {algorithm}")
 
 
 def _load_rsa(material: bytes) -> Verifier:
@@ -291,21 +260,14 @@ def _load_ed25519_legacy(material: bytes) -> Verifier:
     return _Ed25519Legacy(point[1:])
 
 
-def _load_ed25519(material: bytes) -> Verifier:
-    return _Edwards("Ed25519", 32, ed25519.Ed25519PublicKey.from_public_bytes(material))
-
-
-def _load_ed448(material: bytes) -> Verifier:
-    return _Edwards("ed448", 64, ed448.Ed448PublicKey.from_public_bytes(material))
-
-
-_LOADERS: Final = {
+_DEPRECATED: Final = {17: (FindingCode.WEAK_KEY, "DSA keys are deprecated")}
+_LOADERS: Final[dict[int, Callable[[bytes], Verifier]]] = {
     1: _load_rsa,
     3: _load_rsa,
     19: _load_ecdsa,
     22: _load_ed25519_legacy,
-    27: _load_ed25519,
-    28: _load_ed448,
+    27: lambda material: _Edwards("Ed25519", 32, ed25519.Ed25519PublicKey.from_public_bytes(material)),
+    28: lambda material: _Edwards("ed448", 64, ed448.Ed448PublicKey.from_public_bytes(material)),
 }
 
 

@@ -17,7 +17,7 @@ from .armor import decode_body
 from .errors import FindingCode, PacketError, VerificationError
 from .packets import Tag, read_packets
 
-__all__ = ["MAX_MESSAGE", "MAX_SIGNATURES", "Cleartext", "parse_cleartext"]
+__all__ = ["MAX_MESSAGE", "MAX_SIGNATURES", "Cleartext", "parse_cleartext", "read_signature_packets"]
 
 MAX_MESSAGE: Final = 1 << 20
 """The longest message that is looked at, in octets."""
@@ -68,7 +68,10 @@ def parse_cleartext(message: bytes) -> Cleartext:
         _refuse("something else stands after it")
     hashes = _read_hashes(lines[1:blank])
     text = _read_text(lines[blank + 1 : signature])
-    return Cleartext(text, hashes, _read_signatures(lines[signature + 1 : end]))
+    try:
+        return Cleartext(text, hashes, read_signature_packets(lines[signature + 1 : end]))
+    except PacketError as error:
+        _refuse(str(error))
 
 
 def _refuse(why: str) -> NoReturn:
@@ -113,13 +116,15 @@ def _unescape(line: bytes) -> bytes:
     return line.removeprefix(b"- ")
 
 
-def _read_signatures(lines: list[bytes]) -> tuple[bytes, ...]:
-    try:
-        packets = list(read_packets(decode_body(lines)))
-    except PacketError as error:
-        _refuse(str(error))
-    if len(packets) > MAX_SIGNATURES:
-        _refuse(f"more than {MAX_SIGNATURES} signatures")
-    if not packets or any(tag != Tag.SIGNATURE for tag, _ in packets):
-        _refuse("its armor holds other packets than signatures")
+def read_signature_packets(lines: list[bytes]) -> tuple[bytes, ...]:
+    """Return the bodies of the signature packets that armor holds.
+
+    Raises:
+        PacketError: The armor is malformed, or holds anything but 1 to `MAX_SIGNATURES` signatures.
+    """
+    packets = list(read_packets(decode_body(lines)))
+    if not packets or len(packets) > MAX_SIGNATURES:
+        raise PacketError(f"not 1 to {MAX_SIGNATURES} signatures")
+    if any(tag != Tag.SIGNATURE for tag, _ in packets):
+        raise PacketError("its armor holds other packets than signatures")
     return tuple(body for _, body in packets)

@@ -9,10 +9,8 @@ from typing import Final, NoReturn
 
 from eclctl.terms import Finding
 
-from .armor import decode_body
-from .cleartext import MAX_SIGNATURES
+from .cleartext import read_signature_packets
 from .errors import FindingCode, PacketError, VerificationError
-from .packets import Tag, read_packets
 
 __all__ = ["MAX_DETACHED", "parse_detached"]
 
@@ -38,14 +36,9 @@ def parse_detached(armored: bytes) -> tuple[bytes, ...]:
     if lines[0] != _BEGIN or lines[-1] != _END:
         _refuse("something else than one armored signature stands there; make it with gpg --armor --detach-sign")
     try:
-        packets = list(read_packets(decode_body(lines[1:-1])))
+        return read_signature_packets(lines[1:-1])
     except PacketError as error:
         _refuse(str(error))
-    if not packets or len(packets) > MAX_SIGNATURES:
-        _refuse(f"not 1 to {MAX_SIGNATURES} signatures")
-    if any(tag != Tag.SIGNATURE for tag, _ in packets):
-        _refuse("its armor holds other packets than signatures")
-    return tuple(body for _, body in packets)
 
 
 def _refuse(why: str) -> NoReturn:

@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 
 from eclctl.terms import Finding
 
@@ -15,7 +15,7 @@ from .errors import FindingCode, PacketError
 from .packets import read_mpis
 from .signature import Signature
 
-__all__ = ["PublicKey", "public_part"]
+__all__ = ["OpenPgpKey", "public_part"]
 
 _NUMBERS = {1: 2, 2: 2, 3: 2, 16: 3, 17: 4}
 """How many numbers the public fields of RSA, Elgamal and DSA keys have."""
@@ -28,7 +28,7 @@ _OCTETS = {25: 32, 26: 56, 27: 32, 28: 57}
 
 
 @dataclass(frozen=True)
-class PublicKey:
+class OpenPgpKey:
     """A public key or subkey. Times are seconds since 1970. Without slots, for what is computed on first use.
 
     `fingerprint` is upper-case hex (40 digits for V4, 64 for V6); `prefix` what stands for this key in signed content.
@@ -43,7 +43,7 @@ class PublicKey:
     material: bytes
 
     @classmethod
-    def parse(cls, body: bytes) -> PublicKey:
+    def parse(cls, body: bytes) -> OpenPgpKey:
         """Read the body of a public-key or public-subkey packet.
 
         Raises:
@@ -112,11 +112,12 @@ class PublicKey:
         if signature.version == 6 and hashed[:2] != signature.left16:  # noqa: PLR2004 - as in the reference
             return False
         try:
-            return loaded.verify(signature.fields, hashed, signature.hash)
+            loaded.verify(signature.fields, hashed, signature.hash)
         except UnsupportedAlgorithm:
             return None
-        except (PacketError, ValueError):
+        except (InvalidSignature, PacketError, ValueError):
             return False
+        return True
 
     @property
     def spki_digest(self) -> str | None:

@@ -14,6 +14,8 @@ from .errors import PacketError
 __all__ = ["Tag", "read_mpis", "read_packets", "read_subpacket"]
 
 _MAX_PACKETS: Final = 500_000
+_PARTIAL_LENGTHS: Final = 224
+"""From here on the first octet of a packet's length announces a part; in a subpacket it may be the first of two."""
 
 
 class Tag:
@@ -43,7 +45,7 @@ def read_packets(data: bytes) -> Iterator[tuple[int, bytes]]:
             raise PacketError("not a packet")
         if first & 0x40:
             tag = first & 0x3F
-            length, start = _new_length(data, position + 1)
+            length, start = _new_length(data, position + 1, _PARTIAL_LENGTHS)
         else:
             tag = (first >> 2) & 0x0F
             length, start = _legacy_length(data, position + 1, first & 3)
@@ -54,12 +56,12 @@ def read_packets(data: bytes) -> Iterator[tuple[int, bytes]]:
     raise PacketError(f"more than {_MAX_PACKETS} packets")
 
 
-def _new_length(data: bytes, position: int) -> tuple[int, int]:
-    """Read an OpenPGP format length (section 4.2.1); return it and the position behind it."""
+def _new_length(data: bytes, position: int, two_octets_below: int) -> tuple[int, int]:
+    """Read an OpenPGP format length (sections 4.2.1 and 5.2.3.7); return it and the position behind it."""
     first = data[position] if position < len(data) else 255
     if first < 192:  # noqa: PLR2004 - the format's own bounds
         return first, position + 1
-    if first < 224 and position + 1 < len(data):  # noqa: PLR2004
+    if first < two_octets_below and position + 1 < len(data):
         return ((first - 192) << 8) + data[position + 1] + 192, position + 2
     if first == 255 and position + 5 <= len(data):  # noqa: PLR2004
         return int.from_bytes(data[position + 1 : position + 5]), position + 5
@@ -83,13 +85,7 @@ def read_subpacket(data: bytes, position: int) -> tuple[int, bytes, int]:
     Raises:
         PacketError: The subpacket is empty or truncated.
     """
-    first = data[position]
-    if first < 192:  # noqa: PLR2004 - the format's own bounds
-        length, position = first, position + 1
-    elif first < 255:  # noqa: PLR2004
-        length, position = ((first - 192) << 8) + int.from_bytes(data[position + 1 : position + 2]) + 192, position + 2
-    else:
-        length, position = int.from_bytes(data[position + 1 : position + 5]), position + 5
+    length, position = _new_length(data, position, 255)
     end = position + length
     if not length or end > len(data):
         raise PacketError("a signature subpacket is malformed")

@@ -11,16 +11,15 @@ decides anyway.)
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from .algorithms import STRONG_HASHES
-from .certificate import Component, Material, user_id_prefix
+from .certificate import Component, Material
 from .errors import PacketError
 from .keyring import Keyring
-from .keys import PublicKey
+from .keys import OpenPgpKey
 from .packets import Tag
-from .signature import Signature, SignatureType
+from .signature import Signature, SignatureType, key_id_of, user_id_prefix
 
 __all__ = ["Proven", "additions", "proven", "serialize", "updated"]
 
@@ -39,19 +38,15 @@ _REVOCATIONS: Final = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Proven:
+class Proven(NamedTuple):
     """The part of a certificate that its primary key vouches for.
 
-    `user_ids` and `subkeys` count the bound ones, `direct` the signatures about the key itself. `dropped` counts
-    the components and signatures that were left out. `revoked` tells whether the key itself is revoked.
+    `user_ids` counts the bound ones: others are there with what revokes them. `revoked` tells whether the key itself is
+    revoked.
     """
 
     material: Material
     user_ids: int
-    subkeys: int
-    direct: int
-    dropped: int
     revoked: bool
 
     @property
@@ -91,25 +86,30 @@ def additions(ring: Keyring, answer: Keyring, fingerprint: str) -> Material | No
     own, copy = ring.get(fingerprint), answer.get(fingerprint)
     if own is None or copy is None:
         return None
-    new = _news(own.material, copy.material)
-    if not new.direct and not new.user_ids and not new.subkeys:
-        return None
-    found = _Prover(new, ring, own.material).prove().material
-    return found if found.direct or found.user_ids or found.subkeys else None
+    known = own.material
+    new = Material(known.primary, _without(copy.material.direct, known.direct))
+    new.user_ids = _news(copy.material.user_ids, known.user_ids)
+    subkeys = {body: each for body, each in copy.material.subkeys.items() if body in known.subkeys}
+    new.subkeys = _news(subkeys, known.subkeys)
+    found = new if _is_empty(new) else _Prover(new, ring, known).prove().material
+    return None if _is_empty(found) else found
 
 
-def _news(own: Material, copy: Material) -> Material:
-    """Return what only the copy has; of its subkeys, what it says about those that are known."""
-    new = Material(own.primary, _without(copy.direct, own.direct))
-    for body, component in copy.user_ids.items():
-        before = own.user_ids.get(body)
-        if fresh := _without(component.signatures, before.signatures if before else {}):
-            new.user_ids[body] = Component(body, fresh)
-    for body, component in copy.subkeys.items():
-        before = own.subkeys.get(body)
-        if before is not None and (fresh := _without(component.signatures, before.signatures)):
-            new.subkeys[body] = Component(body, fresh)
+def _is_empty(material: Material) -> bool:
+    return not (material.direct or material.user_ids or material.subkeys)
+
+
+def _news(components: dict[bytes, Component], known: dict[bytes, Component]) -> dict[bytes, Component]:
+    """Return the components that have signatures which are not known, with these alone."""
+    new = {}
+    for body, component in components.items():
+        if fresh := _without(component.signatures, known[body].signatures if body in known else {}):
+            new[body] = Component(body, fresh)
     return new
+
+
+def _without(signatures: dict[bytes, None], known: dict[bytes, None]) -> dict[bytes, None]:
+    return {body: None for body in signatures if body not in known}
 
 
 def updated(ring: Keyring, answer: Keyring) -> Keyring:
@@ -120,24 +120,12 @@ def updated(ring: Keyring, answer: Keyring) -> Keyring:
 
 def serialize(material: Material) -> bytes:
     """Return a certificate as binary packets, public ones alone, in the order of RFC 9580 section 10.1."""
-    parts = [_packet(Tag.PUBLIC_KEY, material.primary.body), *_packets(Tag.SIGNATURE, material.direct)]
+    packets = [(Tag.PUBLIC_KEY, material.primary.body), *((Tag.SIGNATURE, body) for body in material.direct)]
     for tag, components in ((Tag.USER_ID, material.user_ids), (Tag.PUBLIC_SUBKEY, material.subkeys)):
         for component in components.values():
-            parts += [_packet(tag, component.body), *_packets(Tag.SIGNATURE, component.signatures)]
-    return b"".join(parts)
-
-
-def _packets(tag: int, bodies: Iterable[bytes]) -> Iterator[bytes]:
-    return (_packet(tag, body) for body in bodies)
-
-
-def _packet(tag: int, body: bytes) -> bytes:
-    """Return a packet in the OpenPGP format, with a length of five octets (sections 4.2 and 4.2.1.3)."""
-    return bytes((0xC0 | tag, 0xFF)) + len(body).to_bytes(4) + body
-
-
-def _without(signatures: dict[bytes, None], known: dict[bytes, None]) -> dict[bytes, None]:
-    return {body: None for body in signatures if body not in known}
+            packets += [(tag, component.body), *((Tag.SIGNATURE, body) for body in component.signatures)]
+    # In the OpenPGP format, with a length of five octets (sections 4.2 and 4.2.1.3).
+    return b"".join(bytes((0xC0 | tag, 0xFF)) + len(body).to_bytes(4) + body for tag, body in packets)
 
 
 class _Prover:
@@ -149,7 +137,6 @@ class _Prover:
         self._primary = material.primary
         self._revokers = revokers
         self._verified = 0
-        self._dropped = 0
 
     def prove(self) -> Proven:
         material, prefix = self._material, self._primary.prefix
@@ -159,10 +146,8 @@ class _Prover:
         found.subkeys = dict(self._components(material.subkeys, _SUBKEY, self._subkey_content))
         found.direct |= self._by_revokers(found)
         revoked = any(body[1] == SignatureType.KEY_REVOCATION for body in found.direct)
-        bound = sum(
-            any(body[1] in SignatureType.CERTIFICATIONS for body in each.signatures) for each in found.user_ids.values()
-        )
-        return Proven(found, bound, len(found.subkeys), len(found.direct), self._dropped, revoked)
+        signed = [{body[1] for body in each.signatures} for each in found.user_ids.values()]
+        return Proven(found, sum(not types.isdisjoint(SignatureType.CERTIFICATIONS) for types in signed), revoked)
 
     def _components(
         self, components: Mapping[bytes, Component], types: frozenset[int], content: Callable[[bytes], bytes | None]
@@ -175,12 +160,10 @@ class _Prover:
             if kept:
                 left -= 1
                 yield body, Component(body, kept)
-            else:
-                self._dropped += 1
 
     def _subkey_content(self, body: bytes) -> bytes | None:
         try:
-            key = PublicKey.parse(body)
+            key = OpenPgpKey.parse(body)
         except PacketError:
             return None
         return self._primary.prefix + key.prefix if key.version == self._primary.version else None
@@ -190,9 +173,7 @@ class _Prover:
         found: list[tuple[int, bytes]] = []
         for body in bodies:
             signature = self._own_signature(body, types, content)
-            if signature is None:
-                self._dropped += 1
-            else:
+            if signature is not None:
                 found.append((signature.created or 0, body))
         bodies = [body for _, body in sorted(found, reverse=True)]
         revocations = [body for body in bodies if body[1] in _REVOCATIONS]
@@ -209,13 +190,11 @@ class _Prover:
             return None
         # A `problem` is also that the owner wants it to stay at home (section 5.2.3.19).
         poor = signature.hash_id not in STRONG_HASHES or signature.problem is not None
-        if (poor and signature.type not in _REVOCATIONS) or not signature.names(
-            self._primary.fingerprint, self._primary.key_id
-        ):
+        if (poor and signature.type not in _REVOCATIONS) or not signature.names(self._primary.fingerprint):
             return None
         return signature if self._verifies(self._primary, signature, content) else None
 
-    def _verifies(self, key: PublicKey, signature: Signature, content: bytes) -> bool:
+    def _verifies(self, key: OpenPgpKey, signature: Signature, content: bytes) -> bool:
         self._verified += 1
         return self._verified <= _MAX_VERIFIED and key.verifies(signature, content) is True
 
@@ -249,9 +228,8 @@ class _Prover:
 
     def _made_by(self, signature: Signature, named: set[str], ring: Keyring) -> bool:
         for fingerprint in named:
-            # RFC 9580 section 5.5.4: the end of a V4 fingerprint, the beginning of a V6 one.
-            key_id = bytes.fromhex(fingerprint[-16:] if len(fingerprint) == 40 else fingerprint[:16])  # noqa: PLR2004
-            known = next((key for _, key in ring.find(key_id) if key.fingerprint == fingerprint), None)
-            if known is not None and signature.names(fingerprint, key_id):
+            found = ring.find(key_id_of(fingerprint))
+            known = next((key for _, key in found if key.fingerprint == fingerprint), None)
+            if known is not None and signature.names(fingerprint):
                 return self._verifies(known, signature, self._primary.prefix)
         return False

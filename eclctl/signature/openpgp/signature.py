@@ -1,6 +1,6 @@
 """Signature packets, versions 4 and 6: RFC 9580 section 5.2.
 
-Only the hashed area is believed. Of the unhashed area, the issuer (a hint) and an embedded signature (which proves
+Only the hashed area is trusted. Of the unhashed area, the issuer (a hint) and an embedded signature (which proves
 itself) are read; everything else there is ignored.
 """
 
@@ -16,7 +16,7 @@ from .algorithms import HASHES, HashAlgorithm
 from .errors import FindingCode, PacketError, UnknownHashError
 from .packets import read_subpacket
 
-__all__ = ["PURPOSE_NOTATION", "Signature", "SignatureType"]
+__all__ = ["PURPOSE_NOTATION", "Signature", "SignatureType", "key_id_of", "user_id_prefix"]
 
 PURPOSE_NOTATION: Final = "purpose@eclctl.org"
 """The notation by which a signature says what it approves. The domain keeps the name apart from those of others (RFC
@@ -40,28 +40,8 @@ class SignatureType:
 
 
 @dataclass(slots=True)
-class _Subpackets:
-    """What the subpackets say. Filled while parsing, then frozen into the Signature."""
-
-    created: int | None = None
-    lifetime: int = 0
-    key_lifetime: int | None = None
-    flags: int | None = None
-    primary: bool = False
-    fingerprints: list[str] = field(default_factory=list)
-    key_ids: list[bytes] = field(default_factory=list)
-    embedded: list[bytes] = field(default_factory=list)
-    revokers: list[str] = field(default_factory=list)
-    critical_notation: str | None = None
-    purposes: list[str] = field(default_factory=list)
-    problem: Finding | None = None
-    type: int = 0
-    seen: set[int] = field(default_factory=set)
-
-
-@dataclass(frozen=True, slots=True)
 class Signature:
-    """A signature packet.
+    """A signature packet. It is not changed once it has been read.
 
     `trailer` is what is hashed after the signed content, `salt` what is hashed before it. `fields` are the
     algorithm-specific fields. Times are seconds since 1970, lifetimes in seconds, where 0 is for ever. `key_lifetime`
@@ -80,18 +60,18 @@ class Signature:
     trailer: bytes
     left16: bytes
     fields: bytes
-    created: int | None
-    lifetime: int
-    key_lifetime: int | None
-    flags: int | None
-    primary: bool
-    fingerprints: tuple[str, ...]
-    key_ids: tuple[bytes, ...]
-    embedded: tuple[bytes, ...]
-    revokers: tuple[str, ...]
-    critical_notation: str | None
-    purposes: tuple[str, ...]
-    problem: Finding | None
+    created: int | None = None
+    lifetime: int = 0
+    key_lifetime: int | None = None
+    flags: int | None = None
+    primary: bool = False
+    fingerprints: list[str] = field(default_factory=list)
+    key_ids: list[bytes] = field(default_factory=list)
+    embedded: list[bytes] = field(default_factory=list)
+    revokers: list[str] = field(default_factory=list)
+    critical_notation: str | None = None
+    purposes: list[str] = field(default_factory=list)
+    problem: Finding | None = None
 
     @classmethod
     def parse(cls, body: bytes) -> Signature:
@@ -117,44 +97,38 @@ class Signature:
         salt = b""
         if version == 6:  # noqa: PLR2004 - the packet version
             salt, position = _read_salt(body, position, algorithm)
-        said = _read_subpackets(hashed, unhashed, version, body[1])
-        return cls(
-            version,
-            body[1],
-            body[2],
-            algorithm,
-            body[3],
-            salt,
-            body[:hashed_end] + bytes((version, 0xFF)) + hashed_end.to_bytes(4),
-            left16,
-            body[position:],
-            said.created,
-            said.lifetime,
-            said.key_lifetime,
-            said.flags,
-            said.primary,
-            tuple(said.fingerprints),
-            tuple(said.key_ids),
-            tuple(said.embedded),
-            tuple(said.revokers),
-            said.critical_notation,
-            tuple(said.purposes),
-            said.problem,
-        )
+        trailer = body[:hashed_end] + bytes((version, 0xFF)) + hashed_end.to_bytes(4)
+        signature = cls(version, body[1], body[2], algorithm, body[3], salt, trailer, left16, body[position:])
+        try:
+            _read_subpackets(hashed, signature, _HASHED, hashed=True)
+            _read_subpackets(unhashed, signature, _UNHASHED, hashed=False)
+        except PacketError as error:
+            signature.problem = Finding(FindingCode.UNSUPPORTED, f"openpgp: invalid data: {error}")
+        return signature
 
     @property
     def expires(self) -> int | None:
         """When the signature expires, or None for never."""
         return self.created + self.lifetime if self.created is not None and self.lifetime else None
 
-    def names(self, fingerprint: str, key_id: bytes) -> bool:
+    def names(self, fingerprint: str) -> bool:
         """Return whether there are hints at the issuer and every one of them is this key."""
-        hints = bool(self.fingerprints or self.key_ids)
-        return (
-            hints
-            and all(hint == fingerprint for hint in self.fingerprints)
-            and all(hint == key_id for hint in self.key_ids)
-        )
+        if any(hint != fingerprint for hint in self.fingerprints):
+            return False
+        if not self.key_ids:
+            return bool(self.fingerprints)
+        key_id = key_id_of(fingerprint)
+        return all(hint == key_id for hint in self.key_ids)
+
+
+def key_id_of(fingerprint: str) -> bytes:
+    """Return the key ID: the end of a V4 fingerprint, the beginning of a V6 one (RFC 9580 section 5.5.4)."""
+    return bytes.fromhex(fingerprint[-16:] if len(fingerprint) == 40 else fingerprint[:16])  # noqa: PLR2004
+
+
+def user_id_prefix(user_id: bytes) -> bytes:
+    """Return what stands for a user ID in signed content (RFC 9580 section 5.2.4)."""
+    return b"\xb4" + len(user_id).to_bytes(4) + user_id
 
 
 _AREA_OCTETS: Final = {4: 2, 6: 4}
@@ -177,20 +151,8 @@ def _read_salt(body: bytes, position: int, algorithm: HashAlgorithm) -> tuple[by
     return body[position + 1 : end], end
 
 
-def _read_subpackets(hashed: bytes, unhashed: bytes, version: int, signature_type: int) -> _Subpackets:
-    said = _Subpackets(type=signature_type)
-    try:
-        _read_subpacket_area(hashed, said, _HASHED, version, hashed=True)
-        said.seen.clear()
-        _read_subpacket_area(unhashed, said, _UNHASHED, version, hashed=False)
-    except PacketError as error:
-        said.problem = Finding(FindingCode.UNSUPPORTED, f"openpgp: invalid data: {error}")
-    return said
-
-
-def _read_subpacket_area(
-    area: bytes, said: _Subpackets, readers: dict[int, _Reader], version: int, *, hashed: bool
-) -> None:
+def _read_subpackets(area: bytes, said: Signature, readers: dict[int, _Reader], *, hashed: bool) -> None:
+    seen: set[int] = set()
     position = count = 0
     while position < len(area):
         octet, body, position = read_subpacket(area, position)
@@ -200,9 +162,9 @@ def _read_subpacket_area(
         kind, critical = octet & 0x7F, octet >= 0x80  # noqa: PLR2004 - the critical bit
         reader = readers.get(kind)
         if reader is not None:
-            if kind in _SINGLE and kind in said.seen:
+            if kind in _SINGLE and kind in seen:
                 raise PacketError(f"signature subpacket {kind} twice")
-            said.seen.add(kind)
+            seen.add(kind)
             reader(said, body, critical)
         elif hashed and not _has_shape(kind, body):
             raise PacketError(f"signature subpacket {kind} with bad length")
@@ -211,11 +173,11 @@ def _read_subpacket_area(
                 FindingCode.UNSUPPORTED,
                 f"openpgp: unsupported feature: unknown critical signature subpacket type {kind}",
             )
-        if kind == _ISSUER_KEY_ID and version == 6 and hashed:  # noqa: PLR2004 - section 5.2.3.12
+        if kind == _ISSUER_KEY_ID and said.version == 6 and hashed:  # noqa: PLR2004 - section 5.2.3.12
             raise PacketError("issuer subpacket found in v6 key")
 
 
-_Reader = Callable[[_Subpackets, bytes, bool], None]
+_Reader = Callable[[Signature, bytes, bool], None]
 
 
 def _number(body: bytes, what: str) -> int:
@@ -224,48 +186,48 @@ def _number(body: bytes, what: str) -> int:
     return int.from_bytes(body)
 
 
-def _read_created(said: _Subpackets, body: bytes, _critical: bool) -> None:  # noqa: FBT001 - the readers' signature
+def _read_created(said: Signature, body: bytes, _critical: bool) -> None:  # noqa: FBT001 - the readers' signature
     said.created = _number(body, "signature creation time")
 
 
-def _read_lifetime(said: _Subpackets, body: bytes, _critical: bool) -> None:  # noqa: FBT001
+def _read_lifetime(said: Signature, body: bytes, _critical: bool) -> None:  # noqa: FBT001
     said.lifetime = _number(body, "signature expiration time")
 
 
-def _read_exportable(said: _Subpackets, body: bytes, _critical: bool) -> None:  # noqa: FBT001
+def _read_exportable(said: Signature, body: bytes, _critical: bool) -> None:  # noqa: FBT001
     if body != b"\x01":
         said.problem = Finding(
             FindingCode.UNSUPPORTED, "openpgp: unsupported feature: signature with non-exportable certification"
         )
 
 
-def _read_key_lifetime(said: _Subpackets, body: bytes, _critical: bool) -> None:  # noqa: FBT001
+def _read_key_lifetime(said: Signature, body: bytes, _critical: bool) -> None:  # noqa: FBT001
     said.key_lifetime = _number(body, "key expiration time")
 
 
-def _read_flags(said: _Subpackets, body: bytes, _critical: bool) -> None:  # noqa: FBT001
+def _read_flags(said: Signature, body: bytes, _critical: bool) -> None:  # noqa: FBT001
     said.flags = body[0] if body else 0
 
 
-def _read_primary(said: _Subpackets, body: bytes, _critical: bool) -> None:  # noqa: FBT001
+def _read_primary(said: Signature, body: bytes, _critical: bool) -> None:  # noqa: FBT001
     if len(body) != 1:
         raise PacketError("primary user id subpacket with bad length")
     said.primary = body != b"\0"
 
 
-def _read_issuer_key_id(said: _Subpackets, body: bytes, _critical: bool) -> None:  # noqa: FBT001
+def _read_issuer_key_id(said: Signature, body: bytes, _critical: bool) -> None:  # noqa: FBT001
     if len(body) != 8:  # noqa: PLR2004 - octets of a key ID
         raise PacketError("issuer subpacket with bad length")
     said.key_ids.append(body)
 
 
-def _read_issuer_fingerprint(said: _Subpackets, body: bytes, _critical: bool) -> None:  # noqa: FBT001
+def _read_issuer_fingerprint(said: Signature, body: bytes, _critical: bool) -> None:  # noqa: FBT001
     if not body or len(body) != {4: 21, 6: 33}.get(body[0]):
         raise PacketError("bad fingerprint length")
     said.fingerprints.append(body[1:].hex().upper())
 
 
-def _read_notation(said: _Subpackets, body: bytes, critical: bool) -> None:  # noqa: FBT001
+def _read_notation(said: Signature, body: bytes, critical: bool) -> None:  # noqa: FBT001
     name_end = 8 + int.from_bytes(body[4:6])
     if len(body) < 8 or len(body) != name_end + int.from_bytes(body[6:8]):  # noqa: PLR2004 - the fixed part
         raise PacketError("notation data subpacket with bad length")
@@ -278,12 +240,12 @@ def _read_notation(said: _Subpackets, body: bytes, critical: bool) -> None:  # n
         said.purposes.append(purpose(body[name_end:].decode("utf-8", "replace")) if readable else NO_PURPOSE_KNOWN)
 
 
-def _read_revoker(said: _Subpackets, body: bytes, _critical: bool) -> None:  # noqa: FBT001
+def _read_revoker(said: Signature, body: bytes, _critical: bool) -> None:  # noqa: FBT001
     if len(body) in (22, 34) and body[0] & 0x80:
         said.revokers.append(body[2:].hex().upper())
 
 
-def _read_embedded(said: _Subpackets, body: bytes, _critical: bool) -> None:  # noqa: FBT001
+def _read_embedded(said: Signature, body: bytes, _critical: bool) -> None:  # noqa: FBT001
     """Section 5.2.3.34: one back-signature. Its type is looked at before anything in it, so that none nests."""
     if said.embedded:
         raise PacketError("cannot have multiple embedded signatures")

@@ -7,7 +7,6 @@ one did. Detached signatures over a file (`check_detached`) are counted one by o
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
@@ -15,34 +14,28 @@ from eclctl.errors import KeyMaterialError
 from eclctl.terms import Finding
 
 from .algorithms import STRONG_HASHES
-from .certificate import Certificate, KeyStatus
 from .cleartext import parse_cleartext
 from .detached import parse_detached
 from .errors import (
     HASH_MISMATCH_WORDS,
-    KEY_EXPIRED,
-    KEY_NOT_YET_VALID,
-    SIGNATURE_EXPIRED,
-    SIGNATURE_FROM_FUTURE,
     UNKNOWN_ENTITY,
     FindingCode,
     PacketError,
     VerificationError,
     bad_certificate,
 )
-from .keyring import Keyring
-from .keys import PublicKey
-from .signature import Signature, SignatureType
+from .keyring import Certificate, Keyring
+from .keys import OpenPgpKey
+from .signature import Signature, SignatureType, key_id_of
 
 __all__ = [
     "CheckedMessage",
-    "FailedSignature",
     "GoodSignature",
-    "Signer",
+    "MessageSigner",
     "VerifiedMessage",
     "check",
     "check_detached",
-    "judge",
+    "judge_signature",
     "verify",
 ]
 
@@ -51,7 +44,7 @@ _MAX_CANDIDATES: Final = 8
 
 
 class GoodSignature(NamedTuple):
-    """A signature that a key made. A fact: whether it counts at some time is for `judge`.
+    """A signature that a key made. A fact: whether it counts at some time is for `judge_signature`.
 
     `certificate` and `key` are fingerprints in upper-case hex, of the primary key and of the key that signed. Times
     are aware, UTC; `expires` is None for never. `hash` is its name in armor headers. `purposes` are what the signature
@@ -66,21 +59,17 @@ class GoodSignature(NamedTuple):
     purposes: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class FailedSignature:
-    """A signature that counts for nothing, at any time."""
-
-    finding: Finding
-
-
 class CheckedMessage(NamedTuple):
-    """A message whose framing is right. `text` is what the good ones among its signatures sign, with CR LF."""
+    """A message whose framing is right. `text` is what the good ones among its signatures sign, with CR LF.
+
+    A finding says why a signature counts for nothing, at any time.
+    """
 
     text: bytes
-    signatures: tuple[GoodSignature | FailedSignature, ...]
+    signatures: tuple[GoodSignature | Finding, ...]
 
 
-class Signer(NamedTuple):
+class MessageSigner(NamedTuple):
     """Who signed. `id` is the primary fingerprint, `key` the fingerprint of the key that signed (upper-case hex).
 
     `name` is the user ID as text, unescaped. Times are aware, UTC.
@@ -97,7 +86,7 @@ class VerifiedMessage(NamedTuple):
     """A message that every one of its signatures verifies. `text` is exactly the signed bytes, with CR LF."""
 
     text: bytes
-    signers: tuple[Signer, ...]
+    signers: tuple[MessageSigner, ...]
 
 
 def verify(message: bytes, certificates: bytes | Keyring, *, now: datetime) -> VerifiedMessage:
@@ -114,30 +103,24 @@ def verify(message: bytes, certificates: bytes | Keyring, *, now: datetime) -> V
     Raises:
         VerificationError: The framing is wrong, or any signature does not verify or does not count at `now`.
     """
-    keyring = certificates if isinstance(certificates, Keyring) else _parse_keyring(certificates)
+    try:
+        keyring = certificates if isinstance(certificates, Keyring) else Keyring.parse(certificates)
+    except KeyMaterialError as error:
+        raise VerificationError(Finding(FindingCode.BAD_CERTIFICATE, f"openpgp: {error}")) from error
     checked = check(message, keyring)
     signers = []
     for signature in checked.signatures:
-        if isinstance(signature, FailedSignature):
-            raise VerificationError(signature.finding)
-        finding = judge(signature.certificate, signature.key, signature.created, signature.expires, keyring, now)
+        if isinstance(signature, Finding):
+            raise VerificationError(signature)
+        finding = judge_signature(
+            signature.certificate, signature.key, signature.created, signature.expires, keyring, now
+        )
         if finding is not None:
             raise VerificationError(finding)
-        signers.append(_signer(signature, keyring))
+        certificate = keyring.get(signature.certificate)
+        name = "" if certificate is None else certificate.name
+        signers.append(MessageSigner(signature.certificate, signature.key, name, signature.created, signature.expires))
     return VerifiedMessage(checked.text, tuple(signers))
-
-
-def _parse_keyring(certificates: bytes) -> Keyring:
-    try:
-        return Keyring.parse(certificates)
-    except KeyMaterialError as error:
-        raise VerificationError(Finding(FindingCode.BAD_CERTIFICATE, f"openpgp: {error}")) from error
-
-
-def _signer(signature: GoodSignature, keyring: Keyring) -> Signer:
-    certificate = keyring.get(signature.certificate)
-    name = "" if certificate is None else certificate.name
-    return Signer(signature.certificate, signature.key, name, signature.created, signature.expires)
 
 
 def check(message: bytes, keyring: Keyring) -> CheckedMessage:
@@ -153,16 +136,10 @@ def check(message: bytes, keyring: Keyring) -> CheckedMessage:
     cleartext = parse_cleartext(message)
     signatures = [_parse(body) for body in cleartext.signatures]
     _check_hash_headers(cleartext.hashes, [found for found in signatures if isinstance(found, Signature)])
-    return CheckedMessage(
-        cleartext.text,
-        tuple(
-            found if isinstance(found, FailedSignature) else _check_signature(found, cleartext.text, keyring)
-            for found in signatures
-        ),
-    )
+    return CheckedMessage(cleartext.text, tuple(_check_signature(each, cleartext.text, keyring) for each in signatures))
 
 
-def check_detached(armored: bytes, content: bytes, keyring: Keyring) -> tuple[GoodSignature | FailedSignature, ...]:
+def check_detached(armored: bytes, content: bytes, keyring: Keyring) -> tuple[GoodSignature | Finding, ...]:
     """Find out which keys signed a file whose signatures stand beside it. The time plays no part.
 
     Only signatures over the exact octets count (RFC 9580 section 5.2.1.1): one over text would hold for every file that
@@ -180,20 +157,15 @@ def check_detached(armored: bytes, content: bytes, keyring: Keyring) -> tuple[Go
         VerificationError: The framing is wrong: code `bad-framing`.
     """
     found = [_parse(body) for body in parse_detached(armored)]
-    return tuple(
-        each
-        if isinstance(each, FailedSignature)
-        else _check_signature(each, content, keyring, kind=SignatureType.BINARY)
-        for each in found
-    )
+    return tuple(_check_signature(each, content, keyring, kind=SignatureType.BINARY) for each in found)
 
 
-def _parse(body: bytes) -> Signature | FailedSignature:
+def _parse(body: bytes) -> Signature | Finding:
     try:
         return Signature.parse(body)
     except PacketError:
         # The reference skips what it cannot read, and then finds no signer.
-        return FailedSignature(Finding(FindingCode.UNSUPPORTED, UNKNOWN_ENTITY.message))
+        return Finding(FindingCode.UNSUPPORTED, UNKNOWN_ENTITY.message)
 
 
 def _check_hash_headers(names: frozenset[str], signatures: Iterable[Signature]) -> None:
@@ -209,18 +181,18 @@ def _check_hash_headers(names: frozenset[str], signatures: Iterable[Signature]) 
 
 
 def _check_signature(
-    signature: Signature, text: bytes, keyring: Keyring, *, kind: int = SignatureType.TEXT
-) -> GoodSignature | FailedSignature:
-    finding = _refusal(signature, kind)
-    if finding is not None:
-        return FailedSignature(finding)
-    candidates = _find_candidates(signature, keyring)
-    if not candidates:
-        return FailedSignature(UNKNOWN_ENTITY)
+    signature: Signature | Finding, text: bytes, keyring: Keyring, *, kind: int = SignatureType.TEXT
+) -> GoodSignature | Finding:
+    if isinstance(signature, Finding):
+        return signature
+    refusal = _refusal(signature, kind)
+    if refusal is not None:
+        return refusal
+    # The keys that every hint at the issuer names.
+    key_id = signature.key_ids[0] if signature.key_ids else key_id_of(signature.fingerprints[0])
+    candidates = [found for found in keyring.find(key_id) if signature.names(found[1].fingerprint)]
     signing = _find_signing_key(signature, text, candidates)
-    if isinstance(signing, Finding):
-        return FailedSignature(signing)
-    return _attribute(signature, signing, candidates)
+    return signing if isinstance(signing, Finding) else _attribute(signature, signing, candidates)
 
 
 def _refusal(signature: Signature, kind: int) -> Finding | None:
@@ -239,20 +211,9 @@ def _refusal(signature: Signature, kind: int) -> Finding | None:
     return None
 
 
-def _find_candidates(signature: Signature, keyring: Keyring) -> list[tuple[Certificate, PublicKey]]:
-    """Return the keys that every hint at the issuer names."""
-    key_id = signature.key_ids[0] if signature.key_ids else _key_id(signature.fingerprints[0])
-    return [found for found in keyring.find(key_id) if signature.names(found[1].fingerprint, found[1].key_id)]
-
-
-def _key_id(fingerprint: str) -> bytes:
-    """RFC 9580 section 5.5.4: the end of a V4 fingerprint, the beginning of a V6 one."""
-    return bytes.fromhex(fingerprint[-16:] if len(fingerprint) == 40 else fingerprint[:16])  # noqa: PLR2004
-
-
 def _find_signing_key(
-    signature: Signature, text: bytes, candidates: list[tuple[Certificate, PublicKey]]
-) -> PublicKey | Finding:
+    signature: Signature, text: bytes, candidates: list[tuple[Certificate, OpenPgpKey]]
+) -> OpenPgpKey | Finding:
     """Return the key that made the signature, or why none of the candidates did."""
     finding = UNKNOWN_ENTITY
     unique = {key.fingerprint: key for _, key in candidates}
@@ -271,8 +232,8 @@ def _find_signing_key(
 
 
 def _attribute(
-    signature: Signature, key: PublicKey, candidates: list[tuple[Certificate, PublicKey]]
-) -> GoodSignature | FailedSignature:
+    signature: Signature, key: OpenPgpKey, candidates: list[tuple[Certificate, OpenPgpKey]]
+) -> GoodSignature | Finding:
     """Find the one certificate that speaks for the key. A certificate may hold another's subkey without right."""
     held = {
         certificate.fingerprint: status
@@ -282,12 +243,12 @@ def _attribute(
     owners = [fingerprint for fingerprint, status in held.items() if status.attributable]
     if not owners:
         faults = (status.fault for status in held.values() if status.fault is not None)
-        return FailedSignature(next(faults, UNKNOWN_ENTITY))
+        return next(faults, UNKNOWN_ENTITY)
     if len(owners) > 1:
-        return FailedSignature(bad_certificate("the key belongs to several certificates"))
+        return bad_certificate("the key belongs to several certificates")
     if signature.critical_notation is not None:
         words = f"openpgp: invalid signature: unknown critical notation: {signature.critical_notation}"
-        return FailedSignature(Finding(FindingCode.UNSUPPORTED, words))
+        return Finding(FindingCode.UNSUPPORTED, words)
     created, expires = _time(signature.created or 0), signature.expires
     return GoodSignature(
         owners[0],
@@ -303,7 +264,7 @@ def _time(seconds: int) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
-def judge(  # noqa: PLR0917 - a claim's fields, in its order
+def judge_signature(  # noqa: PLR0917 - a claim's fields, in its order
     certificate: str, key: str, created: datetime | None, expires: datetime | None, keyring: Keyring, now: datetime
 ) -> Finding | None:
     """Return why a verified signature does not count at `now`, or None when it does.
@@ -317,54 +278,15 @@ def judge(  # noqa: PLR0917 - a claim's fields, in its order
         now: Aware.
     """
     status = keyring.status(certificate, key)
-    if status is None or created is None:
-        return UNKNOWN_ENTITY
-    if status.fault is not None:
-        return status.fault
-    seconds = now.timestamp()
-    return (
-        _judge_key(status, seconds, created.timestamp())
-        or _judge_vouching(status, seconds)
-        or _judge_times(created, expires, now)
-    )
+    return UNKNOWN_ENTITY if status is None or created is None else status.judge(created, expires, now)
 
 
 def turning_points(
     certificate: str, key: str, created: datetime | None, expires: datetime | None, keyring: Keyring
 ) -> tuple[float, ...]:
-    """Return every time (seconds since the epoch) at which `judge` may come to say something else.
+    """Return every time (seconds since the epoch) at which `judge_signature` may come to say something else.
 
     Between two neighbouring times, and from one of them on, it always says the same.
     """
     status = keyring.status(certificate, key)
-    if status is None or created is None:
-        return ()
-    times = (status.valid_from, status.valid_until, status.vouched_from, status.vouched_until, created.timestamp())
-    ends = None if expires is None else expires.timestamp()
-    return tuple(time for time in (*times, ends) if time is not None)
-
-
-def _judge_key(status: KeyStatus, now: float, created: float) -> Finding | None:
-    """The key must be valid now, and must have been when it signed."""
-    if now < status.valid_from or created < status.created:
-        return KEY_NOT_YET_VALID
-    if status.valid_until is not None and max(now, created) >= status.valid_until:
-        return KEY_EXPIRED
-    return None
-
-
-def _judge_vouching(status: KeyStatus, now: float) -> Finding | None:
-    """The self-signatures must be valid now. They may be newer than the signature: keys are prolonged."""
-    if now < status.vouched_from:
-        return SIGNATURE_FROM_FUTURE
-    if status.vouched_until is not None and now >= status.vouched_until:
-        return SIGNATURE_EXPIRED
-    return None
-
-
-def _judge_times(created: datetime, expires: datetime | None, now: datetime) -> Finding | None:
-    if now < created:
-        return SIGNATURE_FROM_FUTURE
-    if expires is not None and now >= expires:
-        return SIGNATURE_EXPIRED
-    return None
+    return () if status is None or created is None else status.turning_points(created, expires)

@@ -1,6 +1,6 @@
 """The types of signer, one entry each: every kind of key that can sign an image.
 
-A new kind, for instance an identity in a sigstore certificate, takes a value of `model.SignerKind`, a module here with
+A new kind, for instance an identity in a sigstore certificate, takes a value of `terms.SignerKind`, a module here with
 a subclass of `SignerType`, an entry in `SIGNER_TYPES`, and an entry in `policy.signer_declarations` that says how a
 policy declares it.
 """

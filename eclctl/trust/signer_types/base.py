@@ -146,7 +146,6 @@ class SignerType(ABC):
 
     def verification_key(self, listed: Any) -> PublicKey | None:
         """Return the key that verifies signatures, for a format that is verified with given keys; else None."""
-        del listed
         return None
 
     def goes_by(self, listed: Any, digest: str) -> bool:
@@ -165,39 +164,32 @@ class SignerType(ABC):
 
     def turning_points(self, store: Store, claim: Signed, now: datetime, statuses: StatusSource) -> Iterable[float]:
         """Return the times at which `judge` may begin to say something else, in seconds since the epoch."""
-        del store, claim, now, statuses
         return ()
 
     def must_be_good(self, store: Store, name: str, now: datetime) -> tuple[StatusSubject, ...]:
         """Return all that a status source must know to be good before a key counts at `now`."""
-        del store, name, now
         return ()
 
     def status_is_asked(self, store: Store, name: str) -> bool:
         """Return whether a revocation of this key becomes known."""
-        del store, name
         return self.revocable
 
     def useless(self, store: Store, name: str, now: datetime) -> Finding | None:
         """Return why no signature by a key counts at `now`, or None when one could."""
-        del store, name, now
         return None
 
     def ends(self, store: Store, name: str, now: datetime) -> datetime | None:
         """Return the first time after `now` at which a key that counts counts no more; None for never."""
-        del store, name, now
         return None
 
     # Signing
 
     def signing_key(self, store: Store, name: str, created: datetime | None, now: datetime) -> str:
         """Return what `Claim.key` is of a signature that is made at `created`."""
-        del store, created, now
         return name
 
     def descriptor_fingerprint(self, name: str) -> bytes | None:
         """Return what the descriptor of a signature must name as its signer; None where it names none."""
-        del name
         return None
 
     # Words
@@ -220,10 +212,8 @@ class SignerType(ABC):
 
     def title(self, store: Store, name: str) -> str:
         """Return what a signer is called: a user ID, a certificate's subject or the file of a key. Unescaped."""
-        del store
         return name
 
     def identity(self, store: Store, name: str) -> str:
         """Return the fingerprint or digest that `verify` shows of a signer."""
-        del store
         return name

@@ -1,6 +1,6 @@
 """X.509 certificates that a policy lists, with the roots that they must lead to.
 
-`trust.x509` is imported by the functions that need it: a command that only meets other keys does not load it.
+`trust.x509` is not imported here: a command that only meets other keys does not load it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from eclctl.signature.keys import PublicKey
     from eclctl.trust.x509 import Credential
 
-__all__ = ["X509Certificate", "certificate_lifetime", "judge_credential", "links_needed", "revocation_of"]
+__all__ = ["X509Certificate", "certificate_lifetime", "links_needed", "revocation_of"]
 
 _MOMENT = timedelta(seconds=1)  # certificates are valid up to and including their last second
 
@@ -45,19 +45,26 @@ class X509Certificate(SignerType):
         return digest in {listed.fingerprint, listed.key.id}
 
     def judge(self, store: Store, claim: Signed, now: datetime, statuses: StatusSource) -> Finding | None:
-        """Return what `judge_credential` says."""
+        """Return why a certificate does not count at `now` (aware, UTC), or None when it does.
+
+        It counts when a path leads to one of its roots and, if it asks for that, when every certificate of the path but
+        the root is known to be good. What is not known is not good.
+        """
         credential = self._credential(store, claim.signer.id)
-        return UNTRUSTED if credential is None else judge_credential(credential, now, statuses)
+        if credential is None:
+            return UNTRUSTED
+        found = credential.path_links(now)
+        if isinstance(found, Finding):
+            return found
+        return first_not_good(found, statuses, now) if credential.ocsp else None
 
     def turning_points(self, store: Store, claim: Signed, now: datetime, statuses: StatusSource) -> Iterable[float]:
         """Return when the path may change, and until when what is known of it may be relied on."""
-        from eclctl.trust.x509 import turning_points  # noqa: PLC0415 (see above)
-
         credential = self._credential(store, claim.signer.id)
         if credential is None:
             return ()
         known = [statuses.known(link, now) for link in links_needed(credential, now)]
-        return [*turning_points(credential), *(each.until.timestamp() for each in known if each is not None)]
+        return [*credential.turning_points, *(each.until.timestamp() for each in known if each is not None)]
 
     def must_be_good(self, store: Store, name: str, now: datetime) -> tuple[Link, ...]:
         """Return every certificate of the path but the root, where the policy asks for that."""
@@ -71,22 +78,17 @@ class X509Certificate(SignerType):
 
     def useless(self, store: Store, name: str, now: datetime) -> Finding | None:
         """Return why no path leads from the certificate to a root now."""
-        from eclctl.trust.x509 import path  # noqa: PLC0415 (see above)
-
-        found = path(self.listed(store)[name], now)
+        found = self.listed(store)[name].path(now)
         return found if isinstance(found, Finding) else None
 
     def ends(self, store: Store, name: str, now: datetime) -> datetime | None:
         """Return when no path leads from the certificate to a root any more."""
-        from eclctl.trust.x509 import path, turning_points  # noqa: PLC0415 (see above)
-
         credential: Credential = self.listed(store)[name]
-        times = (datetime.fromtimestamp(time, UTC) for time in turning_points(credential) if time > now.timestamp())
-        return next((time for time in times if isinstance(path(credential, time + _MOMENT), Finding)), None)
+        times = (datetime.fromtimestamp(time, UTC) for time in credential.turning_points if time > now.timestamp())
+        return next((time for time in times if isinstance(credential.path(time + _MOMENT), Finding)), None)
 
     def signing_key(self, store: Store, name: str, created: datetime | None, now: datetime) -> str:
         """Return the name of the key itself."""
-        del created, now
         credential = self._credential(store, name)
         return name if credential is None else credential.key.id
 
@@ -119,35 +121,15 @@ class X509Certificate(SignerType):
         return self.listed(store).get(name)
 
 
-def judge_credential(credential: Credential, now: datetime, statuses: StatusSource) -> Finding | None:
-    """Return why a certificate does not count at `now` (aware, UTC), or None when it does.
-
-    It counts when a path leads to one of its roots and, if it asks for that, when every certificate of the path but the
-    root is known to be good. What is not known is not good.
-    """
-    from eclctl.trust.x509 import path_links  # noqa: PLC0415 (see above)
-
-    found = path_links(credential, now)
-    if isinstance(found, Finding):
-        return found
-    return first_not_good(found, statuses, now) if credential.ocsp else None
-
-
 def links_needed(credential: Credential, now: datetime) -> tuple[Link, ...]:
     """Return all that must be known to be good of a certificate, once it leads to a trusted root."""
-    from eclctl.trust.x509 import path_links  # noqa: PLC0415 (see above)
-
-    if not credential.ocsp:
-        return ()
-    found = path_links(credential, now)
+    found = credential.path_links(now) if credential.ocsp else ()
     return () if isinstance(found, Finding) else found
 
 
 def certificate_lifetime(credential: Credential, now: datetime) -> Lifetime:
     """Return when a certificate counts: as long as all of the path that leads to a root now, else as long as itself."""
-    from eclctl.trust.x509 import path  # noqa: PLC0415 (see above)
-
-    found = path(credential, now)
+    found = credential.path(now)
     if isinstance(found, Finding):
         return Lifetime(credential.leaf.not_valid_before_utc, credential.leaf.not_valid_after_utc, found)
     begins = max(each.not_valid_before_utc for each in found)

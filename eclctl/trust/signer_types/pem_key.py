@@ -29,12 +29,10 @@ class PemKey(SignerType):
 
     def judge(self, store: Store, claim: Signed, now: datetime, statuses: StatusSource) -> Finding | None:
         """Return that the key is not listed any more, or None."""
-        del now, statuses
         return None if claim.signer.id in self.listed(store) else UNTRUSTED
 
     def describe(self, store: Store, name: str, key: str, statuses: StatusSource, now: datetime) -> Description:
         """Return the key by its digest."""
-        del key, statuses, now
         listed: PublicKey | None = self.listed(store).get(name)
         identity = name[name.index("sha256:") :]
         if listed is None:

@@ -30,17 +30,14 @@ class Pgp(SignerType):
 
     def withdrawal_name(self, store: Store, name: str) -> str:
         """Return the fingerprint."""
-        del store
         return name
 
     def judge(self, store: Store, claim: Signed, now: datetime, statuses: StatusSource) -> Finding | None:
-        """Return what `openpgp.judge` says of the key and of the signature's own times."""
-        del statuses
-        return openpgp.judge(claim.signer.id, claim.key, claim.created, claim.expires, store.pgp, now)
+        """Return what `openpgp.judge_signature` says of the key and of the signature's own times."""
+        return openpgp.judge_signature(claim.signer.id, claim.key, claim.created, claim.expires, store.pgp, now)
 
     def turning_points(self, store: Store, claim: Signed, now: datetime, statuses: StatusSource) -> Iterable[float]:
         """Return the times at which key or signature begin or end."""
-        del now, statuses
         return openpgp.turning_points(claim.signer.id, claim.key, claim.created, claim.expires, store.pgp)
 
     def useless(self, store: Store, name: str, now: datetime) -> Finding | None:
@@ -48,20 +45,24 @@ class Pgp(SignerType):
         certificate = store.pgp.get(name)
         if certificate is None:
             return None
-        findings = [openpgp.judge(name, key.fingerprint, now, None, store.pgp, now) for key in certificate.keys]
+        findings = [
+            openpgp.judge_signature(name, key.fingerprint, now, None, store.pgp, now) for key in certificate.keys
+        ]
         return None if None in findings else next(iter(findings), None)
 
     def ends(self, store: Store, name: str, now: datetime) -> datetime | None:
         """Return the first time at which a key of a certificate that could sign now does no more."""
         certificate = store.pgp.get(name)
-        ends = [] if certificate is None else list(_ends(store.pgp, certificate, now))
+        statuses = [] if certificate is None else [certificate.status(key.fingerprint) for key in certificate.keys]
+        able = [status for status in statuses if status is not None and status.judge(now, None, now) is None]
+        ends = [time for status in able for time in status.turning_points(now, None) if time > now.timestamp()]
         return datetime.fromtimestamp(min(ends), UTC) if ends else None
 
     def signing_key(self, store: Store, name: str, created: datetime | None, now: datetime) -> str:
         """Return the first key of a certificate whose signatures count; its first key when none do."""
         certificate = store.pgp.get(name)
         keys = [each.fingerprint for each in certificate.keys] if certificate is not None else []
-        good = (key for key in keys if openpgp.judge(name, key, created, None, store.pgp, now) is None)
+        good = (key for key in keys if openpgp.judge_signature(name, key, created, None, store.pgp, now) is None)
         return next(good, next(iter(keys), name))
 
     def descriptor_fingerprint(self, name: str) -> bytes:
@@ -70,7 +71,6 @@ class Pgp(SignerType):
 
     def describe(self, store: Store, name: str, key: str, statuses: StatusSource, now: datetime) -> Description:
         """Return a key or subkey of a certificate."""
-        del statuses, now
         user_id = self.title(store, name)
         return Description(key, key, user_id, key_lifetime(store, name, key), primary=name, user_id=user_id)
 
@@ -100,10 +100,3 @@ def key_lifetime(store: Store, certificate: str, key: str) -> Lifetime:
     begins = max(status.valid_from, status.vouched_from, status.created)
     ended = datetime.fromtimestamp(min(ends), UTC) if ends else None
     return Lifetime(datetime.fromtimestamp(begins, UTC), ended, status.fault)
-
-
-def _ends(ring: openpgp.Keyring, certificate: openpgp.Certificate, now: datetime) -> Iterator[float]:
-    for key in certificate.keys:
-        name = certificate.fingerprint, key.fingerprint
-        if openpgp.judge(*name, now, None, ring, now) is None:
-            yield from (time for time in openpgp.turning_points(*name, now, None, ring) if time > now.timestamp())

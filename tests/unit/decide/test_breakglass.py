@@ -14,8 +14,9 @@ from eclctl.decide.breakglass import State
 from eclctl.decide.breakglass_load import MAX_EXCEPTIONS
 from eclctl.decide.questions import Decision, Lookup, Question
 from eclctl.decide.snapshot import build
-from eclctl.model import Caller, Code, Verdict
+from eclctl.model import Caller, Code
 from eclctl.signature.openpgp.signature import PURPOSE_NOTATION
+from eclctl.terms import Verdict
 from tests.helpers import pgp
 from tests.helpers.breaking import ENDS, HALF, STARTS, TERMS, BreakGlass
 from tests.helpers.engines import CALLER, RULES, SIGNERS

@@ -16,7 +16,8 @@ import pytest
 from eclctl.decide.engine import Engine
 from eclctl.decide.questions import Decision, Lookup, Question, Turn
 from eclctl.decide.snapshot import Snapshot
-from eclctl.model import Assurance, Code, Kind, Verdict
+from eclctl.model import Code
+from eclctl.terms import Assurance, Kind, Verdict
 from tests.helpers.engines import CALLER, RULES, Site
 from tests.helpers.support import CORPUS, NOW
 

@@ -12,10 +12,10 @@ from eclctl.config.settings import Filesystems, Settings, Watch
 from eclctl.decide.host_mounts import HostMounts, exists_here, why_rule_cannot
 from eclctl.files.mounts import Mounts, parse_mountinfo
 from eclctl.files.trusted_filesystems import FilesystemJudge
-from eclctl.model import Assurance, Verdict
 from eclctl.policy.globs import compile_glob
 from eclctl.policy.language import Match, Rule
 from eclctl.policy.lint import LintRemark
+from eclctl.terms import Assurance, Verdict
 
 TABLE = """\
 22 1 8:1 / / rw - ext4 /dev/sda1 rw

@@ -12,11 +12,12 @@ from eclctl.decide.facts import Facts
 from eclctl.decide.judgement import judge_image
 from eclctl.decide.place import TrustedPlace
 from eclctl.decide.snapshot import Snapshot
-from eclctl.model import Assurance, Caller, Code, Outcome, Verdict
+from eclctl.model import Caller, Code, Outcome
 from eclctl.policytest.cases import Case, Expectation
 from eclctl.policytest.running import Runner
 from eclctl.report.survey import image_report as stands
 from eclctl.sign.outlook import outcome_at
+from eclctl.terms import Assurance, Verdict
 from eclctl.trust.revocation import Status
 from eclctl.verify.examine import examine
 from tests.helpers.engines import CALLER, RULES, Site

@@ -9,7 +9,7 @@ import pytest
 from eclctl.decide.facts import Judgements
 from eclctl.model import Claim
 from eclctl.signature import openpgp
-from eclctl.trust.keyring import KeyStore, judge
+from eclctl.trust.keyring import KeyStore, judge_claim
 from eclctl.verify.examine import examine
 from eclctl.verify.hashing import HashPool
 from tests.helpers.sifbuilder import corpus_store, opened
@@ -52,7 +52,7 @@ def test_judging_with_what_was_kept_is_judging_afresh_at_every_time(image: str) 
         kept = Judgements()
         for seconds in (start, *times, *times[::-1]):
             now = datetime.fromtimestamp(seconds, UTC)
-            afresh = {index: found for index, claim in enumerate(claims) if (found := judge(store, claim, now))}
+            afresh = {index: found for index, claim in enumerate(claims) if (found := judge_claim(store, claim, now))}
             kept.rejected(store, claims, datetime.fromtimestamp(start, UTC))
             assert kept.rejected(store, claims, now) == afresh
 

@@ -9,8 +9,9 @@ import pytest
 
 from eclctl.decide.driving import drive
 from eclctl.decide.questions import Decision, Lookup, Question
-from eclctl.model import Caller, Code, Verdict
+from eclctl.model import Caller, Code
 from eclctl.sif.reader import read
+from eclctl.terms import Verdict
 from eclctl.verify.examine import examine
 from tests.helpers.engines import CALLER, Site
 from tests.helpers.sifbuilder import corpus_store, opened

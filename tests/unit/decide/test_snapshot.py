@@ -12,8 +12,8 @@ import pytest
 from eclctl.config.accounts import Names
 from eclctl.decide.snapshot import Built, Snapshot, build, refreshed
 from eclctl.files.guarded import read_guarded
-from eclctl.model import Verdict
 from eclctl.signature.openpgp import Keyring
+from eclctl.terms import Verdict
 from tests.helpers.engines import Site
 from tests.helpers.support import CORPUS, NOW
 

@@ -15,9 +15,9 @@ from eclctl.ecl.differences import EXPLANATIONS, Difference, Relation
 from eclctl.ecl.importing import Imported, import_ecl, names_of_signers
 from eclctl.ecl.rules import Choices
 from eclctl.ecl.toml import EclConfig, ExecGroup, ListMode, read_ecl
-from eclctl.model import Assurance, Verdict
 from eclctl.policy.language import Policy, Rule
 from eclctl.signature import openpgp
+from eclctl.terms import Assurance, Verdict
 from tests.helpers.deciding import RING, loaded
 from tests.helpers.ecl import KEYS
 from tests.helpers.support import ROOT

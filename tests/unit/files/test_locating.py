@@ -21,7 +21,8 @@ from eclctl.files.lookup_rights import LookupRights
 from eclctl.files.mounts import FilesystemTrust, Mounts, MountTable
 from eclctl.files.syscalls import Credentials
 from eclctl.files.writers import Writers
-from eclctl.model import Alias, Assurance
+from eclctl.model import Alias
+from eclctl.terms import Assurance
 
 OWNERS = frozenset({0, os.getuid()})
 

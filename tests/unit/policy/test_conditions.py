@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from eclctl.model import Caller, Kind
+from eclctl.model import Caller
 from eclctl.policy.conditions import matches_host
 from eclctl.policy.declare import LoadEnvironment
 from eclctl.policy.load import Loaded, PolicyFile, load_policies
 from eclctl.policy.select import select_rule
+from eclctl.terms import Kind
 from tests.helpers.facts import ring
 from tests.helpers.support import NOW
 

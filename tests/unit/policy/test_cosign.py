@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from eclctl.model import Code, Failure, Finding, Kind, OciContent, SignatureFormat, Verdict
+from eclctl.model import Code, Failure, OciContent
 from eclctl.policy.evaluate import withdrawn
 from eclctl.policy.language import Policy
 from eclctl.policy.report import signatures
+from eclctl.terms import Finding, Kind, SignatureFormat, Verdict
 from tests.helpers.facts import (
     COSIGN_IDS,
     MANIFEST,

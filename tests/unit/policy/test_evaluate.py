@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from eclctl.model import Code, Failure, Finding, SignatureFormat, Verdict
+from eclctl.model import Code, Failure
 from eclctl.policy import n_of_m
 from eclctl.policy.evaluate import evaluate, withdrawn
 from eclctl.policy.language import Policy
+from eclctl.terms import Finding, SignatureFormat, Verdict
 from tests.helpers.facts import HEAD, PEM_IDS, Image, decide, fingerprint, policy, ring, rule
 
 ONE = Image()

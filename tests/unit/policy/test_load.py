@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from eclctl.model import Assurance, Kind, SignerKind, Verdict
 from eclctl.policy.declare import LoadEnvironment
 from eclctl.policy.load import PolicyFile, load_policies
+from eclctl.terms import Assurance, Kind, SignerKind, Verdict
 from tests.helpers.facts import GROUPS, HEAD, PEM_IDS, USERS, fingerprint, load_text, read_key, ring, rule
 from tests.helpers.support import NOW
 

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 import eclctl
-from eclctl.model import ALLOWING, Code, Outcome, Verdict
+from eclctl.model import ALLOWING, Code, Outcome
 from eclctl.policy.breakglass import PolicyException, Standing, State
 from eclctl.policy.language import Match, Rule
 from eclctl.policy.n_of_m import Settlement
 from eclctl.policy.outcome import EXCUSED, by_decision, by_exception, by_mode, by_requirements, denied
+from eclctl.terms import Verdict
 
 ROOT = Path(eclctl.__file__).parent
 OUTCOME = ROOT / "policy" / "outcome.py"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from eclctl.model import NO_PURPOSE_KNOWN, Code, Kind, Outcome
+from eclctl.model import Code, Outcome
 from eclctl.policy import report
+from eclctl.terms import NO_PURPOSE_KNOWN, Kind
 from tests.helpers.facts import HEAD, Image, decide, load_text, policy, rule
 
 ONE = Image()
@@ -126,7 +127,7 @@ def test_anyone_can_be_asked_for_a_purpose() -> None:
 
 def test_a_signature_over_other_content_denies_for_any_purpose() -> None:
     made = policy(rule("[{any_of: [alice]}]"))
-    from eclctl.model import Finding
+    from eclctl.terms import Finding
 
     other = ONE.by("B", purposes=SCAN, objects=frozenset(), mismatch=Finding("data-changed", "changed"))
     assert decide(made, ONE.with_claims(ONE.by("A"), other)).code is Code.TAMPERED

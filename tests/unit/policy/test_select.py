@@ -6,9 +6,10 @@ from datetime import datetime
 
 import pytest
 
-from eclctl.model import Alias, Caller, Identity, Kind
+from eclctl.model import Alias, Caller, Identity
 from eclctl.policy.language import Policy
 from eclctl.policy.select import for_everybody, nearly, rules_on, select_rule
+from eclctl.terms import Kind
 from tests.helpers.facts import load_text
 from tests.helpers.support import NOW
 

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 import pytest
 
 from eclctl.errors import ConfigError
-from eclctl.model import SignerKind
 from eclctl.policy.language import Policy
 from eclctl.policy.load import Loaded, LoadEnvironment, PolicyFile, load_policies
+from eclctl.terms import SignerKind
 from eclctl.trust.x509 import Credential
 from tests.helpers.facts import (
     COSIGN_IDS,

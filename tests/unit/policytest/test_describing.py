@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from eclctl.model import Claim, Code, Kind, SignatureFormat, SignerKind, Verification
+from eclctl.model import Claim, Code, Verification
 from eclctl.policytest.cases import Supposed
+from eclctl.terms import Kind, SignatureFormat, SignerKind
 from eclctl.verify.examine import examine
 from tests.helpers.policy_tests import NOT_MET, case, errors, loaded, one, results
 from tests.helpers.sifbuilder import opened

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from eclctl.model import Assurance, Caller, Code, Verdict
+from eclctl.model import Caller, Code
 from eclctl.policytest.cases import Case
 from eclctl.policytest.describing import IMAGE_KEYS
 from eclctl.policytest.reading import _CIRCUMSTANCES, _EXPECT
 from eclctl.policytest.signing import _KEYS
+from eclctl.terms import Assurance, Verdict
 from eclctl.trust.revocation import Status
 from tests.helpers.policy_tests import HEAD, MET, case, errors, loaded, one
 from tests.helpers.support import CORPUS, NOW, ROOT

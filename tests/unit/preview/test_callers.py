@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from eclctl.model import Caller, Kind
+from eclctl.model import Caller
 from eclctl.preview.callers import Callers
+from eclctl.terms import Kind
 from tests.helpers.engines import Site
 from tests.helpers.previews import LENIENT, nobody_knows
 

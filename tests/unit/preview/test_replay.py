@@ -12,11 +12,12 @@ import pytest
 
 from eclctl.errors import UnreadableImageError
 from eclctl.files.locating import Located
-from eclctl.model import Caller, Code, Identity, Verdict
+from eclctl.model import Caller, Code, Identity
 from eclctl.preview import policy_pair
 from eclctl.preview.changes import AnswerChange
 from eclctl.preview.replay import replay
 from eclctl.preview.withdrawing import digest_of, signatory, with_withdrawn
+from eclctl.terms import Verdict
 from eclctl.verify.examine import examine
 from tests.helpers.breaking import TERMS, BreakGlass
 from tests.helpers.engines import RULES, Site

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from eclctl.model import Finding
 from eclctl.sif.oci import MAX_ENTRIES, MAX_LAYERS, Index, Manifest, is_digest, parse_index, parse_manifest
+from eclctl.terms import Finding
 from tests.helpers.ocibuilder import CONFIG_TYPE, INDEX_TYPE, MANIFEST_TYPE, SQUASHFS_TYPE
 
 DIGEST = "sha256:" + "ab" * 32

@@ -11,8 +11,8 @@ import tempfile
 import pytest
 
 from eclctl.errors import BusyImageError, MalformedImageError, UnreadableImageError, UnsupportedFileError
-from eclctl.model import Kind
 from eclctl.sif import reader as sif
+from eclctl.terms import Kind
 from tests.helpers import sifbuilder
 from tests.helpers.sifbuilder import DESCRIPTOR, opened, sample
 from tests.helpers.support import CORPUS, ROOT

@@ -20,7 +20,7 @@ NAMES = ("p256", "p384", "p521", "ed25519", "rsa2048", "rsa4096")
 
 
 def payload_of(path: Path) -> bytes:
-    envelope = dsse.parse(signature_data(path, 4))
+    envelope = dsse.parse_envelope(signature_data(path, 4))
     assert isinstance(envelope, dsse.Envelope)
     return envelope.payload
 
@@ -41,10 +41,11 @@ def test_ecdsa_signatures_differ_from_the_references_in_nothing_else():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_sealed_opens_with_the_public_key(name):
-    envelope = dsse.parse(seal(b"a text", [private_pem_key(name)]))
+    envelope = dsse.parse_envelope(seal(b"a text", [private_pem_key(name)]))
     assert isinstance(envelope, dsse.Envelope)
-    found = dsse.verify(envelope, [pem_key("stranger").public, pem_key(name).public])
-    assert found == dsse.Verified(b"a text", (pem_key(name).public,))
+    found = dsse.verify_envelope(envelope, [pem_key("stranger").public, pem_key(name).public])
+    assert found == (pem_key(name).public,)
+    assert envelope.payload == b"a text"
 
 
 def test_every_key_signs_once_in_the_order_given():

@@ -11,7 +11,7 @@ import pytest
 from eclctl.errors import SigningError
 from eclctl.sif import reader
 from eclctl.sign import metadata
-from eclctl.signature.metadata import Metadata, parse
+from eclctl.signature.metadata import Metadata, parse_metadata
 from tests.helpers.sifbuilder import opened, sample
 from tests.helpers.support import CORPUS
 
@@ -54,7 +54,7 @@ def test_every_digest_that_can_be_written_can_be_read(algorithm):
     with opened(builder) as fd:
         text = written(reader.read(fd), (1, 2, 3), algorithm)
     assert text == builder.metadata(algorithm=algorithm)
-    assert isinstance(parse(text), Metadata)
+    assert isinstance(parse_metadata(text), Metadata)
 
 
 def test_objects_are_listed_once_and_in_the_order_of_their_ids():

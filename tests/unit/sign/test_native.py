@@ -9,13 +9,13 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from eclctl.errors import KeyMaterialError, SigningError
-from eclctl.model import SignatureFormat, SignerKind
 from eclctl.sif.reader import DataType
 from eclctl.sign.edit.editing import Edit
 from eclctl.sign.native import signing_with_pgp
+from eclctl.terms import SignatureFormat, SignerKind
 from eclctl.trust.keyring import KeyStore
 from eclctl.verify.examine import examine
-from eclctl.verify.reference import Material, Scope, verify_scope
+from eclctl.verify.reference import CheckedObjects, GivenKeys, verify_scope
 from tests.helpers import pgp
 from tests.helpers.scribes import (
     SIGNED,
@@ -39,7 +39,7 @@ IMAGES = CORPUS / "images"
 
 def verified(path, store: KeyStore, **scope):
     with opened(path) as fd:
-        return verify_scope(fd, Material(store, has_keyring=True, has_keys=True), Scope(**scope), NOW)
+        return verify_scope(fd, GivenKeys(store, has_keyring=True, has_keys=True), CheckedObjects(**scope), NOW)
 
 
 @pytest.mark.parametrize("name", ["ed25519", "rsa2048", "rsa4096"])

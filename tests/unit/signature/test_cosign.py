@@ -7,11 +7,11 @@ import json
 
 import pytest
 
-from eclctl.model import Finding
 from eclctl.signature import cosign
-from eclctl.signature.cosign import Payload, parse, verify
+from eclctl.signature.cosign import Payload, parse_payload, verify_payload
 from eclctl.signature.dsse import Effort
 from eclctl.signature.keys import PublicKey, parse_public_key
+from eclctl.terms import Finding
 from tests.helpers.ocibuilder import cosign_key, payload
 from tests.helpers.support import CORPUS
 
@@ -32,7 +32,9 @@ def document(**changes):
 
 
 def test_a_payload_names_an_image_and_what_the_signer_added():
-    found = parse(payload(DIGEST, reference="registry.example/app", env="prod", timestamp=7, nested={"a": [1.5, None]}))
+    found = parse_payload(
+        payload(DIGEST, reference="registry.example/app", env="prod", timestamp=7, nested={"a": [1.5, None]})
+    )
     assert isinstance(found, Payload)
     assert (found.digest, found.repository) == (DIGEST, "registry.example/app")
     assert found.annotations == {("env", "prod")}
@@ -41,7 +43,7 @@ def test_a_payload_names_an_image_and_what_the_signer_added():
 
 @pytest.mark.parametrize("text", [payload(DIGEST), payload(DIGEST).replace(b',"optional":null', b"")])
 def test_a_payload_without_annotations_prints_null_as_the_reference_does(text):
-    found = parse(text)
+    found = parse_payload(text)
     assert isinstance(found, Payload)
     assert found.annotations == frozenset()
     assert found.document == json.loads(payload(DIGEST))
@@ -49,7 +51,7 @@ def test_a_payload_without_annotations_prints_null_as_the_reference_does(text):
 
 def test_the_document_of_a_payload_is_what_was_signed():
     text = payload(DIGEST, reference="a/b", creator="x", timestamp=1)
-    found = parse(text)
+    found = parse_payload(text)
     assert isinstance(found, Payload)
     assert found.document == json.loads(text)
 
@@ -81,7 +83,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("values", HOSTILE.values(), ids=HOSTILE.keys())
 def test_what_is_no_payload_is_a_finding(values):
-    found = parse(json.dumps(values).encode())
+    found = parse_payload(json.dumps(values).encode())
     assert isinstance(found, Finding)
     assert found.code == "bad-payload"
 
@@ -102,7 +104,7 @@ def test_what_is_no_payload_is_a_finding(values):
     ids=["empty", "cut", "more", "type twice", "a key twice", "NaN", "1e999", "deep", "bytes"],
 )
 def test_what_is_no_json_of_one_meaning_is_a_finding(text):
-    found = parse(text)
+    found = parse_payload(text)
     assert isinstance(found, Finding)
     assert found.code == "bad-payload"
 
@@ -112,12 +114,12 @@ def test_each_kind_of_key_verifies_exactly_its_own_bytes(kind):
     key, other = cosign_key("ci", kind), cosign_key("other", kind)
     text = payload(DIGEST)
     keys = (other.public, key.public)
-    assert verify(text, signed(key, text), keys, Effort()) == key.public
+    assert verify_payload(text, signed(key, text), keys, Effort()) == key.public
     for changed in (text + b" ", text[:-1], text.replace(b"ab", b"ba", 1)):
-        found = verify(changed, signed(key, text), keys, Effort())
+        found = verify_payload(changed, signed(key, text), keys, Effort())
         assert isinstance(found, Finding)
         assert found.code == "unknown-key"
-    assert isinstance(verify(text, signed(key, text), (other.public,), Effort()), Finding)
+    assert isinstance(verify_payload(text, signed(key, text), (other.public,), Effort()), Finding)
 
 
 def test_a_signature_by_sigstore_verifies():
@@ -130,7 +132,7 @@ def test_a_signature_by_sigstore_verifies():
     )
     signature = "MEUCIQCDIUkhoO7hSJ3DDPfSwIxyhcI5m9r/FlPWVEDMSOj7EQIgP4RUe7E++VRWUNPOf5bm7J+xB4huGukqI0UcnrM9h08="
     keys = [parse_public_key((CORPUS / "keys" / "cosign" / f"{name}.pub").read_bytes()) for name in ("site", "ci")]
-    assert isinstance(verify(text, signature, keys, Effort()), PublicKey)
+    assert isinstance(verify_payload(text, signature, keys, Effort()), PublicKey)
 
 
 @pytest.mark.parametrize(
@@ -151,14 +153,14 @@ def test_a_signature_by_sigstore_verifies():
 def test_a_signature_that_is_no_base64_is_a_finding(change):
     key = cosign_key()
     text = payload(DIGEST)
-    found = verify(text, change(signed(key, text)), (key.public,), Effort())
+    found = verify_payload(text, change(signed(key, text)), (key.public,), Effort())
     assert isinstance(found, Finding)
     assert found.code in {"bad-signature", "unknown-key"}
 
 
 def test_a_signature_longer_than_any_key_makes_is_not_tried():
     effort = Effort(1)
-    found = verify(payload(DIGEST), "A" * 4100, (cosign_key().public,), effort)
+    found = verify_payload(payload(DIGEST), "A" * 4100, (cosign_key().public,), effort)
     assert isinstance(found, Finding)
     assert (found.code, effort.left) == ("bad-signature", 1)
 
@@ -166,9 +168,9 @@ def test_a_signature_longer_than_any_key_makes_is_not_tried():
 def test_tries_are_bounded_for_the_whole_image():
     key, others = cosign_key(), tuple(cosign_key(f"other {number}").public for number in range(4))
     text, effort = payload(DIGEST), Effort(6)
-    first = verify(text, signed(key, text), (*others, key.public), effort)
+    first = verify_payload(text, signed(key, text), (*others, key.public), effort)
     assert first == key.public
-    second = verify(text, signed(key, text), (*others, key.public), effort)
+    second = verify_payload(text, signed(key, text), (*others, key.public), effort)
     assert isinstance(second, Finding)
     assert second.code == "too-many"
 

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import base64
 import json
+from types import SimpleNamespace
 
 import pytest
 
-from eclctl.model import Finding
 from eclctl.signature import dsse
+from eclctl.terms import Finding
 from tests.helpers.sifbuilder import PAYLOAD_TYPE, envelope, pem_key, same_in_every_process
 
 P256, ED25519, STRANGER = "p256", "ed25519", "stranger"
 
 
 def verified(data, *names, effort=None):
-    parsed = dsse.parse(data)
-    return (
-        parsed if isinstance(parsed, Finding) else dsse.verify(parsed, [pem_key(name).public for name in names], effort)
-    )
+    """Return the payload and the keys that signed it, or why there are none."""
+    parsed = dsse.parse_envelope(data)
+    if isinstance(parsed, Finding):
+        return parsed
+    keys = dsse.verify_envelope(parsed, [pem_key(name).public for name in names], effort)
+    return keys if isinstance(keys, Finding) else SimpleNamespace(payload=parsed.payload, keys=keys)
 
 
 def changed(data, **members):

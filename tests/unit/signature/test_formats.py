@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from eclctl.model import SignatureFormat
 from eclctl.signature import formats
+from eclctl.terms import SignatureFormat
 from tests.helpers import pgp
 from tests.helpers.sifbuilder import envelope, pem_key, same_in_every_process
 

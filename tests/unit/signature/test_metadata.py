@@ -1,4 +1,4 @@
-"""Signed metadata has exactly its members, each once, and only digests that count."""
+"""Signed metadata has exactly its members, each once, and only digests that count. So has a legacy digest."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import json
 
 import pytest
 
-from eclctl.model import Finding
 from eclctl.signature import metadata
+from eclctl.signature.metadata import UNSUPPORTED_HASH, Digest, parse_legacy_digest
+from eclctl.terms import Finding
 from tests.helpers.sifbuilder import same_in_every_process
 
 DIGEST = "sha256:" + "ab" * 32
@@ -20,7 +21,7 @@ def document(**members):
 
 
 def parse(value):
-    return metadata.parse(value if isinstance(value, bytes) else json.dumps(value).encode())
+    return metadata.parse_metadata(value if isinstance(value, bytes) else json.dumps(value).encode())
 
 
 def item(**members):
@@ -94,3 +95,31 @@ def test_everything_else_is_bad_metadata(value):
     assert isinstance(found, Finding)
     assert found.code == "bad-metadata"
     assert len(found.message) < 300
+
+
+@pytest.mark.parametrize(("hash_type", "name", "size"), [(1, "sha256", 32), (2, "sha384", 48), (3, "sha512", 64)])
+@pytest.mark.parametrize("line", [b"\n", b"\r\n"])
+def test_a_digest_of_the_descriptors_hash_is_read(hash_type, name, size, line):
+    text = b"SIFHASH:" + line + b"ab" * size
+    assert parse_legacy_digest(text, hash_type) == Digest(name, b"\xab" * size)
+    assert parse_legacy_digest(text + line, hash_type) == Digest(name, b"\xab" * size)
+
+
+@pytest.mark.parametrize("hash_type", [0, 4, 5, 6, -1])
+def test_other_hashes_are_unsupported(hash_type):
+    assert parse_legacy_digest(b"SIFHASH:\n" + b"ab" * 32, hash_type) == UNSUPPORTED_HASH
+
+
+@pytest.mark.parametrize("size", [20, 31, 33, 48])
+def test_a_digest_of_another_length_is_malformed(size):
+    assert parse_legacy_digest(b"SIFHASH:\n" + b"ab" * size, 1) == Finding("bad-metadata", "digest malformed")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"", b"SIFHASH:\n", b"ab" * 32, b"SIFHASH:\n" + b"a" * 63, b"SIFHASH:\n" + b"ab" * 32 + b"\n\n", b'{"version":1}'],
+)
+def test_other_texts_are_no_legacy_digest(text):
+    found = parse_legacy_digest(text, 1)
+    assert isinstance(found, Finding)
+    assert found.code == "bad-metadata"

@@ -9,9 +9,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.hashes import SHA224, SHA384, SHA512
 
-from eclctl.model import Finding
-from eclctl.trust.chains import MAX_PATH, UNKNOWN_AUTHORITY, chains, read
-from eclctl.trust.x509 import load_credential, path
+from eclctl.terms import Finding
+from eclctl.trust.chains import MAX_PATH, UNKNOWN_AUTHORITY, chains, read_certificate
+from eclctl.trust.x509 import load_credential
 from tests.helpers.certificates import (
     ANY_USAGE,
     CODE_SIGNING,
@@ -40,7 +40,7 @@ def judged(certificate: Holder, *intermediates: Holder, roots=(ROOT,)):
     loaded = load_credential(
         certificate.pem, [each.pem for each in intermediates], [each.pem for each in roots], ocsp=False
     )
-    found = path(loaded, NOW)
+    found = loaded.path(NOW)
     return found if isinstance(found, Finding) else len(found)
 
 
@@ -217,7 +217,7 @@ def test_names_outside_constraints_are_refused(name, critical):
 @pytest.mark.parametrize(
     "tree",
     [
-        x509.DirectoryName(common_name("somebody")),
+        x509.DirectoryName(common_name("another")),
         x509.RFC822Name("site.example"),
         x509.UniformResourceIdentifier("site.example"),
         x509.OtherName(x509.ObjectIdentifier("1.3.6.1.4.1.311.20.2.3"), b"\x0c\x01x"),
@@ -335,8 +335,8 @@ def test_a_path_has_at_most_so_many_certificates():
 
 
 def found_chains(certificate, intermediates, roots=(ROOT,)):
-    read_all = lambda holders: [read(each.certificate) for each in holders]  # noqa: E731
-    return chains(read(certificate.certificate), read_all(intermediates), read_all(roots))
+    read_all = lambda holders: [read_certificate(each.certificate) for each in holders]  # noqa: E731
+    return chains(read_certificate(certificate.certificate), read_all(intermediates), read_all(roots))
 
 
 def test_nobody_is_in_a_chain_twice():
@@ -349,7 +349,7 @@ def test_nobody_is_in_a_chain_twice():
     assert [len(chain.certificates) for chain in found] == [4]
 
 
-def test_a_chain_whose_signatures_skip_somebody_is_no_path():
+def test_a_chain_whose_signatures_skip_an_issuer_is_no_path():
     """The names would fit with the authority's new certificate in between, which signed nothing of it."""
     old = authority("middle", ROOT)
     new = authority("middle", old)

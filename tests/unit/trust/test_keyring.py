@@ -8,9 +8,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from eclctl.errors import KeyMaterialError
-from eclctl.model import Claim, KeyRef, SignatureFormat, SignerKind
+from eclctl.model import Claim
 from eclctl.signature import openpgp
-from eclctl.trust.keyring import KeyStore, judge, load_keyring, load_public_keys
+from eclctl.terms import KeyRef, SignatureFormat, SignerKind
+from eclctl.trust.keyring import KeyStore, judge_claim, load_keyring, load_public_keys
 from tests.helpers import pgp
 from tests.helpers.sifbuilder import corpus_store, pem_key
 from tests.helpers.support import CORPUS, NOW
@@ -36,22 +37,22 @@ def test_the_digest_depends_on_content_and_not_on_order():
 def test_a_pem_key_counts_for_as_long_as_it_is_listed():
     key = pem_key("p256").public.id
     fact = claim(key, SignerKind.KEY, created=None)
-    assert judge(corpus_store(pem=("p256",)), fact, NOW) is None
-    assert judge(corpus_store(pem=("ed25519",)), fact, NOW).code == "unknown-key"
+    assert judge_claim(corpus_store(pem=("p256",)), fact, NOW) is None
+    assert judge_claim(corpus_store(pem=("ed25519",)), fact, NOW).code == "unknown-key"
 
 
 def test_a_pgp_claim_is_judged_at_the_time_given():
     store = corpus_store("site-ring")
-    assert judge(store, claim(BUILDER), NOW) is None
-    assert judge(store, claim(BUILDER), SIGNED - timedelta(seconds=1)).code == "signature-from-future"
-    assert judge(store, claim(BUILDER, expires=NOW), NOW).code == "signature-expired"
-    assert judge(corpus_store("scanner"), claim(BUILDER), NOW).code == "unknown-key"
+    assert judge_claim(store, claim(BUILDER), NOW) is None
+    assert judge_claim(store, claim(BUILDER), SIGNED - timedelta(seconds=1)).code == "signature-from-future"
+    assert judge_claim(store, claim(BUILDER, expires=NOW), NOW).code == "signature-expired"
+    assert judge_claim(corpus_store("scanner"), claim(BUILDER), NOW).code == "unknown-key"
 
 
 def test_revocation_changes_the_next_judgement():
     revoked = "F5A4C20B8C7054A68A09D71A88B82E9124DD2498"
-    assert judge(corpus_store("revoked-before"), claim(revoked), NOW) is None
-    assert judge(corpus_store("revoked"), claim(revoked), NOW).code == "key-revoked"
+    assert judge_claim(corpus_store("revoked-before"), claim(revoked), NOW) is None
+    assert judge_claim(corpus_store("revoked"), claim(revoked), NOW).code == "key-revoked"
 
 
 def test_keyrings_come_from_files_and_directories_in_any_form(tmp_path):
@@ -108,4 +109,4 @@ def test_an_oversized_key_file_is_not_read(tmp_path):
 
 def test_an_empty_store_trusts_nobody():
     store = KeyStore(openpgp.Keyring.parse())
-    assert judge(store, claim(BUILDER), NOW).code == "unknown-key"
+    assert judge_claim(store, claim(BUILDER), NOW).code == "unknown-key"

@@ -17,9 +17,9 @@ from eclctl.trust.ocsp import (
     MAX_RESPONDERS,
     MAX_RESPONSE,
     SKEW,
-    examine,
+    build_request,
     judge,
-    request,
+    judge_response,
     responders,
 )
 from eclctl.trust.revocation import Link, Status
@@ -61,7 +61,7 @@ def delegate(issuer=CA, **options):
 
 
 def asked(data, certificate=LEAF, issuer=CA, now=NOW, **options):
-    found = examine(data, certificate.certificate, issuer.certificate, now=now, **options)
+    found = judge_response(data, certificate.certificate, issuer.certificate, now=now, **options)
     assert found.reason
     assert judge(data, certificate.certificate, issuer.certificate, now=now, **options) is found.status
     return found.status
@@ -77,11 +77,11 @@ def test_what_the_issuer_says_counts(status, expected, by_name):
 
 
 def test_the_answer_says_since_when_and_until_when():
-    found = examine(response(CA, GOOD_ANSWER), LEAF.der, CA.pem, now=NOW)
+    found = judge_response(response(CA, GOOD_ANSWER), LEAF.der, CA.pem, now=NOW)
     assert (found.this_update, found.next_update) == (NOW - HOUR, NOW + 24 * HOUR)
-    capped = examine(response(CA, GOOD_ANSWER), LEAF.der, CA.pem, now=NOW, max_age=2 * HOUR)
+    capped = judge_response(response(CA, GOOD_ANSWER), LEAF.der, CA.pem, now=NOW, max_age=2 * HOUR)
     assert capped.next_update == NOW + HOUR
-    gone = examine(response(CA, answer(LEAF, CA, revoked(NOW - HOUR))), LEAF.der, CA.pem, now=NOW)
+    gone = judge_response(response(CA, answer(LEAF, CA, revoked(NOW - HOUR))), LEAF.der, CA.pem, now=NOW)
     assert gone.reason == "revoked at 2026-06-01 11:00:00 UTC"
 
 
@@ -292,7 +292,7 @@ def test_what_was_revoked_and_is_stale_is_invalid():
 @pytest.mark.parametrize(("reason", "final"), [(None, True), (1, True), (6, False), (8, False)])
 def test_a_revocation_is_final_unless_the_certificate_is_on_hold(reason, final):
     data = response(CA, answer(LEAF, CA, revoked(NOW - HOUR, reason)))
-    found = examine(data, LEAF.certificate, CA.certificate, now=NOW)
+    found = judge_response(data, LEAF.certificate, CA.certificate, now=NOW)
     assert (found.status, found.final) == (Status.REVOKED, final)
 
 
@@ -353,10 +353,12 @@ def test_a_response_that_is_too_long_is_not_looked_at():
 
 def test_a_request_asks_about_the_certificate():
     link = Link(LEAF.certificate, CA.certificate)
-    parsed = ocsp.load_der_ocsp_request(request(link, None))
+    parsed = ocsp.load_der_ocsp_request(build_request(link, None))
     assert (parsed.serial_number, parsed.hash_algorithm.name) == (LEAF.certificate.serial_number, "sha1")
     assert len(parsed.extensions) == 0
-    nonce = ocsp.load_der_ocsp_request(request(link, b"n" * 32)).extensions.get_extension_for_class(x509.OCSPNonce)
+    nonce = ocsp.load_der_ocsp_request(build_request(link, b"n" * 32)).extensions.get_extension_for_class(
+        x509.OCSPNonce
+    )
     assert (nonce.value.nonce, nonce.critical) == (b"n" * 32, False)
 
 

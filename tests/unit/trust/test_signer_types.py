@@ -11,12 +11,13 @@ import pytest
 
 from eclctl.config import document
 from eclctl.config.document import Node
-from eclctl.model import Claim, Finding, KeyRef, SignatureFormat, SignerKind
+from eclctl.model import Claim
 from eclctl.policy.evaluate import evaluate
 from eclctl.policy.report import signatures
 from eclctl.policy.schema_parts import list_of, text_schema
 from eclctl.policy.signer_declarations import DECLARATIONS, Declaration, Names, SignerFiles
-from eclctl.trust.keyring import KeyStore, judge, next_turning_point, unasked
+from eclctl.terms import Finding, KeyRef, SignatureFormat, SignerKind
+from eclctl.trust.keyring import KeyStore, judge_claim, next_turning_point, unasked
 from eclctl.trust.revocation import NO_STATUS, StatusSource
 from eclctl.trust.signer_types import SIGNER_TYPES, Description, Signed, SignerType, Store, signer_type
 from tests.helpers.deciding import RING
@@ -129,10 +130,10 @@ def test_a_new_type_is_judged_by_its_entry() -> None:
     assert policy is not None
     store = KeyStore(RING, policy.listed)
     assert store.digest != KeyStore(RING).digest
-    assert judge(store, claim(), NOW) is None
+    assert judge_claim(store, claim(), NOW) is None
     assert unasked(store, [claim()], NOW, NO_STATUS) == ()
     assert next_turning_point(store, [claim()], NOW) == END.timestamp()
-    ended = judge(store, claim(), END)
+    ended = judge_claim(store, claim(), END)
     assert ended == Finding("badge-ended", "the badge has ended")
     why = signatures(policy, policy.rules[0], IMAGE.with_claims(claim()), {0: ended})[0].why
     assert why == "the badge has ended"

@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from eclctl.errors import KeyMaterialError
-from eclctl.model import Finding
-from eclctl.trust.x509 import MAX_CERTIFICATES, check_certificates, load_credential, path, path_links, turning_points
+from eclctl.terms import Finding
+from eclctl.trust.x509 import MAX_CERTIFICATES, check_certificates, load_credential
 from tests.helpers.certificates import BEGINS, CODE_SIGNING, ENDS, NOW, authority, ec_key, issue, leaf, rsa_key
 from tests.helpers.support import CORPUS
 
@@ -35,7 +35,7 @@ def pem(name):
 
 
 def test_the_path_is_leaf_first_and_root_last():
-    found = path(credential(), NOW)
+    found = credential().path(NOW)
     assert found == (LEAF.certificate, MIDDLE.certificate, ROOT.certificate)
 
 
@@ -62,21 +62,21 @@ def test_the_id_depends_on_what_is_in_the_files_and_not_on_its_order():
 
 
 def test_a_root_among_the_intermediates_is_not_trusted():
-    assert path(credential(intermediates=(MIDDLE, ROOT), roots=()), NOW).code == "unknown-authority"
+    assert credential(intermediates=(MIDDLE, ROOT), roots=()).path(NOW).code == "unknown-authority"
 
 
 def test_the_certificate_s_own_file_may_hold_the_intermediates():
     loaded = load_credential(LEAF.pem + MIDDLE.pem, [], [ROOT.pem], ocsp=False)
     assert loaded.leaf == LEAF.certificate
-    assert len(path(loaded, NOW)) == 3
+    assert len(loaded.path(NOW)) == 3
 
 
 def test_an_authority_that_did_not_sign_itself_may_be_a_root():
-    assert path(credential(intermediates=(), roots=(MIDDLE,)), NOW) == (LEAF.certificate, MIDDLE.certificate)
+    assert credential(intermediates=(), roots=(MIDDLE,)).path(NOW) == (LEAF.certificate, MIDDLE.certificate)
 
 
 def test_text_between_certificates_is_passed_over():
-    text = b"Subject: somebody\n" + LEAF.pem + b"\nmore\n" + MIDDLE.pem
+    text = b"Subject: another\n" + LEAF.pem + b"\nmore\n" + MIDDLE.pem
     assert len(load_credential(text, [], [], ocsp=False).intermediates) == 1
 
 
@@ -143,8 +143,8 @@ def test_every_certificate_of_the_path_is_valid_at_the_instant_asked(late, end):
     loaded = credential(leaf("leaf", middle, **of("leaf")), (middle,), (root,))
     instant = timedelta(microseconds=1)
     inside, outside = (NOW, NOW - instant) if end == "begin" else (NOW, NOW + instant)
-    assert len(path(loaded, inside)) == 3
-    refused = path(loaded, outside)
+    assert len(loaded.path(inside)) == 3
+    refused = loaded.path(outside)
     words = "before 2026-06-01T12:00:00Z" if end == "begin" else "after 2026-06-01T12:00:00Z"
     assert refused.message.startswith("x509: certificate has expired or is not yet valid: current time 2026-06-01T")
     assert refused.message.endswith(words)
@@ -155,30 +155,30 @@ def test_certificates_that_are_never_valid_together_are_no_path_at_any_time():
     middle = authority("middle", ROOT, ends=NOW)
     loaded = credential(leaf("leaf", middle, begins=NOW + SECOND), (middle,))
     for hours in range(-24, 25):
-        assert isinstance(path(loaded, NOW + timedelta(hours=hours)), Finding)
+        assert isinstance(loaded.path(NOW + timedelta(hours=hours)), Finding)
 
 
 def test_an_expired_intermediate_beside_one_that_is_renewed_does_no_harm():
     key = ec_key()
     old, new = (authority("middle", ROOT, key=key, ends=ends) for ends in (BEGINS + SECOND, ENDS))
     loaded = credential(leaf("leaf", new), (old, new))
-    assert path(loaded, NOW) == (loaded.leaf, new.certificate, ROOT.certificate)
+    assert loaded.path(NOW) == (loaded.leaf, new.certificate, ROOT.certificate)
 
 
 def test_the_turning_points_are_where_the_answer_may_change():
     first, last = datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 9, 1, tzinfo=UTC)
     middle = authority("middle", ROOT, begins=first)
     loaded = credential(leaf("leaf", middle, ends=last), (middle,))
-    points = turning_points(loaded)
+    points = loaded.turning_points
     assert list(points) == sorted(points)
-    assert path_links(loaded, first)[0].issuer == middle.certificate
+    assert loaded.path_links(first)[0].issuer == middle.certificate
     assert {first.timestamp(), math.nextafter(last.timestamp(), math.inf)} <= set(points)
     between = [first - SECOND, first, last, last + SECOND]
-    assert [not isinstance(path(loaded, time), Finding) for time in between] == [False, True, True, False]
+    assert [not isinstance(loaded.path(time), Finding) for time in between] == [False, True, True, False]
 
 
 def test_a_certificate_without_a_chain_turns_with_its_own_dates_alone():
-    assert turning_points(credential(roots=())) == (
+    assert credential(roots=()).turning_points == (
         BEGINS.timestamp(),
         math.nextafter(ENDS.timestamp(), math.inf),
     )
@@ -193,9 +193,9 @@ def test_of_several_files_the_certificate_that_cannot_be_read_is_told():
 
 
 def test_what_must_be_asked_about_is_all_of_the_path_but_the_root():
-    found = path_links(credential(), NOW)
+    found = credential().path_links(NOW)
     assert [(link.certificate, link.issuer) for link in found] == [
         (LEAF.certificate, MIDDLE.certificate),
         (MIDDLE.certificate, ROOT.certificate),
     ]
-    assert path_links(credential(roots=()), NOW) == path(credential(roots=()), NOW)
+    assert credential(roots=()).path_links(NOW) == credential(roots=()).path(NOW)

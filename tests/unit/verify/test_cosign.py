@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from eclctl.model import Claim, Finding, KeyRef, Kind, OciContent, SignatureFormat, SignerKind, Verification
+from eclctl.model import Claim, OciContent, Verification
 from eclctl.signature.openpgp import Keyring
-from eclctl.trust.keyring import KeyStore, judge
+from eclctl.terms import Finding, KeyRef, Kind, SignatureFormat, SignerKind
+from eclctl.trust.keyring import KeyStore, judge_claim
 from eclctl.verify import hashing
 from eclctl.verify.cosign import MAX_SIGNATURES, CosignReport, verify_cosign
 from eclctl.verify.examine import examine
@@ -65,7 +66,7 @@ def test_a_claim_covers_manifest_config_and_layers_of_the_one_image():
     )
     assert found.failures == ()
     assert found.oci == OciContent(image.image, frozenset({1, 2, 3, 4}), frozenset({5, 6, 7, 8}))
-    assert judge(STORE, found.claims[0], datetime(2026, 1, 1, tzinfo=UTC)) is None
+    assert judge_claim(STORE, found.claims[0], datetime(2026, 1, 1, tzinfo=UTC)) is None
 
 
 def test_annotations_and_repository_of_a_payload_are_facts():

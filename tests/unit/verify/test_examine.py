@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import replace
 
 import pytest
 
 from eclctl.errors import BusyImageError, MalformedImageError
-from eclctl.model import Kind, SignatureFormat, SignerKind
 from eclctl.sif import reader
+from eclctl.sif.reader import read
+from eclctl.terms import Kind, SignatureFormat, SignerKind
+from eclctl.trust.keyring import KeyStore
 from eclctl.verify import opening
-from eclctl.verify.examine import examine, kind_of
+from eclctl.verify.examine import examine
 from eclctl.verify.hashing import DigestCache, HashPool, Want, hash_objects
 from tests.helpers import pgp, sifbuilder
 from tests.helpers.sifbuilder import (
@@ -370,7 +371,7 @@ def test_the_bytes_of_all_signatures_together_are_bounded():
 
 def test_a_version_6_signature_counts_when_the_descriptor_has_its_whole_fingerprint():
     key = pgp.Key(version=6)
-    store = replace(STORE, pgp=type(STORE.pgp).parse(pgp.certificate(key)))
+    store = KeyStore(type(STORE.pgp).parse(pgp.certificate(key)), STORE.listed)
     builder = sample()
     text = pgp.clearsign(key, text=builder.metadata())
     builder.attach(text, fingerprint=key.raw)
@@ -382,6 +383,6 @@ def test_a_version_6_signature_counts_when_the_descriptor_has_its_whole_fingerpr
 
 def test_the_kind_of_an_image_is_told():
     with opened(CORPUS / "oci" / "app-ci.oci.sif") as fd:
-        assert kind_of(fd) is Kind.OCI_SIF
+        assert read(fd).kind is Kind.OCI_SIF
     with opened(CORPUS / "images" / "one-builder.sif") as fd:
-        assert kind_of(fd) is Kind.SIF
+        assert read(fd).kind is Kind.SIF

@@ -63,7 +63,7 @@ def test_an_object_is_read_once_for_all_its_algorithms(monkeypatch):
 def test_a_cache_is_asked_first_and_filled():
     known = DigestCache()
     want, other = Want("sha256", (1,)), Want("sha256", (2,))
-    known.put(want, b"known")
+    known[want] = b"known"
     with opened(image()) as fd:
         found = hash_objects(reader.read(fd), [want, other], known=known)
     assert found[want] == b"known"

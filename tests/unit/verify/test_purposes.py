@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from eclctl.model import NO_PURPOSE_KNOWN
+from eclctl.terms import NO_PURPOSE_KNOWN
 from eclctl.verify.examine import examine
 from tests.helpers import pgp
 from tests.helpers.ocibuilder import cosign_key, cosign_store, oci_sample

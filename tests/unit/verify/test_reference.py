@@ -6,13 +6,13 @@ import struct
 
 import pytest
 
-from eclctl.verify.reference import Material, Scope, verify_scope
+from eclctl.verify.reference import CheckedObjects, GivenKeys, verify_scope
 from tests.helpers import pgp, sifbuilder
 from tests.helpers.sifbuilder import SifBuilder, corpus_pgp_key, corpus_store, opened, pem_key, sample
 from tests.helpers.support import NOW
 
 BUILDER, SCANNER, MALLORY = (corpus_pgp_key(name) for name in ("builder", "scanner", "mallory"))
-EVERYTHING = Material(corpus_store("site-ring", pem=("p256",)), has_keyring=True, has_keys=True)
+EVERYTHING = GivenKeys(corpus_store("site-ring", pem=("p256",)), has_keyring=True, has_keys=True)
 
 
 def report(image, material=EVERYTHING, **where):
@@ -21,7 +21,7 @@ def report(image, material=EVERYTHING, **where):
 
 
 def scope(groups=(), objects=(), **options):
-    return Scope(frozenset(groups), frozenset(objects), **options)
+    return CheckedObjects(frozenset(groups), frozenset(objects), **options)
 
 
 def message(image, **where):
@@ -126,8 +126,8 @@ def test_a_single_object_signature_verifies_only_its_object():
 @pytest.mark.parametrize(
     ("material", "words"),
     [
-        (Material(EVERYTHING.store, has_keyring=False, has_keys=True), "PGP clear-sign"),
-        (Material(EVERYTHING.store, has_keyring=True, has_keys=False), "DSSE envelope"),
+        (GivenKeys(EVERYTHING.store, has_keyring=False, has_keys=True), "PGP clear-sign"),
+        (GivenKeys(EVERYTHING.store, has_keyring=True, has_keys=False), "DSSE envelope"),
     ],
     ids=["no-keyring", "no-keys"],
 )
@@ -192,7 +192,7 @@ def test_a_version_6_key_never_matches_as_in_the_reference():
     ring = type(store.pgp).parse(pgp.certificate(key))
     builder = sample()
     builder.attach(pgp.clearsign(key, text=builder.metadata()), fingerprint=key.raw)
-    material = Material(type(store)(ring), has_keyring=True, has_keys=False)
+    material = GivenKeys(type(store)(ring), has_keyring=True, has_keys=False)
     words = "integrity: fingerprint in descriptor does not correspond to signing entity"
     assert report(builder, material).error.message == words
 

@@ -7,7 +7,8 @@ import pytest
 from eclctl.cli.explain.advice import advice
 from eclctl.cli.explain.command import tree
 from eclctl.cli.terminal.tree import BOXES, PLAIN, draw_tree
-from eclctl.model import Code, Verdict
+from eclctl.model import Code
+from eclctl.terms import Verdict
 
 RULE_FILE = "/etc/eclctl/policies.d/10-production.yaml"
 

@@ -153,7 +153,10 @@ def test_an_import_in_json_has_each_file(run, tmp_path):
 
 def test_a_file_that_is_missing_is_named_once(run, tmp_path):
     status, _, err = run("import", tmp_path / "none")
-    assert (status, err) == (1, f"eclctl keys import: {tmp_path / 'none'}: No such file or directory\n")
+    assert (status, err) == (
+        1,
+        f"eclctl keys import: {tmp_path / 'none'}: cannot be opened: No such file or directory\n",
+    )
 
 
 def test_standard_input_is_a_file_too(run, monkeypatch):

@@ -267,7 +267,7 @@ def test_a_key_of_cosigns_signs_natively_too(capsys, tmp_path, monkeypatch):
     ("options", "message"),
     [
         (["--key", str(PEM / "p256-public.pem")], "holds a public key, which cannot sign"),
-        (["--key", "/nowhere/k.pem"], "/nowhere/k.pem: No such file or directory"),
+        (["--key", "/nowhere/k.pem"], "/nowhere/k.pem: cannot be opened: No such file or directory"),
         (["--key", KEY, "--key", KEY], "the same key is given twice"),
         (["--secret-keyring", str(CORPUS / "keys" / "pgp" / "builder.asc")], "only public keys"),
         (["--secret-keyring", BUILDER_SECRET, "--keyidx", "1"], "no key has the index 1; 0) 81F111F6190C4614"),

@@ -130,7 +130,7 @@ def test_paths_come_from_files_and_standard_input(capsys, monkeypatch, tmp_path)
     [
         ([], "name an image"),
         (["a.sif"], "--keyring FILE or --key FILE"),
-        (["--keyring", "/nonexistent", "a.sif"], "/nonexistent: No such file"),
+        (["--keyring", "/nonexistent", "a.sif"], "/nonexistent: cannot be opened: No such file"),
         (["--key", RING, "a.sif"], "as a keyring"),
         (["--from-file", "/nonexistent"], "/nonexistent: No such file"),
         (["-g", "0", "a.sif"], "no number from 1"),

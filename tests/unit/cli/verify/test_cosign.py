@@ -150,7 +150,7 @@ def test_nothing_from_a_payload_or_a_name_is_obeyed_by_a_terminal(capsys, tmp_pa
         (["--sif-id", "1", "--key", CI, APP], "--sif-id is not for --cosign"),
         (["--all", "--key", CI, APP], "--all is not for --cosign"),
         (["--legacy-insecure", "--key", CI, APP], "--legacy-insecure is not for --cosign"),
-        (["--key", "/nonexistent", APP], "/nonexistent: No such file"),
+        (["--key", "/nonexistent", APP], "/nonexistent: cannot be opened: No such file"),
         (["--key", RING, APP], "as a keyring"),
         (["--key", CI], "name an image"),
     ],

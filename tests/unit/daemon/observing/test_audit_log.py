@@ -23,7 +23,8 @@ from eclctl.daemon.observing import audit_records
 from eclctl.daemon.observing.audit_log import AuditLog
 from eclctl.decide.questions import Decision, Question
 from eclctl.errors import AuditError
-from eclctl.model import Assurance, Caller, Code, Kind, Outcome
+from eclctl.model import Caller, Code, Outcome
+from eclctl.terms import Assurance, Kind
 from tests.helpers.support import ROOT
 
 if TYPE_CHECKING:

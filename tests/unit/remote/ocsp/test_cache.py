@@ -13,7 +13,7 @@ import pytest
 
 from eclctl.remote.ocsp.cache import AT_ONCE, OcspCache
 from eclctl.remote.ocsp.client import Asked, ResponderReply
-from eclctl.trust.ocsp import Answer
+from eclctl.trust.ocsp import OcspAnswer
 from eclctl.trust.revocation import Known, Link, Status
 from tests.helpers.ocsp import ready
 from tests.helpers.pki import Authority
@@ -49,7 +49,7 @@ class Site:
 
         def reply() -> ResponderReply:
             now = self.loop.clock()
-            asked = (Asked("http://a.example", Answer(status, "said", final=final), 0.1),)
+            asked = (Asked("http://a.example", OcspAnswer(status, "said", final=final), 0.1),)
             if status in {Status.INVALID, Status.UNAVAILABLE}:
                 return ResponderReply(status, "said", now, answers=asked)
             return ResponderReply(status, "said", now + timedelta(seconds=life), since or now, asked)

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 
 from eclctl.remote.ocsp.client import MAX_AGE, ResponderReply, ask, ask_all
-from eclctl.trust.ocsp import request
+from eclctl.trust.ocsp import build_request
 from eclctl.trust.revocation import Status
 from tests.helpers.pki import HOUR, Authority, Issued
 from tests.helpers.servers import Server, answer, says
@@ -74,7 +74,7 @@ def test_the_question_is_posted_and_the_answer_counts(status: ocsp.OCSPCertStatu
         (server,) = responders.servers
         assert server.lines == ["POST /ocsp HTTP/1.1"]
         assert b"Content-Type: application/ocsp-request\r\n" in server.requests[0]
-        assert server.requests[0].partition(b"\r\n\r\n")[2] == request(responders.leaf.link, None)
+        assert server.requests[0].partition(b"\r\n\r\n")[2] == build_request(responders.leaf.link, None)
     assert (reply.status, reply.this_update, reply.until) == (expected, NOW, NOW + HOUR)
     assert reply.reason.startswith(server.url)
 
@@ -89,7 +89,7 @@ def test_what_post_does_not_settle_is_asked_by_get(status: str) -> None:
         path = server.lines[1].split(" ")[1]
         assert server.lines[1].startswith("GET /ocsp/")
         encoded = unquote(path.removeprefix("/ocsp/"))
-        assert base64.b64decode(encoded, validate=True) == request(responders.leaf.link, None)
+        assert base64.b64decode(encoded, validate=True) == build_request(responders.leaf.link, None)
         assert "+" not in path
         assert path.count("/") == 2
 

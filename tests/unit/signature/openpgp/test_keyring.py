@@ -199,7 +199,7 @@ def test_judging_with_another_keyring_uses_that_keyring():
     without = openpgp.Keyring.parse(certificate(BOB))
 
     def judged(ring, now=NOW):
-        finding = openpgp.judge(fact.certificate, fact.key, fact.created, fact.expires, ring, now)
+        finding = openpgp.judge_signature(fact.certificate, fact.key, fact.created, fact.expires, ring, now)
         return finding and finding.code
 
     assert judged(openpgp.Keyring.parse(certificate(ALICE))) is None
@@ -210,4 +210,4 @@ def test_judging_with_another_keyring_uses_that_keyring():
 
 def test_signature_without_a_time_never_counts():
     ring = openpgp.Keyring.parse(certificate(ALICE))
-    assert openpgp.judge(ALICE.fingerprint, ALICE.fingerprint, None, None, ring, NOW).code == "unknown-key"
+    assert openpgp.judge_signature(ALICE.fingerprint, ALICE.fingerprint, None, None, ring, NOW).code == "unknown-key"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from eclctl.model import NO_PURPOSE_KNOWN
 from eclctl.signature import openpgp
 from eclctl.signature.openpgp.signature import PURPOSE_NOTATION
+from eclctl.terms import NO_PURPOSE_KNOWN, Finding
 from tests.helpers.pgp import SIGNED, TEXT, Key, certificate, clearsign, packet, sub, user_id
 
 HUMAN, BINARY = b"\x80\0\0\0", b"\0\0\0\0"
@@ -17,7 +17,7 @@ def notation(value: bytes, *, name: str = PURPOSE_NOTATION, flags: bytes = HUMAN
     return sub(20, flags + lengths + name.encode() + value, critical=critical)
 
 
-def checked(*subpackets: bytes, unhashed: bytes = b"") -> openpgp.GoodSignature | openpgp.FailedSignature:
+def checked(*subpackets: bytes, unhashed: bytes = b"") -> openpgp.GoodSignature | Finding:
     key = Key()
     ring = openpgp.Keyring.parse(certificate(key, user_id(key)))
     signature = key.sign(1, TEXT, *subpackets, created=SIGNED, unhashed=unhashed)
@@ -59,11 +59,9 @@ def test_a_purpose_that_is_not_said_to_be_text_cannot_be_read() -> None:
 def test_the_notation_must_not_be_critical() -> None:
     """The reference knows no notations: what it refuses is refused here."""
     found = checked(notation(b"scan", critical=True))
-    assert isinstance(found, openpgp.FailedSignature)
-    assert "unknown critical notation: purpose@eclctl.org" in found.finding.message
+    assert isinstance(found, Finding)
+    assert "unknown critical notation: purpose@eclctl.org" in found.message
 
 
 def test_a_notation_of_wrong_length_is_no_signature() -> None:
-    assert isinstance(
-        checked(sub(20, HUMAN + b"\0\x12\0\x05" + PURPOSE_NOTATION.encode() + b"scan")), openpgp.FailedSignature
-    )
+    assert isinstance(checked(sub(20, HUMAN + b"\0\x12\0\x05" + PURPOSE_NOTATION.encode() + b"scan")), Finding)

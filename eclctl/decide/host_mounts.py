@@ -1,6 +1,6 @@
 """What this host's mounts mean for watched trees and for the paths of rules.
 
-1. Images on a file system that is not believed have no `trusted-path`. A rule that asks for it never allows them, and
+1. Images on a file system that is not trusted have no `trusted-path`. A rule that asks for it never allows them, and
    watching them keeps nothing.
 2. A file has one name, which does not go over bind mounts (`files.mounts`, rule 4).
 """
@@ -22,15 +22,15 @@ from eclctl.policy.lint import LintRemark
 from eclctl.terms import Assurance, Verdict
 from eclctl.text import printable_message, quoted
 
-__all__ = ["HostMounts", "believed_file_systems", "exists_here", "why_no_trusted_path", "why_rule_cannot"]
+__all__ = ["HostMounts", "exists_here", "trusted_file_systems", "why_no_trusted_path", "why_rule_cannot"]
 
 _DEEP = "**"
 _MOST_PATHS = 20
 _PAGE = "docs/filesystems.md"
 
 
-def believed_file_systems(settings: Settings) -> FilesystemJudge:
-    """Return what says which file systems a configuration believes; each table of mounts needs one of its own."""
+def trusted_file_systems(settings: Settings) -> FilesystemJudge:
+    """Return what says which file systems a configuration trusts; each table of mounts needs one of its own."""
     return FilesystemJudge(settings.filesystems, settings.trusted_owners, device_groups())
 
 
@@ -39,9 +39,9 @@ def why_no_trusted_path(table: MountTable, path: str) -> str | None:
 
     The path is absolute, normalised and without symbolic links. Mounts below it are not looked at.
     """
-    mounts, belief = table.current()
-    mount = _unbelieved(mounts, belief, path)
-    return None if mount is None else printable_message(belief.why_not(mount))
+    mounts, trust = table.current()
+    mount = _untrusted_mount(mounts, trust, path)
+    return None if mount is None else printable_message(trust.why_not(mount))
 
 
 def why_rule_cannot(rule: Rule, why_not: Callable[[str], str | None]) -> list[str]:
@@ -64,12 +64,12 @@ def exists_here(mounts: Mounts, path: str) -> bool:
 class HostMounts:
     """Says what the mounts of this host mean.
 
-    `belief` is None where no configuration says what is believed. `exists` says whether a path is there: of others
+    `trust` is None where no configuration says what is trusted. `exists` says whether a path is there: of others
     nothing is said, since policies are checked on other machines, too.
     """
 
     mounts: Mounts
-    belief: FilesystemTrust | None
+    trust: FilesystemTrust | None
     exists: Callable[[str], bool]
 
     @cached_property
@@ -81,11 +81,11 @@ class HostMounts:
         place = path.prefix or "/"
         if not self.exists(place):
             return
-        if self.belief is not None and _wants_trusted_path(rule):
-            mount = _unbelieved(self.mounts, self.belief, place)
+        if self.trust is not None and _wants_trusted_path(rule):
+            mount = _untrusted_mount(self.mounts, self.trust, place)
             if mount is not None:
                 message = f"on this host, rule {quoted(rule.name)} asks for trusted-path below {quoted(place)}, where "
-                message += f"images have none: {printable_message(self.belief.why_not(mount))}"
+                message += f"images have none: {printable_message(self.trust.why_not(mount))}"
                 yield LintRemark(message, f"{self._what_to_write(mount)}; or write assurance: none", warns=True)
         yield from self._on_bind_mounts(path, place)
 
@@ -93,11 +93,11 @@ class HostMounts:
         """Yield a warning for each watched tree whose images can have no `trusted-path`."""
         for watch in settings.watch:
             path = os.path.realpath(watch.path)
-            mount = None if self.belief is None else _unbelieved(self.mounts, self.belief, path)
-            if mount is None or self.belief is None or not self.exists(path):
+            mount = None if self.trust is None else _untrusted_mount(self.mounts, self.trust, path)
+            if mount is None or self.trust is None or not self.exists(path):
                 continue
             message = f"on this host, images in the watched {quoted(watch.path)} have no trusted-path, so that nothing "
-            message += f"is verified ahead of time: {printable_message(self.belief.why_not(mount))}"
+            message += f"is verified ahead of time: {printable_message(self.trust.why_not(mount))}"
             hint = f"{self._what_to_write(mount)}; or do not watch it"
             yield Problem(watch.mark.file, watch.mark.line, watch.mark.column, message, hint)
 
@@ -127,10 +127,10 @@ class HostMounts:
         return f"{in_fstab}{word} in the configuration ({_PAGE})"
 
 
-def _unbelieved(mounts: Mounts, belief: FilesystemTrust, path: str) -> Mount | None:
-    """Return the mount that a path lies on when it is not believed."""
+def _untrusted_mount(mounts: Mounts, trust: FilesystemTrust, path: str) -> Mount | None:
+    """Return the mount that a path lies on when it is not trusted."""
     top = mounts.above(path)[-1]
-    return None if belief.trusts(top) or belief.vouches_for(top) else top
+    return None if trust.trusts(top) or trust.vouches_for(top) else top
 
 
 def _wants_trusted_path(rule: Rule) -> bool:

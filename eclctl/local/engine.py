@@ -17,7 +17,7 @@ from eclctl.decide.cache import FactCache
 from eclctl.decide.caller_identity import calling_user
 from eclctl.decide.driving import drive
 from eclctl.decide.engine import Engine
-from eclctl.decide.host_mounts import believed_file_systems
+from eclctl.decide.host_mounts import trusted_file_systems
 from eclctl.decide.questions import Decision, Question
 from eclctl.decide.snapshot import Snapshot, build
 from eclctl.errors import ConfigError
@@ -101,7 +101,7 @@ def _listed(problems: Sequence[object]) -> str:
 def opened_engine(settings: Settings, snapshot: Snapshot, capacity: int) -> Iterator[Engine]:
     """Make an engine that decides by a snapshot, and keeps the facts of at most `capacity` images."""
     ignore_broken_leases()
-    mounts = MountTable(believed_file_systems(settings))
+    mounts = MountTable(trusted_file_systems(settings))
     try:
         with HashPool.beside_caller() as pool:
             locator, statuses = (
@@ -142,7 +142,7 @@ def explain_here(config: str, image: str, role: str) -> dict[str, Any] | NoAnswe
 def _near(snapshot: Snapshot, decision: Decision) -> list[dict[str, str]]:
     """Return the first rules on the image's path that did not match, and why: who can read the policy may know it."""
     assert snapshot.policy is not None
-    path, kind, caller = decision.path, decision.kind, decision.caller
+    path, kind, caller = decision.path, decision.kind, decision.question.caller
     found = nearly(snapshot.policy, path=path, kind=kind, caller=caller, now=_now(), aliases=decision.aliases)
     return [{"rule": rule.name, "where": rule.where, "why": why} for rule, why in islice(found, _MOST_SHOWN)]
 

@@ -12,6 +12,7 @@ from eclctl.client import NoAnswerError
 from eclctl.errors import ConfigError
 from eclctl.files.walk import walk
 from eclctl.local.engine import Responders, load_site, opened_engine
+from eclctl.report.answers import seconds
 from eclctl.report.attention import attention
 from eclctl.report.keys import listed_keys, turning
 from eclctl.report.rule_counts import NO_COUNTS
@@ -21,7 +22,6 @@ from eclctl.report.shapes import (
     image_fields,
     key_fields,
     rule_fields,
-    seconds,
     survey_fields,
     turning_fields,
 )

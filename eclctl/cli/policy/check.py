@@ -15,7 +15,7 @@ from eclctl.cli.terminal.exit_codes import FAILED, OK, USAGE
 from eclctl.cli.terminal.output import print_problem
 from eclctl.config.accounts import NAMES
 from eclctl.config.document import Problem
-from eclctl.decide.host_mounts import HostMounts, believed_file_systems, exists_here
+from eclctl.decide.host_mounts import HostMounts, exists_here, trusted_file_systems
 from eclctl.decide.snapshot import Built, build
 from eclctl.files.mounts import MountTable
 from eclctl.text import counted, json_text
@@ -74,7 +74,7 @@ def load_named(options: argparse.Namespace, now: datetime, *, lint: bool) -> Bui
         return Built(None, named.errors)
     if not lint:
         return build(named.settings, NAMES, generation=1, now=now)
-    table = MountTable(believed_file_systems(named.settings))
+    table = MountTable(trusted_file_systems(named.settings))
     try:
         mounts, belief = table.current()
     finally:

@@ -23,7 +23,7 @@ from eclctl.cli.terminal.exit_codes import FAILED, NO_RESULT, OK, USAGE
 from eclctl.cli.terminal.output import print_error
 from eclctl.config.accounts import NAMES, subject
 from eclctl.decide.caller_identity import identifier
-from eclctl.decide.host_mounts import believed_file_systems
+from eclctl.decide.host_mounts import trusted_file_systems
 from eclctl.decide.snapshot import Snapshot, build
 from eclctl.errors import ConfigError
 from eclctl.files.guarded import read_unguarded
@@ -246,7 +246,7 @@ def _replayed(
 
 def _locator(settings: Settings, stack: ExitStack) -> Locator:
     ignore_broken_leases()
-    mounts = MountTable(believed_file_systems(settings))
+    mounts = MountTable(trusted_file_systems(settings))
     stack.callback(mounts.close)
     return Locator(mounts, settings.trusted_owners, sandboxes=Sandboxes(time.monotonic))
 

@@ -57,7 +57,7 @@ from eclctl.daemon.watching.sandboxes import SandboxWatch
 from eclctl.daemon.watching.watch import Watcher
 from eclctl.decide.cache import FactCache
 from eclctl.decide.engine import Engine
-from eclctl.decide.host_mounts import believed_file_systems, why_no_trusted_path
+from eclctl.decide.host_mounts import trusted_file_systems, why_no_trusted_path
 from eclctl.decide.snapshot import Snapshot
 from eclctl.errors import AuditError, ConfigError
 from eclctl.files.locating import Locator
@@ -209,7 +209,7 @@ class _Service:
         self._metrics = Metrics()
         self._bugs = InternalErrors(_now, _elapsed)
         self._stack.callback(self._bugs.tell_left_out)
-        self._mounts = MountTable(believed_file_systems(settings))
+        self._mounts = MountTable(trusted_file_systems(settings))
         self._why_not = partial(why_no_trusted_path, self._mounts)
         self._stack.callback(self._mounts.close)
         ocsp = settings.ocsp

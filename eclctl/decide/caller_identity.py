@@ -212,12 +212,9 @@ def _owners(words: tuple[str, ...], accounts: Accounts) -> _Owners:
 def _user(caller: Caller, granted: Granted, accounts: Accounts) -> _User:
     words = granted.ranges.owners_of(caller.uid)
     account = not words or caller.uid in granted.local or accounts.is_user(caller.uid)
-    if account:
-        owners = _Owners() if words == NOT_READ else _owners(words, accounts)
-        return _User(caller.uid, frozenset(), owners, account)
-    owners = _owners(words, accounts)
-    if owners.only is None:
-        return _User(None, frozenset(), owners, account)
+    owners = _Owners() if account and words == NOT_READ else _owners(words, accounts)
+    if account or owners.only is None:
+        return _User(caller.uid if account else None, frozenset(), owners, account)
     return _User(owners.only.uid, owners.only.groups, owners, account)
 
 
@@ -260,9 +257,8 @@ def _user_note(uid: int, user: _User, granted: Granted) -> str:
         text = f"uid {uid} is no account, and lies in {who} {where}: it counts as uid {owners.only.uid}"
     else:
         text = f"uid {uid} is no account, and lies in {who} {where}: only rules that deny users or groups are for it"
-    return (
-        text if owners.known else f"{text}; not every owner is known, so all rules that deny some users or groups apply"
-    )
+    rest = "; not every owner is known, so all rules that deny some users or groups apply"
+    return text if owners.known else text + rest
 
 
 def _group_note(groups: _Groups, granted: Granted) -> str:

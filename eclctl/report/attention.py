@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from eclctl.text import counted
+from eclctl.trust.signer_types import SIGNER_TYPES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -153,6 +154,8 @@ def _keys(status: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for key in status.get("expiring") or ():
         who = ", ".join(key["signers"]) or key["title"]
         ended = key["days"] < 0
-        what = "certificate" if key["kind"] == "certificate" else "key"
         when = f"expired on {key['ends'][:10]}" if ended else f"expires on {key['ends'][:10]}"
-        yield "key-expired" if ended else "key-expiring", f"the {what} {key['short']} of {who} {when}"
+        yield (
+            "key-expired" if ended else "key-expiring",
+            f"the {SIGNER_TYPES[key['kind']].noun} {key['short']} of {who} {when}",
+        )

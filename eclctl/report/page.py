@@ -134,14 +134,12 @@ def _path(path: object, kind: str = "") -> Markup:
     return tag("div", first, *(join(_BREAK, part) for part in others), class_=f"mono path {kind}".rstrip())
 
 
-def _minute(time: object) -> str:
-    found = str(time)
-    return f"{found[:10]} {found[11:16]}"
+def _minute(time: str) -> str:
+    return f"{time[:10]} {time[11:16]}"
 
 
-def _second(time: object) -> str:
-    found = str(time)
-    return f"{found[:10]} {found[11:19]} UTC"
+def _second(time: str) -> str:
+    return f"{time[:10]} {time[11:19]} UTC"
 
 
 # -- summary -------------------------------------------------------------------------------------------------------

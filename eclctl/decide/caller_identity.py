@@ -27,7 +27,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Final, NamedTuple, Protocol
 
-from eclctl.config.subordinate_id_files import SYSTEM, Files, Granted, SubordinateIds, read_subordinate_ids
+from eclctl.config.subordinate_id_files import SYSTEM, Granted, SubordinateIds, read_subordinate_ids
 from eclctl.config.subordinate_ids import MANY, NOT_READ
 from eclctl.model import Caller, Identity
 from eclctl.text import quoted
@@ -283,9 +283,9 @@ def _whose(words: tuple[str, ...]) -> str:
     return f"a range of {names[0]}" if len(names) == 1 else f"ranges of {', '.join(names[:-1])} and {names[-1]}"
 
 
-def identifier(files: Files = SYSTEM) -> Callable[[Caller], Caller]:
+def identifier() -> Callable[[Caller], Caller]:
     """Return what identifies callers by the files as they are now and the host's databases; it blocks."""
-    return partial(identify, known=read_subordinate_ids(files), accounts=NameService())
+    return partial(identify, known=read_subordinate_ids(SYSTEM), accounts=NameService())
 
 
 def calling_user() -> Caller:

@@ -116,11 +116,6 @@ class Decision(NamedTuple):
         return self.outcome.rule
 
     @property
-    def rule_where(self) -> str | None:
-        """Where that is written, `file:line`."""
-        return self.outcome.rule_where
-
-    @property
     def mode(self) -> str:
         """`enforce` or `permissive`."""
         return self.outcome.mode
@@ -144,11 +139,6 @@ class Decision(NamedTuple):
     def message(self) -> str | None:
         """What the rule tells a user who is denied."""
         return self.outcome.message
-
-    @property
-    def image(self) -> str:
-        """The name as the caller wrote it."""
-        return self.question.image
 
 
 @dataclass(slots=True)

@@ -147,8 +147,7 @@ def _not_in_force(exceptions: Exceptions, policy: Policy, store: KeyStore, now: 
     """Return why exceptions are refused, or lack approvals: an admin put them there so that they count."""
     found: list[Problem] = []
     for candidate in exceptions.candidates:
-        refused = [replace(each, message=f"exception refused: {each.message}") for each in candidate.problems]
-        found += refused
+        found += (replace(each, message=f"exception refused: {each.message}") for each in candidate.problems)
         stands = standing(candidate, policy, store, now)
         if stands.state is State.UNAPPROVED:
             hint = "; ".join(stands.discounted) or f"sign it: gpg --armor --detach-sign {candidate.file}"

@@ -52,11 +52,6 @@ class Responders:
         self._timeout = timeout
         self._known: dict[str, Known] = {}
 
-    @staticmethod
-    def now() -> datetime:
-        """The time of day."""
-        return _now()
-
     def known(self, subject: StatusSubject, now: datetime) -> Known | None:
         """Return what was answered."""
         del now
@@ -104,10 +99,8 @@ def opened_engine(settings: Settings, snapshot: Snapshot, capacity: int) -> Iter
     mounts = MountTable(trusted_file_systems(settings))
     try:
         with HashPool.beside_caller() as pool:
-            locator, statuses = (
-                Locator(mounts, settings.trusted_owners, sandboxes=Sandboxes(monotonic)),
-                Responders(settings.ocsp.timeout),
-            )
+            locator = Locator(mounts, settings.trusted_owners, sandboxes=Sandboxes(monotonic))
+            statuses = Responders(settings.ocsp.timeout)
             yield Engine(locator, pool, FactCache(capacity), snapshot, statuses, file_time=time_ns)
     finally:
         mounts.close()

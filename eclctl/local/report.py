@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from eclctl import __version__
@@ -32,7 +33,6 @@ from eclctl.trust.revocation import Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from datetime import datetime
 
     from eclctl.config.settings import Settings, Watch
     from eclctl.decide.engine import Engine
@@ -58,8 +58,8 @@ def report_here(config: str, images: int, decisions: int, warn: Callable[[str], 
     with opened_engine(settings, snapshot, max(1, images)) as engine:
         responders = engine.statuses
         assert isinstance(responders, Responders)
-        responders.ask(needed(snapshot.store, responders.now()))
-        now = responders.now()
+        responders.ask(needed(snapshot.store, datetime.now(UTC)))
+        now = datetime.now(UTC)
         unread, left_out = _verify(engine, settings.watch, images)
         report = _Report(settings, snapshot, engine, responders, now).made()
     log = settings.audit_path

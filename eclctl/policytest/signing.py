@@ -54,11 +54,12 @@ class DescribedSignatures:
 
     def take(self, signed_by: Node | None, signatures: Node | None, what: str) -> None:
         """Take `signed_by`, a list of signers, and `signatures`, a list of signers and of mappings."""
+        nodes: list[Node] = []
         if signed_by is not None:
-            for entry in document.texts(signed_by, self.report, f"signed_by of {what}", may_be_empty=True) or ():
-                self._signature(_Written(entry, {"by": entry}, what))
-        listed = document.items(signatures, self.report, f"signatures of {what}") if signatures is not None else None
-        for node in listed or ():
+            nodes += document.texts(signed_by, self.report, f"signed_by of {what}", may_be_empty=True) or ()
+        if signatures is not None:
+            nodes += document.items(signatures, self.report, f"signatures of {what}") or ()
+        for node in nodes:
             if isinstance(node, Scalar):
                 self._signature(_Written(node, {"by": node}, what))
             elif (fields := document.mapping(node, self.report, f"a signature of {what}", _KEYS)) is not None:
@@ -237,7 +238,7 @@ class DescribedSignatures:
     def _said(self, written: _Written, entry: Signer | None) -> dict[str, str]:
         """Return the annotations of a cosign signature; its purpose is one of them."""
         if "annotations" in written.fields:
-            said = dict(self._annotations(written))
+            said = self._annotations(written)
         else:
             said = dict(entry.annotations) if entry is not None else {}
         purposes = self._purposes(written)
@@ -256,13 +257,14 @@ class DescribedSignatures:
                 self.report.error(word, f"{quoted(word.text)} is no purpose", PURPOSE_SHAPE)
         return frozenset(word.text for word in words)
 
-    def _annotations(self, written: _Written) -> frozenset[tuple[str, str]]:
+    def _annotations(self, written: _Written) -> dict[str, str]:
         where = f"annotations of {written.signature}"
-        pairs = document.pairs(written.fields["annotations"], self.report, where) or ()
-        texts = [
-            (key.text, document.text(value, self.report, f"{quoted(key.text)} in {where}")) for key, value in pairs
-        ]
-        return frozenset((key, text) for key, text in texts if text is not None)
+        found = {}
+        for key, value in document.pairs(written.fields["annotations"], self.report, where) or ():
+            text = document.text(value, self.report, f"{quoted(key.text)} in {where}")
+            if text is not None:
+                found[key.text] = text
+        return found
 
     def _add(self, claim: Claim, flags: Mapping[str, bool], *, of: KeyRef) -> None:
         """Take a claim; what a test supposes of a key, it does of the name that it gives, `of`."""

@@ -53,10 +53,12 @@ def all_fields(decisions: Sequence[Decision]) -> dict[str, Any]:
     return {
         "decision": deciding.verdict,
         "code": deciding.code,
-        "reason": f"{deciding.image}: {deciding.reason}" if denied else "every image may run",
+        "reason": f"{deciding.question.image}: {deciding.reason}" if denied else "every image may run",
         "generation": deciding.generation,
         "policy": deciding.policy,
-        "results": [{"image": each.image, "role": each.question.role} | decision_fields(each) for each in decisions],
+        "results": [
+            {"image": each.question.image, "role": each.question.role} | decision_fields(each) for each in decisions
+        ],
     }
 
 
@@ -67,11 +69,11 @@ def explanation_fields(decision: Decision, *, admin: bool = False) -> dict[str, 
     """
     caller = decision.question.caller
     return decision_fields(decision) | {
-        "image": decision.image,
+        "image": decision.question.image,
         "path": decision.path,
         "role": decision.question.role,
         "caller": None if caller.identity is None else caller.identity.note,
-        "rule_where": decision.rule_where,
+        "rule_where": decision.outcome.rule_where,
         "assurance_lacks": _lacks(decision, admin=admin),
         "writers": decision.writers.value,
         "requirements": [

@@ -41,10 +41,10 @@ class ListedKey:
         life = self.about.life
         if life.ends is not None and life.ends <= now:
             return "expired"
-        if life.fault is not None:
-            return "not-yet" if life.begins is not None and life.begins > now else "unusable"
         if life.begins is not None and life.begins > now:
             return "not-yet"
+        if life.fault is not None:
+            return "unusable"
         return "expiring" if life.ends is not None and life.ends <= now + SOON else "ok"
 
 

@@ -100,9 +100,7 @@ class NameService:
 
 def has_subordinate_ids(caller: Caller, known: SubordinateIds) -> bool:
     """Tell whether any ID of a caller lies in a range, so that `identify` has something to find out."""
-    if known.uids.ranges.owners_of(caller.uid):
-        return True
-    if _has_gids(caller.uid, known):
+    if known.uids.ranges.owners_of(caller.uid) or _has_gids(caller.uid, known):
         return True
     inside = known.gids.ranges.owners_of
     return bool(known.gids.ranges.starts) and any(inside(gid) for gid in (caller.gid, *caller.groups))

@@ -59,7 +59,6 @@ class Declared:
 class FileHeader:
     """What a file of tests says before its tests. `keyrings` are paths; `tests` are still nodes."""
 
-    file: str
     keyrings: tuple[str, ...]
     defaults: Mapping[str, Node]
     tests: tuple[Node, ...]
@@ -81,7 +80,6 @@ def read_header(root: Node, declared: Declared, report: Report) -> FileHeader | 
     )
     tests = document.items(fields["tests"], report, "tests") if "tests" in fields else None
     return FileHeader(
-        root.mark.file,
         tuple(os.path.normpath(os.path.join(folder, ring.text)) for ring in rings or ()),
         defaults or {},
         tests or (),

@@ -31,7 +31,6 @@ from eclctl.config.subordinate_ids import (
     MANY,
     NOT_READ,
     SYSTEM,
-    Files,
     Granted,
     SubordinateIds,
     read_subordinate_ids,
@@ -107,9 +106,7 @@ class NameService:
 
 def has_subordinate_ids(caller: Caller, known: SubordinateIds) -> bool:
     """Tell whether any ID of a caller lies in a range, so that `identify` has something to find out."""
-    if known.uids.ranges.owners_of(caller.uid):
-        return True
-    if _has_gids(caller.uid, known):
+    if known.uids.ranges.owners_of(caller.uid) or _has_gids(caller.uid, known):
         return True
     inside = known.gids.ranges.owners_of
     return bool(known.gids.ranges.starts) and any(inside(gid) for gid in (caller.gid, *caller.groups))
@@ -219,12 +216,9 @@ def _owners(words: tuple[str, ...], accounts: Accounts) -> _Owners:
 def _user(caller: Caller, granted: Granted, accounts: Accounts) -> _User:
     words = granted.ranges.owners_of(caller.uid)
     account = not words or caller.uid in granted.local or accounts.is_user(caller.uid)
-    if account:
-        owners = _Owners() if words == NOT_READ else _owners(words, accounts)
-        return _User(caller.uid, frozenset(), owners, account)
-    owners = _owners(words, accounts)
-    if owners.only is None:
-        return _User(None, frozenset(), owners, account)
+    owners = _Owners() if account and words == NOT_READ else _owners(words, accounts)
+    if account or owners.only is None:
+        return _User(caller.uid if account else None, frozenset(), owners, account)
     return _User(owners.only.uid, owners.only.groups, owners, account)
 
 
@@ -267,9 +261,8 @@ def _user_note(uid: int, user: _User, granted: Granted) -> str:
         text = f"uid {uid} is no account, and lies in {who} {where}: it counts as uid {owners.only.uid}"
     else:
         text = f"uid {uid} is no account, and lies in {who} {where}: only rules that deny users or groups are for it"
-    return (
-        text if owners.known else f"{text}; not every owner is known, so all rules that deny some users or groups apply"
-    )
+    rest = "; not every owner is known, so all rules that deny some users or groups apply"
+    return text if owners.known else text + rest
 
 
 def _group_note(groups: _Groups, granted: Granted) -> str:
@@ -294,9 +287,9 @@ def _whose(words: tuple[str, ...]) -> str:
     return f"a range of {names[0]}" if len(names) == 1 else f"ranges of {', '.join(names[:-1])} and {names[-1]}"
 
 
-def identifier(files: Files = SYSTEM) -> Callable[[Caller], Caller]:
+def identifier() -> Callable[[Caller], Caller]:
     """Return what identifies callers by the files as they are now and the host's databases; it blocks."""
-    return partial(identify, known=read_subordinate_ids(files), accounts=NameService())
+    return partial(identify, known=read_subordinate_ids(SYSTEM), accounts=NameService())
 
 
 def calling_user() -> Caller:

@@ -32,7 +32,7 @@ from datetime import UTC, datetime, timedelta
 
 from eclctl.decide.cache import FactCache
 from eclctl.decide.facts import Facts
-from eclctl.decide.judgement import judge_image, rule_at
+from eclctl.decide.judgement import NO_POLICY, before_reading, judge_image, refused, rule_at
 from eclctl.decide.key_reports import keys_behind
 from eclctl.decide.lookup import FactReader, facts_at_hand, locate_again, sandbox_facts
 from eclctl.decide.questions import (
@@ -46,7 +46,6 @@ from eclctl.decide.questions import (
     StatusNeeded,
     Turn,
 )
-from eclctl.decide.refusals import NO_POLICY, before_reading, refused
 from eclctl.decide.snapshot import Snapshot
 from eclctl.errors import EclctlError
 from eclctl.files.canonical_name import NotLocalError

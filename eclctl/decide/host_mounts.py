@@ -102,7 +102,7 @@ class HostMounts:
             yield Problem(watch.mark.file, watch.mark.line, watch.mark.column, message, hint)
 
     def _on_bind_mounts(self, path: Glob, place: str) -> Iterator[LintRemark]:
-        below = [(point, real) for point, real in self._binds if _is_below(place, point)]
+        below = [(point, real) for point, real in self._binds if place == point or place.startswith(f"{point}/")]
         if below:
             point, real = max(below, key=lambda each: len(each[0]))
             meant = real.rstrip("/") + path.pattern[len(point) :]
@@ -135,10 +135,6 @@ def _untrusted_mount(mounts: Mounts, trust: FilesystemTrust, path: str) -> Mount
 
 def _wants_trusted_path(rule: Rule) -> bool:
     return rule.assurance is Assurance.TRUSTED_PATH and rule.decision is not Verdict.DENY
-
-
-def _is_below(path: str, top: str) -> bool:
-    return path == top or path.startswith(f"{top}/")
 
 
 def _rests(path: Glob, directory: str) -> set[tuple[str, ...]]:

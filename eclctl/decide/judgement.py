@@ -14,25 +14,24 @@ be signed. So none of them can differ from `check`. The order is fixed:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
 from eclctl.decide.breakglass_apply import apply_exceptions
 from eclctl.decide.facts import Facts
 from eclctl.decide.place import Place
-from eclctl.decide.refusals import NO_POLICY, NO_RULE, NOT_KNOWN, no_rule, refused, too_low
 from eclctl.decide.snapshot import Snapshot
+from eclctl.files.canonical_name import NoName
 from eclctl.model import Caller, Code, Outcome, Verification
 from eclctl.policy.evaluate import evaluate, too_old, withdrawn
 from eclctl.policy.language import Policy, Rule
-from eclctl.policy.outcome import EXCUSED
+from eclctl.policy.outcome import EXCUSED, denied
 from eclctl.policy.select import select_rule
 from eclctl.terms import Finding, Kind
 from eclctl.trust.revocation import NO_STATUS, StatusSource
 
-__all__ = ["Judgement", "judge_image", "rule_at", "under_rule"]
-
+__all__ = ["NOT_KNOWN", "NO_POLICY", "Judgement", "before_reading", "judge_image", "refused", "rule_at", "under_rule"]
 
 _FIRST = frozenset({Code.WITHDRAWN, Code.INTERNAL_ERROR})  # said of the content, under every rule and at every place
 
@@ -126,8 +125,8 @@ def _under_rule(
     if outcome.code in _FIRST:
         return outcome
     if rule is None:
-        return no_rule(place, found.kind)
-    return too_low(rule, place) if place.assurance.rank < rule.assurance.rank else outcome
+        return _no_rule(place, found.kind)
+    return _too_low(rule, place) if place.assurance.rank < rule.assurance.rank else outcome
 
 
 def _of_content(
@@ -137,4 +136,54 @@ def _of_content(
     outcome = withdrawn(policy, found) if policy.withdraws else None
     if outcome is not None:
         return outcome
-    return NO_RULE if rule is None else evaluate(policy, rule, found, rejected, explain=explain)
+    return _NO_RULE if rule is None else evaluate(policy, rule, found, rejected, explain=explain)
+
+
+def before_reading(rules: Sequence[Rule | None], place: Place) -> Outcome | None:
+    """Return the deny that is certain before the file is read, so that reading it is of no use."""
+    matching = [rule for rule in rules if rule is not None]
+    if not matching:
+        return _no_rule(place)
+    if all(place.assurance.rank < rule.assurance.rank for rule in matching):
+        return _too_low(matching[0], place)
+    return None
+
+
+def refused(finding: Finding) -> Outcome:
+    """Return the deny for an error, with its code where that is one of a decision."""
+    return denied(Code(finding.code) if finding.code in _CODES else Code.INTERNAL_ERROR, finding.message)
+
+
+def _no_rule(place: Place, kind: Kind | None = None) -> Outcome:
+    """Return the deny for an image that no rule matches; `kind` as far as it is known."""
+    if place.unnamed is not None:
+        return _NO_RULE_FOR_NAMELESS[place.unnamed]
+    return _NO_RULE if kind is None else _NO_RULE_FOR_KIND.get(kind, _NO_RULE)
+
+
+_NO_RULE_FOR_KIND = {
+    kind: denied(
+        Code.NO_RULE,
+        f"this is no SIF image but of kind {kind}, and no rule matches that for this caller: "
+        "a rule must name kinds other than sif and oci-sif",
+    )
+    for kind in (Kind.SANDBOX, Kind.SQUASHFS, Kind.EXT3, Kind.OTHER)
+}
+_CODES = frozenset(Code)
+NO_POLICY = denied(Code.NO_POLICY, "no policy is loaded, so nothing may run")
+NOT_KNOWN = denied(Code.INTERNAL_ERROR, "nothing is known of the image")
+_NO_RULE = denied(Code.NO_RULE, "no rule matches this image and caller, and nothing else is accepted")
+_NO_RULE_FOR_NAMELESS = {
+    why: denied(Code.NO_RULE, f"{why.value}, so no rule for paths applies, and no other matches") for why in NoName
+}
+_NOT_SHOWN = "others than the trusted owners can change it or a directory above it; `eclctl explain` as root names it"
+
+
+def _too_low(rule: Rule, place: Place) -> Outcome:
+    """Return the deny for an image whose assurance level is below what its rule wants, with the reason."""
+    weak = place.weak
+    why = weak.text if weak is not None and weak.shown else _NOT_SHOWN
+    reason = (
+        f"rule {rule.name} wants assurance {rule.assurance.value}, and this file has {place.assurance.value}: {why}"
+    )
+    return denied(Code.ASSURANCE_TOO_LOW, reason, rule)

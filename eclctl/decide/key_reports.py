@@ -12,13 +12,11 @@ from eclctl.decide.snapshot import Snapshot
 from eclctl.model import Claim, Verification
 from eclctl.terms import SignerKind
 from eclctl.trust.revocation import StatusSource
-from eclctl.trust.signer_types import SIGNER_TYPES
+from eclctl.trust.signer_types import SIGNER_TYPES, Description
 
 __all__ = ["KeyReport", "keys_behind", "short_name"]
 
-_SHORT = (
-    16  # hex digits; of an OpenPGP fingerprint of 20 bytes, the last so many are its key ID (RFC 9580 section 5.5.4)
-)
+_SHORT = 16  # hex digits
 _VERSION_4 = 40  # hex digits of a fingerprint
 
 
@@ -26,28 +24,16 @@ _VERSION_4 = 40  # hex digits of a fingerprint
 class KeyReport:
     """The key that made one signature.
 
-    `id` is what it goes by outside: the upper-case fingerprint of an OpenPGP key or subkey, `sha256:<hex>` of a PEM
-    key, `sha256:<hex>` of a certificate's DER. `primary` is the fingerprint of the OpenPGP certificate, else "".
-    `short` is a part of `id` that people compare. `subject` is a certificate's (RFC 4514), else "". `signed` and
-    `signature_expires` are the signature's times, `begins` and `ends` the key's; None where there are none.
-    `revocation` is what is known of the certificates that must be good, else "".
-
-    For admins alone: `user_id` is of the OpenPGP certificate, `source` the file that a key was read from, and
-    `declared` where the policy lists it for a signer (`file:line`).
+    kind: the type of signer.
+    about: what the key is. Its `user_id` and `source` are for admins alone.
+    signed, signature_expires: times of the signature; None where it states none.
+    declared: where the policy lists the key for a signer (`file:line`); for admins alone.
     """
 
     kind: SignerKind
-    id: str
-    short: str
-    primary: str
-    subject: str
+    about: Description
     signed: datetime | None
     signature_expires: datetime | None
-    begins: datetime | None
-    ends: datetime | None
-    revocation: str
-    user_id: str
-    source: str
     declared: tuple[str, ...]
 
 
@@ -73,22 +59,8 @@ def short_name(identity: str) -> str:
 
 def _made_by(snapshot: Snapshot, claim: Claim, statuses: StatusSource, now: datetime) -> KeyReport:
     kind, name = claim.signer.kind, claim.signer.id
-    key = SIGNER_TYPES[kind].describe(snapshot.store, name, claim.key, statuses, now)
-    return KeyReport(
-        kind=kind,
-        id=key.id,
-        short=short_name(key.id),
-        primary=key.primary,
-        subject=key.subject,
-        signed=claim.created,
-        signature_expires=claim.expires,
-        begins=key.life.begins,
-        ends=key.life.ends,
-        revocation=key.revocation,
-        user_id=key.user_id,
-        source=key.source,
-        declared=_declared(snapshot, name),
-    )
+    about = SIGNER_TYPES[kind].describe(snapshot.store, name, claim.key, statuses, now)
+    return KeyReport(kind, about, claim.created, claim.expires, _declared(snapshot, name))
 
 
 def _declared(snapshot: Snapshot, name: str) -> tuple[str, ...]:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, TypeAlias
 
 from eclctl.files.canonical_name import NoName
 from eclctl.files.trusted_path import Weakness
 from eclctl.model import Alias
 from eclctl.terms import Assurance
 
+if TYPE_CHECKING:
+    from eclctl.files.locating import Located
+
 __all__ = ["Place", "TrustedPlace"]
 
 
-class Place(Protocol):
-    """Where an image lies, as far as a decision depends on it. `files.trusted_path.Located` is one.
+@dataclass(frozen=True, slots=True)
+class TrustedPlace:
+    """A place on a trusted path, where an image lies or will lie.
 
     path: the file's one name, None where no name reaches it.
     aliases: its other names.
@@ -23,32 +27,13 @@ class Place(Protocol):
     size: bytes of the file.
     """
 
-    @property
-    def path(self) -> str | None: ...  # noqa: D102 - see the class
-
-    @property
-    def aliases(self) -> tuple[Alias, ...]: ...  # noqa: D102 - see the class
-
-    @property
-    def assurance(self) -> Assurance: ...  # noqa: D102 - see the class
-
-    @property
-    def weak(self) -> Weakness | None: ...  # noqa: D102 - see the class
-
-    @property
-    def unnamed(self) -> NoName | None: ...  # noqa: D102 - see the class
-
-    @property
-    def size(self) -> int: ...  # noqa: D102 - see the class
-
-
-@dataclass(frozen=True, slots=True)
-class TrustedPlace:
-    """A place on a trusted path, where an image lies or will lie."""
-
     path: str | None
     aliases: tuple[Alias, ...] = ()
     assurance: Assurance = Assurance.TRUSTED_PATH
     weak: Weakness | None = None
     unnamed: NoName | None = None
     size: int = 0
+
+
+Place: TypeAlias = "Located | TrustedPlace"
+"""Where an image lies: a file that was located, or a place where it will lie. They share the fields above."""

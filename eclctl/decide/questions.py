@@ -116,11 +116,6 @@ class Decision(NamedTuple):
         return self.outcome.rule
 
     @property
-    def rule_where(self) -> str | None:
-        """Where that is written, `file:line`."""
-        return self.outcome.rule_where
-
-    @property
     def mode(self) -> str:
         """`enforce` or `permissive`."""
         return self.outcome.mode
@@ -141,29 +136,9 @@ class Decision(NamedTuple):
         return self.outcome.would
 
     @property
-    def exception(self) -> str | None:
-        """The name of the exception that allowed it."""
-        return self.outcome.exception
-
-    @property
     def message(self) -> str | None:
         """What the rule tells a user who is denied."""
         return self.outcome.message
-
-    @property
-    def image(self) -> str:
-        """The name as the caller wrote it."""
-        return self.question.image
-
-    @property
-    def role(self) -> str:
-        """What the caller wants the image for."""
-        return self.question.role
-
-    @property
-    def caller(self) -> Caller:
-        """Who asked."""
-        return self.question.caller
 
 
 @dataclass(slots=True)

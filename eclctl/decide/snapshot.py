@@ -64,42 +64,6 @@ class Built:
     notes: tuple[Problem, ...] = ()
 
 
-def build(
-    settings: Settings,
-    names: Names,
-    *,
-    generation: int,
-    now: datetime,
-    read: Reader = read_guarded,
-    lint: bool = False,
-    learnt: openpgp.Keyring | None = None,
-    remarks: Remarks = no_remarks,
-) -> Built:
-    """Read every keyring and policy that the settings name. Never raises for what it reads: all errors are returned.
-
-    With `lint`, a policy that loads is looked at for what its author may not mean, which judges every certificate;
-    `remarks` says what this host's mounts mean for the paths of a rule.
-    `learnt` are copies of certificates from elsewhere: they add to those in the keyrings what their own keys vouch for.
-    """
-    with _without_collecting():
-        return _build(
-            settings, names, generation=generation, now=now, read=read, lint=lint, learnt=learnt, remarks=remarks
-        )
-
-
-def refreshed(snapshot: Snapshot, learnt: openpgp.Keyring, *, now: datetime) -> Snapshot | None:
-    """Return the next generation of a snapshot, which knows more of its certificates; None when it knew all that.
-
-    Nothing is read: what was learnt of a key counts, even when the policy's files do not load meanwhile.
-    """
-    ring = updated(snapshot.store.pgp, learnt)
-    if ring is snapshot.store.pgp or snapshot.policy is None:
-        return None
-    store = KeyStore(ring, snapshot.store.listed)
-    digest = policy_digest(snapshot.policy, store, snapshot.exceptions)
-    return replace(snapshot, generation=snapshot.generation + 1, store=store, digest=digest, loaded_at=now)
-
-
 @contextmanager
 def _without_collecting() -> Iterator[None]:
     """Pause the cyclic garbage collector: of the million objects of a large policy, it would find none to free.
@@ -118,17 +82,24 @@ def _without_collecting() -> Iterator[None]:
             gc.enable()
 
 
-def _build(
+@_without_collecting()
+def build(
     settings: Settings,
     names: Names,
     *,
     generation: int,
     now: datetime,
-    read: Reader,
-    lint: bool,
-    learnt: openpgp.Keyring | None,
-    remarks: Remarks,
+    read: Reader = read_guarded,
+    lint: bool = False,
+    learnt: openpgp.Keyring | None = None,
+    remarks: Remarks = no_remarks,
 ) -> Built:
+    """Read every keyring and policy that the settings name. Never raises for what it reads: all errors are returned.
+
+    With `lint`, a policy that loads is looked at for what its author may not mean, which judges every certificate;
+    `remarks` says what this host's mounts mean for the paths of a rule.
+    `learnt` are copies of certificates from elsewhere: they add to those in the keyrings what their own keys vouch for.
+    """
     errors: list[Problem] = []
     warnings: list[Problem] = []
     ring = _keyring(settings.keyrings, errors, warnings, read)
@@ -159,12 +130,24 @@ def _build(
     return Built(snapshot, (), tuple(warnings), loaded.notes)
 
 
+def refreshed(snapshot: Snapshot, learnt: openpgp.Keyring, *, now: datetime) -> Snapshot | None:
+    """Return the next generation of a snapshot, which knows more of its certificates; None when it knew all that.
+
+    Nothing is read: what was learnt of a key counts, even when the policy's files do not load meanwhile.
+    """
+    ring = updated(snapshot.store.pgp, learnt)
+    if ring is snapshot.store.pgp or snapshot.policy is None:
+        return None
+    store = KeyStore(ring, snapshot.store.listed)
+    digest = policy_digest(snapshot.policy, store, snapshot.exceptions)
+    return replace(snapshot, generation=snapshot.generation + 1, store=store, digest=digest, loaded_at=now)
+
+
 def _not_in_force(exceptions: Exceptions, policy: Policy, store: KeyStore, now: datetime) -> list[Problem]:
     """Return why exceptions are refused, or lack approvals: an admin put them there so that they count."""
     found: list[Problem] = []
     for candidate in exceptions.candidates:
-        refused = [replace(each, message=f"exception refused: {each.message}") for each in candidate.problems]
-        found += refused
+        found += (replace(each, message=f"exception refused: {each.message}") for each in candidate.problems)
         stands = standing(candidate, policy, store, now)
         if stands.state is State.UNAPPROVED:
             hint = "; ".join(stands.discounted) or f"sign it: gpg --armor --detach-sign {candidate.file}"

@@ -52,11 +52,6 @@ class Responders:
         self._timeout = timeout
         self._known: dict[str, Known] = {}
 
-    @staticmethod
-    def now() -> datetime:
-        """The time of day."""
-        return _now()
-
     def known(self, subject: StatusSubject, now: datetime) -> Known | None:
         """Return what was answered."""
         del now
@@ -104,10 +99,8 @@ def opened_engine(settings: Settings, snapshot: Snapshot, capacity: int) -> Iter
     mounts = MountTable(trusted_file_systems(settings))
     try:
         with HashPool.beside_caller() as pool:
-            locator, statuses = (
-                Locator(mounts, settings.trusted_owners, sandboxes=Sandboxes(monotonic)),
-                Responders(settings.ocsp.timeout),
-            )
+            locator = Locator(mounts, settings.trusted_owners, sandboxes=Sandboxes(monotonic))
+            statuses = Responders(settings.ocsp.timeout)
             yield Engine(locator, pool, FactCache(capacity), snapshot, statuses, file_time=time_ns)
     finally:
         mounts.close()
@@ -142,7 +135,7 @@ def explain_here(config: str, image: str, role: str) -> dict[str, Any] | NoAnswe
 def _near(snapshot: Snapshot, decision: Decision) -> list[dict[str, str]]:
     """Return the first rules on the image's path that did not match, and why: who can read the policy may know it."""
     assert snapshot.policy is not None
-    path, kind, caller = decision.path, decision.kind, decision.caller
+    path, kind, caller = decision.path, decision.kind, decision.question.caller
     found = nearly(snapshot.policy, path=path, kind=kind, caller=caller, now=_now(), aliases=decision.aliases)
     return [{"rule": rule.name, "where": rule.where, "why": why} for rule, why in islice(found, _MOST_SHOWN)]
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import os
 import socket
-from typing import TYPE_CHECKING, Any, Final
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from eclctl import __version__
 from eclctl.client import NoAnswerError
 from eclctl.errors import ConfigError
 from eclctl.files.walk import walk
 from eclctl.local.engine import Responders, load_site, opened_engine
+from eclctl.report.answers import seconds
 from eclctl.report.attention import attention
 from eclctl.report.keys import listed_keys, turning
 from eclctl.report.rule_counts import NO_COUNTS
@@ -21,7 +23,6 @@ from eclctl.report.shapes import (
     image_fields,
     key_fields,
     rule_fields,
-    seconds,
     survey_fields,
     turning_fields,
 )
@@ -55,86 +56,88 @@ def report_here(config: str, images: int, decisions: int, warn: Callable[[str], 
     except ConfigError as error:
         raise NoAnswerError("config", str(error)) from error
     with opened_engine(settings, snapshot, max(1, images)) as engine:
-        return _Report(config, settings, snapshot, engine, warn).made(images, decisions)
+        responders = engine.statuses
+        assert isinstance(responders, Responders)
+        responders.ask(needed(snapshot.store, datetime.now(UTC)))
+        now = datetime.now(UTC)
+        unread, left_out = _verify(engine, settings.watch, images)
+        report = _Report(settings, snapshot, engine, responders, now).made()
+    log = settings.audit_path
+    return report | {
+        "from": f"{os.path.abspath(config)}, without a daemon",
+        "images_left_out": left_out,
+        "unread": unread,
+        "decisions": last_decisions(log, decisions, warn) if log is not None else [],
+        "decisions_from": log,
+    }
 
 
-class _Report:
-    def __init__(
-        self, config: str, settings: Settings, snapshot: Snapshot, engine: Engine, warn: Callable[[str], None]
-    ) -> None:
-        self._warn = warn
-        self._config = config
-        self._settings = settings
-        self._snapshot = snapshot
-        self._engine = engine
-        assert isinstance(engine.statuses, Responders)
-        self._responders = engine.statuses
-        self._responders.ask(needed(snapshot.store, self._responders.now()))
-        self._now = self._responders.now()
+def _verify(engine: Engine, watches: Sequence[Watch], most: int) -> tuple[list[dict[str, str]], int]:
+    """Have the watched files verified; return what could not be judged, and how many were left out."""
+    unread: list[dict[str, str]] = []
+    count = 0
+    for path in _files(watches):
+        count += 1
+        if count <= most:
+            found = engine.prefetch(path)
+            if found.status in {"failed", "not-kept"} and len(unread) < _MOST_UNREAD:
+                unread.append({"path": path, "reason": found.reason})
+    return unread, max(0, count - most)
 
-    def made(self, images: int, decisions: int) -> dict[str, Any]:
-        unread, left_out = self._verify(images)
-        kept = sorted(self._engine.cache.kept(), key=lambda each: each.path or "")
-        keys = tuple(listed_keys(self._snapshot, self._engine.statuses, self._now))
-        survey = Survey(self._snapshot, self._engine.statuses, turning(keys, self._now), self._now)
+
+class _Report(NamedTuple):
+    """What is judged at `now`, when all files were verified and responders were asked."""
+
+    settings: Settings
+    snapshot: Snapshot
+    engine: Engine
+    responders: Responders
+    now: datetime
+
+    def made(self) -> dict[str, Any]:
+        kept = sorted(self.engine.cache.kept(), key=lambda each: each.path or "")
+        keys = tuple(listed_keys(self.snapshot, self.engine.statuses, self.now))
+        survey = Survey(self.snapshot, self.engine.statuses, turning(keys, self.now), self.now)
         survey.add(kept)
-        reports = (image_report(self._snapshot, each, self._engine.statuses, self._now) for each in kept)
-        log = self._settings.audit_path
+        reports = (image_report(self.snapshot, each, self.engine.statuses, self.now) for each in kept)
         return {
             "v": 1,
-            "at": seconds(self._now),
+            "at": seconds(self.now),
             "host": socket.gethostname(),
-            "from": f"{os.path.abspath(self._config)}, without a daemon",
             "summary": self._summary(survey, len(kept)),
             "rules": [rule_fields(rule, NO_COUNTS, survey.by_rule.get(rule.name, Tally())) for rule in self._rules()],
-            "keys": [key_fields(key, self._now) for key in keys],
-            "files": [file_fields(source) for source in self._snapshot.sources],
+            "keys": [key_fields(key, self.now) for key in keys],
+            "files": [file_fields(source) for source in self.snapshot.sources],
             "images": [image_fields(report) for report in reports if report is not None],
-            "images_left_out": left_out,
-            "unread": unread,
-            "decisions": last_decisions(log, decisions, self._warn) if log is not None else [],
-            "decisions_from": log,
         }
 
-    def _verify(self, most: int) -> tuple[list[dict[str, str]], int]:
-        """Have the watched files verified; return what could not be judged, and how many were left out."""
-        unread: list[dict[str, str]] = []
-        count = 0
-        for path in _files(self._settings.watch):
-            count += 1
-            if count <= most:
-                found = self._engine.prefetch(path)
-                if found.status in {"failed", "not-kept"} and len(unread) < _MOST_UNREAD:
-                    unread.append({"path": path, "reason": found.reason})
-        return unread, max(0, count - most)
-
     def _rules(self) -> Sequence[Rule]:
-        return () if self._snapshot.policy is None else self._snapshot.policy.rules
+        return () if self.snapshot.policy is None else self.snapshot.policy.rules
 
     def _summary(self, survey: Survey, kept: int) -> dict[str, Any]:
         """What `status` would say, as far as there is anything without a daemon."""
         counted = survey_fields(survey, kept=kept, counted=kept)
+        found = self.snapshot.exceptions.candidates
         summary: dict[str, Any] = {
             "version": __version__,
             "policy_loaded": True,
             "generation": None,
-            "policy": self._snapshot.digest,
+            "policy": self.snapshot.digest,
             "loaded_at": None,
             "last_reload": None,
             "unrecorded": 0,
             "watch": {"trees": []},
-            "audit": self._settings.audit_path,
+            "audit": self.settings.audit_path,
             "images": counted | {"gone": 0, "complete": True},
             "expiring": turning_fields(survey),
             "ocsp": {"statuses": self._statuses()},
             "rules": {"since": None, "total": len(self._rules()), "listed": [], "no_rule": dict(NO_COUNTS)},
+            "exceptions": [exception_fields(each, self.snapshot, self.now) for each in found],
         }
-        found = self._snapshot.exceptions.candidates
-        summary["exceptions"] = [exception_fields(each, self._snapshot, self._now) for each in found]
         return summary | {"attention": attention(summary)}
 
     def _statuses(self) -> dict[str, int]:
-        known = [self._responders.known(link, self._now) for link in needed(self._snapshot.store, self._now)]
+        known = [self.responders.known(link, self.now) for link in needed(self.snapshot.store, self.now)]
         found = [None if each is None else each.status for each in known]
         return {status.value: found.count(status) for status in Status} | {"none": found.count(None)}
 

@@ -17,7 +17,7 @@ from eclctl.config.document import ListNode, Node, Report
 from eclctl.model import DataObject, OciContent, Verification
 from eclctl.policy.language import HOLDS, SIGNED_KINDS
 from eclctl.policytest.cases import Supposed
-from eclctl.policytest.signing import DescribedObjects, DescribedSignatures, SigningKeys
+from eclctl.policytest.signing import DescribedSignatures, SigningKeys
 from eclctl.terms import Kind
 from eclctl.text import quoted
 
@@ -69,13 +69,13 @@ class Describer:
             return self._unsigned(kind, fields, what)
         objects = self._objects(kind, fields, what)
         digests = self._digests(fields.get("digests"), objects, what)
-        layout = DescribedObjects(kind, objects.groups(), objects.holding("oci-blob"))
-        signing = DescribedSignatures(self.material, self.report, layout, len(objects.found) + 1, now)
+        groups, subject, next_id = objects.groups(), objects.holding("oci-blob"), len(objects.found) + 1
+        signing = DescribedSignatures(self.material, self.report, kind, groups, subject, next_id, now)
         signing.take(fields.get("signed_by"), fields.get("signatures"), what)
         found = Verification(
             kind=kind,
             objects=tuple(objects.found),
-            groups=layout.groups,
+            groups=groups,
             tied=self._tied(fields.get("tied"), kind, what),
             claims=tuple(signing.claims),
             failures=tuple(signing.failures),
@@ -143,7 +143,7 @@ class Describer:
 
     def _digests(self, node: Node | None, objects: _Objects, what: str) -> dict[int, str]:
         """Return a digest for every object: the one that the test gives, else one that nothing else has."""
-        digests = {item.id: _made_up(item.id) for item in objects.found}
+        digests = {each.id: _sha256(f"described object {each.id}") for each in objects.found}
         where = f"digests of {what}"
         for key, value in (document.pairs(node, self.report, where) or ()) if node is not None else ():
             number = document.integer(key, self.report, f"an object in {where}", 1, 0x7FFFFFFF)
@@ -170,8 +170,8 @@ def _union(sets: Iterable[frozenset[str]]) -> frozenset[str]:
     return frozenset().union(*sets)
 
 
-def _made_up(number: int) -> str:
-    return "sha256:" + hashlib.sha256(f"described object {number}".encode()).hexdigest()
+def _sha256(text: str) -> str:
+    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 
 
 def _oci(objects: _Objects, digests: Mapping[int, str]) -> OciContent | None:

@@ -81,9 +81,8 @@ def _wrong(case: ET.Element, sort: str, message: str, text: str) -> None:
 def _count(suite: ET.Element) -> None:
     """Write a suite's totals, once it has all of its tests."""
     cases = list(suite)
-    totals = {"failures": "failure", "errors": "error"}
     suite.set("tests", str(len(cases)))
-    for name, sort in totals.items():
+    for name, sort in (("failures", "failure"), ("errors", "error")):
         suite.set(name, str(sum(case.find(sort) is not None for case in cases)))
     suite.set("skipped", "0")
     suite.set("time", f"{sum(float(case.get('time', '0')) for case in cases):.3f}")

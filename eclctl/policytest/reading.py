@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -20,7 +20,7 @@ from eclctl.policytest.cases import Case, Expectation, Supposed
 from eclctl.policytest.describing import IMAGE_KEYS, Describer
 from eclctl.policytest.signing import SigningKeys
 from eclctl.terms import Assurance, Verdict
-from eclctl.text import quoted
+from eclctl.text import bounded_integer, quoted
 from eclctl.trust.revocation import Status
 
 _TOP = ("version", "keyrings", "names", "defaults", "tests")
@@ -29,7 +29,6 @@ _CASE = ("name", "image", *IMAGE_KEYS, *_CIRCUMSTANCES, "expect")
 _EXPECT = ("decision", "code", "rule", "missing", "stages", "signers", "would", "message", "exception")
 _NOBODY = 65534
 _HIGHEST_USER = 0xFFFFFFFE
-_NUMBER = re.compile(r"[0-9]{1,10}")
 _ROLE = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _LONGEST_NAME = 200
 _FIRST_YEAR, _LAST_YEAR = 1971, 2999
@@ -60,7 +59,6 @@ class Declared:
 class FileHeader:
     """What a file of tests says before its tests. `keyrings` are paths; `tests` are still nodes."""
 
-    file: str
     keyrings: tuple[str, ...]
     defaults: Mapping[str, Node]
     tests: tuple[Node, ...]
@@ -82,7 +80,6 @@ def read_header(root: Node, declared: Declared, report: Report) -> FileHeader | 
     )
     tests = document.items(fields["tests"], report, "tests") if "tests" in fields else None
     return FileHeader(
-        root.mark.file,
         tuple(os.path.normpath(os.path.join(folder, ring.text)) for ring in rings or ()),
         defaults or {},
         tests or (),
@@ -231,8 +228,10 @@ class CaseReader:
         if word is None:
             return None
         names, known = self.declared.names(), self.declared.users if sort == "user" else self.declared.groups
-        number = int(word) if _NUMBER.fullmatch(word) else (names.user if sort == "user" else names.group)(word)
-        if number is None or number > _HIGHEST_USER:
+        number = bounded_integer(word, 0, _HIGHEST_USER)
+        if number is None and not word.isdecimal():
+            number = (names.user if sort == "user" else names.group)(word)
+        if number is None:
             near = document.suggestion(word, known) or f"declare it: names: {{{sort}s: {{{word}: 5001}}}}"
             self.report.error(node, f"there is no {sort} {quoted(word)}, on this host or under names", near)
             return None
@@ -256,14 +255,15 @@ class CaseReader:
             wrong = f"{where} contradicts itself: {code} is no {verdict}"
             codes = sorted(code for code in Code if (code in ALLOWING) == (verdict == Verdict.ALLOW))
             self.report.error(fields["code"], wrong, f"codes of {verdict}: {', '.join(codes)}")
+        policy = self.material.policy
         return Expectation(
             mark=node.mark,
             verdict=Verdict(verdict),
             code=code,
             rule=self._rule(fields.get("rule"), where),
-            missing=self._texts(fields, "missing", where),
-            stages=self._stages(fields, where),
-            signers=self._signers(fields, where),
+            missing=self._names(fields, "missing", where),
+            stages=self._names(fields, "stages", where, {stage for rule in policy.rules for stage in rule.chain}),
+            signers=self._names(fields, "signers", where, policy.signers, policy.holders),
             would=would,
             message=self._said(fields, "message", where),
             exception=self._said(fields, "exception", where),
@@ -288,27 +288,24 @@ class CaseReader:
             self.report.unknown(node, "rule", name, known)
         return name
 
-    def _stages(self, fields: Mapping[str, Node], where: str) -> tuple[str, ...] | None:
-        names = self._texts(fields, "stages", where)
-        known = {stage for rule in self.material.policy.rules for stage in rule.chain}
-        for entry in names or ():
-            if entry not in known:
-                self.report.unknown(fields["stages"], "stage", entry, known)
-        return names
-
-    def _signers(self, fields: Mapping[str, Node], where: str) -> tuple[str, ...] | None:
-        names = self._texts(fields, "signers", where)
-        policy = self.material.policy
-        for entry in names or ():
-            if entry not in policy.signers and entry not in policy.holders:
-                self.report.unknown(fields["signers"], "signer", entry, policy.signers)
-        return names
-
-    def _texts(self, fields: Mapping[str, Node], key: str, where: str) -> tuple[str, ...] | None:
+    def _names(
+        self,
+        fields: Mapping[str, Node],
+        key: str,
+        where: str,
+        known: Collection[str] | None = None,
+        also: Collection[str] = (),
+    ) -> tuple[str, ...] | None:
+        """Take a list of names: any, or those that are `known`, and `also` others that are not suggested."""
         if key not in fields:
             return None
         found = document.texts(fields[key], self.report, f"{key} in {where}", may_be_empty=True)
-        return None if found is None else tuple(entry.text for entry in found)
+        names = None if found is None else tuple(entry.text for entry in found)
+        if known is not None:
+            for name in names or ():
+                if name not in known and name not in also:
+                    self.report.unknown(fields[key], key.removesuffix("s"), name, known)
+        return names
 
 
 _TIMES = "2026-11-23, or 2026-11-23T12:00:00Z"

@@ -11,6 +11,7 @@ import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 
 from eclctl.decide.cache import FactCache
 from eclctl.decide.driving import drive
@@ -78,17 +79,15 @@ class Runner:
 
     def run(self, case: Case) -> CaseResult:
         """Put a test to the engine. Never raises for what an image or a policy holds: that is a deny."""
-        decision = self._decide(case)
-        return CaseResult(case, decision, differences(case.expect, decision))
-
-    def _decide(self, case: Case) -> Decision:
         locator = _Placed(self._mounts, frozenset(), case)
         snapshot = self.snapshot if case.host is None else self.elsewhere[case.host]
         engine = Engine(locator, self._pool, FactCache(1), snapshot, _Told(case.ocsp))
         question = Question(case.path or "", case.caller, role=case.role)
-        return drive(engine, question, None, lambda: case.now, look_up=lambda lookup: self._facts(engine, lookup, case))
+        look_up = partial(self._facts, engine, case)
+        decision = drive(engine, question, None, lambda: case.now, look_up=look_up)
+        return CaseResult(case, decision, differences(case.expect, decision))
 
-    def _facts(self, engine: Engine, lookup: Lookup, case: Case) -> Facts:
+    def _facts(self, engine: Engine, case: Case, lookup: Lookup) -> Facts:
         store = self.snapshot.store
         if isinstance(case.image, Supposed):
             revoked = dict.fromkeys(case.image.revoked, _REVOKED)

@@ -18,21 +18,6 @@ from eclctl.text import quoted
 from eclctl.trust.keyring import KeyStore
 from eclctl.trust.signer_types import SIGNER_TYPES, SignerType, signer_type
 
-_KEYS = (
-    "by",
-    "with",
-    "groups",
-    "objects",
-    "purpose",
-    "age",
-    "expired",
-    "revoked",
-    "tampered",
-    "legacy",
-    "unknown",
-    "annotations",
-    "repository",
-)
 _FLAGS = ("expired", "revoked", "tampered", "legacy")
 _FINGERPRINT = re.compile(r"(?:[0-9A-F]{40}|[0-9A-F]{64})")
 _STRANGER = Finding("unknown-key", "openpgp: signature made by unknown entity")
@@ -49,22 +34,18 @@ class SigningKeys:
     store: KeyStore
 
 
-@dataclass(frozen=True, slots=True)
-class DescribedObjects:
-    """What of an image can be signed: its groups of data object IDs, and the objects that a cosign claim covers."""
-
-    kind: Kind
-    groups: Mapping[int, frozenset[int]]
-    subject: frozenset[int]
-
-
 @dataclass(slots=True)
 class DescribedSignatures:
-    """Takes the signatures of one image, made at `now`; the first has the descriptor ID `next_id`."""
+    """Takes the signatures of one image, made at `now`; the first has the descriptor ID `next_id`.
+
+    `groups` are IDs of data objects, `subject` the objects that a cosign claim covers.
+    """
 
     material: SigningKeys
     report: Report
-    layout: DescribedObjects
+    kind: Kind
+    groups: Mapping[int, frozenset[int]]
+    subject: frozenset[int]
     next_id: int
     now: datetime
     claims: list[Claim] = field(default_factory=list)
@@ -73,11 +54,12 @@ class DescribedSignatures:
 
     def take(self, signed_by: Node | None, signatures: Node | None, what: str) -> None:
         """Take `signed_by`, a list of signers, and `signatures`, a list of signers and of mappings."""
+        nodes: list[Node] = []
         if signed_by is not None:
-            for entry in document.texts(signed_by, self.report, f"signed_by of {what}", may_be_empty=True) or ():
-                self._signature(_Written(entry, {"by": entry}, what))
-        listed = document.items(signatures, self.report, f"signatures of {what}") if signatures is not None else None
-        for node in listed or ():
+            nodes += document.texts(signed_by, self.report, f"signed_by of {what}", may_be_empty=True) or ()
+        if signatures is not None:
+            nodes += document.items(signatures, self.report, f"signatures of {what}") or ()
+        for node in nodes:
             if isinstance(node, Scalar):
                 self._signature(_Written(node, {"by": node}, what))
             elif (fields := document.mapping(node, self.report, f"a signature of {what}", _KEYS)) is not None:
@@ -108,9 +90,8 @@ class DescribedSignatures:
 
     def _stranger(self, written: _Written) -> None:
         for name in written.fields.keys() - {"unknown"}:
-            self.report.error(
-                written.fields[name], f"{name} of a signature by an unknown key says nothing", "remove it"
-            )
+            message = f"{name} of a signature by an unknown key says nothing"
+            self.report.error(written.fields[name], message, "remove it")
         self.failures.append(Failure(self._number(), SignatureFormat.PGP, _STRANGER))
 
     def _number(self) -> int:
@@ -123,32 +104,28 @@ class DescribedSignatures:
         name = document.text(by, self.report, f"by of {written.signature}")
         if name is None:
             return None
-        sort = self._sort(written)
+        node, kinds = written.fields.get("with"), tuple(SIGNER_TYPES)
+        chosen = None if node is None else document.choice(node, self.report, f"with of {written.signature}", kinds)
         signer = self.material.policy.signers.get(name)
         if signer is not None:
-            return self._with_key(written, signer, sort)
+            return self._with_key(written, signer, None if chosen is None else SignerKind(chosen))
         fingerprint = name.upper()
         if _FINGERPRINT.fullmatch(fingerprint) and self.material.store.pgp.get(fingerprint) is not None:
             return _Signer(name, KeyRef(SignerKind.PGP, fingerprint), None)
         self.report.unknown(by, "signer", name, self.material.policy.signers)
         return None
 
-    def _sort(self, written: _Written) -> SignerKind | None:
-        node, kinds = written.fields.get("with"), tuple(SIGNER_TYPES)
-        chosen = None if node is None else document.choice(node, self.report, f"with of {written.signature}", kinds)
-        return next((kind for kind in kinds if kind == chosen), None)
-
     def _with_key(self, written: _Written, signer: Signer, sort: SignerKind | None) -> _Signer | None:
         """Return a signer with their first key of a sort; without one, the first that can sign this kind of image."""
         keys = [KeyRef(signer_type(key).kind, key) for key in signer.keys]
         if sort is None:
             native = [key for key in keys if SIGNER_TYPES[key.kind].approves_parts]
-            chosen = [*native, *keys] if self.layout.kind is Kind.OCI_SIF else native
+            chosen = [*native, *keys] if self.kind is Kind.OCI_SIF else native
         else:
             chosen = [key for key in keys if key.kind is sort]
         if not chosen:
             has = ", ".join(sorted({key.kind for key in keys}))
-            wanted = f"of the sort {sort.value}" if sort else f"that can sign an image of kind {self.layout.kind}"
+            wanted = f"of the sort {sort.value}" if sort else f"that can sign an image of kind {self.kind}"
             self.report.error(written.node, f"signer {quoted(signer.name)} has no key {wanted}", f"they have: {has}")
             return None
         return _Signer(signer.name, chosen[0], signer)
@@ -161,7 +138,7 @@ class DescribedSignatures:
             if (name in written.fields or flags.get(name)) and not fits(entry):
                 message = f"{name} says nothing of a signature by a {entry.words}"
                 self.report.error(written.fields[name], message, hint)
-        if not entry.approves_parts and self.layout.kind is not Kind.OCI_SIF:
+        if not entry.approves_parts and self.kind is not Kind.OCI_SIF:
             self.report.error(written.node, "only images of the kind oci-sif carry cosign signatures", "kind: oci-sif")
         asked = entry.status_is_asked(self.material.store, signer.key.id)
         if flags["revoked"] and entry.revocable and not asked:
@@ -178,17 +155,17 @@ class DescribedSignatures:
         if "objects" in written.fields:
             found = self._single_objects(written)
             return [(group, frozenset({one})) for group, ids in found for one in sorted(ids)] if legacy else found
-        groups = self._numbers(written, "groups", self.layout.groups)
-        return [(number, ids) for number, ids in self.layout.groups.items() if groups is None or number in groups]
+        groups = self._numbers(written, "groups", self.groups)
+        return [(number, ids) for number, ids in self.groups.items() if groups is None or number in groups]
 
     def _single_objects(self, written: _Written) -> Sequence[tuple[int, frozenset[int]]]:
         if "groups" in written.fields:
             self.report.error(written.node, f"{written.signature} has both groups and objects", "leave one out")
-        known = frozenset().union(*self.layout.groups.values())
+        known = frozenset().union(*self.groups.values())
         objects = self._numbers(written, "objects", known)
         if not objects:
             return ()
-        for number, ids in self.layout.groups.items():
+        for number, ids in self.groups.items():
             if objects <= ids:
                 return [(number, objects)]
         self.report.error(written.fields["objects"], "one signature covers objects of one group alone")
@@ -223,7 +200,7 @@ class DescribedSignatures:
             key=SIGNER_TYPES[key.kind].signing_key(self.material.store, key.id, created, self.now),
             group=None if loose else group,
             objects=objects,
-            whole_group=not loose and objects == self.layout.groups[group],
+            whole_group=not loose and objects == self.groups[group],
             header=not legacy,
             created=created,
             expires=expires,
@@ -250,7 +227,7 @@ class DescribedSignatures:
             signer=signer.key,
             key=signer.key.id,
             group=None,
-            objects=self.layout.subject,
+            objects=self.subject,
             whole_group=False,
             header=False,
             annotations=frozenset(said.items()),
@@ -261,7 +238,7 @@ class DescribedSignatures:
     def _said(self, written: _Written, entry: Signer | None) -> dict[str, str]:
         """Return the annotations of a cosign signature; its purpose is one of them."""
         if "annotations" in written.fields:
-            said = dict(self._annotations(written))
+            said = self._annotations(written)
         else:
             said = dict(entry.annotations) if entry is not None else {}
         purposes = self._purposes(written)
@@ -280,13 +257,14 @@ class DescribedSignatures:
                 self.report.error(word, f"{quoted(word.text)} is no purpose", PURPOSE_SHAPE)
         return frozenset(word.text for word in words)
 
-    def _annotations(self, written: _Written) -> frozenset[tuple[str, str]]:
+    def _annotations(self, written: _Written) -> dict[str, str]:
         where = f"annotations of {written.signature}"
-        pairs = document.pairs(written.fields["annotations"], self.report, where) or ()
-        texts = [
-            (key.text, document.text(value, self.report, f"{quoted(key.text)} in {where}")) for key, value in pairs
-        ]
-        return frozenset((key, text) for key, text in texts if text is not None)
+        found = {}
+        for key, value in document.pairs(written.fields["annotations"], self.report, where) or ():
+            text = document.text(value, self.report, f"{quoted(key.text)} in {where}")
+            if text is not None:
+                found[key.text] = text
+        return found
 
     def _add(self, claim: Claim, flags: Mapping[str, bool], *, of: KeyRef) -> None:
         """Take a claim; what a test supposes of a key, it does of the name that it gives, `of`."""
@@ -333,15 +311,14 @@ _ONLY: tuple[tuple[str, Callable[[SignerType], bool], str], ...] = (
     ("repository", lambda entry: not entry.approves_parts, "it is part of a cosign signature"),
 )
 """What says something only of signatures by some types of signer, and what to write instead."""
+_KEYS = ("by", "with", "tampered", "unknown", *(name for name, _, _ in _ONLY))
 
 
 def _fitting(entry: Signer | None) -> str:
     """Return a repository that a signer's pattern matches; "" when any, or none, will do."""
-    return (
-        ""
-        if entry is None or entry.repository is None
-        else _WILD.sub("app", entry.repository.pattern).replace("?", "a")
-    )
+    if entry is None or entry.repository is None:
+        return ""
+    return _WILD.sub("app", entry.repository.pattern).replace("?", "a")
 
 
 def _over_other_content(claim: Claim) -> Claim:

@@ -69,7 +69,13 @@ def describe_answer(decision: Decision) -> PolicyAnswer:
     """Describe a decision that was made with `explain`."""
     unmet = tuple(UnmetRequirement(each.text, each.where) for each in decision.outcome.requirements if not each.met)
     return PolicyAnswer(
-        decision.verdict, decision.code, decision.would, decision.rule, decision.rule_where, decision.reason, unmet
+        decision.verdict,
+        decision.code,
+        decision.would,
+        decision.rule,
+        decision.outcome.rule_where,
+        decision.reason,
+        unmet,
     )
 
 

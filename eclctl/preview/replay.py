@@ -118,7 +118,7 @@ class _Replay:
         entries: dict[tuple[object, ...], ChangedImage] = {}
 
         def entry(caller: Caller, role: str, answers: _Pair) -> ChangedImage:
-            key = tuple((each.code, each.would, each.rule, each.rule_where) for each in answers)
+            key = tuple((each.code, each.would, each.rule, each.outcome.rule_where) for each in answers)
             if key not in entries:
                 old, new = image.ask(caller, role, explain=True)
                 change = compare(old, new)

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from eclctl.decide.key_reports import KeyReport
+from eclctl.decide.key_reports import KeyReport, short_name
 from eclctl.decide.questions import Decision
+from eclctl.model import SignatureReport
 from eclctl.terms import Verdict
 
-__all__ = ["all_fields", "decision_fields", "explanation_fields"]
+__all__ = ["all_fields", "decision_fields", "explanation_fields", "seconds", "signature_fields"]
 
 
 def decision_fields(decision: Decision) -> dict[str, Any]:
@@ -40,7 +41,7 @@ def decision_fields(decision: Decision) -> dict[str, Any]:
         "policy": decision.policy,
         "decision_id": decision.id,
         "would": decision.would,
-        "exception": decision.exception,
+        "exception": decision.outcome.exception,
         "message": decision.message,
     }
 
@@ -52,10 +53,12 @@ def all_fields(decisions: Sequence[Decision]) -> dict[str, Any]:
     return {
         "decision": deciding.verdict,
         "code": deciding.code,
-        "reason": f"{deciding.image}: {deciding.reason}" if denied else "every image may run",
+        "reason": f"{deciding.question.image}: {deciding.reason}" if denied else "every image may run",
         "generation": deciding.generation,
         "policy": deciding.policy,
-        "results": [{"image": each.image, "role": each.role} | decision_fields(each) for each in decisions],
+        "results": [
+            {"image": each.question.image, "role": each.question.role} | decision_fields(each) for each in decisions
+        ],
     }
 
 
@@ -64,12 +67,13 @@ def explanation_fields(decision: Decision, *, admin: bool = False) -> dict[str, 
 
     Whose name and address a key carries, and where the site keeps and lists it, is for admins alone.
     """
+    caller = decision.question.caller
     return decision_fields(decision) | {
-        "image": decision.image,
+        "image": decision.question.image,
         "path": decision.path,
-        "role": decision.role,
-        "caller": None if decision.caller.identity is None else decision.caller.identity.note,
-        "rule_where": decision.rule_where,
+        "role": decision.question.role,
+        "caller": None if caller.identity is None else caller.identity.note,
+        "rule_where": decision.outcome.rule_where,
         "assurance_lacks": _lacks(decision, admin=admin),
         "writers": decision.writers.value,
         "requirements": [
@@ -87,16 +91,20 @@ def explanation_fields(decision: Decision, *, admin: bool = False) -> dict[str, 
             for report in decision.outcome.requirements
         ],
         "signatures": [
-            {
-                "id": each.id,
-                "format": each.format,
-                "signer": each.signer,
-                "counts": each.counts,
-                "why": each.why,
-                "key": None if key is None else _key_fields(key, admin=admin),
-            }
+            signature_fields(each) | {"key": None if key is None else _key_fields(key, admin=admin)}
             for each, key in zip(decision.signatures, decision.keys, strict=True)
         ],
+    }
+
+
+def signature_fields(report: SignatureReport) -> dict[str, Any]:
+    """Describe what became of a signature."""
+    return {
+        "id": report.id,
+        "format": report.format,
+        "signer": report.signer,
+        "counts": report.counts,
+        "why": report.why,
     }
 
 
@@ -107,23 +115,24 @@ def _lacks(decision: Decision, *, admin: bool) -> str | None:
 
 
 def _key_fields(key: KeyReport, *, admin: bool) -> dict[str, Any]:
+    about = key.about
     fields: dict[str, Any] = {
         "kind": key.kind,
-        "id": key.id,
-        "short": key.short,
-        "primary": key.primary or None,
-        "subject": key.subject or None,
-        "signed": _seconds(key.signed),
-        "signature_expires": _seconds(key.signature_expires),
-        "begins": _seconds(key.begins),
-        "ends": _seconds(key.ends),
-        "revocation": key.revocation or None,
+        "id": about.id,
+        "short": short_name(about.id),
+        "primary": about.primary or None,
+        "subject": about.subject or None,
+        "signed": seconds(key.signed),
+        "signature_expires": seconds(key.signature_expires),
+        "begins": seconds(about.life.begins),
+        "ends": seconds(about.life.ends),
+        "revocation": about.revocation or None,
     }
     if admin:
-        fields |= {"user_id": key.user_id or None, "source": key.source or None, "declared": key.declared}
+        fields |= {"user_id": about.user_id or None, "source": about.source or None, "declared": key.declared}
     return fields
 
 
-def _seconds(time: datetime | None) -> str | None:
-    """A time of a key or signature, which have whole seconds, in UTC."""
+def seconds(time: datetime | None) -> str | None:
+    """Write a time in UTC with whole seconds."""
     return None if time is None else time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from eclctl.text import counted
+from eclctl.trust.signer_types import SIGNER_TYPES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -29,8 +30,7 @@ _NOT_KNOWN: Final = ("none", "unavailable", "invalid", "unknown")
 def attention(status: Mapping[str, Any]) -> list[dict[str, str]]:
     """Return what is wrong in an answer to `status`, worst first: codes from a closed list, each with a sentence."""
     found = [
-        *_policy(status),
-        *_audit(status),
+        *_decisions(status),
         *_internal_errors(status.get("internal_errors")),
         *_clock(status),
         *_watch(status),
@@ -43,16 +43,13 @@ def attention(status: Mapping[str, Any]) -> list[dict[str, str]]:
     return [{"code": code, "message": message} for code, message in found]
 
 
-def _policy(status: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _decisions(status: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     last = status["last_reload"]
     if not status["policy_loaded"]:
         yield "no-policy", "no policy is in force: every image is denied"
     if last is not None and not last["ok"]:
         stays = f"; generation {status['generation']} stays in force" if status["policy_loaded"] else ""
         yield "reload-failed", f"the policy did not load at {last['at'][:19]}Z{stays}"
-
-
-def _audit(status: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if status["unrecorded"]:
         yield "audit-failed", "decisions cannot be recorded in the audit log, so all of them are denied"
 
@@ -61,11 +58,8 @@ def _internal_errors(found: Mapping[str, Any] | None) -> Iterator[tuple[str, str
     last = None if found is None else found["last"]
     if found is None or last is None or last["seconds"] >= BUG:
         return
-    errors = counted(found["count"], "internal error")
-    yield (
-        "internal-errors",
-        f"{errors} since the start, the last at {last['at'][:19]}Z: {last['error']}; the log has the tracebacks",
-    )
+    errors = f"{counted(found['count'], 'internal error')} since the start"
+    yield "internal-errors", f"{errors}, the last at {last['at'][:19]}Z: {last['error']}; the log has the tracebacks"
 
 
 def _clock(status: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -81,10 +75,8 @@ def _watch(status: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if tree["mode"] == "missing":
             yield "watch-missing", f"{tree['path']} is not there, or cannot be opened"
         elif tree["overdue_seconds"] > OVERDUE:
-            yield (
-                "watch-overdue",
-                f"images in {tree['path']} have waited {tree['overdue_seconds']:.0f} s to be verified",
-            )
+            waited = f"{tree['overdue_seconds']:.0f} s"
+            yield "watch-overdue", f"images in {tree['path']} have waited {waited} to be verified"
     if any(tree["watch_limit_reached"] for tree in trees):
         yield "watch-limit", "no more inotify watches (fs.inotify.max_user_watches): rescans find changes later"
 
@@ -106,10 +98,8 @@ def _places(status: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _ocsp(ocsp: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
     statuses = {} if ocsp is None else ocsp["statuses"]
     if count := sum(statuses.get(name, 0) for name in _NOT_KNOWN):
-        yield (
-            "ocsp-not-known",
-            f"nothing valid is known of {counted(count, 'certificate')}, which count for nothing meanwhile",
-        )
+        certificates = counted(count, "certificate")
+        yield "ocsp-not-known", f"nothing valid is known of {certificates}, which count for nothing meanwhile"
     if count := statuses.get("revoked", 0):
         yield "ocsp-revoked", f"{counted(count, 'certificate')} revoked"
 
@@ -118,10 +108,8 @@ def _subordinate_ids(ids: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]
     if ids is None:
         return
     if ids["not_read"] is not None:
-        yield (
-            "subid-not-read",
-            f"nsswitch.conf has subordinate IDs from {ids['not_read']}; only /etc/subuid and /etc/subgid are read",
-        )
+        source = f"nsswitch.conf has subordinate IDs from {ids['not_read']}"
+        yield "subid-not-read", f"{source}; only /etc/subuid and /etc/subgid are read"
     for sort, what in (("uids", "accounts"), ("gids", "groups")):
         found = ids[sort]
         if found["problem"] is not None:
@@ -132,12 +120,11 @@ def _subordinate_ids(ids: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]
             yield "subid-overlap", f"{found['file']}: {_overlap(found)}: no rule that allows matches these IDs"
         if found["accounts"]:
             first = found["holding"][0]
-            told = (
-                f"{found['accounts']} {what} lie in ranges of others, first {first['first']} in one of {_owners(first)}"
-            )
+            told = f"{found['accounts']} {what} lie in ranges of others"
+            told += f", first {first['first']} in one of {_owners(first)}"
             yield "subid-accounts", f"{found['file']}: {told}: deny rules for the owners apply to them as well"
     if seen := ids["seen"]["count"]:
-        where = f"uid {ids['seen']['uids'][0]} and {seen - 1} others" if seen > 1 else f"uid {ids['seen']['uids'][0]}"
+        where = f"uid {ids['seen']['uids'][0]}" + (f" and {seen - 1} others" if seen > 1 else "")
         yield "subid-accounts", f"accounts of the name service lie in ranges of {ids['uids']['file']}: {where}"
 
 
@@ -167,6 +154,8 @@ def _keys(status: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for key in status.get("expiring") or ():
         who = ", ".join(key["signers"]) or key["title"]
         ended = key["days"] < 0
-        what = "certificate" if key["kind"] == "certificate" else "key"
         when = f"expired on {key['ends'][:10]}" if ended else f"expires on {key['ends'][:10]}"
-        yield "key-expired" if ended else "key-expiring", f"the {what} {key['short']} of {who} {when}"
+        yield (
+            "key-expired" if ended else "key-expiring",
+            f"the {SIGNER_TYPES[key['kind']].noun} {key['short']} of {who} {when}",
+        )

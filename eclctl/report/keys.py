@@ -6,13 +6,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from eclctl.decide.key_reports import short_name
 from eclctl.decide.snapshot import Snapshot
 from eclctl.policy.language import Policy
 from eclctl.terms import SignerKind
 from eclctl.trust.keyring import KeyStore
 from eclctl.trust.revocation import StatusSource
-from eclctl.trust.signer_types import Lifetime, signer_type
+from eclctl.trust.signer_types import Description, signer_type
 
 __all__ = ["SOON", "ListedKey", "listed_keys", "turning"]
 
@@ -24,38 +23,28 @@ SOON = timedelta(days=30)
 class ListedKey:
     """One key that can make signatures count.
 
-    `name` is what claims by it have as `signer.id`, and `key` the fingerprint of an OpenPGP key or subkey, else `name`.
-    `id` is its full fingerprint or digest for people, `short` the part that they compare, and `title` an OpenPGP user
-    ID, a certificate's subject or the key's algorithm. `signers` list it; none do when it counts as part of the role
-    `anyone` alone. `where` is the first such entry, `file:line`, and `source` the file that it was read from.
-    `revocation` is as in `KeyReport`.
+    signers: who lists it; none do when it counts as part of the role `anyone` alone.
+    kind: the type of signer.
+    name: what claims by it have as `signer.id`.
+    about: what the key is, and when it counts.
+    where: the first entry that lists it (`file:line`), else "".
     """
 
     signers: tuple[str, ...]
     kind: SignerKind
     name: str
-    key: str
-    id: str
-    title: str
-    life: Lifetime
+    about: Description
     where: str = ""
-    source: str = ""
-    revocation: str = ""
-
-    @property
-    def short(self) -> str:
-        """The part of `id` that people compare."""
-        return short_name(self.id)
 
     def state(self, now: datetime) -> str:
         """Return what it is worth at `now`, in a word: ok, expiring, expired, not-yet, or unusable."""
-        life = self.life
+        life = self.about.life
         if life.ends is not None and life.ends <= now:
             return "expired"
-        if life.fault is not None:
-            return "not-yet" if life.begins is not None and life.begins > now else "unusable"
         if life.begins is not None and life.begins > now:
             return "not-yet"
+        if life.fault is not None:
+            return "unusable"
         return "expiring" if life.ends is not None and life.ends <= now + SOON else "ok"
 
 
@@ -71,24 +60,13 @@ def listed_keys(snapshot: Snapshot, statuses: StatusSource, now: datetime) -> It
     for name, signers in _names(policy, store).items():
         where = policy.signers[signers[0]].where if signers else ""
         entry = signer_type(name)
-        for key in entry.descriptions(store, name, statuses, now):
-            yield ListedKey(
-                signers,
-                entry.kind,
-                name,
-                key.key,
-                key.id,
-                key.title,
-                key.life,
-                where,
-                key.source,
-                key.revocation,
-            )
+        for about in entry.descriptions(store, name, statuses, now):
+            yield ListedKey(signers, entry.kind, name, about, where)
 
 
 def turning(keys: Iterable[ListedKey], now: datetime) -> tuple[ListedKey, ...]:
     """Return the keys that end soon or ended not long ago, the first to end first."""
-    ends = [(key.life.ends, key) for key in keys if key.life.ends is not None]
+    ends = [(key.about.life.ends, key) for key in keys if key.about.life.ends is not None]
     return tuple(key for end, key in sorted(ends, key=lambda each: each[0]) if now - SOON <= end <= now + SOON)
 
 

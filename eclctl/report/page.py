@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from eclctl.report.markup import Markup, join, tag
 from eclctl.report.style import SCRIPT, STYLE, content_security_policy
+from eclctl.text import counted
 
 __all__ = ["render"]
 
 _PILLS = {
-    "approved": "yes",
-    "allow": "yes",
-    "ok": "yes",
-    "pending": "wait",
-    "expiring": "wait",
-    "not-yet": "wait",
-    "permissive": "wait",
-    "active": "wait",
-    "refused": "no",
-    "denied": "no",
-    "deny": "no",
-    "expired": "no",
-    "unusable": "no",
+    **dict.fromkeys(("approved", "allow", "ok"), "yes"),
+    **dict.fromkeys(("pending", "expiring", "not-yet", "permissive", "active"), "wait"),
+    **dict.fromkeys(("refused", "denied", "deny", "expired", "unusable"), "no"),
 }
 _ORDER = {"denied": "0", "pending": "1", "approved": "2"}
 _KEY_ORDER = {"expired": "0", "unusable": "1", "expiring": "2", "not-yet": "3", "ok": "4"}
@@ -32,8 +23,22 @@ _WHICH_IMAGES = (
     "The images whose facts are known: in watched directories, or asked about. Approved images may run; pending ones "
     "have at least one of the approvals that they need."
 )
+_ABOUT_RULES = (
+    "In order: the first that matches decides. Decisions are those since the policy came into force; images are "
+    "counted as they stand, under every rule that decides on them for some user, and as if permissive rules were "
+    "enforced."
+)
+_ABOUT_EXCEPTIONS = (
+    "What lets named images run for a while though the requirements are not met; they are counted as they stand."
+)
+_ABOUT_KEYS = (
+    "Of keys that end within 30 days, or ended within the last 30, the last column has how many images lose their "
+    "approval by that, or have lost it."
+)
 _BREAK = Markup("/<wbr>")
 _NEVER = "9999"  # sorts after every date
+_STATUSES = {"none": "not known"}
+_NONE_ASKED = "no certificate is asked about"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,35 +67,24 @@ def render(report: Mapping[str, Any]) -> str:
         tag("title", title),
         tag("style", Markup(STYLE)),
     )
-    sections = (_summary, _rules, _exceptions, _images, _keys, _decisions, _files)
+    origin = ("On ", tag("b", report["host"]), f", {_second(report['at'])}, from {report['from']}")
+    sections = (tag("section", tag("h2", title, id=name), make(report)) for name, title, make in _SECTIONS)
     body = join(
-        _header(report),
-        tag("main", *(section(report) for section in sections)),
+        tag("header", tag("h1", "Which container images may run here"), _dim(*origin)),
+        tag("nav", *(tag("a", title, href=f"#{name}") for name, title, _ in _SECTIONS)),
+        tag("main", *sections),
         tag("footer", f"Made by eclctl {report['summary']['version']}. Times are UTC."),
         tag("script", Markup(SCRIPT)),
     )
     return f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head>\n<body>{body}</body></html>\n'
 
 
-def _header(report: Mapping[str, Any]) -> Markup:
-    links = {
-        "summary": "Summary",
-        "rules": "Rules",
-        "exceptions": "Exceptions",
-        "images": "Images",
-        "keys": "Signers and keys",
-        "decisions": "Recent decisions",
-        "files": "Policy files",
-    }
-    origin = ("On ", tag("b", report["host"]), f", {_second(report['at'])}, from {report['from']}")
-    return join(
-        tag("header", tag("h1", "Which container images may run here"), tag("div", *origin, class_="dim")),
-        tag("nav", *(tag("a", title, href=f"#{name}") for name, title in links.items())),
-    )
+def _note(text: str) -> Markup:
+    return tag("p", text, class_="dim")
 
 
-def _section(name: str, title: str, *content: object) -> Markup:
-    return tag("section", tag("h2", title, id=name), *content)
+def _dim(*content: object) -> Markup:
+    return tag("div", *content, class_="dim")
 
 
 def _table(
@@ -106,7 +100,7 @@ def _table(
     """
     body = [tag("tr", *(tag("td", cell.shows, class_=cell.kind, data_v=cell.by) for cell in row)) for row in rows]
     if not body:
-        return tag("p", nothing, class_="dim")
+        return _note(nothing)
     heads = [
         tag("th", title.removeprefix("#"), scope="col", class_="n" if title.startswith("#") else None)
         for title in columns
@@ -140,14 +134,12 @@ def _path(path: object, kind: str = "") -> Markup:
     return tag("div", first, *(join(_BREAK, part) for part in others), class_=f"mono path {kind}".rstrip())
 
 
-def _minute(time: object) -> str:
-    found = str(time)
-    return f"{found[:10]} {found[11:16]}"
+def _minute(time: str) -> str:
+    return f"{time[:10]} {time[11:16]}"
 
 
-def _second(time: object) -> str:
-    found = str(time)
-    return f"{found[:10]} {found[11:19]} UTC"
+def _second(time: str) -> str:
+    return f"{time[:10]} {time[11:19]} UTC"
 
 
 # -- summary -------------------------------------------------------------------------------------------------------
@@ -155,7 +147,7 @@ def _second(time: object) -> str:
 
 def _summary(report: Mapping[str, Any]) -> Markup:
     summary = report["summary"]
-    return _section("summary", "Summary", _cards(report, summary), _attention(summary), _facts(report, summary))
+    return join(_cards(report, summary), _attention(summary), _facts(report, summary))
 
 
 def _attention(summary: Mapping[str, Any]) -> Markup:
@@ -183,12 +175,9 @@ def _facts(report: Mapping[str, Any], summary: Mapping[str, Any]) -> Markup:
     facts: list[tuple[str, object]] = [("Policy", _mono(summary["policy"] or "none: every image is denied"))]
     if summary["generation"] is not None:
         loaded = summary["loaded_at"]
-        since = f", loaded {_second(loaded)}" if loaded else ""
-        facts.append(("Generation", f"{summary['generation']}{since}"))
-    if summary["rules"]["since"]:
-        facts.append(
-            ("Decisions counted", f"since {_second(summary['rules']['since'])}, when this policy came into force")
-        )
+        facts.append(("Generation", f"{summary['generation']}{f', loaded {_second(loaded)}' if loaded else ''}"))
+    if since := summary["rules"]["since"]:
+        facts.append(("Decisions counted", f"since {_second(since)}, when this policy came into force"))
     facts.append(("Images", _how_many(report, summary["images"])))
     facts.append(("Revocation", _ocsp(summary["ocsp"])))
     facts.append(("Audit log", summary["audit"] or "none: decisions are not recorded"))
@@ -209,14 +198,8 @@ def _how_many(report: Mapping[str, Any], images: Mapping[str, Any] | None) -> st
 
 
 def _ocsp(ocsp: Mapping[str, Any]) -> str:
-    found = [
-        f"{number} {'not known' if name == 'none' else name}" for name, number in ocsp["statuses"].items() if number
-    ]
-    return (
-        f"certificates that responders are asked about: {', '.join(found)}"
-        if found
-        else "no certificate is asked about"
-    )
+    found = [f"{number} {_STATUSES.get(name, name)}" for name, number in ocsp["statuses"].items() if number]
+    return f"certificates that responders are asked about: {', '.join(found)}" if found else _NONE_ASKED
 
 
 # -- rules ---------------------------------------------------------------------------------------------------------
@@ -228,15 +211,8 @@ def _rules(report: Mapping[str, Any]) -> Markup:
     rows = [_rule(number, rule) for number, rule in enumerate(report["rules"], 1)]
     no_rule = report["summary"]["rules"]["no_rule"]
     unmatched = f"No rule matched {no_rule['deny']:,} decisions, which were denied." if no_rule["deny"] else ""
-    return _section(
-        "rules",
-        "Rules",
-        tag("p", "In order: the first that matches decides. Decisions are those since the policy came into force; "
-            "images are counted as they stand, under every rule that decides on them for some user, and as if "
-            "permissive rules were enforced.", class_="dim"),
-        _table("rules", columns, rows, "There are no rules: nothing may run.", groups),
-        tag("p", unmatched, class_="dim"),
-    )  # fmt: skip
+    table = _table("rules", columns, rows, "There are no rules: nothing may run.", groups)
+    return join(_note(_ABOUT_RULES), table, _note(unmatched))
 
 
 def _rule(number: int, rule: Mapping[str, Any]) -> list[_Cell]:
@@ -245,7 +221,7 @@ def _rule(number: int, rule: Mapping[str, Any]) -> list[_Cell]:
         name.append(join(" ", _pill("permissive")))
     name.append(_path(rule["where"], "dim"))
     if rule["message"]:
-        name.append(tag("div", f"“{rule['message']}”", class_="dim"))
+        name.append(_dim(f"“{rule['message']}”"))
     images = rule["images"]
     return [
         _Cell(number, number, "n"),
@@ -286,29 +262,18 @@ def _asks(rule: Mapping[str, Any]) -> Markup:
         lines.append("no signature by unknown keys")
     if rule["discounted_signatures"] == "deny":
         lines.append("no signature that does not count")
-    return _list([*lines, *_lenience(rule)])
-
-
-def _lenience(rule: Mapping[str, Any]) -> Iterator[str]:
-    """What a rule takes that others refuse: an auditor should not have to read the files for that."""
+    # What other rules refuse: an auditor should not have to read the files for that.
     if rule["legacy_signatures"] == "accept":
-        yield "also signatures of before Singularity 3.6, which cover data only"
+        lines.append("also signatures of before Singularity 3.6, which cover data only")
     if rule["assurance"] == "none":
-        yield "also files that their owners can change after the answer"
+        lines.append("also files that their owners can change after the answer")
+    return _list(lines)
 
 
 def _exceptions(report: Mapping[str, Any]) -> Markup:
     columns = ("Exception", "State", "Until", "For", "Approved by", "Reason")
-    rows = [_exception(each) for each in report["summary"]["exceptions"]]
-    about = (
-        "What lets named images run for a while though the requirements are not met; they are counted as they stand."
-    )
-    return _section(
-        "exceptions",
-        "Exceptions",
-        tag("p", about, class_="dim"),
-        _table("exceptions", columns, rows, "There are none."),
-    )
+    rows = map(_exception, report["summary"]["exceptions"])
+    return join(_note(_ABOUT_EXCEPTIONS), _table("exceptions", columns, rows, "There are none."))
 
 
 def _exception(found: Mapping[str, Any]) -> list[_Cell]:
@@ -319,7 +284,7 @@ def _exception(found: Mapping[str, Any]) -> list[_Cell]:
     scope += [f"{name} {', '.join(map(str, numbers))}" for name, numbers in given]
     return [
         _Cell(join(tag("b", found["name"]), _path(found["file"], "dim")), found["name"]),
-        _Cell(join(_pill(found["state"]), tag("div", found["why"], class_="dim"))),
+        _Cell(join(_pill(found["state"]), _dim(found["why"]))),
         _Cell(_minute(found["ends"]) if found["ends"] else "-", found["ends"] or "", "nowrap"),
         _Cell(_list(scope)),
         _Cell(", ".join(found["approved_by"]) or "-"),
@@ -336,22 +301,18 @@ def _images(report: Mapping[str, Any]) -> Markup:
     notes = [_WHICH_IMAGES]
     if left_out:
         notes.append(f"{left_out:,} more are left out of this page.")
-    rows = [[_Cell(_path(each["path"])), _Cell(each["reason"])] for each in unread]
-    return _section(
-        "images",
-        "Images",
-        tag("p", " ".join(notes), class_="dim"),
-        _table("images", columns, map(_image, report["images"]), "No image is known."),
-        tag("p", "These files could not be judged:", class_="dim") if unread else "",
-        _table("unread", ("File", "Why"), rows, "") if unread else "",
-    )
+    shown = [_note(" ".join(notes)), _table("images", columns, map(_image, report["images"]), "No image is known.")]
+    if unread:
+        rows = [[_Cell(_path(each["path"])), _Cell(each["reason"])] for each in unread]
+        shown += [_note("These files could not be judged:"), _table("unread", ("File", "Why"), rows, "")]
+    return join(*shown)
 
 
 def _image(image: Mapping[str, Any]) -> list[_Cell]:
     standings = image["standings"]
     alone = len(standings) == 1
     facts = f"{image['kind'] or 'damaged'}, {_size(image['size'])}"
-    shown = [_path(image["path"]), tag("div", facts, class_="dim")]
+    shown = [_path(image["path"]), _dim(facts)]
     if image["manifest"]:
         shown.append(tag("div", image["manifest"], class_="mono dim path"))
     shown.append(_signatures(image["signatures"]))
@@ -378,21 +339,19 @@ def _lacks(standing: Mapping[str, Any], *, alone: bool) -> list[str]:
     if standing["stand"] == "approved":
         return []
     under = "" if alone else f"{standing['rule']}: "
-    return [under + line for line in map(_missing, standing["missing"])] or [under + standing["reason"]]
-
-
-def _missing(missing: Mapping[str, Any]) -> str:
-    could = ", ".join(missing["could_sign"]) or "no signer"
-    return f"{missing['requirement']}: {missing['have']} of {missing['needed']}; could sign: {could}"
+    lines = []
+    for missing in standing["missing"]:
+        could = ", ".join(missing["could_sign"]) or "no signer"
+        lines.append(f"{under}{missing['requirement']}: {missing['have']} of {missing['needed']}; could sign: {could}")
+    return lines or [under + standing["reason"]]
 
 
 def _signatures(signatures: Sequence[Mapping[str, Any]]) -> Markup:
     if not signatures:
-        return tag("div", "no signatures", class_="dim")
+        return _dim("no signatures")
     counting = sum(each["counts"] for each in signatures)
-    lines = [_signature(each) for each in signatures]
-    noun = "signature" if len(signatures) == 1 else "signatures"
-    return tag("details", tag("summary", f"{len(signatures)} {noun}, {counting} of them count"), _list(lines))
+    summary = f"{counted(len(signatures), 'signature')}, {counting} of them count"
+    return tag("details", tag("summary", summary), _list(map(_signature, signatures)))
 
 
 def _signature(report: Mapping[str, Any]) -> str:
@@ -414,22 +373,17 @@ def _size(size: int) -> str:
 def _keys(report: Mapping[str, Any]) -> Markup:
     columns = ("Signer", "Key", "Name", "From", "Until", "State", "#Images")
     ending = {key["id"]: key["images"] for key in report["summary"]["expiring"] or ()}
-    return _section(
-        "keys",
-        "Signers and keys",
-        tag("p", "Of keys that end within 30 days, or ended within the last 30, the last column has how many images "
-            "lose their approval by that, or have lost it.", class_="dim"),
-        _table("keys", columns, (_key(key, ending) for key in report["keys"]), "No signer has a key."),
-    )  # fmt: skip
+    rows = (_key(key, ending) for key in report["keys"])
+    return join(_note(_ABOUT_KEYS), _table("keys", columns, rows, "No signer has a key."))
 
 
 def _key(key: Mapping[str, Any], ending: Mapping[str, int]) -> list[_Cell]:
     who: list[object] = [tag("b", ", ".join(key["signers"]) or "(anyone)")]
     if key["where"]:
         who.append(_path(key["where"], "dim"))
-    what: list[object] = [tag("div", key["id"], class_="mono path"), tag("div", key["kind"], class_="dim")]
+    what: list[object] = [tag("div", key["id"], class_="mono path"), _dim(key["kind"])]
     state: list[object] = [_pill(key["state"])]
-    state += [tag("div", key[why], class_="dim") for why in ("why", "revocation") if key[why]]
+    state += [_dim(key[why]) for why in ("why", "revocation") if key[why]]
     return [
         _Cell(join(*who), ", ".join(key["signers"])),
         _Cell(join(*what), key["id"]),
@@ -448,12 +402,7 @@ def _decisions(report: Mapping[str, Any]) -> Markup:
     columns = ("Time", "Decision", "Image", "Rule", "#User", "Signers")
     source = report["decisions_from"]
     where = f"The newest, from {source}." if source else "Decisions are not recorded: there is no audit log."
-    return _section(
-        "decisions",
-        "Recent decisions",
-        tag("p", where, class_="dim"),
-        _table("decisions", columns, map(_decision, report["decisions"]), "There are none."),
-    )
+    return join(_note(where), _table("decisions", columns, map(_decision, report["decisions"]), "There are none."))
 
 
 def _decision(decision: Mapping[str, Any]) -> list[_Cell]:
@@ -470,19 +419,28 @@ def _decision(decision: Mapping[str, Any]) -> list[_Cell]:
 
 
 def _files(report: Mapping[str, Any]) -> Markup:
-    shown = [_file(each) for each in report["files"]] or [tag("p", "There is no policy.", class_="dim")]
-    return _section(
-        "files", "Policy files", tag("p", "As they were when this policy was loaded.", class_="dim"), *shown
-    )
+    shown = [_file(each) for each in report["files"]] or [_note("There is no policy.")]
+    return join(_note("As they were when this policy was loaded."), *shown)
 
 
 def _file(file: Mapping[str, Any]) -> Markup:
     lines = [] if file["text"] is None else file["text"].splitlines()
     width = len(str(len(lines)))
     numbered = [join(f"{number:>{width}}  ", line, Markup("\n")) for number, line in enumerate(lines, 1)]
-    content = tag("pre", *numbered) if lines else tag("p", "Its text is too long for this page.", class_="dim")
+    content = tag("pre", *numbered) if lines else _note("Its text is too long for this page.")
     return join(
         tag("h3", _mono(file["path"])),
         tag("div", f"{file['size']:,} bytes, sha256:{file['sha256']}", class_="mono dim path"),
         tag("details", tag("summary", f"{len(lines)} lines"), content, open=True),
     )
+
+
+_SECTIONS: tuple[tuple[str, str, Callable[[Mapping[str, Any]], Markup]], ...] = (
+    ("summary", "Summary", _summary),
+    ("rules", "Rules", _rules),
+    ("exceptions", "Exceptions", _exceptions),
+    ("images", "Images", _images),
+    ("keys", "Signers and keys", _keys),
+    ("decisions", "Recent decisions", _decisions),
+    ("files", "Policy files", _files),
+)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import islice
 from typing import Any
 
 from eclctl.decide.breakglass import Candidate, standing
+from eclctl.decide.key_reports import short_name
 from eclctl.decide.snapshot import Snapshot
 from eclctl.model import Missing
 from eclctl.policy.language import Match, Rule
 from eclctl.policy.load import PolicyFile
+from eclctl.report.answers import seconds, signature_fields
 from eclctl.report.keys import ListedKey
 from eclctl.report.survey import ImageReport, RuleStanding, Survey, Tally
 
@@ -25,18 +27,12 @@ __all__ = [
     "key_fields",
     "match_fields",
     "rule_fields",
-    "seconds",
     "survey_fields",
     "turning_fields",
 ]
 
 _MOST_TEXT = 1024 * 1024
 _MOST = 64  # of what an image has many of: any user can have written it
-
-
-def seconds(time: datetime | None) -> str | None:
-    """Write a time in UTC with whole seconds."""
-    return None if time is None else time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def rule_fields(rule: Rule, counts: Mapping[str, int], images: Tally) -> dict[str, Any]:
@@ -86,19 +82,20 @@ def match_fields(match: Match) -> dict[str, Any]:
 
 def key_fields(key: ListedKey, now: datetime) -> dict[str, Any]:
     """Describe a key, and what it is worth at `now`."""
+    about = key.about
     return {
         "signers": list(key.signers),
         "kind": key.kind,
-        "id": key.id,
-        "short": key.short,
-        "title": key.title,
-        "begins": seconds(key.life.begins),
-        "ends": seconds(key.life.ends),
+        "id": about.id,
+        "short": short_name(about.id),
+        "title": about.title,
+        "begins": seconds(about.life.begins),
+        "ends": seconds(about.life.ends),
         "state": key.state(now),
-        "why": None if key.life.fault is None else key.life.fault.message,
-        "revocation": key.revocation or None,
+        "why": None if about.life.fault is None else about.life.fault.message,
+        "revocation": about.revocation or None,
         "where": key.where or None,
-        "source": key.source or None,
+        "source": about.source or None,
     }
 
 
@@ -107,11 +104,11 @@ def turning_fields(survey: Survey) -> list[dict[str, Any]]:
     return [
         {
             **{name: value for name, value in key_fields(key, survey.now).items() if name not in {"where", "source"}},
-            "days": (key.life.ends - survey.now).days,
-            "images": survey.concerned[key.name, key.key],
+            "days": (key.about.life.ends - survey.now).days,
+            "images": survey.concerned[key.name, key.about.key],
         }
         for key in survey.turning
-        if key.life.ends is not None
+        if key.about.life.ends is not None
     ]
 
 
@@ -167,10 +164,7 @@ def image_fields(report: ImageReport) -> dict[str, Any]:
         "manifest": report.manifest,
         "digests": {str(number): digest for number, digest in islice(sorted(report.digests.items()), _MOST)},
         "standings": [_standing(standing) for standing in report.standings],
-        "signatures": [
-            {"id": each.id, "format": each.format, "signer": each.signer, "counts": each.counts, "why": each.why}
-            for each in report.signatures[:_MOST]
-        ],
+        "signatures": [signature_fields(each) for each in report.signatures[:_MOST]],
     }
 
 

@@ -15,9 +15,8 @@ from itertools import islice
 
 from eclctl.decide.cache import Kept
 from eclctl.decide.facts import Facts
-from eclctl.decide.judgement import under_rule
+from eclctl.decide.judgement import NOT_KNOWN, refused, under_rule
 from eclctl.decide.place import TrustedPlace
-from eclctl.decide.refusals import NOT_KNOWN, refused
 from eclctl.decide.snapshot import Snapshot
 from eclctl.model import Claim, Code, Outcome, SignatureReport, Verification
 from eclctl.policy.evaluate import too_old
@@ -113,12 +112,7 @@ class Tally:
 
     def add(self, stand: Stand) -> None:
         """Count one more."""
-        if stand is Stand.APPROVED:
-            self.approved += 1
-        elif stand is Stand.PENDING:
-            self.pending += 1
-        else:
-            self.denied += 1
+        setattr(self, stand.value, getattr(self, stand.value) + 1)  # each field has the name of a stand
 
 
 def usable(snapshot: Snapshot, facts: Facts) -> bool:
@@ -184,7 +178,7 @@ class Survey:
         self.outdated = 0
         self.files = 0
         self._statuses = statuses
-        self._turning = {(key.name, key.key): key for key in turning}
+        self._turning = {(key.name, key.about.key): key for key in turning}
 
     def add(self, kept: Iterable[Kept]) -> None:
         """Count these."""
@@ -223,7 +217,7 @@ class Survey:
         signed = {_key(claim) for claim in claims} & self._turning.keys()
         for name in sorted(signed):
             mine = [number for number, claim in enumerate(claims) if _key(claim) == name]
-            ends = self._turning[name].life.ends
+            ends = self._turning[name].about.life.ends
             if ends is not None and ends <= self.now:
                 yield name, {number: why for number, why in rejected.items() if number not in mine}
             else:
@@ -231,5 +225,5 @@ class Survey:
 
 
 def _key(claim: Claim) -> tuple[str, str]:
-    """Return what `ListedKey.name` and `key` are for the key that made a signature."""
+    """Return what `ListedKey.name` and `about.key` are for the key that made a signature."""
     return claim.signer.id, claim.key if SIGNER_TYPES[claim.signer.kind].in_keyrings else claim.signer.id

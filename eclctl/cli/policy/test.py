@@ -175,7 +175,7 @@ def _lines(result: CaseResult) -> Iterator[str]:
         label = "" if each.what == "decision" else f" {each.what}"
         yield from wrapped(f"expected{label}: {printable(each.expected)}", _INDENT, _FURTHER)
         yield from wrapped(f"     got{label}: {printable(each.got)}", _INDENT, _FURTHER)
-    rule, where = result.decision.rule, result.decision.rule_where
+    rule, where = result.decision.rule, result.decision.outcome.rule_where
     if rule is not None and where is not None:
         yield f"        by rule {printable(rule)}, {printable(where)}"  # a path is not broken, however long
     yield from wrapped(f"reason: {printable(result.decision.reason)}", _INDENT, _FURTHER)
@@ -224,7 +224,7 @@ def _shape(made: Run) -> dict[str, object]:
 
 def _test(timed: Timed) -> dict[str, object]:
     result = timed.result
-    decision = result.decision
+    decision, where = result.decision, result.decision.outcome.rule_where
     return {
         "name": result.case.name,
         "file": json_text(result.case.mark.file),
@@ -234,7 +234,7 @@ def _test(timed: Timed) -> dict[str, object]:
         "decision": decision.verdict,
         "code": decision.code,
         "rule": decision.rule,
-        "rule_where": None if decision.rule_where is None else json_text(decision.rule_where),
+        "rule_where": None if where is None else json_text(where),
         "reason": decision.reason,
         "signers": list(decision.signers),
         "missing": [each.requirement for each in decision.missing],

@@ -107,7 +107,7 @@ def _repeated_fields(decision: Decision) -> dict[str, object]:
         "rule": decision.rule,
         "mode": decision.mode,
         "would": would and would.value,
-        "exception": decision.exception,
+        "exception": decision.outcome.exception,
         "kind": kind and kind.value,
         "signers": decision.signers,
         "assurance": assurance and assurance.value,

@@ -38,7 +38,7 @@ def test_an_approved_exception_lets_a_named_file_run(site: BreakGlass) -> None:
     assert site.ask(image).code is Code.REQUIREMENTS_NOT_MET
     site.grant("drain", image)
     decision = site.ask(image)
-    assert (decision.verdict, decision.code, decision.exception) == (Verdict.ALLOW, Code.EXCEPTION, "drain")
+    assert (decision.verdict, decision.code, decision.outcome.exception) == (Verdict.ALLOW, Code.EXCEPTION, "drain")
     assert (decision.rule, decision.signers, decision.mode) == ("production", ("scanner", "approver"), "enforce")
     assert decision.reason.startswith(
         "exception 'drain' allows what rule 'production' does not (until 2026-11-24 12:00"
@@ -61,7 +61,7 @@ def test_without_exceptions_in_the_policy_their_files_say_nothing(site: BreakGla
 def test_an_image_that_meets_the_requirements_needs_no_exception(site: BreakGlass) -> None:
     image = site.image("a.sif")
     site.grant("drain", image)
-    assert (site.ask(image).code, site.ask(image).exception) == (Code.REQUIREMENTS_MET, None)
+    assert (site.ask(image).code, site.ask(image).outcome.exception) == (Code.REQUIREMENTS_MET, None)
 
 
 def test_another_file_is_denied(site: BreakGlass) -> None:
@@ -189,7 +189,7 @@ def test_the_first_active_one_is_named(site: BreakGlass) -> None:
     site.grant("a-lacks", image, by=["scanner"])
     site.grant("b-stands", image)
     site.grant("c-stands-too", image)
-    assert site.ask(image).exception == "b-stands"
+    assert site.ask(image).outcome.exception == "b-stands"
 
 
 # -- approvals ---------------------------------------------------------------------------------------------------------
@@ -413,7 +413,7 @@ def test_it_does_not_stand_for_too_little_assurance(site: BreakGlass) -> None:
     assert site.ask(image).code is Code.ASSURANCE_TOO_LOW
 
 
-def test_a_path_counts_only_where_nobody_else_can_change_what_lies_there(site: BreakGlass) -> None:
+def test_a_path_counts_only_where_no_other_user_can_change_what_lies_there(site: BreakGlass) -> None:
     image = site.image("a.sif", HALF)
     site.use_policy(TERMS + RULES + "    assurance: none\n")
     path = site.grant("path", f"{site.library}/**")
@@ -452,7 +452,7 @@ def test_an_exception_that_is_refused_keeps_nothing_else_from_loading(site: Brea
     broken.write_text("version: 2\nexception: broken\nrunning: yes\n")
     site.reload()
     assert site.stands("broken").state is State.REFUSED
-    assert site.ask(image).exception == "drain"
+    assert site.ask(image).outcome.exception == "drain"
 
 
 def test_each_has_the_signatures_beside_its_own_file_alone(site: BreakGlass) -> None:

@@ -88,7 +88,7 @@ def test_a_name_and_a_number_may_be_the_same_owner(uid: int) -> None:
     assert (found.uid, found.unknown) == (1000, False)
 
 
-def test_a_uid_in_ranges_of_several_owners_is_nobody_and_denied_what_each_is() -> None:
+def test_a_uid_in_ranges_of_several_owners_is_no_user_and_denied_what_each_is() -> None:
     found = identity(100006, 77)
     assert found is not None
     assert (found.uid, found.groups, found.unknown) == (None, {77}, False)
@@ -143,14 +143,14 @@ def test_where_the_file_cannot_be_read_accounts_are_themselves_and_others_may_be
 
 
 def test_a_gid_of_an_owner_stands_for_their_groups_where_the_uid_is_theirs() -> None:
-    """Whoever has subordinate gids can leave their own groups behind."""
+    """A user with subordinate gids can leave their own groups behind."""
     found = identity(1000, 200001)
     assert found is not None
     assert (found.uid, found.groups, found.person) == (1000, {100, 500}, 1000)
     assert found.denied_groups == {200001}
 
 
-def test_a_gid_of_an_owner_makes_nobody_else_the_owner_and_denies_as_them() -> None:
+def test_a_gid_of_an_owner_makes_no_other_user_the_owner_and_denies_as_them() -> None:
     """Who runs a program that is setgid to it has not become its owner."""
     found = identity(4242, 77, 200001)
     assert found is not None
@@ -188,7 +188,7 @@ def test_with_very_many_gids_in_ranges_none_is_looked_up() -> None:
     assert (found.groups, found.unknown, host.asked) == ({77}, True, [])
 
 
-def test_while_nothing_is_known_a_caller_is_nobody_and_every_deny_is_for_them() -> None:
+def test_while_nothing_is_known_a_caller_is_no_user_and_every_deny_is_for_them() -> None:
     asked = Caller(100001, 77)
     found = unidentified(asked, ids()).identity
     assert found is not None

@@ -1,4 +1,4 @@
-"""Every error that becomes `internal-error` is told to whoever looks after bugs, and no other is."""
+"""Every error that becomes `internal-error` is told to `on_bug`, and no other is."""
 
 from __future__ import annotations
 

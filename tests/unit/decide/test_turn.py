@@ -1,4 +1,4 @@
-"""One batch of questions, asked before the first is answered: what is seen once may serve all, and nobody later."""
+"""One batch of questions, asked before the first is answered: what is seen once may serve all of it."""
 
 from __future__ import annotations
 

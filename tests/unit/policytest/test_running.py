@@ -105,7 +105,7 @@ def test_what_no_rule_matches_is_denied_before_anything_is_said_of_content(tmp_p
 
 def test_the_role_is_part_of_the_question(tmp_path: Path) -> None:
     (result,) = results(tmp_path, one("role: overlay"))
-    assert result.decision.role == "overlay"
+    assert result.decision.question.role == "overlay"
 
 
 def test_rules_for_other_hosts_are_tested_as_these_hosts_load_them(tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_an_image_is_read_once_however_many_tests_ask(tmp_path: Path) -> None:
         image.write_bytes(b"another")
         second = runner.run(made.cases[1])
     assert (first.decision.code, second.decision.code) == (Code.REQUIREMENTS_MET, Code.REQUIREMENTS_MET)
-    assert second.decision.caller == Caller(0, 500, frozenset({500}))
+    assert second.decision.question.caller == Caller(0, 500, frozenset({500}))
 
 
 def test_certificates_are_as_good_in_one_test_as_in_the_next_says(tmp_path: Path) -> None:

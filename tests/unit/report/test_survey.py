@@ -1,4 +1,4 @@
-"""How images stand under a policy: by rule, for whoever asks, now and when a key has ended."""
+"""How images stand under a policy: by rule, for all callers, now and when a key has ended."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def reports(site: Site, *names: str) -> dict[str, ImageReport]:
 def survey(site: Site, *names: str, **lives: Lifetime) -> Survey:
     """Survey images, when signers' keys live as it is said."""
     keys = listed_keys(site.engine.snapshot, site.engine.statuses, site.now)
-    changed = [replace(key, life=lives.get(key.signers[0], key.life)) for key in keys]
+    changed = [replace(key, about=key.about._replace(life=lives.get(key.signers[0], key.about.life))) for key in keys]
     found = Survey(site.engine.snapshot, site.engine.statuses, turning(changed, site.now), site.now)
     found.add(known(site, *names))
     return found
@@ -164,8 +164,8 @@ def test_images_are_counted_that_a_key_left_unapproved_when_it_expired(site: Sit
     rules = "rules: [{name: one, match: {paths: ['@LIBRARY@/**']}, require: [{any_of: [someone]}]}]\n"
     site.use_policy(rules, f"version: 1\nsigners: {{someone: {{pgp: [{expired}]}}}}\n")
     (key,) = listed_keys(site.engine.snapshot, site.engine.statuses, NOW)
-    assert key.life.ends is not None
-    site.now = key.life.ends + timedelta(days=1)
+    assert key.about.life.ends is not None
+    site.now = key.about.life.ends + timedelta(days=1)
     found = survey(site, "gpg-expired-key.sif")
     assert [each.state(site.now) for each in found.turning] == ["expired"]
     assert list(found.concerned.values()) == [1]
@@ -176,7 +176,7 @@ def test_images_are_counted_that_a_key_left_unapproved_when_it_expired(site: Sit
 )
 def test_a_key_is_said_to_expire_thirty_days_ahead(site: Site, days: int, state: str) -> None:
     (key, *_) = listed_keys(site.engine.snapshot, site.engine.statuses, NOW)
-    key = replace(key, life=Lifetime(ends=NOW + timedelta(days=days)))
+    key = replace(key, about=key.about._replace(life=Lifetime(ends=NOW + timedelta(days=days))))
     assert key.state(NOW) == state
     assert bool(turning([key], NOW)) is (-30 <= days <= 30)
 

@@ -15,24 +15,6 @@ from typing import NamedTuple
 
 from eclctl.terms import Finding, KeyRef, Kind, SignatureFormat, Verdict
 
-__all__ = [
-    "ALLOWING",
-    "Alias",
-    "Caller",
-    "Claim",
-    "Code",
-    "DataObject",
-    "Failure",
-    "Identity",
-    "Missing",
-    "OciContent",
-    "Outcome",
-    "RequirementReport",
-    "SignatureReport",
-    "SignerReport",
-    "Verification",
-]
-
 
 class Alias(NamedTuple):
     """Another name of a file than the one that rules use.

@@ -15,9 +15,6 @@ import math
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NoReturn
 
-__all__ = ["MAX_DEPTH", "JsonError", "MembersError", "loads", "members", "variant"]
-
-
 MAX_DEPTH = 64
 """How deep arrays and objects may be nested. The interpreter's own limit varies with its version and its stack."""
 

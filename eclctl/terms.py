@@ -9,19 +9,6 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-__all__ = [
-    "NO_PURPOSE_KNOWN",
-    "Assurance",
-    "Finding",
-    "KeyRef",
-    "Kind",
-    "SignatureFormat",
-    "SignerKind",
-    "Verdict",
-    "is_purpose",
-    "purpose",
-]
-
 
 class Kind(StrEnum):
     """What sort of image a file is."""

@@ -12,20 +12,6 @@ from __future__ import annotations
 
 import os
 
-__all__ = [
-    "bounded_integer",
-    "bounded_seconds",
-    "counted",
-    "duration_as_written",
-    "duration_in_words",
-    "json_text",
-    "parse_duration",
-    "printable",
-    "printable_ascii",
-    "printable_message",
-    "quoted",
-]
-
 _SURROGATE_ESCAPE = 0xDC00
 _NOT_UTF_8 = range(0xDC80, 0xDD00)  # what os.fsdecode makes of a byte that is not UTF-8
 _NOT_ASCII = 0x80

@@ -18,8 +18,6 @@ from eclctl.policy.outcome import EXCUSED, by_exception
 from eclctl.policy.select import named_by
 from eclctl.terms import Assurance
 
-__all__ = ["apply_exceptions"]
-
 
 def apply_exceptions(  # noqa: PLR0917 - all that it depends on, in the order of a decision
     outcome: Outcome, snapshot: Snapshot, place: Place, whole: str | None, caller: Caller, now: datetime

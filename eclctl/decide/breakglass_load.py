@@ -21,8 +21,6 @@ from eclctl.signature import openpgp
 from eclctl.signature.openpgp.detached import MAX_DETACHED
 from eclctl.terms import Finding, KeyRef, SignerKind
 
-__all__ = ["MAX_EXCEPTIONS", "MAX_FILE", "MAX_SIGNATURE_FILES", "load_exceptions"]
-
 MAX_EXCEPTIONS = 256
 """The most exceptions that are read; more are refused."""
 

@@ -15,8 +15,6 @@ from eclctl.decide.facts import Facts
 from eclctl.files.locating import FileKey
 from eclctl.model import Alias
 
-__all__ = ["CacheStats", "FactCache", "Kept"]
-
 
 @dataclass(frozen=True, slots=True)
 class CacheStats:

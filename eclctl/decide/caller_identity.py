@@ -38,17 +38,6 @@ from eclctl.config.subordinate_ids import (
 from eclctl.model import Caller, Identity
 from eclctl.text import quoted
 
-__all__ = [
-    "Accounts",
-    "NameService",
-    "Owner",
-    "calling_user",
-    "has_subordinate_ids",
-    "identifier",
-    "identify",
-    "unidentified",
-]
-
 MOST_GIDS: Final = 256
 """Gids of one caller in ranges that are looked up; with more, nothing is known of any of them."""
 

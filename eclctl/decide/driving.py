@@ -13,8 +13,6 @@ from eclctl.decide.facts import Facts
 from eclctl.decide.questions import Decision, Lookup, Pending, Question, StatusNeeded
 from eclctl.trust.revocation import Link
 
-__all__ = ["drive"]
-
 
 def drive(
     engine: Engine,

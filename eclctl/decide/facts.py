@@ -17,8 +17,6 @@ from eclctl.terms import Finding
 from eclctl.trust.keyring import KeyStore, judge_claim, next_turning_point
 from eclctl.trust.revocation import NO_STATUS, StatusSource
 
-__all__ = ["Facts", "Judgements", "Outcomes"]
-
 
 class Outcomes:
     """What one policy says of one set of facts, by everything else that it depends on.

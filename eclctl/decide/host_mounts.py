@@ -22,8 +22,6 @@ from eclctl.policy.lint import LintRemark
 from eclctl.terms import Assurance, Verdict
 from eclctl.text import printable_message, quoted
 
-__all__ = ["HostMounts", "exists_here", "trusted_file_systems", "why_no_trusted_path", "why_rule_cannot"]
-
 _DEEP = "**"
 _MOST_PATHS = 20
 _PAGE = "docs/filesystems.md"

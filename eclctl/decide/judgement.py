@@ -31,8 +31,6 @@ from eclctl.policy.select import select_rule
 from eclctl.terms import Finding, Kind
 from eclctl.trust.revocation import NO_STATUS, StatusSource
 
-__all__ = ["NOT_KNOWN", "NO_POLICY", "Judgement", "before_reading", "judge_image", "refused", "rule_at", "under_rule"]
-
 _FIRST = frozenset({Code.WITHDRAWN, Code.INTERNAL_ERROR})  # said of the content, under every rule and at every place
 
 

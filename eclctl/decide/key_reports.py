@@ -14,8 +14,6 @@ from eclctl.terms import SignerKind
 from eclctl.trust.revocation import StatusSource
 from eclctl.trust.signer_types import SIGNER_TYPES, Description
 
-__all__ = ["KeyReport", "keys_behind", "short_name"]
-
 _SHORT = 16  # hex digits
 _VERSION_4 = 40  # hex digits of a fingerprint
 

@@ -25,8 +25,6 @@ from eclctl.trust.keyring import KeyStore
 from eclctl.verify.examine import examine
 from eclctl.verify.hashing import HashPool, hash_file
 
-__all__ = ["FactReader", "facts_at_hand", "locate_again", "sandbox_facts"]
-
 _TRUSTED_PATH = Assurance.TRUSTED_PATH
 
 

@@ -13,8 +13,6 @@ from eclctl.terms import Assurance
 if TYPE_CHECKING:
     from eclctl.files.locating import Located
 
-__all__ = ["Place", "TrustedPlace"]
-
 
 @dataclass(frozen=True, slots=True)
 class TrustedPlace:

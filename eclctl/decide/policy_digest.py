@@ -12,8 +12,6 @@ from eclctl.decide.breakglass import Exceptions
 from eclctl.policy.language import Policy
 from eclctl.trust.keyring import KeyStore
 
-__all__ = ["policy_digest"]
-
 
 def policy_digest(policy: Policy, store: KeyStore, exceptions: Exceptions) -> str:
     """Return the digest of a policy, its keys and its exceptions: `sha256:` and 64 hexadecimal digits."""

@@ -18,8 +18,6 @@ from eclctl.model import Alias, Caller, Code, Missing, Outcome, SignatureReport
 from eclctl.terms import Assurance, Kind, Verdict
 from eclctl.trust.revocation import Link
 
-__all__ = ["Decision", "Given", "Lookup", "Opening", "Pending", "Prefetched", "Question", "StatusNeeded", "Turn"]
-
 
 class Question(NamedTuple):
     """May this caller run this image?

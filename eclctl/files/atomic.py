@@ -30,21 +30,6 @@ from typing import Final, Required, TypedDict, Unpack
 
 from eclctl.errors import EclctlError
 
-__all__ = [
-    "NO_LINKS",
-    "Existing",
-    "NewFileError",
-    "atomic_writer",
-    "flush_directory",
-    "give_name",
-    "is_temporary",
-    "prepared_file",
-    "require_replaceable",
-    "temporary_name",
-    "write_at",
-    "write_file",
-]
-
 NO_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 """The errors of link(2) on file systems without hard links."""
 

@@ -14,17 +14,6 @@ from eclctl.files.syscalls import Attributes
 from eclctl.files.trusted_path import TrustBasis, Weakness
 from eclctl.model import Alias
 
-__all__ = [
-    "NoName",
-    "NotLocalError",
-    "StaleError",
-    "aliases_of",
-    "find_named_file",
-    "first_name_that_leads",
-    "follow",
-    "normalised",
-]
-
 
 class NoName(Enum):
     """Why no name is known for a file."""

@@ -11,8 +11,6 @@ from eclctl.errors import BusyImageError, UnreadableImageError, UnsupportedFileE
 from eclctl.files.syscalls import Attributes, Credentials, assumed
 from eclctl.files.writers import READ, lease_error
 
-__all__ = ["NO_DESCRIPTORS", "OWN_RIGHTS", "LookupRights", "not_opened", "open_named", "readable"]
-
 NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE})
 """The errors of open(2) when this process, or the host, can open no more files."""
 

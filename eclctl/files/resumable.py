@@ -23,8 +23,6 @@ from typing import Final
 
 from eclctl.files.atomic import Existing, NewFileError, flush_directory, give_name, require_replaceable
 
-__all__ = ["PartialFile", "is_partial", "open_partial", "partial_name"]
-
 _MODE: Final = 0o755
 """Launchers also execute images. Only the owner may write: an image that others can write is on no trusted path."""
 

@@ -28,8 +28,6 @@ from eclctl.files.configured_mounts import UNIT_DIRECTORIES, ConfiguredMounts, E
 from eclctl.files.local_lookup import LocalFiles, LocalLookupError, Lstat
 from eclctl.files.mounts import FilesystemTrust, Mount, Mounts, is_below
 
-__all__ = ["FilesystemJudge", "Filesystems", "SystemPaths", "device_groups"]
-
 OWN_OWNERS = frozenset(
     {"bcachefs", "btrfs", "erofs", "ext2", "ext3", "ext4", "f2fs", "jfs", "nilfs2", "squashfs", "tmpfs", "xfs"}
 )

@@ -25,17 +25,6 @@ from eclctl.files.sandbox_walk import WalkResult
 from eclctl.files.syscalls import Attributes, DirectoryAttributes, attributes
 from eclctl.files.writers import Writers
 
-__all__ = [
-    "OTHERS_WRITE",
-    "TrustBasis",
-    "Weakness",
-    "directory_weakness",
-    "file_system_weakness",
-    "file_weakness",
-    "sandbox_weakness",
-    "writers_weakness",
-]
-
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _LONGEST_SHOWN = 200
 

@@ -14,8 +14,6 @@ from eclctl.files.syscalls import Attributes
 from eclctl.files.writers import Writers
 from eclctl.local.engine import decide_here, load_site, opened_engine
 
-__all__ = ["decide_as_if_at"]
-
 
 @dataclass(frozen=True, slots=True)
 class _LocatorAtFinalPath(Locator):

@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from eclctl.config.settings import Settings
     from eclctl.trust.revocation import Known, Link, StatusSubject
 
-__all__ = ["Responders", "explain_here", "load_site", "opened_engine"]
-
 _MOST_SHOWN = 5
 
 

@@ -34,17 +34,6 @@ from eclctl.text import duration_as_written, quoted
 if TYPE_CHECKING:
     from eclctl.model import Caller
 
-__all__ = [
-    "FILE_NAME",
-    "FileName",
-    "PolicyException",
-    "Standing",
-    "State",
-    "approvers",
-    "read_exception",
-    "read_terms",
-]
-
 FILE_NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
 """What an exception may be called; its file has that name and ends in `.yaml`."""
 

@@ -11,8 +11,6 @@ from eclctl.decide.questions import Decision
 from eclctl.model import SignatureReport
 from eclctl.terms import Verdict
 
-__all__ = ["all_fields", "decision_fields", "explanation_fields", "seconds", "signature_fields"]
-
 
 def decision_fields(decision: Decision) -> dict[str, Any]:
     """The result of `check`: every field of docs/protocol.md, on allow and deny alike."""

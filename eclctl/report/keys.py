@@ -13,8 +13,6 @@ from eclctl.trust.keyring import KeyStore
 from eclctl.trust.revocation import StatusSource
 from eclctl.trust.signer_types import Description, signer_type
 
-__all__ = ["SOON", "ListedKey", "listed_keys", "turning"]
-
 SOON = timedelta(days=30)
 """What ends within this is about to expire; what ended within it has just expired."""
 

@@ -6,8 +6,6 @@ from html import escape
 
 from eclctl.text import printable_message
 
-__all__ = ["Markup", "html_text", "join", "tag"]
-
 _EMPTY = frozenset({"meta", "br", "hr"})
 
 

@@ -10,8 +10,6 @@ from eclctl.report.markup import Markup, join, tag
 from eclctl.report.style import SCRIPT, STYLE, content_security_policy
 from eclctl.text import counted
 
-__all__ = ["render"]
-
 _PILLS = {
     **dict.fromkeys(("approved", "allow", "ok"), "yes"),
     **dict.fromkeys(("pending", "expiring", "not-yet", "permissive", "active"), "wait"),

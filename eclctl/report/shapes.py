@@ -19,18 +19,6 @@ from eclctl.report.answers import seconds, signature_fields
 from eclctl.report.keys import ListedKey
 from eclctl.report.survey import ImageReport, RuleStanding, Survey, Tally
 
-__all__ = [
-    "condition_fields",
-    "exception_fields",
-    "file_fields",
-    "image_fields",
-    "key_fields",
-    "match_fields",
-    "rule_fields",
-    "survey_fields",
-    "turning_fields",
-]
-
 _MOST_TEXT = 1024 * 1024
 _MOST = 64  # of what an image has many of: any user can have written it
 

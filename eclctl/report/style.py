@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 
-__all__ = ["SCRIPT", "STYLE", "content_security_policy"]
-
 STYLE = """
 :root{--ink:#1d2733;--dim:#5b6875;--line:#d5dce3;--soft:#f4f6f8;--page:#fff;
 --yes:#17663a;--yes-soft:#e3f3e9;--wait:#7a4d00;--wait-soft:#fdf1d8;--no:#9b1c1c;--no-soft:#fbe5e5;--link:#0b4f8a}

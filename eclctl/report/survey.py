@@ -28,8 +28,6 @@ from eclctl.terms import Finding, Kind, Verdict
 from eclctl.trust.revocation import StatusSource
 from eclctl.trust.signer_types import SIGNER_TYPES
 
-__all__ = ["ImageReport", "RuleStanding", "Stand", "Survey", "Tally", "image_report"]
-
 MOST_RULES = 16
 """Rules that one image is looked at under."""
 

@@ -27,8 +27,6 @@ from eclctl.errors import MalformedImageError
 from eclctl.sif.layout import HEADER
 from eclctl.sif.reader import MAX_SLOTS, pread, read
 
-__all__ = ["MAX_RECORD", "Region", "Stage", "Trailer", "body_of", "find_interrupted", "regions_at", "regions_of"]
-
 MAX_RECORD = 64 << 20
 """The largest record that is read or written, in bytes. A usual one has 28 KiB."""
 

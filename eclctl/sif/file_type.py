@@ -6,8 +6,6 @@ import re
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-__all__ = ["RecognisedFile", "recognise", "recognise_directory"]
-
 
 class RecognisedFile(NamedTuple):
     """What a file looks like, and what to do: a sentence, in which `{image}` stands for its name."""

@@ -40,8 +40,6 @@ from eclctl.sif.reader import (
     used_slots,
 )
 
-__all__ = ["Inspection", "Remark", "Slot", "inspect"]
-
 _PREFIX = 64 * 1024
 _TABLE = "descriptors offset"
 _LIKE_THE_MAGIC = 7  # of its 10 bytes

@@ -9,8 +9,6 @@ from typing import Final, NamedTuple
 from eclctl.sif.layout import DESCRIPTOR_FIELDS
 from eclctl.sif.reader import DataType, Descriptor
 
-__all__ = ["DATA_TYPES", "UNKNOWN", "Meaning", "architecture", "data_type", "group", "link", "meanings"]
-
 UNKNOWN: Final = "Unknown"
 
 DATA_TYPES: Final[Mapping[int, str]] = {

@@ -11,23 +11,6 @@ from collections.abc import Mapping
 from itertools import accumulate
 from types import MappingProxyType
 
-__all__ = [
-    "DESCRIPTOR",
-    "DESCRIPTOR_FIELDS",
-    "DESCRIPTOR_SIZE",
-    "EXTRA_SIZE",
-    "GROUP_MASK",
-    "HEADER",
-    "HEADER_FIELDS",
-    "MAGIC",
-    "NAME_SIZE",
-    "NO_ARCHITECTURE",
-    "SLOT",
-    "USUAL_SLOTS",
-    "USUAL_TABLE",
-    "VERSION",
-]
-
 MAGIC = b"SIF_MAGIC\0"
 VERSION = b"01\0"
 

@@ -13,8 +13,6 @@ from eclctl.sif.oci import INDEX_TYPES, MANIFEST_TYPES, Content, Index, Manifest
 from eclctl.sif.oci_sif import MAX_DOCUMENT, MAX_DOCUMENTS, stated_digest
 from eclctl.sif.reader import DataType, pread
 
-__all__ = ["media_types"]
-
 _INDEX = "application/vnd.oci.image.index.v1+json"
 _MOST_DOCUMENTS = 256
 

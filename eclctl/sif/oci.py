@@ -14,19 +14,6 @@ from typing import Any
 from eclctl import strictjson
 from eclctl.terms import Finding
 
-__all__ = [
-    "INDEX_TYPES",
-    "MANIFEST_TYPES",
-    "MAX_ENTRIES",
-    "MAX_LAYERS",
-    "Content",
-    "Index",
-    "Manifest",
-    "is_digest",
-    "parse_index",
-    "parse_manifest",
-]
-
 MAX_ENTRIES = 128
 """The most manifests that an index may list."""
 

@@ -24,22 +24,6 @@ from eclctl.sif.oci import INDEX_TYPES, MANIFEST_TYPES, Content, Manifest, is_di
 from eclctl.sif.reader import DataType, Descriptor, Sif
 from eclctl.terms import Finding
 
-__all__ = [
-    "BUNDLE",
-    "MAX_PAYLOAD",
-    "REF_NAME",
-    "SIMPLE_SIGNING",
-    "Attachment",
-    "AttachmentKind",
-    "Blob",
-    "Image",
-    "Layout",
-    "attachment_name",
-    "read_layout",
-    "signatures_name",
-    "stated_digest",
-]
-
 MAX_DOCUMENT = 1024 * 1024
 """The longest index or manifest that is read, in bytes."""
 

@@ -28,22 +28,6 @@ from eclctl.sif.layout import DESCRIPTOR, DESCRIPTOR_SIZE, GROUP_MASK, HEADER, M
 if TYPE_CHECKING:
     from eclctl.terms import Kind
 
-__all__ = [
-    "MAX_SLOTS",
-    "DataType",
-    "Descriptor",
-    "Header",
-    "Sif",
-    "is_sparse",
-    "pread",
-    "read",
-    "read_as_edited",
-    "regular_status",
-    "unpack_header",
-    "unpack_table",
-    "used_slots",
-]
-
 MAX_SLOTS = 4096
 """The most descriptor slots that are read: 2.3 MiB of table, 30 ms of work. Images are made with 48."""
 

@@ -13,8 +13,6 @@ from eclctl.sif.inspect import Inspection, Remark, Slot
 from eclctl.sif.layout import DESCRIPTOR_SIZE, GROUP_MASK, HEADER_FIELDS, NO_ARCHITECTURE
 from eclctl.sif.reader import DataType, Header
 
-__all__ = ["unusual_values"]
-
 
 def unusual_values(inspection: Inspection) -> tuple[Remark, ...]:
     """Return what is odd about an image, in the order of header, descriptors and data."""

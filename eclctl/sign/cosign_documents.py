@@ -17,8 +17,6 @@ from eclctl.sif.oci_sif import REF_NAME, SIMPLE_SIGNING
 from eclctl.sign.new_oci_sif import compact, oci_digest
 from eclctl.signature.cosign import ANNOTATION, PAYLOAD_TYPE
 
-__all__ = ["MANIFEST_TYPE", "config_with", "layer", "manifest_with", "payload", "root_with"]
-
 MANIFEST_TYPE: Final = "application/vnd.oci.image.manifest.v1+json"
 """The media type of a manifest that is made here."""
 

@@ -34,8 +34,6 @@ from eclctl.sign.keyrings.guarded import replacing_file, write_new
 from eclctl.sign.pem import COSIGN_KINDS, PrivateKey, pem_kind, private_key
 from eclctl.signature.keys import MAX_KEY_FILE
 
-__all__ = ["KeyPair", "generate_pair", "read_cosign_key", "write_pair"]
-
 _WRITTEN = "ENCRYPTED SIGSTORE PRIVATE KEY"
 _BLOCK = re.compile(
     rb"^-----BEGIN (ENCRYPTED (?:COSIGN|SIGSTORE) PRIVATE KEY)-----[ \t\r]*\n"

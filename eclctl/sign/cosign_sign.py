@@ -32,8 +32,6 @@ from eclctl.terms import Kind
 from eclctl.verify.cosign import MAX_SIGNATURES, inspect_signatures
 from eclctl.verify.hashing import DigestCache, Want, hash_objects
 
-__all__ = ["CosignSigned", "Subject", "Witness", "blob_ids", "repeated", "sign_cosign", "signing_subject"]
-
 _GROUP = 1
 _TYPES = frozenset({DataType.OCI_BLOB, DataType.OCI_ROOT_INDEX})
 

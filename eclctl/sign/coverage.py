@@ -17,8 +17,6 @@ from eclctl.trust.keyring import KeyStore
 from eclctl.verify.content import Groups, absolute_ids, groups_of
 from eclctl.verify.opening import Opened, open_signature, read_signatures
 
-__all__ = ["Part", "already_signed", "plan_coverage", "signing_warnings"]
-
 
 @dataclass(frozen=True, slots=True)
 class Part:

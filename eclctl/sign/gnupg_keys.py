@@ -13,8 +13,6 @@ from eclctl.sign.keyrings.keyfacts import signing_keys
 from eclctl.sign.keyrings.transferable import Protection, parse_keys
 from eclctl.signature import openpgp
 
-__all__ = ["LENGTHS", "NewKey", "Pair", "make_pair", "problem"]
-
 LENGTHS: Final = (2048, 3072, 4096)
 """The lengths of RSA keys that are made, in bits; GnuPG makes no longer ones."""
 

@@ -30,8 +30,6 @@ from urllib.parse import unquote
 
 from eclctl.errors import KeyMaterialError
 
-__all__ = ["Gnupg", "GnupgError", "GnupgResult", "WrongPassphraseError", "temporary_gnupg"]
-
 _OLDEST: Final = (2, 2)
 _VERSION: Final = re.compile(rb"gpg \(GnuPG[^)]*\) (\d+)\.(\d+)")
 _STATUS: Final = "[GNUPG:] "

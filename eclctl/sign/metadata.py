@@ -17,8 +17,6 @@ from eclctl.errors import SigningError
 from eclctl.sif.reader import Descriptor, Header
 from eclctl.signature.metadata import ALGORITHMS
 
-__all__ = ["HASHES", "write"]
-
 HASHES: tuple[str, ...] = tuple(ALGORITHMS)
 """The digests that metadata can be written with, by their names in it and in hashlib."""
 

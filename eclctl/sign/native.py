@@ -31,8 +31,6 @@ from eclctl.trust.keyring import KeyStore, judge_claim
 from eclctl.verify.examine import examine
 from eclctl.verify.hashing import DigestCache, Want
 
-__all__ = ["Signing", "seal_envelope", "sign", "signing_with_pem", "signing_with_pgp"]
-
 _EXTRA = struct.Struct("<i")
 _HASH_NUMBERS = {"sha256": 1, "sha384": 2, "sha512": 3}
 _OPENPGP_HASHES = {"sha224": "sha256", "sha512_224": "sha512", "sha512_256": "sha512"}

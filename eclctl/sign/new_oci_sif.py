@@ -20,8 +20,6 @@ from eclctl.sif.layout import DESCRIPTOR_SIZE, GROUP_MASK, HEADER, MAGIC, NO_ARC
 from eclctl.sif.oci import Content, Manifest
 from eclctl.sif.reader import MAX_SLOTS, DataType
 
-__all__ = ["Member", "PlacedBlob", "PlannedImage", "compact", "oci_digest", "plan_oci_sif"]
-
 _INDEX_TYPE: Final = "application/vnd.oci.image.index.v1+json"
 _REF_NAME: Final = "org.opencontainers.image.ref.name"
 _SPARE: Final = 8

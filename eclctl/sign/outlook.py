@@ -23,8 +23,6 @@ from eclctl.trust.keyring import KeyStore
 from eclctl.trust.revocation import NO_STATUS, StatusSource
 from eclctl.trust.signer_types import SIGNER_TYPES
 
-__all__ = ["outcome_at", "unknown_keys", "with_signatures"]
-
 _STRANGER = Finding("unknown-key", "made by a key that the policy does not know")
 
 

@@ -29,8 +29,6 @@ from cryptography.hazmat.primitives.serialization import (
 from eclctl.errors import KeyMaterialError
 from eclctl.signature.keys import MAX_KEY_FILE, PublicKey, parse_public_key
 
-__all__ = ["COSIGN_KINDS", "PrivateKey", "pem_kind", "private_key", "read_private_key"]
-
 COSIGN_KINDS = frozenset({"ENCRYPTED COSIGN PRIVATE KEY", "ENCRYPTED SIGSTORE PRIVATE KEY"})
 """What cosign's key files say that they hold. `cosign_keys` reads them."""
 

@@ -20,8 +20,6 @@ from eclctl.signature.keys import PublicKey
 from eclctl.strictjson import MembersError, members
 from eclctl.terms import Finding, purpose
 
-__all__ = ["ANNOTATION", "PAYLOAD_TYPE", "PURPOSE", "UNSUPPORTED", "Payload", "parse_payload", "verify_payload"]
-
 PAYLOAD_TYPE = "cosign container image signature"
 """What `critical.type` must be."""
 

@@ -19,18 +19,6 @@ from eclctl.signature.keys import PublicKey
 from eclctl.strictjson import MembersError
 from eclctl.terms import Finding
 
-__all__ = [
-    "MAX_SIGNATURES",
-    "PAYLOAD_TYPE",
-    "Effort",
-    "Envelope",
-    "EnvelopeSignature",
-    "is_envelope",
-    "pae",
-    "parse_envelope",
-    "verify_envelope",
-]
-
 PAYLOAD_TYPE = "application/vnd.sylabs.sif-metadata+json"
 """The payload type of SIF metadata, the only one that counts."""
 

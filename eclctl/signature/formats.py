@@ -12,8 +12,6 @@ import re
 from eclctl.signature import dsse
 from eclctl.terms import SignatureFormat
 
-__all__ = ["recognize"]
-
 _BEGIN = b"-----BEGIN PGP SIGNED MESSAGE-----"
 _HASHES = rb"(?i:MD5|SHA1|RIPEMD160|SHA224|SHA256|SHA384|SHA512|SHA3-256|SHA3-512)"
 _HEADER = rb" *+Hash *+: *+" + _HASHES + rb" *+(?:, *+" + _HASHES + rb" *+)*+\r?\n"

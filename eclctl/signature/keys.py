@@ -21,8 +21,6 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 
 from eclctl.errors import KeyMaterialError
 
-__all__ = ["MAX_CERTIFICATE_FILE", "MAX_KEY_FILE", "PublicKey", "parse_public_key"]
-
 MAX_CERTIFICATE_FILE = 4 * 1024 * 1024
 """The longest file of certificates that is read, in bytes. A file for a key is read as far, to say what it holds."""
 

@@ -25,17 +25,6 @@ from eclctl.terms import Finding
 if TYPE_CHECKING:
     from _hashlib import HASH
 
-__all__ = [
-    "ALGORITHMS",
-    "UNSUPPORTED_HASH",
-    "Digest",
-    "Metadata",
-    "ObjectMetadata",
-    "parse_legacy_digest",
-    "parse_metadata",
-]
-
-
 ALGORITHMS: dict[str, Callable[[], HASH]] = {
     "sha224": hashlib.sha224,
     "sha256": hashlib.sha256,

@@ -26,17 +26,6 @@ from eclctl.errors import KeyMaterialError
 from eclctl.terms import Finding
 from eclctl.trust.revocation import Link
 
-__all__ = [
-    "MAX_PATH",
-    "STRONG_HASHES",
-    "UNKNOWN_AUTHORITY",
-    "UNREADABLE",
-    "Chain",
-    "ReadCertificate",
-    "chains",
-    "read_certificate",
-]
-
 MAX_PATH = 16
 """The most certificates in a path, leaf and root included."""
 

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["BOOLEAN", "SEQUENCE", "Element", "elements", "one"]
-
 BOOLEAN = 0x01
 SEQUENCE = 0x30
 

@@ -27,18 +27,6 @@ from eclctl.trust.signer_types.cosign_key import cosign_name
 if TYPE_CHECKING:
     from eclctl.trust.x509 import Credential
 
-__all__ = [
-    "MAX_KEYRING_FILE",
-    "KeyStore",
-    "judge_claim",
-    "load_keyring",
-    "load_public_keys",
-    "needed",
-    "next_turning_point",
-    "read_file",
-    "unasked",
-]
-
 MAX_KEYRING_FILE = 64 * 1024 * 1024
 """The longest keyring file that is read, in bytes."""
 

@@ -42,18 +42,6 @@ from eclctl.trust import der
 from eclctl.trust.chains import STRONG_HASHES, UNREADABLE, read_certificate
 from eclctl.trust.revocation import Link, Status
 
-__all__ = [
-    "MAX_AGE_WITHOUT_NEXT_UPDATE",
-    "MAX_RESPONDERS",
-    "MAX_RESPONSE",
-    "SKEW",
-    "OcspAnswer",
-    "build_request",
-    "judge",
-    "judge_response",
-    "responders",
-]
-
 MAX_RESPONSE = 64 * 1024
 """The longest response that is looked at, in bytes."""
 

@@ -21,18 +21,6 @@ from eclctl.terms import Finding
 if TYPE_CHECKING:
     from cryptography import x509
 
-__all__ = [
-    "NO_STATUS",
-    "Known",
-    "Link",
-    "NoStatus",
-    "Status",
-    "StatusSource",
-    "StatusSubject",
-    "first_not_good",
-    "known_in_words",
-]
-
 _NOT_ASKED = "its responder was not asked yet"
 
 

@@ -32,13 +32,6 @@ from eclctl.terms import Finding
 from eclctl.trust.chains import UNKNOWN_AUTHORITY, UNREADABLE, Chain, ReadCertificate, chains, read_certificate
 from eclctl.trust.revocation import Link
 
-__all__ = [
-    "MAX_CERTIFICATES",
-    "Credential",
-    "check_certificates",
-    "load_credential",
-]
-
 MAX_CERTIFICATES = 1024
 """The most certificates that are looked at of one sort: intermediates, or roots. A system's roots are some 150."""
 

@@ -15,18 +15,6 @@ from eclctl.signature.metadata import Digest, Metadata
 from eclctl.terms import Finding
 from eclctl.verify.hashing import Want
 
-__all__ = [
-    "Groups",
-    "Need",
-    "Plan",
-    "absolute_ids",
-    "groups_of",
-    "not_signed",
-    "plan_legacy",
-    "plan_objects",
-    "signed_set",
-]
-
 _MAX_ID = 0xFFFFFFFF
 _HEADER_CHANGED = Finding("header-changed", "header integrity compromised")
 

@@ -29,8 +29,6 @@ from eclctl.verify.content import Need, Plan
 from eclctl.verify.hashing import HashPool, Want, hash_objects
 from eclctl.verify.reference import ReferenceSignature
 
-__all__ = ["MAX_SIGNATURES", "CosignInspection", "CosignReport", "inspect_signatures", "verify_cosign"]
-
 MAX_SIGNATURES = 256
 """The most cosign signatures of an image that are looked at."""
 

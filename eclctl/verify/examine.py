@@ -29,8 +29,6 @@ from eclctl.verify.content import Groups, Plan, absolute_ids, groups_of, plan_le
 from eclctl.verify.hashing import DigestCache, HashPool, Want, hash_objects
 from eclctl.verify.opening import Opened, open_signature, read_signatures
 
-__all__ = ["examine"]
-
 
 class _Candidate(NamedTuple):
     """A signature that some key made, and what is left to check of it."""

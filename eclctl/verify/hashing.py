@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from _hashlib import HASH
     from concurrent.futures import ThreadPoolExecutor
 
-__all__ = ["DigestCache", "HashPool", "Progress", "Want", "hash_objects"]
-
 INLINE = 256 * 1024
 """Objects up to this many bytes are hashed on the spot."""
 

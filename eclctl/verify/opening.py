@@ -17,19 +17,6 @@ from eclctl.terms import Finding, KeyRef, SignatureFormat, SignerKind
 from eclctl.trust.keyring import KeyStore
 from eclctl.trust.signer_types import SIGNER_TYPES
 
-__all__ = [
-    "MAX_SIGNATURES",
-    "MAX_SIGNATURE_BYTES",
-    "MAX_SIGNATURE_SIZE",
-    "NOT_RECOGNIZED",
-    "OTHER_FINGERPRINT",
-    "Opened",
-    "SignatureData",
-    "SigningKey",
-    "open_signature",
-    "read_signatures",
-]
-
 MAX_SIGNATURES = 256
 """The most signature objects of an image that are looked at."""
 

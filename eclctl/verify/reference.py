@@ -45,8 +45,6 @@ from eclctl.verify.opening import (
     read_signatures,
 )
 
-__all__ = ["OCSP_FAILED", "CheckedObjects", "GivenKeys", "ReferenceReport", "ReferenceSignature", "verify_scope"]
-
 _V4_BYTES = 20
 _REVOCATION = frozenset({"revoked", "ocsp"})
 

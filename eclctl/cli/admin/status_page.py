@@ -11,8 +11,6 @@ from eclctl.text import counted, duration_in_words, printable
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-__all__ = ["load_lines", "status_lines", "time_text"]
-
 _RULES = 12
 _KEYS = 6
 _PROBLEMS = 5

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["advice"]
-
 _MOST_NAMED = 8
 _ADMINS = "ask the admins of this system"
 

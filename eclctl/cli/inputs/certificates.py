@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from eclctl.trust.x509 import Credential
 
-__all__ = ["add_certificate_options", "certificate_options_error", "load_certificates", "ocsp_source"]
-
 _BLOCK = re.compile(rb"^-----BEGIN CERTIFICATE-----\s.*?^-----END CERTIFICATE-----\s*?$", re.DOTALL | re.MULTILINE)
 
 

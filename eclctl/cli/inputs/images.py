@@ -7,8 +7,6 @@ import stat
 
 from eclctl.errors import UnreadableImageError, UnsupportedFileError
 
-__all__ = ["open_regular_file"]
-
 
 def open_regular_file(image: str) -> int:
     """Open a regular file for reading, without waiting for a lease or a writer.

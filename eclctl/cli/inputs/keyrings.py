@@ -13,18 +13,6 @@ from eclctl.sign.keyrings.rings import UserRing, user_ring_directory
 from eclctl.sign.keyrings.site_rings import SiteRing
 from eclctl.text import printable
 
-__all__ = [
-    "SYSTEM_KEYS",
-    "add_ring_options",
-    "chosen_ring",
-    "directory",
-    "print_warnings",
-    "remind_of_reload",
-    "ring_location",
-    "site_ring",
-    "user_ring",
-]
-
 SYSTEM_KEYS = "/etc/eclctl/keys.d"
 """The site's keyring where there is no configuration that names another."""
 

@@ -18,17 +18,6 @@ if TYPE_CHECKING:
     from eclctl.remote.keyservers import hkp
     from eclctl.remote.keyservers.index import IndexedKey
 
-__all__ = [
-    "FULL",
-    "add_keyserver_options",
-    "chosen_keyservers",
-    "configured",
-    "hex_digits",
-    "index_as_json",
-    "user_file",
-    "why_not_received",
-]
-
 FULL: Final = frozenset({40, 64})
 """Digits of whole fingerprints."""
 

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
 
     from eclctl.config.settings import LoadedSettings, Settings
 
-__all__ = ["SYSTEM_CONFIG", "add_policy_options", "named_settings", "settings_from_options"]
-
 SYSTEM_CONFIG = "/etc/eclctl/config.yaml"
 """What is looked at when nothing is named."""
 

@@ -20,8 +20,6 @@ from eclctl.remote.registry.credentials import find_credentials
 from eclctl.remote.registry.names import Reference
 from eclctl.text import printable
 
-__all__ = ["add_registry_options", "connect", "print_transfer_failure", "show_progress", "teller"]
-
 
 def add_registry_options(parser: Parser) -> None:
     """Add the options that say how a registry is reached."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 from eclctl.cli.terminal.parser import Parser
 from eclctl.cli.terminal.subcommands import run_subcommand
 
-__all__ = ["run"]
-
 _OVERVIEW = """`eclctl keys COMMAND --help` says more.
 
 examples:

@@ -18,8 +18,6 @@ from eclctl.sign.keyrings.site_rings import SiteRing
 from eclctl.sign.keyrings.transferable import Protection, TransferableKey, armored
 from eclctl.text import printable
 
-__all__ = ["add", "run"]
-
 _EXAMPLES = """Name a key by its fingerprint, key ID, email address or user ID. Where several
 keys match, nothing is written. Only you can read a file with secret keys, from
 the moment it is made. Secret keys stay protected by their passphrase.

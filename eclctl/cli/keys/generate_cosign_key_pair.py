@@ -13,8 +13,6 @@ from eclctl.cli.terminal.subcommands import Commands, add_command
 from eclctl.errors import KeyMaterialError
 from eclctl.text import printable
 
-__all__ = ["add", "run"]
-
 _EXAMPLES = """The private key is encrypted with a password, as cosign does it. Only you can
 read its file, PREFIX.key. A policy lists the public key, PREFIX.pub:
 `signers: {ci: {cosign: [ci.pub]}}`.

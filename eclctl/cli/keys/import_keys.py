@@ -21,8 +21,6 @@ from eclctl.sign.keyrings.transferable import Protection, parse_keys
 from eclctl.text import printable
 from eclctl.trust.keyring import read_file
 
-__all__ = ["add", "run"]
-
 _EXAMPLES = """A file holds public or secret keys, armored or binary: what GnuPG and
 `singularity key export` write, the files pgp-public and pgp-secret of a
 Singularity user, or a revocation that `gpg --generate-revocation` made. Copies

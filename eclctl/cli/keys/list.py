@@ -19,8 +19,6 @@ from eclctl.sign.keyrings.transferable import Protection, TransferableKey
 from eclctl.signature import openpgp
 from eclctl.text import printable
 
-__all__ = ["add", "facts_now", "key_as_json", "run"]
-
 _SOON = timedelta(days=30)
 
 _EXAMPLES = """A key with a problem has expired, is revoked, too weak, or not made for signing:

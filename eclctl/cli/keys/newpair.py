@@ -25,8 +25,6 @@ from eclctl.sign.gnupg_keys import LENGTHS, NewKey, Pair, make_pair, problem
 from eclctl.sign.keyrings.rings import UserRing
 from eclctl.text import parse_duration, printable
 
-__all__ = ["add", "run"]
-
 _DAYS = {"m": 30, "y": 365}
 """What people mean of a key's life. In a policy, m is a minute, and nothing lasts for years."""
 

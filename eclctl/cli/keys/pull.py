@@ -25,8 +25,6 @@ from eclctl.sign.keyrings.site_rings import SiteRing
 from eclctl.sign.keyrings.transferable import parse_keys
 from eclctl.text import printable
 
-__all__ = ["add", "run"]
-
 _EXAMPLES = """Only the key with the whole fingerprint is taken, and of it what its owner
 signed; all else that a keyserver sends is ignored. A name, an address or a key
 ID is looked up first. The keys found are shown with their whole fingerprints:

@@ -20,8 +20,6 @@ from eclctl.signature import openpgp
 from eclctl.signature.openpgp.proven import Proven, proven
 from eclctl.text import counted, printable
 
-__all__ = ["add", "print_sent", "run", "send"]
-
 _EXAMPLES = """Only the certificate is sent: names and addresses, public keys, and what the
 owner signed. A keyserver shows it to the world, and most never delete anything.
 

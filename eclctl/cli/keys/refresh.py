@@ -21,8 +21,6 @@ from eclctl.signature.openpgp.proven import additions, serialize
 from eclctl.signature.openpgp.signature import SignatureType
 from eclctl.text import printable
 
-__all__ = ["add", "run"]
-
 _EXAMPLES = """Takes revocations, new expiry dates and new names that a key's owner signed. It
 adds no key and no subkey that the ring does not have: that is for `keys pull`.
 With `keyservers` in its configuration, the daemon refreshes the keys that its

@@ -16,8 +16,6 @@ from eclctl.sign.keyrings.rings import UserRing, matching
 from eclctl.sign.keyrings.site_rings import SiteRing
 from eclctl.text import printable
 
-__all__ = ["add", "run"]
-
 _FINGERPRINT = re.compile(r"(?:0[xX])?([0-9A-Fa-f]{64}|[0-9A-Fa-f]{40})")
 
 _EXAMPLES = """Without --secret or --both only the certificate is removed. A secret key is

@@ -17,8 +17,6 @@ from eclctl.remote.keyservers import hkp
 from eclctl.remote.keyservers.index import IndexedKey
 from eclctl.text import printable
 
-__all__ = ["add", "key_table", "run", "search_term"]
-
 _SHORT = ("KEY ID", "BITS", "NAME/EMAIL")
 _LONG = ("FINGERPRINT", "ALGORITHM", "BITS", "CREATION DATE", "EXPIRATION DATE", "STATUS", "NAME/EMAIL")
 

@@ -19,8 +19,6 @@ from eclctl.decide.snapshot import Built, build
 from eclctl.files.mounts import MountTable
 from eclctl.text import counted, json_text
 
-__all__ = ["add", "load_named", "problem_fields", "run"]
-
 _EXAMPLES = """Every problem is printed as SORT: FILE:LINE:COLUMN: MESSAGE, with the line
 itself, a caret below the column, and what to do. A policy with errors does not
 load: a daemon that is told to reload it keeps the policy that it has. Warnings

@@ -27,8 +27,6 @@ from eclctl.policy.language import ExceptionTerms
 from eclctl.text import duration_as_written, json_text, parse_duration, printable
 from eclctl.verify.hashing import hash_file
 
-__all__ = ["add", "run"]
-
 _STATUS = """
 exit status:
   0  done; for `check`, each exception is active, or waits for its start

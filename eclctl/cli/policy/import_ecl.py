@@ -26,8 +26,6 @@ from eclctl.terms import Assurance
 from eclctl.text import counted, json_text, printable
 from eclctl.trust.keyring import load_keyring
 
-__all__ = ["add", "run"]
-
 _EXAMPLES = """An ecl.toml is the Execution Control List of SingularityCE and Apptainer. The
 policy goes to standard output, a report to standard error: what became of each
 execgroup, and where eclctl would answer otherwise than ECL.

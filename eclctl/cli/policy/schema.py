@@ -9,8 +9,6 @@ from eclctl.cli.terminal.exit_codes import OK
 from eclctl.cli.terminal.subcommands import Commands, add_command
 from eclctl.policy.schema import policy_schema
 
-__all__ = ["add", "run"]
-
 _EXAMPLES = """With the schema, an editor completes keys, explains them and marks errors. Only
 `eclctl policy check` finds errors that depend on keyrings, key files and this
 host. --json prints the schema on one line.

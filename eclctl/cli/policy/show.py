@@ -17,8 +17,6 @@ from eclctl.policy.language import Match, Policy, Requirement, Rule, Signer
 from eclctl.report.shapes import condition_fields, match_fields
 from eclctl.text import printable
 
-__all__ = ["add", "run"]
-
 _EXAMPLES = """Users and groups are shown by number. Where a rule names hosts, it says whether
 this host is one of them. Rules are in the order in which they are tried.
 

@@ -44,8 +44,6 @@ from eclctl.verify.hashing import HashPool
 if TYPE_CHECKING:
     from eclctl.config.settings import Settings
 
-__all__ = ["add", "run"]
-
 _LONGEST_LINE = 1 << 20
 _LIMIT = 50
 _TICK_SECONDS = 0.2

@@ -19,8 +19,6 @@ from eclctl.preview.replay import ReplayResult
 from eclctl.terms import Verdict
 from eclctl.text import counted, json_text, printable
 
-__all__ = ["Simulation", "simulation_as_json", "simulation_lines"]
-
 _WIDTH = 80
 _LABEL = 11
 _MOST_NEEDS = 4

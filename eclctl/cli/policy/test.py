@@ -28,8 +28,6 @@ from eclctl.policytest.loading import FOLDER, LoadedTests, beside_policies, load
 from eclctl.policytest.running import CaseResult, Runner
 from eclctl.text import counted, json_text, printable
 
-__all__ = ["add", "run"]
-
 _INDENT = " " * 8
 _FURTHER = " " * 18
 

@@ -32,8 +32,6 @@ from eclctl.trust.signer_types import SIGNER_TYPES, signer_type
 if TYPE_CHECKING:
     from eclctl.config.settings import Settings
 
-__all__ = ["add", "run"]
-
 _NAME = "00-withdrawn.yaml"
 _SUFFIXES = (".yaml", ".yml")
 _LONGEST_REASON = 500

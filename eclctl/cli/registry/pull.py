@@ -45,8 +45,6 @@ from eclctl.sign.new_oci_sif import Member, PlacedBlob, PlannedImage, plan_oci_s
 from eclctl.terms import Kind, Verdict
 from eclctl.text import counted, printable
 
-__all__ = ["run"]
-
 _TEXT = """\
 Pulls an image from a registry. docker:// gives an OCI-SIF, byte by byte as
 SingularityCE writes one, from an OCI image whose layers are squashfs;

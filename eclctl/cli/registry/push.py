@@ -33,8 +33,6 @@ from eclctl.sign.new_oci_sif import compact
 from eclctl.terms import Finding, Kind
 from eclctl.text import counted, printable
 
-__all__ = ["run"]
-
 _TEXT = """\
 Pushes an image to a registry. To docker://, an OCI-SIF goes as the OCI image
 that it holds: manifest, config and squashfs layers, byte by byte, so that its

@@ -19,8 +19,6 @@ from eclctl.sif.inspect import Slot
 from eclctl.sif.reader import pread
 from eclctl.text import printable
 
-__all__ = ["add", "run"]
-
 _CHUNK = 1 << 20
 _MOST_SHOWN = 1 << 20
 _STDOUT = "-"

@@ -13,8 +13,6 @@ from eclctl.sif import labels
 from eclctl.sif.reader import Header
 from eclctl.text import printable
 
-__all__ = ["add", "readable_size", "run"]
-
 _EXAMPLES = f"""Times are UTC.
 
 {EXIT_STATUS}

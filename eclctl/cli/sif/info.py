@@ -29,8 +29,6 @@ from eclctl.terms import SignatureFormat
 from eclctl.text import printable
 from eclctl.verify.opening import MAX_SIGNATURE_SIZE
 
-__all__ = ["add", "add_object_options", "chosen_slots", "run"]
-
 _EXAMPLES = f"""Times are UTC. The fingerprint of a signature (Entity) is a claim of the file:
 `eclctl verify` shows who signed. The media type of an OCI blob is what an index
 or manifest in the image says of it.

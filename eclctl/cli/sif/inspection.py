@@ -21,21 +21,6 @@ from eclctl.sif.reader import DataType, Descriptor
 from eclctl.sif.warnings import unusual_values
 from eclctl.text import counted, printable
 
-__all__ = [
-    "EXIT_STATUS",
-    "NO_TIME",
-    "OCI_TYPES",
-    "InspectedImage",
-    "NotFoundError",
-    "claimed_entity",
-    "object_shape",
-    "print_inspection",
-    "report_as_json",
-    "run_on_image",
-    "time_shape",
-    "utc",
-]
-
 EXIT_STATUS = """exit status:
   0  the image is sound, and this is what is in it
   1  it is damaged, and each fault is listed; or it cannot be read at all

@@ -9,8 +9,6 @@ from eclctl.cli.terminal.subcommands import Commands, add_command
 from eclctl.sif import labels
 from eclctl.sif.inspect import Slot
 
-__all__ = ["add", "run"]
-
 _RULE = "-" * 78
 
 _EXAMPLES = f"""{EXIT_STATUS}

@@ -11,8 +11,6 @@ from eclctl.sign.metadata import HASHES
 from eclctl.terms import is_purpose
 from eclctl.text import printable
 
-__all__ = ["run"]
-
 _EXAMPLES = f"""\
 Passphrases are asked for at the terminal; scripts give them by --passphrase-fd
 or in ${VARIABLE}, never on the command line.

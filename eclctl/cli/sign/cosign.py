@@ -32,8 +32,6 @@ from eclctl.terms import Finding, is_purpose
 from eclctl.text import printable
 from eclctl.verify.hashing import DigestCache
 
-__all__ = ["cosign_signing_options_error", "run"]
-
 _CREATOR, _TIMESTAMP = "creator", "timestamp"
 _OTHERS_READ = stat.S_IRGRP | stat.S_IROTH
 _BREAKS = "breaks-native"

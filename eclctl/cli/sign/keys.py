@@ -25,8 +25,6 @@ from eclctl.trust.keyring import MAX_KEYRING_FILE, read_file
 if TYPE_CHECKING:
     from eclctl.sign.gnupg import PgpSigner
 
-__all__ = ["key_description", "open_signing"]
-
 _MOST_LISTED = 8
 
 

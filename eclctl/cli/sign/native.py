@@ -25,8 +25,6 @@ from eclctl.sign.native import Signing
 from eclctl.terms import Finding
 from eclctl.text import printable
 
-__all__ = ["run"]
-
 _ASKED = frozenset({"signed-before", "not-tied", "ungrouped-object", "unknown-to-policy"})
 """The warnings that the user at the terminal is asked about."""
 

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from eclctl.sign.pem import PrivateKey
     from eclctl.verify.hashing import DigestCache
 
-__all__ = ["Outlook", "Policies", "load_policies", "outlook_as_json", "outlook_lines"]
-
 File: TypeAlias = "tuple[Sif, DigestCache]"
 """An image that is open, or as it will be, and what is known of its digests."""
 

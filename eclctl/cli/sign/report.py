@@ -23,16 +23,6 @@ from eclctl.trust.signer_types import SIGNER_TYPES
 if TYPE_CHECKING:
     from eclctl.sign.cosign_sign import CosignSigned, Subject
 
-__all__ = [
-    "CosignSigningReport",
-    "SigningReport",
-    "refuse",
-    "show_cosign_coverage",
-    "show_coverage",
-    "show_outlook",
-    "show_warnings",
-]
-
 _KIB = 1024
 _ROLES = ("manifest", "config")
 

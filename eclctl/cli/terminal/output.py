@@ -15,18 +15,6 @@ if TYPE_CHECKING:
     from eclctl.config.document import Problem
     from eclctl.terms import Finding
 
-__all__ = [
-    "columns",
-    "error_as_json",
-    "finding_as_json",
-    "print_error",
-    "print_failure",
-    "print_json",
-    "print_note",
-    "print_problem",
-    "wrapped",
-]
-
 _WIDEST = 200
 
 

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from _typeshed import SupportsWrite
 
-__all__ = ["Parser", "UsageError", "add_repeatable", "timeout", "whole_number"]
-
 
 class UsageError(ValueError):
     """The command line is wrong in a way that argparse does not know; the message says how."""

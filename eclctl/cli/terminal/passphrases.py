@@ -15,8 +15,6 @@ from eclctl.cli.terminal.parser import whole_number
 from eclctl.errors import KeyMaterialError
 from eclctl.text import printable
 
-__all__ = ["COSIGN_VARIABLE", "VARIABLE", "Passphrases", "Passwords", "at_terminal", "descriptor"]
-
 VARIABLE = "ECLCTL_KEY_PASSPHRASE"
 """The variable that a passphrase may be in. It is taken out of the environment, so that no program started has it."""
 

@@ -7,8 +7,6 @@ import sys
 from eclctl.cli.terminal.passphrases import at_terminal
 from eclctl.errors import KeyMaterialError
 
-__all__ = ["ask_line", "confirmed"]
-
 _YES = frozenset({"y", "yes"})
 
 

@@ -13,8 +13,6 @@ from eclctl.errors import EclctlError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["Commands", "add_command", "run_subcommand"]
-
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"  # noqa: SLF001 - argparse has no other name for it
 """The commands of a group, while its parser is made."""
 

@@ -25,8 +25,6 @@ from eclctl.trust.keyring import KeyStore, load_keyring, load_public_keys
 from eclctl.verify.hashing import HashPool
 from eclctl.verify.reference import CheckedObjects, GivenKeys, ReferenceReport, verify_scope
 
-__all__ = ["run"]
-
 SYSTEM_KEYS = "/etc/eclctl/keys.d"
 """The site's keyring, used with the user's own when neither a key nor a keyring is given."""
 

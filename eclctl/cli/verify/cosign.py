@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from eclctl.signature.keys import PublicKey
     from eclctl.verify.cosign import CosignReport
 
-__all__ = ["cosign_options_error", "verify_all"]
-
 
 def cosign_options_error(options: argparse.Namespace) -> str | None:
     """Return what is wrong with the other options beside `--cosign`."""

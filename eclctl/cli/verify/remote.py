@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from eclctl.config.keyservers import Keyservers
     from eclctl.verify.reference import GivenKeys
 
-__all__ = ["Remote", "add_remote_options", "remote", "remote_options_error"]
-
 _MAX_KEYS: Final = 16
 """Keys that are asked for because of one image, whose author can claim any number of them."""
 

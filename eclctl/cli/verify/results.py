@@ -17,8 +17,6 @@ from eclctl.trust.keyring import KeyStore
 from eclctl.trust.signer_types import SIGNER_TYPES
 from eclctl.verify.reference import ReferenceReport, ReferenceSignature
 
-__all__ = ["ImageResult", "print_as_json", "print_as_text", "print_result", "signature_as_json"]
-
 
 @dataclass(frozen=True, slots=True)
 class ImageResult:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import ipaddress
 from ipaddress import IPv4Address, IPv6Address
 
-__all__ = ["is_loopback", "is_numeric", "parse_address", "why_refused"]
-
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052
 _LOW_32_BITS = 0xFFFF_FFFF
 

@@ -43,24 +43,6 @@ from eclctl.remote.http.limits import MAX_HEADER_LINE, MAX_REDIRECTS, MAX_URL
 from eclctl.remote.http.proxies import Proxy, choose
 from eclctl.text import printable_ascii
 
-__all__ = [
-    "REDIRECTS",
-    "Exchange",
-    "IncomingResponse",
-    "NoTlsError",
-    "Response",
-    "Target",
-    "TransientError",
-    "UntrustedServerError",
-    "Upload",
-    "allow_any_address",
-    "escaped",
-    "exchange",
-    "in_thread",
-    "parse_url",
-    "request_url",
-]
-
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 """Statuses that send the client to another URL."""
 

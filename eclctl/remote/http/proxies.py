@@ -18,8 +18,6 @@ from urllib.parse import unquote, urlsplit
 from eclctl.errors import RemoteError
 from eclctl.remote.http.addresses import is_loopback, parse_address
 
-__all__ = ["Proxy", "choose"]
-
 
 @dataclass(frozen=True, slots=True)
 class Proxy:

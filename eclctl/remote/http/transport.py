@@ -30,8 +30,6 @@ from eclctl.remote.http.client import (
     in_thread,
 )
 
-__all__ = ["open_exchange"]
-
 _MAX_HEADERS: Final = 64
 _BUFFER: Final = 1 << 18
 _LOOKUPS: Final = threading.BoundedSemaphore(32)

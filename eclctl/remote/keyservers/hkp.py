@@ -28,17 +28,6 @@ from eclctl.signature.openpgp.armor import split_blocks
 from eclctl.signature.openpgp.packets import read_packets
 from eclctl.signature.openpgp.proven import Proven, proven
 
-__all__ = [
-    "KeyReply",
-    "Result",
-    "ServerReply",
-    "Tried",
-    "fetch",
-    "fetch_all",
-    "search",
-    "submit",
-]
-
 _MAX_ANSWER: Final = 4 << 20  # bytes that a keyserver may send for one key
 _MAX_PACKETS: Final = 20_000  # in an answer: a certificate that very many people certified has a few thousand
 _MAX_SAID: Final = 64 << 10  # of what it says to a key that was sent

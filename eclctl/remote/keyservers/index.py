@@ -21,8 +21,6 @@ from urllib.parse import unquote_to_bytes
 from eclctl.errors import RemoteError
 from eclctl.signature.openpgp.algorithms import KEY_ALGORITHMS
 
-__all__ = ["MAX_INDEX", "MAX_KEYS", "MAX_USER_IDS", "IndexedKey", "SearchIndex", "parse_search_index"]
-
 MAX_INDEX: Final = 1 << 20
 """Bytes of an index that are read."""
 

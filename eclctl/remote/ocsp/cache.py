@@ -32,8 +32,6 @@ from typing import Final
 from eclctl.remote.ocsp.client import MAX_AGE, TIMEOUT, ResponderReply, ask
 from eclctl.trust.revocation import Known, Link, Status, StatusSubject
 
-__all__ = ["AT_ONCE", "OcspCache", "OcspStats"]
-
 AT_ONCE: Final = 32
 """Certificates that are asked about at the same time."""
 

@@ -29,8 +29,6 @@ from eclctl.remote.http import client as http
 from eclctl.trust import ocsp
 from eclctl.trust.revocation import Known, Link, Status, StatusSubject
 
-__all__ = ["MAX_AGE", "TIMEOUT", "Asked", "ResponderReply", "Told", "ask", "ask_all"]
-
 TIMEOUT: Final = 5.0
 """Seconds for each responder, POST and GET together."""
 

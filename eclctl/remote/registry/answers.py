@@ -11,16 +11,6 @@ from eclctl.remote.http.client import IncomingResponse, Response, Target, Transi
 from eclctl.remote.http.limits import MAX_LOCATION
 from eclctl.sif.oci import INDEX_TYPES, MANIFEST_TYPES
 
-__all__ = [
-    "error_messages",
-    "json_object",
-    "location",
-    "media_type",
-    "require_not_transient",
-    "require_one_meaning",
-    "require_same_digest",
-]
-
 _TRANSIENT: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 _SINGLE: Final = ("content-range", "content-type", "docker-content-digest", "location")
 """Headers that must not have several values."""

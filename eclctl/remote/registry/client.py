@@ -57,8 +57,6 @@ from eclctl.remote.registry.login import Login
 from eclctl.remote.registry.names import Reference
 from eclctl.sif.oci import INDEX_TYPES, MANIFEST_TYPES, is_digest
 
-__all__ = ["Access", "ManifestDocument", "MissingError", "NoRangeError", "Registry"]
-
 _ACCEPT: Final = {"Accept": ", ".join(sorted(MANIFEST_TYPES | INDEX_TYPES))}
 _BINARY: Final = {"Content-Type": "application/octet-stream"}
 _OK, _CREATED, _ACCEPTED, _NO_CONTENT, _PARTIAL = 200, 201, 202, 204, 206

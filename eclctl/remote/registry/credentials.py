@@ -29,8 +29,6 @@ from eclctl.errors import RemoteError
 from eclctl.remote.registry.answers import json_object
 from eclctl.remote.registry.names import Reference
 
-__all__ = ["ANONYMOUS", "RegistryCredentials", "find_credentials"]
-
 _MAX_FILE: Final = 1 << 20
 _MAX_SECRET: Final = 64 * 1024
 _HELPER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")

@@ -16,20 +16,6 @@ from eclctl.sif.oci import INDEX_TYPES, Content, Manifest, parse_index, parse_ma
 from eclctl.sif.oci_sif import MAX_CARRIED, MAX_PAYLOAD, SIMPLE_SIGNING
 from eclctl.terms import Finding
 
-__all__ = [
-    "EMPTY_CONFIG",
-    "MAX_CONFIG",
-    "SIF_CONFIG",
-    "SIF_LAYERS",
-    "FoundManifest",
-    "architecture_of",
-    "find_image",
-    "find_signatures",
-    "require_runnable_layers",
-    "sif_layer",
-    "signature_tag",
-]
-
 _SQUASHFS_LAYER: Final = "application/vnd.sylabs.image.layer.v1.squashfs"
 _EXT3_LAYER: Final = "application/vnd.sylabs.image.layer.v1.ext3"
 SIF_LAYERS: Final = ("application/vnd.sylabs.sif.layer.v1.sif", "appliciation/vnd.sylabs.sif.layer.tar")

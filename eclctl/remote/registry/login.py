@@ -24,8 +24,6 @@ from eclctl.remote.http.limits import MAX_TOKEN, MAX_TOKEN_ANSWER
 from eclctl.remote.registry.answers import json_object
 from eclctl.remote.registry.credentials import RegistryCredentials
 
-__all__ = ["Ask", "Login"]
-
 _OK: Final = 200
 _MAX_SERVICE: Final = 256
 

@@ -14,8 +14,6 @@ from urllib.parse import urlsplit
 from eclctl.errors import RemoteError
 from eclctl.sif.oci import is_digest
 
-__all__ = ["SCHEMES", "Reference", "parse_reference"]
-
 SCHEMES: Final = ("docker", "oras")
 
 _HUB: Final = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io"})

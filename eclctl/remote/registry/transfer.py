@@ -20,8 +20,6 @@ from eclctl.remote.http.limits import CHUNK, TRIES
 from eclctl.remote.registry.client import NoRangeError, Registry
 from eclctl.sif.reader import pread
 
-__all__ = ["BlobSource", "Piece", "fill", "push_blob"]
-
 _PROGRESS: Final = 1 << 20  # after this many more bytes, tries count anew
 _PART: Final = 1 << 18  # a blob is sent in parts of this size, each of which has to go within the time for no progress
 

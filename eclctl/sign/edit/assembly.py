@@ -35,8 +35,6 @@ from eclctl.sif.layout import (
 )
 from eclctl.sif.reader import DataType, Header, Sif
 
-__all__ = ["Edit", "EditPlan", "NewObject", "plan_edit"]
-
 _PARTITION = struct.Struct("<ii3s")
 _PRIMARY = 2
 _MAX_OFFSET = (1 << 63) - 1

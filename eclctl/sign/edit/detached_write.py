@@ -16,8 +16,6 @@ from typing import NoReturn
 
 from eclctl.errors import BusyImageError, EclctlError, SigningError
 
-__all__ = ["WriterKilledError", "write_detached"]
-
 _ERRORS: dict[str, type[EclctlError]] = {each.code: each for each in (BusyImageError, SigningError)}
 
 

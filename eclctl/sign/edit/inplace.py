@@ -30,8 +30,6 @@ from eclctl.sif.layout import DESCRIPTOR_FIELDS, DESCRIPTOR_SIZE, HEADER, HEADER
 from eclctl.sif.reader import Descriptor, Sif, pread, used_slots
 from eclctl.sign.edit.assembly import EditPlan
 
-__all__ = ["PreparedEdit", "carry_out", "change", "is_done", "recover"]
-
 _GAP = 1 << 20
 """How far behind the images the record begins, in bytes, which no block is spent on.
 

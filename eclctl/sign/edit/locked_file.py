@@ -27,8 +27,6 @@ from eclctl.files import syscalls as attributes_of
 from eclctl.files.opening import open_exactly
 from eclctl.sif.edit_journal import Stage, find_interrupted
 
-__all__ = ["LOCK_TIMEOUT", "LockedFile", "no_writers", "open_locked"]
-
 LOCK_TIMEOUT = 60.0
 """How long to wait for another eclctl that edits the same file, in seconds."""
 

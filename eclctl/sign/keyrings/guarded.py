@@ -18,8 +18,6 @@ from typing import Final
 from eclctl.errors import KeyMaterialError
 from eclctl.files.atomic import Existing, flush_directory, is_temporary, prepared_file, write_file
 
-__all__ = ["GuardedDirectory", "replacing_file", "write_new"]
-
 _LOCK: Final = ".lock"
 _OTHERS: Final = 0o077
 _NO_LOCKS: Final = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP})

@@ -14,8 +14,6 @@ from eclctl.signature.openpgp.keys import OpenPgpKey
 from eclctl.signature.openpgp.packets import read_mpis
 from eclctl.terms import Finding
 
-__all__ = ["KeyFacts", "algorithm", "bits", "facts", "signing_keys", "unusable"]
-
 _LATEST: Final = 253402300799
 """The last second of the year 9999, seconds since 1970: Python's own end of time."""
 

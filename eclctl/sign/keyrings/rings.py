@@ -18,20 +18,6 @@ from eclctl.sign.keyrings.guarded import GuardedDirectory
 from eclctl.sign.keyrings.transferable import KeyFile, TransferableKey, parse_keys
 from eclctl.signature import openpgp
 
-__all__ = [
-    "MAX_RING",
-    "Added",
-    "Removed",
-    "RingChange",
-    "UserRing",
-    "load_keys",
-    "matching",
-    "merge",
-    "only_match",
-    "user_ring_directory",
-    "user_ring_file",
-]
-
 MAX_RING: Final = 64 * 1024 * 1024
 """The longest file of keys that is read, in bytes; as for the keyrings of the daemon."""
 

@@ -20,8 +20,6 @@ from eclctl.sign.keyrings.rings import MAX_RING, Added, Keys, Removed, load_keys
 from eclctl.sign.keyrings.transferable import KeyFile, armored, holds_armor, parse_keys
 from eclctl.signature import openpgp
 
-__all__ = ["SiteRing", "without_key"]
-
 _SUFFIX: Final = ".asc"
 _BLOCK: Final = re.compile(
     rb"^-----BEGIN PGP (PUBLIC|PRIVATE) KEY BLOCK-----[ \t]*\r?$.*?^-----END PGP \1 KEY BLOCK-----[ \t]*\r?$\n?",

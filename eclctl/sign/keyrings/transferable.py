@@ -22,8 +22,6 @@ from eclctl.signature.openpgp.keys import OpenPgpKey, public_part
 from eclctl.signature.openpgp.packets import Tag, read_packets
 from eclctl.signature.openpgp.signature import Signature, SignatureType
 
-__all__ = ["KeyFile", "Protection", "TransferableKey", "armored", "holds_armor", "parse_keys", "protection"]
-
 _SECRET: Final = {Tag.SECRET_KEY: Tag.PUBLIC_KEY, Tag.SECRET_SUBKEY: Tag.PUBLIC_SUBKEY}
 _PUBLIC: Final = {public: secret for secret, public in _SECRET.items()}
 _ORDER: Final = {Tag.PUBLIC_KEY: 0, Tag.USER_ID: 1, Tag.USER_ATTRIBUTE: 2, Tag.PUBLIC_SUBKEY: 3}

@@ -19,8 +19,6 @@ from eclctl.terms import Finding
 from .errors import FindingCode, PacketError
 from .packets import read_mpis
 
-__all__ = ["HASHES", "KEY_ALGORITHMS", "STRONG_HASHES", "HashAlgorithm", "Verifier", "WeakKeyError", "load_verifier"]
-
 _MIN_RSA_BITS: Final = 2048
 _MAX_RSA_BITS: Final = 16384
 _MAX_RSA_EXPONENT: Final = 1 << 24

@@ -12,8 +12,6 @@ from typing import Final
 
 from .errors import PacketError
 
-__all__ = ["decode_body", "split_blocks"]
-
 _MAX_LINE: Final = 96
 _SIGNATURE_HEADER: Final = re.compile(rb"(?:Version|Comment): ?[\x20-\x7e]*")
 _KEY_HEADER: Final = re.compile(rb"[A-Za-z-]+:.*")

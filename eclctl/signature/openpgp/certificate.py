@@ -17,8 +17,6 @@ from .errors import CertificateError, PacketError
 from .keys import OpenPgpKey, public_part
 from .packets import Tag, read_packets
 
-__all__ = ["Component", "Material", "read_certificates"]
-
 _KEY_BLOCKS: Final = frozenset({"PUBLIC KEY BLOCK", "PRIVATE KEY BLOCK"})
 _PUBLIC_TAGS: Final = {Tag.SECRET_KEY: Tag.PUBLIC_KEY, Tag.SECRET_SUBKEY: Tag.PUBLIC_SUBKEY}
 

@@ -17,8 +17,6 @@ from .armor import decode_body
 from .errors import FindingCode, PacketError, VerificationError
 from .packets import Tag, read_packets
 
-__all__ = ["MAX_MESSAGE", "MAX_SIGNATURES", "Cleartext", "parse_cleartext", "read_signature_packets"]
-
 MAX_MESSAGE: Final = 1 << 20
 """The longest message that is looked at, in octets."""
 

@@ -12,8 +12,6 @@ from eclctl.terms import Finding
 from .cleartext import read_signature_packets
 from .errors import FindingCode, PacketError, VerificationError
 
-__all__ = ["MAX_DETACHED", "parse_detached"]
-
 MAX_DETACHED: Final = 64 * 1024
 """The longest file of signatures that is looked at, in octets."""
 

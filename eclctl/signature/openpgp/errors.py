@@ -10,8 +10,6 @@ from typing import ClassVar, Final
 from eclctl.errors import EclctlError, KeyMaterialError
 from eclctl.terms import Finding
 
-__all__ = ["CertificateError", "FindingCode", "PacketError", "UnknownHashError", "VerificationError"]
-
 
 class FindingCode:
     """The closed list of codes that OpenPGP findings carry."""

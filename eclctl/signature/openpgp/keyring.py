@@ -13,8 +13,6 @@ from .errors import PacketError
 from .keys import OpenPgpKey
 from .revoked_and_expired_keys import Assessment, FindKeys, KeyStatus, assess
 
-__all__ = ["Certificate", "Keyring"]
-
 
 class Certificate:
     """A primary key, its user IDs and subkeys. Assessed on first use; the result is kept.

@@ -15,8 +15,6 @@ from .errors import FindingCode, PacketError
 from .packets import read_mpis
 from .signature import Signature
 
-__all__ = ["OpenPgpKey", "public_part"]
-
 _NUMBERS = {1: 2, 2: 2, 3: 2, 16: 3, 17: 4}
 """How many numbers the public fields of RSA, Elgamal and DSA keys have."""
 

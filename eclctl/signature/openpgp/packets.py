@@ -11,8 +11,6 @@ from typing import Final
 
 from .errors import PacketError
 
-__all__ = ["Tag", "read_mpis", "read_packets", "read_subpacket"]
-
 _MAX_PACKETS: Final = 500_000
 _PARTIAL_LENGTHS: Final = 224
 """From here on the first octet of a packet's length announces a part; in a subpacket it may be the first of two."""

@@ -21,8 +21,6 @@ from .keys import OpenPgpKey
 from .packets import Tag
 from .signature import Signature, SignatureType, key_id_of, user_id_prefix
 
-__all__ = ["Proven", "additions", "proven", "serialize", "updated"]
-
 _MAX_KEPT: Final = 32
 """Signatures of one sort about one component, newest first. Of revocations one would do."""
 

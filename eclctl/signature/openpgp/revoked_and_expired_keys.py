@@ -41,8 +41,6 @@ from .errors import (
 from .keys import OpenPgpKey
 from .signature import Signature, SignatureType, key_id_of, user_id_prefix
 
-__all__ = ["Assessment", "FindKeys", "KeyStatus", "assess"]
-
 _MAX_SIGNATURES: Final = 1024
 """Signatures of one certificate that may need verifying; a certificate with more is not looked at."""
 

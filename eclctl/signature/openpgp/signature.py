@@ -16,8 +16,6 @@ from .algorithms import HASHES, HashAlgorithm
 from .errors import FindingCode, PacketError, UnknownHashError
 from .packets import read_subpacket
 
-__all__ = ["PURPOSE_NOTATION", "Signature", "SignatureType", "key_id_of", "user_id_prefix"]
-
 PURPOSE_NOTATION: Final = "purpose@eclctl.org"
 """The notation by which a signature says what it approves. The domain keeps the name apart from those of others (RFC
 9580 section 5.2.3.24); no one is asked there."""

@@ -28,17 +28,6 @@ from .keyring import Certificate, Keyring
 from .keys import OpenPgpKey
 from .signature import Signature, SignatureType, key_id_of
 
-__all__ = [
-    "CheckedMessage",
-    "GoodSignature",
-    "MessageSigner",
-    "VerifiedMessage",
-    "check",
-    "check_detached",
-    "judge_signature",
-    "verify",
-]
-
 _MAX_CANDIDATES: Final = 8
 """Keys with one key ID that are tried: a second one takes 2^64 work, or a certificate that adopts another's subkey."""
 

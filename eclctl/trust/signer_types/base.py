@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from eclctl.signature.keys import PublicKey
     from eclctl.signature.openpgp import Keyring
 
-__all__ = ["UNTRUSTED", "Description", "Lifetime", "Listing", "Signed", "SignerType", "Store"]
-
 Listing = Mapping[SignerKind, Mapping[str, Any]]
 """What a policy lists beside OpenPGP fingerprints: by kind, then by name (`KeyRef.id`). Values have an `id`."""
 

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from eclctl.signature.keys import PublicKey
     from eclctl.trust.x509 import Credential
 
-__all__ = ["X509Certificate", "certificate_lifetime", "links_needed", "revocation_of"]
-
 _MOMENT = timedelta(seconds=1)  # certificates are valid up to and including their last second
 
 

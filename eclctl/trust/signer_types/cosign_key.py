@@ -6,8 +6,6 @@ from eclctl.signature.keys import PublicKey
 from eclctl.terms import SignatureFormat, SignerKind
 from eclctl.trust.signer_types.pem_key import PemKey
 
-__all__ = ["CosignKey", "cosign_name"]
-
 _PREFIX = "cosign:"
 
 

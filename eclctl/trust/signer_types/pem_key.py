@@ -9,8 +9,6 @@ from eclctl.terms import Finding, SignatureFormat, SignerKind
 from eclctl.trust.revocation import StatusSource
 from eclctl.trust.signer_types.base import UNTRUSTED, Description, Signed, SignerType, Store
 
-__all__ = ["PemKey"]
-
 
 class PemKey(SignerType):
     """A PEM public key. Its name is `sha256:<hex of the DER SubjectPublicKeyInfo>`."""

@@ -10,8 +10,6 @@ from eclctl.terms import Finding, SignatureFormat, SignerKind
 from eclctl.trust.revocation import StatusSource
 from eclctl.trust.signer_types.base import Description, Lifetime, Signed, SignerType, Store
 
-__all__ = ["Pgp", "key_lifetime"]
-
 
 class Pgp(SignerType):
     """An OpenPGP certificate. Its name is its primary fingerprint, in upper-case hex."""

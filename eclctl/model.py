@@ -8,11 +8,11 @@ facts at a given time, at each decision: facts are cached, trust is not.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 
+from eclctl.dataclass import dataclass, field
 from eclctl.terms import Finding, KeyRef, Kind, SignatureFormat, Verdict
 
 

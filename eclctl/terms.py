@@ -6,8 +6,9 @@ The other frozen types that layers share, facts and decisions, are in `eclctl.mo
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from enum import StrEnum
+
+from eclctl.dataclass import dataclass
 
 
 class Kind(StrEnum):

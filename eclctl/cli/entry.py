@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -40,6 +41,9 @@ _MODULES = {
     "verify": "verify.command",
 }
 """Where a command is whose module does not have its name."""
+
+_OBJECTS_UNTIL_COLLECTION = 50_000
+"""New objects until the garbage collector runs. At the default it runs for each few modules, which are no garbage."""
 
 
 def main() -> int:
@@ -123,6 +127,7 @@ def _command(name: str) -> Callable[[list[str]], int]:
         return run
     from importlib import import_module  # noqa: PLC0415 - as above
 
+    gc.set_threshold(_OBJECTS_UNTIL_COLLECTION)
     function = "reload" if name == "reload" else "status" if name == "status" else "run"
     command: Callable[[list[str]], int] = getattr(import_module(f"eclctl.cli.{_MODULES.get(name, name)}"), function)
     return command

@@ -7,9 +7,9 @@ import os
 import pwd
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from eclctl.dataclass import dataclass, field
 from eclctl.text import quoted
 
 if TYPE_CHECKING:

@@ -15,11 +15,11 @@ from __future__ import annotations
 import codecs
 import math
 import re
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import yaml
 
+from eclctl.dataclass import dataclass, field
 from eclctl.text import bounded_integer, parse_duration, printable_message, quoted
 
 if TYPE_CHECKING:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from eclctl.config import document
 from eclctl.config.accounts import numbers_of
 from eclctl.config.document import Mark, Node, Problem, Report
 from eclctl.config.keyservers import Keyservers, read_keyservers
+from eclctl.dataclass import dataclass, field, fields, replace
 from eclctl.errors import ConfigError
 from eclctl.files.guarded import read_owned
 from eclctl.files.trusted_filesystems import Filesystems

@@ -15,12 +15,12 @@ import re
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import groupby, islice
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
+from eclctl.dataclass import dataclass
 from eclctl.errors import ConfigError
 from eclctl.files.guarded import Reader, read_guarded
 

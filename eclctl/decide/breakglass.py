@@ -8,10 +8,10 @@ exception changes the very next answer. Nothing that came of it is kept.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from eclctl.config.document import Problem
+from eclctl.dataclass import dataclass, field
 from eclctl.policy.breakglass import PolicyException, Standing, State, approvers
 from eclctl.policy.language import ExceptionTerms, Policy
 from eclctl.terms import Finding, KeyRef

@@ -6,9 +6,9 @@ malformed, unreadable or of too little assurance, and not for a rule that denies
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime
 
+from eclctl.dataclass import replace
 from eclctl.decide.breakglass import standing
 from eclctl.decide.place import Place
 from eclctl.decide.snapshot import Snapshot

@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 from eclctl.config.document import Mark, Problem, Report
+from eclctl.dataclass import dataclass
 from eclctl.decide.breakglass import NO_EXCEPTIONS, Approval, Candidate, Exceptions
 from eclctl.errors import ConfigError
 from eclctl.files.guarded import Reader, expand

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
 from typing import NamedTuple
 
+from eclctl.dataclass import dataclass
 from eclctl.decide.facts import Facts
 from eclctl.files.locating import FileKey
 from eclctl.model import Alias

@@ -23,7 +23,6 @@ import grp
 import os
 import pwd
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import Final, NamedTuple, Protocol
 
@@ -35,6 +34,7 @@ from eclctl.config.subordinate_ids import (
     SubordinateIds,
     read_subordinate_ids,
 )
+from eclctl.dataclass import replace
 from eclctl.model import Caller, Identity
 from eclctl.text import quoted
 

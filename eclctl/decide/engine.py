@@ -27,9 +27,9 @@ import os
 import secrets
 import threading
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
+from eclctl.dataclass import dataclass, field, replace
 from eclctl.decide.cache import FactCache
 from eclctl.decide.facts import Facts
 from eclctl.decide.judgement import NO_POLICY, before_reading, judge_image, refused, rule_at

@@ -7,10 +7,10 @@ judged and evaluated from them is remembered beside them, for as long as doing i
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeAlias
 
+from eclctl.dataclass import dataclass, field
 from eclctl.model import Claim, Outcome, Verification
 from eclctl.policy.language import Policy, Rule
 from eclctl.terms import Finding

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 
 from eclctl.config.document import Problem
 from eclctl.config.settings import Settings
+from eclctl.dataclass import dataclass
 from eclctl.files.mounts import FilesystemTrust, Mount, Mounts, MountTable
 from eclctl.files.trusted_filesystems import OWN_OWNERS, FilesystemJudge, device_groups
 from eclctl.policy.globs import Glob, compile_glob

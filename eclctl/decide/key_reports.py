@@ -5,9 +5,9 @@ These are descriptions for people. Nothing here takes part in a decision.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 
+from eclctl.dataclass import dataclass
 from eclctl.decide.snapshot import Snapshot
 from eclctl.model import Claim, Verification
 from eclctl.terms import SignerKind

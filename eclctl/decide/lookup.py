@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 
+from eclctl.dataclass import dataclass, replace
 from eclctl.decide.cache import FactCache
 from eclctl.decide.facts import Facts
 from eclctl.decide.questions import Lookup

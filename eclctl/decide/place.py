@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
+from eclctl.dataclass import dataclass
 from eclctl.files.canonical_name import NoName
 from eclctl.files.trusted_path import Weakness
 from eclctl.model import Alias

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+from eclctl.dataclass import dataclass, field
 from eclctl.decide.key_reports import KeyReport
 from eclctl.decide.snapshot import Snapshot
 from eclctl.files.locating import Located

@@ -6,13 +6,13 @@ import gc
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 
 from eclctl.config.accounts import Names
 from eclctl.config.document import MAX_BYTES, Problem
 from eclctl.config.settings import Settings
+from eclctl.dataclass import dataclass, field, replace
 from eclctl.decide.breakglass import NO_EXCEPTIONS, Exceptions, State, standing
 from eclctl.decide.breakglass_load import load_exceptions
 from eclctl.decide.policy_digest import policy_digest

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
+from eclctl.dataclass import dataclass
 from eclctl.ecl.differences import EXPLANATIONS, Difference, Relation
 from eclctl.ecl.rules import Choices, RuleDraft, described, draft_rules
 from eclctl.ecl.toml import EclConfig

@@ -18,10 +18,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Literal
 
+from eclctl.dataclass import dataclass, field, replace
 from eclctl.ecl.differences import Difference
 from eclctl.ecl.toml import EclConfig, ExecGroup, ListMode
 from eclctl.signature.openpgp import Certificate, Keyring

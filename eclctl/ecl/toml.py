@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
 from eclctl.config.document import Problem, nearest
+from eclctl.dataclass import dataclass, field
 from eclctl.text import quoted
 
 MAX_ECL_FILE = 4 * 1024 * 1024

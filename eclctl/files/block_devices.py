@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
+from eclctl.dataclass import dataclass
 from eclctl.files.acls import has_acl
 from eclctl.files.local_lookup import LocalFiles, LocalLookupError
 from eclctl.files.mounts import Mount

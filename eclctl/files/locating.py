@@ -14,9 +14,9 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from eclctl.dataclass import dataclass, field
 from eclctl.errors import BusyImageError, UnreadableImageError, UnsupportedFileError
 from eclctl.files import syscalls
 from eclctl.files.canonical_name import (

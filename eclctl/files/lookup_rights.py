@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from dataclasses import dataclass
 
+from eclctl.dataclass import dataclass
 from eclctl.errors import BusyImageError, UnreadableImageError, UnsupportedFileError
 from eclctl.files.syscalls import Attributes, Credentials, assumed
 from eclctl.files.writers import READ, lease_error

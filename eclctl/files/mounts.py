@@ -16,9 +16,9 @@ import re
 import select
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from eclctl.dataclass import dataclass, field
 from eclctl.files import syscalls
 from eclctl.files.acls import WithoutAcl
 

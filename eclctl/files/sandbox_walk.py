@@ -17,10 +17,10 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from dataclasses import dataclass, field
 from stat import S_IMODE, S_ISBLK, S_ISCHR, S_ISDIR, S_ISLNK, S_ISREG, S_ISVTX, S_IWGRP, S_IWOTH
 from typing import TYPE_CHECKING, NamedTuple
 
+from eclctl.dataclass import dataclass, field
 from eclctl.files.syscalls import Attributes, attributes, entry_attributes
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def look(
     owners: frozenset[int],
     *,
     clock: Callable[[], float],
-    bounds: Bounds = Bounds(),
+    bounds: Bounds = Bounds(),  # noqa: B008 - frozen
     entered: Callable[[int], None] | None = None,
     probe: bool = True,
 ) -> WalkResult:

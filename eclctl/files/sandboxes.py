@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from eclctl.dataclass import dataclass
 from eclctl.files.sandbox_walk import Bounds, SandboxWeakness, WalkResult, look
 
 if TYPE_CHECKING:

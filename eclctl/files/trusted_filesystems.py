@@ -19,10 +19,10 @@ from __future__ import annotations
 import grp
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from time import time_ns
 from typing import NamedTuple
 
+from eclctl.dataclass import dataclass, field
 from eclctl.files.block_devices import Devices
 from eclctl.files.configured_mounts import UNIT_DIRECTORIES, ConfiguredMounts, Entry, MountsReader
 from eclctl.files.local_lookup import LocalFiles, LocalLookupError, Lstat

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
 from eclctl.client import open_image, wire_path
+from eclctl.dataclass import dataclass
 from eclctl.decide.caller_identity import calling_user
 from eclctl.decide.questions import Decision, Question
 from eclctl.files.locating import Located, Locator, Recheck

@@ -17,13 +17,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from eclctl.config import document
 from eclctl.config.document import Node, Report, Scalar
+from eclctl.dataclass import dataclass
 from eclctl.policy.declare import Declarations, place
 from eclctl.policy.globs import Glob, compile_glob, objection
 from eclctl.policy.holders import Holders

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from eclctl.dataclass import dataclass
 from eclctl.policy.breakglass import FileName
 from eclctl.text import printable
 

@@ -9,11 +9,11 @@ matter (RFC 4343).
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from eclctl.config import document
 from eclctl.config.accounts import numbers_of
 from eclctl.config.document import Node, Report, Scalar, WrongTextError
+from eclctl.dataclass import dataclass
 from eclctl.policy.declare import LoadEnvironment
 from eclctl.policy.globs import Glob, compile_glob, component_expression, objection
 from eclctl.policy.language import SIGNED_KINDS, Match

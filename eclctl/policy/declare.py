@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 
 from eclctl.config import document
 from eclctl.config.document import MapNode, Node, Report, Scalar
+from eclctl.dataclass import dataclass, field
 from eclctl.errors import ConfigError
 from eclctl.policy.globs import Glob, compile_repository, repository_objection
 from eclctl.policy.language import ANYONE, Policy, Signer

@@ -15,9 +15,9 @@ may be is the rule's to say: `too_old` finds it for each decision, and nothing t
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 
+from eclctl.dataclass import replace
 from eclctl.model import Claim, Code, Outcome, Verification
 from eclctl.policy import report
 from eclctl.policy.language import Policy, Rule

@@ -18,8 +18,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+
+from eclctl.dataclass import dataclass, field
 
 MAX_LENGTH = 4096
 _WILD = re.compile(r"[*?]")

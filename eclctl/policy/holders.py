@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 
 from eclctl.config.document import Report
+from eclctl.dataclass import dataclass, field
 from eclctl.policy.declare import DIGEST, Declarations, place
 from eclctl.policy.language import Holder, Signer
 from eclctl.policy.matching import match

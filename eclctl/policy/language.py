@@ -7,9 +7,9 @@ is numbers, compiled patterns, and who holds which key.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from eclctl.dataclass import dataclass, field
 from eclctl.policy.globs import Glob
 from eclctl.policy.messages import Message
 from eclctl.policy.windows import Window

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple, TypeAlias
 
 from eclctl.config.document import ListNode, MapNode, Node, Report, Scalar
+from eclctl.dataclass import dataclass
 from eclctl.policy.declare import Declarations, place
 from eclctl.policy.globs import Glob, is_literal
 from eclctl.policy.language import SIGNED_KINDS, Match, Policy, Requirement, Rule, Signer

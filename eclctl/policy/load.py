@@ -13,12 +13,12 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple
 
 from eclctl.config import document
 from eclctl.config.document import MapNode, Mark, Node, Problem, Problems, Report, Scalar, read_document
+from eclctl.dataclass import dataclass, field
 from eclctl.errors import EclctlError
 from eclctl.policy.breakglass import read_terms
 from eclctl.policy.declare import Declarations, Declarer, LoadEnvironment, PolicyFile, place

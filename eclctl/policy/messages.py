@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from eclctl.config.document import WrongTextError, suggestion
+from eclctl.dataclass import dataclass
 from eclctl.text import printable_message
 
 if TYPE_CHECKING:

@@ -25,8 +25,8 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
+from eclctl.dataclass import dataclass
 from eclctl.model import Claim, Verification
 from eclctl.policy.claim_signers import signers_for_purpose, signers_of
 from eclctl.policy.language import Policy, Requirement, Rule, Scope

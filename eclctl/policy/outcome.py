@@ -18,9 +18,9 @@ Everything else is a deny: `denied` makes it, and makes no other outcome.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import lru_cache
 
+from eclctl.dataclass import replace
 from eclctl.model import ALLOWING, Code, Missing, Outcome, RequirementReport
 from eclctl.policy.breakglass import PolicyException, Standing, State
 from eclctl.policy.language import Rule

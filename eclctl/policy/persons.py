@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 
+from eclctl.dataclass import dataclass
 from eclctl.policy.language import Policy, Requirement, Rule
 from eclctl.policy.matching import match
 from eclctl.trust.signer_types import signer_type

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
+from eclctl.dataclass import dataclass
 from eclctl.model import Claim, Code, Missing, Outcome, RequirementReport, SignatureReport, SignerReport, Verification
 from eclctl.policy.claim_signers import cosign_mismatch, purpose_mismatch, signers_of, stated
 from eclctl.policy.language import Policy, Requirement, Rule, Scope, Signer

@@ -7,10 +7,10 @@ there. Items of `require` that ask for the purpose of that name are part of it e
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 
 from eclctl.config import document
 from eclctl.config.document import MapNode, Node, Report
+from eclctl.dataclass import dataclass, replace
 from eclctl.policy.declare import PURPOSE_SHAPE, Declarations, place, signer_names
 from eclctl.policy.holders import Holders
 from eclctl.policy.language import ANYONE, HOLDS, Match, Requirement, Scope

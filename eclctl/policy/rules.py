@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from eclctl.config import document
 from eclctl.config.document import Node, Report, Scalar, WrongTextError
+from eclctl.dataclass import dataclass
 from eclctl.policy.conditions import MatchReader
 from eclctl.policy.declare import Declarations, LoadEnvironment, name_of, place, signer_names
 from eclctl.policy.holders import Holders

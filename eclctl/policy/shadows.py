@@ -6,9 +6,9 @@ What is found is certain: no question exists that such a rule answers. Not all s
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, fields
 from typing import NamedTuple
 
+from eclctl.dataclass import dataclass, field, fields
 from eclctl.policy.globs import Glob, ends, includes, is_literal
 from eclctl.policy.language import Match, Rule
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from eclctl.config import document
 from eclctl.config.document import ListNode, Node, Report, Scalar
+from eclctl.dataclass import dataclass, field
 from eclctl.errors import EclctlError, KeyMaterialError
 from eclctl.policy import schema_parts as parts
 from eclctl.policy.schema_parts import Schema

@@ -10,10 +10,10 @@ policy loads.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
 
 from eclctl.config.document import WrongTextError
+from eclctl.dataclass import dataclass, field
 
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _WINDOW = re.compile(r"(?P<days>[a-z,-]+) (?P<start>[0-9]{2}:[0-9]{2})-(?P<end>[0-9]{2}:[0-9]{2}) (?P<zone>[\w./+-]+)")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 
 from eclctl.config.document import Mark
+from eclctl.dataclass import dataclass
 from eclctl.model import Caller, Code, Verification
 from eclctl.terms import Assurance, Verdict
 from eclctl.trust.revocation import Status

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
+from eclctl.dataclass import dataclass
 from eclctl.decide.questions import Decision
 from eclctl.policy.language import Policy, Rule
 from eclctl.terms import Verdict

@@ -9,11 +9,11 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 
 from eclctl.config import document
 from eclctl.config.document import ListNode, Node, Report
+from eclctl.dataclass import dataclass, field
 from eclctl.model import DataObject, OciContent, Verification
 from eclctl.policy.language import HOLDS, SIGNED_KINDS
 from eclctl.policytest.cases import Supposed

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
 
 from eclctl.config.document import Problem
+from eclctl.dataclass import dataclass
 from eclctl.policytest.running import CaseResult
 
 # What XML 1.0 cannot hold in any spelling (section 2.2).

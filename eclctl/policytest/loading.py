@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from eclctl.config.accounts import Names
 from eclctl.config.document import MAX_BYTES, Mark, Problem, Report, read_document
 from eclctl.config.settings import Settings
+from eclctl.dataclass import dataclass, field, replace
 from eclctl.decide.snapshot import Built, Snapshot, build
 from eclctl.errors import ConfigError
 from eclctl.files.guarded import Reader, expand, read_unguarded

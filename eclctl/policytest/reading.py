@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from eclctl.config import document
 from eclctl.config.accounts import Names
 from eclctl.config.document import Node, Report, Scalar
+from eclctl.dataclass import dataclass, field
 from eclctl.model import ALLOWING, Caller, Code
 from eclctl.policytest.cases import Case, Expectation, Supposed
 from eclctl.policytest.describing import IMAGE_KEYS, Describer

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 
+from eclctl.dataclass import dataclass, field, replace
 from eclctl.decide.cache import FactCache
 from eclctl.decide.driving import drive
 from eclctl.decide.engine import Engine

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from eclctl.config import document
 from eclctl.config.document import Node, Report, Scalar
+from eclctl.dataclass import dataclass, field, replace
 from eclctl.model import Claim, Failure
 from eclctl.policy.declare import PURPOSE_SHAPE
 from eclctl.policy.language import Policy, Signer

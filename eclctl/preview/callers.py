@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import chain, combinations
 from typing import NamedTuple
 
+from eclctl.dataclass import dataclass, field
 from eclctl.decide.snapshot import Snapshot
 from eclctl.model import Caller
 from eclctl.policy.select import rules_on

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
 from enum import StrEnum
 
+from eclctl.dataclass import dataclass, field
 from eclctl.decide.questions import Decision
 from eclctl.model import Code
 from eclctl.preview.callers import Probe

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Protocol
 
+from eclctl.dataclass import dataclass, field, replace
 from eclctl.decide.breakglass import Exceptions
 from eclctl.decide.cache import FactCache
 from eclctl.decide.driving import drive

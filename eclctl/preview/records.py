@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
+
+from eclctl.dataclass import dataclass, field
 
 MOST_QUESTIONS = 500_000
 """Distinct questions that are kept. Decisions on further ones are counted, and not asked again."""

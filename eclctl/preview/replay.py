@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from itertools import chain
 from typing import TypeAlias
 
+from eclctl.dataclass import dataclass, field
 from eclctl.decide.questions import Decision
 from eclctl.errors import EclctlError
 from eclctl.model import Caller, Code

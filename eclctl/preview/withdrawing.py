@@ -8,11 +8,11 @@ import re
 import stat
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
 
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 
+from eclctl.dataclass import dataclass, replace
 from eclctl.decide.snapshot import Snapshot
 from eclctl.errors import ConfigError, EclctlError
 from eclctl.policy.language import Policy, Withdrawn

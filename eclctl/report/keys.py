@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from eclctl.dataclass import dataclass
 from eclctl.decide.snapshot import Snapshot
 from eclctl.policy.language import Policy
 from eclctl.terms import SignerKind

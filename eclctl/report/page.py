@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from eclctl.dataclass import dataclass
 from eclctl.report.markup import Markup, join, tag
 from eclctl.report.style import SCRIPT, STYLE, content_security_policy
 from eclctl.text import counted

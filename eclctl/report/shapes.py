@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict
 from datetime import datetime
 from itertools import islice
 from typing import Any
 
+from eclctl.dataclass import asdict
 from eclctl.decide.breakglass import Candidate, standing
 from eclctl.decide.key_reports import short_name
 from eclctl.decide.snapshot import Snapshot

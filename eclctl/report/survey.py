@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from itertools import islice
 
+from eclctl.dataclass import dataclass, field
 from eclctl.decide.cache import Kept
 from eclctl.decide.facts import Facts
 from eclctl.decide.judgement import NOT_KNOWN, refused, under_rule

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from eclctl import strictjson
+from eclctl.dataclass import dataclass
 from eclctl.terms import Finding
 
 MAX_ENTRIES = 128

@@ -17,9 +17,9 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from enum import StrEnum
 
+from eclctl.dataclass import dataclass
 from eclctl.sif.oci import INDEX_TYPES, MANIFEST_TYPES, Content, Manifest, is_digest, parse_index, parse_manifest
 from eclctl.sif.reader import DataType, Descriptor, Sif
 from eclctl.terms import Finding

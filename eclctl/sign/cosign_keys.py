@@ -15,7 +15,6 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -29,6 +28,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from eclctl import strictjson
+from eclctl.dataclass import dataclass, field
 from eclctl.errors import KeyMaterialError
 from eclctl.sign.keyrings.guarded import replacing_file, write_new
 from eclctl.sign.pem import COSIGN_KINDS, PrivateKey, pem_kind, private_key

@@ -14,10 +14,10 @@ name or link, their digest in the extra field.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeAlias
 
+from eclctl.dataclass import dataclass
 from eclctl.errors import SigningError
 from eclctl.sif import oci_sif
 from eclctl.sif.oci import Manifest, parse_manifest

@@ -6,8 +6,8 @@ Nothing here needs a key. What is worth knowing before signing is returned as fi
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
+from eclctl.dataclass import dataclass
 from eclctl.errors import SigningError
 from eclctl.sif.reader import Descriptor, Sif
 from eclctl.signature import dsse

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
+from eclctl.dataclass import dataclass
 from eclctl.sign.gnupg_run import Gnupg, GnupgError, GnupgResult, WrongPassphraseError, temporary_gnupg
 from eclctl.sign.keyrings.keyfacts import signing_keys, unusable
 from eclctl.sign.keyrings.transferable import KeyFile, Protection, TransferableKey, parse_keys

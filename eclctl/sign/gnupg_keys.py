@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
+from eclctl.dataclass import dataclass
 from eclctl.sign.gnupg_run import Gnupg, GnupgError, temporary_gnupg
 from eclctl.sign.keyrings.keyfacts import signing_keys
 from eclctl.sign.keyrings.transferable import Protection, parse_keys

@@ -22,12 +22,12 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import lru_cache
 from types import FrameType
 from typing import Final
 from urllib.parse import unquote
 
+from eclctl.dataclass import dataclass
 from eclctl.errors import KeyMaterialError
 
 _OLDEST: Final = (2, 2)

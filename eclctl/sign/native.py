@@ -13,9 +13,9 @@ import base64
 import json
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
+from eclctl.dataclass import dataclass
 from eclctl.errors import KeyMaterialError, SigningError
 from eclctl.model import Verification
 from eclctl.sif.reader import DataType, Descriptor, Sif

@@ -12,9 +12,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
+from eclctl.dataclass import dataclass
 from eclctl.errors import MalformedImageError
 from eclctl.sif.layout import DESCRIPTOR_SIZE, GROUP_MASK, HEADER, MAGIC, NO_ARCHITECTURE, SLOT, USUAL_TABLE, VERSION
 from eclctl.sif.oci import Content, Manifest

@@ -7,9 +7,9 @@ together.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime
 
+from eclctl.dataclass import replace
 from eclctl.decide.breakglass import NO_EXCEPTIONS
 from eclctl.decide.facts import Facts
 from eclctl.decide.judgement import judge_image

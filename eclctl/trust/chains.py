@@ -10,7 +10,6 @@ Findings are in the words of the reference (Go's crypto/x509) where it has words
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice, pairwise
 from typing import NamedTuple, TypeAlias, TypeVar
@@ -22,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
 from cryptography.x509.verification import Criticality, ExtensionPolicy, PolicyBuilder, Store, VerificationError
 
+from eclctl.dataclass import dataclass
 from eclctl.errors import KeyMaterialError
 from eclctl.terms import Finding
 from eclctl.trust.revocation import Link

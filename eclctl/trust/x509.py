@@ -19,13 +19,13 @@ import hashlib
 import math
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from eclctl.dataclass import dataclass, field
 from eclctl.errors import KeyMaterialError
 from eclctl.signature.keys import MAX_CERTIFICATE_FILE, PublicKey, parse_public_key
 from eclctl.terms import Finding

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from eclctl.cli.inputs.keyrings import add_ring_options, chosen_ring, print_warnings, remind_of_reload, ring_location
@@ -13,6 +12,7 @@ from eclctl.cli.keys.list import facts_now, key_as_json
 from eclctl.cli.terminal.exit_codes import FAILED, OK
 from eclctl.cli.terminal.output import error_as_json, print_json
 from eclctl.cli.terminal.subcommands import Commands, add_command
+from eclctl.dataclass import dataclass
 from eclctl.errors import EclctlError, KeyMaterialError
 from eclctl.sign.keyrings.keyfacts import KeyFacts
 from eclctl.sign.keyrings.rings import MAX_RING, Added, RingChange, UserRing

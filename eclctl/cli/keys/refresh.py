@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from eclctl.cli.inputs.keyrings import add_ring_options, chosen_ring, print_warnings, remind_of_reload, ring_location
 from eclctl.cli.inputs.keyservers import add_keyserver_options, chosen_keyservers, why_not_received
@@ -13,6 +12,7 @@ from eclctl.cli.terminal.exit_codes import FAILED, OK
 from eclctl.cli.terminal.output import print_json
 from eclctl.cli.terminal.subcommands import Commands, add_command
 from eclctl.config.keyservers import Keyservers
+from eclctl.dataclass import dataclass
 from eclctl.remote.keyservers import hkp
 from eclctl.sign.keyrings.rings import UserRing, only_match
 from eclctl.sign.keyrings.site_rings import SiteRing

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
 
@@ -14,6 +13,7 @@ from eclctl.cli.terminal.output import print_json, print_problem
 from eclctl.cli.terminal.subcommands import Commands, add_command
 from eclctl.config.accounts import NAMES
 from eclctl.config.document import Problem
+from eclctl.dataclass import asdict, replace
 from eclctl.decide.host_mounts import HostMounts, exists_here, trusted_file_systems
 from eclctl.decide.snapshot import Built, build
 from eclctl.files.mounts import MountTable

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,6 +12,7 @@ from eclctl.cli.policy.check import load_named, problem_fields
 from eclctl.cli.terminal.exit_codes import FAILED, OK
 from eclctl.cli.terminal.output import print_json, print_problem
 from eclctl.cli.terminal.subcommands import Commands, add_command
+from eclctl.dataclass import asdict
 from eclctl.policy.language import Match, Policy, Requirement, Rule, Signer
 from eclctl.report.shapes import condition_fields, match_fields
 from eclctl.text import printable

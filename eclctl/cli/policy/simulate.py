@@ -11,7 +11,6 @@ import time
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import IO, TYPE_CHECKING, cast
@@ -23,6 +22,7 @@ from eclctl.cli.terminal.output import print_failure, print_json
 from eclctl.cli.terminal.parser import UsageError, add_repeatable, whole_number
 from eclctl.cli.terminal.subcommands import Commands, add_command
 from eclctl.config.accounts import NAMES, subject
+from eclctl.dataclass import dataclass, replace
 from eclctl.decide.caller_identity import identifier
 from eclctl.decide.host_mounts import trusted_file_systems
 from eclctl.decide.snapshot import Snapshot, build

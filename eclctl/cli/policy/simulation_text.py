@@ -5,11 +5,11 @@ from __future__ import annotations
 import grp
 import pwd
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from eclctl.cli.terminal.output import wrapped
+from eclctl.dataclass import asdict, dataclass
 from eclctl.decide.snapshot import Snapshot
 from eclctl.model import Code
 from eclctl.preview.callers import Probe

@@ -8,7 +8,6 @@ import platform
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from itertools import groupby
 
@@ -19,6 +18,7 @@ from eclctl.cli.terminal.output import print_json, print_problem, wrapped
 from eclctl.cli.terminal.parser import UsageError, add_repeatable
 from eclctl.cli.terminal.subcommands import Commands, add_command
 from eclctl.config.accounts import NAMES
+from eclctl.dataclass import asdict, dataclass
 from eclctl.files.atomic import Existing, write_file
 from eclctl.files.guarded import read_guarded, read_unguarded
 from eclctl.policytest import junit

@@ -9,7 +9,6 @@ import pwd
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,7 @@ from eclctl.cli.terminal.output import print_failure, print_json
 from eclctl.cli.terminal.parser import UsageError
 from eclctl.cli.terminal.subcommands import Commands, add_command
 from eclctl.config.accounts import NAMES
+from eclctl.dataclass import dataclass, replace
 from eclctl.decide.snapshot import Snapshot, build
 from eclctl.errors import ConfigError, EclctlError
 from eclctl.files.atomic import Existing, write_file

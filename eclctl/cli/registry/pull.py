@@ -6,7 +6,6 @@ import argparse
 import os
 import platform
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import Any
 
 from eclctl.cli.inputs.policies import SYSTEM_CONFIG
@@ -20,6 +19,7 @@ from eclctl.cli.inputs.registries import (
 from eclctl.cli.terminal.exit_codes import OK, USAGE
 from eclctl.cli.terminal.output import print_json
 from eclctl.cli.terminal.parser import Parser
+from eclctl.dataclass import dataclass, replace
 from eclctl.decide.questions import Decision
 from eclctl.errors import EclctlError, MalformedImageError, RemoteError
 from eclctl.files.atomic import NewFileError

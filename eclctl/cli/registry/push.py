@@ -6,7 +6,6 @@ import argparse
 import hashlib
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from eclctl.cli.inputs.images import open_regular_file
@@ -20,6 +19,7 @@ from eclctl.cli.inputs.registries import (
 from eclctl.cli.terminal.exit_codes import OK, USAGE
 from eclctl.cli.terminal.output import print_json
 from eclctl.cli.terminal.parser import Parser
+from eclctl.dataclass import dataclass
 from eclctl.errors import BusyImageError, EclctlError, MalformedImageError, RemoteError
 from eclctl.remote.http.limits import CHUNK
 from eclctl.remote.registry.client import Registry

@@ -7,7 +7,6 @@ import os
 import stat
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 
@@ -19,6 +18,7 @@ from eclctl.cli.terminal.output import print_note
 from eclctl.cli.terminal.passphrases import Passwords, at_terminal
 from eclctl.cli.terminal.progress import progress_bar
 from eclctl.cli.terminal.prompts import confirmed
+from eclctl.dataclass import dataclass, replace
 from eclctl.errors import ConfigError, EclctlError, KeyMaterialError, SigningError
 from eclctl.sif.reader import Sif
 from eclctl.sign import cosign_sign

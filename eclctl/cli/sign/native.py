@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from eclctl.cli.inputs.images import open_regular_file
@@ -16,6 +15,7 @@ from eclctl.cli.terminal.output import print_note
 from eclctl.cli.terminal.passphrases import Passphrases, at_terminal
 from eclctl.cli.terminal.progress import progress_bar
 from eclctl.cli.terminal.prompts import confirmed
+from eclctl.dataclass import dataclass
 from eclctl.errors import ConfigError, EclctlError, KeyMaterialError, SigningError
 from eclctl.sif.reader import Sif, read
 from eclctl.sign import native

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from eclctl.cli.terminal.output import wrapped
+from eclctl.dataclass import dataclass
 from eclctl.errors import ConfigError
 from eclctl.model import Code, Missing, Outcome
 from eclctl.terms import Finding, Verdict

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from eclctl.cli.sign.policy import Outlook, outlook_as_json, outlook_lines
 from eclctl.cli.terminal.exit_codes import FAILED
 from eclctl.cli.terminal.output import finding_as_json, print_json, print_note, wrapped
+from eclctl.dataclass import dataclass, field
 from eclctl.errors import EclctlError
 from eclctl.sif import labels
 from eclctl.sif.reader import Sif

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from eclctl.cli.terminal.output import wrapped
+from eclctl.dataclass import dataclass, field
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

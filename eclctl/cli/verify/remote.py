@@ -8,12 +8,12 @@ invalid. So asking for that whole fingerprint finds the key that counts, or none
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from eclctl.cli.inputs import keyservers
 from eclctl.cli.terminal.output import print_note
 from eclctl.cli.terminal.parser import add_repeatable
+from eclctl.dataclass import dataclass, field
 from eclctl.sif.reader import DataType, read
 from eclctl.signature import openpgp
 from eclctl.text import printable

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from eclctl.cli.terminal.output import finding_as_json, print_json, print_note
+from eclctl.dataclass import dataclass
 from eclctl.sif.labels import data_type, link
 from eclctl.sif.reader import DataType
 from eclctl.terms import Finding

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-from dataclasses import asdict, dataclass
 from functools import partial
 from math import isfinite
 from typing import TYPE_CHECKING, Any, Final
@@ -13,6 +12,7 @@ from eclctl import __version__
 from eclctl.daemon.observing.audit_records import timestamp
 from eclctl.daemon.observing.surveys import page
 from eclctl.daemon.sockets.protocol import VERSION, ErrorCode, Method, ReportPart
+from eclctl.dataclass import asdict, dataclass
 from eclctl.decide.host_mounts import why_rule_cannot
 from eclctl.report.attention import attention
 from eclctl.report.shapes import exception_fields, file_fields, key_fields, rule_fields, survey_fields, turning_fields

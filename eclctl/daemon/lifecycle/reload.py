@@ -10,13 +10,13 @@ Changes of certificates that keyservers report (`learn`) need no files: they cou
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from eclctl.config import settings as configuration
 from eclctl.config.document import Problem
 from eclctl.daemon.background.workers import Workers
 from eclctl.daemon.observing.audit_records import reload_record, timestamp
+from eclctl.dataclass import dataclass, fields
 from eclctl.decide.snapshot import Built, Snapshot, build, refreshed
 from eclctl.errors import AuditError
 

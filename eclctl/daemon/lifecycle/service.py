@@ -17,7 +17,6 @@ import os
 import resource
 import signal
 import sys
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -54,6 +53,7 @@ from eclctl.daemon.sockets.protocol import Method
 from eclctl.daemon.sockets.server import Server
 from eclctl.daemon.watching.sandboxes import SandboxWatch
 from eclctl.daemon.watching.watch import Watcher
+from eclctl.dataclass import replace
 from eclctl.decide.cache import FactCache
 from eclctl.decide.engine import Engine
 from eclctl.decide.host_mounts import trusted_file_systems, why_no_trusted_path

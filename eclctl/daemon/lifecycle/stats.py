@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from eclctl.dataclass import dataclass
 from eclctl.remote.keyservers.hkp import Result
 from eclctl.trust.revocation import Status
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from eclctl.dataclass import dataclass
 from eclctl.text import printable_ascii
 
 if TYPE_CHECKING:

@@ -8,7 +8,6 @@ minute at most.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from heapq import nsmallest
 from itertools import islice
 from time import monotonic, sleep
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from eclctl.daemon.background.timers import Timer
 from eclctl.daemon.background.workers import Workers
+from eclctl.dataclass import dataclass
 from eclctl.report.keys import listed_keys, turning
 from eclctl.report.shapes import image_fields
 from eclctl.report.survey import Survey, image_report, usable

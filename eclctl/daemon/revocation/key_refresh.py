@@ -20,13 +20,13 @@ import asyncio
 import logging
 import random
 from collections import deque
-from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
 from eclctl.daemon.background.timers import Timer
 from eclctl.daemon.background.workers import Workers
 from eclctl.daemon.revocation.keyserver_cache import KeyChange
+from eclctl.dataclass import dataclass, field
 from eclctl.errors import ConfigError
 from eclctl.remote.keyservers import hkp
 from eclctl.text import printable_message

@@ -13,12 +13,12 @@ import json
 import logging
 import os
 import threading
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
 from typing import Any, Final
 
+from eclctl.dataclass import dataclass
 from eclctl.errors import ConfigError, KeyMaterialError
 from eclctl.files.atomic import Existing, write_file
 from eclctl.signature.openpgp import Keyring

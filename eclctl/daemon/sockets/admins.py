@@ -7,8 +7,9 @@ Admins may use the admin socket, and ask about an image by name alone. What else
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+
+from eclctl.dataclass import dataclass
 
 if TYPE_CHECKING:
     from eclctl.daemon.sockets.peers import Peer

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import logging
 import threading
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from eclctl.config import subordinate_ids
 from eclctl.daemon.background.timers import Repeating, Timer
 from eclctl.daemon.background.workers import Workers
+from eclctl.dataclass import dataclass, field
 from eclctl.decide.caller_identity import Accounts, NameService, Owner, has_subordinate_ids, identify, unidentified
 from eclctl.text import printable_message
 

@@ -13,11 +13,11 @@ import os
 import secrets
 import socket
 import stat
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from eclctl.daemon.background.timers import Timer
+from eclctl.dataclass import dataclass
 from eclctl.errors import ConfigError
 
 if TYPE_CHECKING:

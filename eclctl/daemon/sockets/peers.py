@@ -12,9 +12,9 @@ import os
 import socket
 import struct
 from array import array
-from dataclasses import dataclass
 from typing import Final
 
+from eclctl.dataclass import dataclass
 from eclctl.model import Caller
 
 _SO_PEERGROUPS: Final = 59  # asm-generic/socket.h; not in Python's socket module

@@ -21,7 +21,6 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import deque
-from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -32,6 +31,7 @@ from eclctl.daemon.sockets.listeners import Acceptor
 from eclctl.daemon.sockets.peers import MOST_GROUPS, Peer, TooManyGroupsError, peer_of
 from eclctl.daemon.sockets.permissions import require_permitted
 from eclctl.daemon.sockets.protocol import ErrorCode, Method, RequestError, encode_error, parse_request
+from eclctl.dataclass import dataclass, field, replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping

@@ -6,8 +6,9 @@ found young by a scan) is looked at after `settle` seconds, and again until two 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
+
+from eclctl.dataclass import dataclass
 
 _SLACK = 1024
 

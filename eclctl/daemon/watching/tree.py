@@ -12,12 +12,12 @@ import stat
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
 from eclctl.daemon.watching.inotify import is_full
 from eclctl.daemon.watching.settling import SettleQueue
+from eclctl.dataclass import dataclass
 from eclctl.files.resumable import is_partial
 from eclctl.files.walk import walk
 

@@ -21,11 +21,11 @@ from __future__ import annotations
 import logging
 import threading
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from eclctl.daemon.watching.inotify import Notifier
 from eclctl.daemon.watching.tree import Prefetcher, Timing, Tree
+from eclctl.dataclass import dataclass, field
 from eclctl.files.mounts import MountTable
 
 if TYPE_CHECKING:

@@ -32,11 +32,11 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any, Final, NoReturn, TypeVar
 from urllib.parse import urljoin, urlsplit
 
+from eclctl.dataclass import dataclass, replace
 from eclctl.errors import RemoteError
 from eclctl.remote.http.addresses import is_numeric, why_refused
 from eclctl.remote.http.limits import MAX_HEADER_LINE, MAX_REDIRECTS, MAX_URL

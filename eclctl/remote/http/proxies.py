@@ -12,9 +12,9 @@ from __future__ import annotations
 import base64
 import ipaddress
 from collections.abc import Mapping
-from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
+from eclctl.dataclass import dataclass
 from eclctl.errors import RemoteError
 from eclctl.remote.http.addresses import is_loopback, parse_address
 

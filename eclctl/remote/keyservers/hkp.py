@@ -13,13 +13,13 @@ import os
 import re
 import stat
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from itertools import islice
 from typing import Final, Generic, TypeVar
 from urllib.parse import quote, urlencode
 
 from eclctl.config.keyservers import Keyserver, Keyservers
+from eclctl.dataclass import dataclass
 from eclctl.errors import EclctlError, KeyMaterialError, RemoteError
 from eclctl.remote.http import client as http
 from eclctl.remote.keyservers.index import MAX_INDEX, SearchIndex, parse_search_index

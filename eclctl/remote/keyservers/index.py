@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
+from eclctl.dataclass import dataclass
 from eclctl.errors import RemoteError
 from eclctl.signature.openpgp.algorithms import KEY_ALGORITHMS
 

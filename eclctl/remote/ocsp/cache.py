@@ -24,11 +24,11 @@ import logging
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
+from eclctl.dataclass import dataclass, field, replace
 from eclctl.remote.ocsp.client import MAX_AGE, TIMEOUT, ResponderReply, ask
 from eclctl.trust.revocation import Known, Link, Status, StatusSubject
 

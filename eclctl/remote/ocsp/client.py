@@ -19,11 +19,11 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 from urllib.parse import quote
 
+from eclctl.dataclass import dataclass
 from eclctl.errors import RemoteError
 from eclctl.remote.http import client as http
 from eclctl.trust import ocsp

@@ -23,11 +23,11 @@ import hashlib
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, TypeVar
 from urllib.parse import urlencode
 
+from eclctl.dataclass import dataclass
 from eclctl.errors import RemoteError
 from eclctl.remote.http import client as http
 from eclctl.remote.http import proxies

@@ -22,9 +22,9 @@ import re
 import stat
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final
 
+from eclctl.dataclass import dataclass, field
 from eclctl.errors import RemoteError
 from eclctl.remote.registry.answers import json_object
 from eclctl.remote.registry.names import Reference

@@ -5,10 +5,10 @@ An index leads to the one image for an architecture. What is read is read as str
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Final
 
 from eclctl import strictjson
+from eclctl.dataclass import dataclass
 from eclctl.errors import RemoteError
 from eclctl.remote.http.client import escaped
 from eclctl.remote.registry.client import ManifestDocument, MissingError, Registry

@@ -6,11 +6,11 @@ A name is read strictly, so that nothing in it can become another part of a URL.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from ipaddress import IPv6Address
 from typing import Final
 from urllib.parse import urlsplit
 
+from eclctl.dataclass import dataclass
 from eclctl.errors import RemoteError
 from eclctl.sif.oci import is_digest
 

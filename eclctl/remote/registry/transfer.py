@@ -10,9 +10,9 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final, Protocol
 
+from eclctl.dataclass import dataclass
 from eclctl.errors import RemoteError
 from eclctl.files.atomic import write_at
 from eclctl.remote.http.client import TransientError

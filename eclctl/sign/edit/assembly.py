@@ -18,9 +18,9 @@ not be in the order of their IDs), and counts the free slots instead of trusting
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from itertools import count
 
+from eclctl.dataclass import dataclass
 from eclctl.errors import MalformedImageError, SigningError
 from eclctl.sif.layout import (
     DESCRIPTOR_FIELDS,

@@ -20,8 +20,8 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
 
+from eclctl.dataclass import dataclass
 from eclctl.errors import BusyImageError, SigningError
 from eclctl.files.atomic import write_at
 from eclctl.sif import edit_journal

@@ -19,8 +19,8 @@ import struct
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
-from dataclasses import dataclass, replace
 
+from eclctl.dataclass import dataclass, replace
 from eclctl.errors import BusyImageError, SigningError, UnreadableImageError, UnsupportedFileError
 from eclctl.files import locating
 from eclctl.files import syscalls as attributes_of

@@ -12,9 +12,9 @@ import os
 import stat
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
 from typing import Final
 
+from eclctl.dataclass import dataclass, field
 from eclctl.errors import KeyMaterialError
 from eclctl.files.atomic import Existing, flush_directory, is_temporary, prepared_file, write_file
 

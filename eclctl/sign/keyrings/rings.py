@@ -10,9 +10,9 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from eclctl.dataclass import dataclass, field
 from eclctl.errors import KeyMaterialError
 from eclctl.sign.keyrings.guarded import GuardedDirectory
 from eclctl.sign.keyrings.transferable import KeyFile, TransferableKey, parse_keys

@@ -11,9 +11,9 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Final
 
+from eclctl.dataclass import dataclass, field
 from eclctl.errors import KeyMaterialError
 from eclctl.sign.keyrings.guarded import GuardedDirectory
 from eclctl.sign.keyrings.rings import MAX_RING, Added, Keys, Removed, load_keys, merge

@@ -10,11 +10,11 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cache
 from typing import Final
 
+from eclctl.dataclass import dataclass, field, replace
 from eclctl.errors import KeyMaterialError
 from eclctl.signature.openpgp.armor import split_blocks
 from eclctl.signature.openpgp.errors import PacketError

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from itertools import chain
 from struct import pack
 from typing import Final
+
+from eclctl.dataclass import dataclass, field
 
 from .armor import split_blocks
 from .errors import CertificateError, PacketError

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from functools import cached_property
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 
+from eclctl.dataclass import dataclass
 from eclctl.terms import Finding
 
 from .algorithms import Verifier, WeakKeyError, digest, load_verifier

@@ -7,9 +7,9 @@ itself) are read; everything else there is ignored.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Final
 
+from eclctl.dataclass import dataclass, field
 from eclctl.terms import NO_PURPOSE_KNOWN, Finding, purpose
 
 from .algorithms import HASHES, HashAlgorithm

@@ -24,6 +24,7 @@ RECEIVE_SIZE: Final = 32 * 1024
 UNSENT_LIMIT: Final = 256 * 1024
 _LINE_SECONDS: Final = 10.0
 _STALLED_SECONDS: Final = 10.0
+_MSG_CTRUNC: Final = int(socket.MSG_CTRUNC)  # `&` with a member of an enumeration calls Python code
 
 
 class BrokenConnectionError(Exception):
@@ -109,7 +110,7 @@ class Connection:
         data, ancillary, flags, _ = self.sock.recvmsg(RECEIVE_SIZE, self._ancillary, socket.MSG_CMSG_CLOEXEC)
         if ancillary:
             self._keep_descriptors(ancillary)
-        if flags & socket.MSG_CTRUNC:
+        if flags & _MSG_CTRUNC:
             raise BrokenConnectionError("descriptors", "descriptors were lost: too many with one message, or none free")
         if len(self.descriptors) > self.descriptors_limit:
             raise BrokenConnectionError(

@@ -173,7 +173,7 @@ class Server:
         if caller is None:
             self._hold(sock, peer, admin=admin)
         else:
-            self._admit(sock, replace(peer, caller=caller), admin=admin)
+            self._admit(sock, peer if caller is peer.caller else replace(peer, caller=caller), admin=admin)
 
     def _hold(self, sock: socket.socket, peer: Peer, *, admin: bool) -> None:
         """Keep a connection until it is known whose limits it counts for."""
@@ -196,7 +196,9 @@ class Server:
         self._admit(sock, replace(peer, caller=caller), admin=admin)
 
     def _admit(self, sock: socket.socket, peer: Peer, *, admin: bool) -> None:
-        user = self._users.setdefault(peer.person, _User(peer.person))
+        user = self._users.get(peer.person)
+        if user is None:
+            user = self._users[peer.person] = _User(peer.person)
         if not self._room_for(len(user.connections), admin=admin):
             self._forget(user)
             self._refuse_connection(sock, ErrorCode.TOO_MANY_CONNECTIONS, _TOO_MANY)

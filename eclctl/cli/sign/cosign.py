@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 from eclctl import __version__
-from eclctl.cli.sign.policy import Outlook, Policies, load_policies
+from eclctl.cli.sign.policy import Outlook, Policies, policies_from_options
 from eclctl.cli.sign.report import CosignSigningReport, refuse, show_cosign_coverage, show_outlook, show_warnings
 from eclctl.cli.terminal.exit_codes import FAILED, OK
 from eclctl.cli.terminal.output import print_note
@@ -52,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
     """Sign images as the options say, show how each came out, and return the exit status."""
     ask = at_terminal() and not options.non_interactive
     try:
-        policies = load_policies(options, _now())
+        policies = policies_from_options(options, _now())
         keys = _keys(options, Passwords(options.passphrase_fd, os.environ, ask=ask))
     except (ConfigError, KeyMaterialError) as error:
         return refuse(options, error, CosignSigningReport)

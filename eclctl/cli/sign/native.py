@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from eclctl.cli.inputs.images import open_regular_file
 from eclctl.cli.sign.keys import key_description, open_signing
-from eclctl.cli.sign.policy import Outlook, Policies, load_policies
+from eclctl.cli.sign.policy import Outlook, Policies, policies_from_options
 from eclctl.cli.sign.report import SigningReport, refuse, show_coverage, show_outlook, show_warnings
 from eclctl.cli.terminal.exit_codes import FAILED, OK
 from eclctl.cli.terminal.output import print_note
@@ -33,7 +33,7 @@ def run(options: argparse.Namespace) -> int:
     """Sign images as the options say, show how each came out, and return the exit status."""
     passphrases = Passphrases(options.passphrase_fd, os.environ, ask=at_terminal() and not options.non_interactive)
     try:
-        policies = load_policies(options, _now())
+        policies = policies_from_options(options, _now())
         print_note(f"INFO:    Signing image with {key_description(options)}")
         with open_signing(options, passphrases) as signing:
             return _Command(options, signing, policies, ask=passphrases.asks and not options.yes).run()

@@ -120,7 +120,7 @@ class Policies:
         return tuple(Finding("unknown-to-policy", f"{key.source} ({key.id}): {says}") for key in strangers)
 
 
-def load_policies(options: argparse.Namespace, now: datetime) -> Policies | None:
+def policies_from_options(options: argparse.Namespace, now: datetime) -> Policies | None:
     """Load the policy that `--policy` or `--config` names, None when neither does.
 
     Raises:

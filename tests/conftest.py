@@ -19,7 +19,7 @@ settings.load_profile("eclctl")
 
 
 def pytest_configure() -> None:
-    """What tests make is writable by its owner alone, as a trusted path must be, whatever the user's own umask is."""
+    """What tests make is writable by its owner alone, as a trusted path must be, under every umask of the user."""
     os.umask(0o022)
 
 
@@ -45,7 +45,7 @@ def quiet_site() -> Iterator[Site]:
 
 @pytest.fixture
 def arena(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arena]:
-    """A mount namespace with a site in it; one such test runs at a time, whatever the number of workers."""
+    """A mount namespace with a site in it; one such test runs at a time, however many workers there are."""
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         folder = folder.parent  # which the workers share

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from eclctl.files.configured_mounts import UNIT_DIRECTORIES
 from eclctl.files.mounts import Mounts, parse_mountinfo
 from eclctl.files.trusted_filesystems import FilesystemJudge, Filesystems, device_groups
 from tests.helpers.file_systems import ROOT, Host, mounts_of
@@ -294,7 +295,7 @@ def test_without_any_one_condition_what_a_unit_lists_is_not_trusted(unit: Host, 
 
 
 def test_a_unit_that_the_service_manager_made_up_is_not_read() -> None:
-    assert not [each for each in FilesystemJudge.__init__.__globals__["UNIT_DIRECTORIES"] if "transient" in each]
+    assert not [each for each in UNIT_DIRECTORIES if "transient" in each]
 
 
 def test_a_link_to_a_unit_of_roots_is_trusted(unit: Host) -> None:
